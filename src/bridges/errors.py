@@ -1,0 +1,61 @@
+"""The error tree. A `BridgeError` is the only thing that leaves the library on bad input.
+
+    BridgeError
+    ├── SourceError             the input cannot be read as what it should be
+    ├── ConfigError             an option or a batch config makes no sense
+    ├── ExportError             the target refused or failed (`transient` tells if a retry helps)
+    ├── VerifyError             the target does not hold what was written
+    └── MissingDependencyError  an optional package is absent; the message is the pip line
+
+Foreign exceptions are translated once, at the edge where they arise.
+"""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """Base of every error that bridges raises on purpose."""
+
+
+class SourceError(BridgeError):
+    """The input is not what it should be: which file, where in it, what to do about it.
+
+    The message always reads `FILE: PLACE: found X; expected Y. REMEDY`.
+    """
+
+    def __init__(
+        self, source: str, *, found: str, expected: str, remedy: str, place: str = ""
+    ) -> None:
+        self.source = source
+        self.place = place
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        at = f"{source}: {place}" if place else source
+        super().__init__(f"{at}: found {found}; expected {expected}. {remedy}")
+
+
+class ConfigError(BridgeError):
+    """An option has a value that cannot be used."""
+
+
+class ExportError(BridgeError):
+    """The target could not be written; `transient` tells whether to try the same call again."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class VerifyError(BridgeError):
+    """The target cannot be read back, or does not hold what it should."""
+
+
+class MissingDependencyError(BridgeError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        super().__init__(
+            f"{package} is not installed. Install it with: pip install 'bridges[{extra}]'"
+        )

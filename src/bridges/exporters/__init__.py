@@ -1,0 +1,1 @@
+"""Exporters: where runs go. An exporter knows the neutral stream and no source."""

@@ -1,0 +1,256 @@
+"""Event files from columns: one event a row, its values under their tags as float32.
+
+Rows that have the same tags and a step of the same varint length make records of equal length, so
+a block of them is a byte matrix: a template, into which the wall times, steps, values and CRCs are
+written column by column. A few rows are cheaper one by one; both ways give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.exporters import event_proto as proto
+from bridges.exporters.crc32c import UInt8, UInt32, add_bytes, crc32c, mask_all
+from bridges.stream.model import Float64, Int64
+
+Float32 = NDArray[np.float32]
+BLOCK = 8192  # rows in one byte matrix: about 1 MB, which stays in the cache
+FEW = 256  # rows below which the plain way is faster than making a template
+_HEADER = 12  # bytes of a record before its data: length and CRC
+
+
+@dataclass(frozen=True)
+class ScalarColumn:
+    """One tag: the rows (int64, n, rising) that have it and their values (float32, n)."""
+
+    tag: str
+    rows: Int64
+    values: Float32
+
+
+def as_float32(values: NDArray[np.generic]) -> Float32:
+    """The float32 nearest to each number; what is too large becomes infinity, as live."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.asarray(values, np.float64).astype(np.float32)
+
+
+def scalar_records(
+    columns: Sequence[ScalarColumn], step: Int64, wall_time: Float64
+) -> Iterator[bytes | UInt8]:
+    """The records of all rows, in row order, a block at a time.
+
+    `step` (int64) and `wall_time` (float64, seconds) have one entry a row of the log; a row without
+    any scalar gives no record.
+    """
+    groups = _groups(columns, len(step))
+    for start in range(0, len(step), BLOCK):
+        parts = [group.block(step, wall_time, start, start + BLOCK) for group in groups]
+        yield from _in_row_order([part for part in parts if part is not None])
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The rows (int64, n) that have exactly these columns."""
+
+    rows: Int64
+    columns: tuple[ScalarColumn, ...]
+
+    def block(self, step: Int64, wall_time: Float64, start: int, stop: int) -> _Block | None:
+        """The encoded records of the group's rows in [start, stop)."""
+        low, high = np.searchsorted(self.rows, (start, stop))
+        if low == high:
+            return None
+        rows = self.rows[low:high]
+        values = [_values_at(column, rows) for column in self.columns]
+        tags = tuple(column.tag for column in self.columns)
+        return _Block(rows, *encode(tags, step[rows], wall_time[rows], values))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Records of some rows: their bytes one after the other, and the length of each."""
+
+    rows: Int64
+    data: UInt8
+    lengths: Int64
+
+
+def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
+    first = int(np.searchsorted(column.rows, rows[0]))
+    if len(column.rows) >= first + len(rows) and column.rows[first + len(rows) - 1] == rows[-1]:
+        return column.values[first : first + len(rows)]
+    return column.values[np.searchsorted(column.rows, rows)]
+
+
+def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
+    """Rows by the set of columns they have; exact, and linear in the points."""
+    group = np.zeros(rows, np.int64)
+    members: list[tuple[int, ...]] = [()]
+    for index, column in enumerate(columns):
+        if len(column.rows) == rows:
+            members = [(*member, index) for member in members]
+            continue
+        old, which = np.unique(group[column.rows], return_inverse=True)
+        fresh = len(members) + np.arange(len(old))
+        members += [(*members[number], index) for number in old.tolist()]
+        group[column.rows] = fresh[which]
+    order = np.argsort(group, kind="stable")
+    present, starts = np.unique(group[order], return_index=True)
+    parts = np.split(order, starts[1:])
+    return [
+        _Group(part, tuple(columns[i] for i in members[number]))
+        for number, part in zip(present.tolist(), parts, strict=True)
+        if members[number]
+    ]
+
+
+def _in_row_order(blocks: list[_Block]) -> Iterator[bytes | UInt8]:
+    """The records of all blocks by row: pieces of a block as long as no other's row comes."""
+    if len(blocks) <= 1:
+        yield from (block.data for block in blocks)
+        return
+    order = np.argsort(np.concatenate([block.rows for block in blocks]), kind="stable")
+    lengths = np.concatenate([block.lengths for block in blocks])[order]
+    owner = np.repeat(np.arange(len(blocks)), [len(block.rows) for block in blocks])[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(owner)) + 1])
+    sizes = np.add.reduceat(lengths, starts)
+    views = [block.data.data for block in blocks]
+    taken = [0] * len(blocks)
+    pieces = []
+    for index, size in zip(owner[starts].tolist(), sizes.tolist(), strict=True):
+        pieces.append(views[index][taken[index] : taken[index] + size])
+        taken[index] += size
+    yield b"".join(pieces)
+
+
+def encode(
+    tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
+) -> tuple[UInt8, Int64]:
+    """Records of rows with the same tags: their bytes (uint8) and lengths (int64, n)."""
+    if len(step) < FEW:
+        return encode_plain(tags, step, wall_time, values)
+    return encode_fast(tags, step, wall_time, values)
+
+
+def encode_plain(
+    tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
+) -> tuple[UInt8, Int64]:
+    """`encode`, one row at a time."""
+    packed = [column.astype("<f4").tobytes() for column in values]
+    records = []
+    for row, (number, time) in enumerate(zip(step.tolist(), wall_time.tolist(), strict=True)):
+        scalars = [
+            proto.scalar_value(tag, column[4 * row : 4 * row + 4])
+            for tag, column in zip(tags, packed, strict=True)
+        ]
+        records.append(proto.frame(proto.summary_event(time, number, scalars)))
+    data = np.frombuffer(b"".join(records), np.uint8)
+    return data, np.array([len(record) for record in records], np.int64)
+
+
+def encode_fast(
+    tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
+) -> tuple[UInt8, Int64]:
+    """`encode`, one matrix for each run of rows whose steps have equally long varints."""
+    sizes = varint_sizes(step)
+    cuts = np.flatnonzero(np.diff(sizes)) + 1
+    bounds = [0, *cuts.tolist(), len(step)]
+    parts = []
+    for low, high in pairwise(bounds):
+        template = _template(tags, int(sizes[low]))
+        columns = [column[low:high] for column in values]
+        parts.append(template.fill(step[low:high], wall_time[low:high], columns))
+    lengths = np.concatenate([np.full(len(part), part.shape[1], np.int64) for part in parts])
+    data = parts[0].ravel() if len(parts) == 1 else np.concatenate([part.ravel() for part in parts])
+    return data, lengths
+
+
+def varint_sizes(step: Int64) -> NDArray[np.uint8]:
+    """How many bytes the varint of each step takes (uint8, n)."""
+    sizes = np.ones(len(step), np.uint8)
+    unsigned = step.view(np.uint64)
+    for index in range(1, 10):
+        longer = unsigned >= np.uint64(1 << 7 * index)
+        if not longer.any():
+            break
+        sizes += longer
+    return sizes
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A record of given tags and step length with zeros where rows differ.
+
+    `wall_time`, `step` and `values` are the offsets of these bytes in the record.
+    """
+
+    record: UInt8
+    crc: np.uint32
+    wall_time: int
+    step: int
+    step_size: int
+    values: tuple[int, ...]
+
+    def fill(self, step: Int64, wall_time: Float64, values: Sequence[Float32]) -> UInt8:
+        """The records of n rows (uint8, n x record length)."""
+        rows = len(step)
+        out = np.empty((rows, len(self.record)), np.uint8)
+        out[:] = self.record
+        crc = np.full(rows, self.crc, np.uint32)
+        self._put(out, crc, self.wall_time, wall_time.astype("<f8"))
+        for index in range(self.step_size):
+            self._put_step_byte(out, crc, step, index)
+        for offset, column in zip(self.values, values, strict=True):
+            self._put(out, crc, offset, column.astype("<f4", copy=False))
+        out[:, -4:] = mask_all(crc).astype("<u4").view(np.uint8).reshape(rows, 4)
+        return out
+
+    def _distance(self, offset: int) -> int:
+        """How many bytes of the data follow the one at this offset of the record."""
+        return len(self.record) - 4 - 1 - offset
+
+    def _put(self, out: UInt8, crc: UInt32, offset: int, values: NDArray[np.generic]) -> None:
+        values = np.ascontiguousarray(values)
+        columns = values.view(np.uint8).reshape(len(values), -1)
+        _column_view(out, offset, values.dtype)[:] = values
+        add_bytes(crc, columns, self._distance(offset))
+
+    def _put_step_byte(self, out: UInt8, crc: UInt32, step: Int64, index: int) -> None:
+        byte = ((step.view(np.uint64) >> np.uint64(7 * index)) & np.uint64(0x7F)).astype(np.uint8)
+        if index < self.step_size - 1:
+            byte |= np.uint8(0x80)
+        out[:, self.step + index] = byte
+        add_bytes(crc, byte[:, None], self._distance(self.step + index))
+
+
+def _column_view(out: UInt8, offset: int, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """The field at an offset of every record, writable though it is not aligned."""
+    view = np.dtype(
+        {"names": ["v"], "formats": [dtype], "offsets": [offset], "itemsize": out.shape[1]}
+    )
+    return np.asarray(out.view(view)["v"][:, 0])
+
+
+@lru_cache(maxsize=4096)
+def _template(tags: tuple[str, ...], step_size: int) -> _Template:
+    zero = bytes(4)
+    scalars = [proto.scalar_value(tag, zero) for tag in tags]
+    summary = b"".join(proto.sized(1, scalar) for scalar in scalars)
+    head = proto.double(1, 0.0) + b"\x10"
+    data = head + bytes(step_size) + proto.sized(5, summary)
+    ends = np.cumsum([len(proto.sized(1, scalar)) for scalar in scalars])
+    first = _HEADER + len(data) - len(summary)
+    return _Template(
+        record=np.frombuffer(proto.frame(data), np.uint8),
+        crc=np.uint32(crc32c(data)),
+        wall_time=_HEADER + 1,
+        step=_HEADER + len(head),
+        step_size=step_size,
+        values=tuple(first + int(end) - 4 for end in ends),
+    )

@@ -1,0 +1,86 @@
+"""The plug-in registry: a kind (`exporters`, `sources`) and a name give a class.
+
+Built-in classes are imported on first use; others are found through the entry point groups
+`bridges.exporters` and `bridges.sources`, which are only scanned where a built-in does not answer,
+because the scan costs more than a small export.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any
+
+from bridges.errors import BridgeError, ConfigError
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "exporters": {
+        "memory": "bridges.exporters.memory:MemoryExporter",
+        "tensorboard": "bridges.exporters.tensorboard:TensorBoardExporter",
+    },
+    "sources": {"trainer_state": "bridges.sources.trainer_state:TrainerStateSource"},
+}
+
+
+@dataclass(frozen=True)
+class PlugIn:
+    """One entry of the registry: `origin` is `built-in` or the distribution it comes from."""
+
+    kind: str
+    name: str
+    path: str
+    origin: str
+
+    def load(self) -> Any:
+        """The class. Raises BridgeError where a plug-in cannot be imported."""
+        module, _, attribute = self.path.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise BridgeError(
+                f"the plug-in {self.name!r} of {self.origin} cannot be loaded "
+                f"({self.path}): {error}"
+            ) from error
+
+
+def built_in(kind: str) -> list[PlugIn]:
+    """The built-in entries of a kind, by name."""
+    return [PlugIn(kind, name, path, "built-in") for name, path in sorted(BUILT_IN[kind].items())]
+
+
+def third_party(kind: str) -> list[PlugIn]:
+    """What other installed packages add, by name; a built-in name cannot be taken over."""
+    found = {
+        entry.name: PlugIn(kind, entry.name, entry.value, _origin(entry))
+        for entry in entry_points(group=f"bridges.{kind}")
+        if entry.name not in BUILT_IN[kind]
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def find(kind: str, name: str) -> PlugIn:
+    """The entry of that name. Raises ConfigError that names the nearest one there is."""
+    if name in BUILT_IN[kind]:
+        return PlugIn(kind, name, BUILT_IN[kind][name], "built-in")
+    plug_ins = {plug_in.name: plug_in for plug_in in third_party(kind)}
+    if name in plug_ins:
+        return plug_ins[name]
+    known = sorted({*BUILT_IN[kind], *plug_ins})
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(
+        f"there is no {kind[:-1]} {name!r}. {hint}Installed: {', '.join(known)} "
+        "(see `bridge targets`)."
+    )
+
+
+def _origin(entry: EntryPoint) -> str:
+    distribution = entry.dist
+    if distribution is None:
+        return "unknown package"
+    try:
+        return f"{distribution.name} {version(distribution.name)}"
+    except PackageNotFoundError:
+        return distribution.name

@@ -1,0 +1,1 @@
+"""Sources: what can be read as runs. A source knows the neutral stream and no target."""

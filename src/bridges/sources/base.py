@@ -1,0 +1,33 @@
+"""The source protocol: two methods, and the options that every source understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridges.stream.model import Run
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read: `salvage` reads a truncated file up to its last whole row."""
+
+    salvage: bool = False
+
+
+class Source(Protocol):
+    """Something that turns a location (path, URL or `-`) into runs.
+
+    Plug-ins register a class of this shape under the entry point group `bridges.sources`.
+    """
+
+    name: str
+
+    def claims(self, location: str) -> bool:
+        """Whether this source reads that location, judged by its name alone."""
+        ...
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The runs found there, one at a time. Raises SourceError."""
+        ...

@@ -1,0 +1,232 @@
+"""JSON as Python writes it: NaN and Infinity allowed, int64 exact, places of errors, salvage.
+
+The fast parser reads what is right; whatever it refuses, or where a key may stand twice, the
+standard library's parser reads again, slowly, and knows the place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic_core import from_json
+
+from bridges.errors import SourceError
+from bridges.sources.text import EXPECTED
+from bridges.stream.finding import Finding, Severity
+
+DEEPEST = 200  # levels of nesting: the limit of the fast parser
+_HISTORY = re.compile(r'"log_history"\s*:\s*\[')
+SALVAGE = (
+    "The save was cut off: use an earlier checkpoint's file, or read its whole rows with --salvage."
+)
+
+
+def parse(location: str, data: bytes) -> tuple[Any, list[Finding]]:
+    """The JSON value of the text, and a finding for each key that stands twice in one object."""
+    try:
+        value = from_json(data, cache_strings="keys")
+    except ValueError as error:
+        _refuse_deep(location, str(error))
+        return _parse_slowly(location, data)
+    if _may_repeat_a_key(data, value):
+        return _parse_slowly(location, data)
+    return value, []
+
+
+def parse_lines(location: str, data: bytes) -> tuple[list[Any], list[Finding]] | None:
+    """The values of JSON lines, or None where the first line is no whole object."""
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    first = lines[0].strip()
+    if len(lines) < 2 or first[:1] != b"{" or first[-1:] != b"}":
+        return None
+    try:
+        rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
+        if len(rows) == len(lines) and not _may_repeat_a_key(data, rows):
+            return rows, []
+    except ValueError as error:
+        _refuse_deep(location, str(error))
+    return _parse_lines_slowly(location, data)
+
+
+def _parse_lines_slowly(location: str, data: bytes) -> tuple[list[Any], list[Finding]]:
+    rows, findings = [], []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.strip():
+            row, found = _parse_slowly(location, line, first_line=number)
+            rows.append(row)
+            findings += found
+    return rows, findings
+
+
+def _may_repeat_a_key(data: bytes, value: Any) -> bool:
+    """False only if every `"key":` of the text is an entry of the value.
+
+    A quote before a colon can only end a key or stand inside a string, so the text never has fewer
+    than the value has entries, unless blanks stand between the two.
+    """
+    if any(data.count(blank + b":") for blank in (b" ", b"\n", b"\t", b"\r")):
+        return True
+    return data.count(b'":') != _entries(value)
+
+
+def _entries(value: Any) -> int:
+    """How many object entries a parsed history has, as far as nesting is usual."""
+    if isinstance(value, list):
+        return sum(map(len, value)) if set(map(type, value)) == {dict} else -1
+    if not isinstance(value, dict):
+        return 0
+    history = value.get("log_history")
+    count = len(value) + (_entries(history) if isinstance(history, list) and history else 0)
+    return count + sum(_all_entries(v) for k, v in value.items() if k != "log_history")
+
+
+def _all_entries(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_all_entries, value.values()))
+    return sum(map(_all_entries, value)) if isinstance(value, list) else 0
+
+
+def _parse_slowly(location: str, data: bytes, first_line: int = 1) -> tuple[Any, list[Finding]]:
+    text = decode(location, data)
+    repeated: Counter[str] = Counter()
+
+    def keep_last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            repeated.update(k for k, n in Counter(key for key, _ in pairs).items() if n > 1)
+        return entries
+
+    try:
+        value = json.loads(text, object_pairs_hook=keep_last)
+    except json.JSONDecodeError as error:
+        raise _bad_json(location, text, error, first_line) from None
+    except RecursionError:
+        raise _too_deep(location) from None
+    except ValueError as error:  # an integer of more than 4,300 digits
+        raise _bad_number(location, error) from None
+    return value, [_repeated_key(key, count) for key, count in repeated.items()]
+
+
+def decode(location: str, data: bytes) -> str:
+    """The text of UTF-8 bytes. Raises SourceError with the offset of the first wrong byte."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SourceError(
+            location,
+            place=f"line {line}, byte {error.start}",
+            found=f"the byte 0x{data[error.start]:02x}, which is not UTF-8",
+            expected="UTF-8 text",
+            remedy="Convert the file to UTF-8, or copy it again in binary mode.",
+        ) from None
+
+
+def _bad_json(
+    location: str, text: str, error: json.JSONDecodeError, first_line: int
+) -> SourceError:
+    place = f"line {error.lineno + first_line - 1}, column {error.colno}"
+    at = text[error.pos : error.pos + 40].strip()
+    cut_off = not at or error.msg.startswith("Unterminated string")
+    if cut_off:
+        found, remedy = "the end of the file inside of a value", SALVAGE
+    else:
+        found = f"{at.splitlines()[0]!r} ({error.msg})"
+        remedy = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
+    return SourceError(location, place=place, found=found, expected="valid JSON", remedy=remedy)
+
+
+def _bad_number(location: str, error: ValueError) -> SourceError:
+    return SourceError(
+        location,
+        found=f"a number that cannot be read ({str(error).split(';')[0]})",
+        expected="numbers of at most 4,300 digits",
+        remedy="Mend that number.",
+    )
+
+
+def _refuse_deep(location: str, message: str) -> None:
+    if "recursion limit" in message:
+        raise _too_deep(location)
+
+
+def _too_deep(location: str) -> SourceError:
+    return SourceError(
+        location,
+        found=f"values nested more than {DEEPEST} levels deep",
+        expected=EXPECTED,
+        remedy="This is no log history: check which file you gave.",
+    )
+
+
+def _repeated_key(key: str, count: int) -> Finding:
+    message = "the key stands twice in one object; its last value counts, as in Python's json"
+    return Finding("duplicate-key", Severity.WARNING, f"key {key!r}", message, count)
+
+
+def salvage(location: str, data: bytes) -> tuple[dict[str, Any] | None, list[Any], Finding]:
+    """Header (None for bare rows) and the whole rows of a text that ends too early."""
+    text = decode(location, _whole_characters(data))
+    start = _HISTORY.search(text)
+    if start:
+        header = _header(text[: start.start()])
+        rows, end = _whole_values(text, start.end(), ",")
+    else:
+        header = None
+        opened = text.lstrip().startswith("[")
+        rows, end = _whole_values(text, text.index("[") + 1 if opened else 0, "," if opened else "")
+    if not rows:
+        raise SourceError(
+            location,
+            found="a file that ends before its first whole log row",
+            expected=EXPECTED,
+            remedy="Nothing can be salvaged: use an earlier checkpoint's file.",
+        )
+    lost = len(text) - end
+    message = f"the file ends too early: {len(rows)} whole rows are read, {lost} characters lost"
+    return header, rows, Finding("salvaged", Severity.WARNING, f"row {len(rows) - 1}", message)
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the last character where its bytes are not all there."""
+    for cut in range(1, 4):
+        if len(data) >= cut and data[-cut] >= 0xC0:
+            return data[:-cut]
+    return data
+
+
+def _header(text: str) -> dict[str, Any]:
+    """The entries before `log_history`, which the text ends with."""
+    try:
+        header = json.loads(text.rstrip().rstrip(",") + "}")
+    except (ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _whole_values(text: str, start: int, separator: str) -> tuple[list[Any], int]:
+    """The JSON objects from `start` on, up to the first that is not whole, and where they end."""
+    decoder, position = json.JSONDecoder(), start
+    values: list[Any] = []
+    blanks = re.compile(rf"[\s{separator}]*")
+    while True:
+        match = blanks.match(text, position)
+        at = match.end() if match else position
+        try:
+            value, position = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return values, position
+        if not isinstance(value, dict):
+            return values, at
+        values.append(value)
+
+
+def names(keys: Iterable[str], limit: int = 6) -> str:
+    """A few keys for a message: `'a', 'b' and 3 more`."""
+    listed = list(keys)
+    shown = ", ".join(repr(key) for key in listed[:limit])
+    return shown + (f" and {len(listed) - limit} more" if len(listed) > limit else "")

@@ -1,0 +1,203 @@
+"""From a location to JSON text: fetch, decompress, unwrap, and name what is plainly no history.
+
+Any failure is a SourceError that says what the file is instead.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import sys
+import zlib
+from dataclasses import dataclass, field
+
+from bridges.errors import SourceError
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Provenance
+
+EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
+LARGEST = 4 << 30  # bytes a compressed file may unfold to
+_TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF",
+    b"\x80\x02": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"SQLite format 3": "an SQLite database",
+}
+
+
+@dataclass
+class Text:
+    """JSON text as bytes (UTF-8 without BOM), where it came from and what was done to it."""
+
+    data: bytes
+    provenance: Provenance
+    findings: list[Finding] = field(default_factory=list)
+
+
+class MissingSourceError(SourceError):
+    """There is nothing at the location."""
+
+
+def load(location: str, *, salvage: bool = False) -> Text:
+    """The text at a path, an fsspec URL or `-` (standard input). Raises SourceError."""
+    raw = fetch(location)
+    provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
+    findings: list[Finding] = []
+    data = raw
+    if data[:2] == b"\x1f\x8b":
+        data = _gunzip(location, data, salvage, findings)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    _refuse_other_kinds(location, data)
+    return Text(_unwrap_table(location, data), provenance, findings)
+
+
+def fetch(location: str) -> bytes:
+    """All bytes at a location."""
+    if location == "-":
+        return sys.stdin.buffer.read()
+    if "://" in location:
+        return _fetch_url(location)
+    try:
+        with open(location, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise _missing(location, "nothing there") from None
+    except IsADirectoryError:
+        raise _is_directory(location) from None
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            location,
+            found=f"a file that cannot be read ({getattr(error, 'strerror', None) or error})",
+            expected="a readable file",
+            remedy="Check its permissions and its name.",
+        ) from error
+
+
+def _fetch_url(location: str) -> bytes:
+    import fsspec  # only here: most runs are local files
+
+    try:
+        with fsspec.open(location, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise _missing(location, "nothing there") from None
+    except IsADirectoryError:
+        raise _is_directory(location) from None
+    except ImportError as error:
+        raise SourceError(
+            location,
+            found="a URL whose file system package is not installed",
+            expected="one that fsspec can open",
+            remedy=f"{error}.",
+        ) from error
+    except Exception as error:  # every file system raises its own errors
+        raise SourceError(
+            location,
+            found=f"{type(error).__name__}: {error}",
+            expected="a URL that can be read",
+            remedy="Check the address and the credentials of its file system.",
+        ) from error
+
+
+def _missing(location: str, found: str) -> MissingSourceError:
+    return MissingSourceError(
+        location,
+        found=found,
+        expected=EXPECTED,
+        remedy="Check the path; `-` reads standard input.",
+    )
+
+
+def _is_directory(location: str) -> SourceError:
+    inside = os.path.join(location, "trainer_state.json")
+    there = os.path.isfile(inside)
+    remedy = f"Give the file: {inside}" if there else "Give the trainer_state.json inside it."
+    return SourceError(location, found="a directory", expected=EXPECTED, remedy=remedy)
+
+
+def _gunzip(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(data, LARGEST)
+    except zlib.error as error:
+        raise SourceError(
+            location,
+            found=f"gzip data that is broken ({error})",
+            expected="a whole gzip file",
+            remedy="Get the file again.",
+        ) from error
+    if stream.unconsumed_tail:
+        raise SourceError(
+            location,
+            found=f"gzip data that unfolds to more than {LARGEST} bytes",
+            expected="a log history",
+            remedy="Unpack it yourself if it is one.",
+        )
+    if stream.eof:
+        # further members are legal and rare: the standard reader knows them
+        return text + (gzip.decompress(stream.unused_data) if stream.unused_data else b"")
+    if not salvage:
+        raise SourceError(
+            location,
+            found="gzip data that ends too early",
+            expected="a whole gzip file",
+            remedy="Get the file again, or use --salvage to read what is there.",
+        )
+    message = "the gzip data ends too early; what was there is read"
+    findings.append(Finding("gzip-truncated", Severity.WARNING, "end of file", message))
+    return text
+
+
+def _refuse_other_kinds(location: str, data: bytes) -> None:
+    head = data[:512].lstrip()
+    if not head and not data.strip():
+        found, remedy = "an empty file", "The save was cut off: use an earlier checkpoint's file."
+        raise SourceError(location, found=found, expected=EXPECTED, remedy=remedy)
+    if head.startswith(b"version https://git-lfs"):
+        raise SourceError(
+            location,
+            found="a git-LFS pointer, not the file itself",
+            expected=EXPECTED,
+            remedy="Run `git lfs pull` in its repository.",
+        )
+    if head[:1] == b"<":
+        raise SourceError(
+            location,
+            found="an HTML or XML page",
+            expected=EXPECTED,
+            remedy="Download the raw file instead of the page that shows it.",
+        )
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
+            raise SourceError(location, found=kind, expected=EXPECTED, remedy=remedy)
+
+
+def _unwrap_table(location: str, data: bytes) -> bytes:
+    """Text copied from a web page's table view: every line stands between bars."""
+    if data.lstrip()[:1] != b"|":
+        return data
+    lines = data.splitlines()
+    for number, line in enumerate(lines):
+        match = _TABLE_LINE.match(line)
+        if match:
+            lines[number] = match[1]
+        elif line.strip():
+            raise SourceError(
+                location,
+                place=f"line {number + 1}",
+                found=f"{line[:60].decode(errors='replace')!r}",
+                expected="a line between table bars `| … |`, as the first line is",
+                remedy="Copy the whole table again, or take the bars out of every line.",
+            )
+    return b"\n".join(lines)

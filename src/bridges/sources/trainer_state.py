@@ -1,0 +1,305 @@
+"""A Hugging Face training history becomes a run: `trainer_state.json`, a list of rows, JSON lines.
+
+What the format fixes is checked by pydantic: the fields of the state, and in every row `step` (an
+int64) and `epoch` (a number). Rows may hold anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bridges.errors import SourceError
+from bridges.sources import json_text
+from bridges.sources.base import ReadOptions
+from bridges.sources.text import EXPECTED, Text, load
+from bridges.stream.align import fill_steps, row_kinds
+from bridges.stream.columns import series_from_rows
+from bridges.stream.diagnose import diagnose, unfinished_tail
+from bridges.stream.finding import Finding
+from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.redact import redact
+
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Number = int | float
+
+PARAMS = (
+    "eval_steps",
+    "logging_steps",
+    "max_steps",
+    "num_train_epochs",
+    "save_steps",
+    "train_batch_size",
+)
+FACTS = (
+    "best_global_step",
+    "best_metric",
+    "best_model_checkpoint",
+    "epoch",
+    "global_step",
+    "is_hyper_param_search",
+    "num_input_tokens_seen",
+    "total_flos",
+)
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
+_REMEDY_ROW = "Mend that row, or take it out of the file."
+
+
+class TrainerState(BaseModel):
+    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); unknown ones are allowed."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    log_history: list[Any]
+    global_step: Int64
+    epoch: Number | None = None
+    max_steps: Int64 | None = None
+    num_train_epochs: Number | None = None
+    total_flos: Number | None = None
+    logging_steps: Number | None = None
+    eval_steps: Number | None = None
+    save_steps: Number | None = None
+    train_batch_size: int | None = None
+    num_input_tokens_seen: int | None = None
+    best_metric: Number | None = None
+    best_model_checkpoint: str | None = None
+    best_global_step: Int64 | None = None
+    is_hyper_param_search: bool | None = None
+    trial_name: str | None = None
+    trial_params: dict[str, Any] | None = None
+    stateful_callbacks: dict[str, Any] | None = None
+
+
+class FixedColumns(BaseModel):
+    """The two columns of the log whose types the format fixes, one entry a row (null: absent)."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: list[Int64 | None]
+    epoch: list[Number | None]
+
+
+class TrainerStateSource:
+    """Reads one history from a file, an fsspec URL or standard input."""
+
+    name = "trainer_state"
+
+    def claims(self, location: str) -> bool:
+        """Whether the name could be that of a history: JSON, JSON lines, text, gzip, or none."""
+        return location == "-" or os.path.splitext(location)[1].lower() in _SUFFIXES
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The run of that file. Raises SourceError."""
+        text = load(location, salvage=options.salvage)
+        state, rows, findings = _decode(location, text, options)
+        text.data = b""  # the text may be large, and is not needed any more
+        yield _run(location, text, state, rows, findings)
+
+
+def _decode(
+    location: str, text: Text, options: ReadOptions
+) -> tuple[TrainerState | None, list[Any], list[Finding]]:
+    """State (None for bare rows), rows and findings of a text."""
+    try:
+        lines = json_text.parse_lines(location, text.data)
+        value, findings = lines or json_text.parse(location, text.data)
+    except SourceError as error:
+        if not (options.salvage and error.remedy == json_text.SALVAGE):
+            raise
+        header, rows, finding = json_text.salvage(location, text.data)
+        state = _state(location, _salvaged(header, rows)) if header is not None else None
+        return state, rows, [finding]
+    if isinstance(value, list):
+        return None, value, findings
+    if isinstance(value, dict) and "log_history" in value:
+        state = _state(location, value)
+        return state, state.log_history, findings
+    if isinstance(value, dict) and isinstance(value.get("step"), int) and len(value) > 1:
+        return None, [value], findings
+    raise _not_a_history(location, value)
+
+
+def _salvaged(header: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
+    last_step = rows[-1].get("step", 0)
+    return {"global_step": last_step, **header, "log_history": rows}
+
+
+def _not_a_history(location: str, value: Any) -> SourceError:
+    if isinstance(value, dict):
+        keys = f"the keys {json_text.names(value)}" if value else "no keys"
+        found = f"a JSON object without 'log_history' ({keys})"
+    else:
+        found = f"a JSON document that is {describe(value)}"
+    return SourceError(
+        location,
+        found=found,
+        expected=EXPECTED,
+        remedy="This is another file: look for the trainer_state.json of a Trainer's output.",
+    )
+
+
+def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
+    try:
+        return TrainerState.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = first["loc"][0]
+        missing = first["type"] == "missing"
+        raise SourceError(
+            location,
+            place=f"key {key!r}",
+            found="no such key" if missing else describe(first["input"]),
+            expected="it beside 'log_history'" if missing else _expected(first["msg"]),
+            remedy="Mend that value: transformers writes it so in every version.",
+        ) from None
+
+
+def _fixed_columns(location: str, rows: Sequence[dict[str, Any]]) -> FixedColumns:
+    """`step` and `epoch` of all rows, checked."""
+    try:
+        return FixedColumns(
+            step=[row.get("step") for row in rows], epoch=[row.get("epoch") for row in rows]
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key, row = first["loc"][0], first["loc"][1]
+        raise SourceError(
+            location,
+            place=f"log row {row}, key {key!r}",
+            found=describe(first["input"]),
+            expected="a number" if key == "epoch" else _expected_step(first["type"]),
+            remedy=_REMEDY_ROW,
+        ) from None
+
+
+def _expected_step(error_type: str) -> str:
+    if error_type in ("greater_than_equal", "less_than_equal", "int_parsing_size"):
+        return "an integer step between -2^63 and 2^63-1"
+    return "an integer step"
+
+
+def _expected(message: str) -> str:
+    """Pydantic's sentence without its beginning: `a valid integer`."""
+    return message.removeprefix("Input should be ").removeprefix("a valid ")
+
+
+def _check_rows(location: str, rows: Sequence[Any]) -> None:
+    if set(map(type, rows)) - {dict}:
+        row = next(i for i, value in enumerate(rows) if type(value) is not dict)
+        raise SourceError(
+            location,
+            place=f"log row {row}",
+            found=describe(rows[row]),
+            expected="an object with the keys and values of one log row",
+            remedy=_REMEDY_ROW,
+        )
+
+
+def describe(value: Any) -> str:
+    """A JSON value for a message: its kind and its beginning."""
+    kinds = {bool: "the boolean", str: "the text", int: "the integer", float: "the number"}
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return f"an object with {len(value)} keys"
+    if isinstance(value, list):
+        return f"a list of {len(value)} values"
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    return f"{kinds.get(type(value), 'the value')} {shown[:60]}"
+
+
+def _run(
+    location: str, text: Text, state: TrainerState | None, rows: list[Any], found: list[Finding]
+) -> Run:
+    _check_rows(location, rows)
+    stream, findings = _stream(location, rows)
+    params, secrets = redact(_params(state))
+    facts, _ = redact(_fields(state, FACTS), home=True)
+    findings = [*text.findings, *found, *findings, *secrets, *diagnose(stream)]
+    findings += unfinished_tail(stream, state.global_step if state else None)
+    return Run(
+        name=default_name(location),
+        stream=stream,
+        source=location,
+        params=params,
+        facts=facts,
+        trial=_trial(state),
+        status=_status(state, stream),
+        writer=writer_band(state, stream) if state else None,
+        provenance=(text.provenance,),
+        findings=tuple(findings),
+    )
+
+
+def _stream(location: str, rows: list[dict[str, Any]]) -> tuple[MetricStream, list[Finding]]:
+    fixed = _fixed_columns(location, rows)
+    series, findings = series_from_rows(rows)
+    known = np.array([step is not None for step in fixed.step], bool)
+    raw = np.array([0 if step is None else step for step in fixed.step], np.int64)
+    step, missing = fill_steps(raw, known)
+    return MetricStream(step, row_kinds(len(rows), series), series), [*missing, *findings]
+
+
+def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(state, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _params(state: TrainerState | None) -> dict[str, Any]:
+    """Settings: those of the state, and over them the trial's."""
+    trial = state.trial_params if state and state.trial_params else {}
+    return {**_fields(state, PARAMS), **trial}
+
+
+def _trial(state: TrainerState | None) -> str | None:
+    if state is None or not (state.trial_name or state.trial_params):
+        return None
+    params = sorted((state.trial_params or {}).items())
+    return f"{state.trial_name or ''}{params or ''}"
+
+
+def _status(state: TrainerState | None, stream: MetricStream) -> str:
+    if (stream.kind == RowKind.SUMMARY).any():
+        return "finished"
+    if state is None or not state.max_steps or state.max_steps < 0:
+        return "unknown"
+    return "finished" if state.global_step >= state.max_steps else "unfinished"
+
+
+def writer_band(state: TrainerState, stream: MetricStream) -> str:
+    """The band of transformers versions that writes a state of this shape.
+
+    The fields were added one release after the other; since 5.0 a loss is no longer rounded to
+    four decimals. 177 of 177 real files with a known version agreed.
+    """
+    has = state.model_fields_set
+    if "logging_steps" not in has:
+        return "3.5-4.31"
+    if "num_input_tokens_seen" not in has:
+        return "4.32-4.35"
+    if "stateful_callbacks" not in has:
+        return "4.36-4.40"
+    if "best_global_step" not in has:
+        return "4.41-4.49"
+    _, loss = stream.column("loss")
+    finite = loss[np.isfinite(loss)]
+    return "4.50-4.57" if (np.round(finite, 4) == finite).all() else "5.0+"
+
+
+def default_name(location: str) -> str:
+    """The run's name where none is given: the file's own, or that of the directory it lies in."""
+    if location == "-":
+        return "stdin"
+    path = location.split("://", 1)[-1] if "://" in location else os.path.abspath(location)
+    parts = [part for part in re.split(r"[/\\]", path) if part]
+    stem = re.sub(r"\.(gz|json|jsonl|ndjson|txt)$", "", re.sub(r"\.gz$", "", parts.pop()))
+    if not re.fullmatch(r"trainer_state|log_history|state", stem):
+        return stem
+    if parts and re.fullmatch(r"checkpoint-\d+(-run-.*)?", parts[-1]) and len(parts) > 1:
+        return parts[-2]
+    return parts[-1] if parts else stem

@@ -1,0 +1,168 @@
+"""Alignment: which row is what, which step it has, what stands on the x-axis, what is kept twice.
+
+The order of the rows is the truth. Nothing here sorts by epoch or makes a step out of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import ConfigError
+from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.model import Int64, MetricStream, RowKind, Series
+
+X_AXES = ("step", "epoch")
+DUPLICATES = ("all", "first", "last", "error")
+EPOCH_SCALE = 1000  # an integer axis holds round(epoch * EPOCH_SCALE)
+TRAIN_KEYS = ("loss", "learning_rate", "grad_norm")
+
+
+def row_kinds(rows: int, series: Sequence[Series]) -> NDArray[np.uint8]:
+    """The `RowKind` of each row, from its keys.
+
+    A summary row has `train_loss` and `total_flos`, or (transformers up to 4.1) `total_flos` and
+    no metric of training or evaluation; `train_runtime` alone proves nothing, token counting
+    writes it into every training row.
+    """
+    eval_, test, train = (np.zeros(rows, bool) for _ in range(3))
+    has = {key: np.zeros(rows, bool) for key in ("train_loss", "total_flos")}
+    for part in series:
+        if part.key.startswith("eval_"):
+            eval_[part.rows] = True
+        elif part.key.startswith("test_"):
+            test[part.rows] = True
+        elif part.key in TRAIN_KEYS:
+            train[part.rows] = True
+        elif part.key in has:
+            has[part.key][part.rows] = True
+    summary = has["total_flos"] & (has["train_loss"] | ~(train | eval_ | test))
+    kind = np.full(rows, RowKind.CUSTOM, np.uint8)
+    for mask, value in (
+        (train, RowKind.TRAIN),
+        (test, RowKind.TEST),
+        (eval_, RowKind.EVAL),
+        (summary, RowKind.SUMMARY),
+    ):
+        kind[mask] = value
+    return kind
+
+
+def fill_steps(step: Int64, known: NDArray[np.bool_]) -> tuple[Int64, list[Finding]]:
+    """Give each row without a step the step of the row before it (0 before the first)."""
+    if known.all():
+        return step, []
+    last_known = np.maximum.accumulate(np.where(known, np.arange(len(step)), -1))
+    filled = np.where(last_known < 0, 0, step[last_known])
+    missing = np.flatnonzero(~known)
+    finding = Finding(
+        "step-missing",
+        Severity.WARNING,
+        name_rows(missing.tolist()),
+        "rows without a step take the step of the row before them",
+        len(missing),
+    )
+    return filled.astype(np.int64), [finding]
+
+
+def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
+    """Put round(epoch x 1000) on the integer axis; a row without an epoch takes the last one.
+
+    Trackers with an integer step cannot hold a fraction, hence the scale. A falling epoch (a
+    resume) stays where it is in the log and becomes a finding.
+    """
+    epoch = stream.epoch
+    known = ~np.isnan(epoch) & (np.abs(epoch) < 2**53 / EPOCH_SCALE)
+    scaled = np.rint(np.where(known, epoch, 0.0) * EPOCH_SCALE).astype(np.int64)
+    axis, missing = fill_steps(scaled, known)
+    findings = [
+        replace(
+            finding, code="epoch-missing", message="rows without an epoch take the one before them"
+        )
+        for finding in missing
+    ]
+    falls = np.flatnonzero(np.diff(axis) < 0) + 1
+    if len(falls):
+        findings.append(_falling_axis(falls))
+    axis_note = Finding(
+        "x-axis-epoch",
+        Severity.INFO,
+        "step",
+        f"the step of every point is round(epoch x {EPOCH_SCALE})",
+        len(stream),
+    )
+    return replace(stream, step=axis), [axis_note, *findings]
+
+
+def _falling_axis(falls: Int64) -> Finding:
+    return Finding(
+        "epoch-falls-on-axis",
+        Severity.WARNING,
+        name_rows(falls.tolist()),
+        "the epoch falls here, so the x-axis goes back; --x-axis step does not",
+        len(falls),
+    )
+
+
+def apply_duplicates(stream: MetricStream, policy: str) -> tuple[MetricStream, list[Finding]]:
+    """Keep `all` points of one key at one step, the `first`, the `last`, or refuse (`error`).
+
+    Rows are never removed. `error` leaves `epoch` aside: every row of one step carries it.
+    Raises ConfigError where the policy is `error` and a key has two values at one step.
+    """
+    if policy == "all":
+        return stream, []
+    kept, dropped = [], 0
+    for key in stream.keys:
+        parts = [series for series in stream.series if series.key == key]
+        keep = _kept_rows(stream, parts, policy)
+        for part in parts:
+            mask = keep[part.rows]
+            dropped += int((~mask).sum())
+            kept.append(Series(key, part.rows[mask], part.values[mask]))
+    if not dropped:
+        return stream, []
+    note = Finding(
+        "duplicates-dropped",
+        Severity.INFO,
+        "all keys",
+        f"points at a step that its key has more than once: only the {policy} is kept",
+        dropped,
+    )
+    return replace(stream, series=tuple(kept)), [note]
+
+
+def _kept_rows(stream: MetricStream, parts: list[Series], policy: str) -> NDArray[np.bool_]:
+    rows = np.sort(np.concatenate([part.rows for part in parts]))
+    steps = stream.step[rows]
+    ahead = rows if policy == "first" else rows[::-1]
+    _, where = np.unique(stream.step[ahead], return_index=True)
+    if policy == "error" and len(where) < len(rows) and parts[0].key != "epoch":
+        unique, counts = np.unique(steps, return_counts=True)
+        twice = int(unique[counts > 1][0])
+        raise ConfigError(
+            f"key {parts[0].key!r} is logged more than once at step {twice} "
+            f"({name_rows(rows[steps == twice].tolist())}), and --duplicates is 'error'. "
+            "Choose --duplicates all, first or last."
+        )
+    keep = np.zeros(len(stream), bool)
+    keep[rows if policy == "error" else ahead[where]] = True
+    return keep
+
+
+def hidden_duplicates(stream: MetricStream) -> int:
+    """How many points share key and step with a later one of another value."""
+    hidden = 0
+    for key in stream.keys:
+        rows, values = stream.column(key)
+        steps = stream.step[rows]
+        if len(rows) < 2 or (np.diff(steps) > 0).all():
+            continue
+        order = np.argsort(steps, kind="stable")
+        same_step = np.diff(steps[order]) == 0
+        bits = values[order].view(np.int64)
+        hidden += int((same_step & (bits[1:] != bits[:-1])).sum())
+    return hidden

@@ -1,0 +1,150 @@
+"""Diagnosis of the relation between step and epoch: what a chart over epochs would hide.
+
+Each rule names a cause that was seen in real histories; none changes a row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.model import Float64, Int64, MetricStream, RowKind
+
+ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together
+
+
+def diagnose(stream: MetricStream) -> list[Finding]:
+    """All findings on steps and epochs of a stream."""
+    findings = _backward_steps(stream)
+    rows, steps, epochs = _progress(stream)
+    if len(rows) < 2:
+        return findings
+    rounded = bool((np.round(epochs, 2) == epochs).all())
+    if rounded and len(np.unique(epochs)) < len(epochs):
+        findings.append(_rounded(epochs))
+    falls = np.flatnonzero(np.diff(epochs) < 0) + 1
+    if len(falls):
+        findings.append(_falls(rows, steps, epochs, falls))
+    return findings + _slopes(rows, steps, epochs, falls, ROUNDING if rounded else 1e-9)
+
+
+def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
+    """Row, step and epoch of each row that is a step further than the one before it."""
+    epoch = stream.epoch
+    rows = np.flatnonzero(np.isfinite(epoch) & (stream.step > 0))
+    ahead = rows[np.diff(stream.step[rows], prepend=0) > 0]
+    return ahead, stream.step[ahead], epoch[ahead]
+
+
+def _backward_steps(stream: MetricStream) -> list[Finding]:
+    back = np.flatnonzero(np.diff(stream.step) < 0) + 1
+    if not len(back):
+        return []
+    return [
+        Finding(
+            "steps-go-back",
+            Severity.WARNING,
+            name_rows(back.tolist()),
+            "the step is lower than that of the row before: two histories may be joined here",
+            len(back),
+        )
+    ]
+
+
+def _rounded(epochs: Float64) -> Finding:
+    return Finding(
+        "epoch-rounded",
+        Severity.INFO,
+        f"{len(epochs)} steps",
+        "epochs are rounded to two decimals (transformers 4.2 to 4.39), so steps share one; "
+        "use steps as the x-axis",
+        len(epochs) - len(np.unique(epochs)),
+    )
+
+
+def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64) -> Finding:
+    """An epoch that falls: an iterable dataset restarts its count, or a resume changed it."""
+    where = name_rows(rows[falls].tolist())
+    first = falls[0]
+    change = f"epoch {epochs[first - 1]:.4g} to {epochs[first]:.4g} at step {steps[first]}"
+    if (epochs[falls] < 1).all():
+        message = f"the epoch starts again ({change}): an iterable dataset or a restart"
+        return Finding("epoch-restarts", Severity.WARNING, where, message, len(falls))
+    message = f"the epoch falls ({change}): resumed with another number of steps per epoch"
+    return Finding("resume-other-steps-per-epoch", Severity.WARNING, where, message, len(falls))
+
+
+def _slopes(
+    rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float
+) -> list[Finding]:
+    """Changes in epochs per step between two falls: a jump, a new slope, or a dip in each epoch."""
+    gain, width = np.diff(epochs), np.diff(steps)
+    surplus = np.zeros(len(gain))  # epochs gained beyond what is usual in its segment
+    for segment in np.split(np.arange(len(gain)), falls - 1):
+        inside = segment[gain[segment] >= 0]
+        if len(inside) >= 3:
+            usual = np.median(gain[inside] / width[inside])
+            surplus[inside] = gain[inside] - usual * width[inside]
+    odd = np.flatnonzero(np.abs(surplus) > np.maximum(tolerance, 1e-3 * gain)) + 1
+    if not len(odd):
+        return []
+    if (surplus > 0.5).any():
+        return [_jumps(rows[1:][surplus > 0.5], epochs[1:][surplus > 0.5])]
+    if _once_per_epoch(epochs, odd, tolerance):
+        return [_partial_accumulation(rows[odd])]
+    return [_not_linear(rows[odd])]
+
+
+def _jumps(rows: Int64, epochs: Float64) -> Finding:
+    """A jump to a whole epoch is an iterable dataset's next pass; another one is a resume."""
+    where = name_rows(rows.tolist())
+    if (epochs - np.floor(epochs) < 0.1).all():
+        message = "the epoch jumps to the next whole one: an iterable dataset counts its passes so"
+        return Finding("iterable-dataset", Severity.INFO, where, message, len(rows))
+    message = "the epoch jumps: resumed with another number of steps per epoch"
+    return Finding("resume-other-steps-per-epoch", Severity.WARNING, where, message, len(rows))
+
+
+def _partial_accumulation(rows: Int64) -> Finding:
+    return Finding(
+        "partial-accumulation",
+        Severity.INFO,
+        name_rows(rows.tolist()),
+        "a step at the end of an epoch advances it by another amount: its gradient "
+        "accumulation is not full",
+        len(rows),
+    )
+
+
+def _not_linear(rows: Int64) -> Finding:
+    return Finding(
+        "epoch-not-linear",
+        Severity.WARNING,
+        name_rows(rows.tolist()),
+        "the epochs per step change here: resumed with other data or batch size",
+        len(rows),
+    )
+
+
+def _once_per_epoch(epochs: Float64, odd: Int64, tolerance: float) -> bool:
+    """Whether each odd interval touches or crosses a whole epoch."""
+    before, after = epochs[odd - 1], epochs[odd]
+    whole = np.floor(after + tolerance)
+    return bool((before <= whole).all())
+
+
+def unfinished_tail(stream: MetricStream, global_step: int | None) -> list[Finding]:
+    """A finding where the state is further on than its last logged row."""
+    if global_step is None or not len(stream) or stream.step[-1] >= global_step:
+        return []
+    if (stream.kind == RowKind.SUMMARY).any():
+        return []
+    return [
+        Finding(
+            "tail-not-logged",
+            Severity.INFO,
+            name_rows([len(stream) - 1]),
+            f"the run was at step {global_step} but its last row is of step {stream.step[-1]}: "
+            "what came between was never logged",
+        )
+    ]

@@ -1,0 +1,86 @@
+"""Identity: which run this is, and how much of its history a target holds.
+
+The *run key* does not change when the log grows or the file moves; the *prefix digest* of n rows
+is equal for two logs exactly if their first n rows are (steps, keys, types and values; not the
+times, which may be synthetic).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bridges.stream.model import Int64, MetricStream, Run, Series, Values
+
+FORMAT = b"bridges-1"
+NOT_MEASURED = frozenset(
+    {"epoch", "learning_rate", "num_input_tokens_seen", "total_flos", "train_runtime"}
+)
+
+
+def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
+    """32 hex digits made of the first row with a measured value, the trial, and the layout.
+
+    Loss, grad_norm and metrics are measured; the learning rate and the epoch are equal in all runs
+    of one recipe. `layout` holds the options that change what a target is to hold (x-axis, naming,
+    duplicates) where they are not the default: another layout is another run there.
+    """
+    digest = hashlib.blake2b(FORMAT, digest_size=16)
+    digest.update(_canonical(_first_measured(run.stream) or [run.name, dict(run.params)]))
+    digest.update(_canonical(run.trial))
+    digest.update(_canonical(sorted(layout.items()) if layout else None))
+    return digest.hexdigest()
+
+
+def prefix_digest(stream: MetricStream, rows: int) -> str:
+    """32 hex digits over the first `rows` rows; the cost is linear in their points."""
+    digest = hashlib.blake2b(FORMAT, digest_size=16)
+    digest.update(_canonical(rows))
+    digest.update(stream.step[:rows].tobytes())
+    for series in sorted(stream.series, key=lambda s: (s.key, s.values.dtype.kind)):
+        part = series.slice(0, rows)
+        if len(part.rows):
+            digest.update(_canonical([series.key, series.values.dtype.kind]))
+            digest.update(_positions(part.rows))
+            digest.update(_values(part.values))
+    return digest.hexdigest()
+
+
+def _positions(rows: Int64) -> bytes:
+    """The row positions; `all` stands for 0..n-1, the common case."""
+    return b"all" if rows[-1] == len(rows) - 1 else hashlib.blake2b(rows.tobytes()).digest()
+
+
+def _values(values: Values) -> bytes:
+    if values.dtype == object:
+        return hashlib.blake2b(_canonical(values.tolist())).digest()
+    if values.dtype == np.float64 and np.isnan(values).any():
+        values = np.where(np.isnan(values), np.nan, values)  # one bit pattern for every NaN
+    return hashlib.blake2b(np.ascontiguousarray(values).data).digest()
+
+
+def _first_measured(stream: MetricStream) -> list[Any] | None:
+    """Step and measured values of the first row that has one."""
+    measured = [series for series in stream.numbers if is_measured(series.key)]
+    if not measured:
+        return None
+    row = min(int(series.rows[0]) for series in measured)
+    values = {s.key: _value_at(s, row) for s in measured if s.rows[0] == row}
+    return [int(stream.step[row]), values]
+
+
+def is_measured(key: str) -> bool:
+    """Whether a key tells one run from another of the same recipe."""
+    return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
+
+
+def _value_at(series: Series, row: int) -> str:
+    return repr(series.values[np.searchsorted(series.rows, row)].item())
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode()

@@ -1,0 +1,181 @@
+"""The neutral model: a run and its metric stream, in columns, in the order of the log.
+
+Nothing here knows Hugging Face or a tracker. A stream keeps every value with its type: numbers of
+one type of one key are one `Series`, so a key that mixes integers and floats has two of them, and
+what is no number (text, list, dict, null) has one of dtype object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.stream.finding import Finding
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+Values = NDArray[Any]
+
+
+class RowKind(IntEnum):
+    """What wrote a row of the log: see `bridges.stream.align.row_kinds` for the rule."""
+
+    TRAIN = 0
+    EVAL = 1
+    TEST = 2
+    SUMMARY = 3
+    CUSTOM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one type under one key (or tag).
+
+    `rows` (int64, n) are the positions of the rows that hold them, rising; `values` (n) has dtype
+    float64, int64, bool or object.
+    """
+
+    key: str
+    rows: Int64
+    values: Values
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are float64, int64 or bool."""
+        return self.values.dtype != object
+
+    def slice(self, start: int, stop: int) -> Series:
+        """The part whose rows lie in [start, stop), with its row positions unchanged."""
+        low, high = np.searchsorted(self.rows, (start, stop))
+        return Series(self.key, self.rows[low:high], self.values[low:high])
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStream:
+    """The log of one run, column by column, rows in their original order.
+
+    `step` (int64, n rows), `kind` (uint8, n, a `RowKind`), `time` (int64, n: milliseconds since
+    1970 UTC, strictly rising) or None where no clock was applied yet.
+    """
+
+    step: Int64
+    kind: NDArray[np.uint8]
+    series: tuple[Series, ...]
+    time: Int64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row as a dict, for people; hot paths use the columns."""
+        rows: list[dict[str, Any]] = [{} for _ in range(len(self))]
+        for series in self.series:
+            for row, value in zip(series.rows.tolist(), series.values.tolist(), strict=True):
+                rows[row][series.key] = value
+        for row, step in zip(rows, self.step.tolist(), strict=True):
+            row["step"] = step
+        return iter(rows)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys in the order of their first series."""
+        return tuple(dict.fromkeys(series.key for series in self.series))
+
+    @property
+    def numbers(self) -> tuple[Series, ...]:
+        """The series that hold numbers."""
+        return tuple(series for series in self.series if series.is_number)
+
+    @property
+    def points(self) -> int:
+        """How many numbers the stream holds."""
+        return sum(len(series.rows) for series in self.numbers)
+
+    @property
+    def epoch(self) -> Float64:
+        """The epoch of each row (float64, n), NaN where a row has none."""
+        epoch = np.full(len(self), np.nan)
+        for series in self.numbers:
+            if series.key == "epoch":
+                epoch[series.rows] = series.values
+        return epoch
+
+    def column(self, key: str) -> tuple[Int64, Float64]:
+        """All numbers of one key as (row positions, float64 values), in row order."""
+        parts = [series for series in self.numbers if series.key == key]
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.float64)
+        rows = np.concatenate([part.rows for part in parts])
+        values = np.concatenate([part.values.astype(np.float64) for part in parts])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], values[order]
+
+    def rows_with(self, key: str) -> NDArray[np.bool_]:
+        """Which rows (bool, n) hold the key with any value."""
+        mask = np.zeros(len(self), bool)
+        for series in self.series:
+            if series.key == key:
+                mask[series.rows] = True
+        return mask
+
+    def map_keys(self, rename: Mapping[str, str]) -> MetricStream:
+        """The same stream under other keys."""
+        return replace(
+            self,
+            series=tuple(replace(s, key=rename.get(s.key, s.key)) for s in self.series),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where the times of a run come from.
+
+    `source` is a name of `bridges.stream.clock.SOURCES`; `origin` says what fixes the first
+    instant; `start` and `end` are milliseconds since 1970 UTC.
+    """
+
+    source: str
+    origin: str
+    start: int
+    end: int
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether no instant of the run is really known."""
+        return self.origin == "synthetic"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """A file that the run was made from: its location, size in bytes and SHA-256."""
+
+    location: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A metric stream and what is known of the run that made it.
+
+    `params` are the settings (already free of secrets), `facts` what the source says of the run's
+    outcome, `writer` the band of transformers versions that wrote it (such as "4.41-4.49").
+    """
+
+    name: str
+    stream: MetricStream
+    source: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    trial: str | None = None
+    status: str = "unknown"
+    writer: str | None = None
+    provenance: tuple[Provenance, ...] = ()
+    findings: tuple[Finding, ...] = ()
