@@ -1,3 +1,95 @@
-"""bridges: Hugging Face Trainer histories into TensorBoard, MLflow and Weights & Biases."""
+"""bridges: Hugging Face Trainer histories into TensorBoard, MLflow and Weights & Biases.
+
+    runs = bridges.read("outputs/trainer_state.json")
+    report = bridges.export("outputs/trainer_state.json", to="tensorboard", logdir="runs")
+    report = bridges.verify("outputs/trainer_state.json", to="tensorboard", logdir="runs")
+
+Names are imported on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bridges.api import export, read, verify
+    from bridges.errors import (
+        BridgeError,
+        ConfigError,
+        ExportError,
+        MissingDependencyError,
+        SourceError,
+        VerifyError,
+    )
+    from bridges.exporters.base import Exporter, Held, Points, Recorded
+    from bridges.exporters.memory import MemoryExporter
+    from bridges.report import BatchReport, RunReport
+    from bridges.sources.base import ReadOptions, Source
+    from bridges.stream.finding import Finding, Severity
+    from bridges.stream.layout import Layout
+    from bridges.stream.model import Clock, MetricStream, Provenance, RowKind, Run, Series
+
+__all__ = [
+    "BatchReport",
+    "BridgeError",
+    "Clock",
+    "ConfigError",
+    "ExportError",
+    "Exporter",
+    "Finding",
+    "Held",
+    "Layout",
+    "MemoryExporter",
+    "MetricStream",
+    "MissingDependencyError",
+    "Points",
+    "Provenance",
+    "ReadOptions",
+    "Recorded",
+    "RowKind",
+    "Run",
+    "RunReport",
+    "Series",
+    "Severity",
+    "Source",
+    "SourceError",
+    "VerifyError",
+    "__version__",
+    "export",
+    "read",
+    "verify",
+]
+
+_HOMES = {
+    "bridges.api": ("export", "read", "verify"),
+    "bridges.errors": (
+        "BridgeError",
+        "ConfigError",
+        "ExportError",
+        "MissingDependencyError",
+        "SourceError",
+        "VerifyError",
+    ),
+    "bridges.exporters.base": ("Exporter", "Held", "Points", "Recorded"),
+    "bridges.exporters.memory": ("MemoryExporter",),
+    "bridges.report": ("BatchReport", "RunReport"),
+    "bridges.sources.base": ("ReadOptions", "Source"),
+    "bridges.stream.finding": ("Finding", "Severity"),
+    "bridges.stream.layout": ("Layout",),
+    "bridges.stream.model": ("Clock", "MetricStream", "Provenance", "RowKind", "Run", "Series"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'bridges' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

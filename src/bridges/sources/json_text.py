@@ -23,17 +23,44 @@ _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 SALVAGE = (
     "The save was cut off: use an earlier checkpoint's file, or read its whole rows with --salvage."
 )
+_EXPECTED = {  # what the standard parser's message means in terms of the file
+    "Expecting ',' delimiter": "a comma or a closing bracket",
+    "Expecting ':' delimiter": "a colon after the key",
+    "Expecting property name enclosed in double quotes": "a key in double quotes",
+    "Expecting value": "a value",
+    "Extra data": "the end of the file",
+    "Invalid \\escape": "an escape that JSON knows, such as \\n or \\u00e9",
+    "Invalid \\uXXXX escape": "four hexadecimal digits after \\u",
+}
+_MEND = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
+_HINTS = (  # what often stands at the place of the error, and what to do about it
+    (r",\s*[\]}]", "a comma before the closing bracket", "Take that comma out."),
+    (r"//|/\*|#", "a comment", "Take it out: JSON has no comments."),
+    (
+        r"'",
+        "a single quote",
+        "Write the file with json.dump: a printed Python dict is no JSON.",
+    ),
+    (r"(True|False|None)\b", "a Python constant", "Write true, false or null instead."),
+    (r"(?i)[+-]?(nan|inf(inity)?)\b", "a misspelt number", "Write NaN, Infinity or -Infinity."),
+    (r"[\x00-\x1f]", "a line break or control character inside of a string", "Escape it."),
+)
 
 
-def parse(location: str, data: bytes) -> tuple[Any, list[Finding]]:
-    """The JSON value of the text, and a finding for each key that stands twice in one object."""
+def parse(
+    location: str, data: bytes, first_line: int = 1, *, more: bool = False
+) -> tuple[Any, list[Finding]]:
+    """The JSON value of the text, and a finding for each key that stands twice in one object.
+
+    `first_line` is the number of its first line in the file; `more` tells that lines follow it.
+    """
     try:
         value = from_json(data, cache_strings="keys")
     except ValueError as error:
-        _refuse_deep(location, str(error))
-        return _parse_slowly(location, data)
+        _refuse_deep(location, str(error), first_line)
+        return _parse_slowly(location, data, first_line, more)
     if _may_repeat_a_key(data, value):
-        return _parse_slowly(location, data)
+        return _parse_slowly(location, data, first_line, more)
     return value, []
 
 
@@ -47,16 +74,17 @@ def parse_lines(location: str, data: bytes) -> tuple[list[Any], list[Finding]] |
         rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
         if len(rows) == len(lines) and not _may_repeat_a_key(data, rows):
             return rows, []
-    except ValueError as error:
-        _refuse_deep(location, str(error))
+    except ValueError:
+        pass  # line by line the place is known
     return _parse_lines_slowly(location, data)
 
 
 def _parse_lines_slowly(location: str, data: bytes) -> tuple[list[Any], list[Finding]]:
     rows, findings = [], []
-    for number, line in enumerate(data.split(b"\n"), 1):
+    lines = data.rstrip().split(b"\n")
+    for number, line in enumerate(lines, 1):
         if line.strip():
-            row, found = _parse_slowly(location, line, first_line=number)
+            row, found = parse(location, line, number, more=number < len(lines))
             rows.append(row)
             findings += found
     return rows, findings
@@ -90,8 +118,10 @@ def _all_entries(value: Any) -> int:
     return sum(map(_all_entries, value)) if isinstance(value, list) else 0
 
 
-def _parse_slowly(location: str, data: bytes, first_line: int = 1) -> tuple[Any, list[Finding]]:
-    text = decode(location, data)
+def _parse_slowly(
+    location: str, data: bytes, first_line: int, more: bool
+) -> tuple[Any, list[Finding]]:
+    text = decode(location, data, first_line, more=more)
     repeated: Counter[str] = Counter()
 
     def keep_last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -103,60 +133,120 @@ def _parse_slowly(location: str, data: bytes, first_line: int = 1) -> tuple[Any,
     try:
         value = json.loads(text, object_pairs_hook=keep_last)
     except json.JSONDecodeError as error:
+        if _is_cut_off(data, text, error):
+            raise _cut_off(location, _place(text, error.pos, first_line), more) from None
         raise _bad_json(location, text, error, first_line) from None
     except RecursionError:
-        raise _too_deep(location) from None
-    except ValueError as error:  # an integer of more than 4,300 digits
-        raise _bad_number(location, error) from None
+        raise _too_deep(location, "") from None
+    except ValueError:  # an integer of more than 4,300 digits
+        raise _bad_number(location, text, first_line) from None
     return value, [_repeated_key(key, count) for key, count in repeated.items()]
 
 
-def decode(location: str, data: bytes) -> str:
-    """The text of UTF-8 bytes. Raises SourceError with the offset of the first wrong byte."""
+def decode(location: str, data: bytes, first_line: int = 1, *, more: bool = False) -> str:
+    """The text of UTF-8 bytes. Raises SourceError with the place of the first wrong byte."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        before = data[: error.start].decode()
+        place = _place(before, len(before), first_line)
+        if error.reason == "unexpected end of data":
+            raise _cut_off(location, place, more) from None
         raise SourceError(
             location,
-            place=f"line {line}, byte {error.start}",
+            place=place,
             found=f"the byte 0x{data[error.start]:02x}, which is not UTF-8",
             expected="UTF-8 text",
             remedy="Convert the file to UTF-8, or copy it again in binary mode.",
         ) from None
 
 
+def _place(text: str, position: int, first_line: int) -> str:
+    line = text.count("\n", 0, position)
+    return f"line {line + first_line}, column {position - text.rfind(chr(10), 0, position)}"
+
+
+def _is_cut_off(data: bytes, text: str, error: json.JSONDecodeError) -> bool:
+    """Whether the text is right as far as it goes."""
+    if not text[error.pos :].strip() or error.msg.startswith("Unterminated string"):
+        return True
+    try:
+        from_json(data)
+    except ValueError as other:
+        return str(other).startswith("EOF while parsing")
+    return False
+
+
+def _cut_off(location: str, place: str, more: bool) -> SourceError:
+    """A text that ends too early, as the last line of its file or (`more`) before others."""
+    return SourceError(
+        location,
+        place=place,
+        found=f"the end of the {'line' if more else 'file'} inside of a value",
+        expected="valid JSON",
+        remedy="Take that line out: its save was cut off." if more else SALVAGE,
+    )
+
+
 def _bad_json(
     location: str, text: str, error: json.JSONDecodeError, first_line: int
 ) -> SourceError:
-    place = f"line {error.lineno + first_line - 1}, column {error.colno}"
-    at = text[error.pos : error.pos + 40].strip()
-    cut_off = not at or error.msg.startswith("Unterminated string")
-    if cut_off:
-        found, remedy = "the end of the file inside of a value", SALVAGE
-    else:
-        found = f"{at.splitlines()[0]!r} ({error.msg})"
-        remedy = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
-    return SourceError(location, place=place, found=found, expected="valid JSON", remedy=remedy)
+    position = error.pos
+    if not text[:position].strip():
+        return SourceError(
+            location,
+            place=_place(text, position, first_line),
+            found=f"text that is no JSON ({_shown(text, position)})",
+            expected=EXPECTED,
+            remedy="Check which file you gave.",
+        )
+    before = text[:position].rstrip()
+    if before[-1] == "," and text[position] in "]}":
+        position = len(before) - 1  # Python 3.13 gives the comma's place, older ones the bracket's
+    found, expected, remedy = _explain(text, position, error.msg)
+    place = _place(text, position, first_line)
+    return SourceError(location, place=place, found=found, expected=expected, remedy=remedy)
 
 
-def _bad_number(location: str, error: ValueError) -> SourceError:
+def _explain(text: str, position: int, message: str) -> tuple[str, str, str]:
+    """What was found, what was expected and what to do."""
+    shown = _shown(text, position)
+    for pattern, what, remedy in _HINTS:
+        if re.compile(pattern).match(text, position):
+            return f"{what} ({shown})", "valid JSON", remedy
+    if text[position - 1] == "0" and text[position].isdigit():
+        return f"a number that begins with 0 ({shown})", "valid JSON", "Take that 0 out."
+    return shown, _EXPECTED.get(message, "valid JSON"), _MEND
+
+
+def _shown(text: str, position: int) -> str:
+    """The text from a place on, to the end of its line, for a message."""
+    line = text[position : position + 40].lstrip().partition("\n")[0]
+    return repr(line.rstrip() or text[position])
+
+
+def _bad_number(location: str, text: str, first_line: int) -> SourceError:
+    digits = re.search(r"\d{4301,}", text)
     return SourceError(
         location,
-        found=f"a number that cannot be read ({str(error).split(';')[0]})",
-        expected="numbers of at most 4,300 digits",
+        place=_place(text, digits.start(), first_line) if digits else "",
+        found=f"an integer of {len(digits[0]) if digits else 'too many'} digits",
+        expected="numbers of at most 4300 digits",
         remedy="Mend that number.",
     )
 
 
-def _refuse_deep(location: str, message: str) -> None:
-    if "recursion limit" in message:
-        raise _too_deep(location)
+def _refuse_deep(location: str, message: str, first_line: int) -> None:
+    found = re.search(r"recursion limit.*line (\d+) column (\d+)", message)
+    if found:
+        line = int(found[1]) + first_line - 1
+        raise _too_deep(location, f"line {line}, column {found[2]}")
 
 
-def _too_deep(location: str) -> SourceError:
+def _too_deep(location: str, place: str) -> SourceError:
     return SourceError(
         location,
+        place=place,
         found=f"values nested more than {DEEPEST} levels deep",
         expected=EXPECTED,
         remedy="This is no log history: check which file you gave.",

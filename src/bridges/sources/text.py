@@ -5,7 +5,6 @@ Any failure is a SourceError that says what the file is instead.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
@@ -28,7 +27,9 @@ _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"%PDF": "a PDF",
     b"\x80\x02": "a Python pickle",
+    b"\x80\x03": "a Python pickle",
     b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
     b"SQLite format 3": "an SQLite database",
@@ -58,7 +59,9 @@ def load(location: str, *, salvage: bool = False) -> Text:
         data = _gunzip(location, data, salvage, findings)
     data = data.removeprefix(b"\xef\xbb\xbf")
     _refuse_other_kinds(location, data)
-    return Text(_unwrap_table(location, data), provenance, findings)
+    data = _unwrap_table(location, data, salvage)
+    _refuse_empty(location, data)
+    return Text(data, provenance, findings)
 
 
 def fetch(location: str) -> bytes:
@@ -74,10 +77,12 @@ def fetch(location: str) -> bytes:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
         raise _is_directory(location) from None
-    except (OSError, ValueError) as error:
+    except ValueError:  # a NUL in it
+        raise _missing(ascii(location)[1:-1], "a name that no file can have") from None
+    except OSError as error:
         raise SourceError(
             location,
-            found=f"a file that cannot be read ({getattr(error, 'strerror', None) or error})",
+            found=f"a file that cannot be read ({error.strerror or error})",
             expected="a readable file",
             remedy="Check its permissions and its name.",
         ) from error
@@ -98,9 +103,16 @@ def _fetch_url(location: str) -> bytes:
             location,
             found="a URL whose file system package is not installed",
             expected="one that fsspec can open",
-            remedy=f"{error}.",
+            remedy=f"{str(error).rstrip('.')}.",
         ) from error
     except Exception as error:  # every file system raises its own errors
+        if str(error).startswith("Protocol not known"):
+            raise SourceError(
+                location,
+                found="a URL of an unknown kind",
+                expected="one that fsspec can open",
+                remedy="Use a protocol it knows, such as https, hf, s3, gs or memory.",
+            ) from error
         raise SourceError(
             location,
             found=f"{type(error).__name__}: {error}",
@@ -126,26 +138,40 @@ def _is_directory(location: str) -> SourceError:
 
 
 def _gunzip(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:
-    stream = zlib.decompressobj(wbits=31)
-    try:
-        text = stream.decompress(data, LARGEST)
-    except zlib.error as error:
-        raise SourceError(
-            location,
-            found=f"gzip data that is broken ({error})",
-            expected="a whole gzip file",
-            remedy="Get the file again.",
-        ) from error
-    if stream.unconsumed_tail:
-        raise SourceError(
-            location,
-            found=f"gzip data that unfolds to more than {LARGEST} bytes",
-            expected="a log history",
-            remedy="Unpack it yourself if it is one.",
-        )
-    if stream.eof:
-        # further members are legal and rare: the standard reader knows them
-        return text + (gzip.decompress(stream.unused_data) if stream.unused_data else b"")
+    """What all members of a gzip file hold; zeros may follow the last one."""
+    parts: list[bytes] = []
+    while data.rstrip(b"\0"):
+        stream = zlib.decompressobj(wbits=31)
+        room = max(LARGEST - sum(map(len, parts)), 1)  # 0 would mean no limit
+        try:
+            parts.append(stream.decompress(data, room))
+        except zlib.error as error:
+            raise _broken_gzip(location, error) from error
+        if stream.unconsumed_tail:
+            raise SourceError(
+                location,
+                found=f"gzip data that unfolds to more than {LARGEST} bytes",
+                expected="a log history",
+                remedy="Unpack it yourself if it is one.",
+            )
+        if not stream.eof:
+            findings.append(_truncated_gzip(location, salvage))
+            break
+        data = stream.unused_data
+    return b"".join(parts)
+
+
+def _broken_gzip(location: str, error: zlib.error) -> SourceError:
+    reason = str(error).rpartition(": ")[2]
+    return SourceError(
+        location,
+        found=f"gzip data that is broken ({reason})",
+        expected="a whole gzip file",
+        remedy="Get the file again.",
+    )
+
+
+def _truncated_gzip(location: str, salvage: bool) -> Finding:
     if not salvage:
         raise SourceError(
             location,
@@ -154,15 +180,17 @@ def _gunzip(location: str, data: bytes, salvage: bool, findings: list[Finding]) 
             remedy="Get the file again, or use --salvage to read what is there.",
         )
     message = "the gzip data ends too early; what was there is read"
-    findings.append(Finding("gzip-truncated", Severity.WARNING, "end of file", message))
-    return text
+    return Finding("gzip-truncated", Severity.WARNING, "end of file", message)
+
+
+def _refuse_empty(location: str, data: bytes) -> None:
+    if not data[:512].strip() and not data.strip():
+        found, remedy = "an empty file", "The save was cut off: use an earlier checkpoint's file."
+        raise SourceError(location, found=found, expected=EXPECTED, remedy=remedy)
 
 
 def _refuse_other_kinds(location: str, data: bytes) -> None:
     head = data[:512].lstrip()
-    if not head and not data.strip():
-        found, remedy = "an empty file", "The save was cut off: use an earlier checkpoint's file."
-        raise SourceError(location, found=found, expected=EXPECTED, remedy=remedy)
     if head.startswith(b"version https://git-lfs"):
         raise SourceError(
             location,
@@ -177,27 +205,37 @@ def _refuse_other_kinds(location: str, data: bytes) -> None:
             expected=EXPECTED,
             remedy="Download the raw file instead of the page that shows it.",
         )
-    for magic, kind in _MAGIC.items():
-        if data.startswith(magic):
-            remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
-            raise SourceError(location, found=kind, expected=EXPECTED, remedy=remedy)
+    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+    if kind is None and b"\0" in head:
+        kind = "binary data or UTF-16 text (it holds zero bytes)"
+    if kind is not None:
+        remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
+        raise SourceError(location, found=kind, expected=EXPECTED, remedy=remedy)
 
 
-def _unwrap_table(location: str, data: bytes) -> bytes:
-    """Text copied from a web page's table view: every line stands between bars."""
+def _unwrap_table(location: str, data: bytes, salvage: bool) -> bytes:
+    """Text copied from a web page's table view: every line stands between bars.
+
+    Blanks take the place of the first bar, so columns keep their numbers. `salvage` lets the last
+    line end early.
+    """
     if data.lstrip()[:1] != b"|":
         return data
     lines = data.splitlines()
     for number, line in enumerate(lines):
         match = _TABLE_LINE.match(line)
         if match:
-            lines[number] = match[1]
+            lines[number] = b" " * match.start(1) + match[1]
+        elif salvage and number == len(lines) - 1 and line[:1] == b"|":
+            lines[number] = b" " + line[1:]
         elif line.strip():
+            last = number == len(lines) - 1
+            other = "use --salvage" if last else "take the bars out of every line"
             raise SourceError(
                 location,
                 place=f"line {number + 1}",
                 found=f"{line[:60].decode(errors='replace')!r}",
                 expected="a line between table bars `| … |`, as the first line is",
-                remedy="Copy the whole table again, or take the bars out of every line.",
+                remedy=f"Copy the whole table again, or {other}.",
             )
     return b"\n".join(lines)

@@ -48,12 +48,22 @@ FACTS = (
 )
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 _REMEDY_ROW = "Mend that row, or take it out of the file."
+_REMEDY_OTHER = "This is another file: look for the trainer_state.json of a Trainer's output."
+_TYPES = {  # pydantic's names of errors, in words for people
+    "bool_type": "true, false or null",
+    "dict_type": "an object or null",
+    "int_type": "an integer or null",
+    "float_type": "a number or null",
+    "string_type": "text or null",
+    "string_unicode": "text without lone surrogates",
+}
+_INT64 = "an integer between -2^63 and 2^63-1"
 
 
 class TrainerState(BaseModel):
-    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); unknown ones are allowed."""
+    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); others are passed over."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="ignore")
 
     log_history: list[Any]
     global_step: Int64
@@ -114,48 +124,72 @@ def _decode(
         header, rows, finding = json_text.salvage(location, text.data)
         state = _state(location, _salvaged(header, rows)) if header is not None else None
         return state, rows, [finding]
-    if isinstance(value, list):
-        return None, value, findings
     if isinstance(value, dict) and "log_history" in value:
         state = _state(location, value)
         return state, state.log_history, findings
-    if isinstance(value, dict) and isinstance(value.get("step"), int) and len(value) > 1:
-        return None, [value], findings
+    if isinstance(value, dict) and "step" in value and len(value) > 1:
+        value = [value]
+    if isinstance(value, list):
+        _refuse_stepless(location, value)
+        return None, value, findings
     raise _not_a_history(location, value)
 
 
 def _salvaged(header: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
-    last_step = rows[-1].get("step", 0)
-    return {"global_step": last_step, **header, "log_history": rows}
+    """A state of what is left; where `global_step` came after the rows, their last step."""
+    steps = [row["step"] for row in rows if type(row.get("step")) is int]
+    return {"global_step": steps[-1] if steps else 0, **header, "log_history": rows}
+
+
+def _refuse_stepless(location: str, rows: list[Any]) -> None:
+    """Objects of which none has a step are something else: a data set, joined states."""
+    if rows and all(type(row) is dict and "step" not in row for row in rows):
+        raise SourceError(
+            location,
+            found=f"no 'step' in any of its rows (the first has {_keys(rows[0])})",
+            expected=EXPECTED,
+            remedy=_REMEDY_OTHER,
+        )
+
+
+def _keys(value: Mapping[str, Any]) -> str:
+    return f"the keys {json_text.names(value)}" if value else "no keys"
 
 
 def _not_a_history(location: str, value: Any) -> SourceError:
     if isinstance(value, dict):
-        keys = f"the keys {json_text.names(value)}" if value else "no keys"
-        found = f"a JSON object without 'log_history' ({keys})"
+        found = f"a JSON object without 'log_history' ({_keys(value)})"
     else:
         found = f"a JSON document that is {describe(value)}"
     return SourceError(
         location,
         found=found,
         expected=EXPECTED,
-        remedy="This is another file: look for the trainer_state.json of a Trainer's output.",
+        remedy=_REMEDY_OTHER,
     )
 
 
 def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
+    known = {name: value[name] for name in TrainerState.model_fields if name in value}
     try:
-        return TrainerState.model_validate(value)
+        return TrainerState.model_validate(known)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = first["loc"][0]
-        missing = first["type"] == "missing"
+        errors = error.errors(include_url=False)
+        key, given = str(errors[0]["loc"][0]), errors[0]["input"]
+        if errors[0]["type"] == "missing":
+            raise SourceError(
+                location,
+                place=f"key {key!r}",
+                found="no such key",
+                expected="it beside 'log_history'",
+                remedy="Get the whole file, or give the list under 'log_history' alone.",
+            ) from None
         raise SourceError(
             location,
             place=f"key {key!r}",
-            found="no such key" if missing else describe(first["input"]),
-            expected="it beside 'log_history'" if missing else _expected(first["msg"]),
-            remedy="Mend that value: transformers writes it so in every version.",
+            found=describe(given),
+            expected=_expected(key, [e["type"] for e in errors if e["loc"][0] == key]),
+            remedy="Mend that value: transformers never writes it so.",
         ) from None
 
 
@@ -172,20 +206,19 @@ def _fixed_columns(location: str, rows: Sequence[dict[str, Any]]) -> FixedColumn
             location,
             place=f"log row {row}, key {key!r}",
             found=describe(first["input"]),
-            expected="a number" if key == "epoch" else _expected_step(first["type"]),
+            expected="a number" if key == "epoch" else _expected(key, [first["type"]]),
             remedy=_REMEDY_ROW,
         ) from None
 
 
-def _expected_step(error_type: str) -> str:
-    if error_type in ("greater_than_equal", "less_than_equal", "int_parsing_size"):
-        return "an integer step between -2^63 and 2^63-1"
-    return "an integer step"
-
-
-def _expected(message: str) -> str:
-    """Pydantic's sentence without its beginning: `a valid integer`."""
-    return message.removeprefix("Input should be ").removeprefix("a valid ")
+def _expected(key: str | int, error_types: Sequence[str]) -> str:
+    """What a value should be, from pydantic's names of what is wrong with it."""
+    if key == "log_history":
+        return "a list of log rows"
+    if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
+        return _INT64
+    words = _TYPES.get(error_types[-1], "another value")  # the last of a union is the widest
+    return words.removesuffix(" or null") if key in ("global_step", "step") else words
 
 
 def _check_rows(location: str, rows: Sequence[Any]) -> None:
@@ -206,9 +239,9 @@ def describe(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, dict):
-        return f"an object with {len(value)} keys"
+        return f"an object with {len(value)} key{'s' * (len(value) != 1)}"
     if isinstance(value, list):
-        return f"a list of {len(value)} values"
+        return f"a list of {len(value)} value{'s' * (len(value) != 1)}"
     shown = str(value).lower() if isinstance(value, bool) else repr(value)
     return f"{kinds.get(type(value), 'the value')} {shown[:60]}"
 
@@ -221,7 +254,8 @@ def _run(
     params, secrets = redact(_params(state))
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *findings, *secrets, *diagnose(stream)]
-    findings += unfinished_tail(stream, state.global_step if state else None)
+    cut = any(finding.code == "salvaged" for finding in found)  # fields after the rows are lost
+    findings += unfinished_tail(stream, state.global_step if state and not cut else None)
     return Run(
         name=default_name(location),
         stream=stream,
@@ -230,7 +264,7 @@ def _run(
         facts=facts,
         trial=_trial(state),
         status=_status(state, stream),
-        writer=writer_band(state, stream) if state else None,
+        writer=writer_band(state, stream) if state and not cut else None,
         provenance=(text.provenance,),
         findings=tuple(findings),
     )
@@ -259,7 +293,7 @@ def _params(state: TrainerState | None) -> dict[str, Any]:
 def _trial(state: TrainerState | None) -> str | None:
     if state is None or not (state.trial_name or state.trial_params):
         return None
-    params = sorted((state.trial_params or {}).items())
+    params = sorted(redact(state.trial_params or {})[0].items())
     return f"{state.trial_name or ''}{params or ''}"
 
 
@@ -287,7 +321,7 @@ def writer_band(state: TrainerState, stream: MetricStream) -> str:
     if "best_global_step" not in has:
         return "4.41-4.49"
     _, loss = stream.column("loss")
-    finite = loss[np.isfinite(loss)]
+    finite = loss[np.abs(loss) < 1e9]  # beyond, a float64 has hardly more than four decimals
     return "4.50-4.57" if (np.round(finite, 4) == finite).all() else "5.0+"
 
 

@@ -107,10 +107,14 @@ def _falling_axis(falls: Int64) -> Finding:
     )
 
 
-def apply_duplicates(stream: MetricStream, policy: str) -> tuple[MetricStream, list[Finding]]:
+def apply_duplicates(
+    stream: MetricStream, policy: str, cuts: Sequence[int] = ()
+) -> tuple[MetricStream, list[Finding]]:
     """Keep `all` points of one key at one step, the `first`, the `last`, or refuse (`error`).
 
     Rows are never removed. `error` leaves `epoch` aside: every row of one step carries it.
+    `cuts` are the row counts at which a target already holds the history: what is written there
+    stays, so `last` means the last before each cut.
     Raises ConfigError where the policy is `error` and a key has two values at one step.
     """
     if policy == "all":
@@ -118,7 +122,7 @@ def apply_duplicates(stream: MetricStream, policy: str) -> tuple[MetricStream, l
     kept, dropped = [], 0
     for key in stream.keys:
         parts = [series for series in stream.series if series.key == key]
-        keep = _kept_rows(stream, parts, policy)
+        keep = _kept_rows(stream, parts, policy, cuts)
         for part in parts:
             mask = keep[part.rows]
             dropped += int((~mask).sum())
@@ -135,22 +139,36 @@ def apply_duplicates(stream: MetricStream, policy: str) -> tuple[MetricStream, l
     return replace(stream, series=tuple(kept)), [note]
 
 
-def _kept_rows(stream: MetricStream, parts: list[Series], policy: str) -> NDArray[np.bool_]:
+def _kept_rows(
+    stream: MetricStream, parts: list[Series], policy: str, cuts: Sequence[int]
+) -> NDArray[np.bool_]:
     rows = np.sort(np.concatenate([part.rows for part in parts]))
     steps = stream.step[rows]
-    ahead = rows if policy == "first" else rows[::-1]
-    _, where = np.unique(stream.step[ahead], return_index=True)
-    if policy == "error" and len(where) < len(rows) and parts[0].key != "epoch":
-        unique, counts = np.unique(steps, return_counts=True)
-        twice = int(unique[counts > 1][0])
-        raise ConfigError(
-            f"key {parts[0].key!r} is logged more than once at step {twice} "
-            f"({name_rows(rows[steps == twice].tolist())}), and --duplicates is 'error'. "
-            "Choose --duplicates all, first or last."
-        )
+    if policy == "error":
+        _refuse_duplicates(parts[0].key, rows, steps)
+        kept = rows
+    elif policy == "first":
+        kept = rows[np.unique(steps, return_index=True)[1]]
+    else:
+        segment = np.searchsorted(np.asarray(cuts), rows, side="right")
+        order = np.lexsort((rows, steps, segment))
+        same = (np.diff(segment[order]) == 0) & (np.diff(steps[order]) == 0)
+        kept = rows[order][np.append(~same, True)]
     keep = np.zeros(len(stream), bool)
-    keep[rows if policy == "error" else ahead[where]] = True
+    keep[kept] = True
     return keep
+
+
+def _refuse_duplicates(key: str, rows: Int64, steps: Int64) -> None:
+    unique, counts = np.unique(steps, return_counts=True)
+    if key == "epoch" or not (counts > 1).any():
+        return
+    twice = int(unique[counts > 1][0])
+    raise ConfigError(
+        f"key {key!r} is logged more than once at step {twice} "
+        f"({name_rows(rows[steps == twice].tolist())}), and --duplicates is 'error'. "
+        "Choose --duplicates all, first or last."
+    )
 
 
 def hidden_duplicates(stream: MetricStream) -> int:

@@ -22,6 +22,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Clock, Float64, Int64, MetricStream, RowKind
 
 SYNTHETIC_ORIGIN = 946_684_800_000  # 2000-01-01T00:00:00Z in milliseconds
+LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
 LONGEST_STEP = 10_000.0  # seconds: what a synthetic clock gives to one row at most
 
 
@@ -36,6 +37,7 @@ def apply_clock(
     chosen = source if source in SOURCES else best_source(stream)
     start = SYNTHETIC_ORIGIN if origin is None else origin
     elapsed = SOURCES[chosen](stream)
+    elapsed = np.clip(elapsed, 0.0, LONGEST_RUN)
     times = _strictly_rising(start + np.rint(elapsed * 1000).astype(np.int64))
     end = int(times[-1]) if len(times) else start
     clock = Clock(chosen, "synthetic" if origin is None else "given", start, end)
@@ -93,6 +95,8 @@ def _eval_seconds(stream: MetricStream) -> Float64:
 def _from_elapsed(stream: MetricStream) -> Float64:
     """Elapsed seconds where a row has them; the rows between follow by their own duration."""
     rows, seconds = _elapsed_rows(stream)
+    if not len(rows):
+        return np.cumsum(_eval_seconds(stream))
     restarts = np.concatenate([[0.0], np.where(np.diff(seconds) < 0, seconds[:-1], 0.0)])
     anchors = seconds + np.cumsum(restarts)  # a resume counts from zero again
     own = np.cumsum(_eval_seconds(stream))

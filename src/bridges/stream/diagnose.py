@@ -37,7 +37,7 @@ def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
 
 
 def _backward_steps(stream: MetricStream) -> list[Finding]:
-    back = np.flatnonzero(np.diff(stream.step) < 0) + 1
+    back = np.flatnonzero(stream.step[1:] < stream.step[:-1]) + 1
     if not len(back):
         return []
     return [

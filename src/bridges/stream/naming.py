@@ -117,13 +117,22 @@ class Naming:
         taken: dict[str, str] = {}
         findings = []
         for key in keys:
-            tag = self.tag(key)
+            tag = encodable(self.tag(key))
             if taken.setdefault(tag, key) != key:
                 findings.append(_collision(key, taken[tag], tag))
-                tag = f"{tag}-{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:8]}"
+                tag = f"{tag}-{_digest(key)}"
                 taken[tag] = key
             tags[key] = tag
         return tags, findings
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates as visible escapes: UTF-8 cannot hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _collision(key: str, other: str, tag: str) -> Finding:

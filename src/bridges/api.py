@@ -1,0 +1,140 @@
+"""The Python twins of the commands: `read` (inspect), `export`, `verify`.
+
+They print nothing and raise only `BridgeError`; what happened to each run is in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from bridges.exporters.base import Exporter
+from bridges.pipeline import ExportOptions, export_all, make_exporters, read_runs, verify_all
+from bridges.report import BatchReport
+from bridges.sources.base import ReadOptions
+from bridges.stream.layout import LayoutOptions
+from bridges.stream.model import Run
+from bridges.stream.naming import LATEST, parse_version
+
+Location = str | PathLike[str]
+Locations = Location | Sequence[Location]
+Target = str | Exporter
+
+
+def read(location: Location, *, salvage: bool = False, source: str | None = None) -> list[Run]:
+    """The runs at a path, an fsspec URL or `-` (standard input). Raises SourceError.
+
+    `salvage` reads a truncated file up to its last whole row; `source` names the source to use.
+    """
+    options = ExportOptions(read=ReadOptions(salvage), source=source)
+    return list(read_runs(fspath(location), options))
+
+
+def export(
+    locations: Locations,
+    *,
+    to: Target | Sequence[Target],
+    x_axis: str = "step",
+    naming: str = "live",
+    duplicates: str = "all",
+    callback_version: str | None = None,
+    run_name: str | None = None,
+    group: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    salvage: bool = False,
+    source: str | None = None,
+    verify: bool = True,
+    dry_run: bool = False,
+    **target_options: Any,
+) -> BatchReport:
+    """Export every run of the locations to the targets and compare what they then hold.
+
+    `to` is a target's name, an exporter, or several of them; `target_options` (such as `logdir`)
+    go to the targets given by name. Raises ConfigError; what fails with a run is in the report.
+    """
+    options = export_options(
+        x_axis=x_axis,
+        naming=naming,
+        duplicates=duplicates,
+        callback_version=callback_version,
+        run_name=run_name,
+        group=group,
+        tags=tags,
+        salvage=salvage,
+        source=source,
+        verify=verify,
+        dry_run=dry_run,
+    )
+    return export_all(_several(locations), _exporters(to, target_options), options)
+
+
+def verify(
+    locations: Locations,
+    *,
+    to: Target | Sequence[Target],
+    x_axis: str = "step",
+    naming: str = "live",
+    duplicates: str = "all",
+    callback_version: str | None = None,
+    run_name: str | None = None,
+    group: str | None = None,
+    salvage: bool = False,
+    source: str | None = None,
+    **target_options: Any,
+) -> BatchReport:
+    """Compare every run of the locations with what the targets hold; nothing is written.
+
+    The options are those of `export`, and must be the same ones.
+    """
+    options = export_options(
+        x_axis=x_axis,
+        naming=naming,
+        duplicates=duplicates,
+        callback_version=callback_version,
+        run_name=run_name,
+        group=group,
+        salvage=salvage,
+        source=source,
+    )
+    return verify_all(_several(locations), _exporters(to, target_options), options)
+
+
+def export_options(
+    *,
+    x_axis: str = "step",
+    naming: str = "live",
+    duplicates: str = "all",
+    callback_version: str | None = None,
+    run_name: str | None = None,
+    group: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    salvage: bool = False,
+    source: str | None = None,
+    verify: bool = True,
+    dry_run: bool = False,
+) -> ExportOptions:
+    """The options by their names on the command line. Raises ConfigError."""
+    version = parse_version(callback_version) if callback_version else LATEST
+    return ExportOptions(
+        layout=LayoutOptions(x_axis, naming, duplicates, version),
+        read=ReadOptions(salvage),
+        source=source,
+        run_name=run_name,
+        group=group,
+        tags=tags or {},
+        verify=verify,
+        dry_run=dry_run,
+    )
+
+
+def _several(locations: Locations) -> list[str]:
+    if isinstance(locations, (str, PathLike)):
+        return [fspath(locations)]
+    return [fspath(location) for location in locations]
+
+
+def _exporters(to: Target | Sequence[Target], options: Mapping[str, Any]) -> list[Exporter]:
+    targets = [to] if isinstance(to, str) or not isinstance(to, Sequence) else list(to)
+    named = make_exporters([target for target in targets if isinstance(target, str)], options)
+    return [*named, *(target for target in targets if not isinstance(target, str))]

@@ -1,0 +1,336 @@
+"""The command line: parses, calls the library, sets the exit code. It computes nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bridges import __version__
+from bridges.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from bridges.exporters.base import Exporter
+    from bridges.pipeline import ExportOptions
+    from bridges.report import BatchReport, RunReport
+
+INTERRUPTED = 130
+F = TypeVar("F", bound=Callable[..., Any])
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run `bridge` with these arguments (default: those of the process); the exit code."""
+    try:
+        code = app.main(arguments, prog_name="bridge", standalone_mode=False)
+        return int(code or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished stays finished", err=True)
+        return INTERRUPTED
+    except BridgeError as error:
+        from bridges.console import print_error
+
+        print_error(str(error))
+        return 2 if isinstance(error, ConfigError) else 1
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        sys.stderr.close()
+        return 1
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="bridge", message="%(prog)s %(version)s")
+def app() -> None:
+    """Move Hugging Face Trainer histories into experiment trackers, exactly and verified.
+
+    \b
+    Examples:
+      bridge inspect outputs/trainer_state.json
+      bridge export outputs/trainer_state.json --to tensorboard
+      bridge verify outputs/trainer_state.json --to tensorboard
+
+    A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows or JSON lines;
+    a path, a URL (s3://, hf://, …), or `-` for standard input; gzip is fine.
+
+    \b
+    Exit codes: 0 all of it is in the target, 1 a run failed or lost data, 2 bad usage,
+    130 interrupted.
+    """
+
+
+def reading(command: F) -> F:
+    """The arguments of every command that reads runs."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Show every finding in full."),
+        click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),
+        click.option(
+            "--salvage", is_flag=True, help="Read a truncated file up to its last whole row."
+        ),
+        click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."),
+    ):
+        command = option(command)
+    return command
+
+
+def targeting(command: F) -> F:
+    """The options of every command that looks into a target."""
+    for option in (
+        click.option(
+            "-o",
+            "--option",
+            "plug_in_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of a target from a plug-in.",
+        ),
+        click.option("--logdir", metavar="DIR", help="tensorboard: where runs go [default: runs]."),
+        click.option(
+            "--callback-version",
+            metavar="X.Y",
+            help="Name metrics as the callback of this transformers release [default: 5.23].",
+        ),
+        click.option(
+            "--duplicates",
+            default="all",
+            show_default=True,
+            type=click.Choice(["all", "first", "last", "error"]),
+            help="What to keep of one metric logged twice at one step.",
+        ),
+        click.option(
+            "--naming",
+            default="live",
+            show_default=True,
+            type=click.Choice(["live", "raw"]),
+            help="Name metrics as the live callback does, or by the keys of the file.",
+        ),
+        click.option(
+            "--x-axis",
+            default="step",
+            show_default=True,
+            type=click.Choice(["step", "epoch"]),
+            help="epoch: the step of a point is round(epoch × 1000).",
+        ),
+        click.option("--group", metavar="NAME", help="Put the runs into this group."),
+        click.option("--run-name", metavar="NAME", help="Name the run (else: its directory)."),
+        click.option(
+            "--to",
+            "targets",
+            multiple=True,
+            required=True,
+            metavar="TARGET",
+            help="tensorboard, or a plug-in (bridge targets); may be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@app.command()
+@reading
+@targeting
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag the runs.")
+@click.option("--verify/--no-verify", default=True, help="Read every point back [default: on].")
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+def export(
+    sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
+) -> int:
+    """Write runs into TARGETs as the live callback would have, and read every point back.
+
+    Running it again changes nothing; a longer history adds its new rows only.
+
+    \b
+    Examples:
+      bridge export outputs/trainer_state.json --to tensorboard
+      bridge export runs/*/trainer_state.json --to tensorboard --logdir tb
+      bridge export old.json --to tensorboard --run-name baseline --x-axis epoch
+      curl -s https://…/trainer_state.json | bridge export - --to tensorboard
+      bridge export outputs/trainer_state.json --to tensorboard --dry-run --json
+    """
+    from bridges.pipeline import export_all
+
+    return _transfer(export_all, sources, as_json, quiet, verbose, options)
+
+
+@app.command()
+@reading
+@targeting
+def verify(
+    sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
+) -> int:
+    """Compare what TARGETs hold with the runs, point by point; nothing is written.
+
+    Give the same options as to `bridge export`.
+
+    \b
+    Example:
+      bridge verify outputs/trainer_state.json --to tensorboard --logdir tb
+    """
+    from bridges.pipeline import verify_all
+
+    return _transfer(verify_all, sources, as_json, quiet, verbose, options)
+
+
+def _transfer(
+    action: Callable[..., BatchReport],
+    sources: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    options: dict[str, Any],
+) -> int:
+    from bridges import console
+
+    exporters, chosen = _prepare(sources, options)
+    shown: list[RunReport] = []
+    with console.Progress(len(sources) * len(exporters), quiet) as progress:
+
+        def on_report(report: RunReport) -> None:
+            progress.advance()
+            shown.append(report)
+            if not as_json and (not quiet or report.failed):
+                console.print_run(report, verbose)
+
+        try:
+            report = action(sources, exporters, chosen, progress.phase, on_report)
+        except KeyboardInterrupt:
+            if as_json:
+                _print_interrupted(shown)
+            raise
+    if as_json:
+        console.print_json(report.as_dict())
+    elif not quiet:
+        console.print_end(report, exporters)
+    return report.exit_code
+
+
+def _print_interrupted(shown: Sequence[RunReport]) -> None:
+    from bridges.console import print_json
+    from bridges.report import BatchReport
+
+    print_json(BatchReport(tuple(shown)).as_dict())
+
+
+def _prepare(
+    sources: tuple[str, ...], options: dict[str, Any]
+) -> tuple[list[Exporter], ExportOptions]:
+    """The exporters and options of a command. Raises ConfigError."""
+    from bridges.api import export_options
+    from bridges.pipeline import make_exporters
+
+    targets = options.pop("targets")
+    own = _pairs("--option", options.pop("plug_in_options"))
+    if options["logdir"]:
+        own["logdir"] = options["logdir"]
+    del options["logdir"]
+    if options["run_name"] and len(sources) > 1:
+        raise ConfigError("--run-name names one run, but several sources are given; use --group")
+    options["tags"] = _pairs("--tag", options.pop("tags", ()))
+    return make_exporters(targets, own), export_options(**options)
+
+
+def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{option} {value!r} is not of the form KEY=VALUE")
+        pairs[key] = text
+    return pairs
+
+
+@app.command()
+@reading
+def inspect(
+    sources: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    salvage: bool,
+    source: str | None,
+) -> int:
+    """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
+
+    \b
+    Examples:
+      bridge inspect outputs/trainer_state.json
+      bridge inspect checkpoint-*/trainer_state.json --json
+    """
+    from bridges import console
+    from bridges.api import read
+    from bridges.errors import SourceError
+    from bridges.inspection import inspect as understand
+    from bridges.inspection import print_page
+
+    documents: list[dict[str, Any]] = []
+    errors: list[SourceError] = []
+    with console.Progress(len(sources), quiet) as progress:
+        for location in sources:
+            progress.phase(location, "reading")
+            try:
+                runs = read(location, salvage=salvage, source=source)
+                documents += [understand(run) for run in runs]
+            except SourceError as error:
+                errors.append(error)
+            progress.advance()
+    if as_json:
+        failed = [{"source": error.source, "message": str(error)} for error in errors]
+        console.print_json({"runs": documents, "errors": failed})
+    elif not quiet:
+        for document in documents:
+            print_page(document, verbose)
+    for failure in errors:
+        console.print_error(str(failure))
+    return _reading_code(errors)
+
+
+def _reading_code(errors: Sequence[BridgeError]) -> int:
+    from bridges.sources.text import MissingSourceError
+
+    if not errors:
+        return 0
+    return 2 if all(isinstance(error, MissingSourceError) for error in errors) else 1
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def targets(as_json: bool) -> int:
+    """List the installed exporters and sources, plug-ins included.
+
+    \b
+    Example:
+      bridge targets --json
+    """
+    from bridges import plugins
+    from bridges.console import print_json, print_plug_ins
+
+    kinds = ("exporters", "sources")
+    listed = {kind: [*plugins.built_in(kind), *plugins.third_party(kind)] for kind in kinds}
+    if as_json:
+        print_json({kind: [vars(entry) for entry in entries] for kind, entries in listed.items()})
+    else:
+        print_plug_ins(listed)
+    return 0
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the completion script of a shell.
+
+    \b
+    Examples:
+      bridge completion bash >> ~/.bashrc
+      bridge completion fish > ~/.config/fish/completions/bridge.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(app, {}, "bridge", "_BRIDGE_COMPLETE").source())
+    return 0

@@ -1,0 +1,161 @@
+"""Comparison: what a target holds against what it should hold, every point of it.
+
+Steps and times must be equal, values equal to the last bit of what the target can store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.exporters.base import Exporter, Points, Recorded
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.layout import Layout
+from bridges.stream.model import Series
+
+SHOWN = 3  # points that a finding names
+
+
+def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
+    """The points of each tag as the target should hold them, in row order."""
+    stream = layout.stream
+    assert stream.time is not None
+    series: dict[str, list[Series]] = {}
+    for part in stream.numbers:
+        if len(part.rows):
+            series.setdefault(part.key, []).append(part)
+    points = {}
+    for tag, parts in series.items():
+        rows = np.concatenate([part.rows for part in parts])
+        values = np.concatenate([exporter.stored(part.values) for part in parts])
+        if len(parts) > 1:
+            order = np.argsort(rows, kind="stable")
+            rows, values = rows[order], values[order]
+        points[tag] = Points(stream.step[rows], values, stream.time[rows] / 1000.0)
+    return points
+
+
+def compare(layout: Layout, recorded: Recorded, exporter: Exporter) -> list[Finding]:
+    """One finding for each tag whose points differ; none if the target holds the whole run."""
+    expected = expected_points(layout, exporter)
+    findings = []
+    for tag in dict.fromkeys([*expected, *recorded.points]):
+        findings += _compare_tag(tag, expected.get(tag), recorded.points.get(tag))
+    findings += _compare_others(layout, recorded)
+    return findings + _compare_summary(layout.summary, recorded.summary)
+
+
+def holds_rows(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
+    """Whether the target holds at least all points of the layout."""
+    for tag, points in expected_points(layout, exporter).items():
+        there = recorded.points.get(tag)
+        if there is None or _counts(points) - _counts(there):
+            return False
+    return not Counter(_other_values(layout)) - Counter(_canonical(recorded))
+
+
+def _compare_tag(tag: str, want: Points | None, have: Points | None) -> list[Finding]:
+    if want is not None and have is not None and _same(want, have):
+        return []
+    missing, extra = Counter(_keys(want)), Counter(_keys(have))
+    missing, extra = missing - extra, extra - missing
+    found = []
+    if missing:
+        found.append(_differs("missing-points", tag, missing, "the target lacks"))
+    if extra:
+        found.append(_differs("unexpected-points", tag, extra, "the target also holds"))
+    return found
+
+
+def _same(want: Points, have: Points) -> bool:
+    """Bit for bit, in this order or (out-of-order steps) sorted by step."""
+    if len(want.step) != len(have.step):
+        return False
+    if _equal(want, have):
+        return True
+    return _equal(_by_step(want), _by_step(have))
+
+
+def _equal(want: Points, have: Points) -> bool:
+    return bool(
+        np.array_equal(want.step, have.step)
+        and np.array_equal(_bits(want.value), _bits(have.value))
+        and np.array_equal(want.time, have.time)
+    )
+
+
+def _by_step(points: Points) -> Points:
+    order = np.lexsort((points.time, points.step))
+    return Points(points.step[order], points.value[order], points.time[order])
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """The bit patterns, all NaN being one."""
+    values = np.ascontiguousarray(values)
+    if values.dtype.kind != "f":
+        return values
+    values = np.where(np.isnan(values), np.asarray(np.nan, values.dtype), values)
+    return values.view(np.dtype(f"u{values.dtype.itemsize}"))
+
+
+def _keys(points: Points | None) -> list[tuple[int, Any, float]]:
+    if points is None:
+        return []
+    columns = points.step.tolist(), _bits(points.value).tolist(), points.time.tolist()
+    return list(zip(*columns, strict=True))
+
+
+def _counts(points: Points) -> Counter[tuple[int, Any]]:
+    """Points without their times: another history of the same run may have another clock."""
+    bits = _bits(points.value).tolist()
+    return Counter(zip(points.step.tolist(), bits, strict=True))
+
+
+def _differs(code: str, tag: str, points: Counter[Any], what: str) -> Finding:
+    count = sum(points.values())
+    shown = ", ".join(f"step {step} at {time:.3f} s" for step, _, time in list(points)[:SHOWN])
+    more = " …" if len(points) > SHOWN else ""
+    message = f"{what} {count} points: {shown}{more}"
+    return Finding(code, Severity.ERROR, f"tag {tag!r}", message, count)
+
+
+def _other_values(layout: Layout) -> list[tuple[str, int, str]]:
+    series = (*(s for s in layout.stream.series if not s.is_number), *layout.texts)
+    return [
+        (part.key, int(layout.stream.step[row]), _json(value))
+        for part in series
+        for row, value in zip(part.rows.tolist(), part.values.tolist(), strict=True)
+    ]
+
+
+def _canonical(recorded: Recorded) -> list[tuple[str, int, str]]:
+    return [(tag, step, _json(value)) for tag, step, value in recorded.others]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:
+    want, have = Counter(_other_values(layout)), Counter(_canonical(recorded))
+    missing, extra = want - have, have - want
+    if not missing and not extra:
+        return []
+    tag, step, _ = next(iter(missing or extra))
+    message = f"{len(missing)} texts or objects missing and {len(extra)} unexpected"
+    where = f"tag {tag!r}, step {step}"
+    count = sum(missing.values()) + sum(extra.values())
+    return [Finding("other-values-differ", Severity.ERROR, where, message, count)]
+
+
+def _compare_summary(want: Mapping[str, Any], have: Mapping[str, Any]) -> list[Finding]:
+    wrong = [key for key in want if _json(want[key]) != _json(have.get(key))]
+    if not wrong:
+        return []
+    message = "the summary values differ"
+    return [Finding("summary-differs", Severity.ERROR, ", ".join(wrong), message, len(wrong))]

@@ -1,0 +1,199 @@
+"""The only printer: results to stdout, progress and errors to stderr.
+
+Short results are plain lines; tables and live progress use rich, which is imported only for them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import click
+
+from bridges.exporters.base import Exporter
+from bridges.report import BatchReport, RunReport
+from bridges.stream.finding import Finding, Severity
+
+MARKS = {"failed": ("✗", "red"), "planned": ("○", "cyan"), "unchanged": ("=", "green")}
+COLOURS = {
+    Severity.INFO: "cyan",
+    Severity.WARNING: "yellow",
+    Severity.LOSS: "red",
+    Severity.ERROR: "red",
+}
+SPARKS = "▁▂▃▄▅▆▇█"
+PATIENCE = 1.0  # seconds before progress is shown at all
+PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout; NaN and infinities as Python writes them."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=repr))
+
+
+def print_error(message: str) -> None:
+    """One line on stderr."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+
+
+def print_run(report: RunReport, verbose: bool) -> None:
+    """What happened to a run, and its findings: notes are counted unless `verbose`."""
+    mark, colour = MARKS.get(report.status, ("✓", "green"))
+    if report.failed and report.status != "failed":
+        mark, colour = "!", "red"
+    click.secho(f"{mark} {report.status:<9} ", fg=colour, bold=True, nl=False)
+    click.echo(f"{report.run}  " + _facts(report))
+    print_findings(report.findings, verbose)
+
+
+def _facts(report: RunReport) -> str:
+    if not report.rows and report.status == "failed":
+        return click.style(f"({report.target})", dim=True)
+    new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
+    checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
+    where = f" → {report.location}" if report.location else f" → {report.target}"
+    counts = f"{report.rows:,} rows, {report.points:,} points{new}{checked}"
+    return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
+
+
+def print_findings(findings: Sequence[Finding], verbose: bool) -> None:
+    """Warnings and worse in full; notes by their codes, or in full where `verbose`."""
+    notes = [finding for finding in findings if finding.severity is Severity.INFO]
+    shown = [f for f in findings if verbose or f.severity is not Severity.INFO]
+    for finding in shown:
+        click.secho(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity], nl=False)
+        times = f" ({finding.count:,}×)" if finding.count > 1 else ""
+        click.echo(f"{finding.code}{times} · {finding.where}\n            {finding.message}")
+    if notes and not verbose:
+        codes = ", ".join(Counter(note.code for note in notes))
+        click.secho(f"    notes   {codes} (-v explains)", dim=True)
+
+
+def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
+    """The totals of several runs, and the next command to type."""
+    totals = report.totals
+    if totals["runs"] > 1:
+        parts = [f"{totals[status]} {status}" for status in _statuses(totals)]
+        click.echo(f"{totals['runs']} runs: {', '.join(parts)}; {totals['points']:,} points.")
+    for exporter in exporters:
+        mine = [run for run in report.runs if run.target == exporter.name and run.location]
+        locations = [run.location for run in mine if run.location]
+        longest = max((run.longest for run in mine), default=0)
+        command = exporter.hint(locations, longest) if locations else None
+        if command:
+            click.echo("Look at it: " + click.style(command, bold=True))
+
+
+def _statuses(totals: Mapping[str, int]) -> list[str]:
+    names = ("exported", "appended", "unchanged", "planned", "failed")
+    return [name for name in names if totals[name]]
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """The course of a metric in block characters; a gap where there is no finite value."""
+    if not values:
+        return ""
+    width = min(width, len(values))
+    edges = [round(index * len(values) / width) for index in range(width + 1)]
+    cells = [_mean(values[low:high]) for low, high in pairwise(edges)]
+    finite = [cell for cell in cells if cell is not None]
+    if not finite:
+        return "·" * width
+    low, span = min(finite), max(finite) - min(finite)
+    return "".join(_spark(cell, low, span) for cell in cells)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if abs(value) < float("inf")]
+    return sum(value / len(finite) for value in finite) if finite else None
+
+
+def _spark(cell: float | None, low: float, span: float) -> str:
+    if cell is None:
+        return "·"
+    share = (cell - low) / span if 0 < span < float("inf") else 0.5
+    return SPARKS[min(int(share * len(SPARKS)), len(SPARKS) - 1)]
+
+
+class Progress:
+    """Shows what is being done once it takes longer than a second; a context manager.
+
+    On a terminal a live line with spinner, bar and time; elsewhere a plain line now and then.
+    """
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self.total = total
+        self.done = 0
+        self.text = ""
+        self._quiet = quiet
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if not self._quiet:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def phase(self, run: str, phase: str) -> None:
+        """What is done now, and with which run."""
+        self.text = f"{phase} {run}"
+
+    def advance(self) -> None:
+        """One more is done."""
+        self.done += 1
+
+    def _show(self) -> None:
+        if self._stop.wait(PATIENCE):
+            return
+        if sys.stderr.isatty():
+            self._show_live()
+            return
+        started = time.monotonic() - PATIENCE
+        while True:
+            seconds = time.monotonic() - started
+            click.echo(f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)", err=True)
+            if self._stop.wait(PLAIN_INTERVAL):
+                return
+
+    def _show_live(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.progress import Progress as Live
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Live(*columns, console=Console(stderr=True), transient=True) as live:
+            task = live.add_task(self.text, total=self.total)
+            while not self._stop.wait(0.1):
+                live.update(task, description=self.text, completed=self.done)
+
+
+def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:
+    """The installed exporters and sources, a line each."""
+    for kind, entries in listed.items():
+        click.secho(kind, bold=True)
+        for entry in entries:
+            click.echo(f"  {entry.name:<16}{entry.origin:<24}{entry.path}")

@@ -1,0 +1,97 @@
+"""The exporter protocol: find what the target holds, write rows, read them back.
+
+State lives in the target, so an exporter has none that matters: the order of calls is find, then
+write or not, then read_back, and each may be repeated after any interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from bridges.stream.finding import Finding
+from bridges.stream.layout import Layout
+from bridges.stream.model import Float64, Int64
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run that a target holds: where, and how much of which history.
+
+    `rows` and `digest` name the history (see `bridges.stream.identity.prefix_digest`), `cuts` the
+    row counts after each write, `clock` the source of its times and `name` how it is shown.
+    """
+
+    name: str
+    location: str
+    rows: int
+    digest: str
+    clock: str
+    cuts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of one tag as the target holds them: step (int64), value (float64 or narrower)
+    and time (float64, seconds since 1970 UTC), each of n entries.
+    """
+
+    step: Int64
+    value: NDArray[Any]
+    time: Float64
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a target holds of a run: points by tag, summary values, and the values that are no
+    numbers (text, list, dict, None) as (tag, step, value).
+    """
+
+    points: Mapping[str, Points] = field(default_factory=dict)
+    others: tuple[tuple[str, int, Any], ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ConflictError(Exception):
+    """Another writer was faster: look again at what the target holds."""
+
+
+class Exporter(Protocol):
+    """A target. Plug-ins register a class of this shape under `bridges.exporters`.
+
+    It is built with the options of its target as keyword arguments; unknown ones are refused.
+    `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
+    """
+
+    name: str
+    rules: str
+
+    def find(self, layout: Layout) -> list[Held]:
+        """Every run with the layout's key that the target holds, complete ones only."""
+        ...
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Write the whole run (`held` is None), or its rows from `held.rows` on; all or nothing.
+
+        Raises ConflictError where someone else did so meanwhile, ExportError where it cannot.
+        """
+        ...
+
+    def read_back(self, held: Held) -> Recorded:
+        """All that the target holds of the run. Raises VerifyError where it cannot be read."""
+        ...
+
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values (numbers, n) as the target can hold them."""
+        ...
+
+    def notes(self, layout: Layout) -> list[Finding]:
+        """What people should know of how this target will show the run."""
+        ...
+
+    def hint(self, locations: list[str], longest: int) -> str | None:
+        """The next command to type to look at these; `longest` is the most points of a tag."""
+        ...

@@ -1,0 +1,135 @@
+"""A layout becomes the records of one event file, as the live callback would have written them.
+
+Beside the scalars and texts there are: one text that says what the file is (for people, and for
+the next export), the settings as a table of the Text page, and what the HParams page needs. No
+experiment summary is written: with several in a log directory, TensorBoard shows only one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bridges.exporters import event_proto as proto
+from bridges.exporters.crc32c import UInt8
+from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_records
+from bridges.stream.layout import Layout
+from bridges.stream.model import Int64
+from bridges.stream.redact import redact_text
+
+STATE_TAG = "bridges/provenance/text_summary"
+PARAMS_TAG = "bridges/params/text_summary"
+OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
+_FENCE = ("```json\n", "\n```")
+
+
+def parse_state(text: str) -> dict[str, Any]:
+    """The state that a segment's first text tells. Raises ValueError or KeyError for others."""
+    state = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
+    first, last = state["rows"]
+    if not (0 <= first <= last and state["digest"] and state["clock"]):
+        raise ValueError(state)
+    return dict(state)
+
+
+def records(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
+    """The records of rows `start` and later: version, state, settings, scalars, texts, end."""
+    begin, finished = layout.clock.start / 1000.0, layout.run.status == "finished"
+    yield proto.frame(proto.file_version_event(begin))
+    head = [proto.text_value(STATE_TAG, _state_text(layout, start))]
+    yield proto.frame(proto.summary_event(begin, 0, head))
+    if start == 0:
+        settings = list(_settings(layout, begin))
+        yield from (proto.frame(proto.summary_event(begin, 0, [value])) for value in settings)
+    yield from _scalars(layout, start)
+    yield from _texts(layout, start)
+    if finished and layout.run.params:
+        end = layout.clock.end / 1000.0
+        yield proto.frame(proto.summary_event(end, 0, [proto.session_end(end)]))
+
+
+def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
+    """Params as a table of the Text page and as a row of the HParams page."""
+    params = layout.run.params
+    if not params:
+        return
+    lines = [f"|{_cell(key)}|{_cell(params[key])}|" for key in sorted(params)]
+    yield proto.text_value(PARAMS_TAG, "\n".join(["|setting|value|", "|-|-|", *lines]))
+    hparams = {
+        str(key): value
+        for key, value in params.items()
+        if isinstance(value, bool | int | float | str)
+    }
+    yield proto.session_start(layout.run.name, hparams, begin)
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _state_text(layout: Layout, start: int) -> str:
+    """What the segment is, for people and for the next export."""
+    run, clock = layout.run, layout.clock
+    state = {
+        "bridges": 1,
+        "key": layout.key,
+        "run": run.name,
+        "rows": [start, layout.rows],
+        "digest": layout.digest,
+        "layout": dict(layout.identity),
+        "clock": clock.source,
+        "clock origin": clock.origin,
+        "written by transformers": run.writer,
+        "status": run.status,
+        "facts": dict(run.facts),
+        "tags": dict(run.tags),
+        "sources": [
+            {
+                "location": redact_text(file.location, home=True),
+                "bytes": file.size,
+                "sha256": file.sha256,
+            }
+            for file in run.provenance
+        ],
+    }
+    return json.dumps(state, indent=2).join(_FENCE)
+
+
+def _row_order(layout: Layout, start: int) -> Int64:
+    """The rows from `start` on by step: the default loader drops what a lower step follows."""
+    steps = layout.stream.step[start:]
+    return start + np.argsort(steps, kind="stable")
+
+
+def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
+    stream = layout.stream
+    assert stream.time is not None
+    order = _row_order(layout, start)
+    place = np.empty(layout.rows - start, np.int64)
+    place[order - start] = np.arange(len(order))
+    in_order = bool((np.diff(order) > 0).all())
+    columns = []
+    for series in stream.series:
+        part = series.slice(start, layout.rows)
+        rows, values = part.rows - start, as_float32(part.values)
+        if not in_order:
+            rows = place[rows]
+            sort = np.argsort(rows)
+            rows, values = rows[sort], values[sort]
+        columns.append(ScalarColumn(series.key, rows, values))
+    yield from scalar_records(columns, stream.step[order], stream.time[order] / 1000.0)
+
+
+def _texts(layout: Layout, start: int) -> Iterator[bytes]:
+    stream = layout.stream
+    assert stream.time is not None
+    for series in layout.texts:
+        part = series.slice(start, layout.rows)
+        for row, text in zip(part.rows.tolist(), part.values.tolist(), strict=True):
+            value = proto.text_value(f"{series.key}/text_summary", text)
+            time, step = float(stream.time[row]) / 1000.0, int(stream.step[row])
+            yield proto.frame(proto.summary_event(time, step, [value]))

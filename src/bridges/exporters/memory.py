@@ -1,0 +1,118 @@
+"""An exporter into memory: a real target for tests, notebooks and plug-in authors.
+
+It keeps float64 values under the raw keys, and behaves as every exporter must.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.stream.finding import Finding
+from bridges.stream.layout import Layout
+from bridges.stream.model import Series
+
+
+@dataclass
+class _Stored:
+    held: Held
+    key: str
+    layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
+
+
+class MemoryExporter:
+    """Holds runs in this object for as long as it lives."""
+
+    name = "memory"
+    rules = "raw"
+
+    def __init__(self) -> None:
+        self.runs: dict[str, _Stored] = {}
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs with the layout's key."""
+        return [stored.held for stored in self.runs.values() if stored.key == layout.key]
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Keep the run, or its new rows."""
+        if held is None:
+            return self._create(layout)
+        stored = self.runs[held.location]
+        if stored.held.rows != held.rows:
+            raise ConflictError
+        stored.layouts.append((held.rows, layout))
+        stored.held = replace(
+            held, rows=layout.rows, digest=layout.digest, cuts=(*held.cuts, layout.rows)
+        )
+        return stored.held
+
+    def _create(self, layout: Layout) -> Held:
+        name, number = layout.run.name, 2
+        while name in self.runs:
+            name, number = f"{layout.run.name}-{number}", number + 1
+        held = Held(
+            name=name,
+            location=name,
+            rows=layout.rows,
+            digest=layout.digest,
+            clock=layout.clock.source,
+            cuts=(layout.rows,),
+        )
+        self.runs[name] = _Stored(held, layout.key, [(0, layout)])
+        return held
+
+    def read_back(self, held: Held) -> Recorded:
+        """What was kept."""
+        parts: dict[str, list[Points]] = {}
+        others: list[tuple[str, int, Any]] = []
+        summary: dict[str, Any] = {}
+        for start, layout in self.runs[held.location].layouts:
+            for series in (*layout.stream.series, *layout.texts):
+                part = series.slice(start, layout.rows)
+                if not series.is_number:
+                    others += _others(part, layout)
+                elif len(part.rows):
+                    parts.setdefault(series.key, []).append(_points(part, layout))
+            summary.update(layout.summary)
+        points = {tag: _joined(pieces) for tag, pieces in parts.items()}
+        return Recorded(points, tuple(others), summary)
+
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Numbers are kept as float64."""
+        return values.astype(np.float64)
+
+    def notes(self, layout: Layout) -> list[Finding]:
+        """Everything is held as it is."""
+        return []
+
+    def hint(self, locations: list[str], longest: int) -> str | None:
+        """There is nothing to look at."""
+        return None
+
+
+def _points(series: Series, layout: Layout) -> Points:
+    assert layout.stream.time is not None
+    return Points(
+        layout.stream.step[series.rows],
+        series.values.astype(np.float64),
+        layout.stream.time[series.rows] / 1000.0,
+    )
+
+
+def _others(series: Series, layout: Layout) -> list[tuple[str, int, Any]]:
+    steps = layout.stream.step[series.rows].tolist()
+    return [
+        (series.key, step, value) for step, value in zip(steps, series.values.tolist(), strict=True)
+    ]
+
+
+def _joined(pieces: list[Points]) -> Points:
+    return Points(
+        np.concatenate([piece.step for piece in pieces]),
+        np.concatenate([piece.value for piece in pieces]),
+        np.concatenate([piece.time for piece in pieces]),
+    )

@@ -1,0 +1,323 @@
+"""TensorBoard: one directory a run, one event file a write, published whole or not at all.
+
+State lives in the names and the first record of the files: the name carries the run key and the
+first row of the segment, the record (a text on the Text page) the rows, digest and clock. A longer
+history adds a file with the new rows only; nothing that was published is ever changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import ExportError, VerifyError
+from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.event_file import as_float32
+from bridges.exporters.event_reader import EventFile, ScalarPart, first_texts, read_event_file
+from bridges.exporters.event_records import OWN_TEXTS, STATE_TAG, parse_state, records
+from bridges.stream.align import hidden_duplicates
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.layout import Layout
+
+SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
+_PREFIX = "events.out.tfevents."
+_SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})\.(\d{10})")
+_NAME = re.compile(
+    r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
+)
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One published file: its path, first row, and what its state record says."""
+
+    path: str
+    start: int
+    state: dict[str, Any]
+
+
+class TensorBoardExporter:
+    """Writes runs as event files below `logdir`, each in a directory of its own."""
+
+    name = "tensorboard"
+    rules = "tensorboard"
+
+    def __init__(self, logdir: str = "runs") -> None:
+        if "://" in logdir:
+            raise ExportError(
+                f"--logdir {logdir}: event files are written to a local directory. "
+                "Export to one, then copy it there as a whole."
+            )
+        self.logdir = os.fspath(logdir)
+        self._directories: dict[str, list[str]] | None = None
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs with the layout's key: first under the expected name, then anywhere."""
+        likely = os.path.join(self.logdir, directory_name(layout.run.name))
+        held = _held_in(self.logdir, likely, layout.key)
+        if held and held.rows == layout.rows and held.digest == layout.digest:
+            return [held]
+        places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
+        found = [_held_in(self.logdir, path, layout.key) for path in places]
+        return [run for run in found if run is not None]
+
+    def _index(self) -> dict[str, list[str]]:
+        """The directories of each run key. The log directory is walked once by each exporter."""
+        if self._directories is None:
+            self._directories = {}
+            for path, directories, files in os.walk(self.logdir):
+                directories[:] = sorted(name for name in directories if name[0] != ".")
+                for key in {match[2] for match in map(_NAME.fullmatch, files) if match}:
+                    self._directories.setdefault(key, []).append(path)
+        return self._directories
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Publish the run in a new directory, or its new rows beside the old ones."""
+        try:
+            directory = self._create(layout) if held is None else self._append(layout, held)
+        except OSError as error:
+            raise ExportError(
+                f"{error.filename or self.logdir}: cannot be written: {error.strerror or error}"
+            ) from error
+        written = _held_in(self.logdir, directory, layout.key)
+        if written is None:
+            raise ConflictError
+        self._index().setdefault(layout.key, []).append(directory)
+        return written
+
+    def _create(self, layout: Layout) -> str:
+        """Build the directory under a hidden name; its renaming claims the run's name."""
+        name = _segment_name(layout, layout.clock.start, 0)
+        hidden = os.path.join(self.logdir, f".bridges-{layout.key}-{uuid.uuid4().hex[:8]}")
+        os.makedirs(hidden)
+        try:
+            _write_file(os.path.join(hidden, _partial(name)), records(layout, 0))
+            directory = self._claim(hidden, directory_name(layout.run.name))
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        _publish_partial(directory, _partial(name))
+        _sync_directory(directory)
+        self._remove_leftovers(layout.key)
+        return directory
+
+    def _claim(self, hidden: str, name: str) -> str:
+        """Rename to the first free name; a directory with anything in it is not free."""
+        for number in range(1, 10_000):
+            path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with suppress(FileExistsError, NotADirectoryError):
+                if not os.path.exists(path) or not os.listdir(path):
+                    return _rename_unless_taken(hidden, path)
+        raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
+
+    def _remove_leftovers(self, key: str) -> None:
+        """What killed exports of this run left behind."""
+        for entry in os.listdir(self.logdir):
+            if entry.startswith(f".bridges-{key}-"):
+                shutil.rmtree(os.path.join(self.logdir, entry), ignore_errors=True)
+
+    def _append(self, layout: Layout, held: Held) -> str:
+        """Publish the new rows; the file's name can be taken only once."""
+        first = _segments(held.location, layout.key)[0]
+        started = int(_match(os.path.basename(first.path))[1]) * 1000
+        name = _segment_name(layout, started, held.rows)
+        path = os.path.join(held.location, name)
+        partial = os.path.join(held.location, f"{_partial(name)}-{uuid.uuid4().hex[:8]}")
+        try:
+            _write_file(partial, records(layout, held.rows))
+            os.link(partial, path)
+        except (FileExistsError, FileNotFoundError):
+            raise ConflictError from None
+        finally:
+            for entry in os.listdir(held.location):
+                if os.path.exists(path) and entry.startswith(_partial(name)):
+                    with suppress(FileNotFoundError):
+                        os.unlink(os.path.join(held.location, entry))
+        _sync_directory(held.location)
+        return held.location
+
+    def read_back(self, held: Held) -> Recorded:
+        """All points and texts of the run's event files, in the order of the files."""
+        key = _match(_published(held.location)[0])[2]
+        files = [read_event_file(segment.path) for segment in _segments(held.location, key)]
+        tags = dict.fromkeys(tag for file in files for tag in file.scalars)
+        points = {
+            tag: _joined([part for file in files for part in _in_file_order(file, tag)])
+            for tag in tags
+        }
+        texts = [text for file in files for text in sorted(file.texts)]
+        others = tuple(
+            (tag.removesuffix("/text_summary"), step, text)
+            for _, tag, step, text in texts
+            if tag not in OWN_TEXTS
+        )
+        return Recorded(points, others)
+
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Event files hold float32."""
+        return as_float32(values)
+
+    def notes(self, layout: Layout) -> list[Finding]:
+        """Points that share a tag and a step: the default loader shows one of them."""
+        hidden = hidden_duplicates(layout.stream)
+        if not hidden:
+            return []
+        message = "points share tag and step with a later one, which is all that TensorBoard shows"
+        return [Finding("hidden-by-duplicates", Severity.INFO, "all tags", message, hidden)]
+
+    def hint(self, locations: list[str], longest: int) -> str | None:
+        """The command that shows the runs, all points of them."""
+        every = " --samples_per_plugin scalars=0" if longest > SAMPLED else ""
+        return f"tensorboard --logdir {self.logdir}{every}"
+
+
+def directory_name(name: str) -> str:
+    """A run's name as a relative path that stays below the log directory on any system."""
+    parts = [_UNSAFE.sub("_", part)[:200].strip() for part in name.split("/")]
+    safe = [part for part in parts if part.strip(".")]
+    return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
+
+
+def _held_in(logdir: str, directory: str, key: str) -> Held | None:
+    """What a directory holds of a run; an export that was killed before its last step is ended."""
+    segments = _segments(directory, key)
+    if not segments:
+        return None
+    rows = 0
+    for segment in segments:
+        if segment.start != rows:
+            raise ExportError(
+                f"{directory}: the event file with rows {rows} to {segment.start - 1} is gone. "
+                "Delete the directory and export the run again."
+            )
+        rows = segment.state["rows"][1]
+    return Held(
+        name=os.path.relpath(directory, logdir),
+        location=directory,
+        rows=rows,
+        digest=segments[-1].state["digest"],
+        clock=segments[0].state["clock"],
+        cuts=tuple(segment.state["rows"][1] for segment in segments),
+    )
+
+
+def _publish_partial(directory: str, partial: str) -> None:
+    """The last step: a whole file in a claimed directory gets the name that readers take."""
+    name = _PREFIX + partial.removeprefix(".").removesuffix(".partial")
+    with suppress(FileNotFoundError):  # another process has done so meanwhile
+        os.rename(os.path.join(directory, partial), os.path.join(directory, name))
+
+
+def _match(name: str) -> re.Match[str]:
+    match = _SEGMENT.fullmatch(name)
+    if match is None:
+        raise VerifyError(f"{name} is no event file of bridges")
+    return match
+
+
+def _published(directory: str) -> list[str]:
+    """The names of the event files of bridges in a directory, in order."""
+    return [name for name in _names(directory) if _SEGMENT.fullmatch(name)]
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(directory))
+    return []
+
+
+def _segments(directory: str, key: str) -> list[_Segment]:
+    """The published files of a run, by first row."""
+    for partial in _names(directory):
+        match = _NAME.fullmatch(partial)
+        if match and match[2] == key and match[3]:
+            _publish_partial(directory, partial)
+    segments = []
+    for name in _published(directory):
+        match = _match(name)
+        if match[2] == key:
+            path = os.path.join(directory, name)
+            segments.append(_Segment(path, int(match[3]), _read_state(path)))
+    return sorted(segments, key=lambda segment: segment.start)
+
+
+def _read_state(path: str) -> dict[str, Any]:
+    try:
+        return parse_state(dict(first_texts(path))[STATE_TAG])
+    except (OSError, KeyError, TypeError, ValueError):
+        raise ExportError(
+            f"{path}: its first records are damaged, so it cannot be told what it holds. "
+            "Delete its directory and export the run again."
+        ) from None
+
+
+def _segment_name(layout: Layout, start: int, row: int) -> str:
+    """Zero-padded, so that readers, which sort by name, see the segments in order."""
+    return f"{_PREFIX}{max(start, 0) // 1000:010d}.bridges.{layout.key}.{row:010d}"
+
+
+def _partial(name: str) -> str:
+    """The name under which a file grows; no reader takes a name without `tfevents`."""
+    return f".{name.removeprefix(_PREFIX)}.partial"
+
+
+def _rename_unless_taken(hidden: str, path: str) -> str:
+    try:
+        os.rename(hidden, path)
+    except FileNotFoundError:
+        raise ConflictError from None
+    except OSError as error:
+        raise FileExistsError(path) from error
+    return path
+
+
+def _write_file(path: str, content: Iterable[Any]) -> None:
+    with open(path, "wb", buffering=0) as file:
+        for piece in content:
+            file.write(piece)
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
+    """The parts of a tag as one, by offset."""
+    parts = file.scalars.get(tag, [])
+    if len(parts) <= 1:
+        return parts
+    offset = np.concatenate([part.offset for part in parts])
+    order = np.argsort(offset, kind="stable")
+    return [
+        ScalarPart(
+            offset[order],
+            np.concatenate([part.step for part in parts])[order],
+            np.concatenate([part.value for part in parts])[order],
+            np.concatenate([part.wall_time for part in parts])[order],
+        )
+    ]
+
+
+def _joined(parts: list[ScalarPart]) -> Points:
+    return Points(
+        np.concatenate([part.step for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.wall_time for part in parts]),
+    )

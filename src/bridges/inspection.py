@@ -1,0 +1,153 @@
+"""Inspection: what was understood of a run, as data for JSON and as a page for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bridges.console import COLOURS, sparkline
+from bridges.stream.clock import apply_clock
+from bridges.stream.finding import Finding
+from bridges.stream.identity import run_key
+from bridges.stream.model import MetricStream, RowKind, Run
+
+MANY_KEYS = 60  # rows of the table unless all are asked for
+WIDE = 100  # columns of a terminal that has room for the first values
+
+
+def inspect(run: Run) -> dict[str, Any]:
+    """All that is understood of a run; the `keys` hold one entry for each key of the log."""
+    timed, clock, notes = apply_clock(run.stream)
+    epoch = run.stream.epoch
+    findings: list[Finding] = [*run.findings, *notes]
+    return {
+        "source": run.source,
+        "run": run.name,
+        "key": run_key(run),
+        "status": run.status,
+        "written_by": run.writer,
+        "rows": len(run.stream),
+        "points": run.stream.points,
+        "kinds": _kinds(run.stream),
+        "steps": _span(run.stream.step),
+        "epochs": _span(epoch[~np.isnan(epoch)]),
+        "clock": {"source": clock.source, "origin": clock.origin, "seconds": _duration(timed)},
+        "params": dict(run.params),
+        "facts": dict(run.facts),
+        "keys": [_key(run.stream, key) for key in run.stream.keys],
+        "findings": [finding.as_dict() for finding in findings],
+    }
+
+
+def _kinds(stream: MetricStream) -> dict[str, int]:
+    values, counts = np.unique(stream.kind, return_counts=True)
+    return {
+        RowKind(value).name.lower(): count
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+    }
+
+
+def _span(values: Any) -> list[Any] | None:
+    return [values.min().item(), values.max().item()] if len(values) else None
+
+
+def _duration(stream: MetricStream) -> float:
+    time = stream.time
+    return float(time[-1] - time[0]) / 1000 if time is not None and len(time) else 0.0
+
+
+def _key(stream: MetricStream, key: str) -> dict[str, Any]:
+    """Count, types and course of one key; the numbers are absent where it has none."""
+    parts = [series for series in stream.series if series.key == key]
+    kinds = {"f": "float", "i": "integer", "b": "boolean", "O": "other"}
+    _, values = stream.column(key)
+    entry: dict[str, Any] = {
+        "key": key,
+        "count": sum(len(part.rows) for part in parts),
+        "types": [kinds[part.values.dtype.kind] for part in parts],
+    }
+    if len(values):
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min().item(), finite.max().item()) if len(finite) else (None, None)
+        entry |= {"first": values[0].item(), "last": values[-1].item(), "min": low, "max": high}
+        entry["course"] = sparkline(values.tolist())
+    return entry
+
+
+def print_page(document: dict[str, Any], verbose: bool) -> None:
+    """The page of one run on a terminal: a head, a table of the metrics, the findings."""
+    from rich.console import Console
+    from rich.rule import Rule
+    from rich.text import Text
+
+    console = Console()
+    console.print(Rule(Text(document["run"], "bold"), align="left", style="dim"))
+    for line in _head(document):
+        console.print(line)
+    if document["keys"]:
+        console.print()
+        console.print(_table(document["keys"], verbose, narrow=console.width < WIDE))
+    if document["findings"]:
+        console.print()
+        for part in _findings(document["findings"]):
+            console.print(part)
+    console.print()
+
+
+def _head(document: dict[str, Any]) -> list[Any]:
+    from rich.text import Text
+
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in document["kinds"].items())
+    steps, epochs, clock = document["steps"], document["epochs"], document["clock"]
+    lines = [
+        ("source", document["source"]),
+        ("rows", f"{document['rows']:,} ({kinds or 'none'}), {document['points']:,} points"),
+        ("steps", f"{steps[0]:,} to {steps[1]:,}" if steps else "none"),
+        ("epochs", f"{epochs[0]:.4g} to {epochs[1]:.4g}" if epochs else "none"),
+        ("clock", f"{clock['source']}, origin {clock['origin']}, {clock['seconds']:,.0f} s"),
+        ("written by", f"transformers {document['written_by'] or 'unknown'}"),
+        ("status", document["status"]),
+    ]
+    lines += [("params", ", ".join(f"{k}={v}" for k, v in document["params"].items()))]
+    return [Text.assemble((f"{name:<11}", "dim"), str(value)) for name, value in lines if value]
+
+
+def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    names = ("last", "min", "max") if narrow else ("first", "last", "min", "max")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("metric", overflow="fold", min_width=22)
+    for name in ("count", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("course", no_wrap=True)
+    shown = keys if verbose else keys[:MANY_KEYS]
+    for entry in shown:
+        numbers = [_number(entry.get(name)) for name in names]
+        course = Text(entry.get("course", "/".join(entry["types"])), "green")
+        table.add_row(Text(entry["key"]), f"{entry['count']:,}", *numbers, course)
+    if len(shown) < len(keys):
+        table.add_row(f"… and {len(keys) - len(shown)} more (-v shows all)")
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _findings(findings: list[dict[str, Any]]) -> list[Any]:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    styles = {severity.value: colour for severity, colour in COLOURS.items()}
+    lines: list[Any] = []
+    for finding in findings:
+        times = f" ({finding['count']:,}×)" if finding["count"] > 1 else ""
+        head = (f"{finding['severity']:<9}", styles[finding["severity"]])
+        lines.append(Text.assemble(head, f"{finding['code']}{times} · {finding['where']}"))
+        lines.append(Padding(Text(finding["message"], "dim"), (0, 0, 0, 9)))
+    return lines

@@ -1,0 +1,305 @@
+"""One run's way: read, lay out, find what the target holds, write what is missing, read back.
+
+`export_run` is the per-run boundary: whatever goes wrong with a run becomes its report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from bridges import plugins
+from bridges.compare import compare, holds_rows
+from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
+from bridges.exporters.base import ConflictError, Exporter, Held
+from bridges.report import BatchReport, RunReport, failure
+from bridges.sources.base import ReadOptions, Source
+from bridges.sources.text import MissingSourceError
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import prefix_digest
+from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.model import Run
+
+ATTEMPTS = 10  # how often to look again when another export of the run is faster
+OnPhase = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export: the layout, how to read, and what to call the run."""
+
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    source: str | None = None
+    run_name: str | None = None
+    group: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    verify: bool = True
+    dry_run: bool = False
+
+
+def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
+    """The runs at a location, under the names that the options give. Raises SourceError."""
+    for run in _source(location, options.source).read(location, options.read):
+        yield replace(
+            run,
+            name=options.run_name or run.name,
+            group=options.group or run.group,
+            tags={**run.tags, **options.tags},
+        )
+
+
+def _source(location: str, name: str | None) -> Source:
+    """The source of that name, or the first that claims the location, built-in ones first."""
+    if name:
+        chosen: Source = plugins.find("sources", name).load()()
+        return chosen
+    default: Source = plugins.find("sources", "trainer_state").load()()
+    if default.claims(location):
+        return default
+    for plug_in in plugins.third_party("sources"):
+        source: Source = plug_in.load()()
+        if source.claims(location):
+            return source
+    return default
+
+
+def make_exporters(targets: Sequence[str], options: Mapping[str, Any]) -> list[Exporter]:
+    """The exporters of these names; each gets the options that it takes.
+
+    Raises ConfigError for a target that is not installed and an option that no target takes.
+    """
+    classes = [plugins.find("exporters", target).load() for target in targets]
+    taken = [
+        {name: options[name] for name in signature(made).parameters if name in options}
+        for made in classes
+    ]
+    unknown = set(options).difference(*taken)
+    if unknown:
+        raise ConfigError(
+            f"the option {sorted(unknown)[0]!r} is not one of the target {', '.join(targets)}"
+        )
+    return [made(**chosen) for made, chosen in zip(classes, taken, strict=True)]
+
+
+def export_all(
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase = lambda run, phase: None,
+    on_report: Callable[[RunReport], None] = lambda report: None,
+) -> BatchReport:
+    """Every run of every location into every target; one bad run never stops the rest."""
+    return _each(locations, exporters, options, export_run, on_phase, on_report)
+
+
+def verify_all(
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase = lambda run, phase: None,
+    on_report: Callable[[RunReport], None] = lambda report: None,
+) -> BatchReport:
+    """The same for verification: nothing is written."""
+    return _each(locations, exporters, options, verify_run, on_phase, on_report)
+
+
+RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
+
+
+def _each(
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    action: RunAction,
+    on_phase: OnPhase,
+    on_report: Callable[[RunReport], None],
+) -> BatchReport:
+    reports: list[RunReport] = []
+
+    def keep(report: RunReport) -> None:
+        reports.append(report)
+        on_report(report)
+
+    for location in locations:
+        started = time.perf_counter()
+        on_phase(location, "reading")
+        try:
+            for run in read_runs(location, options):
+                seconds = time.perf_counter() - started
+                for exporter in exporters:
+                    report = action(run, exporter, options, on_phase)
+                    keep(replace(report, seconds=report.seconds + seconds))
+                started = time.perf_counter()
+        except SourceError as error:
+            missing = isinstance(error, MissingSourceError)
+            for exporter in exporters:
+                keep(failure(location, exporter.name, str(error), code="source", missing=missing))
+    return BatchReport(tuple(reports))
+
+
+def export_run(
+    run: Run,
+    exporter: Exporter,
+    options: ExportOptions,
+    on_phase: OnPhase = lambda run, phase: None,
+) -> RunReport:
+    """One run into one target. Raises ConfigError; all else that fails is in the report."""
+    return _guarded(run, exporter, lambda: _export(run, exporter, options, on_phase))
+
+
+def verify_run(
+    run: Run,
+    exporter: Exporter,
+    options: ExportOptions,
+    on_phase: OnPhase = lambda run, phase: None,
+) -> RunReport:
+    """Compare one run with what the target holds; nothing is written."""
+    return _guarded(run, exporter, lambda: _verify(run, exporter, options, on_phase))
+
+
+def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> RunReport:
+    started = time.perf_counter()
+    known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "findings": run.findings}
+    try:
+        report = action()
+    except ConfigError:
+        raise
+    except BridgeError as error:
+        report = failure(run.source, exporter.name, str(error), **known)
+    except Exception as error:  # deliberately broad: the one boundary of a run
+        message = f"{type(error).__name__}: {error}. This is a bug of bridges or of a plug-in."
+        report = failure(run.source, exporter.name, message, code="internal-error", **known)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
+    for _ in range(ATTEMPTS):
+        with suppress(ConflictError):
+            return _attempt(run, exporter, options, on_phase)
+    message = f"other exports of this run were faster {ATTEMPTS} times; try again"
+    raise ExportError(message, transient=True)
+
+
+def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
+    layout = lay_out(run, exporter.rules, options.layout)
+    held = _same_history(layout, exporter)
+    held = _same_history(layout, exporter)
+    layout = _continued(layout, held, exporter, options)
+    report = _report(layout, exporter, held)
+    if options.dry_run:
+        return replace(report, status="planned")
+    if held is None or held.rows < layout.rows:
+        on_phase(run.name, "writing")
+        held = exporter.write(layout, held)
+        report = replace(report, run=held.name, location=held.location)
+    if not options.verify:
+        return report
+    on_phase(run.name, "verifying")
+    return _verified(report, layout, held, exporter)
+
+
+def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
+    """The run of the target that holds this history, an older part of it, or more of it."""
+    held = sorted(exporter.find(layout), key=lambda run: -run.rows)
+    for run in held:
+        if run.rows <= layout.rows and _digest(layout, run.rows) == run.digest:
+            return run
+    for run in held:
+        if run.rows > layout.rows and holds_rows(layout, exporter.read_back(run), exporter):
+            return run
+    return None
+
+
+def _continued(
+    layout: Layout, held: Held | None, exporter: Exporter, options: ExportOptions
+) -> Layout:
+    """The layout that goes on from what the target holds: its clock, its earlier writes."""
+    same_clock = held is None or held.clock == layout.clock.source
+    if held is None or (same_clock and options.layout.duplicates != "last"):
+        return layout
+    return lay_out(layout.run, exporter.rules, options.layout, clock=held.clock, cuts=held.cuts)
+
+
+def _digest(layout: Layout, rows: int) -> str:
+    return layout.digest if rows == layout.rows else prefix_digest(layout.run.stream, rows)
+
+
+def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
+    """What is about to be done, with all that is known of the run before it is."""
+    start = held.rows if held else 0
+    status = "exported" if held is None else "appended" if start < layout.rows else "unchanged"
+    findings = [*layout.run.findings, *layout.findings, *_lost_in_storage(layout, exporter)]
+    if held is not None and start > layout.rows:
+        findings.append(_target_is_longer(start, layout.rows))
+    return RunReport(
+        source=layout.run.source,
+        run=held.name if held else layout.run.name,
+        target=exporter.name,
+        status=status,
+        rows=layout.rows,
+        points=layout.points,
+        new_points=layout.points_from(min(start, layout.rows)),
+        location=held.location if held else None,
+        findings=(*findings, *exporter.notes(layout)),
+        longest=max((len(series.rows) for series in layout.stream.series), default=0),
+    )
+
+
+def _target_is_longer(there: int, rows: int) -> Finding:
+    message = f"the target holds {there} rows of this history, and the source only {rows}"
+    return Finding("target-is-longer", Severity.INFO, "all rows", message)
+
+
+def _lost_in_storage(layout: Layout, exporter: Exporter) -> list[Finding]:
+    """Finite numbers that the target can only hold as infinity, and others only as zero."""
+    findings = []
+    for series in layout.stream.numbers:
+        if series.values.dtype == bool or not len(series.rows):
+            continue
+        stored = exporter.stored(series.values)
+        for code, lost in (
+            ("overflow-to-infinity", np.isinf(stored) & np.isfinite(series.values)),
+            ("underflow-to-zero", (stored == 0) & (series.values != 0)),
+        ):
+            if lost.any():
+                findings.append(_out_of_range(code, series.key, int(lost.sum()), exporter.name))
+    return findings
+
+
+def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
+    becomes = "infinity" if code == "overflow-to-infinity" else "zero"
+    message = f"{target} holds these values as {becomes}, as it would have live"
+    return Finding(code, Severity.WARNING, f"tag {tag!r}", message, count)
+
+
+def _verified(report: RunReport, layout: Layout, held: Held, exporter: Exporter) -> RunReport:
+    recorded = exporter.read_back(held)
+    if held.rows > layout.rows:
+        return replace(report, verified=holds_rows(layout, recorded, exporter))
+    wrong = compare(layout, recorded, exporter)
+    if not wrong:
+        return replace(report, verified=True)
+    return replace(report, status="failed", verified=False, findings=(*report.findings, *wrong))
+
+
+def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
+    layout = lay_out(run, exporter.rules, options.layout)
+    on_phase(run.name, "verifying")
+    held = _same_history(layout, exporter)
+    if held is None or held.rows < layout.rows:
+        there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"
+        message = f"the target holds {there}: run `bridge export` with the same options first"
+        finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
+        report = _report(layout, exporter, held)
+        return replace(
+            report, status="failed", verified=False, findings=(*report.findings, finding)
+        )
+    layout = _continued(layout, held, exporter, options)
+    return _verified(_report(layout, exporter, held), layout, held, exporter)

@@ -1,0 +1,181 @@
+"""The layout: what one target is to hold of a run, down to tag, step, value and time.
+
+Made of the neutral stream by alignment, naming and clock; an exporter only has to write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bridges.errors import ConfigError
+from bridges.stream.align import DUPLICATES, X_AXES, apply_duplicates, epoch_axis
+from bridges.stream.clock import apply_clock
+from bridges.stream.columns import as_array
+from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.identity import prefix_digest, run_key
+from bridges.stream.model import Clock, MetricStream, Run, Series
+from bridges.stream.naming import LATEST, STYLES, Naming, Place, Version, encodable
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """The choices that change what a target is to hold. Raises ConfigError for unknown ones."""
+
+    x_axis: str = "step"
+    naming: str = "live"
+    duplicates: str = "all"
+    callback_version: Version = LATEST
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("x-axis", self.x_axis, X_AXES),
+            ("naming", self.naming, STYLES),
+            ("duplicates", self.duplicates, DUPLICATES),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"--{name} {value!r} is not one of {', '.join(allowed)}")
+
+    def identity(self) -> dict[str, str]:
+        """The choices that are not the default: with them it is another run in the target."""
+        chosen = {
+            "x-axis": self.x_axis,
+            "naming": self.naming,
+            "duplicates": self.duplicates.replace("error", "all"),
+            "callback": f"{self.callback_version[0]}.{self.callback_version[1]}",
+        }
+        usual = {
+            "x-axis": "step",
+            "naming": "live",
+            "duplicates": "all",
+            "callback": f"{LATEST[0]}.{LATEST[1]}",
+        }
+        return {name: value for name, value in chosen.items() if value != usual[name]}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a target is to hold of `run`.
+
+    `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
+    keeps as such; `texts` are the series of text and `summary` the values without a step.
+    `key` names the run in the target, `digest` is that of its whole history.
+    """
+
+    run: Run
+    key: str
+    digest: str
+    identity: Mapping[str, str]
+    stream: MetricStream
+    texts: tuple[Series, ...]
+    summary: Mapping[str, Any]
+    clock: Clock
+    findings: tuple[Finding, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the history has."""
+        return len(self.stream)
+
+    @property
+    def points(self) -> int:
+        """How many values the target is to hold: numbers, texts and summary values."""
+        texts = sum(len(text.rows) for text in self.texts)
+        return self.stream.points + texts + len(self.summary)
+
+    def points_from(self, row: int) -> int:
+        """How many numbers and texts lie in the rows from `row` on."""
+        series = (*self.stream.series, *self.texts)
+        return sum(len(part.slice(row, self.rows).rows) for part in series)
+
+
+def lay_out(
+    run: Run,
+    target: str,
+    options: LayoutOptions,
+    *,
+    clock: str | None = None,
+    cuts: Sequence[int] = (),
+) -> Layout:
+    """The layout of a run for the naming rules of a target.
+
+    `clock` and `cuts` are those of what the target holds already: the clock source that its times
+    came from, and the numbers of rows after each write.
+    """
+    naming = Naming(target, options.naming, options.callback_version)
+    stream = run.stream
+    findings: list[Finding] = []
+    if options.x_axis == "epoch":
+        stream, findings = epoch_axis(stream)
+    stream, dropped = apply_duplicates(stream, options.duplicates, cuts)
+    timed, used_clock, notes = apply_clock(stream, clock)
+    placed = _Placed.of(timed, naming)
+    identity = options.identity()
+    return Layout(
+        run=run,
+        key=run_key(run, identity),
+        digest=prefix_digest(run.stream, len(run.stream)),
+        identity=identity,
+        stream=replace(timed, series=tuple(placed.numbers)),
+        texts=tuple(placed.texts),
+        summary=placed.summary,
+        clock=used_clock,
+        findings=(*findings, *dropped, *notes, *placed.findings),
+    )
+
+
+@dataclass
+class _Placed:
+    """The series of a stream, by the place that each has in the target."""
+
+    numbers: list[Series]
+    texts: list[Series]
+    summary: dict[str, Any]
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, stream: MetricStream, naming: Naming) -> _Placed:
+        tags, findings = naming.table(stream.keys)
+        placed = cls([], [], {}, findings)
+        for series in stream.series:
+            for place, part in _by_place(series, naming):
+                placed._add(place, part, tags[series.key])
+        return placed
+
+    def _add(self, place: Place, series: Series, tag: str) -> None:
+        if place is Place.SERIES:
+            self.numbers.append(replace(series, key=tag))
+        elif place is Place.TEXT:
+            texts = [encodable(text) for text in series.values.tolist()]
+            self.texts.append(Series(tag, series.rows, as_array(texts, object)))
+        elif place is Place.SUMMARY:
+            self.summary[series.key] = series.values[-1]
+        else:
+            self.findings.append(_not_kept(series))
+
+
+def _by_place(series: Series, naming: Naming) -> list[tuple[Place, Series]]:
+    """A series of numbers has one place; objects are split by their types."""
+    if series.is_number:
+        kind = {"f": float, "i": int, "b": bool}[series.values.dtype.kind]
+        return [(naming.place(series.key, kind), series)]
+    places = [naming.place(series.key, type(value)) for value in series.values.tolist()]
+    parts = []
+    for place in dict.fromkeys(places):
+        keep = [index for index, other in enumerate(places) if other is place]
+        parts.append((place, Series(series.key, series.rows[keep], series.values[keep])))
+    return parts
+
+
+def _not_kept(series: Series) -> Finding:
+    kinds = {str: "text", list: "lists", dict: "objects", type(None): "null"}
+    values = series.values.tolist()
+    names = ", ".join(dict.fromkeys(kinds.get(type(v), type(v).__name__) for v in values))
+    return Finding(
+        "value-not-kept",
+        Severity.INFO,
+        f"{name_rows(series.rows.tolist())}, key {series.key!r}",
+        f"{names}: the live callback does not send it either",
+        len(values),
+    )
