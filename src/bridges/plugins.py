@@ -7,13 +7,14 @@ because the scan costs more than a small export.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridges.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "exporters": {
@@ -52,6 +53,8 @@ def built_in(kind: str) -> list[PlugIn]:
 
 def third_party(kind: str) -> list[PlugIn]:
     """What other installed packages add, by name; a built-in name cannot be taken over."""
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
     found = {
         entry.name: PlugIn(kind, entry.name, entry.value, _origin(entry))
         for entry in entry_points(group=f"bridges.{kind}")
@@ -68,6 +71,8 @@ def find(kind: str, name: str) -> PlugIn:
     if name in plug_ins:
         return plug_ins[name]
     known = sorted({*BUILT_IN[kind], *plug_ins})
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
@@ -78,9 +83,4 @@ def find(kind: str, name: str) -> PlugIn:
 
 def _origin(entry: EntryPoint) -> str:
     distribution = entry.dist
-    if distribution is None:
-        return "unknown package"
-    try:
-        return f"{distribution.name} {version(distribution.name)}"
-    except PackageNotFoundError:
-        return distribution.name
+    return f"{distribution.name} {distribution.version}" if distribution else "unknown package"

@@ -43,12 +43,9 @@ def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
 
 def _rows_by_keys(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], Int64]:
     """Row positions of each set of keys (in the order the row holds them)."""
-    signatures = list(map(tuple, rows))
-    if len(set(signatures)) == 1:
-        return {signatures[0]: np.arange(len(rows), dtype=np.int64)}
     groups: dict[tuple[str, ...], list[int]] = {}
-    for position, signature in enumerate(signatures):
-        groups.setdefault(signature, []).append(position)
+    for position, keys in enumerate(map(tuple, rows)):
+        groups.setdefault(keys, []).append(position)
     return {keys: np.array(positions, np.int64) for keys, positions in groups.items()}
 
 

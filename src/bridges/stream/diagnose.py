@@ -20,7 +20,7 @@ def diagnose(stream: MetricStream) -> list[Finding]:
     if len(rows) < 2:
         return findings
     rounded = bool((np.round(epochs, 2) == epochs).all())
-    if rounded and len(np.unique(epochs)) < len(epochs):
+    if rounded and (np.diff(epochs) == 0).any():
         findings.append(_rounded(epochs))
     falls = np.flatnonzero(np.diff(epochs) < 0) + 1
     if len(falls):
@@ -29,10 +29,11 @@ def diagnose(stream: MetricStream) -> list[Finding]:
 
 
 def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
-    """Row, step and epoch of each row that is a step further than the one before it."""
+    """Row, step and epoch of each row that is further than all rows before it."""
     epoch = stream.epoch
-    rows = np.flatnonzero(np.isfinite(epoch) & (stream.step > 0))
-    ahead = rows[np.diff(stream.step[rows], prepend=0) > 0]
+    rows = np.flatnonzero((np.abs(epoch) < 2**53) & (stream.step > 0))
+    furthest = np.maximum.accumulate(stream.step[rows])
+    ahead = rows[np.diff(furthest, prepend=0) > 0]
     return ahead, stream.step[ahead], epoch[ahead]
 
 
@@ -58,7 +59,7 @@ def _rounded(epochs: Float64) -> Finding:
         f"{len(epochs)} steps",
         "epochs are rounded to two decimals (transformers 4.2 to 4.39), so steps share one; "
         "use steps as the x-axis",
-        len(epochs) - len(np.unique(epochs)),
+        int((np.diff(epochs) == 0).sum()),
     )
 
 
@@ -80,12 +81,15 @@ def _slopes(
     """Changes in epochs per step between two falls: a jump, a new slope, or a dip in each epoch."""
     gain, width = np.diff(epochs), np.diff(steps)
     surplus = np.zeros(len(gain))  # epochs gained beyond what is usual in its segment
+    slack = np.maximum(tolerance, 1e-3 * gain)
     for segment in np.split(np.arange(len(gain)), falls - 1):
         inside = segment[gain[segment] >= 0]
         if len(inside) >= 3:
-            usual = np.median(gain[inside] / width[inside])
-            surplus[inside] = gain[inside] - usual * width[inside]
-    odd = np.flatnonzero(np.abs(surplus) > np.maximum(tolerance, 1e-3 * gain)) + 1
+            usual = inside[np.argsort(gain[inside] / width[inside])[len(inside) // 2]]
+            scale = width[inside] / width[usual]
+            surplus[inside] = gain[inside] - gain[usual] * scale
+            slack[inside] += np.where(scale == 1, 0.0, tolerance * scale)  # of `usual` itself
+    odd = np.flatnonzero(np.abs(surplus) > slack) + 1
     if not len(odd):
         return []
     if (surplus > 0.5).any():

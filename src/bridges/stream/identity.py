@@ -30,7 +30,7 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     duplicates) where they are not the default: another layout is another run there.
     """
     digest = hashlib.blake2b(FORMAT, digest_size=16)
-    digest.update(_canonical(_first_measured(run.stream) or [run.name, dict(run.params)]))
+    digest.update(_canonical(_first_row(run.stream) or [run.name, dict(run.params)]))
     digest.update(_canonical(run.trial))
     digest.update(_canonical(sorted(layout.items()) if layout else None))
     return digest.hexdigest()
@@ -63,14 +63,14 @@ def _values(values: Values) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(values).data).digest()
 
 
-def _first_measured(stream: MetricStream) -> list[Any] | None:
-    """Step and measured values of the first row that has one."""
-    measured = [series for series in stream.numbers if is_measured(series.key)]
-    if not measured:
-        return None
-    row = min(int(series.rows[0]) for series in measured)
-    values = {s.key: _value_at(s, row) for s in measured if s.rows[0] == row}
-    return [int(stream.step[row]), values]
+def _first_row(stream: MetricStream) -> list[Any] | None:
+    """Step and measured values of the first row that has one; else all of the first row."""
+    series = [part for part in stream.numbers if is_measured(part.key)] or stream.series
+    if not series:
+        return [stream.step[:1].tolist()] if len(stream) else None
+    row = min(int(part.rows[0]) for part in series)
+    values = [[part.key, _value_at(part, row)] for part in series if part.rows[0] == row]
+    return [int(stream.step[row]), sorted(values)]
 
 
 def is_measured(key: str) -> bool:
@@ -79,7 +79,7 @@ def is_measured(key: str) -> bool:
 
 
 def _value_at(series: Series, row: int) -> str:
-    return repr(series.values[np.searchsorted(series.rows, row)].item())
+    return repr(series.values[np.searchsorted(series.rows, row) :][:1].tolist())
 
 
 def _canonical(value: Any) -> bytes:

@@ -80,12 +80,11 @@ class Layout:
 
     @property
     def points(self) -> int:
-        """How many values the target is to hold: numbers, texts and summary values."""
-        texts = sum(len(text.rows) for text in self.texts)
-        return self.stream.points + texts + len(self.summary)
+        """How many values the target is to hold, those without a step included."""
+        return self.points_from(0) + len(self.summary)
 
     def points_from(self, row: int) -> int:
-        """How many numbers and texts lie in the rows from `row` on."""
+        """How many values lie in the rows from `row` on."""
         series = (*self.stream.series, *self.texts)
         return sum(len(part.slice(row, self.rows).rows) for part in series)
 

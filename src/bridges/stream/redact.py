@@ -13,8 +13,8 @@ from typing import Any
 from bridges.stream.finding import Finding, Severity
 
 _SECRET_KEY = re.compile(
-    r"(^|[_\-.])(token|secret|passw(or)?d|credentials?|(api|access|private|secret|auth)[_-]?key)$",
-    re.IGNORECASE,
+    r"(?:^|[_\-.]|(?<=[a-z0-9])(?=[A-Z]))"
+    r"(?i:token|secret|passw(or)?d|credentials?|(api|access|private|secret|auth)[_-]?key)$"
 )
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 _URL_SECRET = re.compile(
@@ -24,7 +24,9 @@ _CREDENTIAL = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
     r"|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})\b"
 )
-_HOME = re.compile(r"(/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s\"']+")
+_HOME = re.compile(
+    r"(?<![\w.])((/[\w.-]+)*/(home|Users)/|[A-Za-z]:\\Users\\)[^/\\\s\"']+"  # also /mnt/home
+)
 
 
 def redact(
@@ -52,15 +54,18 @@ def redact_text(text: str, *, home: bool = False) -> str:
 
 
 def _clean(key: str, value: Any, path: str, masked: list[str], home: bool) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _clean(str(k), v, f"{path}.{k}", masked, home) for k, v in value.items()}
+    secret = _SECRET_KEY.search(key)
+    if isinstance(value, Mapping):  # what lies under a secret name is secret
+        names = {k: key if secret else str(k) for k in value}
+        return {str(k): _clean(names[k], v, f"{path}.{k}", masked, home) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(key, item, path, masked, home) for item in value]
-    if not isinstance(value, str):
-        return value
-    if value and _SECRET_KEY.search(key):
+    number = type(value) in (int, float) and not key.lower().endswith("token")  # a count of tokens
+    if secret and (number or (isinstance(value, str) and value)):
         masked.append(path)
         return f"<{key.upper()}>"
+    if not isinstance(value, str):
+        return value
     shown = redact_text(value)
     if shown != value:
         masked.append(path)

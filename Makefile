@@ -1,0 +1,39 @@
+# Everything runs in .venv, which is made from pyproject.toml on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check format bench clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(READY)
+
+# One run into TensorBoard, checked, and how to look at it.
+demo: $(READY)
+	$(BIN)/bridge inspect configs/example-run/trainer_state.json
+	$(BIN)/bridge export configs/example-run/trainer_state.json --to tensorboard --logdir runs
+	@echo "(run 'make demo' again: nothing changes. TensorBoard is in $(BIN), so type"
+	@echo "  $(BIN)/tensorboard --logdir runs )"
+
+test: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Ratios within one run; prints a table and writes nothing.
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,202 @@
+"""Benchmarks: ratios within one run. `make bench`, or with names of sections to run only those.
+
+Stock writers are slow, so they write a tenth of the scalars and their time is multiplied; every
+line says so. Whole processes are timed from outside, the median of several in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROWS = 200_000
+SHARE = 10  # the stock tools handle ROWS / SHARE rows
+KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
+BRIDGE = [sys.executable, "-m", "bridges"]
+LOOP = """
+import json, sys
+from tensorboardX import SummaryWriter
+writer = SummaryWriter(sys.argv[2])
+for row in json.load(open(sys.argv[1]))["log_history"]:
+    step = row.pop("step")
+    for key, value in row.items():
+        writer.add_scalar("train/" + key, value, step)
+writer.close()
+"""
+SEED = Path(__file__).parent.parent / "data" / "seed.txt"
+
+
+def history(path: Path, rows: int) -> Path:
+    """A trainer_state.json of that many training rows with five metrics each.
+
+    Written row by row: a child's peak memory counts that of the process that started it.
+    """
+    rng = random.Random(1)
+    with open(path, "w") as file:
+        file.write(f'{{\n  "global_step": {rows * 10},\n  "log_history": [\n')
+        for row in range(rows):
+            values = {
+                "entropy": rng.random(),
+                "epoch": (row + 1) / 9041,
+                "grad_norm": rng.random() * 3,
+                "learning_rate": 1e-4 * (1 - row / rows),
+                "loss": round(rng.random() * 2, 4),
+                "step": (row + 1) * 10,
+            }
+            text = json.dumps(values, indent=6).replace("\n}", "\n    }")
+            file.write(f"    {text}{',' if row < rows - 1 else ''}\n")
+        file.write(f'  ],\n  "max_steps": {rows * 10}\n}}\n')
+    return path
+
+
+def best(action: Callable[[], None], repeats: int = 5) -> float:
+    """The median time of an action, in seconds."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def process(command: list[str]) -> tuple[float, float]:
+    """Wall time in seconds and peak memory in MiB of a whole process."""
+    started = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command} failed with exit code {child.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def in_turn(*commands: Callable[[], list[str]], repeats: int = 5) -> list[tuple[float, float]]:
+    """Median wall time and largest peak of each command, run A B A B …"""
+    results: list[list[tuple[float, float]]] = [[] for _ in commands]
+    for _ in range(repeats):
+        for index, command in enumerate(commands):
+            results[index].append(process(command()))
+    return [(statistics.median(w for w, _ in r), max(p for _, p in r)) for r in results]
+
+
+def line(what: str, figure: float, goal: str, note: str = "") -> None:
+    """One line of the table."""
+    print(f"{what:<62}{figure:>10,.2f}×   {goal:<10}{note}")
+
+
+def writer(folder: Path) -> None:
+    """The writer alone, from columns."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    from bridges.exporters.event_file import ScalarColumn, scalar_records
+
+    rng = np.random.default_rng(1)
+    step = (np.arange(ROWS, dtype=np.int64) + 1) * 10
+    wall_time = np.linspace(1.7e9, 1.8e9, ROWS, dtype=np.float64)
+    values = [rng.random(ROWS).astype(np.float32) for _ in KEYS]
+    columns = [
+        ScalarColumn(f"train/{key}", np.arange(ROWS), value)
+        for key, value in zip(KEYS, values, strict=True)
+    ]
+    path = folder / "fast"
+
+    def ours(sync: bool) -> None:
+        path.unlink(missing_ok=True)
+        with open(path, "wb", buffering=0) as file:
+            blocks: Iterator[Any] = scalar_records(columns, step, wall_time)
+            for block in blocks:
+                file.write(block)
+            if sync:
+                os.fsync(file.fileno())
+
+    def raw() -> None:
+        (folder / "raw").unlink(missing_ok=True)
+        with open(folder / "raw", "wb", buffering=0) as file:
+            file.write(ready)
+            os.fsync(file.fileno())
+
+    def stock() -> None:
+        out = EventFileWriter(str(folder / "stock"))
+        for row in range(ROWS // SHARE):
+            for key, value in zip(KEYS, values, strict=True):
+                point = Summary.Value(tag=f"train/{key}", simple_value=value[row])
+                event = Event(wall_time=wall_time[row], step=int(step[row]))
+                event.summary.value.append(point)
+                out.add_event(event)
+        out.close()
+
+    ours(True)
+    ready = path.read_bytes()
+    fast, synced, floor = best(lambda: ours(False)), best(lambda: ours(True)), best(raw)
+    slow = best(stock, 1) * SHARE
+    line("writer alone, 1,000,000 scalars: faster than EventFileWriter", slow / fast, "≥ 1,000")
+    line("the same with fsync", slow / synced, "", f"{synced * 1000:.0f} ms")
+    line("with fsync, to writing the same bytes from one buffer", synced / floor, "≤ 4")
+
+
+def whole(folder: Path) -> None:
+    """`bridge export` of one large history as a whole process."""
+    state, part = history(folder / "state.json", ROWS), history(folder / "part.json", ROWS // SHARE)
+    loop_file = folder / "loop.py"
+    loop_file.write_text(LOOP)
+
+    def bridge(*more: str) -> Callable[[], list[str]]:
+        def command() -> list[str]:
+            shutil.rmtree(folder / "runs", ignore_errors=True)
+            target = ["--to", "tensorboard", "--logdir", str(folder / "runs")]
+            return [*BRIDGE, "export", str(state), *target, *more]
+
+        return command
+
+    (plain, _), (checked, peak) = in_turn(bridge("--no-verify"), bridge("--verify"))
+    empty = history(folder / "empty.json", 1)
+    loop = process([sys.executable, str(loop_file), str(part), str(folder / "x")])[0]
+    start = process([sys.executable, str(loop_file), str(empty), str(folder / "y")])[0]
+    loops = start + (loop - start) * SHARE
+    line("whole process, unverified: faster than a tensorboardX loop", loops / plain, "≥ 60")
+    line("whole process, verified: faster than a tensorboardX loop", loops / checked, "")
+    line("verified to unverified", checked / plain, "≤ 1.5")
+    size = state.stat().st_size / 2**20
+    line("peak memory to the size of the file", peak / size, "≤ 8", f"{peak:.0f} of {size:.0f} MiB")
+
+
+def small(folder: Path) -> None:
+    """A small history, verified, to the imports that it cannot do without."""
+
+    def bridge() -> list[str]:
+        shutil.rmtree(folder / "small", ignore_errors=True)
+        target = ["--to", "tensorboard", "--logdir", str(folder / "small")]
+        return [*BRIDGE, "export", str(SEED), *target]
+
+    def imports() -> list[str]:
+        return [sys.executable, "-c", "import numpy, pydantic"]
+
+    process(bridge())
+    (ours, _), (floor, _) = in_turn(bridge, imports, repeats=15)
+    line("seed file, verified, to `import numpy, pydantic`", ours / floor, "≤ 2.5")
+
+
+def main() -> None:
+    """Run the sections named on the command line, or all."""
+    sections = {"writer": writer, "whole": whole, "small": small}
+    for name in sys.argv[1:] or sections:
+        with tempfile.TemporaryDirectory() as folder:
+            sections[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What every exporter must do, as one suite that each inherits; nothing here knows a target.
+
+A plug-in author writes a class with one method and has all of these tests:
+
+    class TestMine(ExporterContract):
+        def new_target(self, folder):
+            return lambda: MyExporter(folder / "target")
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bridges.compare import compare
+from bridges.exporters.base import ConflictError, Exporter, Held
+from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.stream.layout import LayoutOptions, lay_out
+from bridges.stream.model import Run
+from tests.support import make_run
+
+Rows = list[dict[str, Any]]
+OpenTarget = Callable[[], Exporter]
+
+ROWS: Rows = [
+    {"loss": 2.5, "grad_norm": 1.5, "learning_rate": 0, "epoch": 0.5, "step": 1},
+    {"loss": math.nan, "grad_norm": math.inf, "learning_rate": 1e-4, "epoch": 1.0, "step": 2},
+    {"eval_loss": 0.1, "eval_flag": True, "eval_big": 2**53 + 1, "epoch": 1.0, "step": 2},
+    {"loss": -0.0, "grad_norm": -math.inf, "learning_rate": 5e-5, "epoch": 1.5, "step": 3},
+    {"note": "fine", "eval_list": [1, 2], "eval_none": None, "eval_dict": {"a": 1}, "step": 3},
+    {"train_runtime": 9.5, "train_loss": 1.25, "total_flos": 10**15, "epoch": 1.5, "step": 3},
+]
+
+keys = st.sampled_from(["loss", "eval_loss", "grad_norm", "eval_a/b", "é", "test_x", "lr"])
+values = st.one_of(
+    st.floats(width=64), st.integers(-(2**63), 2**63 - 1), st.booleans(), st.text(), st.none()
+)
+histories = st.lists(
+    st.fixed_dictionaries(
+        {"step": st.integers(0, 2**40), "epoch": st.floats(0, 100)}, optional={}
+    ).flatmap(lambda row: st.dictionaries(keys, values).map(lambda more: {**more, **row})),
+    max_size=30,
+)
+
+
+def export(run: Run, exporter: Exporter, **layout: Any) -> Any:
+    """The report of one export."""
+    return export_run(run, exporter, ExportOptions(LayoutOptions(**layout)))
+
+
+class ExporterContract:
+    """The contract; a subclass says how to make a target."""
+
+    def new_target(self, folder: Path) -> OpenTarget:
+        """A target in an empty folder; each call opens it again, as another process would."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def open_target(self, tmp_path: Path) -> OpenTarget:
+        return self.new_target(tmp_path)
+
+    def held(self, run: Run, exporter: Exporter, **layout: Any) -> list[Held]:
+        return exporter.find(lay_out(run, exporter.rules, LayoutOptions(**layout)))
+
+    def test_every_point_is_read_back(self, open_target: OpenTarget) -> None:
+        run, exporter = make_run(ROWS), open_target()
+        report = export(run, exporter)
+        assert (report.status, report.verified, report.rows) == ("exported", True, len(ROWS))
+        layout = lay_out(run, exporter.rules, LayoutOptions())
+        (held,) = self.held(run, open_target())
+        recorded = open_target().read_back(held)
+        assert compare(layout, recorded, exporter) == []
+        there = sum(len(points.step) for points in recorded.points.values())
+        assert there + len(recorded.others) + len(recorded.summary) == layout.points
+
+    def test_a_second_export_changes_nothing(self, open_target: OpenTarget) -> None:
+        run = make_run(ROWS)
+        first, second = export(run, open_target()), export(run, open_target())
+        assert (second.status, second.new_points, second.verified) == ("unchanged", 0, True)
+        assert second.location == first.location
+        assert len(self.held(run, open_target())) == 1
+
+    @pytest.mark.parametrize("start", range(1, len(ROWS)))
+    def test_a_longer_history_adds_its_new_rows(self, open_target: OpenTarget, start: int) -> None:
+        short, whole = make_run(ROWS[:start]), make_run(ROWS)
+        before, after = export(short, open_target()), export(whole, open_target())
+        assert (after.status, after.verified) == ("appended", True)
+        assert after.location == before.location
+        assert 0 < after.new_points <= after.points
+        (held,) = self.held(whole, open_target())
+        assert held.cuts == (start, len(ROWS))
+        assert export(whole, open_target()).status == "unchanged"
+
+    @pytest.mark.parametrize("policy", ["first", "last"])
+    def test_duplicates_stay_dropped_when_a_history_grows(
+        self, open_target: OpenTarget, policy: str
+    ) -> None:
+        for stop in (2, 3, len(ROWS)):
+            report = export(make_run(ROWS[:stop]), open_target(), duplicates=policy)
+            assert report.verified, report.findings
+
+    def test_an_older_checkpoint_finds_its_rows_there(self, open_target: OpenTarget) -> None:
+        export(make_run(ROWS), open_target())
+        report = export(make_run(ROWS[:2]), open_target())
+        assert (report.status, report.verified) == ("unchanged", True)
+        assert "target-is-longer" in [finding.code for finding in report.findings]
+
+    def test_a_fork_is_a_run_of_its_own(self, open_target: OpenTarget) -> None:
+        fork = make_run([*ROWS[:2], {"loss": 9.0, "epoch": 1.5, "step": 3}])
+        first, second = export(make_run(ROWS), open_target()), export(fork, open_target())
+        assert (second.status, second.verified) == ("exported", True)
+        assert second.location != first.location
+        assert export(fork, open_target()).status == "unchanged"
+        assert export(make_run(ROWS), open_target()).location == first.location
+
+    def test_two_runs_may_have_one_name(self, open_target: OpenTarget) -> None:
+        other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])
+        first, second = export(make_run(ROWS), open_target()), export(other, open_target())
+        assert second.verified
+        assert second.location != first.location
+
+    def test_a_run_is_found_under_another_name(self, open_target: OpenTarget) -> None:
+        first = export(make_run(ROWS), open_target())
+        again = export(make_run(ROWS, name="moved"), open_target())
+        assert (again.status, again.location) == ("unchanged", first.location)
+
+    @pytest.mark.parametrize(
+        "layout", [{"x_axis": "epoch"}, {"naming": "raw"}, {"duplicates": "last"}]
+    )
+    def test_another_layout_is_another_run(
+        self, open_target: OpenTarget, layout: dict[str, str]
+    ) -> None:
+        first = export(make_run(ROWS), open_target())
+        second = export(make_run(ROWS), open_target(), **layout)
+        assert (second.status, second.verified) == ("exported", True)
+        assert second.location != first.location
+        assert export(make_run(ROWS), open_target(), **layout).status == "unchanged"
+
+    def test_a_history_without_rows(self, open_target: OpenTarget) -> None:
+        assert export(make_run([]), open_target()).verified
+        assert export(make_run([]), open_target()).status == "unchanged"
+
+    def test_dry_run_writes_nothing(self, open_target: OpenTarget) -> None:
+        run, exporter = make_run(ROWS), open_target()
+        report = export_run(run, exporter, ExportOptions(dry_run=True))
+        assert (report.status, report.new_points) == ("planned", report.points)
+        assert self.held(run, open_target()) == []
+
+    def test_verify_tells_what_is_missing(self, open_target: OpenTarget) -> None:
+        run = make_run(ROWS)
+        assert verify_run(run, open_target(), ExportOptions()).failed
+        export(make_run(ROWS[:3]), open_target())
+        report = verify_run(run, open_target(), ExportOptions())
+        assert report.failed
+        assert "only 3 of its 6 rows" in report.findings[-1].message
+        export(run, open_target())
+        assert not verify_run(run, open_target(), ExportOptions()).failed
+
+    def test_a_write_that_comes_too_late_is_refused(self, open_target: OpenTarget) -> None:
+        short, whole = make_run(ROWS[:2]), make_run(ROWS)
+        export(short, open_target())
+        exporter = open_target()
+        (held,) = self.held(short, exporter)
+        layout = lay_out(whole, exporter.rules, LayoutOptions(), clock=held.clock)
+        exporter.write(layout, held)
+        with pytest.raises(ConflictError):
+            exporter.write(layout, held)
+        assert export(whole, open_target()).status == "unchanged"
+
+    def test_a_changed_value_is_another_history(self, open_target: OpenTarget) -> None:
+        export(make_run(ROWS), open_target())
+        changed = [*ROWS[:3], {**ROWS[3], "loss": 0.0}, *ROWS[4:]]
+        assert export(make_run(changed), open_target()).status == "exported"
+
+    @settings(
+        max_examples=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors],  # each exporter inherits it
+    )
+    @given(rows=histories, cut=st.integers(0, 30))
+    def test_any_history_survives(self, rows: Rows, cut: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            open_target = self.new_target(Path(folder))
+            for part in (make_run(rows[:cut]), make_run(rows)):
+                report = export(part, open_target())
+                assert report.verified, report.findings
+            name = "again" if rows else "run"
+            again = export(make_run(rows, name=name), open_target())
+            assert (again.status, again.verified) == ("unchanged", True)

@@ -1,0 +1,20 @@
+"""The exporters that ship, against the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.tensorboard import TensorBoardExporter
+from tests.contract.suite import ExporterContract, OpenTarget
+
+
+class TestMemory(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        exporter = MemoryExporter()
+        return lambda: exporter
+
+
+class TestTensorBoard(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: TensorBoardExporter(str(folder / "runs"))

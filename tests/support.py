@@ -1,0 +1,104 @@
+"""What several tests share: where the data lies, one way to read a file, and small streams."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from bridges.sources.base import ReadOptions
+from bridges.sources.trainer_state import TrainerStateSource
+from bridges.stream.align import fill_steps, row_kinds
+from bridges.stream.columns import series_from_rows
+from bridges.stream.model import MetricStream, Run
+
+settings.register_profile("shared-machine", deadline=None)  # a slow moment is no failure
+settings.load_profile("shared-machine")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DATA = REPOSITORY / "tests" / "data"
+SHARED = REPOSITORY.parent / "shared"
+CORPUS = SHARED / "corpus"  # third-party files: read where they lie, never copied here
+GROUNDTRUTH = SHARED / "groundtruth"
+
+needs_corpus = pytest.mark.skipif(
+    not CORPUS.is_dir(), reason=f"the corpus of real histories is not at {CORPUS}"
+)
+needs_groundtruth = pytest.mark.skipif(
+    not GROUNDTRUTH.is_dir(), reason=f"the recorded live runs are not at {GROUNDTRUTH}"
+)
+
+
+def read_one(path: Path | str, *, salvage: bool = False) -> Run:
+    """The one run of a file."""
+    (run,) = TrainerStateSource().read(str(path), ReadOptions(salvage=salvage))
+    return run
+
+
+def read_bytes(tmp_path: Path, data: bytes, *, salvage: bool = False) -> Run:
+    """The run of a file with these bytes."""
+    path = tmp_path / "trainer_state.json"
+    path.write_bytes(data)
+    return read_one(path, salvage=salvage)
+
+
+def make_stream(rows: Sequence[dict[str, Any]]) -> MetricStream:
+    """A stream of log rows; a row without a step takes that of the row before it."""
+    listed = list(rows)
+    series, _ = series_from_rows(listed)
+    known = np.array([row.get("step") is not None for row in listed], bool)
+    step = np.array([row.get("step") or 0 for row in listed], np.int64)
+    filled, _ = fill_steps(step, known)
+    return MetricStream(filled, row_kinds(len(listed), series), series)
+
+
+def make_run(rows: Sequence[dict[str, Any]], **fields: Any) -> Run:
+    """A run of log rows."""
+    return Run(**{"name": "run", "source": "test", **fields}, stream=make_stream(rows))
+
+
+def codes(run: Run) -> list[str]:
+    """The codes of the run's findings, in their order."""
+    return [finding.code for finding in run.findings]
+
+
+def with_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a stream shows them: each has a step."""
+    filled, last = [], 0
+    for row in rows:
+        step = row.get("step")
+        last = last if step is None else step
+        filled.append({**row, "step": last})
+    return filled
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality that knows types and bits: 1 is not 1.0, 0.0 is not -0.0, NaN is NaN."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float):
+        if math.isnan(left):
+            return math.isnan(right)
+        return left == right and math.copysign(1, left) == math.copysign(1, right)
+    return bool(left == right)
+
+
+def state(rows: Sequence[Any], **fields: Any) -> bytes:
+    """A small `trainer_state.json` with these rows."""
+    return json.dumps({"global_step": 2, "log_history": list(rows), **fields}).encode()
+
+
+def packed(data: bytes) -> bytes:
+    """Gzip, always the same bytes."""
+    return gzip.compress(data, mtime=0)

@@ -1,0 +1,103 @@
+"""The import rule: data flows one way, and no command imports what it does not need."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bridges
+from tests.support import DATA, REPOSITORY
+
+PACKAGE = REPOSITORY / "src" / "bridges"
+# from the ground up: a room may import itself and the rooms below it
+ROOMS = (
+    ("errors",),
+    ("stream",),
+    ("report", "plugins"),
+    ("sources", "exporters"),
+    ("compare",),
+    ("pipeline",),
+    ("api", "console"),
+    ("inspection",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+HEAVY = ("numpy", "pydantic", "rich", "tensorboard", "mlflow", "wandb", "fsspec", "torch")
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of bridges that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if node.module == "bridges" else {node.module}
+    return {module for module in found if module.split(".")[0] == "bridges"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_imports_go_down_only(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert room in FLOOR, f"{room} has no place on the map"
+    for module in imports(path):
+        other = room_of(module)
+        if module == "bridges.__version__" or other == room:
+            continue
+        assert FLOOR[other] < FLOOR[room], f"{path.name} must not import {module}"
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The heavy packages that are loaded after a command."""
+    code = (
+        "import sys\n"
+        f"sys.argv = ['bridge', *{list(arguments)!r}]\n"
+        "from bridges.__main__ import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print('LOADED', *(name for name in {HEAVY!r} if name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("export", "--help")])
+def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert loaded_by(*arguments) == set()
+
+
+def test_an_export_imports_no_tracker(tmp_path: Path) -> None:
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path)]
+    assert loaded_by("export", str(DATA / "seed.txt"), *target) == {"numpy", "pydantic"}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import bridges, sys; print(*(n for n in {HEAVY!r} if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert bridges.__all__ == sorted(bridges.__all__)
+    assert all(hasattr(bridges, name) for name in bridges.__all__)
+    assert dir(bridges) == bridges.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bridges.nothing
+
+
+def test_modules_are_small() -> None:
+    sizes = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: size for name, size in sizes.items() if size > 350} == {}
