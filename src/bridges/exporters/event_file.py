@@ -48,7 +48,7 @@ def scalar_records(
     `step` (int64) and `wall_time` (float64, seconds) have one entry a row of the log; a row without
     any scalar gives no record.
     """
-    groups = _groups(columns, len(step))
+    groups = _groups(columns, len(step)) if len(step) else []
     for start in range(0, len(step), BLOCK):
         parts = [group.block(step, wall_time, start, start + BLOCK) for group in groups]
         yield from _in_row_order([part for part in parts if part is not None])

@@ -104,8 +104,8 @@ def session_end(end: float) -> bytes:
 
 
 def _session(tag: str, content: bytes) -> bytes:
-    """A value whose meaning lies in its metadata; the tensor is an empty float."""
-    tensor = integer(1, _DT_FLOAT) + sized(2, b"")
+    """A value whose meaning lies in its metadata; the tensor is of floats, shape [0]."""
+    tensor = integer(1, _DT_FLOAT) + sized(2, sized(2, b""))
     return sized(1, tag.encode()) + sized(8, tensor) + sized(9, _metadata(HPARAMS_PLUGIN, content))
 
 

@@ -21,6 +21,7 @@ from bridges.stream.model import Float64, Int64
 _LENGTH = struct.Struct("<Q")
 _HEADER, _FOOTER = 12, 4
 BLOCK = 8192
+_REMEDY = "Delete its directory and export the run again."
 FEW = 32  # records of one shape below which taking each apart is faster
 
 
@@ -75,17 +76,29 @@ def read_event_file(path: str) -> EventFile:
 
 
 def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
-    """The texts of the first few records, as (tag, text): cheap, whatever the file's size."""
+    """The texts of the first few records, as (tag, text): cheap, whatever the file's size.
+
+    Raises OSError, and VerifyError where one of these records is damaged.
+    """
+    offset = 0
     texts: list[tuple[str, str]] = []
     with open(path, "rb") as file:
         for _ in range(records):
             header = file.read(_HEADER)
-            if len(header) < _HEADER:
+            if not header:
                 break
+            if len(header) < _HEADER or not _crc_fits(header[:8], header[8:]):
+                raise _damaged(path, offset, "the CRC of its length is wrong")
             data = file.read(_LENGTH.unpack_from(header)[0])
+            if not _crc_fits(data, file.read(_FOOTER)):
+                raise _damaged(path, offset, "the CRC of its data is wrong")
             texts += _take_apart(data).texts
-            file.read(_FOOTER)
+            offset = file.tell()
     return texts
+
+
+def _crc_fits(data: bytes, stored: bytes) -> bool:
+    return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
 def decode(path: str, data: bytes) -> EventFile:
@@ -93,7 +106,7 @@ def decode(path: str, data: bytes) -> EventFile:
     offsets, lengths = _record_bounds(path, data)
     out = EventFile()
     raw = np.frombuffer(data, np.uint8)
-    for length in np.unique(lengths).tolist():
+    for length in sorted(set(lengths.tolist())):
         where = offsets[lengths == length]
         _check_header(path, data, length, where, raw)
         _decode_equal_lengths(path, data, length, where, out)
@@ -144,7 +157,7 @@ def _decode_one(
 ) -> None:
     body = data[offset + _HEADER : offset + _HEADER + length]
     stored = data[offset + _HEADER + length : offset + _HEADER + length + _FOOTER]
-    if mask(crc32c(body)) != int.from_bytes(stored, "little"):
+    if not _crc_fits(body, stored):
         raise _damaged(path, offset, "the CRC of its data is wrong")
     time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
     step = _varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
@@ -249,7 +262,7 @@ def _column(records: UInt8, offset: int, dtype: str) -> NDArray[Any]:
 
 
 def _damaged(path: str, offset: int, why: str) -> VerifyError:
-    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}")
+    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}. {_REMEDY}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -63,7 +63,7 @@ def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
         for key, value in params.items()
         if isinstance(value, bool | int | float | str)
     }
-    yield proto.session_start(layout.run.name, hparams, begin)
+    yield proto.session_start(layout.run.path, hparams, begin)
 
 
 def _cell(value: Any) -> str:
@@ -77,7 +77,7 @@ def _state_text(layout: Layout, start: int) -> str:
     state = {
         "bridges": 1,
         "key": layout.key,
-        "run": run.name,
+        "run": run.path,
         "rows": [start, layout.rows],
         "digest": layout.digest,
         "layout": dict(layout.identity),
@@ -129,7 +129,9 @@ def _texts(layout: Layout, start: int) -> Iterator[bytes]:
     assert stream.time is not None
     for series in layout.texts:
         part = series.slice(start, layout.rows)
-        for row, text in zip(part.rows.tolist(), part.values.tolist(), strict=True):
+        by_step = np.argsort(stream.step[part.rows], kind="stable")
+        rows, values = part.rows[by_step].tolist(), part.values[by_step].tolist()
+        for row, text in zip(rows, values, strict=True):
             value = proto.text_value(f"{series.key}/text_summary", text)
             time, step = float(stream.time[row]) / 1000.0, int(stream.step[row])
             yield proto.frame(proto.summary_event(time, step, [value]))

@@ -51,9 +51,9 @@ class MemoryExporter:
         return stored.held
 
     def _create(self, layout: Layout) -> Held:
-        name, number = layout.run.name, 2
+        name, number = layout.run.path, 2
         while name in self.runs:
-            name, number = f"{layout.run.name}-{number}", number + 1
+            name, number = f"{layout.run.path}-{number}", number + 1
         held = Held(
             name=name,
             location=name,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import ExportError, VerifyError
+from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.event_file import as_float32
 from bridges.exporters.event_reader import EventFile, ScalarPart, first_texts, read_event_file
@@ -34,6 +33,7 @@ _SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32}
 _NAME = re.compile(
     r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
 )
+_ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.[0-9a-f]{32}\.\d{10}\.partial)-[0-9a-f]{8}")
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
@@ -53,23 +53,29 @@ class TensorBoardExporter:
     rules = "tensorboard"
 
     def __init__(self, logdir: str = "runs") -> None:
-        if "://" in logdir:
-            raise ExportError(
+        self.logdir = os.fspath(logdir)
+        if "://" in self.logdir:
+            raise ConfigError(
                 f"--logdir {logdir}: event files are written to a local directory. "
                 "Export to one, then copy it there as a whole."
             )
-        self.logdir = os.fspath(logdir)
         self._directories: dict[str, list[str]] | None = None
+        self._seen: set[str] = set()
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key: first under the expected name, then anywhere."""
-        likely = os.path.join(self.logdir, directory_name(layout.run.name))
+        likely = os.path.join(self.logdir, directory_name(layout.run.path))
         held = _held_in(self.logdir, likely, layout.key)
         if held and held.rows == layout.rows and held.digest == layout.digest:
-            return [held]
-        places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
-        found = [_held_in(self.logdir, path, layout.key) for path in places]
-        return [run for run in found if run is not None]
+            found = [held]
+        else:
+            places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
+            looked = [_held_in(self.logdir, path, layout.key) for path in places]
+            found = [run for run in looked if run is not None]
+        if any(run.digest == layout.digest for run in found):
+            self._remove_leftovers(layout.key)
+        self._seen = {run.location for run in found}
+        return found
 
     def _index(self) -> dict[str, list[str]]:
         """The directories of each run key. The log directory is walked once by each exporter."""
@@ -98,34 +104,48 @@ class TensorBoardExporter:
     def _create(self, layout: Layout) -> str:
         """Build the directory under a hidden name; its renaming claims the run's name."""
         name = _segment_name(layout, layout.clock.start, 0)
-        hidden = os.path.join(self.logdir, f".bridges-{layout.key}-{uuid.uuid4().hex[:8]}")
-        os.makedirs(hidden)
+        hidden = os.path.join(self._workshop(layout.key), os.urandom(4).hex())
         try:
+            os.makedirs(hidden)
             _write_file(os.path.join(hidden, _partial(name)), records(layout, 0))
-            directory = self._claim(hidden, directory_name(layout.run.name))
-        except BaseException:
+            directory = self._claim(hidden, layout)
+        except FileNotFoundError:  # a faster export of this run took it for a leftover
+            raise ConflictError from None
+        finally:
             shutil.rmtree(hidden, ignore_errors=True)
-            raise
         _publish_partial(directory, _partial(name))
         _sync_directory(directory)
         self._remove_leftovers(layout.key)
         return directory
 
-    def _claim(self, hidden: str, name: str) -> str:
-        """Rename to the first free name; a directory with anything in it is not free."""
+    def _claim(self, hidden: str, layout: Layout) -> str:
+        """Rename to the first free name; a directory with anything in it is not free.
+
+        Raises ConflictError where a name was taken for this run since it was looked for.
+        """
+        name = directory_name(layout.run.path)
         for number in range(1, 10_000):
             path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with suppress(FileExistsError, NotADirectoryError):
                 if not os.path.exists(path) or not os.listdir(path):
                     return _rename_unless_taken(hidden, path)
+            self._refuse_news(path, layout.key)
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
 
+    def _refuse_news(self, path: str, key: str) -> None:
+        """Raise ConflictError if the run is in a directory where `find` did not see it."""
+        if path not in self._seen and _segments(path, key):
+            self._index().setdefault(key, []).append(path)
+            raise ConflictError
+
+    def _workshop(self, key: str) -> str:
+        """The hidden directory below which a run's directories are built."""
+        return os.path.join(self.logdir, f".bridges-{key}")
+
     def _remove_leftovers(self, key: str) -> None:
-        """What killed exports of this run left behind."""
-        for entry in os.listdir(self.logdir):
-            if entry.startswith(f".bridges-{key}-"):
-                shutil.rmtree(os.path.join(self.logdir, entry), ignore_errors=True)
+        """What killed exports of this run left behind, once the run is there."""
+        shutil.rmtree(self._workshop(key), ignore_errors=True)
 
     def _append(self, layout: Layout, held: Held) -> str:
         """Publish the new rows; the file's name can be taken only once."""
@@ -133,24 +153,22 @@ class TensorBoardExporter:
         started = int(_match(os.path.basename(first.path))[1]) * 1000
         name = _segment_name(layout, started, held.rows)
         path = os.path.join(held.location, name)
-        partial = os.path.join(held.location, f"{_partial(name)}-{uuid.uuid4().hex[:8]}")
+        partial = os.path.join(held.location, f"{_partial(name)}-{os.urandom(4).hex()}")
         try:
             _write_file(partial, records(layout, held.rows))
             os.link(partial, path)
         except (FileExistsError, FileNotFoundError):
             raise ConflictError from None
         finally:
-            for entry in os.listdir(held.location):
-                if os.path.exists(path) and entry.startswith(_partial(name)):
-                    with suppress(FileNotFoundError):
-                        os.unlink(os.path.join(held.location, entry))
+            _unlink(partial)
         _sync_directory(held.location)
         return held.location
 
     def read_back(self, held: Held) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
         key = _match(_published(held.location)[0])[2]
-        files = [read_event_file(segment.path) for segment in _segments(held.location, key)]
+        segments = [part for part in _segments(held.location, key) if part.start < held.rows]
+        files = [read_event_file(segment.path) for segment in segments]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         points = {
             tag: _joined([part for file in files for part in _in_file_order(file, tag)])
@@ -184,7 +202,10 @@ class TensorBoardExporter:
 
 def directory_name(name: str) -> str:
     """A run's name as a relative path that stays below the log directory on any system."""
-    parts = [_UNSAFE.sub("_", part)[:200].strip() for part in name.split("/")]
+    shown = [
+        part.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for part in name.split("/")
+    ]
+    parts = [_UNSAFE.sub("_", part).strip() for part in shown]
     safe = [part for part in parts if part.strip(".")]
     return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
 
@@ -214,9 +235,8 @@ def _held_in(logdir: str, directory: str, key: str) -> Held | None:
 
 def _publish_partial(directory: str, partial: str) -> None:
     """The last step: a whole file in a claimed directory gets the name that readers take."""
-    name = _PREFIX + partial.removeprefix(".").removesuffix(".partial")
     with suppress(FileNotFoundError):  # another process has done so meanwhile
-        os.rename(os.path.join(directory, partial), os.path.join(directory, name))
+        os.rename(os.path.join(directory, partial), os.path.join(directory, _final(partial)))
 
 
 def _match(name: str) -> re.Match[str]:
@@ -239,10 +259,14 @@ def _names(directory: str) -> list[str]:
 
 def _segments(directory: str, key: str) -> list[_Segment]:
     """The published files of a run, by first row."""
-    for partial in _names(directory):
+    names = _names(directory)
+    for partial in names:
         match = _NAME.fullmatch(partial)
         if match and match[2] == key and match[3]:
             _publish_partial(directory, partial)
+        killed = _ATTEMPT.fullmatch(partial)
+        if killed and _final(killed[1]) in names:  # an append that was killed at its last step
+            _unlink(os.path.join(directory, partial))
     segments = []
     for name in _published(directory):
         match = _match(name)
@@ -255,7 +279,7 @@ def _segments(directory: str, key: str) -> list[_Segment]:
 def _read_state(path: str) -> dict[str, Any]:
     try:
         return parse_state(dict(first_texts(path))[STATE_TAG])
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, VerifyError, KeyError, TypeError, ValueError):
         raise ExportError(
             f"{path}: its first records are damaged, so it cannot be told what it holds. "
             "Delete its directory and export the run again."
@@ -272,6 +296,16 @@ def _partial(name: str) -> str:
     return f".{name.removeprefix(_PREFIX)}.partial"
 
 
+def _final(partial: str) -> str:
+    """The name that a partial file is to get."""
+    return _PREFIX + partial.removeprefix(".").removesuffix(".partial")
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def _rename_unless_taken(hidden: str, path: str) -> str:
     try:
         os.rename(hidden, path)
@@ -283,9 +317,10 @@ def _rename_unless_taken(hidden: str, path: str) -> str:
 
 
 def _write_file(path: str, content: Iterable[Any]) -> None:
-    with open(path, "wb", buffering=0) as file:
+    with open(path, "wb") as file:  # buffered: a raw write may stop short without an error
         for piece in content:
             file.write(piece)
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -303,21 +338,14 @@ def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
     parts = file.scalars.get(tag, [])
     if len(parts) <= 1:
         return parts
-    offset = np.concatenate([part.offset for part in parts])
-    order = np.argsort(offset, kind="stable")
-    return [
-        ScalarPart(
-            offset[order],
-            np.concatenate([part.step for part in parts])[order],
-            np.concatenate([part.value for part in parts])[order],
-            np.concatenate([part.wall_time for part in parts])[order],
-        )
-    ]
+    order = np.argsort(_column(parts, "offset"), kind="stable")
+    names = ("offset", "step", "value", "wall_time")
+    return [ScalarPart(*(_column(parts, name)[order] for name in names))]
 
 
 def _joined(parts: list[ScalarPart]) -> Points:
-    return Points(
-        np.concatenate([part.step for part in parts]),
-        np.concatenate([part.value for part in parts]),
-        np.concatenate([part.wall_time for part in parts]),
-    )
+    return Points(*(_column(parts, name) for name in ("step", "value", "wall_time")))
+
+
+def _column(parts: list[ScalarPart], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(part, name) for part in parts])

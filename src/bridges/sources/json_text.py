@@ -19,6 +19,7 @@ from bridges.sources.text import EXPECTED
 from bridges.stream.finding import Finding, Severity
 
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
+_FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 SALVAGE = (
     "The save was cut off: use an earlier checkpoint's file, or read its whole rows with --salvage."
@@ -66,10 +67,10 @@ def parse(
 
 def parse_lines(location: str, data: bytes) -> tuple[list[Any], list[Finding]] | None:
     """The values of JSON lines, or None where the first line is no whole object."""
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    first = lines[0].strip()
-    if len(lines) < 2 or first[:1] != b"{" or first[-1:] != b"}":
+    first = _FIRST_LINE.match(data)
+    if first is None or not data[first.end() :].strip():
         return None
+    lines = [line for line in data.split(b"\n") if line.strip()]
     try:
         rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
         if len(rows) == len(lines) and not _may_repeat_a_key(data, rows):
@@ -91,14 +92,18 @@ def _parse_lines_slowly(location: str, data: bytes) -> tuple[list[Any], list[Fin
 
 
 def _may_repeat_a_key(data: bytes, value: Any) -> bool:
-    """False only if every `"key":` of the text is an entry of the value.
+    """False only if every entry of the text is an entry of the value.
 
-    A quote before a colon can only end a key or stand inside a string, so the text never has fewer
-    than the value has entries, unless blanks stand between the two.
+    Each entry has one colon, so the text has no more entries than colons. Where strings hold
+    colons too, the quotes before colons are counted: one can only end a key or stand in a string,
+    unless blanks stand between the two.
     """
+    entries = _entries(value)
+    if data.count(b":") == entries:
+        return False
     if any(data.count(blank + b":") for blank in (b" ", b"\n", b"\t", b"\r")):
         return True
-    return data.count(b'":') != _entries(value)
+    return data.count(b'":') != entries
 
 
 def _entries(value: Any) -> int:

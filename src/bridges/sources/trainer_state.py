@@ -24,6 +24,7 @@ from bridges.stream.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.redact import redact
+from bridges.stream.version import writer_band
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Number = int | float
@@ -264,7 +265,7 @@ def _run(
         facts=facts,
         trial=_trial(state),
         status=_status(state, stream),
-        writer=writer_band(state, stream) if state and not cut else None,
+        writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
         provenance=(text.provenance,),
         findings=tuple(findings),
     )
@@ -303,26 +304,6 @@ def _status(state: TrainerState | None, stream: MetricStream) -> str:
     if state is None or not state.max_steps or state.max_steps < 0:
         return "unknown"
     return "finished" if state.global_step >= state.max_steps else "unfinished"
-
-
-def writer_band(state: TrainerState, stream: MetricStream) -> str:
-    """The band of transformers versions that writes a state of this shape.
-
-    The fields were added one release after the other; since 5.0 a loss is no longer rounded to
-    four decimals. 177 of 177 real files with a known version agreed.
-    """
-    has = state.model_fields_set
-    if "logging_steps" not in has:
-        return "3.5-4.31"
-    if "num_input_tokens_seen" not in has:
-        return "4.32-4.35"
-    if "stateful_callbacks" not in has:
-        return "4.36-4.40"
-    if "best_global_step" not in has:
-        return "4.41-4.49"
-    _, loss = stream.column("loss")
-    finite = loss[np.abs(loss) < 1e9]  # beyond, a float64 has hardly more than four decimals
-    return "4.50-4.57" if (np.round(finite, 4) == finite).all() else "5.0+"
 
 
 def default_name(location: str) -> str:

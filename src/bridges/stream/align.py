@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import ConfigError
+from bridges.errors import ExportError
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Int64, MetricStream, RowKind, Series
 
@@ -115,7 +115,7 @@ def apply_duplicates(
     Rows are never removed. `error` leaves `epoch` aside: every row of one step carries it.
     `cuts` are the row counts at which a target already holds the history: what is written there
     stays, so `last` means the last before each cut.
-    Raises ConfigError where the policy is `error` and a key has two values at one step.
+    Raises ExportError where the policy is `error` and a key has two values at one step.
     """
     if policy == "all":
         return stream, []
@@ -164,7 +164,7 @@ def _refuse_duplicates(key: str, rows: Int64, steps: Int64) -> None:
     if key == "epoch" or not (counts > 1).any():
         return
     twice = int(unique[counts > 1][0])
-    raise ConfigError(
+    raise ExportError(
         f"key {key!r} is logged more than once at step {twice} "
         f"({name_rows(rows[steps == twice].tolist())}), and --duplicates is 'error'. "
         "Choose --duplicates all, first or last."

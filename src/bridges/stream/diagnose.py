@@ -15,6 +15,8 @@ ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be 
 
 def diagnose(stream: MetricStream) -> list[Finding]:
     """All findings on steps and epochs of a stream."""
+    if not len(stream):
+        return [Finding("no-rows", Severity.WARNING, "log history", "the log has no rows at all")]
     findings = _backward_steps(stream)
     rows, steps, epochs = _progress(stream)
     if len(rows) < 2:

@@ -179,3 +179,8 @@ class Run:
     writer: str | None = None
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Group and name, as in `group/name`, or the name alone."""
+        return f"{self.group}/{self.name}" if self.group else self.name

@@ -1,0 +1,295 @@
+"""The command line: its documents, exit codes, messages and screens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from bridges import __version__
+from bridges.cli import app, run
+from tests.support import DATA, state
+
+SEED = str(DATA / "seed.txt")
+ROWS = [{"loss": 0.5, "epoch": 0.5, "step": 1}, {"loss": 0.25, "epoch": 1.0, "step": 2}]
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "small.json").write_bytes(state(ROWS))
+
+
+def bridge(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
+    """What a command prints to stdout and stderr; its exit code must be the given one."""
+    capsys.readouterr()
+    assert run(list(arguments)) == code
+    out, err = capsys.readouterr()
+    return out, err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    out, _ = bridge(capsys, *arguments, "--json", code=code)
+    parsed: dict[str, Any] = json.loads(out)
+    return parsed
+
+
+def test_export_prints_one_line_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = bridge(capsys, "export", "small.json", "--to", "tensorboard")
+    first, notes, look = out.splitlines()
+    assert first.startswith("✓ exported  small  2 rows, 4 points, verified → runs/small")
+    assert notes.strip() == "notes   clock-synthetic (-v explains)"
+    assert look == "Look at it: tensorboard --logdir runs"
+    assert err == ""
+
+
+def test_the_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    report = document(capsys, "export", "small.json", "--to", "tensorboard")
+    (entry,) = report["runs"]
+    assert entry.pop("seconds") > 0
+    assert entry == {
+        "source": "small.json",
+        "run": "small",
+        "target": "tensorboard",
+        "status": "exported",
+        "rows": 2,
+        "points": 4,
+        "new_points": 4,
+        "location": "runs/small",
+        "verified": True,
+        "findings": [
+            {
+                "code": "clock-synthetic",
+                "severity": "info",
+                "where": "all rows",
+                "message": "times are synthetic and start on 2000-01-01: the log holds no time at "
+                "all: one second stands for each step",
+                "count": 1,
+            }
+        ],
+    }
+    assert report["totals"] == {
+        "runs": 1,
+        "exported": 1,
+        "appended": 0,
+        "unchanged": 0,
+        "failed": 0,
+        "planned": 0,
+        "points": 4,
+        "new_points": 4,
+        "findings": 1,
+    }
+
+
+def test_a_bad_source_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.json").write_text("{}")
+    arguments = ["export", "bad.json", "nope.json", "small.json", "--to", "tensorboard"]
+    report = document(capsys, *arguments, code=1)
+    assert [entry["status"] for entry in report["runs"]] == ["failed", "failed", "exported"]
+    assert [entry["findings"][-1]["code"] for entry in report["runs"][:2]] == ["source", "source"]
+
+
+def test_no_such_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = bridge(capsys, "export", "nope.json", "--to", "tensorboard", code=2)
+    assert out.startswith("✗ failed    nope.json  (tensorboard)")
+    assert "nope.json: found nothing there; expected a trainer_state.json" in out
+    assert not Path("runs").exists()
+    _, err = bridge(capsys, "inspect", "nope.json", code=2)
+    assert err.startswith("error: nope.json: found nothing there")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "tensorbord"], "Did you mean 'tensorboard'?"),
+        (["--to", "tensorboard", "--callback-version", "banana"], "'banana' is no version"),
+        (["--to", "tensorboard", "--callback-version", "2.1"], "'2.1' is not known"),
+        (["--to", "tensorboard", "--tag", "x"], "--tag 'x' is not of the form KEY=VALUE"),
+        (["--to", "tensorboard", "-o", "depth=1"], "'depth' is not one of the target tensorboard"),
+        (["--to", "memory", "--logdir", "x"], "'logdir' is not one of the target memory"),
+        (["--to", "tensorboard", "--logdir", "s3://b/x"], "local directory"),
+        (["small.json", "--run-name", "x", "--to", "tensorboard"], "--run-name names one run"),
+        (["--to", "tensorboard", "--source", "xml"], "there is no source 'xml'"),
+        (["--to", "tensorboard", "--x-axis", "time"], "'time' is not one of 'step', 'epoch'"),
+        ([], "Missing option '--to'"),
+        (["--to", "tensorboard", "--nothing"], "No such option"),
+    ],
+)
+def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    _, err = bridge(capsys, "export", "small.json", *arguments, code=2)
+    assert message in err
+    assert not Path("runs").exists()
+
+
+def test_duplicates_error_names_key_and_step(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("twice.json").write_bytes(state([*ROWS, {"loss": 1.0, "step": 2}]))
+    arguments = ["export", "twice.json", "--to", "tensorboard", "--duplicates", "error"]
+    out, _ = bridge(capsys, *arguments, code=1)
+    assert "key 'loss' is logged more than once at step 2 (rows 1, 2)" in out
+    assert not Path("runs").exists()
+
+
+def test_quiet_prints_failures_only(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--to", "tensorboard", "--quiet"]
+    assert bridge(capsys, "export", "small.json", *arguments) == ("", "")
+    out, _ = bridge(capsys, "export", "small.json", "nope.json", *arguments, code=2)
+    assert "small" not in out.replace("nope.json", "")
+    assert "nope.json" in out
+
+
+def test_dry_run_then_export_then_verify(capsys: pytest.CaptureFixture[str]) -> None:
+    target = ["small.json", "--to", "tensorboard"]
+    out, _ = bridge(capsys, "export", *target, "--dry-run")
+    assert out.startswith("○ planned   small  2 rows, 4 points, 4 new → tensorboard")
+    assert not Path("runs").exists()
+    out, _ = bridge(capsys, "verify", *target, code=1)
+    assert "not-in-target" in out
+    bridge(capsys, "export", *target)
+    out, _ = bridge(capsys, "verify", *target)
+    assert out.startswith("= unchanged small  2 rows, 4 points, verified → runs/small")
+
+
+def test_a_changed_file_does_not_verify(capsys: pytest.CaptureFixture[str]) -> None:
+    bridge(capsys, "export", "small.json", "--to", "tensorboard")
+    (path,) = Path("runs/small").iterdir()
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.write_bytes(bytes(data))
+    out, _ = bridge(capsys, "verify", "small.json", "--to", "tensorboard", code=1)
+    assert "is damaged: the CRC of its data is wrong" in out
+
+
+def test_names_groups_and_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--run-name", "base", "--group", "old", "--tag", "team=nlp"]
+    bridge(capsys, "export", "small.json", "--to", "tensorboard", *arguments)
+    (path,) = Path("runs/old/base").iterdir()
+    assert b'"team": "nlp"' in path.read_bytes()
+
+
+def test_verbose_explains_every_note(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = bridge(capsys, "export", "small.json", "--to", "tensorboard", "-v")
+    assert "info    clock-synthetic · all rows" in out
+    assert "one second stands for each step" in out
+
+
+def test_inspect_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = bridge(capsys, "inspect", SEED)
+    for text in (
+        "rows       101 (100 train, 1 eval), 405 points",
+        "steps      100 to 10,000",
+        "written by transformers 4.41-4.49",
+        "learning_rate",
+        "clock-synthetic",
+    ):
+        assert text in out
+    assert any("▁" in line and "█" in line for line in out.splitlines())
+
+
+def test_inspect_document(capsys: pytest.CaptureFixture[str]) -> None:
+    (entry,) = document(capsys, "inspect", SEED)["runs"]
+    assert (entry["rows"], entry["points"], entry["steps"]) == (101, 405, [100, 10000])
+    assert entry["kinds"] == {"train": 100, "eval": 1}
+    loss = next(key for key in entry["keys"] if key["key"] == "loss")
+    assert (loss["count"], loss["first"], loss["last"]) == (100, 227.5515, 110.9712)
+
+
+def test_inspect_tells_what_it_cannot_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.json").write_text("{}")
+    out, err = bridge(capsys, "inspect", "bad.json", "small.json", code=1)
+    assert "small" in out
+    assert err.startswith("error: bad.json: found a JSON object without 'log_history'")
+
+
+def test_version_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bridge(capsys, "--version") == (f"bridge {__version__}\n", "")
+    out, _ = bridge(capsys, "targets")
+    assert "tensorboard" in out
+    assert "trainer_state" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    out, _ = bridge(capsys, "completion", shell)
+    assert "_BRIDGE_COMPLETE" in out
+
+
+def test_completion_completes() -> None:
+    words = {"COMP_WORDS": "bridge export --x", "COMP_CWORD": "2"}
+    environment = {**os.environ, "_BRIDGE_COMPLETE": "bash_complete", **words}
+    bridge_command = Path(sys.executable).with_name("bridge")
+    done = subprocess.run([bridge_command], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["plain,--x-axis"]
+
+
+def commands() -> dict[str, click.Command]:
+    assert isinstance(app, click.Group)
+    return {"bridge": app, **app.commands}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_teaches_by_example(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    assert "Example" in command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", ["export", "inspect", "verify", "targets", "completion"])
+def test_every_command_is_in_the_readme(name: str) -> None:
+    readme = (DATA.parents[1] / "README.md").read_text()
+    assert f"bridge {name}" in readme.replace("bridge\ntargets", "bridge targets")
+
+
+def test_standard_input(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "bridges", "export", "-", "--to", "tensorboard"]
+    done = subprocess.run(command, input=Path("small.json").read_bytes(), capture_output=True)
+    assert done.returncode == 0
+    assert "stdin  2 rows" in done.stdout.decode()
+
+
+def slow_source(folder: Path) -> list[str]:
+    """A command that waits for ever: standard input stays open."""
+    return [sys.executable, "-m", "bridges", "export", "small.json", "-", "--to", "tensorboard"]
+
+
+def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [*slow_source(tmp_path), "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("runs/small/*tfevents*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert [entry["status"] for entry in json.loads(out)["runs"]] == ["exported"]
+    assert err.decode().strip() == "interrupted; what was finished stays finished"
+
+
+def test_progress_is_shown_after_a_second(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        slow_source(tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline().startswith("1/2 reading - (1 s)")
+    child.kill()
+    child.communicate()
