@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `bridge` with these arguments (default: those of the process); the exit code."""
+    _use_any_encoding()
     try:
         code = app.main(arguments, prog_name="bridge", standalone_mode=False)
         return int(code or 0)
@@ -40,6 +42,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
         return 1
+
+
+def _use_any_encoding() -> None:
+    """Let no terminal's encoding stop a command: what it cannot show becomes an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(context_settings=CONTEXT)

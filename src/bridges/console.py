@@ -6,6 +6,7 @@ Short results are plain lines; tables and live progress use rich, which is impor
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 import time
@@ -33,14 +34,29 @@ PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no termin
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; NaN and infinities as Python writes them."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=repr))
+    """One strict JSON document on stdout; NaN and infinities become the texts of that name."""
+    click.echo(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could rewrite the screen."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def print_error(message: str) -> None:
     """One line on stderr."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 def print_run(report: RunReport, verbose: bool) -> None:
@@ -49,7 +65,7 @@ def print_run(report: RunReport, verbose: bool) -> None:
     if report.failed and report.status != "failed":
         mark, colour = "!", "red"
     click.secho(f"{mark} {report.status:<9} ", fg=colour, bold=True, nl=False)
-    click.echo(f"{report.run}  " + _facts(report))
+    click.echo(f"{printable(report.run)}  " + _facts(report))
     print_findings(report.findings, verbose)
 
 
@@ -58,7 +74,7 @@ def _facts(report: RunReport) -> str:
         return click.style(f"({report.target})", dim=True)
     new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
-    where = f" → {report.location}" if report.location else f" → {report.target}"
+    where = f" → {printable(report.location or report.target)}"
     counts = f"{report.rows:,} rows, {report.points:,} points{new}{checked}"
     return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
 
@@ -70,7 +86,8 @@ def print_findings(findings: Sequence[Finding], verbose: bool) -> None:
     for finding in shown:
         click.secho(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity], nl=False)
         times = f" ({finding.count:,}×)" if finding.count > 1 else ""
-        click.echo(f"{finding.code}{times} · {finding.where}\n            {finding.message}")
+        click.echo(f"{finding.code}{times} · {printable(finding.where)}")
+        click.echo(f"            {printable(finding.message)}")
     if notes and not verbose:
         codes = ", ".join(Counter(note.code for note in notes))
         click.secho(f"    notes   {codes} (-v explains)", dim=True)
@@ -148,7 +165,7 @@ class Progress:
 
     def phase(self, run: str, phase: str) -> None:
         """What is done now, and with which run."""
-        self.text = f"{phase} {run}"
+        self.text = f"{phase} {printable(run)}"
 
     def advance(self) -> None:
         """One more is done."""

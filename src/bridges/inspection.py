@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.console import COLOURS, sparkline
+from bridges.console import COLOURS, printable, sparkline
 from bridges.stream.clock import apply_clock
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
@@ -82,7 +82,7 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
     from rich.text import Text
 
     console = Console()
-    console.print(Rule(Text(document["run"], "bold"), align="left", style="dim"))
+    console.print(Rule(Text(printable(document["run"]), "bold"), align="left", style="dim"))
     for line in _head(document):
         console.print(line)
     if document["keys"]:
@@ -110,7 +110,11 @@ def _head(document: dict[str, Any]) -> list[Any]:
         ("status", document["status"]),
     ]
     lines += [("params", ", ".join(f"{k}={v}" for k, v in document["params"].items()))]
-    return [Text.assemble((f"{name:<11}", "dim"), str(value)) for name, value in lines if value]
+    return [
+        Text.assemble((f"{name:<11}", "dim"), printable(str(value)))
+        for name, value in lines
+        if value
+    ]
 
 
 def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
@@ -127,7 +131,7 @@ def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
     for entry in shown:
         numbers = [_number(entry.get(name)) for name in names]
         course = Text(entry.get("course", "/".join(entry["types"])), "green")
-        table.add_row(Text(entry["key"]), f"{entry['count']:,}", *numbers, course)
+        table.add_row(Text(printable(entry["key"])), f"{entry['count']:,}", *numbers, course)
     if len(shown) < len(keys):
         table.add_row(f"… and {len(keys) - len(shown)} more (-v shows all)")
     return table
@@ -148,6 +152,8 @@ def _findings(findings: list[dict[str, Any]]) -> list[Any]:
     for finding in findings:
         times = f" ({finding['count']:,}×)" if finding["count"] > 1 else ""
         head = (f"{finding['severity']:<9}", styles[finding["severity"]])
-        lines.append(Text.assemble(head, f"{finding['code']}{times} · {finding['where']}"))
-        lines.append(Padding(Text(finding["message"], "dim"), (0, 0, 0, 9)))
+        lines.append(
+            Text.assemble(head, f"{finding['code']}{times} · {printable(finding['where'])}")
+        )
+        lines.append(Padding(Text(printable(finding["message"]), "dim"), (0, 0, 0, 9)))
     return lines

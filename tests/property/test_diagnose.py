@@ -117,8 +117,12 @@ def test_diagnosis_names_rows_that_exist(rows: Rows) -> None:
     for finding in diagnose(make_stream(rows)):
         assert finding.count >= 1
         numbers = finding.where.removeprefix("rows ").removeprefix("row ").partition(" and ")[0]
-        if not finding.where.endswith("steps"):
+        if finding.where.startswith("row"):
             assert all(0 <= int(number) < len(rows) for number in numbers.split(", "))
+
+
+def test_a_log_without_rows_is_told() -> None:
+    assert [finding.code for finding in diagnose(make_stream([]))] == ["no-rows"]
 
 
 @pytest.mark.parametrize(

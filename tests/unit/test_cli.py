@@ -293,3 +293,33 @@ def test_progress_is_shown_after_a_second(tmp_path: Path) -> None:
     assert child.stderr.readline().startswith("1/2 reading - (1 s)")
     child.kill()
     child.communicate()
+
+
+def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"loss": float("nan"), "step": 1}, {"loss": float("-inf"), "step": 2}]
+    Path("odd.json").write_bytes(state(rows))
+    out, _ = bridge(capsys, "inspect", "odd.json", "--json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    (entry,) = json.loads(out, parse_constant=refuse)["runs"]
+    assert (entry["keys"][0]["first"], entry["keys"][0]["last"]) == ("NaN", "-Infinity")
+
+
+def test_any_terminal_and_any_name_will_do(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    (tmp_path / "ü\x1b[2J.json").write_bytes(state([{"é\x07": 1.5, "step": 1}]))
+    with open(folder + b"/\xff.json", "wb") as file:
+        file.write(state(ROWS))
+    names = [os.fsdecode(b"\xff.json"), "ü\x1b[2J.json"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for command in (["inspect"], ["inspect", "--json"], ["export", "--to", "tensorboard"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "bridges", *command, *names],
+            env=environment,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"\x1b" not in done.stdout
+        assert b"\x07" not in done.stdout

@@ -63,7 +63,8 @@ def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
         for key, value in params.items()
         if isinstance(value, bool | int | float | str)
     }
-    yield proto.session_start(layout.run.path, hparams, begin)
+    group = f"{layout.run.path} {layout.digest[:8]}"  # runs of one group name share one row there
+    yield proto.session_start(group, hparams, begin)
 
 
 def _cell(value: Any) -> str:

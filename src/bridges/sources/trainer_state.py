@@ -109,7 +109,9 @@ class TrainerStateSource:
         text = load(location, salvage=options.salvage)
         state, rows, findings = _decode(location, text, options)
         text.data = b""  # the text may be large, and is not needed any more
-        yield _run(location, text, state, rows, findings)
+        run = _run(location, text, state, rows, findings)
+        del state, rows  # nor are the rows, once they are columns
+        yield run
 
 
 def _decode(
