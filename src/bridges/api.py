@@ -10,7 +10,14 @@ from os import PathLike, fspath
 from typing import Any
 
 from bridges.exporters.base import Exporter
-from bridges.pipeline import ExportOptions, export_all, make_exporters, read_runs, verify_all
+from bridges.pipeline import (
+    ExportOptions,
+    export_run,
+    for_each_run,
+    make_exporters,
+    read_runs,
+    verify_run,
+)
 from bridges.report import BatchReport
 from bridges.sources.base import ReadOptions
 from bridges.stream.layout import LayoutOptions
@@ -66,7 +73,8 @@ def export(
         verify=verify,
         dry_run=dry_run,
     )
-    return export_all(_several(locations), _exporters(to, target_options), options)
+    exporters = _exporters(to, target_options)
+    return for_each_run(export_run, _several(locations), exporters, options)
 
 
 def verify(
@@ -97,7 +105,8 @@ def verify(
         salvage=salvage,
         source=source,
     )
-    return verify_all(_several(locations), _exporters(to, target_options), options)
+    exporters = _exporters(to, target_options)
+    return for_each_run(verify_run, _several(locations), exporters, options)
 
 
 def export_options(

@@ -14,8 +14,8 @@ from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
     from bridges.exporters.base import Exporter
-    from bridges.pipeline import ExportOptions
-    from bridges.report import BatchReport, RunReport
+    from bridges.pipeline import ExportOptions, RunAction
+    from bridges.report import RunReport
 
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,9 +161,9 @@ def export(
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
       bridge export outputs/trainer_state.json --to tensorboard --dry-run --json
     """
-    from bridges.pipeline import export_all
+    from bridges.pipeline import export_run
 
-    return _transfer(export_all, sources, as_json, quiet, verbose, options)
+    return _transfer(export_run, sources, as_json, quiet, verbose, options)
 
 
 @app.command()
@@ -180,13 +180,13 @@ def verify(
     Example:
       bridge verify outputs/trainer_state.json --to tensorboard --logdir tb
     """
-    from bridges.pipeline import verify_all
+    from bridges.pipeline import verify_run
 
-    return _transfer(verify_all, sources, as_json, quiet, verbose, options)
+    return _transfer(verify_run, sources, as_json, quiet, verbose, options)
 
 
 def _transfer(
-    action: Callable[..., BatchReport],
+    action: RunAction,
     sources: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -194,6 +194,7 @@ def _transfer(
     options: dict[str, Any],
 ) -> int:
     from bridges import console
+    from bridges.pipeline import for_each_run
 
     exporters, chosen = _prepare(sources, options)
     shown: list[RunReport] = []
@@ -206,7 +207,7 @@ def _transfer(
                 console.print_run(report, verbose)
 
         try:
-            report = action(sources, exporters, chosen, progress.phase, on_report)
+            report = for_each_run(action, sources, exporters, chosen, progress.phase, on_report)
         except KeyboardInterrupt:
             if as_json:
                 _print_interrupted(shown)

@@ -88,39 +88,22 @@ def make_exporters(targets: Sequence[str], options: Mapping[str, Any]) -> list[E
     return [made(**chosen) for made, chosen in zip(classes, taken, strict=True)]
 
 
-def export_all(
-    locations: Sequence[str],
-    exporters: Sequence[Exporter],
-    options: ExportOptions,
-    on_phase: OnPhase = lambda run, phase: None,
-    on_report: Callable[[RunReport], None] = lambda report: None,
-) -> BatchReport:
-    """Every run of every location into every target; one bad run never stops the rest."""
-    return _each(locations, exporters, options, export_run, on_phase, on_report)
-
-
-def verify_all(
-    locations: Sequence[str],
-    exporters: Sequence[Exporter],
-    options: ExportOptions,
-    on_phase: OnPhase = lambda run, phase: None,
-    on_report: Callable[[RunReport], None] = lambda report: None,
-) -> BatchReport:
-    """The same for verification: nothing is written."""
-    return _each(locations, exporters, options, verify_run, on_phase, on_report)
-
-
 RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
 
 
-def _each(
+def for_each_run(
+    action: RunAction,
     locations: Sequence[str],
     exporters: Sequence[Exporter],
     options: ExportOptions,
-    action: RunAction,
-    on_phase: OnPhase,
-    on_report: Callable[[RunReport], None],
+    on_phase: OnPhase = lambda run, phase: None,
+    on_report: Callable[[RunReport], None] = lambda report: None,
 ) -> BatchReport:
+    """`export_run` or `verify_run` for every run of every location and every exporter.
+
+    One bad run or location never stops the rest. `on_phase` is told what is done now,
+    `on_report` each report as it is made.
+    """
     reports: list[RunReport] = []
 
     def keep(report: RunReport) -> None:
