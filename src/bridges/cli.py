@@ -204,7 +204,7 @@ def _transfer(
             progress.advance()
             shown.append(report)
             if not as_json and (not quiet or report.failed):
-                console.print_run(report, verbose)
+                progress.echo(console.format_run(report, verbose))
 
         try:
             report = for_each_run(action, sources, exporters, chosen, progress.phase, on_report)

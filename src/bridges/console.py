@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +30,7 @@ COLOURS = {
 }
 SPARKS = "▁▂▃▄▅▆▇█"
 PATIENCE = 1.0  # seconds before progress is shown at all
+LONGEST = 50  # characters of a path in the progress line
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
 
 
@@ -59,14 +60,14 @@ def print_error(message: str) -> None:
     click.echo(printable(message), err=True)
 
 
-def print_run(report: RunReport, verbose: bool) -> None:
+def format_run(report: RunReport, verbose: bool) -> str:
     """What happened to a run, and its findings: notes are counted unless `verbose`."""
     mark, colour = MARKS.get(report.status, ("✓", "green"))
     if report.failed and report.status != "failed":
         mark, colour = "!", "red"
-    click.secho(f"{mark} {report.status:<9} ", fg=colour, bold=True, nl=False)
-    click.echo(f"{printable(report.run)}  " + _facts(report))
-    print_findings(report.findings, verbose)
+    head = click.style(f"{mark} {report.status:<9} ", fg=colour, bold=True)
+    line = f"{head}{printable(report.run)}  {_facts(report)}"
+    return "\n".join([line, *_findings(report.findings, verbose)])
 
 
 def _facts(report: RunReport) -> str:
@@ -79,18 +80,18 @@ def _facts(report: RunReport) -> str:
     return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
 
 
-def print_findings(findings: Sequence[Finding], verbose: bool) -> None:
+def _findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
     """Warnings and worse in full; notes by their codes, or in full where `verbose`."""
     notes = [finding for finding in findings if finding.severity is Severity.INFO]
-    shown = [f for f in findings if verbose or f.severity is not Severity.INFO]
-    for finding in shown:
-        click.secho(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity], nl=False)
-        times = f" ({finding.count:,}×)" if finding.count > 1 else ""
-        click.echo(f"{finding.code}{times} · {printable(finding.where)}")
-        click.echo(f"            {printable(finding.message)}")
+    for finding in findings:
+        if verbose or finding.severity is not Severity.INFO:
+            head = click.style(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity])
+            times = f" ({finding.count:,}×)" if finding.count > 1 else ""
+            yield f"{head}{finding.code}{times} · {printable(finding.where)}"
+            yield f"            {printable(finding.message)}"
     if notes and not verbose:
         codes = ", ".join(Counter(note.code for note in notes))
-        click.secho(f"    notes   {codes} (-v explains)", dim=True)
+        yield click.style(f"    notes   {codes} (-v explains)", dim=True)
 
 
 def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
@@ -150,6 +151,7 @@ class Progress:
         self.done = 0
         self.text = ""
         self._quiet = quiet
+        self._live: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
 
@@ -165,7 +167,18 @@ class Progress:
 
     def phase(self, run: str, phase: str) -> None:
         """What is done now, and with which run."""
-        self.text = f"{phase} {printable(run)}"
+        shown = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"
+        self.text = f"{phase} {printable(shown)}"
+
+    def echo(self, text: str) -> None:
+        """Print a result to stdout, above the live line where both are on one terminal."""
+        live = self._live
+        if live is None or not sys.stdout.isatty():
+            click.echo(text)
+            return
+        from rich.text import Text
+
+        live.console.print(Text.from_ansi(text), soft_wrap=True)
 
     def advance(self) -> None:
         """One more is done."""
@@ -197,15 +210,17 @@ class Progress:
 
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
         )
-        with Live(*columns, console=Console(stderr=True), transient=True) as live:
-            task = live.add_task(self.text, total=self.total)
+        live = Live(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        with live:
+            task, self._live = live.add_task(self.text, total=self.total), live
             while not self._stop.wait(0.1):
                 live.update(task, description=self.text, completed=self.done)
+            self._live = None
 
 
 def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:
