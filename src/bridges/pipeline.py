@@ -230,7 +230,7 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         points=layout.points,
         new_points=layout.points_from(min(start, layout.rows)),
         location=held.location if held else None,
-        findings=(*findings, *exporter.notes(layout)),
+        findings=(*findings, *exporter.notes(layout, held.cuts if held else ())),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
     )
 

@@ -88,8 +88,9 @@ class Exporter(Protocol):
         """The values (numbers, n) as the target can hold them."""
         ...
 
-    def notes(self, layout: Layout) -> list[Finding]:
-        """What people should know of how this target will show the run."""
+    def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
+        """What people should know of how this target will show the run, written in parts that
+        end after `cuts` rows."""
         ...
 
     def hint(self, locations: list[str], longest: int) -> str | None:

@@ -85,7 +85,7 @@ class MemoryExporter:
         """Numbers are kept as float64."""
         return values.astype(np.float64)
 
-    def notes(self, layout: Layout) -> list[Finding]:
+    def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
         """Everything is held as it is."""
         return []
 

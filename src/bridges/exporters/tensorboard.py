@@ -23,7 +23,7 @@ from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.event_file import as_float32
 from bridges.exporters.event_reader import EventFile, ScalarPart, first_texts, read_event_file
 from bridges.exporters.event_records import OWN_TEXTS, STATE_TAG, parse_state, records
-from bridges.stream.align import hidden_duplicates
+from bridges.stream.align import hidden_duplicates, preempted
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
@@ -186,13 +186,25 @@ class TensorBoardExporter:
         """Event files hold float32."""
         return as_float32(values)
 
-    def notes(self, layout: Layout) -> list[Finding]:
-        """Points that share a tag and a step: the default loader shows one of them."""
-        hidden = hidden_duplicates(layout.stream)
-        if not hidden:
-            return []
-        message = "points share tag and step with a later one, which is all that TensorBoard shows"
-        return [Finding("hidden-by-duplicates", Severity.INFO, "all tags", message, hidden)]
+    def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
+        """What the default loader of TensorBoard will not show of a run that is all there."""
+        notes = []
+        twice, back = hidden_duplicates(layout.stream), preempted(layout.stream, cuts)
+        if twice:
+            message = (
+                "points share tag and step with a later one, which is all that TensorBoard shows"
+            )
+            code = "hidden-by-duplicates"
+            notes.append(Finding(code, Severity.INFO, "all tags", message, twice))
+        if back:
+            message = (
+                "the new rows go back behind the steps of these points, so TensorBoard takes them "
+                "for a restart and hides the points; to see them, delete the run's directory and "
+                "export it again in one piece"
+            )
+            code = "hidden-by-restart"
+            notes.append(Finding(code, Severity.WARNING, "all tags", message, back))
+        return notes
 
     def hint(self, locations: list[str], longest: int) -> str | None:
         """The command that shows the runs, all points of them."""
