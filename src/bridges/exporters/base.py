@@ -90,7 +90,8 @@ class Exporter(Protocol):
 
     def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
         """What people should know of how this target will show the run, written in parts that
-        end after `cuts` rows."""
+        end after `cuts` rows.
+        """
         ...
 
     def hint(self, locations: list[str], longest: int) -> str | None:

@@ -21,6 +21,15 @@ from numpy.typing import NDArray
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.event_file import as_float32
+from bridges.exporters.event_names import (
+    ATTEMPT,
+    FILE,
+    SEGMENT,
+    directory_name,
+    final_name,
+    partial_name,
+    segment_name,
+)
 from bridges.exporters.event_reader import EventFile, ScalarPart, first_texts, read_event_file
 from bridges.exporters.event_records import OWN_TEXTS, STATE_TAG, parse_state, records
 from bridges.stream.align import hidden_duplicates, preempted
@@ -28,13 +37,6 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
-_PREFIX = "events.out.tfevents."
-_SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})\.(\d{10})")
-_NAME = re.compile(
-    r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
-)
-_ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.[0-9a-f]{32}\.\d{10}\.partial)-[0-9a-f]{8}")
-_UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class TensorBoardExporter:
             self._directories = {}
             for path, directories, files in os.walk(self.logdir):
                 directories[:] = sorted(name for name in directories if name[0] != ".")
-                for key in {match[2] for match in map(_NAME.fullmatch, files) if match}:
+                for key in {match[2] for match in map(FILE.fullmatch, files) if match}:
                     self._directories.setdefault(key, []).append(path)
         return self._directories
 
@@ -103,17 +105,19 @@ class TensorBoardExporter:
 
     def _create(self, layout: Layout) -> str:
         """Build the directory under a hidden name; its renaming claims the run's name."""
-        name = _segment_name(layout, layout.clock.start, 0)
+        name = segment_name(layout.key, layout.clock.start // 1000, 0)
         hidden = os.path.join(self._workshop(layout.key), os.urandom(4).hex())
         try:
             os.makedirs(hidden)
-            _write_file(os.path.join(hidden, _partial(name)), records(layout, 0))
+            _write_file(os.path.join(hidden, partial_name(name)), records(layout, 0))
             directory = self._claim(hidden, layout)
         except FileNotFoundError:  # a faster export of this run took it for a leftover
             raise ConflictError from None
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
-        _publish_partial(directory, _partial(name))
+            with suppress(OSError):  # another export of this run is at work there
+                os.rmdir(os.path.dirname(hidden))
+        _publish_partial(directory, partial_name(name))
         _sync_directory(directory)
         self._remove_leftovers(layout.key)
         return directory
@@ -150,10 +154,10 @@ class TensorBoardExporter:
     def _append(self, layout: Layout, held: Held) -> str:
         """Publish the new rows; the file's name can be taken only once."""
         first = _segments(held.location, layout.key)[0]
-        started = int(_match(os.path.basename(first.path))[1]) * 1000
-        name = _segment_name(layout, started, held.rows)
+        started = int(_match(os.path.basename(first.path))[1])
+        name = segment_name(layout.key, started, held.rows)
         path = os.path.join(held.location, name)
-        partial = os.path.join(held.location, f"{_partial(name)}-{os.urandom(4).hex()}")
+        partial = os.path.join(held.location, f"{partial_name(name)}-{os.urandom(4).hex()}")
         try:
             _write_file(partial, records(layout, held.rows))
             os.link(partial, path)
@@ -212,16 +216,6 @@ class TensorBoardExporter:
         return f"tensorboard --logdir {self.logdir}{every}"
 
 
-def directory_name(name: str) -> str:
-    """A run's name as a relative path that stays below the log directory on any system."""
-    shown = [
-        part.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for part in name.split("/")
-    ]
-    parts = [_UNSAFE.sub("_", part).strip() for part in shown]
-    safe = [part for part in parts if part.strip(".")]
-    return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
-
-
 def _held_in(logdir: str, directory: str, key: str) -> Held | None:
     """What a directory holds of a run; an export that was killed before its last step is ended."""
     segments = _segments(directory, key)
@@ -248,11 +242,11 @@ def _held_in(logdir: str, directory: str, key: str) -> Held | None:
 def _publish_partial(directory: str, partial: str) -> None:
     """The last step: a whole file in a claimed directory gets the name that readers take."""
     with suppress(FileNotFoundError):  # another process has done so meanwhile
-        os.rename(os.path.join(directory, partial), os.path.join(directory, _final(partial)))
+        os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
 
 
 def _match(name: str) -> re.Match[str]:
-    match = _SEGMENT.fullmatch(name)
+    match = SEGMENT.fullmatch(name)
     if match is None:
         raise VerifyError(f"{name} is no event file of bridges")
     return match
@@ -260,7 +254,7 @@ def _match(name: str) -> re.Match[str]:
 
 def _published(directory: str) -> list[str]:
     """The names of the event files of bridges in a directory, in order."""
-    return [name for name in _names(directory) if _SEGMENT.fullmatch(name)]
+    return [name for name in _names(directory) if SEGMENT.fullmatch(name)]
 
 
 def _names(directory: str) -> list[str]:
@@ -273,11 +267,11 @@ def _segments(directory: str, key: str) -> list[_Segment]:
     """The published files of a run, by first row."""
     names = _names(directory)
     for partial in names:
-        match = _NAME.fullmatch(partial)
+        match = FILE.fullmatch(partial)
         if match and match[2] == key and match[3]:
             _publish_partial(directory, partial)
-        killed = _ATTEMPT.fullmatch(partial)
-        if killed and _final(killed[1]) in names:  # an append that was killed at its last step
+        killed = ATTEMPT.fullmatch(partial)
+        if killed and final_name(killed[1]) in names:  # an append that was killed at its last step
             _unlink(os.path.join(directory, partial))
     segments = []
     for name in _published(directory):
@@ -296,21 +290,6 @@ def _read_state(path: str) -> dict[str, Any]:
             f"{path}: its first records are damaged, so it cannot be told what it holds. "
             "Delete its directory and export the run again."
         ) from None
-
-
-def _segment_name(layout: Layout, start: int, row: int) -> str:
-    """Zero-padded, so that readers, which sort by name, see the segments in order."""
-    return f"{_PREFIX}{max(start, 0) // 1000:010d}.bridges.{layout.key}.{row:010d}"
-
-
-def _partial(name: str) -> str:
-    """The name under which a file grows; no reader takes a name without `tfevents`."""
-    return f".{name.removeprefix(_PREFIX)}.partial"
-
-
-def _final(partial: str) -> str:
-    """The name that a partial file is to get."""
-    return _PREFIX + partial.removeprefix(".").removesuffix(".partial")
 
 
 def _unlink(path: str) -> None:

@@ -1,0 +1,46 @@
+"""The names of runs and event files on disk, which carry what the next export must know.
+
+A segment is named after the start of its run, the run key and its first row. Until it is published
+its name lacks `tfevents`: readers take every file, hidden or not, whose name has that in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+_PREFIX = "events.out.tfevents."
+SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})\.(\d{10})")
+FILE = re.compile(
+    r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
+)
+ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.[0-9a-f]{32}\.\d{10}\.partial)-[0-9a-f]{8}")
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+
+
+def directory_name(name: str) -> str:
+    """A run's name as a relative path that stays below the log directory on any system."""
+    shown = [
+        part.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for part in name.split("/")
+    ]
+    parts = [_UNSAFE.sub("_", part).strip() for part in shown]
+    safe = [part for part in parts if part.strip(".")]
+    return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
+
+
+def segment_name(key: str, start: int, row: int) -> str:
+    """Zero-padded, so that readers, which sort by name, see the segments in order.
+
+    `start` is the start of the run in seconds since 1970 UTC, `row` the first row.
+    """
+    return f"{_PREFIX}{max(start, 0):010d}.bridges.{key}.{row:010d}"
+
+
+def partial_name(name: str) -> str:
+    """The name under which a file grows; no reader takes a name without `tfevents`."""
+    return f".{name.removeprefix(_PREFIX)}.partial"
+
+
+def final_name(partial: str) -> str:
+    """The name that a partial file is to get."""
+    return _PREFIX + partial.removeprefix(".").removesuffix(".partial")

@@ -1,0 +1,64 @@
+"""The CRC is CRC-32C as the RFC defines it, its mask TFRecord's, and the column form agrees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
+
+from bridges.exporters.crc32c import add_bytes, byte_table, crc32c, mask, mask_all
+
+VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
+    "nothing": (b"", 0x00000000),
+    "32 zeros": (bytes(32), 0x8A9136AA),
+    "32 ones": (b"\xff" * 32, 0x62A8AB43),
+    "rising": (bytes(range(32)), 0x46DD794E),
+    "falling": (bytes(range(31, -1, -1)), 0x113FDB5C),
+    "iSCSI read": (
+        bytes.fromhex(
+            "01c00000000000000000000000000000"
+            "14000000000004000000001400000018"
+            "28000000000000000200000000000000"
+        ),
+        0xD9963A56,
+    ),
+    "digits": (b"123456789", 0xE3069283),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_known_vectors(name: str) -> None:
+    data, crc = VECTORS[name]
+    assert crc32c(data) == crc
+
+
+@given(st.binary(max_size=300))
+def test_masked_as_tensorboard_does(data: bytes) -> None:
+    assert mask(crc32c(data)) == pywrap_tensorflow.masked_crc32c(data)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+def test_all_masks_at_once_are_single_masks(values: list[int]) -> None:
+    crc = np.array(values, np.uint32)
+    assert mask_all(crc).tolist() == [mask(value) for value in values]
+    assert crc.tolist() == values
+
+
+@given(
+    head=st.binary(max_size=40),
+    field=st.binary(min_size=1, max_size=12),
+    tail=st.binary(max_size=300),
+)
+def test_a_field_adds_its_share_to_the_crc_of_the_template(
+    head: bytes, field: bytes, tail: bytes
+) -> None:
+    crc = np.full(2, crc32c(head + bytes(len(field)) + tail), np.uint32)
+    columns = np.stack([np.frombuffer(field, np.uint8), np.zeros(len(field), np.uint8)])
+    add_bytes(crc, columns, len(field) - 1 + len(tail))
+    assert crc.tolist() == [crc32c(head + field + tail), crc32c(head + bytes(len(field)) + tail)]
+
+
+def test_a_zero_byte_adds_nothing_at_any_distance() -> None:
+    assert [int(byte_table(distance)[0]) for distance in (0, 1, 50, 5000)] == [0] * 4
