@@ -173,7 +173,6 @@ def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = lay_out(run, exporter.rules, options.layout)
     held = _same_history(layout, exporter)
-    held = _same_history(layout, exporter)
     layout = _continued(layout, held, exporter, options)
     report = _report(layout, exporter, held)
     if options.dry_run:
@@ -230,7 +229,7 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         points=layout.points,
         new_points=layout.points_from(min(start, layout.rows)),
         location=held.location if held else None,
-        findings=(*findings, *exporter.notes(layout, held.cuts if held else ())),
+        findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
     )
 

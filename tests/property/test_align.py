@@ -18,7 +18,6 @@ from bridges.stream.align import (
     epoch_axis,
     fill_steps,
     hidden_duplicates,
-    preempted,
 )
 from bridges.stream.model import MetricStream, RowKind
 from tests.property.histories import Rows, odd_rows, usual_rows
@@ -175,21 +174,3 @@ def test_a_stream_is_never_changed_in_place() -> None:
         change(stream)
     assert stream.step.tolist() == copy.step.tolist()
     assert stream.points == 4
-
-
-@pytest.mark.parametrize(
-    ("steps", "cuts", "hidden"),
-    [
-        ([1, 2, 3, 4], (2,), 0),
-        ([1, 2, 2, 3], (2,), 0),  # an equal step is a duplicate, not a restart
-        ([1, 2, 3, 2], (3,), 1),
-        ([1, 2, 3, 2], (), 0),  # written in one piece, the rows are in order
-        ([5, 6, 7, 1, 2], (3, 4), 3),
-        ([5, 6, 7, 6, 1], (3, 4), 4),
-    ],
-)
-def test_points_behind_a_restart_are_counted(
-    steps: list[int], cuts: tuple[int, ...], hidden: int
-) -> None:
-    rows = [{"loss": float(row), "step": step} for row, step in enumerate(steps)]
-    assert preempted(make_stream(rows), cuts) == hidden

@@ -637,8 +637,8 @@ def test_no_reader_sees_a_file_that_is_not_whole(
 ) -> None:
     seen: list[list[str]] = []
 
-    def slowly(layout: Any, start: int) -> Iterator[Any]:
-        for record in event_records.records(layout, start):
+    def slowly(layout: Any, *parts: Any) -> Iterator[Any]:
+        for record in event_records.records(layout, *parts):
             seen.append([path.name for path in logdir.rglob("*tfevents*")])
             yield record
         seen.append([path.name for path in logdir.rglob("*tfevents*")])
@@ -662,8 +662,8 @@ def test_a_write_that_fails_leaves_nothing(
         export(logdir, ROWS[:cut])
     before = contents(logdir) if cut else {}
 
-    def failing(layout: Any, start: int) -> Iterator[Any]:
-        yield from list(event_records.records(layout, start))[:2]
+    def failing(layout: Any, *parts: Any) -> Iterator[Any]:
+        yield from list(event_records.records(layout, *parts))[:2]
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tensorboard, "records", failing)
@@ -679,9 +679,9 @@ def test_a_faster_export_of_the_same_run_wins(
     """Another process publishes the run while this one writes it: one run, no error."""
     again = False
 
-    def overtaken(layout: Any, start: int) -> Iterator[Any]:
+    def overtaken(layout: Any, *parts: Any) -> Iterator[Any]:
         nonlocal again
-        yield from event_records.records(layout, start)
+        yield from event_records.records(layout, *parts)
         if not again:
             again = True
             assert export(logdir, ROWS).verified
@@ -698,9 +698,9 @@ def test_a_faster_append_wins(other: int, logdir: Path, monkeypatch: pytest.Monk
     export(logdir, ROWS[:CUT])
     again = False
 
-    def overtaken(layout: Any, start: int) -> Iterator[Any]:
+    def overtaken(layout: Any, *parts: Any) -> Iterator[Any]:
         nonlocal again
-        yield from event_records.records(layout, start)
+        yield from event_records.records(layout, *parts)
         if not again:
             again = True
             assert export(logdir, ROWS[:other]).verified

@@ -19,7 +19,7 @@ from bridges.stream.model import Float64, Int64
 
 @dataclass(frozen=True)
 class Held:
-    """A run that a target holds: where, and how much of which history.
+    """A run that a target holds: where, under which key, and how much of which history.
 
     `rows` and `digest` name the history (see `bridges.stream.identity.prefix_digest`), `cuts` the
     row counts after each write, `clock` the source of its times and `name` how it is shown.
@@ -27,6 +27,7 @@ class Held:
 
     name: str
     location: str
+    key: str
     rows: int
     digest: str
     clock: str
@@ -88,10 +89,8 @@ class Exporter(Protocol):
         """The values (numbers, n) as the target can hold them."""
         ...
 
-    def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
-        """What people should know of how this target will show the run, written in parts that
-        end after `cuts` rows.
-        """
+    def notes(self, layout: Layout) -> list[Finding]:
+        """What people should know of how this target will show the run."""
         ...
 
     def hint(self, locations: list[str], longest: int) -> str | None:

@@ -20,6 +20,7 @@ SESSION_END_TAG = "_hparams_/session_end_info"
 _DT_STRING = 7
 _DT_FLOAT = 1
 _STATUS_SUCCESS = 1
+_SESSION_START = 1
 _pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack
 _pack_length = struct.Struct("<Q").pack
@@ -68,6 +69,11 @@ def frame(data: bytes) -> bytes:
 def file_version_event(wall_time: float) -> bytes:
     """The first event of every file; its wall time (seconds) orders the runs in TensorBoard."""
     return double(1, wall_time) + sized(3, FILE_VERSION.encode())
+
+
+def session_start_event(wall_time: float, step: int) -> bytes:
+    """A session's START: from the second one on, readers forget what they have from `step` on."""
+    return double(1, wall_time) + integer(2, step) + sized(7, integer(1, _SESSION_START))
 
 
 def summary_event(wall_time: float, step: int, values: Sequence[bytes]) -> bytes:

@@ -141,15 +141,18 @@ def _check_header(path: str, data: bytes, length: int, where: Int64, raw: UInt8)
 def _decode_equal_lengths(
     path: str, data: bytes, length: int, where: Int64, out: EventFile
 ) -> None:
-    pending = where
+    pending, plainly = where, 0
     while len(pending):
         first = int(pending[0])
         event = _take_apart(data[first + _HEADER : first + _HEADER + length])
-        if len(pending) < FEW or not event.is_columnar():
+        if plainly or len(pending) < FEW or not event.is_columnar():
             _decode_one(path, data, length, first, event, out)
-            pending = pending[1:]
-        else:
-            pending = _decode_columns(path, data, length, pending, event, out)
+            pending, plainly = pending[1:], max(plainly - 1, 0)
+            continue
+        rest = _decode_columns(path, data, length, pending, event, out)
+        if len(pending) - len(rest) < FEW:  # many shapes: looking for like ones does not pay
+            plainly = FEW
+        pending = rest
 
 
 def _decode_one(

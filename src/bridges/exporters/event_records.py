@@ -8,7 +8,7 @@ experiment summary is written: with several in a log directory, TensorBoard show
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,24 @@ def parse_state(text: str) -> dict[str, Any]:
     """The state that a segment's first text tells. Raises ValueError or KeyError for others."""
     state = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
     first, last = state["rows"]
-    if not (0 <= first <= last and state["digest"] and state["clock"]):
+    if not (0 <= first <= last == state["cuts"][-1] and state["digest"] and state["clock"]):
         raise ValueError(state)
     return dict(state)
 
 
-def records(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
-    """The records of rows `start` and later: version, state, settings, scalars, texts, end."""
+def records(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes | UInt8]:
+    """The records of rows `start` and later: version, state, settings, scalars, texts, end.
+
+    `cuts` are the row counts after each write, this one included. A file with the whole run begins
+    a session, so that it takes the place of an earlier one.
+    """
     begin, finished = layout.clock.start / 1000.0, layout.run.status == "finished"
     yield proto.frame(proto.file_version_event(begin))
-    head = [proto.text_value(STATE_TAG, _state_text(layout, start))]
+    head = [proto.text_value(STATE_TAG, _state_text(layout, start, cuts))]
     yield proto.frame(proto.summary_event(begin, 0, head))
     if start == 0:
+        lowest = int(layout.stream.step.min(initial=0))
+        yield proto.frame(proto.session_start_event(begin, lowest))
         settings = list(_settings(layout, begin))
         yield from (proto.frame(proto.summary_event(begin, 0, [value])) for value in settings)
     yield from _scalars(layout, start)
@@ -72,7 +78,7 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _state_text(layout: Layout, start: int) -> str:
+def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
     """What the segment is, for people and for the next export."""
     run, clock = layout.run, layout.clock
     state = {
@@ -80,6 +86,7 @@ def _state_text(layout: Layout, start: int) -> str:
         "key": layout.key,
         "run": run.path,
         "rows": [start, layout.rows],
+        "cuts": list(cuts),
         "digest": layout.digest,
         "layout": dict(layout.identity),
         "clock": clock.source,

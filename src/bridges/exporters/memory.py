@@ -20,7 +20,6 @@ from bridges.stream.model import Series
 @dataclass
 class _Stored:
     held: Held
-    key: str
     layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
 
 
@@ -35,7 +34,7 @@ class MemoryExporter:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        return [stored.held for stored in self.runs.values() if stored.key == layout.key]
+        return [stored.held for stored in self.runs.values() if stored.held.key == layout.key]
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Keep the run, or its new rows."""
@@ -57,12 +56,13 @@ class MemoryExporter:
         held = Held(
             name=name,
             location=name,
+            key=layout.key,
             rows=layout.rows,
             digest=layout.digest,
             clock=layout.clock.source,
             cuts=(layout.rows,),
         )
-        self.runs[name] = _Stored(held, layout.key, [(0, layout)])
+        self.runs[name] = _Stored(held, [(0, layout)])
         return held
 
     def read_back(self, held: Held) -> Recorded:
@@ -85,7 +85,7 @@ class MemoryExporter:
         """Numbers are kept as float64."""
         return values.astype(np.float64)
 
-    def notes(self, layout: Layout, cuts: tuple[int, ...]) -> list[Finding]:
+    def notes(self, layout: Layout) -> list[Finding]:
         """Everything is held as it is."""
         return []
 

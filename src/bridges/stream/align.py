@@ -184,21 +184,3 @@ def hidden_duplicates(stream: MetricStream) -> int:
         bits = values[order].view(np.int64)
         hidden += int((same_step & (bits[1:] != bits[:-1])).sum())
     return hidden
-
-
-def preempted(stream: MetricStream, cuts: Sequence[int]) -> int:
-    """How many points of rows before a cut have a later step than one of their key after it.
-
-    A target that is written to in several parts, and that takes a step that goes back for a
-    restart, shows them no more.
-    """
-    hidden = 0
-    for key in stream.keys:
-        rows, _ = stream.column(key)
-        gone = np.zeros(len(rows), bool)
-        for cut in cuts:
-            first = int(np.searchsorted(rows, cut))
-            if 0 < first < len(rows):
-                gone[:first] |= stream.step[rows[:first]] > stream.step[rows[first:]].min()
-        hidden += int(gone.sum())
-    return hidden

@@ -1,0 +1,160 @@
+"""The event files of a run on disk: what is published, which of it counts, how more gets there.
+
+Nothing that was published is changed. A file is written under a name that no reader takes, synced,
+and then gets its own name in one step; what a killed export left before that step is finished or
+removed by whoever looks next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bridges.errors import ExportError, VerifyError
+from bridges.exporters.base import ConflictError, Held
+from bridges.exporters.event_names import ATTEMPT, FILE, SEGMENT, final_name
+from bridges.exporters.event_reader import first_texts
+from bridges.exporters.event_records import STATE_TAG, parse_state
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One published file: its path, the run's start (seconds), and its state record."""
+
+    path: str
+    started: int
+    state: dict[str, Any]
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The first row that it holds and the one behind its last."""
+        first, stop = self.state["rows"]
+        return first, stop
+
+
+def segments(directory: str, key: str) -> list[Segment]:
+    """All published files of a run, in the order in which they were written."""
+    _mend(directory, key)
+    matches = [SEGMENT.fullmatch(name) for name in _names(directory)]
+    return [
+        Segment(path, int(match[1]), _read_state(path))
+        for match in sorted(filter(None, matches), key=lambda match: int(match[3]))
+        if match[2] == key and (path := os.path.join(directory, match[0]))
+    ]
+
+
+def in_force(written: list[Segment]) -> list[Segment]:
+    """The files that count: a file with the whole run replaces those before it."""
+    whole = [index for index, segment in enumerate(written) if segment.rows[0] == 0]
+    return written[whole[-1] :] if whole else written
+
+
+def held_in(logdir: str, directory: str, key: str) -> Held | None:
+    """What a directory holds of a run. Raises ExportError where a part of it is gone."""
+    counting = in_force(segments(directory, key))
+    if not counting:
+        return None
+    rows = 0
+    for segment in counting:
+        first, stop = segment.rows
+        if first != rows:
+            raise ExportError(
+                f"{directory}: the event file with rows {rows} to {first - 1} is gone. "
+                "Delete the directory and export the run again."
+            )
+        rows = stop
+    state = counting[-1].state
+    return Held(
+        name=os.path.relpath(directory, logdir),
+        location=directory,
+        key=key,
+        rows=rows,
+        digest=state["digest"],
+        clock=state["clock"],
+        cuts=tuple(state["cuts"]),
+    )
+
+
+def publish_partial(directory: str, partial: str) -> None:
+    """The last step: a whole file in a claimed directory gets the name that readers take."""
+    with suppress(FileNotFoundError):  # another process has done so meanwhile
+        os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
+
+
+def publish_once(partial: str, path: str) -> None:
+    """Give a whole file its name. Raises FileExistsError where the name is taken."""
+    try:
+        os.link(partial, path)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:  # no hard links on this file system
+        if os.path.exists(path):
+            raise FileExistsError(path) from error
+        os.rename(partial, path)
+
+
+def rename_unless_taken(hidden: str, path: str) -> str:
+    """Rename a directory to one that is free or empty. Raises FileExistsError for others."""
+    try:
+        os.rename(hidden, path)
+    except FileNotFoundError:
+        raise ConflictError from None
+    except OSError as error:
+        raise FileExistsError(path) from error
+    return path
+
+
+def write_file(path: str, content: Iterable[Any]) -> None:
+    """Write and sync the pieces."""
+    with open(path, "wb") as file:  # buffered: a raw write may stop short without an error
+        for piece in content:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory last."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def unlink(path: str) -> None:
+    """Remove a file, if it is there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _mend(directory: str, key: str) -> None:
+    """Finish or remove what exports of the run left when they were killed at their last step."""
+    names = _names(directory)
+    with suppress(OSError):  # on a read-only disk it stays as it is
+        for name in names:
+            match, attempt = FILE.fullmatch(name), ATTEMPT.fullmatch(name)
+            if match and match[2] == key and match[3]:
+                publish_partial(directory, name)
+            if attempt and final_name(attempt[1]) in names:
+                unlink(os.path.join(directory, name))
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(directory))
+    return []
+
+
+def _read_state(path: str) -> dict[str, Any]:
+    try:
+        return parse_state(dict(first_texts(path))[STATE_TAG])
+    except (OSError, VerifyError, KeyError, TypeError, ValueError, IndexError):
+        raise ExportError(
+            f"{path}: its first records are damaged, so it cannot be told what it holds. "
+            "Delete its directory and export the run again."
+        ) from None
