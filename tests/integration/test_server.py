@@ -275,6 +275,7 @@ def test_a_later_export_that_goes_back_is_all_shown(case: str, server: Server) -
     """New rows that go back behind earlier steps come with the whole run, in order."""
     rows, cut, options = GOING_BACK_LATER[case]
     rows = [*rows, {"loss": 99.0, "epoch": 9.0, "step": 90}]
+    rows = [{**row, "loss": row["loss"] + 100 * cut} for row in rows]  # each case its own run
     for stop in (cut, len(rows) - 1, len(rows)):
         server.export(case, rows[:stop], *options)
         clean = server.sources / f"clean {case} {stop}"
