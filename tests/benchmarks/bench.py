@@ -25,6 +25,8 @@ ROWS = 200_000
 SHARE = 10  # the stock tools handle ROWS / SHARE rows
 KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
 BRIDGE = [sys.executable, "-m", "bridges"]
+# an installed package has its byte code beside it
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 LOOP = """
 import json, sys
 from tensorboardX import SummaryWriter
@@ -74,7 +76,8 @@ def best(action: Callable[[], None], repeats: int = 5) -> float:
 def process(command: list[str]) -> tuple[float, float]:
     """Wall time in seconds and peak memory in MiB of a whole process."""
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=ENVIRONMENT)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

@@ -19,7 +19,7 @@ from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.text import EXPECTED, Text, load
 from bridges.stream.align import fill_steps, row_kinds
-from bridges.stream.columns import series_from_rows
+from bridges.stream.columns import column_of, series_from_rows
 from bridges.stream.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
@@ -199,9 +199,7 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
 def _fixed_columns(location: str, rows: Sequence[dict[str, Any]]) -> FixedColumns:
     """`step` and `epoch` of all rows, checked."""
     try:
-        return FixedColumns(
-            step=[row.get("step") for row in rows], epoch=[row.get("epoch") for row in rows]
-        )
+        return FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key, row = first["loc"][0], first["loc"][1]

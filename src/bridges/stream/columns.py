@@ -31,6 +31,10 @@ def series_from_rows(rows: Sequence[dict[str, Any]]) -> tuple[tuple[Series, ...]
 
 
 def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
+    whole = _whole_columns(rows)
+    if whole is not None:
+        every = np.arange(len(rows), dtype=np.int64)
+        return {key: [(every, values)] for key, values in whole.items() if key != "step"}
     by_key: dict[str, list[Piece]] = {}
     for keys, positions in _rows_by_keys(rows).items():
         members = rows if len(positions) == len(rows) else [rows[i] for i in positions.tolist()]
@@ -39,6 +43,24 @@ def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
                 piece = (positions, list(map(itemgetter(key), members)))
                 by_key.setdefault(key, []).append(piece)
     return by_key
+
+
+def _whole_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | None:
+    """Each key's values where all rows have the same keys, as in a log of training alone."""
+    if len(set(map(len, rows))) != 1:
+        return None
+    try:
+        return {key: list(map(itemgetter(key), rows)) for key in rows[0]}
+    except KeyError:
+        return None
+
+
+def column_of(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:
+    """The value of a key in every row, None where it is absent."""
+    try:
+        return list(map(itemgetter(key), rows))
+    except KeyError:
+        return [row.get(key) for row in rows]
 
 
 def _rows_by_keys(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], Int64]:
