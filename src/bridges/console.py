@@ -76,8 +76,12 @@ def _facts(report: RunReport) -> str:
     new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
     where = f" → {printable(report.location or report.target)}"
-    counts = f"{report.rows:,} rows, {report.points:,} points{new}{checked}"
+    counts = f"{_many(report.rows, 'row')}, {_many(report.points, 'point')}{new}{checked}"
     return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
@@ -99,7 +103,9 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
     totals = report.totals
     if totals["runs"] > 1:
         parts = [f"{totals[status]} {status}" for status in _statuses(totals)]
-        click.echo(f"{totals['runs']} runs: {', '.join(parts)}; {totals['points']:,} points.")
+        click.echo(
+            f"{totals['runs']} runs: {', '.join(parts)}; {_many(totals['points'], 'point')}."
+        )
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]

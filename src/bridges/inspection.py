@@ -122,8 +122,8 @@ def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
     from rich.text import Text
 
     names = ("last", "min", "max") if narrow else ("first", "last", "min", "max")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("metric", overflow="fold", min_width=22)
+    table = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), header_style="dim")
+    table.add_column("metric", overflow="fold", min_width=23)
     for name in ("count", *names):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("course", no_wrap=True)
