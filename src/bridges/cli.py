@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridges.report import RunReport
 
 INTERRUPTED = 130
+TARGET_OPTIONS = ("logdir", "tracking_uri", "experiment", "force")
 F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -98,6 +99,22 @@ def targeting(command: F) -> F:
             metavar="KEY=VALUE",
             help="An option of a target from a plug-in.",
         ),
+        click.option(
+            "--experiment",
+            metavar="NAME",
+            help="mlflow: experiment [default: $MLFLOW_EXPERIMENT_NAME, else bridges].",
+        ),
+        click.option(
+            "--tracking-uri",
+            metavar="URI",
+            help="mlflow: sqlite:///PATH [default: $MLFLOW_TRACKING_URI, else mlflow.db here].",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            default=None,
+            help="mlflow: write a run again that was deleted there.",
+        ),
         click.option("--logdir", metavar="DIR", help="tensorboard: where runs go [default: runs]."),
         click.option(
             "--callback-version",
@@ -133,7 +150,7 @@ def targeting(command: F) -> F:
             multiple=True,
             required=True,
             metavar="TARGET",
-            help="tensorboard, or a plug-in (bridge targets); may be repeated.",
+            help="tensorboard, mlflow, or a plug-in (bridge targets); may be repeated.",
         ),
     ):
         command = option(command)
@@ -235,9 +252,8 @@ def _prepare(
 
     targets = options.pop("targets")
     own = _pairs("--option", options.pop("plug_in_options"))
-    if options["logdir"]:
-        own["logdir"] = options["logdir"]
-    del options["logdir"]
+    given = {name: options.pop(name) for name in TARGET_OPTIONS}
+    own |= {name: value for name, value in given.items() if value is not None}
     if options["run_name"] and len(sources) > 1:
         raise ConfigError("--run-name names one run, but several sources are given; use --group")
     options["tags"] = _pairs("--tag", options.pop("tags", ()))

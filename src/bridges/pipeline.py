@@ -171,7 +171,7 @@ def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
 
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
-    layout = lay_out(run, exporter.rules, options.layout)
+    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     held = _same_history(layout, exporter)
     layout = _continued(layout, held, exporter, options)
     report = _report(layout, exporter, held)
@@ -206,7 +206,10 @@ def _continued(
     same_clock = held is None or held.clock == layout.clock.source
     if held is None or (same_clock and options.layout.duplicates != "last"):
         return layout
-    return lay_out(layout.run, exporter.rules, options.layout, clock=held.clock, cuts=held.cuts)
+    continued = lay_out(
+        layout.run, exporter.rules, options.layout, clock=held.clock, cuts=held.cuts
+    )
+    return exporter.fit(continued)
 
 
 def _digest(layout: Layout, rows: int) -> str:
@@ -271,7 +274,7 @@ def _verified(report: RunReport, layout: Layout, held: Held, exporter: Exporter)
 
 
 def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
-    layout = lay_out(run, exporter.rules, options.layout)
+    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
     held = _same_history(layout, exporter)
     if held is None or held.rows < layout.rows:

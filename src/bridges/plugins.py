@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BUILT_IN: dict[str, dict[str, str]] = {
     "exporters": {
         "memory": "bridges.exporters.memory:MemoryExporter",
+        "mlflow": "bridges.exporters.mlflow:MlflowExporter",
         "tensorboard": "bridges.exporters.tensorboard:TensorBoardExporter",
     },
     "sources": {"trainer_state": "bridges.sources.trainer_state:TrainerStateSource"},

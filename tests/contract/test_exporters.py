@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.tensorboard import TensorBoardExporter
 from tests.contract.suite import ExporterContract, OpenTarget
 
@@ -13,6 +14,11 @@ class TestMemory(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
         exporter = MemoryExporter()
         return lambda: exporter
+
+
+class TestMlflowSqlite(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: MlflowExporter(f"sqlite:///{folder}/mlflow.db", "contract")
 
 
 class TestTensorBoard(ExporterContract):

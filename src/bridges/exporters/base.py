@@ -70,6 +70,10 @@ class Exporter(Protocol):
     name: str
     rules: str
 
+    def fit(self, layout: Layout) -> Layout:
+        """The layout without what the target cannot hold at all, with a finding for each."""
+        ...
+
     def find(self, layout: Layout) -> list[Held]:
         """Every run with the layout's key that the target holds, complete ones only."""
         ...

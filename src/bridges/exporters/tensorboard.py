@@ -55,6 +55,10 @@ class TensorBoardExporter:
         self._directories: dict[str, list[str]] | None = None
         self._seen: set[str] = set()
 
+    def fit(self, layout: Layout) -> Layout:
+        """Event files hold any tag."""
+        return layout
+
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key: first under the expected name, then anywhere."""
         likely = os.path.join(self.logdir, directory_name(layout.run.path))
