@@ -22,7 +22,7 @@ ROOMS = (
     ("compare",),
     ("pipeline",),
     ("api", "console"),
-    ("inspection",),
+    ("inspection", "cli_options"),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -269,18 +269,18 @@ def put_latest(database: sqlite3.Connection, run_id: str, columns: Iterable[Metr
 
 def read_points(database: sqlite3.Connection, run_id: str) -> dict[str, Points]:
     """All points of a run by key, in the order of their times."""
+    keys = database.execute("select distinct key from metrics where run_uuid = ?", (run_id,))
+    return {key: _read_key(database, run_id, key) for (key,) in keys.fetchall()}
+
+
+def _read_key(database: sqlite3.Connection, run_id: str, key: str) -> Points:
     rows = database.execute(
-        "select key, step, value, is_nan, timestamp from metrics where run_uuid = ?"
-        " order by key, timestamp",
-        (run_id,),
+        "select step, value, is_nan, timestamp from metrics where run_uuid = ? and key = ?",
+        (run_id, key),
     ).fetchall()
-    if not rows:
-        return {}
-    keys, step, value, is_nan, time = zip(*rows, strict=True)
-    values = np.where(np.array(is_nan, bool), np.nan, np.array(value, np.float64))
-    steps, times = np.array(step, np.int64), np.array(time, np.int64) / 1000.0
-    points, start = {}, 0
-    for stop in [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]] + [len(keys)]:
-        points[keys[start]] = Points(steps[start:stop], values[start:stop], times[start:stop])
-        start = stop
-    return points
+    steps, values, nans, times = zip(*rows, strict=True)
+    time = np.array(times, np.int64)
+    value = np.array(values, np.float64)
+    value[np.array(nans, bool)] = np.nan
+    order = np.argsort(time, kind="stable")
+    return Points(np.array(steps, np.int64)[order], value[order], time[order] / 1000.0)

@@ -1,0 +1,97 @@
+"""The options that several commands share, as decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+# options that belong to one target, by the names that its exporter takes
+TARGET_OPTIONS = ("logdir", "tracking_uri", "experiment", "force")
+
+
+def reading(command: F) -> F:
+    """The arguments of every command that reads runs."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Show every finding in full."),
+        click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),
+        click.option(
+            "--salvage", is_flag=True, help="Read a truncated file up to its last whole row."
+        ),
+        click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."),
+    ):
+        command = option(command)
+    return command
+
+
+def targeting(command: F) -> F:
+    """The options of every command that looks into a target."""
+    for option in (
+        click.option(
+            "-o",
+            "--option",
+            "plug_in_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of a target from a plug-in.",
+        ),
+        click.option(
+            "--experiment",
+            metavar="NAME",
+            help="mlflow: experiment [default: $MLFLOW_EXPERIMENT_NAME, else bridges].",
+        ),
+        click.option(
+            "--tracking-uri",
+            metavar="URI",
+            help="mlflow: sqlite:///PATH [default: $MLFLOW_TRACKING_URI, else mlflow.db here].",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            default=None,
+            help="mlflow: write a run again that was deleted there.",
+        ),
+        click.option("--logdir", metavar="DIR", help="tensorboard: where runs go [default: runs]."),
+        click.option(
+            "--callback-version",
+            metavar="X.Y",
+            help="Name metrics as the callback of this transformers release [default: 5.23].",
+        ),
+        click.option(
+            "--duplicates",
+            default="all",
+            show_default=True,
+            type=click.Choice(["all", "first", "last", "error"]),
+            help="What to keep of one metric logged twice at one step.",
+        ),
+        click.option(
+            "--naming",
+            default="live",
+            show_default=True,
+            type=click.Choice(["live", "raw"]),
+            help="Name metrics as the live callback does, or by the keys of the file.",
+        ),
+        click.option(
+            "--x-axis",
+            default="step",
+            show_default=True,
+            type=click.Choice(["step", "epoch"]),
+            help="epoch: the step of a point is round(epoch × 1000).",
+        ),
+        click.option("--group", metavar="NAME", help="Put the runs into this group."),
+        click.option("--run-name", metavar="NAME", help="Name the run (else: its directory)."),
+        click.option(
+            "--to",
+            "targets",
+            multiple=True,
+            required=True,
+            metavar="TARGET",
+            help="tensorboard, mlflow, or a plug-in (bridge targets); may be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
