@@ -6,7 +6,6 @@ store lets no second copy in, and a killed export leaves nothing behind.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -122,8 +121,7 @@ class MlflowExporter:
                 f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
                 "Restore it there, or use --force to write it again."
             )
-        identity = f"{self.experiment}\n{layout.key}\n{len(there)}"
-        return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+        return store.run_id(experiment, layout.key, len(there))
 
     def _append(self, database: sqlite3.Connection, layout: Layout, held: Held) -> Held:
         run_id = held.location.rpartition("/")[2]

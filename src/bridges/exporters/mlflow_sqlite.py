@@ -6,6 +6,7 @@ its schema must be one of `SCHEMAS`, which golden tests compare with what the cl
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ import numpy as np
 
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.base import Points
-from bridges.exporters.mlflow_rows import KEY_TAG, STATE_TAG, MetricColumn
+from bridges.exporters.mlflow_rows import STATE_TAG, MetricColumn
 
 SCHEMAS = {"dc11669786a5": "3.17"}  # alembic revision: the mlflow release it was tested with
 COLUMNS = {
@@ -30,6 +31,10 @@ COLUMNS = {
     "metrics": {"key", "value", "timestamp", "run_uuid", "step", "is_nan"},
     "latest_metrics": {"key", "value", "timestamp", "step", "is_nan", "run_uuid"},
 }
+RUN_INDEX = "index_metrics_run_uuid_key_step"
+_POINT = np.dtype(
+    [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
+)
 PATIENCE = 20.0  # seconds to wait for another writer, as mlflow does
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
@@ -110,9 +115,13 @@ def _check_schema(path: str, database: sqlite3.Connection) -> None:
     if "alembic_version" not in names:
         raise ExportError(f"{path}: this is no MLflow database. Give another --tracking-uri.")
     (revision,) = database.execute("select version_num from alembic_version").fetchone()
-    if revision in SCHEMAS and all(
-        needed <= {row[1] for row in database.execute(f"pragma table_info({table})")}
-        for table, needed in COLUMNS.items()
+    if (
+        revision in SCHEMAS
+        and RUN_INDEX in names
+        and all(
+            needed <= {row[1] for row in database.execute(f"pragma table_info({table})")}
+            for table, needed in COLUMNS.items()
+        )
     ):
         return
     known = ", ".join(f"{release} ({key})" for key, release in SCHEMAS.items())
@@ -195,16 +204,26 @@ def _create_experiment(database: sqlite3.Connection, name: str, now: int) -> int
     return int(made or 0)
 
 
+def run_id(experiment: int, key: str, number: int) -> str:
+    """The id of a run: made of experiment and run key; `number` counts forks from 0."""
+    identity = f"{experiment}\n{key}\n{number}"
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+
+
 def find_runs(database: sqlite3.Connection, experiment: int, key: str) -> list[StoredRun]:
-    """The runs of an experiment with that run key, deleted ones too."""
-    rows = database.execute(
-        "select runs.run_uuid, runs.name, runs.lifecycle_stage, state.value from tags"
-        " join runs on runs.run_uuid = tags.run_uuid"
-        " join tags as state on state.run_uuid = tags.run_uuid and state.key = ?"
-        " where tags.key = ? and tags.value = ? and runs.experiment_id = ?",
-        (STATE_TAG, KEY_TAG, key, experiment),
-    )
-    return [StoredRun(*row) for row in rows]
+    """The runs of an experiment with that run key, deleted ones too: look-ups by primary key."""
+    found: list[StoredRun] = []
+    while True:
+        identity = run_id(experiment, key, len(found))
+        row = database.execute(
+            "select run_uuid, name, lifecycle_stage,"
+            " (select value from tags where tags.key = ? and tags.run_uuid = runs.run_uuid)"
+            " from runs where run_uuid = ?",
+            (STATE_TAG, identity),
+        ).fetchone()
+        if row is None:
+            return found
+        found.append(StoredRun(row[0], row[1] or "", row[2], row[3] or ""))
 
 
 def insert_run(database: sqlite3.Connection, experiment: int, run: RunRow) -> None:
@@ -274,13 +293,13 @@ def read_points(database: sqlite3.Connection, run_id: str) -> dict[str, Points]:
 
 
 def _read_key(database: sqlite3.Connection, run_id: str, key: str) -> Points:
+    # without the hint SQLite scans this key's points of all runs
     rows = database.execute(
-        "select step, value, is_nan, timestamp from metrics where run_uuid = ? and key = ?",
+        "select step, value, is_nan, timestamp from metrics"
+        f" indexed by {RUN_INDEX} where run_uuid = ? and key = ?",
         (run_id, key),
     ).fetchall()
-    steps, values, nans, times = zip(*rows, strict=True)
-    time = np.array(times, np.int64)
-    value = np.array(values, np.float64)
-    value[np.array(nans, bool)] = np.nan
-    order = np.argsort(time, kind="stable")
-    return Points(np.array(steps, np.int64)[order], value[order], time[order] / 1000.0)
+    columns = np.array(rows, _POINT)
+    columns = columns[np.argsort(columns["time"], kind="stable")]
+    value = np.where(columns["is_nan"], np.nan, columns["value"])
+    return Points(columns["step"].copy(), value, columns["time"] / 1000.0)
