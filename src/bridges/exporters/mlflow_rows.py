@@ -126,6 +126,7 @@ def tags(layout: Layout, cuts: tuple[int, ...]) -> dict[str, str]:
     own = {
         "mlflow.note.content": _note(layout),
         "mlflow.runName": run.name,
+        "mlflow.source.name": redact_text(posixpath.basename(run.source))[:LONGEST_TAG],
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         KEY_TAG: layout.key,

@@ -25,12 +25,15 @@ from bridges.exporters.mlflow_rows import STATE_TAG, MetricColumn
 SCHEMAS = {"dc11669786a5": "3.17"}  # alembic revision: the mlflow release it was tested with
 COLUMNS = {
     "experiments": {"experiment_id", "name", "artifact_location", "lifecycle_stage"},
+    "experiment_tags": {"key", "value", "experiment_id"},
     "runs": {"run_uuid", "name", "user_id", "status", "start_time", "end_time", "experiment_id"},
     "params": {"key", "value", "run_uuid"},
     "tags": {"key", "value", "run_uuid"},
     "metrics": {"key", "value", "timestamp", "run_uuid", "step", "is_nan"},
     "latest_metrics": {"key", "value", "timestamp", "step", "is_nan", "run_uuid"},
 }
+# tells MLflow's pages that the experiment is about training, not about prompts
+TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
 RUN_INDEX = "index_metrics_run_uuid_key_step"
 _POINT = np.dtype(
     [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
@@ -200,6 +203,10 @@ def _create_experiment(database: sqlite3.Connection, name: str, now: int) -> int
     location = os.path.abspath(os.path.join("mlruns", str(made)))
     database.execute(
         "update experiments set artifact_location = ? where experiment_id = ?", (location, made)
+    )
+    database.execute(
+        "insert into experiment_tags (key, value, experiment_id) values (?, ?, ?)",
+        (*TRAINING_PAGE, made),
     )
     return int(made or 0)
 
