@@ -11,16 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.align import fill_steps, row_kinds
 from bridges.stream.columns import series_from_rows
 from bridges.stream.model import MetricStream, Run
-
-settings.register_profile("shared-machine", deadline=None)  # a slow moment is no failure
-settings.load_profile("shared-machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = REPOSITORY / "tests" / "data"

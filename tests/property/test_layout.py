@@ -95,3 +95,22 @@ def test_unknown_choices_are_refused(field: str, value: str, message: str) -> No
     with pytest.raises(ConfigError) as caught:
         LayoutOptions(**{field: value})  # type: ignore[arg-type]
     assert str(caught.value) == message
+
+
+def test_the_summary_holds_the_value_of_the_last_row() -> None:
+    rows: Rows = [
+        {"train_runtime": 2.5, "step": 1},
+        {"train_runtime": 3, "step": 2},
+        {"train_runtime": 4.5, "step": 3},
+        {"train_runtime": 5, "step": 4},
+    ]
+    for stop, value in ((1, 2.5), (2, 3), (3, 4.5), (4, 5)):
+        layout = lay_out(make_run(rows[:stop]), "wandb", LayoutOptions())
+        assert layout.summary == {"train_runtime": value}
+
+
+def test_a_series_whose_points_are_all_dropped_is_gone() -> None:
+    rows: Rows = [{"train_runtime": 0.5, "step": 1}, {"train_runtime": 1, "step": 1}]
+    for policy, value in (("first", 0.5), ("last", 1)):
+        layout = lay_out(make_run(rows), "wandb", LayoutOptions(duplicates=policy))
+        assert layout.summary == {"train_runtime": value}

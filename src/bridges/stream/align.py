@@ -126,7 +126,8 @@ def apply_duplicates(
         for part in parts:
             mask = keep[part.rows]
             dropped += int((~mask).sum())
-            kept.append(Series(key, part.rows[mask], part.values[mask]))
+            if mask.any():
+                kept.append(Series(key, part.rows[mask], part.values[mask]))
     if not dropped:
         return stream, []
     note = Finding(

@@ -131,12 +131,13 @@ class _Placed:
     numbers: list[Series]
     texts: list[Series]
     summary: dict[str, Any]
+    summary_rows: dict[str, int]
     findings: list[Finding]
 
     @classmethod
     def of(cls, stream: MetricStream, naming: Naming) -> _Placed:
         tags, findings = naming.table(stream.keys)
-        placed = cls([], [], {}, findings)
+        placed = cls([], [], {}, {}, findings)
         for series in stream.series:
             for place, part in _by_place(series, naming):
                 placed._add(place, part, tags[series.key])
@@ -149,7 +150,9 @@ class _Placed:
             texts = [encodable(text) for text in series.values.tolist()]
             self.texts.append(Series(tag, series.rows, as_array(texts, object)))
         elif place is Place.SUMMARY:
-            self.summary[series.key] = series.values[-1]
+            row, value = int(series.rows[-1]), series.values.tolist()[-1]
+            if row >= self.summary_rows.get(series.key, 0):  # the last row's value stands
+                self.summary[series.key], self.summary_rows[series.key] = value, row
         else:
             self.findings.append(_not_kept(series))
 
