@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.errors import ConfigError
+from bridges.errors import ConfigError, ExportError
 from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_rows import metric_columns, params, tags
+from bridges.exporters.mlflow_rows import metric_columns, params, parse_state, tags
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
@@ -272,3 +272,14 @@ def test_what_mlflow_cannot_hold_is_counted(path: Path) -> None:
     assert counts["tag-refused"] == 2
     assert counts["negative-zero"] == 1
     assert len(table(path, "metrics")) == 3
+
+
+def test_very_many_writes_fit_into_the_state_tag() -> None:
+    layout = lay_out(make_run(ROWS), "mlflow", LayoutOptions())
+    cuts = (*range(100_000, 102_000), layout.rows)
+    written = tags(layout, cuts)
+    assert max(map(len, written.values())) <= 8000
+    assert parse_state(written["bridges.state"])["cuts"] == [layout.rows]
+    assert parse_state(tags(layout, (1, layout.rows))["bridges.state"])["cuts"] == [1, 6]
+    with pytest.raises(ExportError, match="written in 2001 parts"):
+        tags(lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last")), cuts)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.errors import ExportError
 from bridges.exporters.base import Held
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
@@ -116,13 +117,6 @@ def is_tag(key: str, value: str) -> bool:
 def tags(layout: Layout, cuts: tuple[int, ...]) -> dict[str, str]:
     """What names the run, for people and for the next export."""
     run, clock = layout.run, layout.clock
-    state = {
-        "rows": layout.rows,
-        "digest": layout.digest,
-        "clock": clock.source,
-        "cuts": cuts,
-        "layout": dict(layout.identity),
-    }
     own = {
         "mlflow.note.content": _note(layout),
         "mlflow.runName": run.name,
@@ -130,13 +124,35 @@ def tags(layout: Layout, cuts: tuple[int, ...]) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         KEY_TAG: layout.key,
-        STATE_TAG: json.dumps(state),
+        STATE_TAG: _state(layout, cuts),
         "bridges.clock": f"{clock.source}, origin {clock.origin}",
     }
     if run.group:
         own["bridges.group"] = run.group
     given = {key: value for key, value in run.tags.items() if is_tag(key, value)}
     return {**given, **own}
+
+
+def _state(layout: Layout, cuts: tuple[int, ...]) -> str:
+    """The state tag. After very many writes it forgets the earlier ones, which only the policy to
+    keep the last of duplicates needs. Raises ExportError where that is the policy.
+    """
+    state = {
+        "rows": layout.rows,
+        "digest": layout.digest,
+        "clock": layout.clock.source,
+        "cuts": cuts,
+        "layout": dict(layout.identity),
+    }
+    text = json.dumps(state)
+    if len(text) <= LONGEST_TAG:
+        return text
+    if layout.identity.get("duplicates") == "last":
+        raise ExportError(
+            f"the run was written in {len(cuts)} parts, more than MLflow's tags can tell with "
+            "--duplicates last. Delete it there and export it in one piece with --force."
+        )
+    return json.dumps({**state, "cuts": cuts[-1:]})
 
 
 def parse_state(text: str) -> dict[str, Any]:
