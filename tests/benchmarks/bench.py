@@ -37,15 +37,32 @@ for row in json.load(open(sys.argv[1]))["log_history"]:
         writer.add_scalar("train/" + key, value, step)
 writer.close()
 """
+CLIENT = """
+import json, sys
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+client = MlflowClient(sys.argv[1])
+for path in sys.argv[2:]:
+    run_id = client.create_run("0").info.run_id
+    points = [
+        Metric(key, value, 1 + index, row["step"])
+        for index, row in enumerate(json.load(open(path))["log_history"])
+        for key, value in row.items()
+        if key != "step"
+    ]
+    for start in range(0, len(points), 1000):
+        client.log_batch(run_id, points[start : start + 1000])
+    client.set_terminated(run_id)
+"""
 SEED = Path(__file__).parent.parent / "data" / "seed.txt"
 
 
-def history(path: Path, rows: int) -> Path:
+def history(path: Path, rows: int, seed: int = 1) -> Path:
     """A trainer_state.json of that many training rows with five metrics each.
 
     Written row by row: a child's peak memory counts that of the process that started it.
     """
-    rng = random.Random(1)
+    rng = random.Random(seed)
     with open(path, "w") as file:
         file.write(f'{{\n  "global_step": {rows * 10},\n  "log_history": [\n')
         for row in range(rows):
@@ -260,6 +277,28 @@ def mlflow_sqlite(folder: Path) -> None:
     line("verified to unverified", checked / fast, "≤ 1.4")
 
 
+def mlflow_whole(folder: Path) -> None:
+    """Whole processes into an existing MLflow database: one long run, and 200 small ones."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = ENVIRONMENT["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from bridges.exporters.mlflow import MlflowExporter
+
+    client = folder / "client.py"
+    client.write_text(CLIENT)
+    long = [str(history(folder / "long.json", ROWS // SHARE))]
+    small = [str(history(folder / f"{n}.json", 100, seed=n)) for n in range(200)]
+    for what, goal, files in (
+        ("MLflow, whole process, one run of 100,000 points, verified", "≥ 10", long),
+        ("MLflow, whole process, 200 runs of 500 points, verified", "≥ 4", small),
+    ):
+        times: list[float] = []
+        for command in ([*BRIDGE, "export", "-q", "--to", "mlflow", "--tracking-uri"], None):
+            uri = f"sqlite:///{folder}/{what[-20:-10]}{len(times)}.db"
+            MlflowExporter(uri)._store.create()
+            ours = [*(command or [sys.executable, str(client)]), uri, *files]
+            times.append(process(ours)[0])
+        line(what, times[1] / times[0], goal, "to log_batch of 1,000")
+
+
 def main() -> None:
     """Run the sections named on the command line, or all."""
     sections = {
@@ -267,6 +306,7 @@ def main() -> None:
         "whole": whole,
         "small": small,
         "mlflow": mlflow_sqlite,
+        "mlflow_whole": mlflow_whole,
     }
     for name in sys.argv[1:] or sections:
         with tempfile.TemporaryDirectory() as folder:

@@ -38,6 +38,7 @@ RUN_INDEX = "index_metrics_run_uuid_key_step"
 _POINT = np.dtype(
     [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
 )
+CACHE = 65_536  # KiB of pages that a connection keeps
 PATIENCE = 20.0  # seconds to wait for another writer, as mlflow does
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
@@ -73,6 +74,7 @@ class SqliteStore:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._database: sqlite3.Connection | None = None
 
     def exists(self) -> bool:
         """Whether there is a database."""
@@ -94,23 +96,30 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection within one transaction. Raises ExportError for what SQLite refuses."""
+        """The connection within one transaction. Raises ExportError for what SQLite refuses."""
         try:
-            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-        except sqlite3.Error as error:
-            raise ExportError(f"{self.path}: {error}") from error
-        try:
-            database.execute("pragma foreign_keys = on")
+            database = self._connect()
             database.execute("begin immediate" if write else "begin")
-            _check_schema(self.path, database)
-            yield database
-            database.execute("commit")
+            try:
+                yield database
+                database.execute("commit")
+            finally:
+                if database.in_transaction:
+                    database.execute("rollback")
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
             raise ExportError(f"{self.path}: {error}", transient="locked" in str(error)) from error
-        finally:
-            database.close()  # rolls back what was not committed
+
+    def _connect(self) -> sqlite3.Connection:
+        """One connection for all runs, so that what it read of the indexes is read once."""
+        if self._database is None:
+            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            database.execute("pragma foreign_keys = on")
+            database.execute(f"pragma cache_size = -{CACHE}")
+            _check_schema(self.path, database)
+            self._database = database
+        return self._database
 
 
 def _check_schema(path: str, database: sqlite3.Connection) -> None:
