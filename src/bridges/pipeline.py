@@ -46,13 +46,24 @@ class ExportOptions:
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     """The runs at a location, under the names that the options give. Raises SourceError."""
-    for run in _source(location, options.source).read(location, options.read):
-        yield replace(
-            run,
-            name=options.run_name or run.name,
-            group=options.group or run.group,
-            tags={**run.tags, **options.tags},
-        )
+    source = _source(location, options.source)
+    try:
+        for run in source.read(location, options.read):
+            yield replace(
+                run,
+                name=options.run_name or run.name,
+                group=options.group or run.group,
+                tags={**run.tags, **options.tags},
+            )
+    except BridgeError:
+        raise
+    except Exception as error:  # deliberately broad: a source may come from a plug-in
+        raise SourceError(
+            location,
+            found=f"{type(error).__name__}: {error}",
+            expected=f"something that the source {source.name!r} can read",
+            remedy="If it is what it should be, this is a bug of that source.",
+        ) from error
 
 
 def _source(location: str, name: str | None) -> Source:
@@ -120,7 +131,9 @@ def for_each_run(
                     report = action(run, exporter, options, on_phase)
                     keep(replace(report, seconds=report.seconds + seconds))
                 started = time.perf_counter()
-        except SourceError as error:
+        except ConfigError:
+            raise
+        except BridgeError as error:
             missing = isinstance(error, MissingSourceError)
             for exporter in exporters:
                 keep(failure(location, exporter.name, str(error), code="source", missing=missing))

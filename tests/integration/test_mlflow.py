@@ -6,6 +6,7 @@ ours, and its tables are compared with ours row by row.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import random
@@ -283,3 +284,21 @@ def test_very_many_writes_fit_into_the_state_tag() -> None:
     assert parse_state(tags(layout, (1, layout.rows))["bridges.state"])["cuts"] == [1, 6]
     with pytest.raises(ExportError, match="written in 2001 parts"):
         tags(lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last")), cuts)
+
+
+def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert failure(export(make_run(ROWS), path)) == (
+        "mlflow is not installed. Install it with: pip install 'bridges[mlflow]'"
+    )
+    assert os.listdir(path.parent) == []
+
+
+def test_a_database_that_cannot_be_made_is_told(path: Path) -> None:
+    (path.parent / "file").write_text("in the way")
+    report = export(make_run(ROWS), path.parent / "file" / "mlflow.db")
+    assert "file/mlflow.db: cannot be made: " in failure(report)
+    assert os.listdir(path.parent) == ["file"]

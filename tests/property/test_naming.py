@@ -189,3 +189,11 @@ def test_a_collision_has_a_stable_suffix_and_a_finding() -> None:
         "key 'a@1'",
         "the tag 'a_1' belongs to key 'a_1' already; this key gets a suffix",
     )
+
+
+def test_a_suffixed_tag_that_is_taken_is_suffixed_again() -> None:
+    naming = Naming("mlflow")
+    (_, crafted), _ = naming.table(["a@1", "a%1"])[0].values(), None
+    tags, findings = naming.table(["a@1", crafted, "a%1"])
+    assert len(set(tags.values())) == 3
+    assert len(findings) == 1

@@ -323,3 +323,10 @@ def test_any_terminal_and_any_name_will_do(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert b"\x1b" not in done.stdout
         assert b"\x07" not in done.stdout
+
+
+def test_closed_standard_input() -> None:
+    command = f"{sys.executable} -m bridges inspect - <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: -: found standard input closed; expected")

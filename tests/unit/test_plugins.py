@@ -63,6 +63,20 @@ def test_a_source_can_be_named(site: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["runs"][0]["points"] == 1
 
 
+def test_an_error_inside_a_plug_in_source_stops_nothing_else(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("step,loss\n1,abc\n")
+    (tmp_path / "good.csv").write_text("step,loss\n1,0.5\n")
+    done = bridge(site, tmp_path, "export", "bad.csv", "good.csv", "--to", "memory", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    bad, good = json.loads(done.stdout)["runs"]
+    assert (bad["status"], good["status"]) == ("failed", "exported")
+    assert bad["findings"][0]["message"] == (
+        "bad.csv: found ValueError: could not convert string to float: 'abc'; expected something "
+        "that the source 'csv' can read. If it is what it should be, this is a bug of that source."
+    )
+    assert bridge(site, tmp_path, "inspect", "bad.csv").stderr.startswith("error: bad.csv: found")
+
+
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         make_exporters(["tensorbord"], {})

@@ -8,7 +8,6 @@ removed by whoever looks next.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from bridges.exporters.base import ConflictError, Held
 from bridges.exporters.event_names import ATTEMPT, FILE, SEGMENT, final_name
 from bridges.exporters.event_reader import first_texts
 from bridges.exporters.event_records import STATE_TAG, parse_state
+from bridges.exporters.files import unlink
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,6 @@ def publish_partial(directory: str, partial: str) -> None:
         os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
 
 
-def publish_once(partial: str, path: str) -> None:
-    """Give a whole file its name. Raises FileExistsError where the name is taken."""
-    try:
-        os.link(partial, path)
-    except (FileExistsError, FileNotFoundError):
-        raise
-    except OSError as error:  # no hard links on this file system
-        if os.path.exists(path):
-            raise FileExistsError(path) from error
-        os.rename(partial, path)
-
-
 def rename_unless_taken(hidden: str, path: str) -> str:
     """Rename a directory to one that is free or empty. Raises FileExistsError for others."""
     try:
@@ -105,31 +93,6 @@ def rename_unless_taken(hidden: str, path: str) -> str:
     except OSError as error:
         raise FileExistsError(path) from error
     return path
-
-
-def write_file(path: str, content: Iterable[Any]) -> None:
-    """Write and sync the pieces."""
-    with open(path, "wb") as file:  # buffered: a raw write may stop short without an error
-        for piece in content:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_directory(path: str) -> None:
-    """Make the names in a directory last."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def unlink(path: str) -> None:
-    """Remove a file, if it is there."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def _mend(directory: str, key: str) -> None:

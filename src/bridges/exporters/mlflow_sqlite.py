@@ -20,6 +20,7 @@ import numpy as np
 
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.base import Points
+from bridges.exporters.files import publish_once, unlink
 from bridges.exporters.mlflow_rows import STATE_TAG, MetricColumn
 
 SCHEMAS = {"dc11669786a5": "3.17"}  # alembic revision: the mlflow release it was tested with
@@ -85,14 +86,18 @@ class SqliteStore:
         if self.exists():
             return
         fresh = f"{self.path}.bridges-{os.urandom(4).hex()}"
-        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+        template = _template()
         try:
-            shutil.copyfile(_template(), fresh)
+            os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+            shutil.copyfile(template, fresh)
             _adopt(fresh)
             with suppress(FileExistsError):  # another process was faster
-                os.link(fresh, self.path)
+                publish_once(fresh, self.path)
+        except OSError as error:
+            message = f"{self.path}: cannot be made: {error.strerror or error}"
+            raise ExportError(message) from error
         finally:
-            os.unlink(fresh)
+            unlink(fresh)
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:

@@ -24,14 +24,11 @@ from bridges.exporters.event_records import OWN_TEXTS, records
 from bridges.exporters.event_segments import (
     held_in,
     in_force,
-    publish_once,
     publish_partial,
     rename_unless_taken,
     segments,
-    sync_directory,
-    unlink,
-    write_file,
 )
+from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout

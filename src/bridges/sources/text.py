@@ -67,6 +67,8 @@ def load(location: str, *, salvage: bool = False) -> Text:
 def fetch(location: str) -> bytes:
     """All bytes at a location."""
     if location == "-":
+        if sys.stdin is None:
+            raise _missing(location, "standard input closed")
         return sys.stdin.buffer.read()
     if "://" in location:
         return _fetch_url(location)

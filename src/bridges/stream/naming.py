@@ -120,8 +120,8 @@ class Naming:
             tag = encodable(self.tag(key))
             if taken.setdefault(tag, key) != key:
                 findings.append(_collision(key, taken[tag], tag))
-                tag = f"{tag}-{_digest(key)}"
-                taken[tag] = key
+                while taken.setdefault(tag, key) != key:
+                    tag = f"{tag}-{_digest(key)}"
             tags[key] = tag
         return tags, findings
 
