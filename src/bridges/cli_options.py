@@ -9,7 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 # options that belong to one target, by the names that its exporter takes
-TARGET_OPTIONS = ("logdir", "tracking_uri", "experiment", "force")
+TARGET_OPTIONS = ("logdir", "tracking_uri", "experiment", "mlflow_writer", "force")
 
 
 def reading(command: F) -> F:
@@ -47,7 +47,13 @@ def targeting(command: F) -> F:
         click.option(
             "--tracking-uri",
             metavar="URI",
-            help="mlflow: sqlite:///PATH [default: $MLFLOW_TRACKING_URI, else mlflow.db here].",
+            help="mlflow: sqlite:///PATH, postgresql://…, http(s)://… or any other that mlflow"
+            " knows [default: $MLFLOW_TRACKING_URI, else mlflow.db here].",
+        ),
+        click.option(
+            "--mlflow-writer",
+            type=click.Choice(["auto", "direct", "client"]),
+            help="mlflow: straight into the database, or by the public API [default: auto].",
         ),
         click.option(
             "--force",

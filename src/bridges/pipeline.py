@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
@@ -27,6 +28,7 @@ from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
+RETRIES = 3  # how often to try again after a transient error
 OnPhase = Callable[[str, str], None]
 
 
@@ -176,11 +178,23 @@ def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> R
 
 
 def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
-    for _ in range(ATTEMPTS):
-        with suppress(ConflictError):
+    """Try until it is done: every attempt looks anew at what the target holds."""
+    for attempt in range(ATTEMPTS):
+        with suppress(ConflictError), _patience(attempt):
             return _attempt(run, exporter, options, on_phase)
     message = f"other exports of this run were faster {ATTEMPTS} times; try again"
-    raise ExportError(message, transient=True)
+    raise ExportError(message)
+
+
+@contextmanager
+def _patience(attempt: int) -> Iterator[None]:
+    """After a transient error a pause, unless there were too many already."""
+    try:
+        yield
+    except ExportError as error:
+        if not error.transient or attempt >= RETRIES:
+            raise
+        time.sleep(2**attempt * random.uniform(0.5, 1.0))
 
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
@@ -190,7 +204,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     report = _report(layout, exporter, held)
     if options.dry_run:
         return replace(report, status="planned")
-    if held is None or held.rows < layout.rows:
+    if held is None or held.rows < layout.rows or not held.whole:
         on_phase(run.name, "writing")
         held = exporter.write(layout, held)
         report = replace(report, run=held.name, location=held.location)
@@ -232,10 +246,13 @@ def _digest(layout: Layout, rows: int) -> str:
 def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
     """What is about to be done, with all that is known of the run before it is."""
     start = held.rows if held else 0
-    status = "exported" if held is None else "appended" if start < layout.rows else "unchanged"
+    status = _status(held, layout)
     findings = [*layout.run.findings, *layout.findings, *_lost_in_storage(layout, exporter)]
     if held is not None and start > layout.rows:
         findings.append(_target_is_longer(start, layout.rows))
+    if held is not None and not held.whole:
+        message = "an earlier export was interrupted here; what it left out is added"
+        findings.append(Finding("interrupted-before", Severity.INFO, exporter.name, message))
     return RunReport(
         source=layout.run.source,
         run=held.name if held else layout.run.name,
@@ -248,6 +265,13 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
     )
+
+
+def _status(held: Held | None, layout: Layout) -> str:
+    """What is done to the run: one that never was whole is exported, not appended to."""
+    if held is None or not held.cuts:
+        return "exported"
+    return "appended" if held.rows < layout.rows or not held.whole else "unchanged"
 
 
 def _target_is_longer(there: int, rows: int) -> Finding:
@@ -290,7 +314,7 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
     held = _same_history(layout, exporter)
-    if held is None or held.rows < layout.rows:
+    if held is None or held.rows < layout.rows or not held.whole:
         there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"
         message = f"the target holds {there}: run `bridge export` with the same options first"
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)

@@ -26,7 +26,9 @@ import pytest
 import bridges
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_rows import metric_columns, params, parse_state, tags
+from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_rows import metric_columns, params, tags
+from bridges.exporters.mlflow_state import STATE_TAG, State, whole_state
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
@@ -76,7 +78,7 @@ def by_client(run: Run, path: Path) -> None:
     layout = lay_out(run, "mlflow", LayoutOptions())
     client = MlflowClient(f"sqlite:///{path}")
     experiment = client.create_experiment("bridges")
-    own = tags(layout, (layout.rows,))
+    own = {**tags(layout, Limits()), STATE_TAG: whole_state(layout).text(8000)}
     made = client.create_run(experiment, layout.clock.start, own, layout.run.name)
     run_id = made.info.run_id
     series = [part for part in layout.stream.numbers if len(part.rows)]
@@ -84,7 +86,7 @@ def by_client(run: Run, path: Path) -> None:
         values = [float(value) for value in original.values.tolist()]
         points = zip(values, column.time.tolist(), column.step.tolist(), strict=True)
         client.log_batch(run_id, [Metric(column.key, *point) for point in points])
-    client.log_batch(run_id, params=[Param(*pair) for pair in params(layout)[0].items()])
+    client.log_batch(run_id, params=[Param(*pair) for pair in params(layout, Limits()).items()])
     client.set_terminated(run_id, "FINISHED", layout.clock.end)
 
 
@@ -238,17 +240,20 @@ def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     change(path, "update experiments set lifecycle_stage = 'deleted'")
     assert "the experiment 'bridges' is deleted" in failure(export(run, path))
     change(path, "update alembic_version set version_num = 'abc'")
-    assert "its schema abc is not known; known are those of mlflow 3.17" in failure(
-        export(run, path)
-    )
+    message = failure(export(run, path))
+    assert "Detected out-of-date database schema" in message  # says the installed client
+    assert "its schema abc is not known; known are those of mlflow" in message
+    with pytest.raises(ConfigError, match="direct: sqlite:.*schema abc is not known"):
+        export(run, path, mlflow_writer="direct")
     (tmp_path / "other.db").write_bytes(b"no database at all")
     assert "file is not a database" in failure(export(run, tmp_path / "other.db"))
     with closing(sqlite3.connect(tmp_path / "empty.db")) as database:
         database.execute("create table x (y)")
     assert "this is no MLflow database" in failure(export(run, tmp_path / "empty.db"))
-    for uri in ("file:./mlruns", "http://localhost:5000", "postgresql://x/y"):
-        with pytest.raises(ConfigError, match="only SQLite databases"):
-            MlflowExporter(uri)
+    with pytest.raises(ConfigError, match="database in memory"):
+        export_run(run, MlflowExporter("sqlite:///:memory:"), ExportOptions())
+    with pytest.raises(ConfigError, match="'fast' is not one of auto, direct, client"):
+        MlflowExporter(mlflow_writer="fast")
 
 
 def test_a_changed_value_does_not_verify(path: Path) -> None:
@@ -277,13 +282,13 @@ def test_what_mlflow_cannot_hold_is_counted(path: Path) -> None:
 
 def test_very_many_writes_fit_into_the_state_tag() -> None:
     layout = lay_out(make_run(ROWS), "mlflow", LayoutOptions())
-    cuts = (*range(100_000, 102_000), layout.rows)
-    written = tags(layout, cuts)
-    assert max(map(len, written.values())) <= 8000
-    assert parse_state(written["bridges.state"])["cuts"] == [layout.rows]
-    assert parse_state(tags(layout, (1, layout.rows))["bridges.state"])["cuts"] == [1, 6]
+    many = whole_state(layout, tuple(range(100_000, 102_000))).text(8000)
+    assert len(many) <= 8000
+    assert State.parse(many).cuts == (layout.rows,)
+    assert State.parse(whole_state(layout, (1,)).text(8000)).cuts == (1, layout.rows)
+    last = lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last"))
     with pytest.raises(ExportError, match="written in 2001 parts"):
-        tags(lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last")), cuts)
+        whole_state(last, tuple(range(100_000, 102_000))).text(8000)
 
 
 def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ class Held:
     """A run that a target holds: where, under which key, and how much of which history.
 
     `rows` and `digest` name the history (see `bridges.stream.identity.prefix_digest`), `cuts` the
-    row counts after each write, `clock` the source of its times and `name` how it is shown.
+    row counts after each write, `clock` the source of its times and `name` how it is shown. A run
+    that is not `whole` was left by an interrupted write: writing it again mends it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Held:
     digest: str
     clock: str
     cuts: tuple[int, ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Exporter(Protocol):
         ...
 
     def find(self, layout: Layout) -> list[Held]:
-        """Every run with the layout's key that the target holds, complete ones only."""
+        """Every run with the layout's key that the target holds and that can go on from there."""
         ...
 
     def write(self, layout: Layout, held: Held | None) -> Held:

@@ -1,15 +1,12 @@
 """A layout becomes what MLflow keeps of a run: params, tags, and metric columns. Pure.
 
-Limits are those of the tracking store (mlflow/utils/validation.py); what does not fit is a finding
-and is never cut.
+What MLflow does not take is a finding, and nothing is cut silently.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import posixpath
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,21 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import ExportError
-from bridges.exporters.base import Held
+from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_state import KEY_TAG
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, Series
 from bridges.stream.redact import redact_text
 
-LONGEST_KEY = 250  # characters
-LONGEST_PARAM = 6000
-LONGEST_TAG = 8000
 LARGEST = 1.7976931348623157e308  # what the SQL stores keep of an infinity
-KEY_TAG = "bridges.key"
-STATE_TAG = "bridges.state"
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
-_KEY = re.compile(r"[/\w.\- :]*\Z")
 
 
 @dataclass(frozen=True)
@@ -44,21 +35,21 @@ class MetricColumn:
     time: Int64
     step: Int64
 
+    def only(self, keep: NDArray[np.bool_]) -> MetricColumn:
+        """The points that the mask (bool, n) keeps."""
+        return MetricColumn(
+            self.key, self.value[keep], self.is_nan[keep], self.time[keep], self.step[keep]
+        )
+
 
 def stored(values: NDArray[Any]) -> Float64:
     """Numbers as the SQL stores keep them: infinities clamped, no negative zero."""
     return np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST) + 0.0
 
 
-def is_key(key: str) -> bool:
-    """Whether MLflow takes the key of a metric, param or tag."""
-    plain = len(key) <= LONGEST_KEY and _KEY.match(key) is not None and key not in ("", ".")
-    return plain and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
-
-
-def fit(layout: Layout) -> Layout:
+def fit(layout: Layout, limits: Limits) -> Layout:
     """The layout without the metrics whose keys MLflow refuses, with a finding for each."""
-    refused = {part.key for part in layout.stream.series if not is_key(part.key)}
+    refused = {part.key for part in layout.stream.series if not limits.takes_key(part.key)}
     kept = tuple(part for part in layout.stream.series if part.key not in refused)
     findings = [_refused_key(key, layout.stream.series) for key in sorted(refused)]
     stream = replace(layout.stream, series=kept)
@@ -86,98 +77,54 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
             )
 
 
-def params(layout: Layout) -> tuple[dict[str, str], list[Finding]]:
-    """The settings as MLflow params; what is too long is left out, as live."""
-    kept, findings = {}, []
-    for key, value in layout.run.params.items():
-        text = str(value)
-        if is_key(key) and len(text) <= LONGEST_PARAM:
-            kept[key] = text
-        else:
-            message = "MLflow does not take this setting as a param, as live"
-            findings.append(Finding("param-refused", Severity.WARNING, f"param {key!r}", message))
-    return kept, findings
+def params(layout: Layout, limits: Limits) -> dict[str, str]:
+    """The settings as MLflow params, those that it takes."""
+    texts = {key: str(value) for key, value in layout.run.params.items()}
+    return {key: text for key, text in texts.items() if limits.takes_param(key, text)}
 
 
-def refused_tags(layout: Layout) -> list[Finding]:
-    """The tags of the user that MLflow does not take."""
-    message = "MLflow does not take this tag: its key or its value is not allowed"
-    return [
-        Finding("tag-refused", Severity.WARNING, f"tag {key!r}", message)
-        for key, value in layout.run.tags.items()
-        if not is_tag(key, value)
+def refusals(layout: Layout, limits: Limits) -> list[Finding]:
+    """The settings, tags and names that MLflow does not take as they are."""
+    run, kept = layout.run, params(layout, limits)
+    param = "MLflow does not take this setting as a param, as live"
+    tag = "MLflow does not take this tag: its key or its value is not allowed"
+    cut = f"MLflow keeps {limits.name} characters of a run's name, so it was cut"
+    found = [("param-refused", f"param {key!r}", param) for key in run.params if key not in kept]
+    found += [
+        ("tag-refused", f"tag {key!r}", tag)
+        for key, value in run.tags.items()
+        if not limits.takes_tag(key, value)
     ]
+    if len(run.name) > limits.name:
+        found.append(("run-name-cut", f"run {run.name[:60]!r}", cut))
+    return [Finding(code, Severity.WARNING, where, message) for code, where, message in found]
 
 
-def is_tag(key: str, value: str) -> bool:
-    """Whether MLflow takes a tag as it is."""
-    return is_key(key) and len(value) <= LONGEST_TAG
+def run_name(layout: Layout, limits: Limits) -> str:
+    """The name of the run, as long as MLflow keeps it."""
+    return layout.run.name[: limits.name]
 
 
-def tags(layout: Layout, cuts: tuple[int, ...]) -> dict[str, str]:
-    """What names the run, for people and for the next export."""
+def tags(layout: Layout, limits: Limits) -> dict[str, str]:
+    """What names the run and tells people of it; its state is in a tag of its own."""
     run, clock = layout.run, layout.clock
     own = {
-        "mlflow.note.content": _note(layout),
-        "mlflow.runName": run.name,
-        "mlflow.source.name": redact_text(posixpath.basename(run.source))[:LONGEST_TAG],
+        "mlflow.note.content": _note(layout)[: limits.tag],
+        "mlflow.runName": run_name(layout, limits),
+        "mlflow.source.name": redact_text(posixpath.basename(run.source))[: limits.tag],
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         KEY_TAG: layout.key,
-        STATE_TAG: _state(layout, cuts),
         "bridges.clock": f"{clock.source}, origin {clock.origin}",
     }
     if run.group:
         own["bridges.group"] = run.group
-    given = {key: value for key, value in run.tags.items() if is_tag(key, value)}
+    given = {key: value for key, value in run.tags.items() if limits.takes_tag(key, value)}
     return {**given, **own}
 
 
-def _state(layout: Layout, cuts: tuple[int, ...]) -> str:
-    """The state tag. After very many writes it forgets the earlier ones, which only the policy to
-    keep the last of duplicates needs. Raises ExportError where that is the policy.
-    """
-    state = {
-        "rows": layout.rows,
-        "digest": layout.digest,
-        "clock": layout.clock.source,
-        "cuts": cuts,
-        "layout": dict(layout.identity),
-    }
-    text = json.dumps(state)
-    if len(text) <= LONGEST_TAG:
-        return text
-    if layout.identity.get("duplicates") == "last":
-        raise ExportError(
-            f"the run was written in {len(cuts)} parts, more than MLflow's tags can tell with "
-            "--duplicates last. Delete it there and export it in one piece with --force."
-        )
-    return json.dumps({**state, "cuts": cuts[-1:]})
-
-
-def parse_state(text: str) -> dict[str, Any]:
-    """The content of the state tag. Raises ValueError or KeyError for others."""
-    state = json.loads(text)
-    if state["rows"] != state["cuts"][-1] or not state["digest"]:
-        raise ValueError(text)
-    return dict(state)
-
-
-def held_from(name: str, location: str, key: str, text: str) -> Held:
-    """The run that a state tag speaks of. Raises ValueError or KeyError for another text."""
-    state = parse_state(text)
-    return Held(
-        name=name,
-        location=location,
-        key=key,
-        rows=state["rows"],
-        digest=state["digest"],
-        clock=state["clock"],
-        cuts=tuple(state["cuts"]),
-    )
-
-
-def _user() -> str:
+def user() -> str:
+    """Who exports, as MLflow names them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -193,4 +140,4 @@ def _note(layout: Layout) -> str:
         lines.append(f"- Times are synthetic (clock: {clock.source}); none is real.")
     if run.writer:
         lines.append(f"- Logged by transformers {run.writer}.")
-    return "\n".join(lines)[:LONGEST_TAG]
+    return "\n".join(lines)

@@ -1,0 +1,181 @@
+"""One kept connection to an HTTP server: JSON in and out, retried with patience.
+
+On Linux the server's answer is acknowledged at once (TCP_QUICKACK): servers that write headers and
+body apart wait some 40 ms for that otherwise, at every request.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridges.errors import ExportError
+
+ATTEMPTS = 8  # of one request, counting the first
+FIRST_ATTEMPTS = 3  # while the server has never answered: it may not be there at all
+FIRST_PAUSE = 0.25  # seconds; doubled each time, and shortened at random
+LONGEST_PAUSE = 20.0
+TIMEOUT = 120.0  # seconds for an answer
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+NOT_DONE = frozenset({429})  # surely refused before anything was done
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+Pause = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: status, headers and body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ExportError where it is none."""
+        try:
+            return json.loads(self.body or b"{}")
+        except ValueError:
+            start = self.body[:80].decode(errors="replace")
+            raise ExportError(
+                f"the answer is not JSON but {start!r}. Does --tracking-uri name the server itself?"
+            ) from None
+
+
+class NoAnswerError(ExportError):
+    """The server did not answer, or only that it cannot now, and patience has ended.
+
+    `done` is None where it may have carried the request out, and False where it surely has not.
+    """
+
+    def __init__(self, message: str, done: bool | None) -> None:
+        self.done = done
+        super().__init__(message)
+
+
+class Connection:
+    """A kept connection to the server at `url`; headers go with every request."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        context: ssl.SSLContext | None = None,
+        attempts: int = ATTEMPTS,
+        timeout: float = TIMEOUT,
+        pause: Pause = time.sleep,
+    ) -> None:
+        parts = urlsplit(url)
+        self.server = f"{parts.scheme}://{parts.netloc}"
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Accept": "application/json", **headers}
+        self._attempts = max(attempts, 1)
+        self._answers = False
+        self._pause = pause
+        host, port = parts.hostname or "", parts.port
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            self._connection = http.client.HTTPSConnection(
+                host, port, timeout=timeout, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
+    ) -> Answer:
+        """The server's answer. What may be repeated is, until it answers or patience ends.
+
+        Raises NoAnswerError; for a request that is not `repeatable`, as soon as it may have been
+        carried out.
+        """
+        for attempt in range(self._attempts):
+            last = attempt >= (self._attempts if self._answers else FIRST_ATTEMPTS) - 1
+            wait = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+            try:
+                answer = self._once(method, path, body)
+                if answer.status not in BUSY:
+                    return answer
+                error = self._busy(answer)
+                wait = max(wait, _retry_after(answer))
+            except NoAnswerError as lost:
+                error = lost
+            if last or (error.done is None and not repeatable):
+                self._answers = self._answers and not last
+                raise error
+            self._pause(wait)
+        raise AssertionError
+
+    def _busy(self, answer: Answer) -> NoAnswerError:
+        said = answer.body[:200].decode(errors="replace").strip()
+        done = False if answer.status in NOT_DONE else None
+        return NoAnswerError(f"{self.server} answers {answer.status} ({said})", done)
+
+    def _once(self, method: str, path: str, body: bytes | None) -> Answer:
+        """One try. An old connection that the server has closed meanwhile is opened again."""
+        connection, sent = self._connection, False
+        headers = dict(self._headers)
+        if body is not None:
+            headers.setdefault("Content-Type", "application/json")
+        try:
+            if connection.sock is None:
+                connection.connect()
+            elif _is_closed(connection.sock, connection.timeout):
+                connection.close()
+                connection.connect()
+            sent = True
+            connection.request(method, self._prefix + path, body, headers)
+            _acknowledge_at_once(connection.sock)
+            response = connection.getresponse()
+            answer = Answer(response.status, dict(response.headers.items()), response.read())
+            self._answers = True
+            return answer
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise ExportError(f"{self.server}: {error.verify_message}") from None
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            done, advice = (None, "") if sent else (False, " Is the server running?")
+            message = f"{self.server} does not answer: {what}.{advice}"
+            raise NoAnswerError(message, done) from None
+
+
+def _is_closed(sock: socket.socket, timeout: float | None) -> bool:
+    """Whether the other side has ended a connection that should be silent."""
+    sock.settimeout(0)
+    try:
+        return not sock.recv(1, socket.MSG_PEEK) if not isinstance(sock, ssl.SSLSocket) else False
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        return True
+    finally:
+        sock.settimeout(timeout)
+
+
+def _acknowledge_at_once(sock: Any) -> None:
+    if _QUICKACK is not None and sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # for the next answer only
+
+
+def _retry_after(answer: Answer) -> float:
+    """The seconds that the server asks to wait, within reason."""
+    asked = {name.lower(): value for name, value in answer.headers.items()}.get("retry-after", "")
+    return min(float(asked), 60.0) if asked.isdigit() else 0.0
+
+
+def environment_number(name: str, usual: float) -> float:
+    """A number from the environment; what is none is as if it were not set."""
+    try:
+        return float(os.environ[name])
+    except (KeyError, ValueError):
+        return usual

@@ -1,0 +1,95 @@
+"""What bridges needs of MLflow's public API; a server (`mlflow_rest`) and the installed client
+(`mlflow_sdk`) have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridges.errors import ExportError
+from bridges.exporters.base import Points
+
+Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
+
+
+class UncertainError(ExportError):
+    """A request may or may not have been carried out: look before it is sent again."""
+
+
+@dataclass(frozen=True)
+class ApiRun:
+    """A run as the API shows it; `latest` is the newest value of each metric, as text."""
+
+    run_id: str
+    name: str
+    stage: str
+    status: str
+    artifact_uri: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    latest: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to be made: `start` is in milliseconds; the tags name the user and the run."""
+
+    experiment: str
+    name: str
+    start: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one request logs; an MLflow store keeps params first and tags last."""
+
+    metrics: Sequence[Metric] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Api(Protocol):
+    """MLflow's public API. All raise ExportError; what is retried is behind it."""
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment of that name."""
+        ...
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        ...
+
+    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
+        """All runs of the experiment, deleted ones too, whose tag has that value."""
+        ...
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run of that id."""
+        ...
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Make a run. Raises UncertainError."""
+        ...
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch, which must be within the limits. Raises UncertainError."""
+        ...
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status and, unless None, the end (ms)."""
+        ...
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys, page by page, in the order of their times."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        ...
+
+    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
+        """Upload the file at `path` as the artifact `name` of the run."""
+        ...

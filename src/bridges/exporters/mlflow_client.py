@@ -1,0 +1,290 @@
+"""Runs written through MLflow's public API: servers, and databases that are not written directly.
+
+The API has no transactions and gives run ids itself, so a run is made in this order, and an
+interrupted one is finished by what is missing, never by sending it again:
+
+    create     status RUNNING; tags say which run it is and what it is going to hold
+    log        batches as large as MLflow takes, the tag with the whole state last
+    look       who else wrote the same run: the complete one, else the lowest id, stays
+    terminate  status and end time: the completion mark
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from bridges.exporters import mlflow_rows as rows
+from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.mlflow_api import Api, ApiRun, Batch, Metric, NewRun, UncertainError
+from bridges.exporters.mlflow_direct import (
+    TRAINING_PAGE,
+    deleted_experiment,
+    refuse_deleted,
+    run_id_of,
+)
+from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_rows import MetricColumn
+from bridges.exporters.mlflow_state import (
+    KEY_TAG,
+    RUNNING,
+    STATE_TAG,
+    SUPERSEDED,
+    State,
+    StoredRun,
+    begun_state,
+    held_in,
+    whole_state,
+)
+from bridges.stream.layout import Layout
+from bridges.stream.model import Int64
+
+ATTEMPTS = 8  # how often to look and go on after a request whose outcome is unknown
+SILENCE = 2.0  # seconds without a new value after which nobody writes a run any more
+GLANCE = 0.25  # seconds between two looks at it
+
+
+class ClientWriter:
+    """Finds, writes and reads runs of one experiment; `uri` is how the store is shown."""
+
+    def __init__(self, api: Api, uri: str, experiment: str, limits: Limits, force: bool) -> None:
+        self._api = api
+        self._uri = uri
+        self._experiment = experiment
+        self._limits = limits
+        self._force = force
+        self._id: str | None = None
+        self._runs: dict[str, ApiRun] = {}
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs of the experiment with the layout's key."""
+        experiment = self._find_experiment()
+        self._runs = {}
+        if experiment is None:
+            return []
+        self._runs = {run.run_id: run for run in self._search(experiment, layout.key)}
+        active = [stored for stored in map(_stored, self._runs.values()) if stored.is_active]
+        held = [held_in(run, self._location(experiment, run.run_id), layout) for run in active]
+        return [run for run in held if run]
+
+    def _location(self, experiment: str, run_id: str) -> str:
+        return f"{self._uri}#/experiments/{experiment}/runs/{run_id}"
+
+    def _search(self, experiment: str, key: str) -> list[ApiRun]:
+        return [run for run in self._api.search(experiment, KEY_TAG, key) if _stored(run).counts]
+
+    def _find_experiment(self) -> str | None:
+        if self._id is None:
+            found = self._api.find_experiment(self._experiment)
+            if found is not None and found[1] != "active":
+                raise deleted_experiment(self._experiment)
+            self._id = found[0] if found else None
+        return self._id
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Make the run, or add what it lacks."""
+        if held is None:
+            experiment, run, columns = self._begin(layout)
+        else:
+            experiment = held.location.split("/")[-3]
+            run, columns = self._go_on(layout, held)
+        state = whole_state(layout, held.cuts if held else ())
+        params = rows.params(layout, self._limits) if held is None or not held.whole else {}
+        final = {STATE_TAG: state.text(self._limits.tag)}
+        for batch in batches(columns, params, final, self._limits):
+            self._log(run.run_id, batch)
+        self._settle(experiment, run, layout)
+        self._api.set_status(run.run_id, rows.STATUS[layout.run.status], layout.clock.end)
+        return _held(run, self._location(experiment, run.run_id), layout, state)
+
+    def _begin(self, layout: Layout) -> tuple[str, ApiRun, list[MetricColumn]]:
+        """A new run, and what is to be logged into it."""
+        refuse_deleted(map(_stored, self._runs.values()), self._force)
+        experiment = self._find_experiment()
+        if experiment is None:
+            self._api.create_experiment(self._experiment, dict([TRAINING_PAGE]))
+            experiment = self._find_experiment()
+            assert experiment is not None
+        run = self._create_run(experiment, layout)
+        return experiment, run, list(rows.metric_columns(layout, 0))
+
+    def _create_run(self, experiment: str, layout: Layout) -> ApiRun:
+        """One new run, also where the answer to the request is lost."""
+        writer = uuid.uuid4().hex
+        begun = begun_state(layout, None, writer)
+        tags = {**rows.tags(layout, self._limits), STATE_TAG: begun.text(self._limits.tag)}
+        new = NewRun(experiment, rows.run_name(layout, self._limits), layout.clock.start, tags)
+
+        def made_by_me() -> ApiRun | None:
+            runs = self._search(experiment, layout.key)
+            return next((run for run in runs if _writer(run) == writer), None)
+
+        return self._create_once(new, made_by_me)
+
+    def _create_once(
+        self, new: NewRun, look: Callable[[], ApiRun | None], attempts: int = ATTEMPTS
+    ) -> ApiRun:
+        try:
+            return self._api.create_run(new)
+        except UncertainError:
+            if attempts == 1:
+                raise
+        return look() or self._create_once(new, look, attempts - 1)
+
+    def _go_on(self, layout: Layout, held: Held) -> tuple[ApiRun, list[MetricColumn]]:
+        """The held run, marked as being written, and what it lacks."""
+        run = self._api.get_run(run_id_of(held))
+        stored = _stored(run)
+        if not stored.is_active or held_in(stored, held.location, layout) != held:
+            raise ConflictError
+        if not held.whole:
+            run = self._wait_for_silence(run)
+            return run, self._missing(run, list(rows.metric_columns(layout, 0)))
+        begun = begun_state(layout, held, uuid.uuid4().hex)
+        tags = {**rows.tags(layout, self._limits), STATE_TAG: begun.text(self._limits.tag)}
+        self._tag(run.run_id, tags)
+        self._api.set_status(run.run_id, RUNNING, None)
+        return run, list(rows.metric_columns(layout, held.rows))
+
+    def _wait_for_silence(self, run: ApiRun) -> ApiRun:
+        """The run, when nobody writes into it any more.
+
+        Raises ConflictError where somebody has finished it, or given it up, meanwhile.
+        """
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < SILENCE:
+            time.sleep(GLANCE)
+            before, run = run, self._api.get_run(run.run_id)
+            if run.stage != "active" or run.status != RUNNING:
+                raise ConflictError
+            if (run.latest, run.tags) != (before.latest, before.tags):
+                quiet_since = time.monotonic()
+        return run
+
+    def _tag(self, run_id: str, tags: dict[str, str]) -> None:
+        pairs = iter(tags.items())
+        while part := dict(islice(pairs, self._limits.pairs)):
+            self._log(run_id, Batch(tags=part))
+
+    def _missing(self, run: ApiRun, columns: Sequence[MetricColumn]) -> list[MetricColumn]:
+        """The points that the run lacks. A row has one time, so a key and a time make a point."""
+        there = self._times(run.run_id, run.latest)
+        lacking = []
+        for column in columns:
+            keep = ~np.isin(column.time, there.get(column.key, ()))
+            if keep.any():
+                lacking.append(column.only(keep))
+        return lacking
+
+    def _times(self, run_id: str, keys: Iterable[str]) -> dict[str, Int64]:
+        """The times (ms) of the points that a run has of these keys."""
+        found = self._api.histories(run_id, keys)
+        return {key: np.rint(at.time * 1000).astype(np.int64) for key, at in found.items()}
+
+    def _log(self, run_id: str, batch: Batch, attempts: int = ATTEMPTS) -> None:
+        """Log a batch; where the outcome is unknown, look, and log what is missing then."""
+        try:
+            return self._api.log_batch(run_id, batch)
+        except UncertainError:
+            if attempts == 1:
+                raise
+        keys = dict.fromkeys(key for key, *_ in batch.metrics)
+        there = {key: set(at.tolist()) for key, at in self._times(run_id, keys).items()}
+        lacking = [metric for metric in batch.metrics if metric[2] not in there[metric[0]]]
+        return self._log(run_id, replace(batch, metrics=lacking), attempts - 1)
+
+    def _settle(self, experiment: str, mine: ApiRun, layout: Layout) -> None:
+        """Let one run stay where several exports made it at the same time.
+
+        Raises ConflictError where it is not this one.
+        """
+        rivals = [
+            run
+            for run in self._search(experiment, layout.key)
+            if run.run_id != mine.run_id and _same_history(run, layout)
+        ]
+        for run in rivals:
+            if run.status != RUNNING or run.run_id < mine.run_id:
+                self._supersede(mine)
+                raise ConflictError
+        for run in rivals:
+            self._supersede(run)
+
+    def _supersede(self, run: ApiRun) -> None:
+        self._log(run.run_id, Batch(tags={STATE_TAG: SUPERSEDED}))
+        self._api.delete_run(run.run_id)
+
+    def read_back(self, held: Held) -> Recorded:
+        """Every point of the run."""
+        run = self._api.get_run(run_id_of(held))
+        found = self._api.histories(run.run_id, run.latest)
+        return Recorded({key: _as_stored(points) for key, points in found.items()})
+
+
+def batches(
+    columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
+) -> Iterator[Batch]:
+    """Batches as large as MLflow takes: params first, points key by key, the final tags last."""
+    pairs, metrics = iter(params.items()), _metrics(columns)
+    part = dict(islice(pairs, limits.pairs))
+    while True:
+        room = min(limits.metrics, limits.entities - len(part) - len(final))
+        points = list(islice(metrics, room))
+        more = dict(islice(pairs, limits.pairs))
+        if len(points) < room and not more:
+            yield Batch(points, part, final)
+            return
+        yield Batch(points, part)
+        part = more
+
+
+def _metrics(columns: Sequence[MetricColumn]) -> Iterator[Metric]:
+    for column in columns:
+        value = np.where(column.is_nan, np.nan, column.value)
+        for point in zip(value.tolist(), column.time.tolist(), column.step.tolist(), strict=True):
+            yield (column.key, *point)
+
+
+def _as_stored(points: Points) -> Points:
+    """What a store that keeps infinities and negative zeros has, as the others have it."""
+    return Points(points.step, rows.stored(points.value), points.time)
+
+
+def _stored(run: ApiRun) -> StoredRun:
+    return StoredRun(run.run_id, run.name, run.stage, run.status, run.tags.get(STATE_TAG, ""))
+
+
+def _state(run: ApiRun) -> State | None:
+    try:
+        return State.parse(run.tags[STATE_TAG])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _writer(run: ApiRun) -> str | None:
+    state = _state(run)
+    return state.pending.writer if state and state.pending else None
+
+
+def _same_history(run: ApiRun, layout: Layout) -> bool:
+    """Whether an active run holds, or is being given, exactly this history."""
+    state = _state(run)
+    goal = state and (state.pending or state)
+    return bool(goal and run.stage == "active" and goal.digest == layout.digest)
+
+
+def _held(run: ApiRun, location: str, layout: Layout, state: State) -> Held:
+    return Held(
+        name=run.name,
+        location=location,
+        key=layout.key,
+        rows=state.rows,
+        digest=state.digest,
+        clock=state.clock,
+        cuts=state.cuts,
+    )

@@ -1,0 +1,300 @@
+"""Runs written straight into the tables of an MLflow database, one transaction each.
+
+A run's id is made from its key, so the primary key of the database lets no second copy in, and an
+export that is killed leaves nothing behind. Runs that the client path wrote are found by their tag.
+The statements are those that SQLite and PostgreSQL share; what differs is in `mlflow_database`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from bridges.errors import ExportError
+from bridges.exporters import mlflow_rows as rows
+from bridges.exporters.base import ConflictError, Held, Recorded
+from bridges.exporters.mlflow_database import Database, Session
+from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_rows import MetricColumn
+from bridges.exporters.mlflow_state import (
+    KEY_TAG,
+    STATE_TAG,
+    State,
+    StoredRun,
+    held_in,
+    whole_state,
+)
+from bridges.stream.layout import Layout
+
+# tells MLflow's pages that the experiment is about training, not about prompts
+TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
+RUN_TABLES = ("latest_metrics", "metrics", "params", "tags")
+_FOUND = (
+    "select run_uuid, name, lifecycle_stage, status,"
+    f" (select value from tags where tags.key = '{STATE_TAG}' and tags.run_uuid = runs.run_uuid)"
+    " from runs where run_uuid = ?"
+)
+_RUN = (
+    "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
+    " start_time, end_time, deleted_time, source_version, lifecycle_stage, artifact_uri,"
+    " experiment_id) values (?, ?, 'UNKNOWN', '', '', ?, ?, ?, ?, null, '', 'active', ?, ?)"
+)
+
+
+class DirectWriter:
+    """Finds, writes and reads runs of one experiment; `uri` is how the database is shown."""
+
+    def __init__(
+        self, database: Database, uri: str, experiment: str, limits: Limits, force: bool
+    ) -> None:
+        self._database = database
+        self._uri = uri
+        self._experiment = experiment
+        self._limits = limits
+        self._force = force
+        self._seen: set[str] = set()
+        self._tagged: dict[str, list[str]] | None = None
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs of the experiment with the layout's key."""
+        self._seen = set()
+        if not self._database.exists():
+            return []
+        with self._database.transaction() as session:
+            experiment = self._find_experiment(session)
+            if experiment is None:
+                return []
+            found = self._find_runs(session, experiment, layout.key)
+        self._seen = {run.run_id for run in found}
+        active = [run for run in found if run.is_active]
+        held = [held_in(run, self._location(experiment, run), layout) for run in active]
+        return [run for run in held if run]
+
+    def _location(self, experiment: int, run: StoredRun) -> str:
+        return f"{self._uri}#/experiments/{experiment}/runs/{run.run_id}"
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Write the run, or its new rows, in one transaction."""
+        self._database.create()
+        with self._database.transaction(write=True) as session:
+            if held is None:
+                return self._create(session, layout)
+            return self._append(session, layout, held)
+
+    def _create(self, session: Session, layout: Layout) -> Held:
+        experiment = self._find_experiment(session)
+        if experiment is None:
+            experiment = self._create_experiment(session)
+        run_id = self._free_id(session, experiment, layout)
+        status, clock = rows.STATUS[layout.run.status], layout.clock
+        name = rows.run_name(layout, self._limits)
+        place = f"{self._artifact_root(session, experiment)}/{run_id}/artifacts"
+        row = (run_id, name, rows.user(), status, clock.start, clock.end, place, experiment)
+        session.execute(_RUN, row)
+        put_pairs(session, "params", run_id, rows.params(layout, self._limits))
+        state = whole_state(layout)
+        self._write_rows(session, run_id, layout, 0, state)
+        return self._held(StoredRun(run_id, name, "active", status, ""), experiment, layout, state)
+
+    def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
+        return Held(
+            name=run.name,
+            location=self._location(experiment, run),
+            key=layout.key,
+            rows=state.rows,
+            digest=state.digest,
+            clock=state.clock,
+            cuts=state.cuts,
+        )
+
+    def _free_id(self, session: Session, experiment: int, layout: Layout) -> str:
+        """An id made of experiment and run key; forks have the next ones.
+
+        Raises ConflictError where a run came since `find`.
+        """
+        there = self._find_runs(session, experiment, layout.key)
+        if {run.run_id for run in there} - self._seen:
+            raise ConflictError
+        refuse_deleted(there, self._force)
+        return next_id(session, experiment, layout.key)
+
+    def _append(self, session: Session, layout: Layout, held: Held) -> Held:
+        run_id, experiment = run_id_of(held), int(held.location.split("/")[-3])
+        session.lock(run_id)
+        run = find_run(session, run_id)
+        if run is None or held_in(run, held.location, layout) != held:
+            raise ConflictError
+        status, start = rows.STATUS[layout.run.status], held.rows
+        if not held.whole:  # the client path was interrupted here
+            start = 0
+            for table in RUN_TABLES:
+                session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
+            put_pairs(session, "params", run_id, rows.params(layout, self._limits))
+        session.execute(
+            "update runs set status = ?, end_time = ? where run_uuid = ?",
+            (status, layout.clock.end, run_id),
+        )
+        state = whole_state(layout, held.cuts)
+        self._write_rows(session, run_id, layout, start, state)
+        return self._held(run, experiment, layout, state)
+
+    def _write_rows(
+        self, session: Session, run_id: str, layout: Layout, start: int, state: State
+    ) -> None:
+        session.insert_points(run_id, rows.metric_columns(layout, start))
+        put_latest(session, run_id, rows.metric_columns(layout, 0))
+        tags = {**rows.tags(layout, self._limits), STATE_TAG: state.text(self._limits.tag)}
+        put_pairs(session, "tags", run_id, tags)
+
+    def read_back(self, held: Held) -> Recorded:
+        """Every point of the run."""
+        with self._database.transaction() as session:
+            return Recorded(session.read_points(run_id_of(held)))
+
+    def _find_experiment(self, session: Session) -> int | None:
+        """The id of the experiment. Raises ExportError where it is deleted."""
+        # the client without a workspace sees the default one
+        own = " and workspace = 'default'" if self._database.has_workspaces else ""
+        found = session.execute(
+            f"select experiment_id, lifecycle_stage from experiments where name = ?{own}",
+            (self._experiment,),
+        ).fetchone()
+        if found is not None and found[1] != "active":
+            raise deleted_experiment(self._experiment)
+        return int(found[0]) if found else None
+
+    def _create_experiment(self, session: Session) -> int:
+        now = time.time_ns() // 1_000_000
+        session.execute(
+            "insert into experiments (name, lifecycle_stage, creation_time, last_update_time)"
+            " values (?, 'active', ?, ?)",
+            (self._experiment, now, now),
+        )
+        made = self._find_experiment(session)
+        assert made is not None
+        session.execute(
+            "update experiments set artifact_location = ? where experiment_id = ?",
+            (_artifact_location(session, made), made),
+        )
+        session.execute(
+            "insert into experiment_tags (key, value, experiment_id) values (?, ?, ?)",
+            (*TRAINING_PAGE, made),
+        )
+        return made
+
+    def _artifact_root(self, session: Session, experiment: int) -> str:
+        statement = "select artifact_location from experiments where experiment_id = ?"
+        return str(session.execute(statement, (experiment,)).fetchone()[0])
+
+    def _find_runs(self, session: Session, experiment: int, key: str) -> list[StoredRun]:
+        """The runs of an experiment with that run key, deleted ones too."""
+        if self._tagged is None:  # one query for all that the client path has written here
+            self._tagged = _runs_by_tag(session, experiment)
+        ids = dict.fromkeys([*_own_ids(session, experiment, key), *self._tagged.get(key, ())])
+        found = [find_run(session, run_id) for run_id in ids]
+        return [run for run in found if run is not None and run.counts]
+
+
+def run_id_of(held: Held) -> str:
+    """The run id at the end of a location."""
+    return held.location.rpartition("/")[2]
+
+
+def refuse_deleted(runs: Iterable[StoredRun], force: bool) -> None:
+    """Raises ExportError where someone deleted the run in MLflow and does not force a new one."""
+    deleted = [run.run_id for run in runs if not run.is_active]
+    if deleted and not force:
+        raise ExportError(
+            f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
+            "Restore it there, or use --force to write it again."
+        )
+
+
+def deleted_experiment(name: str) -> ExportError:
+    """The error for an experiment that someone deleted in MLflow."""
+    return ExportError(
+        f"the experiment {name!r} is deleted in MLflow. Restore it, or give another --experiment."
+    )
+
+
+def _artifact_location(session: Session, experiment: int) -> str:
+    """Where artifacts go: where the default experiment has them if that is a URL (the database of
+    a server), otherwise where the client would put them, below the working directory.
+    """
+    statement = "select artifact_location from experiments where experiment_id = 0"
+    default = str((session.execute(statement).fetchone() or [""])[0] or "")
+    if ":/" in default and not default.startswith("file:") and default.endswith("/0"):
+        return f"{default[:-2]}/{experiment}"
+    return os.path.abspath(os.path.join("mlruns", str(experiment)))
+
+
+def made_id(experiment: int, key: str, number: int) -> str:
+    """The id of a run: made of experiment and run key; `number` counts forks from 0."""
+    identity = f"{experiment}\n{key}\n{number}"
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+
+
+def _own_ids(session: Session, experiment: int, key: str) -> list[str]:
+    """The ids of the runs with that key that this writer made: look-ups by primary key."""
+    ids: list[str] = []
+    while True:
+        run_id = made_id(experiment, key, len(ids))
+        if find_run(session, run_id) is None:
+            return ids
+        ids.append(run_id)
+
+
+def next_id(session: Session, experiment: int, key: str) -> str:
+    """The first id that is free for a run with that key."""
+    return made_id(experiment, key, len(_own_ids(session, experiment, key)))
+
+
+def _runs_by_tag(session: Session, experiment: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    statement = (
+        "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
+        " where tags.key = ? and runs.experiment_id = ? order by tags.run_uuid"
+    )
+    for key, run_id in session.execute(statement, (KEY_TAG, experiment)).fetchall():
+        found.setdefault(key, []).append(run_id)
+    return found
+
+
+def find_run(session: Session, run_id: str) -> StoredRun | None:
+    """The run of that id, deleted or not."""
+    row = session.execute(_FOUND, (run_id,)).fetchone()
+    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "") if row else None
+
+
+def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str]) -> None:
+    """Set params or tags of a run."""
+    statement = (
+        f"insert into {table} (key, value, run_uuid) values (?, ?, ?)"
+        " on conflict (key, run_uuid) do update set value = excluded.value"
+    )
+    session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
+
+
+def put_latest(session: Session, run_id: str, columns: Iterable[MetricColumn]) -> None:
+    """Set the latest point of each key: the highest (step, time, value)."""
+    latest: dict[str, tuple[int, int, float, bool]] = {}
+    for column in columns:
+        at = np.lexsort((column.value, column.time, column.step))[-1]
+        point = (
+            int(column.step[at]),
+            int(column.time[at]),
+            float(column.value[at]),
+            bool(column.is_nan[at]),
+        )
+        latest[column.key] = max(point, latest.get(column.key, point))
+    session.executemany(
+        "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
+        " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"
+        " step = excluded.step, timestamp = excluded.timestamp, value = excluded.value,"
+        " is_nan = excluded.is_nan",
+        [(key, *point, run_id) for key, point in latest.items()],
+    )

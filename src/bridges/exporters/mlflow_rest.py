@@ -1,0 +1,296 @@
+"""MLflow's REST API, version 2.0, without importing mlflow.
+
+https://mlflow.org/docs/latest/rest-api.html. Credentials come from the environment variables that
+mlflow itself reads, and go into the request's header only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import numpy as np
+
+from bridges.errors import ConfigError, ExportError
+from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.http import (
+    ATTEMPTS,
+    TIMEOUT,
+    Answer,
+    Connection,
+    NoAnswerError,
+    environment_number,
+)
+from bridges.exporters.mlflow_api import ApiRun, Batch, Metric, NewRun, UncertainError
+
+API = "/api/2.0/mlflow/"
+READERS = 4  # histories that are read at the same time
+PAGE = 25_000  # points of a history in one answer, the most that MLflow gives
+ONLY_MLFLOW = (  # what only mlflow's own client can do
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_WORKSPACE",
+)
+
+
+def needs_mlflow(uri: str) -> str | None:
+    """Why a server can only be reached with mlflow's own client; None where it need not be."""
+    for name in ONLY_MLFLOW:
+        if os.environ.get(name, "").lower() not in ("", "0", "false"):
+            return f"{name} is set"
+    parts = urlsplit(uri)
+    if parts.scheme in getproxies() and not proxy_bypass(parts.netloc):
+        return "there is an HTTP proxy"
+    return None
+
+
+class RestApi:
+    """The tracking server at `url`. Raises ConfigError for a login in the URL."""
+
+    def __init__(self, url: str) -> None:
+        if urlsplit(url).username is not None:
+            raise ConfigError(
+                "--tracking-uri holds a login. Take it out of the URL and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
+            )
+        self._url = url
+        self._server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        self._headers = _authorization()
+        self._context = _context() if url.startswith("https:") else None
+        self._idle: list[Connection] = []
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection that no other thread uses now."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
+
+    def _connect(self) -> Connection:
+        return Connection(
+            self._url,
+            self._headers,
+            self._context,
+            int(environment_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS - 1)) + 1,
+            environment_number("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT),
+        )
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
+    ) -> Answer:
+        with self._connection() as connection:
+            return connection.request(method, path, body, repeatable=repeatable)
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment of that name."""
+        answer = self._get("experiments/get-by-name", {"experiment_name": name}, missing=True)
+        found = answer.get("experiment")
+        return (found["experiment_id"], found["lifecycle_stage"]) if found else None
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        made = self._post("experiments/create", {"name": name, "tags": _pairs(tags)})
+        return str(made["experiment_id"])
+
+    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
+        """All runs of the experiment, deleted ones too, whose tag has that value."""
+        wanted: dict[str, Any] = {
+            "experiment_ids": [experiment],
+            "filter": f"tags.`{tag}` = '{value}'",
+            "run_view_type": "ALL",
+            "max_results": 1000,
+        }
+        runs: list[ApiRun] = []
+        while True:
+            answer = self._post("runs/search", wanted)
+            runs += [_run(run) for run in answer.get("runs", ())]
+            if not answer.get("next_page_token"):
+                return runs
+            wanted["page_token"] = answer["next_page_token"]
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run of that id."""
+        return _run(self._get("runs/get", {"run_id": run_id})["run"])
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Make a run. Raises UncertainError."""
+        body = {
+            "experiment_id": new.experiment,
+            "user_id": new.tags["mlflow.user"],
+            "run_name": new.name,
+            "start_time": new.start,
+            "tags": _pairs(new.tags),
+        }
+        return _run(self._post("runs/create", body, repeatable=False)["run"])
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch. Raises UncertainError where it holds metrics."""
+        body = {
+            "run_id": run_id,
+            "metrics": _metrics(batch.metrics),
+            "params": _pairs(batch.params),
+            "tags": _pairs(batch.tags),
+        }
+        self._post("runs/log-batch", body, repeatable=not batch.metrics)
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status and, unless None, the end (ms)."""
+        more = {} if end is None else {"end_time": end}
+        self._post("runs/update", {"run_id": run_id, "status": status, **more})
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys, page by page; several keys at a time."""
+        wanted = list(keys)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(lambda key: self._history(run_id, key), wanted)
+            return dict(zip(wanted, found, strict=True))
+
+    def _history(self, run_id: str, key: str) -> Points:
+        wanted: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": PAGE}
+        points: list[dict[str, Any]] = []
+        while True:
+            answer = self._get("metrics/get-history", wanted)
+            points += answer.get("metrics", ())
+            if not answer.get("next_page_token"):
+                return _points(points)
+            wanted["page_token"] = answer["next_page_token"]
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        self._post("runs/delete", {"run_id": run_id})
+
+    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
+        """Upload a file through the server. Raises ExportError where it does not serve them."""
+        scheme, _, place = run.artifact_uri.partition(":")
+        if scheme != "mlflow-artifacts":
+            raise ExportError(f"the server keeps artifacts at {scheme}: and does not take them")
+        place = urlsplit(f"{scheme}:{place}").path.strip("/")
+        with open(path, "rb") as file:
+            content = file.read()
+        target = quote(f"/api/2.0/mlflow-artifacts/artifacts/{place}/{name}")
+        self._checked(self._request("PUT", target, content))
+
+    def _get(self, call: str, query: Mapping[str, Any], *, missing: bool = False) -> Any:
+        answer = self._request("GET", f"{API}{call}?{urlencode(query)}")
+        if missing and answer.status == 404 and _error(answer)[0] == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        return self._checked(answer).json()
+
+    def _post(self, call: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
+        data = json.dumps(body, separators=(",", ":")).encode()
+        try:
+            answer = self._request("POST", API + call, data, repeatable=repeatable)
+        except NoAnswerError as error:
+            if repeatable or error.done is False:
+                raise
+            raise UncertainError(str(error)) from None
+        return self._checked(answer).json()
+
+    def _checked(self, answer: Answer) -> Answer:
+        """The answer, if the server agreed."""
+        if answer.status < 300:
+            return answer
+        code, message = _error(answer)
+        if code == "RESOURCE_ALREADY_EXISTS":
+            raise ConflictError
+        raise ExportError(f"{self._server}: {_refusal(answer, code, message)}")
+
+
+def _refusal(answer: Answer, code: str, message: str) -> str:
+    if answer.status in (401, 403):
+        return (
+            f"access denied ({answer.status}). Set MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to what the server knows."
+        )
+    if 300 <= answer.status < 400:
+        place = answer.headers.get("Location", "another place")
+        return f"it is now at {place.split('?')[0]}. Give that as --tracking-uri."
+    if answer.status == 404 and not code:
+        return "it answers, but is no MLflow tracking server (404). Check --tracking-uri."
+    return f"MLflow refuses ({answer.status} {code}): {message[:500]}".rstrip(": ")
+
+
+def _error(answer: Answer) -> tuple[str, str]:
+    """MLflow's own error code and message, empty where there is none."""
+    try:
+        said = json.loads(answer.body)
+        return str(said.get("error_code", "")), str(said.get("message", ""))
+    except (ValueError, AttributeError):
+        return "", ""
+
+
+def _authorization() -> dict[str, str]:
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        return {}
+    login = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def _context() -> ssl.SSLContext:
+    """TLS as mlflow's environment variables say. Raises ConfigError for unreadable files."""
+    authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    own = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
+    try:
+        context = ssl.create_default_context(cafile=authority or None)
+        if own:
+            context.load_cert_chain(own)
+    except OSError as error:
+        raise ConfigError(f"the certificate {authority or own} cannot be read: {error}") from None
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """Metrics as JSON; NaN is a text there, as in all JSON of protocol buffers."""
+    return [
+        {"key": key, "value": value if value == value else "NaN", "timestamp": time, "step": step}
+        for key, value, time, step in metrics
+    ]
+
+
+def _run(run: Mapping[str, Any]) -> ApiRun:
+    info, data = run["info"], run.get("data", {})
+    return ApiRun(
+        run_id=info["run_id"],
+        name=info.get("run_name", ""),
+        stage=info["lifecycle_stage"],
+        status=info["status"],
+        artifact_uri=info.get("artifact_uri", ""),
+        tags=_texts(data.get("tags", ())),
+        params=_texts(data.get("params", ())),
+        latest={point["key"]: repr(point["value"]) for point in data.get("metrics", ())},
+    )
+
+
+def _texts(pairs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {pair["key"]: pair.get("value", "") for pair in pairs}
+
+
+def _points(metrics: Sequence[Mapping[str, Any]]) -> Points:
+    """The points of an answer; `float` understands what JSON of protocol buffers calls NaN."""
+    step = np.array([int(metric.get("step", 0)) for metric in metrics], np.int64)
+    value = np.array([float(metric["value"]) for metric in metrics], np.float64)
+    time = np.array([int(metric["timestamp"]) for metric in metrics], np.int64)
+    return Points(step, value, time / 1000.0)

@@ -1,0 +1,153 @@
+"""MLflow's public API by the installed client: databases that are not written directly, Databricks,
+files, and servers that only mlflow's own client can reach.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.mlflow_api import ApiRun, Batch, NewRun
+from bridges.stream.redact import redact_text
+
+T = TypeVar("T")
+NO_FILES = (
+    "this mlflow writes no more files. Export to sqlite:///mlflow.db (and bring over what is in "
+    "the files with `mlflow migrate-filestore`), or set MLFLOW_ALLOW_FILE_STORE=true."
+)
+
+
+class SdkApi:
+    """The store at `uri`, through `mlflow.MlflowClient`. Raises MissingDependencyError."""
+
+    def __init__(self, uri: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        self._shown = redact_text(uri)
+        with self._errors():
+            try:
+                from mlflow import MlflowClient, entities
+            except ImportError:
+                raise MissingDependencyError("mlflow", "mlflow") from None
+            logging.getLogger("mlflow").setLevel(logging.ERROR)
+            logging.getLogger("alembic").setLevel(logging.ERROR)
+            gc.freeze()  # mlflow's 300,000 objects stay: a fifth of the time otherwise
+            self._entities: Any = entities
+            self._client: Any = MlflowClient(uri)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of mlflow, and of what it builds on, as ours."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
+                yield
+        except (ExportError, ConflictError, MissingDependencyError):
+            raise
+        except Exception as error:  # deliberately broad: stores may be plug-ins of mlflow
+            if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
+                raise ConflictError from None
+            said = redact_text(" ".join(str(error).split()))[:500]
+            if "maintenance mode" in said:
+                said = NO_FILES
+            raise ExportError(f"{self._shown}: {type(error).__name__}: {said}") from error
+
+    def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        with self._errors():
+            return call(*arguments, **named)
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment of that name."""
+        found = self._call(self._client.get_experiment_by_name, name)
+        return (found.experiment_id, found.lifecycle_stage) if found else None
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        return str(self._call(self._client.create_experiment, name, tags=dict(tags)))
+
+    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
+        """All runs of the experiment, deleted ones too, whose tag has that value."""
+        found, token = [], None
+        while True:
+            page = self._call(
+                self._client.search_runs,
+                [experiment],
+                f"tags.`{tag}` = '{value}'",
+                self._entities.ViewType.ALL,
+                page_token=token,
+            )
+            found += [_run(run) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run of that id."""
+        return _run(self._call(self._client.get_run, run_id))
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Make a run."""
+        values = new.experiment, new.start, dict(new.tags), new.name
+        return _run(self._call(self._client.create_run, *values))
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch."""
+        entities = self._entities
+        self._call(
+            self._client.log_batch,
+            run_id,
+            [entities.Metric(*metric) for metric in batch.metrics],
+            [entities.Param(*pair) for pair in batch.params.items()],
+            [entities.RunTag(*pair) for pair in batch.tags.items()],
+        )
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status and, unless None, the end (ms)."""
+        if end is None:
+            self._call(self._client.update_run, run_id, status)
+        else:
+            self._call(self._client.set_terminated, run_id, status, end)
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys; the client asks page by page."""
+        return {key: self._history(run_id, key) for key in keys}
+
+    def _history(self, run_id: str, key: str) -> Points:
+        points = self._call(self._client.get_metric_history, run_id, key)
+        step = np.array([point.step for point in points], np.int64)
+        value = np.array([point.value for point in points], np.float64)
+        time = np.array([point.timestamp for point in points], np.int64)
+        order = np.argsort(time, kind="stable")
+        return Points(step[order], value[order], time[order] / 1000.0)
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        self._call(self._client.delete_run, run_id)
+
+    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
+        """Upload a file."""
+        folder = os.path.dirname(name) or None
+        self._call(self._client.log_artifact, run.run_id, path, folder)
+
+
+def _run(run: Any) -> ApiRun:
+    info, data = run.info, run.data
+    return ApiRun(
+        run_id=info.run_id,
+        name=info.run_name or "",
+        stage=info.lifecycle_stage,
+        status=info.status,
+        artifact_uri=info.artifact_uri,
+        tags=data.tags,
+        params=data.params,
+        latest={key: repr(value) for key, value in data.metrics.items()},
+    )
