@@ -52,6 +52,7 @@ def export(
     salvage: bool = False,
     source: str | None = None,
     verify: bool = True,
+    attach_source: bool = False,
     dry_run: bool = False,
     **target_options: Any,
 ) -> BatchReport:
@@ -71,6 +72,7 @@ def export(
         salvage=salvage,
         source=source,
         verify=verify,
+        attach_source=attach_source,
         dry_run=dry_run,
     )
     exporters = _exporters(to, target_options)
@@ -121,6 +123,7 @@ def export_options(
     salvage: bool = False,
     source: str | None = None,
     verify: bool = True,
+    attach_source: bool = False,
     dry_run: bool = False,
 ) -> ExportOptions:
     """The options by their names on the command line. Raises ConfigError."""
@@ -133,6 +136,7 @@ def export_options(
         group=group,
         tags=tags or {},
         verify=verify,
+        attach_source=attach_source,
         dry_run=dry_run,
     )
 

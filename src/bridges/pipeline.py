@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bridges import plugins
+from bridges.attachments import attach_sources
 from bridges.compare import compare, holds_rows
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
@@ -43,6 +44,7 @@ class ExportOptions:
     group: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     verify: bool = True
+    attach_source: bool = False
     dry_run: bool = False
 
 
@@ -208,10 +210,13 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
         on_phase(run.name, "writing")
         held = exporter.write(layout, held)
         report = replace(report, run=held.name, location=held.location)
-    if not options.verify:
-        return report
-    on_phase(run.name, "verifying")
-    return _verified(report, layout, held, exporter)
+    if options.verify:
+        on_phase(run.name, "verifying")
+        report = _verified(report, layout, held, exporter)
+    if options.attach_source and report.status != "failed":
+        on_phase(run.name, "attaching the source of")
+        report = report.with_findings(attach_sources(run, held, exporter))
+    return report
 
 
 def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
@@ -307,7 +312,7 @@ def _verified(report: RunReport, layout: Layout, held: Held, exporter: Exporter)
     wrong = compare(layout, exporter.read_back(held), exporter)
     if not wrong:
         return replace(report, verified=True)
-    return replace(report, status="failed", verified=False, findings=(*report.findings, *wrong))
+    return replace(report.with_findings(wrong), status="failed", verified=False)
 
 
 def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
@@ -319,8 +324,6 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
         message = f"the target holds {there}: run `bridge export` with the same options first"
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
         report = _report(layout, exporter, held)
-        return replace(
-            report, status="failed", verified=False, findings=(*report.findings, finding)
-        )
+        return replace(report.with_findings([finding]), status="failed", verified=False)
     layout = _continued(layout, held, exporter, options)
     return _verified(_report(layout, exporter, held), layout, held, exporter)

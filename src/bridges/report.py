@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridges.stream.finding import Finding, Severity
@@ -38,6 +38,10 @@ class RunReport:
     def failed(self) -> bool:
         """Whether the exit code must tell of this run."""
         return self.status == "failed" or any(finding.fails for finding in self.findings)
+
+    def with_findings(self, more: Sequence[Finding]) -> RunReport:
+        """The same report with more findings."""
+        return replace(self, findings=(*self.findings, *more))
 
     def as_dict(self) -> dict[str, Any]:
         """The run as the JSON document shows it."""

@@ -19,7 +19,7 @@ ROOMS = (
     ("stream",),
     ("report", "plugins"),
     ("sources", "exporters"),
-    ("compare",),
+    ("compare", "attachments"),
     ("pipeline",),
     ("api", "console"),
     ("inspection", "cli_options"),

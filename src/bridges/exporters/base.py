@@ -91,6 +91,13 @@ class Exporter(Protocol):
         """All that the target holds of the run. Raises VerifyError where it cannot be read."""
         ...
 
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+        """Keep these files (content by name) beside the run, once; False where it cannot at all.
+
+        Raises ExportError where it fails.
+        """
+        ...
+
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """The values (numbers, n) as the target can hold them."""
         ...

@@ -5,7 +5,8 @@ It keeps float64 values under the raw keys, and behaves as every exporter must.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from bridges.stream.model import Series
 class _Stored:
     held: Held
     layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryExporter:
@@ -84,6 +86,11 @@ class MemoryExporter:
             summary.update(layout.summary)
         points = {tag: _joined(pieces) for tag, pieces in parts.items()}
         return Recorded(points, tuple(others), summary)
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+        """Keep the files."""
+        self.runs[held.location].files.update(files)
+        return True
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Numbers are kept as float64."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -47,6 +48,10 @@ class Writer(Protocol):
 
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
+        ...
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files as artifacts of the run, unless they are there."""
         ...
 
 
@@ -139,6 +144,11 @@ class MlflowExporter:
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
         return self._writer.read_back(held)
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+        """Keep the files as artifacts of the run."""
+        self._writer.attach(held, files)
+        return True
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64; infinities become the largest number, a negative zero loses its sign."""

@@ -20,13 +20,16 @@ class UncertainError(ExportError):
 
 @dataclass(frozen=True)
 class ApiRun:
-    """A run as the API shows it; `latest` is the newest value of each metric, as text."""
+    """A run as the API shows it; `end` is in milliseconds, `latest` the newest value of each
+    metric, as text.
+    """
 
     run_id: str
     name: str
     stage: str
     status: str
     artifact_uri: str
+    end: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     latest: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +93,6 @@ class Api(Protocol):
         """Mark a run as deleted."""
         ...
 
-    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
-        """Upload the file at `path` as the artifact `name` of the run."""
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Keep a file of this name among the run's artifacts."""
         ...

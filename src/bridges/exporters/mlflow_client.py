@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
+from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, Metric, NewRun, UncertainError
@@ -118,6 +119,9 @@ class ClientWriter:
         writer = uuid.uuid4().hex
         begun = begun_state(layout, None, writer)
         tags = {**rows.tags(layout, self._limits), STATE_TAG: begun.text(self._limits.tag)}
+        parent = self._parent(experiment, layout)
+        if parent:
+            tags[rows.PARENT_TAG] = parent
         new = NewRun(experiment, rows.run_name(layout, self._limits), layout.clock.start, tags)
 
         def made_by_me() -> ApiRun | None:
@@ -125,6 +129,28 @@ class ClientWriter:
             return next((run for run in runs if _writer(run) == writer), None)
 
         return self._create_once(new, made_by_me)
+
+    def _parent(self, experiment: str, layout: Layout) -> str | None:
+        """The run that stands for the search of a trial, made with its first trial."""
+        key = rows.parent_key(layout)
+        if key is None:
+            return None
+        there = self._active(experiment, key)
+        if not there:
+            tags, start = rows.parent_tags(layout, self._limits), layout.clock.start
+            new = NewRun(experiment, tags["mlflow.runName"], start, tags)
+            mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
+            there = self._active(experiment, key) or [mine]
+            if mine.run_id != there[0].run_id:  # another export made one at the same time
+                self._supersede(mine)
+        end = max(there[0].end or 0, layout.clock.end)
+        if end != there[0].end:
+            self._api.set_status(there[0].run_id, "FINISHED", end)
+        return there[0].run_id
+
+    def _active(self, experiment: str, key: str) -> list[ApiRun]:
+        runs = [run for run in self._search(experiment, key) if run.stage == "active"]
+        return sorted(runs, key=lambda run: run.run_id)
 
     def _create_once(
         self, new: NewRun, look: Callable[[], ApiRun | None], attempts: int = ATTEMPTS
@@ -224,6 +250,14 @@ class ClientWriter:
         run = self._api.get_run(run_id_of(held))
         found = self._api.histories(run.run_id, run.latest)
         return Recorded({key: _as_stored(points) for key, points in found.items()})
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files as artifacts of the run, unless they are there."""
+        run, digest = self._api.get_run(run_id_of(held)), artifacts.digest(files)
+        if run.tags.get(artifacts.ATTACHED_TAG) != digest:
+            for name, content in files.items():
+                self._api.put_artifact(run, name, content)
+            self._log(run.run_id, Batch(tags={artifacts.ATTACHED_TAG: digest}))
 
 
 def batches(

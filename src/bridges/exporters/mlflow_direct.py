@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from bridges.errors import ExportError
+from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.mlflow_database import Database, Session
@@ -32,7 +33,7 @@ from bridges.stream.layout import Layout
 
 # tells MLflow's pages that the experiment is about training, not about prompts
 TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
-RUN_TABLES = ("latest_metrics", "metrics", "params", "tags")
+REWRITTEN = ("latest_metrics", "metrics", "params")  # where a run was left incomplete
 _FOUND = (
     "select run_uuid, name, lifecycle_stage, status,"
     f" (select value from tags where tags.key = '{STATE_TAG}' and tags.run_uuid = runs.run_uuid)"
@@ -90,15 +91,47 @@ class DirectWriter:
         if experiment is None:
             experiment = self._create_experiment(session)
         run_id = self._free_id(session, experiment, layout)
-        status, clock = rows.STATUS[layout.run.status], layout.clock
-        name = rows.run_name(layout, self._limits)
-        place = f"{self._artifact_root(session, experiment)}/{run_id}/artifacts"
-        row = (run_id, name, rows.user(), status, clock.start, clock.end, place, experiment)
-        session.execute(_RUN, row)
+        name, status = rows.run_name(layout, self._limits), rows.STATUS[layout.run.status]
+        self._insert_run(session, experiment, run_id, name, status, layout)
         put_pairs(session, "params", run_id, rows.params(layout, self._limits))
+        parent = self._parent(session, experiment, layout)
+        if parent:
+            put_pairs(session, "tags", run_id, {rows.PARENT_TAG: parent})
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
         return self._held(StoredRun(run_id, name, "active", status, ""), experiment, layout, state)
+
+    def _insert_run(
+        self,
+        session: Session,
+        experiment: int,
+        run_id: str,
+        name: str,
+        status: str,
+        layout: Layout,
+    ) -> None:
+        statement = "select artifact_location from experiments where experiment_id = ?"
+        root = session.execute(statement, (experiment,)).fetchone()[0]
+        place, clock = f"{root}/{run_id}/artifacts", layout.clock
+        row = (run_id, name, rows.user(), status, clock.start, clock.end, place, experiment)
+        session.execute(_RUN, row)
+
+    def _parent(self, session: Session, experiment: int, layout: Layout) -> str | None:
+        """The run that stands for the search of a trial, made with its first trial."""
+        key = rows.parent_key(layout)
+        if key is None:
+            return None
+        there = [run for run in self._find_runs(session, experiment, key) if run.is_active]
+        if there:
+            run_id = there[0].run_id
+        else:
+            run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self._limits)
+            name = tags["mlflow.runName"]
+            self._insert_run(session, experiment, run_id, name, "FINISHED", layout)
+            put_pairs(session, "tags", run_id, tags)
+        statement = "update runs set end_time = ? where run_uuid = ? and end_time < ?"
+        session.execute(statement, (layout.clock.end, run_id, layout.clock.end))
+        return run_id
 
     def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
         return Held(
@@ -131,7 +164,7 @@ class DirectWriter:
         status, start = rows.STATUS[layout.run.status], held.rows
         if not held.whole:  # the client path was interrupted here
             start = 0
-            for table in RUN_TABLES:
+            for table in REWRITTEN:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
             put_pairs(session, "params", run_id, rows.params(layout, self._limits))
         session.execute(
@@ -154,6 +187,22 @@ class DirectWriter:
         """Every point of the run."""
         with self._database.transaction() as session:
             return Recorded(session.read_points(run_id_of(held)))
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files as artifacts of the run, unless they are there."""
+        run_id, digest = run_id_of(held), artifacts.digest(files)
+        statement = (
+            "select artifact_uri, (select value from tags where tags.key = ? and"
+            " tags.run_uuid = runs.run_uuid) from runs where run_uuid = ?"
+        )
+        with self._database.transaction() as session:
+            values = (artifacts.ATTACHED_TAG, run_id)
+            place, attached = session.execute(statement, values).fetchone()
+        if attached != digest:
+            for name, content in files.items():
+                artifacts.put_file(place, name, content)
+            with self._database.transaction(write=True) as session:
+                put_pairs(session, "tags", run_id, {artifacts.ATTACHED_TAG: digest})
 
     def _find_experiment(self, session: Session) -> int | None:
         """The id of the experiment. Raises ExportError where it is deleted."""
@@ -185,10 +234,6 @@ class DirectWriter:
             (*TRAINING_PAGE, made),
         )
         return made
-
-    def _artifact_root(self, session: Session, experiment: int) -> str:
-        statement = "select artifact_location from experiments where experiment_id = ?"
-        return str(session.execute(statement, (experiment,)).fetchone()[0])
 
     def _find_runs(self, session: Session, experiment: int, key: str) -> list[StoredRun]:
         """The runs of an experiment with that run key, deleted ones too."""

@@ -30,8 +30,10 @@ from bridges.exporters.http import (
     environment_number,
 )
 from bridges.exporters.mlflow_api import ApiRun, Batch, Metric, NewRun, UncertainError
+from bridges.exporters.mlflow_artifacts import FOLDER, put_file
 
 API = "/api/2.0/mlflow/"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 READERS = 4  # histories that are read at the same time
 PAGE = 25_000  # points of a history in one answer, the most that MLflow gives
 ONLY_MLFLOW = (  # what only mlflow's own client can do
@@ -172,16 +174,19 @@ class RestApi:
         """Mark a run as deleted."""
         self._post("runs/delete", {"run_id": run_id})
 
-    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
-        """Upload a file through the server. Raises ExportError where it does not serve them."""
-        scheme, _, place = run.artifact_uri.partition(":")
-        if scheme != "mlflow-artifacts":
-            raise ExportError(f"the server keeps artifacts at {scheme}: and does not take them")
-        place = urlsplit(f"{scheme}:{place}").path.strip("/")
-        with open(path, "rb") as file:
-            content = file.read()
-        target = quote(f"/api/2.0/mlflow-artifacts/artifacts/{place}/{name}")
-        self._checked(self._request("PUT", target, content))
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Keep a file of this name among the run's artifacts: through the server where it takes
+        them, otherwise where it keeps them, if that is an object store.
+        """
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme in ("", "file"):
+            place = run.artifact_uri
+            raise ExportError(f"the server keeps artifacts on a disk of its own ({place})")
+        if parts.scheme != "mlflow-artifacts":
+            return put_file(run.artifact_uri, name, content)
+        path = quote(f"{ARTIFACTS}{parts.path.strip('/')}/{FOLDER}/{name}")
+        self._checked(self._request("PUT", path, content))
+        return None
 
     def _get(self, call: str, query: Mapping[str, Any], *, missing: bool = False) -> Any:
         answer = self._request("GET", f"{API}{call}?{urlencode(query)}")
@@ -278,6 +283,7 @@ def _run(run: Mapping[str, Any]) -> ApiRun:
         stage=info["lifecycle_stage"],
         status=info["status"],
         artifact_uri=info.get("artifact_uri", ""),
+        end=info.get("end_time"),
         tags=_texts(data.get("tags", ())),
         params=_texts(data.get("params", ())),
         latest={point["key"]: repr(point["value"]) for point in data.get("metrics", ())},

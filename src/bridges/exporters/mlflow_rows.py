@@ -6,6 +6,7 @@ What MLflow does not take is a finding, and nothing is cut silently.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, Series
 from bridges.stream.redact import redact_text
 
+PARENT_TAG = "mlflow.parentRunId"
 LARGEST = 1.7976931348623157e308  # what the SQL stores keep of an infinity
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
 
@@ -105,8 +107,28 @@ def run_name(layout: Layout, limits: Limits) -> str:
     return layout.run.name[: limits.name]
 
 
+def parent_key(layout: Layout) -> str | None:
+    """The key of the run that a trial of a search is nested under; other runs have none."""
+    if layout.run.group is None or layout.run.trial is None:
+        return None
+    return hashlib.blake2b(f"group\n{layout.run.group}".encode(), digest_size=16).hexdigest()
+
+
+def parent_tags(layout: Layout, limits: Limits) -> dict[str, str]:
+    """What names the run that stands for a search."""
+    name = str(layout.run.group)[: limits.name]
+    note = f"The trials of the search {name}, written by bridges."
+    return {
+        "mlflow.note.content": note,
+        "mlflow.runName": name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": user(),
+        KEY_TAG: str(parent_key(layout)),
+    }
+
+
 def tags(layout: Layout, limits: Limits) -> dict[str, str]:
-    """What names the run and tells people of it; its state is in a tag of its own."""
+    """What names the run and tells people of it; its state and its parent have tags besides."""
     run, clock = layout.run, layout.clock
     own = {
         "mlflow.note.content": _note(layout)[: limits.tag],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow_api import ApiRun, Batch, NewRun
+from bridges.exporters.mlflow_artifacts import FOLDER
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
@@ -133,10 +135,13 @@ class SdkApi:
         """Mark a run as deleted."""
         self._call(self._client.delete_run, run_id)
 
-    def put_artifact(self, run: ApiRun, path: str, name: str) -> None:
-        """Upload a file."""
-        folder = os.path.dirname(name) or None
-        self._call(self._client.log_artifact, run.run_id, path, folder)
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Keep a file of this name among the run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, name)
+            with open(path, "wb") as file:
+                file.write(content)
+            self._call(self._client.log_artifact, run.run_id, path, FOLDER)
 
 
 def _run(run: Any) -> ApiRun:
@@ -147,6 +152,7 @@ def _run(run: Any) -> ApiRun:
         stage=info.lifecycle_stage,
         status=info.status,
         artifact_uri=info.artifact_uri,
+        end=info.end_time,
         tags=data.tags,
         params=data.params,
         latest={key: repr(value) for key, value in data.metrics.items()},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -181,6 +182,10 @@ class TensorBoardExporter:
             if tag not in OWN_TEXTS
         )
         return Recorded(points, others)
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+        """TensorBoard shows no files."""
+        return False
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""

@@ -1,0 +1,58 @@
+"""The files a run was made from, kept beside it in the target (`--attach-source`).
+
+Only what was read is attached: a file that has changed since, or that holds secrets, is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from bridges.errors import ExportError, SourceError
+from bridges.exporters.base import Exporter, Held
+from bridges.sources.text import fetch
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Provenance, Run
+
+
+def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
+    """Keep the source files beside the run; a finding where that cannot be."""
+    if any(finding.code == "secret-masked" for finding in run.findings):
+        return [_not_attached(run.source, "it holds secrets, which the target would show")]
+    try:
+        files = _named({file.location: _content(file) for file in run.provenance})
+        if not exporter.attach(held, files):
+            return [_not_attached(exporter.name, "this target holds no files")]
+    except (SourceError, ExportError) as error:
+        return [_not_attached(run.source, str(error))]
+    return []
+
+
+def _content(file: Provenance) -> bytes:
+    if file.location == "-":
+        raise ExportError("standard input cannot be read twice: export a file instead")
+    content = fetch(file.location)
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise ExportError("the file has changed since it was read: export it again")
+    return content
+
+
+def _named(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The contents by the names of their files, which are numbered where two are equal."""
+    files: dict[str, bytes] = {}
+    for location, content in contents.items():
+        path = urlsplit(location).path if "://" in location else location.replace("\\", "/")
+        name = posixpath.basename(path) or "source"
+        files[_free(name, [*files])] = content
+    return files
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    numbered = (f"{number}-{name}" for number in range(2, len(taken) + 2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
+
+
+def _not_attached(where: str, why: str) -> Finding:
+    return Finding("source-not-attached", Severity.LOSS, where, f"not attached: {why}")

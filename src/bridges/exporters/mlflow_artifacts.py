@@ -1,0 +1,52 @@
+"""Files beside a run: the artifacts of MLflow, where the run's `artifact_uri` says.
+
+A tag of the run holds the digest of what is attached, so that it is done once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from bridges.errors import ExportError
+from bridges.exporters.files import write_file
+
+ATTACHED_TAG = "bridges.attached"
+FOLDER = "source"  # within the run's artifacts
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """64 hex digits over names and contents."""
+    total = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        total.update(f"{len(name)} {name} {len(content)} ".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def put_file(artifact_uri: str, name: str, content: bytes) -> None:
+    """Write one file below an artifact URI that this machine can reach: a path, `file:` or what
+    fsspec opens. Raises ExportError.
+    """
+    place = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
+    parts = urlsplit(place)
+    try:
+        if parts.scheme in ("", "file"):
+            _put_local(unquote(parts.path) if parts.scheme else place, content)
+            return
+        import fsspec  # only here: most stores keep artifacts on a disk
+
+        with fsspec.open(place, "wb") as file:
+            file.write(content)
+    except Exception as error:  # deliberately broad: every file system raises its own errors
+        what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise ExportError(f"{place} cannot be written: {what}") from error
+
+
+def _put_local(path: str, content: bytes) -> None:
+    partial = f"{path}.bridges-{os.getpid()}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_file(partial, [content])
+    os.replace(partial, path)
