@@ -223,6 +223,7 @@ def mlflow_sqlite(folder: Path) -> None:
 
     from bridges.exporters.mlflow import MlflowExporter
     from bridges.exporters.mlflow_rows import metric_columns
+    from bridges.exporters.mlflow_sqlite import SqliteDatabase
     from bridges.pipeline import ExportOptions, export_run, read_runs
     from bridges.stream.layout import LayoutOptions, lay_out
 
@@ -232,7 +233,7 @@ def mlflow_sqlite(folder: Path) -> None:
     (run,) = read_runs(str(state), ExportOptions())
     layout = lay_out(run, "mlflow", LayoutOptions())
     columns = list(metric_columns(layout, 0))
-    exporter._store.create()
+    SqliteDatabase(str(folder / "mlflow.db")).create()
     database = sqlite3.connect(folder / "mlflow.db", isolation_level=None)
     client, names = MlflowClient(uri), iter(range(1000))
 
@@ -280,7 +281,7 @@ def mlflow_sqlite(folder: Path) -> None:
 def mlflow_whole(folder: Path) -> None:
     """Whole processes into an existing MLflow database: one long run, and 200 small ones."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = ENVIRONMENT["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from bridges.exporters.mlflow import MlflowExporter
+    from bridges.exporters.mlflow_sqlite import SqliteDatabase
 
     client = folder / "client.py"
     client.write_text(CLIENT)
@@ -293,7 +294,7 @@ def mlflow_whole(folder: Path) -> None:
         times: list[float] = []
         for command in ([*BRIDGE, "export", "-q", "--to", "mlflow", "--tracking-uri"], None):
             uri = f"sqlite:///{folder}/{what[-20:-10]}{len(times)}.db"
-            MlflowExporter(uri)._store.create()
+            SqliteDatabase(uri.removeprefix("sqlite:///")).create()
             ours = [*(command or [sys.executable, str(client)]), uri, *files]
             times.append(process(ours)[0])
         line(what, times[1] / times[0], goal, "to log_batch of 1,000")

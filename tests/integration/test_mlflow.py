@@ -243,7 +243,7 @@ def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     message = failure(export(run, path))
     assert "Detected out-of-date database schema" in message  # says the installed client
     assert "its schema abc is not known; known are those of mlflow" in message
-    with pytest.raises(ConfigError, match="direct: sqlite:.*schema abc is not known"):
+    with pytest.raises(ConfigError, match=r"direct: sqlite:.*schema abc is not known"):
         export(run, path, mlflow_writer="direct")
     (tmp_path / "other.db").write_bytes(b"no database at all")
     assert "file is not a database" in failure(export(run, tmp_path / "other.db"))

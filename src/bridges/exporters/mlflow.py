@@ -22,7 +22,7 @@ from bridges.exporters.mlflow_api import Api
 from bridges.exporters.mlflow_client import ClientWriter
 from bridges.exporters.mlflow_database import Database
 from bridges.exporters.mlflow_direct import DirectWriter
-from bridges.exporters.mlflow_limits import installed_limits
+from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_schema import UnknownSchemaError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
@@ -36,7 +36,9 @@ WRITERS = ("auto", "direct", "client")
 
 
 class Writer(Protocol):
-    """One way into a tracking store."""
+    """One way into a tracking store, and what that takes."""
+
+    limits: Limits
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""
@@ -81,7 +83,7 @@ class MlflowExporter:
             raise ConfigError(message)
         self._wanted = mlflow_writer
         self._force = force
-        self._limits = installed_limits()
+        self._is_server = self.uri.startswith(("http:", "https:"))
         self._why_client: str | None = None
 
     @cached_property
@@ -89,13 +91,15 @@ class MlflowExporter:
         """The writer that fits the store, chosen when it is first needed."""
         database = None if self._wanted == "client" else self._database()
         if database is not None:
-            return DirectWriter(database, self.shown, self.experiment, self._limits, self._force)
+            return DirectWriter(database, self.shown, self.experiment, self._force)
         try:
             api = self._api()
         except ExportError as error:
             why = f" ({self._why_client})" if self._why_client else ""
             raise ExportError(f"{error}{why}") from error
-        return ClientWriter(api, self.shown, self.experiment, self._limits, self._force)
+        # of a server, a location is the address of the run's page
+        shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
+        return ClientWriter(api, shown, self.experiment, self._force)
 
     def _database(self) -> Database | None:
         """The database to write directly; None, and why, where the client has to.
@@ -121,7 +125,7 @@ class MlflowExporter:
         from bridges.exporters.mlflow_rest import RestApi, needs_mlflow
         from bridges.exporters.mlflow_sdk import SdkApi
 
-        if not self.uri.startswith(("http:", "https:")):
+        if not self._is_server:
             return SdkApi(self.uri)
         reason = needs_mlflow(self.uri)
         if reason is None:
@@ -131,7 +135,7 @@ class MlflowExporter:
 
     def fit(self, layout: Layout) -> Layout:
         """Metrics whose keys MLflow refuses are left out, and counted."""
-        return rows.fit(layout, self._limits)
+        return rows.fit(layout, self._writer.limits)
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""
@@ -161,7 +165,7 @@ class MlflowExporter:
             if series.values.dtype == np.float64:
                 clamped += int(np.isinf(series.values).sum())
                 zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
-        notes = rows.refusals(layout, self._limits)
+        notes = rows.refusals(layout, self._writer.limits)
         if clamped:
             message = f"MLflow holds infinities as ±{rows.LARGEST}, as it would have live"
             code = "infinity-clamped"
@@ -176,7 +180,7 @@ class MlflowExporter:
 
     def hint(self, locations: list[str], longest: int) -> str | None:
         """The command, or the page, that shows the runs."""
-        if self.uri.startswith(("http:", "https:")):
+        if self._is_server:
             return locations[-1]
         return f"mlflow ui --backend-store-uri {self.shown}"
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
+from bridges.exporters.mlflow_limits import Limits
 
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
 
@@ -56,6 +57,11 @@ class Batch:
 
 class Api(Protocol):
     """MLflow's public API. All raise ExportError; what is retried is behind it."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        ...
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
         """Id and life-cycle stage of the experiment of that name."""

@@ -53,11 +53,11 @@ GLANCE = 0.25  # seconds between two looks at it
 class ClientWriter:
     """Finds, writes and reads runs of one experiment; `uri` is how the store is shown."""
 
-    def __init__(self, api: Api, uri: str, experiment: str, limits: Limits, force: bool) -> None:
+    def __init__(self, api: Api, uri: str, experiment: str, force: bool) -> None:
         self._api = api
         self._uri = uri
         self._experiment = experiment
-        self._limits = limits
+        self.limits = api.limits
         self._force = force
         self._id: str | None = None
         self._runs: dict[str, ApiRun] = {}
@@ -95,9 +95,9 @@ class ClientWriter:
             experiment = held.location.split("/")[-3]
             run, columns = self._go_on(layout, held)
         state = whole_state(layout, held.cuts if held else ())
-        params = rows.params(layout, self._limits) if held is None or not held.whole else {}
-        final = {STATE_TAG: state.text(self._limits.tag)}
-        for batch in batches(columns, params, final, self._limits):
+        params = rows.params(layout, self.limits) if held is None or not held.whole else {}
+        final = {STATE_TAG: state.text(self.limits.tag)}
+        for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
         self._settle(experiment, run, layout)
         self._api.set_status(run.run_id, rows.STATUS[layout.run.status], layout.clock.end)
@@ -118,11 +118,11 @@ class ClientWriter:
         """One new run, also where the answer to the request is lost."""
         writer = uuid.uuid4().hex
         begun = begun_state(layout, None, writer)
-        tags = {**rows.tags(layout, self._limits), STATE_TAG: begun.text(self._limits.tag)}
+        tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
         parent = self._parent(experiment, layout)
         if parent:
             tags[rows.PARENT_TAG] = parent
-        new = NewRun(experiment, rows.run_name(layout, self._limits), layout.clock.start, tags)
+        new = NewRun(experiment, rows.run_name(layout, self.limits), layout.clock.start, tags)
 
         def made_by_me() -> ApiRun | None:
             runs = self._search(experiment, layout.key)
@@ -137,7 +137,7 @@ class ClientWriter:
             return None
         there = self._active(experiment, key)
         if not there:
-            tags, start = rows.parent_tags(layout, self._limits), layout.clock.start
+            tags, start = rows.parent_tags(layout, self.limits), layout.clock.start
             new = NewRun(experiment, tags["mlflow.runName"], start, tags)
             mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
             there = self._active(experiment, key) or [mine]
@@ -172,7 +172,7 @@ class ClientWriter:
             run = self._wait_for_silence(run)
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
         begun = begun_state(layout, held, uuid.uuid4().hex)
-        tags = {**rows.tags(layout, self._limits), STATE_TAG: begun.text(self._limits.tag)}
+        tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
         self._tag(run.run_id, tags)
         self._api.set_status(run.run_id, RUNNING, None)
         return run, list(rows.metric_columns(layout, held.rows))
@@ -194,7 +194,7 @@ class ClientWriter:
 
     def _tag(self, run_id: str, tags: dict[str, str]) -> None:
         pairs = iter(tags.items())
-        while part := dict(islice(pairs, self._limits.pairs)):
+        while part := dict(islice(pairs, self.limits.pairs)):
             self._log(run_id, Batch(tags=part))
 
     def _missing(self, run: ApiRun, columns: Sequence[MetricColumn]) -> list[MetricColumn]:

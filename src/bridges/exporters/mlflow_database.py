@@ -50,6 +50,7 @@ class Database(Protocol):
     """A database with MLflow's tables, whose schema is one of those that tests cover."""
 
     has_workspaces: bool
+    release: str | None  # of mlflow, whose schema it has; None before `check` and where it is new
 
     def check(self) -> None:
         """Raises UnknownSchemaError where there are tables that may not be written directly."""

@@ -19,7 +19,7 @@ from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.mlflow_database import Database, Session
-from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
@@ -49,13 +49,11 @@ _RUN = (
 class DirectWriter:
     """Finds, writes and reads runs of one experiment; `uri` is how the database is shown."""
 
-    def __init__(
-        self, database: Database, uri: str, experiment: str, limits: Limits, force: bool
-    ) -> None:
+    def __init__(self, database: Database, uri: str, experiment: str, force: bool) -> None:
         self._database = database
         self._uri = uri
         self._experiment = experiment
-        self._limits = limits
+        self.limits = limits_of(database.release) if database.release else Limits()
         self._force = force
         self._seen: set[str] = set()
         self._tagged: dict[str, list[str]] | None = None
@@ -91,9 +89,9 @@ class DirectWriter:
         if experiment is None:
             experiment = self._create_experiment(session)
         run_id = self._free_id(session, experiment, layout)
-        name, status = rows.run_name(layout, self._limits), rows.STATUS[layout.run.status]
+        name, status = rows.run_name(layout, self.limits), rows.STATUS[layout.run.status]
         self._insert_run(session, experiment, run_id, name, status, layout)
-        put_pairs(session, "params", run_id, rows.params(layout, self._limits))
+        put_pairs(session, "params", run_id, rows.params(layout, self.limits))
         parent = self._parent(session, experiment, layout)
         if parent:
             put_pairs(session, "tags", run_id, {rows.PARENT_TAG: parent})
@@ -125,7 +123,7 @@ class DirectWriter:
         if there:
             run_id = there[0].run_id
         else:
-            run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self._limits)
+            run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self.limits)
             name = tags["mlflow.runName"]
             self._insert_run(session, experiment, run_id, name, "FINISHED", layout)
             put_pairs(session, "tags", run_id, tags)
@@ -166,7 +164,7 @@ class DirectWriter:
             start = 0
             for table in REWRITTEN:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
-            put_pairs(session, "params", run_id, rows.params(layout, self._limits))
+            put_pairs(session, "params", run_id, rows.params(layout, self.limits))
         session.execute(
             "update runs set status = ?, end_time = ? where run_uuid = ?",
             (status, layout.clock.end, run_id),
@@ -180,7 +178,7 @@ class DirectWriter:
     ) -> None:
         session.insert_points(run_id, rows.metric_columns(layout, start))
         put_latest(session, run_id, rows.metric_columns(layout, 0))
-        tags = {**rows.tags(layout, self._limits), STATE_TAG: state.text(self._limits.tag)}
+        tags = {**rows.tags(layout, self.limits), STATE_TAG: state.text(self.limits.tag)}
         put_pairs(session, "tags", run_id, tags)
 
     def read_back(self, held: Held) -> Recorded:
@@ -325,17 +323,19 @@ def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str
 
 
 def put_latest(session: Session, run_id: str, columns: Iterable[MetricColumn]) -> None:
-    """Set the latest point of each key: the highest (step, time, value)."""
+    """Set the latest point of each key: the highest (step, time, value), the first of equals."""
     latest: dict[str, tuple[int, int, float, bool]] = {}
     for column in columns:
-        at = np.lexsort((column.value, column.time, column.step))[-1]
+        backwards = np.lexsort((column.value[::-1], column.time[::-1], column.step[::-1]))
+        at = len(column.value) - 1 - backwards[-1]
         point = (
             int(column.step[at]),
             int(column.time[at]),
             float(column.value[at]),
             bool(column.is_nan[at]),
         )
-        latest[column.key] = max(point, latest.get(column.key, point))
+        if column.key not in latest or point[:3] > latest[column.key][:3]:
+            latest[column.key] = point
     session.executemany(
         "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
         " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"

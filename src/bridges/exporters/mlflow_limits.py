@@ -1,7 +1,7 @@
-"""What MLflow takes: lengths and batch sizes of the installed release, and the rule for keys.
+"""What MLflow takes: lengths, batch sizes and the rule for keys, by release.
 
-The figures are read from the text of the installed `mlflow/utils/validation.py`, because importing
-mlflow takes seconds; where it is not installed they are those of mlflow 3.17.
+A database and a server have a release of their own, which may not be the installed one. A server
+cuts what is too long without a word, so nothing longer must be sent.
 """
 
 from __future__ import annotations
@@ -9,25 +9,15 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 _KEY = re.compile(r"[/\w.\- :]*\Z")
-_NAMES = {
-    "MAX_ENTITY_KEY_LENGTH": "key",
-    "MAX_PARAM_VAL_LENGTH": "param",
-    "MAX_TAG_VAL_LENGTH": "tag",
-    "MAX_METRICS_PER_BATCH": "metrics",
-    "MAX_PARAMS_TAGS_PER_BATCH": "pairs",
-    "MAX_ENTITIES_PER_BATCH": "entities",
-}
 
 
 @dataclass(frozen=True)
 class Limits:
     """Lengths in characters (`key`, `param`, `tag`, and `name` of a run: the width of its column),
-    and how many `metrics`, params or tags (`pairs`) and all together (`entities`) a request takes.
+    whether keys may have a `colon`, and how many `metrics`, params or tags (`pairs`) and all
+    together (`entities`) a request takes.
     """
 
     key: int = 250
@@ -37,14 +27,17 @@ class Limits:
     pairs: int = 100
     entities: int = 1000
     name: int = 250
+    colon: bool = True
 
     def takes_key(self, key: str) -> bool:
         """Whether MLflow takes the key of a metric, param or tag."""
+        if ":" in key and not self.colon:
+            return False
         plain = len(key) <= self.key and _KEY.match(key) is not None and key not in ("", ".")
         return plain and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
 
     def takes_param(self, key: str, value: str) -> bool:
-        """Whether MLflow takes a param as it is; no SQL database keeps a NUL."""
+        """Whether MLflow takes a param as it is; PostgreSQL keeps no NUL."""
         return self.takes_key(key) and len(value) <= self.param and "\0" not in value
 
     def takes_tag(self, key: str, value: str) -> bool:
@@ -52,18 +45,7 @@ class Limits:
         return self.takes_key(key) and len(value) <= self.tag and "\0" not in value
 
 
-@cache
-def installed_limits() -> Limits:
-    """The limits of the installed mlflow."""
-    spec = find_spec("mlflow")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        file = Path(folder) / "utils" / "validation.py"
-        if file.is_file():
-            return read_limits(file.read_text(encoding="utf-8"))
-    return Limits()
-
-
-def read_limits(source: str) -> Limits:
-    """The limits that the text of `validation.py` sets; what it does not set is as in 3.17."""
-    found = re.findall(r"^(MAX_\w+) = ([\d_]+)$", source, re.MULTILINE)
-    return Limits(**{_NAMES[name]: int(value) for name, value in found if name in _NAMES})
+def limits_of(release: str) -> Limits:
+    """The limits of a release such as `3.17.2`; 2.14 is the oldest that tests cover."""
+    major, minor = (int(part) for part in (*re.findall(r"\d+", release), "0", "0")[:2])
+    return Limits(tag=5000 if (major, minor) < (2, 17) else 8000, colon=(major, minor) >= (2, 16))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridges.errors import ExportError, MissingDependencyError
+from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow_rows import MetricColumn
-from bridges.exporters.mlflow_schema import COLUMNS, check_schema, make_tables
+from bridges.exporters.mlflow_schema import COLUMNS, check_schema, installed_release, make_tables
 from bridges.stream.redact import redact_text
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class PostgresDatabase:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.has_workspaces = False
+        self.release: str | None = None
         self._connection: psycopg.Connection[Any] | None = None
 
     def exists(self) -> bool:
@@ -146,9 +147,8 @@ class PostgresDatabase:
             self._open().execute("select pg_advisory_lock(%s)", (CREATION_LOCK,))
             try:
                 if not self.exists():
+                    installed_release()
                     make_tables(SCHEME.sub("postgresql+psycopg://", self.uri, 1), "./mlruns")
-            except ImportError:
-                raise MissingDependencyError("mlflow", "mlflow") from None
             finally:
                 self._open().execute("select pg_advisory_unlock(%s)", (CREATION_LOCK,))
             self._check_schema()
@@ -198,5 +198,5 @@ class PostgresDatabase:
         if columns["alembic_version"]:
             row = self._open().execute("select version_num from alembic_version").fetchone()
             revision = row[0] if row else ""
-        check_schema(redact_text(self.uri), revision, columns)
+        self.release = check_schema(redact_text(self.uri), revision, columns)
         self.has_workspaces = "workspace" in columns["experiments"]

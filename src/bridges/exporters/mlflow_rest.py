@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -31,6 +33,7 @@ from bridges.exporters.http import (
 )
 from bridges.exporters.mlflow_api import ApiRun, Batch, Metric, NewRun, UncertainError
 from bridges.exporters.mlflow_artifacts import FOLDER, put_file
+from bridges.exporters.mlflow_limits import Limits, limits_of
 
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
@@ -68,6 +71,13 @@ class RestApi:
         self._headers = _authorization()
         self._context = _context() if url.startswith("https:") else None
         self._idle: list[Connection] = []
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Those of the server's release, or of the newest where it does not tell."""
+        answer = self._request("GET", "/version")
+        told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
+        return limits_of(answer.body.decode(errors="replace")) if told else Limits()
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -9,10 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from bridges.errors import ExportError
+from bridges.errors import ExportError, MissingDependencyError
 
-# alembic revision: the newest mlflow release that has it
-SCHEMAS = {"dc11669786a5": "3.17"}
+# alembic revision: the newest mlflow release that has it (tests/data/mlflow_schemas)
+SCHEMAS = {
+    "5b0e9adcef9c": "2.14.3",
+    "4465047574b1": "2.16.2",
+    "f5a4f2784254": "2.17.2",
+    "0584bdc529eb": "2.22.5",
+    "6953534de441": "3.1.0",
+    "bda7b8c39065": "3.1.4",
+    "770bee3ae1dd": "3.2.0",
+    "1a0cddfcaa16": "3.3.2",
+    "71994744cf8e": "3.4.0",
+    "bf29a5ff90ea": "3.7.0",
+    "1bd49d398cd23": "3.8.1",
+    "d3e4f5a6b7c8": "3.9.0",
+    "1b5f0d9ad7c1": "3.10.1",
+    "c3d6457b6d8a": "3.11.1",
+    "7d34483879f0": "3.12.0",
+    "da6fb0208061": "3.13.0",
+    "b7e4c1a90f23": "3.14.0",
+    "6f8d9c3b2a1e": "3.15.2",
+    "b7e2c1a4d9f3": "3.16.1",
+    "dc11669786a5": "3.17.2",
+}
 COLUMNS = {
     "experiments": {"experiment_id", "name", "artifact_location", "lifecycle_stage"},
     "experiment_tags": {"key", "value", "experiment_id"},
@@ -28,19 +49,33 @@ class UnknownSchemaError(ExportError):
     """The tables are MLflow's, but not ones that may be written directly; the message says why."""
 
 
-def check_schema(where: str, revision: str | None, columns: Mapping[str, Collection[str]]) -> None:
-    """Raises UnknownSchemaError unless the revision is known and the tables have the columns, and
+def check_schema(where: str, revision: str | None, columns: Mapping[str, Collection[str]]) -> str:
+    """The release of the schema.
+
+    Raises UnknownSchemaError unless the revision is known and the tables have the columns, and
     ExportError where it is no MLflow database at all (`revision` is None).
     """
     if revision is None:
         raise ExportError(f"{where}: this is no MLflow database. Give another --tracking-uri.")
     if revision not in SCHEMAS:
-        known = f"those of mlflow {', '.join(SCHEMAS.values())}"
-        raise UnknownSchemaError(f"its schema {revision} is not known; known are {known}")
+        first, *_, last = SCHEMAS.values()
+        known = f"known are those of mlflow {first} to {last}"
+        raise UnknownSchemaError(f"its schema {revision} is not known; {known}")
     for table, needed in COLUMNS.items():
         missing = needed.difference(columns.get(table, ()))
         if missing:
             raise UnknownSchemaError(f"its table {table} has no column {sorted(missing)[0]!r}")
+    return SCHEMAS[revision]
+
+
+def installed_release() -> str:
+    """The release of the installed mlflow. Raises MissingDependencyError."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mlflow")
+    except PackageNotFoundError:
+        raise MissingDependencyError("mlflow", "mlflow") from None
 
 
 def make_tables(uri: str, artifacts: str) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow_api import ApiRun, Batch, NewRun
 from bridges.exporters.mlflow_artifacts import FOLDER
+from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
@@ -37,14 +39,32 @@ class SdkApi:
         self._shown = redact_text(uri)
         with self._errors():
             try:
+                import mlflow
                 from mlflow import MlflowClient, entities
             except ImportError:
                 raise MissingDependencyError("mlflow", "mlflow") from None
             logging.getLogger("mlflow").setLevel(logging.ERROR)
             logging.getLogger("alembic").setLevel(logging.ERROR)
             gc.freeze()  # mlflow's 300,000 objects stay: a fifth of the time otherwise
+            self._release = str(mlflow.__version__)
             self._entities: Any = entities
             self._client: Any = MlflowClient(uri)
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the installed mlflow."""
+        from mlflow.utils import validation
+
+        usual = limits_of(self._release)
+        return replace(
+            usual,
+            key=getattr(validation, "MAX_ENTITY_KEY_LENGTH", usual.key),
+            param=getattr(validation, "MAX_PARAM_VAL_LENGTH", usual.param),
+            tag=getattr(validation, "MAX_TAG_VAL_LENGTH", usual.tag),
+            metrics=getattr(validation, "MAX_METRICS_PER_BATCH", usual.metrics),
+            pairs=getattr(validation, "MAX_PARAMS_TAGS_PER_BATCH", usual.pairs),
+            entities=getattr(validation, "MAX_ENTITIES_PER_BATCH", usual.entities),
+        )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from bridges.errors import ExportError, MissingDependencyError
+from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.files import publish_once, unlink
 from bridges.exporters.mlflow_rows import MetricColumn
-from bridges.exporters.mlflow_schema import COLUMNS, UnknownSchemaError, check_schema, make_tables
+from bridges.exporters.mlflow_schema import (
+    COLUMNS,
+    UnknownSchemaError,
+    check_schema,
+    installed_release,
+    make_tables,
+)
 
 CACHE = 65_536  # KiB of pages that a connection keeps
 PATIENCE = 20.0  # seconds to wait for another writer, as mlflow does
@@ -92,6 +98,7 @@ class SqliteDatabase:
     def __init__(self, path: str) -> None:
         self.path = path
         self.has_workspaces = False
+        self.release: str | None = None
         self._database: sqlite3.Connection | None = None
         self._index = INDEXES[0]
 
@@ -162,7 +169,7 @@ class SqliteDatabase:
         if "alembic_version" in names:
             row = database.execute("select version_num from alembic_version").fetchone()
             revision = row[0] if row else ""
-        check_schema(self.path, revision, columns)
+        self.release = check_schema(self.path, revision, columns)
         indexes = [index for index in INDEXES if index in names]
         if not indexes:
             raise UnknownSchemaError("its table metrics lacks its indexes")
@@ -171,14 +178,9 @@ class SqliteDatabase:
 
 def _template() -> Path:
     """An empty database of the installed mlflow, made once and kept in the user's cache."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("mlflow")
-    except PackageNotFoundError:
-        raise MissingDependencyError("mlflow", "mlflow") from None
+    name = f"mlflow-{installed_release()}.db"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridges"
-    template = cache / f"mlflow-{release}.db"
+    template = cache / name
     if not template.exists():
         cache.mkdir(parents=True, exist_ok=True)
         fresh = cache / f"{template.name}.{os.urandom(4).hex()}"

@@ -1,0 +1,324 @@
+"""Real servers for the tests: PostgreSQL, and `mlflow server` over any store.
+
+Each runs under `guard.py`, which stops it however the tests end. See `proxy.py` for the faults
+between a client and a server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from tests import guard
+from tests.proxy import FaultyProxy as FaultyProxy
+
+HOST = "127.0.0.1"
+SUPERUSER = "bridges"
+GUARDED = "guarded"  # the role whose members log in with a password
+HBA = f"""\
+host all +{GUARDED} {HOST}/32 scram-sha-256
+host all all {HOST}/32 trust
+"""
+QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+TRIES = 3  # a free port may be taken before the server binds it
+
+Started = TypeVar("Started")
+
+
+class ServerError(Exception):
+    """A server that did not start, with its log."""
+
+
+def missing(what: str, why: str) -> NoReturn:
+    """A test cannot have its server: a failure in CI, elsewhere a skip that says what to do."""
+    message = f"NOT TESTED, {what} is missing: {why}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The account a server runs under; none: ours."""
+
+    user: int | None = None
+    group: int | None = None
+
+    @property
+    def extra_groups(self) -> list[int] | None:
+        """None of root's groups come along."""
+        return None if self.user is None else []
+
+
+@contextlib.contextmanager
+def folder_of(owner: Owner, name: str) -> Iterator[Path]:
+    """A temporary folder of an account. Its path is short: a socket's may have 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix=f"bridges-{name}-"))
+    try:
+        if owner.user is not None and owner.group is not None:
+            os.chown(folder, owner.user, owner.group)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def guarded(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    owner: Owner,
+    stop: signal.Signals,
+    environment: Mapping[str, str],
+) -> Iterator[None]:
+    """The command as a process that ends with the block, or with this process."""
+    task = {
+        "command": list(command),
+        "folder": str(folder),
+        "user": owner.user,
+        "group": owner.group,
+        "stop": int(stop),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, json.dumps(task)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+    )
+    try:
+        yield
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(3 * guard.PATIENCE)
+
+
+def wait_for(answers: Callable[[], bool], folder: Path, seconds: float) -> None:
+    """Until the server answers; a `ServerError` when it has ended or takes too long."""
+    end = time.monotonic() + seconds
+    while not answers():
+        has_ended = (folder / guard.EXITED).exists()
+        if has_ended or time.monotonic() > end:
+            log = (folder / guard.LOG).read_text(errors="replace") if folder.exists() else ""
+            what = "ended" if has_ended else f"did not answer in {seconds:g} s"
+            raise ServerError(f"the server {what}; its log:\n{log[-8000:]}")
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def on_a_free_port(start: Callable[[int, contextlib.ExitStack], Started]) -> Iterator[Started]:
+    """What `start` returns for a port; with another one where somebody was faster than we."""
+    for attempt in range(1, TRIES + 1):
+        with contextlib.ExitStack() as stack:
+            try:
+                started = start(free_port(), stack)
+            except ServerError as error:
+                if attempt == TRIES or "address already in use" not in str(error).lower():
+                    raise
+                continue
+            yield started
+            return
+
+
+def without(prefix: str) -> dict[str, str]:
+    """Our environment without the settings of a program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A running server with as many databases as tests want."""
+
+    port: int
+    folder: Path  # its data, its socket and its log
+
+    def uri(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
+        """The address of a database."""
+        login = quote(user, "") + ("" if password is None else f":{quote(password, '')}")
+        return f"postgresql://{login}@{HOST}:{self.port}/{quote(database, '')}"
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """A new database, empty or a copy of one nobody is connected to; its address."""
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+        return self.uri(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self.execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def create_login(self, user: str, password: str, database: str) -> str:
+        """An account that has to give its password and owns a database; its address of that."""
+        self.execute("CREATE ROLE {} LOGIN IN ROLE " + GUARDED, user)
+        self.execute("ALTER ROLE {} PASSWORD " + psycopg.sql.quote(password), user)
+        self.execute("ALTER DATABASE {} OWNER TO {}", database, user)
+        return self.uri(database, user, password)
+
+    def execute(self, statement: str, *names: str) -> None:
+        """A statement with the names put into its braces, outside of a transaction."""
+        filled = psycopg.sql.SQL(statement).format(*map(psycopg.sql.Identifier, names))
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            connection.execute(filled)
+
+    def answers(self) -> bool:
+        """Whether it lets us in."""
+        try:
+            psycopg.connect(self.uri("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def programs_of_postgresql() -> Path:
+    """The folder of `initdb` and `postgres`: Debian's newest, or the one `pg_config` names."""
+    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = sorted(debian, key=lambda path: [int(n) for n in path.parts[4].split(".")])
+    folders = [path.parent for path in reversed(newest)]
+    if config := shutil.which("pg_config"):
+        named = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        folders.append(Path(named.stdout.strip()))
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    missing("a PostgreSQL server", "apt-get install postgresql")
+
+
+def owner_of_postgresql() -> Owner:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return Owner()
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            account = pwd.getpwnam(name)
+            return Owner(account.pw_uid, account.pw_gid)
+    missing("an account for PostgreSQL", "it does not run as root: add a user `postgres`")
+
+
+def make_cluster(programs: Path, data: Path, owner: Owner) -> None:
+    """An empty cluster with default settings that trusts us and asks others for passwords."""
+    command = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--no-sync",
+               "--auth", "trust", "--encoding", "UTF8", "--locale", "C"]  # fmt: skip
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=data.parent,
+        check=False,
+        user=owner.user,
+        group=owner.group,
+        extra_groups=owner.extra_groups,
+    )
+    if done.returncode:
+        raise ServerError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    (data / "pg_hba.conf").write_text(HBA)
+
+
+def start_postgresql(port: int, stack: contextlib.ExitStack) -> PostgreSQL:
+    """A new cluster and its server on this port."""
+    programs, owner = programs_of_postgresql(), owner_of_postgresql()
+    folder = stack.enter_context(folder_of(owner, "pg"))
+    make_cluster(programs, folder / "data", owner)
+    command = [str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder),
+               "-p", str(port), "-c", f"listen_addresses={HOST}"]  # fmt: skip
+    environment = without("PG")
+    stack.enter_context(
+        guarded(command, folder, owner=owner, stop=signal.SIGINT, environment=environment)
+    )
+    server = PostgreSQL(port, folder)
+    wait_for(server.answers, folder, 60)
+    server.execute("CREATE ROLE {}", GUARDED)
+    return server
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL with default settings (so with fsync) on a free port, for the block."""
+    with on_a_free_port(start_postgresql) as server:
+        yield server
+
+
+# --- mlflow server ----------------------------------------------------------------------------
+
+DEFAULT_WORKERS = 4  # of `mlflow server`
+
+
+def is_up(url: str, log: Path, workers: int) -> bool:
+    """Whether it answers, with all its workers: one that still imports disturbs what is timed."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            text = log.read_text(errors="replace")
+            started = text.count("Application startup complete")
+            return response.status == 200 and (started >= workers or "Uvicorn" not in text)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def mlflow_server(
+    backend_uri: str,
+    *,
+    workers: int | None = None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """The `mlflow server` of this environment over a store, on a free port, for the block; its URL
+    without a slash at the end.
+
+    Its settings are the default ones, except that it starts no jobs and tells nobody. `options`
+    go to its command line, `environment` is added to ours.
+    """
+
+    def start(port: int, stack: contextlib.ExitStack) -> str:
+        folder = stack.enter_context(folder_of(Owner(), "mlflow"))
+        store = backend_uri.replace("postgresql://", "postgresql+psycopg://", 1)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port),
+                   "--backend-store-uri", store, "--artifacts-destination",
+                   str(folder / "artifacts"), *options]  # fmt: skip
+        if workers is not None:
+            command += ["--workers", str(workers)]
+        stack.enter_context(
+            guarded(
+                command,
+                folder,
+                owner=Owner(),
+                stop=signal.SIGTERM,
+                environment={**without("MLFLOW_"), **QUIET, **(environment or {})},
+            )
+        )
+        url = f"http://{HOST}:{port}"
+        log = folder / guard.LOG
+        wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder, 120)
+        return url
+
+    with on_a_free_port(start) as url:
+        yield url
