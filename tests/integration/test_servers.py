@@ -220,12 +220,15 @@ def test_a_login_with_a_password(postgres: PostgreSQL) -> None:
             psycopg.connect(postgres.uri("of alice", "alice@home", password))
 
 
+# a shell that runs the tests in the background lets them, and so this, ignore Ctrl-C
 STARTS_POSTGRESQL = """
-import time
+import signal, time
 from tests.servers import postgresql
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with postgresql() as server:
     print(server.port, server.folder, flush=True)
-    time.sleep(600)
+    time.sleep(60)
+    print("not stopped")
 """
 
 
@@ -244,6 +247,7 @@ def test_no_server_outlives_its_tests(number: signal.Signals) -> None:
         port, folder = process.stdout.readline().split()
         assert accepts(int(port))
         process.send_signal(number)
+        assert process.stdout.read() == ""
     until(lambda: not accepts(int(port)) and not Path(folder).exists(), 40)
 
 
