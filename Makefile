@@ -36,7 +36,7 @@ format: $(READY)
 
 # Ratios within one run; prints a table and writes nothing.
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

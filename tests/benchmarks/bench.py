@@ -1,32 +1,25 @@
 """Benchmarks: ratios within one run. `make bench`, or with names of sections to run only those.
 
 Stock writers are slow, so they write a tenth of the scalars and their time is multiplied; every
-line says so. Whole processes are timed from outside, the median of several in turn.
+line says so.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROWS = 200_000
-SHARE = 10  # the stock tools handle ROWS / SHARE rows
+from tests.benchmarks import mlflow
+from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
+
 KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
-BRIDGE = [sys.executable, "-m", "bridges"]
-# an installed package has its byte code beside it
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 LOOP = """
 import json, sys
 from tensorboardX import SummaryWriter
@@ -37,86 +30,7 @@ for row in json.load(open(sys.argv[1]))["log_history"]:
         writer.add_scalar("train/" + key, value, step)
 writer.close()
 """
-CLIENT = """
-import json, sys
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-client = MlflowClient(sys.argv[1])
-for path in sys.argv[2:]:
-    run_id = client.create_run("0").info.run_id
-    points = [
-        Metric(key, value, 1 + index, row["step"])
-        for index, row in enumerate(json.load(open(path))["log_history"])
-        for key, value in row.items()
-        if key != "step"
-    ]
-    for start in range(0, len(points), 1000):
-        client.log_batch(run_id, points[start : start + 1000])
-    client.set_terminated(run_id)
-"""
 SEED = Path(__file__).parent.parent / "data" / "seed.txt"
-
-
-def history(path: Path, rows: int, seed: int = 1) -> Path:
-    """A trainer_state.json of that many training rows with five metrics each.
-
-    Written row by row: a child's peak memory counts that of the process that started it.
-    """
-    rng = random.Random(seed)
-    with open(path, "w") as file:
-        file.write(f'{{\n  "global_step": {rows * 10},\n  "log_history": [\n')
-        for row in range(rows):
-            values = {
-                "entropy": rng.random(),
-                "epoch": (row + 1) / 9041,
-                "grad_norm": rng.random() * 3,
-                "learning_rate": 1e-4 * (1 - row / rows),
-                "loss": round(rng.random() * 2, 4),
-                "step": (row + 1) * 10,
-            }
-            text = json.dumps(values, indent=6).replace("\n}", "\n    }")
-            file.write(f"    {text}{',' if row < rows - 1 else ''}\n")
-        file.write(f'  ],\n  "max_steps": {rows * 10}\n}}\n')
-    return path
-
-
-def best(
-    action: Callable[[], object], repeats: int = 5, before: Callable[[], object] = int
-) -> float:
-    """The median time of an action, in seconds; `before` runs before each, unmeasured."""
-    times = []
-    for _ in range(repeats):
-        before()
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def process(command: list[str]) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in MiB of a whole process."""
-    started = time.perf_counter()
-    quiet = subprocess.DEVNULL
-    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=ENVIRONMENT)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} failed with exit code {child.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
-
-
-def in_turn(*commands: Callable[[], list[str]], repeats: int = 5) -> list[tuple[float, float]]:
-    """Median wall time and largest peak of each command, run A B A B …"""
-    results: list[list[tuple[float, float]]] = [[] for _ in commands]
-    for _ in range(repeats):
-        for index, command in enumerate(commands):
-            results[index].append(process(command()))
-    return [(statistics.median(w for w, _ in r), max(p for _, p in r)) for r in results]
-
-
-def line(what: str, figure: float, goal: str, note: str = "") -> None:
-    """One line of the table."""
-    print(f"{what:<62}{figure:>10,.2f}×   {goal:<10}{note}")
 
 
 def writer(folder: Path) -> None:
@@ -213,101 +127,13 @@ def small(folder: Path) -> None:
     line("seed file, verified, to `import numpy, pydantic`", ours / floor, "≤ 2.5")
 
 
-def mlflow_sqlite(folder: Path) -> None:
-    """Into an existing MLflow database: ours, the client's batches, and the bare inserts."""
-    import sqlite3
-
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
-
-    from bridges.exporters.mlflow import MlflowExporter
-    from bridges.exporters.mlflow_rows import metric_columns
-    from bridges.exporters.mlflow_sqlite import SqliteDatabase
-    from bridges.pipeline import ExportOptions, export_run, read_runs
-    from bridges.stream.layout import LayoutOptions, lay_out
-
-    rows = 20_000
-    state, uri = history(folder / "state.json", rows), f"sqlite:///{folder}/mlflow.db"
-    exporter = MlflowExporter(uri)
-    (run,) = read_runs(str(state), ExportOptions())
-    layout = lay_out(run, "mlflow", LayoutOptions())
-    columns = list(metric_columns(layout, 0))
-    SqliteDatabase(str(folder / "mlflow.db")).create()
-    database = sqlite3.connect(folder / "mlflow.db", isolation_level=None)
-    client, names = MlflowClient(uri), iter(range(1000))
-
-    def empty() -> None:
-        for name in ("metrics", "latest_metrics", "params", "tags", "runs"):
-            database.execute(f"delete from {name}")
-
-    def ours(verify: bool) -> None:
-        assert not export_run(run, exporter, ExportOptions(verify=verify)).failed
-
-    def batches() -> None:
-        run_id = client.create_run("0", run_name=str(next(names))).info.run_id
-        points = [
-            Metric(column.key, *point)
-            for column in columns
-            for point in zip(
-                column.value.tolist(), column.time.tolist(), column.step.tolist(), strict=True
-            )
-        ]
-        for start in range(0, len(points), 1000):
-            client.log_batch(run_id, points[start : start + 1000])
-
-    def bare() -> None:
-        database.execute("begin")
-        for column in columns:
-            values = zip(
-                column.value.tolist(), column.time.tolist(), column.step.tolist(), strict=True
-            )
-            database.executemany(
-                f"insert into metrics (key, value, is_nan, timestamp, step, run_uuid)"
-                f" values ('{column.key}', ?, 0, ?, ?, 'x')",
-                values,
-            )
-        database.execute("commit")
-
-    fast = best(lambda: ours(False), before=empty)
-    checked = best(lambda: ours(True), before=empty)
-    floor = best(bare, before=empty)
-    slow = best(batches, 3, before=empty)
-    line("MLflow, SQLite, 100,000 points: faster than log_batch of 1,000", slow / fast, "≥ 12")
-    line("the same to bare executemany of the same rows", fast / floor, "≤ 2")
-    line("verified to unverified", checked / fast, "≤ 1.4")
-
-
-def mlflow_whole(folder: Path) -> None:
-    """Whole processes into an existing MLflow database: one long run, and 200 small ones."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = ENVIRONMENT["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from bridges.exporters.mlflow_sqlite import SqliteDatabase
-
-    client = folder / "client.py"
-    client.write_text(CLIENT)
-    long = [str(history(folder / "long.json", ROWS // SHARE))]
-    small = [str(history(folder / f"{n}.json", 100, seed=n)) for n in range(200)]
-    for what, goal, files in (
-        ("MLflow, whole process, one run of 100,000 points, verified", "≥ 10", long),
-        ("MLflow, whole process, 200 runs of 500 points, verified", "≥ 4", small),
-    ):
-        times: list[float] = []
-        for command in ([*BRIDGE, "export", "-q", "--to", "mlflow", "--tracking-uri"], None):
-            uri = f"sqlite:///{folder}/{what[-20:-10]}{len(times)}.db"
-            SqliteDatabase(uri.removeprefix("sqlite:///")).create()
-            ours = [*(command or [sys.executable, str(client)]), uri, *files]
-            times.append(process(ours)[0])
-        line(what, times[1] / times[0], goal, "to log_batch of 1,000")
-
-
 def main() -> None:
     """Run the sections named on the command line, or all."""
     sections = {
         "writer": writer,
         "whole": whole,
         "small": small,
-        "mlflow": mlflow_sqlite,
-        "mlflow_whole": mlflow_whole,
+        **mlflow.SECTIONS,
     }
     for name in sys.argv[1:] or sections:
         with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ class Connection:
         pause: Pause = time.sleep,
     ) -> None:
         parts = urlsplit(url)
-        self.server = f"{parts.scheme}://{parts.netloc}"
+        self.name = f"{parts.scheme}://{parts.netloc}"
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Accept": "application/json", **headers}
         self._attempts = max(attempts, 1)
@@ -117,7 +117,7 @@ class Connection:
     def _busy(self, answer: Answer) -> NoAnswerError:
         said = answer.body[:200].decode(errors="replace").strip()
         done = False if answer.status in NOT_DONE else None
-        return NoAnswerError(f"{self.server} answers {answer.status} ({said})", done)
+        return NoAnswerError(f"{self.name} answers {answer.status} ({said})", done)
 
     def _once(self, method: str, path: str, body: bytes | None) -> Answer:
         """One try. An old connection that the server has closed meanwhile is opened again."""
@@ -140,12 +140,12 @@ class Connection:
             return answer
         except ssl.SSLCertVerificationError as error:
             connection.close()
-            raise ExportError(f"{self.server}: {error.verify_message}") from None
+            raise ExportError(f"{self.name}: {error.verify_message}") from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             what = getattr(error, "strerror", None) or str(error) or type(error).__name__
             done, advice = (None, "") if sent else (False, " Is the server running?")
-            message = f"{self.server} does not answer: {what}.{advice}"
+            message = f"{self.name} does not answer: {what}.{advice}"
             raise NoAnswerError(message, done) from None
 
 

@@ -11,9 +11,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -37,7 +35,6 @@ from bridges.exporters.mlflow_limits import Limits, limits_of
 
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
-READERS = 4  # histories that are read at the same time
 PAGE = 25_000  # points of a history in one answer, the most that MLflow gives
 ONLY_MLFLOW = (  # what only mlflow's own client can do
     "MLFLOW_TRACKING_AUTH",
@@ -66,45 +63,20 @@ class RestApi:
                 "--tracking-uri holds a login. Take it out of the URL and set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
             )
-        self._url = url
-        self._server = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        self._headers = _authorization()
-        self._context = _context() if url.startswith("https:") else None
-        self._idle: list[Connection] = []
-
-    @cached_property
-    def limits(self) -> Limits:
-        """Those of the server's release, or of the newest where it does not tell."""
-        answer = self._request("GET", "/version")
-        told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
-        return limits_of(answer.body.decode(errors="replace")) if told else Limits()
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection that no other thread uses now."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            yield connection
-        finally:
-            self._idle.append(connection)
-
-    def _connect(self) -> Connection:
-        return Connection(
-            self._url,
-            self._headers,
-            self._context,
+        self._server = Connection(
+            url,
+            _authorization(),
+            _context() if url.startswith("https:") else None,
             int(environment_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS - 1)) + 1,
             environment_number("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT),
         )
 
-    def _request(
-        self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
-    ) -> Answer:
-        with self._connection() as connection:
-            return connection.request(method, path, body, repeatable=repeatable)
+    @cached_property
+    def limits(self) -> Limits:
+        """Those of the server's release, or of the newest where it does not tell."""
+        answer = self._server.request("GET", "/version")
+        told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
+        return limits_of(answer.body.decode(errors="replace")) if told else Limits()
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
         """Id and life-cycle stage of the experiment of that name."""
@@ -164,11 +136,8 @@ class RestApi:
         self._post("runs/update", {"run_id": run_id, "status": status, **more})
 
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
-        """All points of these keys, page by page; several keys at a time."""
-        wanted = list(keys)
-        with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(lambda key: self._history(run_id, key), wanted)
-            return dict(zip(wanted, found, strict=True))
+        """All points of these keys, page by page."""
+        return {key: self._history(run_id, key) for key in keys}
 
     def _history(self, run_id: str, key: str) -> Points:
         wanted: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": PAGE}
@@ -195,11 +164,11 @@ class RestApi:
         if parts.scheme != "mlflow-artifacts":
             return put_file(run.artifact_uri, name, content)
         path = quote(f"{ARTIFACTS}{parts.path.strip('/')}/{FOLDER}/{name}")
-        self._checked(self._request("PUT", path, content))
+        self._checked(self._server.request("PUT", path, content))
         return None
 
     def _get(self, call: str, query: Mapping[str, Any], *, missing: bool = False) -> Any:
-        answer = self._request("GET", f"{API}{call}?{urlencode(query)}")
+        answer = self._server.request("GET", f"{API}{call}?{urlencode(query)}")
         if missing and answer.status == 404 and _error(answer)[0] == "RESOURCE_DOES_NOT_EXIST":
             return {}
         return self._checked(answer).json()
@@ -207,7 +176,7 @@ class RestApi:
     def _post(self, call: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
         data = json.dumps(body, separators=(",", ":")).encode()
         try:
-            answer = self._request("POST", API + call, data, repeatable=repeatable)
+            answer = self._server.request("POST", API + call, data, repeatable=repeatable)
         except NoAnswerError as error:
             if repeatable or error.done is False:
                 raise
@@ -221,7 +190,7 @@ class RestApi:
         code, message = _error(answer)
         if code == "RESOURCE_ALREADY_EXISTS":
             raise ConflictError
-        raise ExportError(f"{self._server}: {_refusal(answer, code, message)}")
+        raise ExportError(f"{self._server.name}: {_refusal(answer, code, message)}")
 
 
 def _refusal(answer: Answer, code: str, message: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import repeat
@@ -156,6 +157,9 @@ class SqliteDatabase:
             database.execute("pragma foreign_keys = on")
             database.execute(f"pragma cache_size = -{CACHE}")
             self._check_schema(database)
+            # as safe as the usual journal, but its file is not made anew for each run
+            database.execute("pragma journal_mode = persist")
+            weakref.finalize(self, _close, database)
             self._database = database
         return self._database
 
@@ -174,6 +178,13 @@ class SqliteDatabase:
         if not indexes:
             raise UnknownSchemaError("its table metrics lacks its indexes")
         self._index, self.has_workspaces = indexes[0], "workspace" in columns["experiments"]
+
+
+def _close(database: sqlite3.Connection) -> None:
+    """Close, and let no journal file lie about."""
+    with suppress(sqlite3.Error):
+        database.execute("pragma journal_mode = delete")
+    database.close()
 
 
 def _template() -> Path:

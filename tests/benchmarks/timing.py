@@ -1,0 +1,84 @@
+"""What the benchmarks share: histories, timing, and the lines of the table.
+
+Whole processes are timed from outside, the median of several in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROWS = 200_000
+SHARE = 10  # the stock tools handle ROWS / SHARE rows
+BRIDGE = [sys.executable, "-m", "bridges"]
+# an installed package has its byte code beside it
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def history(path: Path, rows: int, seed: int = 1) -> Path:
+    """A trainer_state.json of that many training rows with five metrics each.
+
+    Written row by row: a child's peak memory counts that of the process that started it.
+    """
+    rng = random.Random(seed)
+    with open(path, "w") as file:
+        file.write(f'{{\n  "global_step": {rows * 10},\n  "log_history": [\n')
+        for row in range(rows):
+            values = {
+                "entropy": rng.random(),
+                "epoch": (row + 1) / 9041,
+                "grad_norm": rng.random() * 3,
+                "learning_rate": 1e-4 * (1 - row / rows),
+                "loss": round(rng.random() * 2, 4),
+                "step": (row + 1) * 10,
+            }
+            text = json.dumps(values, indent=6).replace("\n}", "\n    }")
+            file.write(f"    {text}{',' if row < rows - 1 else ''}\n")
+        file.write(f'  ],\n  "max_steps": {rows * 10}\n}}\n')
+    return path
+
+
+def best(
+    action: Callable[[], object], repeats: int = 5, before: Callable[[], object] = int
+) -> float:
+    """The median time of an action, in seconds; `before` runs before each, unmeasured."""
+    times = []
+    for _ in range(repeats):
+        before()
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def process(command: list[str]) -> tuple[float, float]:
+    """Wall time in seconds and peak memory in MiB of a whole process."""
+    started = time.perf_counter()
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=ENVIRONMENT)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command} failed with exit code {child.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def in_turn(*commands: Callable[[], list[str]], repeats: int = 5) -> list[tuple[float, float]]:
+    """Median wall time and largest peak of each command, run A B A B …"""
+    results: list[list[tuple[float, float]]] = [[] for _ in commands]
+    for _ in range(repeats):
+        for index, command in enumerate(commands):
+            results[index].append(process(command()))
+    return [(statistics.median(w for w, _ in r), max(p for _, p in r)) for r in results]
+
+
+def line(what: str, figure: float, goal: str, note: str = "") -> None:
+    """One line of the table."""
+    print(f"{what:<62}{figure:>10,.2f}×   {goal:<10}{note}")
