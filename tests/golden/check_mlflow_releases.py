@@ -216,8 +216,8 @@ def check_server(release: Release) -> None:
 def server_of(release: Release, file: str) -> Iterator[str]:
     """The URL of a server of the release; see `serve`."""
     command = [*release.client, "--serve", f"sqlite:///{release.folder / file}"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, **release.place) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, **release.place) as process:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             expect(url.startswith("http"), "the server did not start")
@@ -281,14 +281,17 @@ def check_all(release: Release, uv: str, wheel: Path) -> bool:
         checks.append(check_files)
     names = [check.__name__.removeprefix("check_") for check in checks]
     pairs = zip(names, checks, strict=True)
-    return all([succeeds(release.name, name, partial(check, release)) for name, check in pairs])
+    done = [succeeds(release.name, name, partial(check, release)) for name, check in pairs]
+    return all(done)
 
 
 def main(arguments: list[str]) -> int:
     """Check the given releases."""
-    inside = {"--read": read, "--serve": serve}.get(arguments[0]) if arguments else None
-    if inside is not None:
-        inside(*arguments[1:])
+    if arguments[:1] == ["--read"]:
+        read(*arguments[1:])
+        return 0
+    if arguments[:1] == ["--serve"]:
+        serve(*arguments[1:])
         return 0
     uv = shutil.which("uv")
     if uv is None:
