@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridges.exporters import mlflow_direct
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_direct import put_latest, put_pairs
 from bridges.exporters.mlflow_limits import Limits, limits_of
@@ -133,3 +134,12 @@ def test_limits_follow_the_release() -> None:
     assert limits_of("3.17.2") == limits_of("10.0") == Limits()
     assert not Limits(colon=False).takes_key("a:b")
     assert Limits().takes_key("a:b")
+
+
+def test_a_new_database_has_the_limits_of_its_maker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_direct, "installed_release", lambda: "2.14.3")
+    run = make_run([{"a:b": 1.0, "step": 1}], tags={"long": "x" * 6000})
+    report = export_run(run, MlflowExporter(f"sqlite:///{tmp_path}/new.db"), ExportOptions())
+    assert {"key-refused", "tag-refused"} <= {finding.code for finding in report.findings}

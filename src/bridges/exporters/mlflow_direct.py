@@ -21,6 +21,7 @@ from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_rows import MetricColumn
+from bridges.exporters.mlflow_schema import installed_release
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
     STATE_TAG,
@@ -53,7 +54,8 @@ class DirectWriter:
         self._database = database
         self._uri = uri
         self._experiment = experiment
-        self.limits = limits_of(database.release) if database.release else Limits()
+        release = database.release or installed_release()  # which makes a new database
+        self.limits = limits_of(release) if release else Limits()
         self._force = force
         self._seen: set[str] = set()
         self._tagged: dict[str, list[str]] | None = None

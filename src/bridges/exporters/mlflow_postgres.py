@@ -13,7 +13,7 @@ import numpy as np
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow_rows import MetricColumn
-from bridges.exporters.mlflow_schema import COLUMNS, check_schema, installed_release, make_tables
+from bridges.exporters.mlflow_schema import COLUMNS, check_schema, make_tables, needed_release
 from bridges.stream.redact import redact_text
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class PostgresDatabase:
             self._open().execute("select pg_advisory_lock(%s)", (CREATION_LOCK,))
             try:
                 if not self.exists():
-                    installed_release()
+                    needed_release()
                     make_tables(SCHEME.sub("postgresql+psycopg://", self.uri, 1), "./mlruns")
             finally:
                 self._open().execute("select pg_advisory_unlock(%s)", (CREATION_LOCK,))

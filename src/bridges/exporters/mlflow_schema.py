@@ -68,14 +68,22 @@ def check_schema(where: str, revision: str | None, columns: Mapping[str, Collect
     return SCHEMAS[revision]
 
 
-def installed_release() -> str:
-    """The release of the installed mlflow. Raises MissingDependencyError."""
+def installed_release() -> str | None:
+    """The release of the installed mlflow, None where there is none."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("mlflow")
     except PackageNotFoundError:
-        raise MissingDependencyError("mlflow", "mlflow") from None
+        return None
+
+
+def needed_release() -> str:
+    """The release of the installed mlflow. Raises MissingDependencyError."""
+    release = installed_release()
+    if release is None:
+        raise MissingDependencyError("mlflow", "mlflow")
+    return release
 
 
 def make_tables(uri: str, artifacts: str) -> None:

@@ -22,8 +22,8 @@ from bridges.exporters.mlflow_schema import (
     COLUMNS,
     UnknownSchemaError,
     check_schema,
-    installed_release,
     make_tables,
+    needed_release,
 )
 
 CACHE = 65_536  # KiB of pages that a connection keeps
@@ -189,7 +189,7 @@ def _close(database: sqlite3.Connection) -> None:
 
 def _template() -> Path:
     """An empty database of the installed mlflow, made once and kept in the user's cache."""
-    name = f"mlflow-{installed_release()}.db"
+    name = f"mlflow-{needed_release()}.db"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridges"
     template = cache / name
     if not template.exists():
