@@ -91,6 +91,7 @@ def export(
       bridge export runs/*/trainer_state.json --to tensorboard --logdir tb
       bridge export runs/*/trainer_state.json --to mlflow --experiment old
       bridge export outputs/trainer_state.json --to mlflow --tracking-uri http://localhost:5000
+      bridge export outputs/trainer_state.json --to wandb --project old-runs
       bridge export old.json --to tensorboard --run-name baseline --x-axis epoch
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
       bridge export outputs/trainer_state.json --to tensorboard --dry-run --json

@@ -9,7 +9,10 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 # options that belong to one target, by the names that its exporter takes
-TARGET_OPTIONS = ("logdir", "tracking_uri", "experiment", "mlflow_writer", "force")
+TARGET_OPTIONS = (
+    *("logdir", "tracking_uri", "experiment", "mlflow_writer", "force"),
+    *("project", "entity", "wandb_dir"),
+)
 
 
 def reading(command: F) -> F:
@@ -61,6 +64,17 @@ def targeting(command: F) -> F:
             default=None,
             help="mlflow: write a run again that was deleted there.",
         ),
+        click.option(
+            "--wandb-dir",
+            metavar="DIR",
+            help="wandb: offline runs go to DIR/wandb [default: here].",
+        ),
+        click.option("--entity", metavar="NAME", help="wandb: entity [default: $WANDB_ENTITY]."),
+        click.option(
+            "--project",
+            metavar="NAME",
+            help="wandb: project [default: $WANDB_PROJECT, else huggingface].",
+        ),
         click.option("--logdir", metavar="DIR", help="tensorboard: where runs go [default: runs]."),
         click.option(
             "--callback-version",
@@ -96,7 +110,7 @@ def targeting(command: F) -> F:
             multiple=True,
             required=True,
             metavar="TARGET",
-            help="tensorboard, mlflow, or a plug-in (bridge targets); may be repeated.",
+            help="tensorboard, mlflow, wandb, or a plug-in (bridge targets); may be repeated.",
         ),
     ):
         command = option(command)

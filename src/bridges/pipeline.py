@@ -265,7 +265,7 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         status=status,
         rows=layout.rows,
         points=layout.points,
-        new_points=layout.points_from(min(start, layout.rows)),
+        new_points=layout.points_from(min(start, layout.rows)) if start else layout.points,
         location=held.location if held else None,
         findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),

@@ -21,6 +21,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "memory": "bridges.exporters.memory:MemoryExporter",
         "mlflow": "bridges.exporters.mlflow:MlflowExporter",
         "tensorboard": "bridges.exporters.tensorboard:TensorBoardExporter",
+        "wandb": "bridges.exporters.wandb:WandbExporter",
     },
     "sources": {"trainer_state": "bridges.sources.trainer_state:TrainerStateSource"},
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.wandb import WandbExporter
 from tests.contract.suite import ExporterContract, OpenTarget
 
 
@@ -24,3 +25,8 @@ class TestMlflowSqlite(ExporterContract):
 class TestTensorBoard(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
         return lambda: TensorBoardExporter(str(folder / "runs"))
+
+
+class TestWandbOffline(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: WandbExporter(wandb_dir=str(folder))

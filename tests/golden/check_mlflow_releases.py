@@ -121,7 +121,8 @@ class Release:
 
     def read(self, uri: str, experiment: str, points: dict[str, int]) -> dict[str, Any]:
         """What the client reads of these runs, if it is as many points as these."""
-        store = uri.replace("postgresql://", "postgresql+psycopg://", 1)
+        driver = "psycopg2" if self.name in OLD else "psycopg"  # old clients cannot use psycopg 3
+        store = uri.replace("postgresql://", f"postgresql+{driver}://", 1)
         runs: dict[str, Any] = json.loads(self.run(*self.client, "--read", store, experiment)[1])
         there = {name: sum(map(len, run["metrics"].values())) for name, run in runs.items()}
         expect(there == points, f"the client reads {there}, not {points}")
@@ -256,7 +257,8 @@ def check_postgres(release: Release) -> None:
 def install(release: Release, uv: str, wheel: Path) -> None:
     """Make its environment; `tests.servers` needs pytest."""
     old = OLD_PARTS if release.name in OLD else []
-    wanted = [f"mlflow=={release.name}", *old, "psycopg[binary]", "pytest", str(wheel)]
+    drivers = ["psycopg[binary]", "psycopg2-binary"]
+    wanted = [f"mlflow=={release.name}", *old, *drivers, "pytest", str(wheel)]
     venv, python = str(release.folder / "venv"), release.program("python")
     subprocess.run([uv, "venv", "--quiet", "--python", PYTHON, venv], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *wanted], check=True)

@@ -28,7 +28,8 @@ from bridges.errors import ConfigError, ExportError
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_rows import metric_columns, params, tags
-from bridges.exporters.mlflow_state import STATE_TAG, State, whole_state
+from bridges.exporters.mlflow_state import STATE_TAG
+from bridges.exporters.state import State, whole_state
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out

@@ -128,14 +128,23 @@ def test_a_server_that_fails_for_good_is_told_and_the_rest_follows(
     assert export(run, proxy.url, experiment).status == "unchanged"
 
 
-def test_an_append_that_fails_is_finished_later(proxy: FaultyProxy, experiment: str) -> None:
+@pytest.mark.parametrize("fails", ["the mark", "the status", "the points", "the end"])
+def test_an_append_that_fails_is_finished_later(
+    fails: str, proxy: FaultyProxy, experiment: str
+) -> None:
+    call, first = {
+        "the mark": ("runs/log-batch", 1),
+        "the status": ("runs/update", 1),
+        "the points": ("runs/log-batch", 3),
+        "the end": ("runs/update", 2),
+    }[fails]
     short, whole = make_run(long_rows(700)), make_run(long_rows(1900))
     export(short, proxy.url, experiment)
     proxy.clear()
     proxy.script = lambda method, path, n: (
-        Refuse(500) if path_of(path) == "runs/log-batch" and n > 2 else None
+        Refuse(400) if path_of(path) == call and n >= first else None
     )
-    assert "answers 500" in failure(export(whole, proxy.url, experiment))
+    assert "MLflow refuses (400" in failure(export(whole, proxy.url, experiment))
     proxy.script = None
     again = export(short, proxy.url, experiment)  # its rows are there, and more
     assert (again.status, again.verified) == ("unchanged", True)

@@ -82,7 +82,7 @@ def test_an_unknown_target_names_the_nearest() -> None:
         make_exporters(["tensorbord"], {})
     assert str(caught.value) == (
         "there is no exporter 'tensorbord'. Did you mean 'tensorboard'? "
-        "Installed: memory, mlflow, tensorboard (see `bridge targets`)."
+        "Installed: memory, mlflow, tensorboard, wandb (see `bridge targets`)."
     )
 
 

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
+
+import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_rows import MetricColumn
 
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
 
@@ -53,6 +57,30 @@ class Batch:
     metrics: Sequence[Metric] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def batches(
+    columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
+) -> Iterator[Batch]:
+    """Batches as large as MLflow takes: params first, points key by key, the final tags last."""
+    pairs, metrics = iter(params.items()), _metrics(columns)
+    part = dict(islice(pairs, limits.pairs))
+    while True:
+        room = min(limits.metrics, limits.entities - len(part) - len(final))
+        points = list(islice(metrics, room))
+        more = dict(islice(pairs, limits.pairs))
+        if len(points) < room and not more:
+            yield Batch(points, part, final)
+            return
+        yield Batch(points, part)
+        part = more
+
+
+def _metrics(columns: Sequence[MetricColumn]) -> Iterator[Metric]:
+    for column in columns:
+        value = np.where(column.is_nan, np.nan, column.value)
+        for point in zip(value.tolist(), column.time.tolist(), column.step.tolist(), strict=True):
+            yield (column.key, *point)
 
 
 class Api(Protocol):

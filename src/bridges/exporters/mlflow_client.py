@@ -13,35 +13,34 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
+from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
-from bridges.exporters.mlflow_api import Api, ApiRun, Batch, Metric, NewRun, UncertainError
+from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
 from bridges.exporters.mlflow_direct import (
     TRAINING_PAGE,
     deleted_experiment,
     refuse_deleted,
     run_id_of,
 )
-from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
     RUNNING,
     STATE_TAG,
-    SUPERSEDED,
-    State,
+    SUPERSEDED_TAG,
     StoredRun,
-    begun_state,
     held_in,
-    whole_state,
 )
+from bridges.exporters.state import State, begun_state, whole_state
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 
@@ -77,7 +76,9 @@ class ClientWriter:
         return f"{self._uri}#/experiments/{experiment}/runs/{run_id}"
 
     def _search(self, experiment: str, key: str) -> list[ApiRun]:
-        return [run for run in self._api.search(experiment, KEY_TAG, key) if _stored(run).counts]
+        return [
+            run for run in self._api.search(experiment, KEY_TAG, key) if not _stored(run).superseded
+        ]
 
     def _find_experiment(self) -> str | None:
         if self._id is None:
@@ -95,13 +96,35 @@ class ClientWriter:
             experiment = held.location.split("/")[-3]
             run, columns = self._go_on(layout, held)
         state = whole_state(layout, held.cuts if held else ())
+        try:
+            self._fill(experiment, run, columns, layout, state, held)
+        except ExportError:
+            if self._is_gone(run):  # another export of the same run has the better claim
+                raise ConflictError from None
+            raise
+        return _held(run, self._location(experiment, run.run_id), layout, state)
+
+    def _fill(
+        self,
+        experiment: str,
+        run: ApiRun,
+        columns: list[MetricColumn],
+        layout: Layout,
+        state: State,
+        held: Held | None,
+    ) -> None:
+        """Log what is missing, settle, and set the completion mark."""
         params = rows.params(layout, self.limits) if held is None or not held.whole else {}
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
         self._settle(experiment, run, layout)
         self._api.set_status(run.run_id, rows.STATUS[layout.run.status], layout.clock.end)
-        return _held(run, self._location(experiment, run.run_id), layout, state)
+
+    def _is_gone(self, run: ApiRun) -> bool:
+        with suppress(ExportError):
+            return self._api.get_run(run.run_id).stage != "active"
+        return False
 
     def _begin(self, layout: Layout) -> tuple[str, ApiRun, list[MetricColumn]]:
         """A new run, and what is to be logged into it."""
@@ -170,6 +193,7 @@ class ClientWriter:
             raise ConflictError
         if not held.whole:
             run = self._wait_for_silence(run)
+            self._api.set_status(run.run_id, RUNNING, None)
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
         begun = begun_state(layout, held, uuid.uuid4().hex)
         tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
@@ -186,7 +210,7 @@ class ClientWriter:
         while time.monotonic() - quiet_since < SILENCE:
             time.sleep(GLANCE)
             before, run = run, self._api.get_run(run.run_id)
-            if run.stage != "active" or run.status != RUNNING:
+            if run.stage != "active" or not (run.status == RUNNING or _writer(run)):
                 raise ConflictError
             if (run.latest, run.tags) != (before.latest, before.tags):
                 quiet_since = time.monotonic()
@@ -242,8 +266,12 @@ class ClientWriter:
             self._supersede(run)
 
     def _supersede(self, run: ApiRun) -> None:
-        self._log(run.run_id, Batch(tags={STATE_TAG: SUPERSEDED}))
-        self._api.delete_run(run.run_id)
+        try:
+            self._log(run.run_id, Batch(tags={SUPERSEDED_TAG: "true"}))
+            self._api.delete_run(run.run_id)
+        except ExportError:
+            if not self._is_gone(run):  # its own export was faster
+                raise
 
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
@@ -260,37 +288,15 @@ class ClientWriter:
             self._log(run.run_id, Batch(tags={artifacts.ATTACHED_TAG: digest}))
 
 
-def batches(
-    columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
-) -> Iterator[Batch]:
-    """Batches as large as MLflow takes: params first, points key by key, the final tags last."""
-    pairs, metrics = iter(params.items()), _metrics(columns)
-    part = dict(islice(pairs, limits.pairs))
-    while True:
-        room = min(limits.metrics, limits.entities - len(part) - len(final))
-        points = list(islice(metrics, room))
-        more = dict(islice(pairs, limits.pairs))
-        if len(points) < room and not more:
-            yield Batch(points, part, final)
-            return
-        yield Batch(points, part)
-        part = more
-
-
-def _metrics(columns: Sequence[MetricColumn]) -> Iterator[Metric]:
-    for column in columns:
-        value = np.where(column.is_nan, np.nan, column.value)
-        for point in zip(value.tolist(), column.time.tolist(), column.step.tolist(), strict=True):
-            yield (column.key, *point)
-
-
 def _as_stored(points: Points) -> Points:
     """What a store that keeps infinities and negative zeros has, as the others have it."""
     return Points(points.step, rows.stored(points.value), points.time)
 
 
 def _stored(run: ApiRun) -> StoredRun:
-    return StoredRun(run.run_id, run.name, run.stage, run.status, run.tags.get(STATE_TAG, ""))
+    superseded = SUPERSEDED_TAG in run.tags
+    state = run.tags.get(STATE_TAG, "")
+    return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)
 
 
 def _state(run: ApiRun) -> State | None:

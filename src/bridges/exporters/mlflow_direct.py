@@ -22,23 +22,17 @@ from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import installed_release
-from bridges.exporters.mlflow_state import (
-    KEY_TAG,
-    STATE_TAG,
-    State,
-    StoredRun,
-    held_in,
-    whole_state,
-)
+from bridges.exporters.mlflow_state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, StoredRun, held_in
+from bridges.exporters.state import State, whole_state
 from bridges.stream.layout import Layout
 
 # tells MLflow's pages that the experiment is about training, not about prompts
 TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
 REWRITTEN = ("latest_metrics", "metrics", "params")  # where a run was left incomplete
+_TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
 _FOUND = (
-    "select run_uuid, name, lifecycle_stage, status,"
-    f" (select value from tags where tags.key = '{STATE_TAG}' and tags.run_uuid = runs.run_uuid)"
-    " from runs where run_uuid = ?"
+    f"select run_uuid, name, lifecycle_stage, status, {_TAG.format(STATE_TAG)},"
+    f" {_TAG.format(SUPERSEDED_TAG)} from runs where run_uuid = ?"
 )
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
@@ -241,7 +235,7 @@ class DirectWriter:
             self._tagged = _runs_by_tag(session, experiment)
         ids = dict.fromkeys([*_own_ids(session, experiment, key), *self._tagged.get(key, ())])
         found = [find_run(session, run_id) for run_id in ids]
-        return [run for run in found if run is not None and run.counts]
+        return [run for run in found if run is not None and not run.superseded]
 
 
 def run_id_of(held: Held) -> str:
@@ -312,7 +306,9 @@ def _runs_by_tag(session: Session, experiment: int) -> dict[str, list[str]]:
 def find_run(session: Session, run_id: str) -> StoredRun | None:
     """The run of that id, deleted or not."""
     row = session.execute(_FOUND, (run_id,)).fetchone()
-    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "") if row else None
+    if row is None:
+        return None
+    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)
 
 
 def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str]) -> None:

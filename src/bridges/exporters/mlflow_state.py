@@ -7,124 +7,37 @@ that and finished.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Held
+from bridges.exporters.state import State
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
-SUPERSEDED = "superseded"  # the state of a run that lost against another export of the same run
+SUPERSEDED_TAG = "bridges.superseded"  # of a run that lost against another export of the same
 RUNNING = "RUNNING"
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A write under way: the rows that the run is to hold, their digest, and who writes."""
-
-    rows: int
-    digest: str
-    writer: str
-
-
-@dataclass(frozen=True)
-class State:
-    """What a run holds: rows, their digest, the clock of its times, and the rows after each write.
-
-    `layout` are the choices that make it another run than the usual one.
-    """
-
-    rows: int
-    digest: str
-    clock: str
-    cuts: tuple[int, ...]
-    layout: Mapping[str, str]
-    pending: Pending | None = None
-
-    def text(self, longest: int) -> str:
-        """The tag's value. After very many writes it forgets the earlier ones, which only the
-        policy to keep the last of duplicates needs. Raises ExportError where that is the policy.
-        """
-        text = self._json(self.cuts)
-        if len(text) <= longest:
-            return text
-        if self.layout.get("duplicates") == "last":
-            raise ExportError(
-                f"the run was written in {len(self.cuts)} parts, more than MLflow's tags can tell "
-                "with --duplicates last. Delete it there and export it in one piece with --force."
-            )
-        return self._json(self.cuts[-1:])
-
-    def _json(self, cuts: tuple[int, ...]) -> str:
-        state: dict[str, Any] = {
-            "rows": self.rows,
-            "digest": self.digest,
-            "clock": self.clock,
-            "cuts": cuts,
-            "layout": dict(self.layout),
-        }
-        if self.pending:
-            state["pending"] = vars(self.pending)
-        return json.dumps(state)
-
-    @classmethod
-    def parse(cls, text: str) -> State:
-        """The state that a tag holds. Raises ValueError, KeyError or TypeError for other texts."""
-        state = json.loads(text)
-        pending = state.get("pending")
-        if not state["digest"] or (state["cuts"] or [0])[-1] != state["rows"]:
-            raise ValueError(text)
-        return cls(
-            rows=int(state["rows"]),
-            digest=str(state["digest"]),
-            clock=str(state["clock"]),
-            cuts=tuple(map(int, state["cuts"])),
-            layout=dict(state["layout"]),
-            pending=Pending(**pending) if pending else None,
-        )
-
-
-def whole_state(layout: Layout, earlier: tuple[int, ...] = ()) -> State:
-    """The state of a run that holds all of the layout; `earlier` are the cuts of its writes."""
-    cuts = earlier if earlier[-1:] == (layout.rows,) else (*earlier, layout.rows)
-    clock, choices = layout.clock.source, dict(layout.identity)
-    return State(layout.rows, layout.digest, clock, cuts, choices)
-
-
-def begun_state(layout: Layout, held: Held | None, writer: str) -> State:
-    """The state of a run into which the layout is being written."""
-    pending = Pending(layout.rows, layout.digest, writer)
-    if held is None:
-        nothing = prefix_digest(layout.run.stream, 0)
-        return replace(whole_state(layout), rows=0, digest=nothing, cuts=(), pending=pending)
-    held_state = replace(whole_state(layout), rows=held.rows, digest=held.digest, cuts=held.cuts)
-    return replace(held_state, pending=pending)
-
-
-@dataclass(frozen=True)
 class StoredRun:
-    """A run of a tracking store: its id, name, life-cycle stage, status and state tag."""
+    """A run of a tracking store: its id, name, life-cycle stage, status and state tag, and whether
+    it lost against another export of the same run, so that it does not count.
+    """
 
     run_id: str
     name: str
     stage: str
     status: str
     state: str
+    superseded: bool = False
 
     @property
     def is_active(self) -> bool:
         """Whether it is not deleted."""
         return self.stage == "active"
-
-    @property
-    def counts(self) -> bool:
-        """Whether it stands for a run; one that lost against another export does not."""
-        return self.state != SUPERSEDED
 
 
 def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
@@ -139,9 +52,9 @@ def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
             "holds. Delete the run for good (mlflow gc) and export again."
         ) from None
     pending, whole = state.pending, state.pending is None and run.status != RUNNING
-    if pending and pending.rows > layout.rows:  # holds more than the layout, or not all of it:
-        state = replace(state, rows=pending.rows, digest=pending.digest)  # its points will tell
-        whole = True
+    goal = pending or state
+    if goal.rows > layout.rows:  # it holds more than the layout, or not all of it: its points tell
+        state, whole = replace(state, rows=goal.rows, digest=goal.digest), True
     elif pending and pending.digest != prefix_digest(layout.run.stream, pending.rows):
         return None
     return Held(

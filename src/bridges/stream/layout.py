@@ -18,6 +18,8 @@ from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import LATEST, STYLES, Naming, Place, Version, encodable
 
+ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that steps stay steps
+
 
 @dataclass(frozen=True)
 class LayoutOptions:
@@ -105,7 +107,7 @@ def lay_out(
     naming = Naming(target, options.naming, options.callback_version)
     stream = run.stream
     findings: list[Finding] = []
-    if options.x_axis == "epoch":
+    if options.x_axis == "epoch" and target not in ANY_AXIS:
         stream, findings = epoch_axis(stream)
     stream, dropped = apply_duplicates(stream, options.duplicates, cuts)
     timed, used_clock, notes = apply_clock(stream, clock)
