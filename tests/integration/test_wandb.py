@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -289,11 +290,23 @@ def test_a_killed_export_leaves_nothing_to_see(tmp_path: Path) -> None:
         time.sleep(chance.uniform(0, seconds))
         child.kill()
         child.wait()
-        for seen in (tmp_path / "x").rglob("*.wandb"):
-            assert seen.read_bytes() == clean
-            seen.unlink()
+        for seen in (tmp_path / "x").glob("wandb/offline-run-*"):
+            assert file_of(seen).read_bytes() == clean
+            shutil.rmtree(seen)
     subprocess.run([*order, str(tmp_path / "x")], check=True, capture_output=True)
-    assert file_of(tmp_path / "x").read_bytes() == clean
+    (whole,) = (tmp_path / "x").glob("wandb/offline-run-*")
+    assert file_of(whole).read_bytes() == clean
+
+
+@pytest.mark.slow
+def test_exports_at_the_same_time_make_one_run(tmp_path: Path) -> None:
+    file = long_history(tmp_path, 20_000)
+    order = [sys.executable, "-m", "bridges", "export", str(file), "--to", "wandb", "--wandb-dir"]
+    children = [subprocess.Popen([*order, str(tmp_path / "x")], stdout=-1) for _ in range(4)]
+    said = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0, 0], said
+    assert len(rows_of(file_of(tmp_path / "x"))) == 20_000
+    assert [path.name[:11] for path in (tmp_path / "x" / "wandb").iterdir()] == ["offline-run"]
 
 
 @given(st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 100_000).map(bytes)), max_size=20))

@@ -6,8 +6,8 @@ history grows the file is replaced by the whole run. What was synced already is 
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Recorded
-from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
+from bridges.exporters.files import sync_directory, unlink, write_file
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, stored
 from bridges.exporters.wandb_log import LogError, read_log, write_log
@@ -27,6 +27,7 @@ from bridges.exporters.wandb_run import RunHead, Target, read_head, read_run, re
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
+KEY_DIGITS, DIGEST_DIGITS = 10, 6  # of a run's id
 DEFAULT_PROJECT = "huggingface"  # the live callback's
 
 
@@ -42,6 +43,7 @@ class WandbExporter:
         self.project = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
         self.entity = entity or os.environ.get("WANDB_ENTITY")
         self.folder = os.path.join(wandb_dir, "wandb")
+        self._seen: set[str] = set()
 
     def fit(self, layout: Layout) -> Layout:
         """Without the keys that wandb drops or gives itself, with a finding for each."""
@@ -53,26 +55,27 @@ class WandbExporter:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        return [self._held(path, layout) for path in self._paths(layout.key)]
+        found = [self._held(path, layout) for path in self._paths(layout.key)]
+        held = [run for run in found if run]
+        self._seen = {run.location for run in held}
+        return held
 
     def _paths(self, key: str) -> list[str]:
-        """The files of the runs with that key: forks are counted."""
-        paths: list[str] = []
-        while True:
-            run_id = _run_id(key, len(paths))
-            place = f"offline-run-*-{run_id}"
-            found = glob(os.path.join(escape(self.folder), place, f"run-{run_id}.wandb"))
-            if not found:
-                return paths
-            paths.append(min(found))
+        """The files of the runs whose ids are made of that key."""
+        run = f"{key[:KEY_DIGITS]}{'?' * DIGEST_DIGITS}"
+        return sorted(
+            glob(os.path.join(escape(self.folder), f"offline-run-*-{run}", "run-*.wandb"))
+        )
 
-    def _held(self, path: str, layout: Layout) -> Held:
+    def _held(self, path: str, layout: Layout) -> Held | None:
         head = _read_head(path)
-        if head.state is None or head.key != layout.key:
+        if head.state is None:
             raise ExportError(
                 f"{path} is not a run that bridges wrote, but stands where this one belongs. "
                 "Move it away, or give another --wandb-dir."
             )
+        if head.key != layout.key:
+            return None
         return Held(
             name=head.name,
             location=path,
@@ -90,20 +93,28 @@ class WandbExporter:
         except OSError as error:
             message = f"{self.folder}: cannot be written: {error.strerror or error}"
             raise ExportError(message) from error
-        return self._held(path, layout)
+        held = self._held(path, layout)
+        assert held is not None
+        return held
 
     def _create(self, layout: Layout) -> str:
-        run_id = _run_id(layout.key, len(self._paths(layout.key)))
+        """The run's directory appears with its file in it: an empty one would confuse wandb."""
+        run_id = _run_id(layout)
         start = datetime.fromtimestamp(layout.clock.start / 1000.0, timezone.utc)
-        name = f"offline-run-{start:%Y%m%d_%H%M%S}-{run_id}"
-        path = os.path.join(self.folder, name, f"run-{run_id}.wandb")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with self._written(path, layout, run_id, ()) as partial:
-            try:
-                publish_once(partial, path)
-            except FileExistsError:
-                raise ConflictError from None
-        return path
+        folder = os.path.join(self.folder, f"offline-run-{start:%Y%m%d_%H%M%S}-{run_id}")
+        partial = os.path.join(self.folder, f".{os.path.basename(folder)}.{os.urandom(4).hex()}")
+        os.makedirs(partial)
+        try:
+            self._write_file(os.path.join(partial, f"run-{run_id}.wandb"), layout, run_id, ())
+            sync_directory(partial)
+            with _locked(self.folder):
+                if set(self._paths(layout.key)) - self._seen:
+                    raise ConflictError
+                os.rename(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        sync_directory(self.folder)
+        return os.path.join(folder, f"run-{run_id}.wandb")
 
     def _replace(self, layout: Layout, held: Held) -> str:
         path = held.location
@@ -112,26 +123,22 @@ class WandbExporter:
                 f"{path} was synced already, and would be uploaded a second time. "
                 "Its new rows cannot be added yet."
             )
-        run_id = os.path.basename(path)[4:-6]
-        with self._written(path, layout, run_id, held.cuts) as partial, _locked(path):
-            if self._held(path, layout) != held:
-                raise ConflictError
-            os.replace(partial, path)
-        return path
-
-    @contextmanager
-    def _written(
-        self, path: str, layout: Layout, run_id: str, earlier: tuple[int, ...]
-    ) -> Iterator[str]:
-        """The whole run under a name that `wandb sync` does not see."""
+        folder, name = os.path.split(path)
         partial = f"{path}.{os.urandom(4).hex()}.partial"
-        target = Target(run_id, self.project, self.entity)
         try:
-            write_file(partial, write_log(records(layout, target, whole_state(layout, earlier))))
-            yield partial
-            sync_directory(os.path.dirname(path))
+            self._write_file(partial, layout, name[4:-6], held.cuts)
+            with _locked(folder):
+                if self._held(path, layout) != held:
+                    raise ConflictError
+                os.replace(partial, path)
         finally:
             unlink(partial)
+        sync_directory(folder)
+        return path
+
+    def _write_file(self, path: str, layout: Layout, run_id: str, earlier: tuple[int, ...]) -> None:
+        target, state = Target(run_id, self.project, self.entity), whole_state(layout, earlier)
+        write_file(path, write_log(records(layout, target, state)))
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""
@@ -160,9 +167,11 @@ class WandbExporter:
         return "wandb sync " + (places[0] if len(places) == 1 else f"{self.folder}/offline-run-*")
 
 
-def _run_id(key: str, number: int) -> str:
-    """The id of a run: made of its key; `number` counts forks from 0."""
-    return hashlib.blake2b(f"{key}\n{number}".encode(), digest_size=8).hexdigest()
+def _run_id(layout: Layout) -> str:
+    """The id of a new run: made of its key, which finds it again, and of its history, so that two
+    runs with one beginning stay apart in W&B even where they are exported in different places.
+    """
+    return layout.key[:KEY_DIGITS] + layout.digest[:DIGEST_DIGITS]
 
 
 def _is_refused(key: str) -> bool:
@@ -186,14 +195,14 @@ def _read_head(path: str) -> RunHead:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Only one process at a time replaces a file of this directory."""
+def _locked(folder: str) -> Iterator[None]:
+    """Only one process at a time gives names in this folder."""
     if os.name != "posix":
         yield
         return
     import fcntl
 
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
