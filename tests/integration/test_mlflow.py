@@ -251,6 +251,9 @@ def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "empty.db")) as database:
         database.execute("create table x (y)")
     assert "this is no MLflow database" in failure(export(run, tmp_path / "empty.db"))
+    assert failure(export_run(run, MlflowExporter("file:./mlruns"), ExportOptions())).startswith(
+        "file:./mlruns: this mlflow writes no more files. Export to sqlite:///mlflow.db"
+    )
     with pytest.raises(ConfigError, match="database in memory"):
         export_run(run, MlflowExporter("sqlite:///:memory:"), ExportOptions())
     with pytest.raises(ConfigError, match="'fast' is not one of auto, direct, client"):

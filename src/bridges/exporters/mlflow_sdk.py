@@ -78,10 +78,10 @@ class SdkApi:
         except Exception as error:  # deliberately broad: stores may be plug-ins of mlflow
             if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
                 raise ConflictError from None
-            said = redact_text(" ".join(str(error).split()))[:500]
+            said = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))[:500]}"
             if "maintenance mode" in said:
                 said = NO_FILES
-            raise ExportError(f"{self._shown}: {type(error).__name__}: {said}") from error
+            raise ExportError(f"{self._shown}: {said}") from error
 
     def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
         with self._errors():

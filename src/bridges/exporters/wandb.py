@@ -150,8 +150,8 @@ class WandbExporter:
         return found
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
-        """Files are not attached yet."""
-        return False
+        """Files are not attached yet. Raises ExportError."""
+        raise ExportError("bridges puts no files into runs of Weights & Biases yet")
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64, exactly."""

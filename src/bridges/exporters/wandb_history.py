@@ -25,7 +25,7 @@ from bridges.exporters.wandb_log import (
     varint,
 )
 from bridges.stream.layout import Layout
-from bridges.stream.model import Series
+from bridges.stream.model import Int64, Series
 
 GLOBAL_STEP = "train/global_step"
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
@@ -36,36 +36,39 @@ def history_records(layout: Layout) -> Iterator[bytes]:
     """The contents of the history records, row by row."""
     stream = layout.stream
     assert stream.time is not None
-    rows = [b""] * len(stream)
-    for series in stream.series:
-        _add(rows, series.rows.tolist(), _items(series.key, json_texts(series)))
-    every = range(len(stream))
-    seconds = stream.time / 1000.0
+    count = len(stream)
+    columns = [_spread(series.rows, _items(series.key, json_texts(series)), count)
+               for series in stream.series]  # fmt: skip
     for key, values in (
         (GLOBAL_STEP, stream.step.tolist()),
-        ("_step", list(every)),
-        ("_timestamp", seconds.tolist()),
+        ("_step", list(range(count))),
+        ("_timestamp", (stream.time / 1000.0).tolist()),
         ("_runtime", ((stream.time - layout.clock.start) / 1000.0).tolist()),
     ):
-        _add(rows, every, _items(key, list(map(repr, values))))
-    for index, row in enumerate(rows):
-        yield row + message(2, integer(1, index))
+        columns.append(_items(key, list(map(repr, values))))
+    columns.append([message(2, integer(1, index)) for index in range(count)])
+    return map(b"".join, zip(*columns, strict=True))
 
 
-def _add(rows: list[bytes], at: Iterable[int], items: list[bytes]) -> None:
-    for row, item in zip(at, items, strict=True):
-        rows[row] += item
+def _spread(rows: Int64, items: list[bytes], count: int) -> list[bytes]:
+    """The items at their rows, nothing at the others."""
+    if len(items) == count:
+        return items
+    column = [b""] * count
+    for row, item in zip(rows.tolist(), items, strict=True):
+        column[row] = item
+    return column
 
 
 def _items(key: str, values: list[str]) -> list[bytes]:
     """One item for each value; what comes before it depends on its length only."""
-    encoded = [value.encode("utf-8", "replace") for value in values]
+    encoded = "\n".join(values).encode("utf-8", "replace").split(b"\n")  # JSON has no line breaks
     name = text(1, key) + _VALUE
     before = {}
     for size in set(map(len, encoded)):
         length = varint(size)
         before[size] = b"\x0a" + varint(len(name) + len(length) + size) + name + length
-    return [before[len(value)] + value for value in encoded]
+    return [before[len(value)] + value for value in encoded[: len(values)]]
 
 
 def json_texts(series: Series) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 BLOCK = 32_768
 _CHUNK = struct.Struct("<IHB")  # crc, length, type
+_SMALL = [bytes([number]) for number in range(0x80)]
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 _SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
 
@@ -24,6 +25,8 @@ class LogError(ValueError):
 
 def varint(number: int) -> bytes:
     """A number as protocol buffers write it; negative ones as 64 bits."""
+    if 0 <= number < 0x80:
+        return _SMALL[number]
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 0x7F:
