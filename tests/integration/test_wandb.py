@@ -197,7 +197,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def sync(url: str, *folders: Path) -> None:
+def sync(url: str, place: Path, *folders: Path) -> None:
+    """`wandb sync`, whose own logs go to the place."""
     environment = {
         **os.environ,
         "WANDB_BASE_URL": url,
@@ -205,7 +206,9 @@ def sync(url: str, *folders: Path) -> None:
         "WANDB_ERROR_REPORTING": "false",
     }
     command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=place, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -222,7 +225,8 @@ def test_the_official_client_uploads_every_row(server: str, tmp_path: Path) -> N
     for file in states:
         assert not export(read_one(file), tmp_path, project="p").failed
     files = list(tmp_path.rglob("run-*.wandb"))
-    sync(server, *(file.parent for file in files))
+    (tmp_path / "place").mkdir()
+    sync(server, tmp_path / "place", *(file.parent for file in files))
     runs = received(server)
     assert len(runs) == len(files) == len(states)
     there = Counter(without(row) for run in runs for row in run["history"])
