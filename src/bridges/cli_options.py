@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # options that belong to one target, by the names that its exporter takes
 TARGET_OPTIONS = (
     *("logdir", "tracking_uri", "experiment", "mlflow_writer", "force"),
-    *("project", "entity", "wandb_dir"),
+    *("project", "entity", "job_type", "mode", "wandb_dir", "wandb_step", "wandb_writer"),
 )
 
 
@@ -65,10 +65,27 @@ def targeting(command: F) -> F:
             help="mlflow: write a run again that was deleted there.",
         ),
         click.option(
+            "--wandb-writer",
+            type=click.Choice(["auto", "direct", "sdk"]),
+            help="wandb: write the files ourselves, or by the public API [default: auto].",
+        ),
+        click.option(
+            "--wandb-step",
+            type=click.Choice(["row", "global_step"]),
+            help="wandb: `_step` counts rows, or is the global step and merges the rows of one"
+            " [default: row].",
+        ),
+        click.option(
             "--wandb-dir",
             metavar="DIR",
             help="wandb: offline runs go to DIR/wandb [default: here].",
         ),
+        click.option(
+            "--mode",
+            type=click.Choice(["offline", "online"]),
+            help="wandb: files for `wandb sync`, or upload and check [default: offline].",
+        ),
+        click.option("--job-type", metavar="NAME", help="wandb: job type of the runs."),
         click.option("--entity", metavar="NAME", help="wandb: entity [default: $WANDB_ENTITY]."),
         click.option(
             "--project",

@@ -147,7 +147,17 @@ def _canonical(recorded: Recorded) -> list[tuple[str, int, str]]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+    return json.dumps(_by_value(value), sort_keys=True, default=repr)
+
+
+def _by_value(value: Any) -> Any:
+    """Numbers within lists and objects by their value, as all numbers are compared: 1.0 is 1."""
+    if isinstance(value, dict):
+        return {key: _by_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_by_value(item) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value
 
 
 def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:

@@ -1,21 +1,14 @@
-"""Offline W&B runs: equal to what the live callback logged, and uploaded whole by `wandb sync`.
-
-The judges are wandb's own protocol buffers, which read the file, and the official client, which
-uploads it to a server that keeps what it is sent.
-"""
+"""Offline W&B runs: equal to what the live callback logged, as wandb's protocol buffers read it."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +16,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridges.errors import ConfigError
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_log import LogError, read_log, write_log
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.layout import LayoutOptions
-from bridges.stream.model import Run
 from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import long_history
-from tests.integration.readers import until
-from tests.servers import free_port
-from tests.support import DATA, REPOSITORY, make_run, read_one
+from tests.integration.wandb_support import (
+    GROUNDTRUTH,
+    SCENARIOS,
+    TIMES,
+    export,
+    file_of,
+    items_of,
+    of_kind,
+    parsed,
+    rows_of,
+    without,
+)
+from tests.support import DATA, make_run, read_one
 
-GROUNDTRUTH = DATA / "groundtruth"
-TIMES = ("_timestamp", "_runtime")
 # rows that the live run had and its last state has not: what a crash or a trial threw away, and
 # predictions; in `odd_values` one row has a metric of the user's that is named `step`
 LIVE_ONLY = {
@@ -45,47 +46,6 @@ LIVE_ONLY = {
     "steps_eval_predict": 2,
     "odd_values": 1,
 }
-
-
-def file_of(folder: Path) -> Path:
-    (file,) = folder.rglob("run-*.wandb")
-    return file
-
-
-def parsed(file: Path) -> list[Any]:
-    """The records, as wandb's protocol buffers read them."""
-    from wandb.proto import wandb_internal_pb2
-
-    return [wandb_internal_pb2.Record.FromString(data) for data in read_log(file.read_bytes())]
-
-
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    found = []
-    for record in parsed(file):
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            found.append({item.key: json.loads(item.value_json) for item in items})
-            assert found[-1]["_step"] == record.history.step.num
-    return found
-
-
-def items_of(record: Any) -> dict[str, Any]:
-    return {item.key: json.loads(item.value_json) for item in record}
-
-
-def export(run: Run, folder: Path, **options: Any) -> Any:
-    return export_run(run, WandbExporter(wandb_dir=str(folder), **options), ExportOptions())
-
-
-def without(row: dict[str, Any], *keys: str) -> str:
-    return repr(sorted((k, _number(v)) for k, v in row.items() if k not in keys))
-
-
-def _number(value: Any) -> Any:
-    """Numbers by value: wandb's core writes 1.0 as 1."""
-    if isinstance(value, dict):
-        return {key: _number(item) for key, item in sorted(value.items())}
-    return float(value) if type(value) in (int, float) else value
 
 
 def live_rows(scenario: str) -> list[dict[str, Any]]:
@@ -105,7 +65,7 @@ def live_rows(scenario: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("scenario", sorted(path.name for path in GROUNDTRUTH.iterdir()))
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_rows_are_those_of_the_live_callback(scenario: str, tmp_path: Path) -> None:
     ours: Counter[str] = Counter()
     for number, file in enumerate(sorted((GROUNDTRUTH / scenario).rglob("trainer_state.json"))):
@@ -118,11 +78,11 @@ def test_the_rows_are_those_of_the_live_callback(scenario: str, tmp_path: Path) 
     assert sum((ours - live).values()) == (1 if scenario == "odd_values" else 0)
 
 
-def test_the_summary_is_that_of_the_live_callback(tmp_path: Path) -> None:
-    scenario = "epoch_two_eval_sets"
+@pytest.mark.parametrize("scenario", ["epoch_two_eval_sets", "nan_loss", "token_counts"])
+def test_the_summary_is_that_of_the_live_callback(scenario: str, tmp_path: Path) -> None:
     export(read_one(GROUNDTRUTH / scenario / "trainer_state.json"), tmp_path)
-    (record,) = [r for r in parsed(file_of(tmp_path)) if r.WhichOneof("record_type") == "summary"]
-    ours = items_of(record.summary.update)
+    (summary,) = of_kind(file_of(tmp_path), "summary")
+    ours = items_of(summary.update)
     lines = (GROUNDTRUTH / scenario / "wandb.jsonl").read_text().splitlines()
     (live,) = [found for kind, _, found in map(json.loads, lines) if kind == "summary"]
     live = {key: json.loads(value) for key, value in live.items()}
@@ -141,7 +101,7 @@ def test_the_records_are_those_of_a_run(tmp_path: Path) -> None:
     found = parsed(file_of(tmp_path))
     kinds = [record.WhichOneof("record_type") for record in found]
     body = ["history"] * len(ROWS)
-    assert kinds == ["header", "run", "metric", "metric", *body, "summary", "exit"]
+    assert kinds == ["header", "run", "metric", "metric", *body, "files", "summary", "exit"]
     assert [record.num for record in found] == list(range(1, len(found) + 1))
     head = found[1].run
     assert (head.project, head.entity, head.display_name, head.run_group) == (
@@ -165,82 +125,12 @@ def test_the_records_are_those_of_a_run(tmp_path: Path) -> None:
 def test_an_epoch_axis_is_a_defined_metric(tmp_path: Path) -> None:
     options = ExportOptions(LayoutOptions(x_axis="epoch"))
     assert export_run(make_run(ROWS), WandbExporter(wandb_dir=str(tmp_path)), options).verified
-    metrics = [
-        r.metric for r in parsed(file_of(tmp_path)) if r.WhichOneof("record_type") == "metric"
-    ]
+    metrics = of_kind(file_of(tmp_path), "metric")
     assert [(m.name or m.glob_name, m.step_metric) for m in metrics] == [
         ("train/epoch", ""),
         ("*", "train/epoch"),
     ]
     assert [row["train/global_step"] for row in rows_of(file_of(tmp_path))] == [1, 2, 2, 3, 3, 3]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A W&B server of our own that keeps what it is sent; its URL."""
-    port = free_port()
-    command = [sys.executable, str(REPOSITORY / "tests" / "fake_wandb.py"), "--port", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(
-        [*command, "--capture", str(tmp_path / "captured")], stdout=quiet
-    ) as child:
-        url = f"http://127.0.0.1:{port}"
-        until(lambda: answers(url), 20)
-        yield url
-        child.terminate()
-
-
-def answers(url: str) -> bool:
-    try:
-        return bool(urllib.request.urlopen(f"{url}/healthz").status == 200)
-    except OSError:
-        return False
-
-
-def sync(url: str, place: Path, *folders: Path) -> None:
-    """`wandb sync`, whose own logs go to the place."""
-    environment = {
-        **os.environ,
-        "WANDB_BASE_URL": url,
-        "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
-        "WANDB_ERROR_REPORTING": "false",
-    }
-    command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
-    done = subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def received(url: str) -> list[dict[str, Any]]:
-    """The runs that the server holds."""
-    with urllib.request.urlopen(f"{url}/_state") as answer:
-        held: dict[str, Any] = json.load(answer)
-    return list(held.get("runs", held).values())
-
-
-@pytest.mark.slow
-def test_the_official_client_uploads_every_row(server: str, tmp_path: Path) -> None:
-    states = [folder / "trainer_state.json" for folder in sorted(GROUNDTRUTH.iterdir())]
-    for file in states:
-        assert not export(read_one(file), tmp_path, project="p").failed
-    files = list(tmp_path.rglob("run-*.wandb"))
-    (tmp_path / "place").mkdir()
-    sync(server, tmp_path / "place", *(file.parent for file in files))
-    runs = received(server)
-    assert len(runs) == len(files) == len(states)
-    there = Counter(without(row) for run in runs for row in run["history"])
-    assert there == Counter(without(row) for file in files for row in rows_of(file))
-    assert all(run["complete"] for run in runs)
-
-
-def test_a_synced_run_is_not_written_again(tmp_path: Path) -> None:
-    export(make_run(ROWS[:3]), tmp_path)
-    Path(f"{file_of(tmp_path)}.synced").touch()
-    assert export(make_run(ROWS[:3]), tmp_path).status == "unchanged"
-    report = export(make_run(ROWS), tmp_path)
-    assert report.status == "failed"
-    assert "was synced already" in report.findings[-1].message
 
 
 def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
@@ -320,3 +210,131 @@ def test_any_records_survive_the_log(records: list[bytes]) -> None:
     if records:
         with pytest.raises(LogError):
             list(read_log(data[:-1]))
+
+
+def test_merged_steps_are_one_row_each(tmp_path: Path) -> None:
+    report = export(make_run(ROWS), tmp_path, wandb_step="global_step")
+    assert report.verified
+    rows = rows_of(file_of(tmp_path))
+    assert [row["_step"] for row in rows] == [row["train/global_step"] for row in rows] == [1, 2, 3]
+    assert (rows[1]["eval/loss"], rows[1]["train/learning_rate"]) == (0.1, 1e-4)
+    assert (rows[2]["train/note"], rows[2]["train/loss"]) == ("fine", -0.0)
+    assert [f.code for f in report.findings if f.fails] == []
+    assert export(make_run(ROWS), tmp_path, wandb_step="global_step").status == "unchanged"
+    assert export(make_run(ROWS), tmp_path).status == "exported"  # it is another run
+
+
+def test_what_a_merge_overwrites_is_a_loss(tmp_path: Path) -> None:
+    rows = [{"loss": 1.0, "step": 5}, {"loss": 2.0, "step": 5}, {"loss": 3.0, "step": 2}]
+    report = export(make_run(rows), tmp_path, wandb_step="global_step")
+    (lost,) = [f for f in report.findings if f.fails]
+    assert (lost.code, lost.count, report.verified) == ("merge-overwrites", 1, True)
+    assert [(r["_step"], r["train/loss"]) for r in rows_of(file_of(tmp_path))] == [(2, 3), (5, 2)]
+    options = ExportOptions(LayoutOptions(duplicates="last"))
+    chosen = export_run(
+        make_run(rows), WandbExporter(wandb_dir=str(tmp_path), wandb_step="global_step"), options
+    )
+    assert not [f for f in chosen.findings if f.fails]
+
+
+def test_job_type_and_times_are_there(tmp_path: Path) -> None:
+    export(make_run(ROWS), tmp_path, job_type="train")
+    (run,) = of_kind(file_of(tmp_path), "run")
+    assert run.job_type == "train"
+    config = items_of(run.config.update)
+    assert config["bridges"]["started"] == "2000-01-01T00:00:00+00:00"
+    assert config["bridges"]["ended"] == "2000-01-01T00:00:09.502000+00:00"
+    (files,) = of_kind(file_of(tmp_path), "files")
+    assert [(file.path, file.policy) for file in files.files] == [("wandb-metadata.json", 1)]
+    metadata = file_of(tmp_path).parent / "files" / "wandb-metadata.json"
+    assert json.loads(metadata.read_text()) == {"startedAt": "2000-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize("project", ["", "a/b", "a#b", "x" * 129])
+def test_a_project_that_wandb_refuses_is_told(project: str) -> None:
+    if not project:
+        assert WandbExporter(project=project)  # as if it was not given
+        return
+    with pytest.raises(ConfigError, match="is no name of a W&B project"):
+        WandbExporter(project=project)
+
+
+def test_long_names_and_tags_are_cut_and_told(tmp_path: Path) -> None:
+    run = make_run(ROWS, name="n" * 200, tags={"t": "v" * 100})
+    report = export(run, tmp_path)
+    assert sorted(f.code for f in report.findings if f.code.endswith("-cut")) == [
+        "name-cut",
+        "tag-cut",
+    ]
+    (head,) = of_kind(file_of(tmp_path), "run")
+    assert (len(head.display_name), len(head.tags[0])) == (128, 64)
+    assert report.run == "n" * 128
+
+
+def test_a_row_that_is_too_long_is_a_loss(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"loss": 1.0, "step": 1},
+        {"text": "x" * 11_000_000, "loss": 2.0, "step": 2},
+    ]
+    report = export(make_run(rows), tmp_path)
+    (lost,) = [f for f in report.findings if f.fails]
+    assert (lost.code, lost.where, lost.count) == ("row-too-long", "row 1", 2)
+    assert report.verified
+    assert [row.get("train/loss") for row in rows_of(file_of(tmp_path))] == [1.0, None]
+
+
+ODD = {
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "minus": -float("inf"),
+    "zero": -0.0,
+    "big": 2**63 - 1,
+    "small": -(2**63),
+    "tiny": 5e-324,
+    "huge": 1.7976931348623157e308,
+    "yes": True,
+    "text": "line\nbreak \x00 \u2028 é",
+    "lone": "\ud800",
+    "none": None,
+    "nested": {"a": {"b": [1, 2.5, None]}, "": {}},
+    "list": [1, "a", {"x": 1}],
+    "k" * 5000: 1.5,
+    "a b:c.d/é": 2,
+    "": 3.0,
+    "\ud800key": 4.0,
+}
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_odd_values_survive(writer: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{**ODD, "step": 1}, {"loss": 1.0, "step": 2}]
+    report = export(make_run(rows), tmp_path, wandb_writer=writer)
+    assert report.verified, report.findings
+    row = rows_of(file_of(tmp_path))[0]
+    assert str(row["train/nan"]) == "nan"
+    assert (row["train/inf"], row["train/minus"]) == (float("inf"), -float("inf"))
+    assert (row["train/big"], row["train/small"]) == (2**63 - 1, -(2**63))
+    assert (row["train/tiny"], row["train/huge"]) == (5e-324, 1.7976931348623157e308)
+    assert row["train/nested"]["a"] == {"b": [1, 2.5, None]}
+    assert row["train/" + "k" * 5000] == 1.5
+    assert row["train/" + "\\ud800key"] == 4.0
+
+
+def test_ten_thousand_keys(tmp_path: Path) -> None:
+    rows = [{f"key{n}": n + step / 10 for n in range(10_000)} | {"step": step} for step in (1, 2)]
+    assert export(make_run(rows), tmp_path).verified
+    assert [len(row) for row in rows_of(file_of(tmp_path))] == [10_004, 10_004]
+
+
+def test_many_odd_rows_are_read_as_they_are(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    names = ["loss", "epoch", "a", "b\x82\x01", "c" * 200, "note"]
+    values: list[Any] = [0.5, 7, True, None, "x" * 300, -0.0, 1e300, [1], {"q": 1}]
+    rows = [
+        {
+            **{k: chance.choice(values) for k in chance.sample(names, chance.randrange(6))},
+            "step": n * 2**40,
+        }
+        for n in range(500)
+    ]
+    assert export(make_run(rows), tmp_path).verified

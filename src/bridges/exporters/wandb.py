@@ -1,210 +1,110 @@
-"""Weights & Biases: offline runs, written without wandb, that the official `wandb sync` uploads.
+"""Weights & Biases: runs as the live callback would have left them, with their own times.
 
-State lives in the run's config. A run is one file that appears whole or not at all; when its
-history grows the file is replaced by the whole run. What was synced already is not written again.
+State lives in the run's config. Offline runs are written without wandb (`wandb_offline`).
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime, timezone
-from glob import escape, glob
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Recorded
-from bridges.exporters.files import sync_directory, unlink, write_file
-from bridges.exporters.state import whole_state
-from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, stored
-from bridges.exporters.wandb_log import LogError, read_log, write_log
-from bridges.exporters.wandb_run import RunHead, Target, read_head, read_run, records
+from bridges.errors import ConfigError
+from bridges.exporters import wandb_limits
+from bridges.exporters.base import Held, Recorded
+from bridges.exporters.wandb_history import stored
+from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
+from bridges.exporters.wandb_run import Target
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
-KEY_DIGITS, DIGEST_DIGITS = 10, 6  # of a run's id
 DEFAULT_PROJECT = "huggingface"  # the live callback's
+STEPS = ("row", "global_step")
+WRITERS = ("auto", "direct", "sdk")
 
 
 class WandbExporter:
-    """Writes offline runs below `wandb_dir`/wandb, for `project` of `entity`."""
+    """Writes runs of `project` of `entity`: offline ones below `wandb_dir`/wandb.
+
+    `wandb_step` says what `_step` is: the `row` of the log, as live, or the `global_step`, which
+    merges the rows of one step.
+    """
 
     name = "wandb"
     rules = "wandb"
 
     def __init__(
-        self, project: str | None = None, entity: str | None = None, wandb_dir: str = "."
+        self,
+        project: str | None = None,
+        entity: str | None = None,
+        wandb_dir: str = ".",
+        wandb_step: str = "row",
+        job_type: str | None = None,
+        mode: str = "offline",
+        wandb_writer: str = "auto",
     ) -> None:
-        self.project = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
-        self.entity = entity or os.environ.get("WANDB_ENTITY")
-        self.folder = os.path.join(wandb_dir, "wandb")
-        self._seen: set[str] = set()
+        named = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+        entity = entity or os.environ.get("WANDB_ENTITY")
+        target = Target(wandb_limits.check_project(named), entity, job_type)
+        self._is_merged = _one_of("wandb-step", wandb_step, STEPS) == "global_step"
+        self._folder = os.path.join(wandb_dir, "wandb")
+        self._untested: str | None = None
+        self._runs = OfflineRuns(self._folder, target, self._maker(wandb_writer))
+
+    def _maker(self, writer: str) -> MakeFile:
+        """What writes the files: our own encoder, or wandb."""
+        from bridges.exporters import wandb_sdk
+
+        if _one_of("wandb-writer", writer, WRITERS) == "auto":
+            self._untested = wandb_sdk.untested()
+        self._is_direct = writer != "sdk" and self._untested is None
+        return make_file if self._is_direct else wandb_sdk.make_file
 
     def fit(self, layout: Layout) -> Layout:
-        """Without the keys that wandb drops or gives itself, with a finding for each."""
-        refused = {series.key for series in layout.stream.series if _is_refused(series.key)}
-        kept = tuple(part for part in layout.stream.series if part.key not in refused)
-        findings = [_refused(key, layout) for key in sorted(refused)]
-        stream = replace(layout.stream, series=kept)
-        return replace(layout, stream=stream, findings=(*layout.findings, *findings))
+        """Without what W&B drops, merged by step on request, with a finding for each loss."""
+        return wandb_limits.fit(layout, self._is_merged)
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        found = [self._held(path, layout) for path in self._paths(layout.key)]
-        held = [run for run in found if run]
-        self._seen = {run.location for run in held}
-        return held
-
-    def _paths(self, key: str) -> list[str]:
-        """The files of the runs whose ids are made of that key."""
-        run = f"{key[:KEY_DIGITS]}{'?' * DIGEST_DIGITS}"
-        return sorted(
-            glob(os.path.join(escape(self.folder), f"offline-run-*-{run}", "run-*.wandb"))
-        )
-
-    def _held(self, path: str, layout: Layout) -> Held | None:
-        head = _read_head(path)
-        if head.state is None:
-            raise ExportError(
-                f"{path} is not a run that bridges wrote, but stands where this one belongs. "
-                "Move it away, or give another --wandb-dir."
-            )
-        if head.key != layout.key:
-            return None
-        return Held(
-            name=head.name,
-            location=path,
-            key=layout.key,
-            rows=head.state.rows,
-            digest=head.state.digest,
-            clock=head.state.clock,
-            cuts=head.state.cuts,
-        )
+        return self._runs.find(layout)
 
     def write(self, layout: Layout, held: Held | None) -> Held:
-        """Write the run; one that is there is replaced by its longer history."""
-        try:
-            path = self._create(layout) if held is None else self._replace(layout, held)
-        except OSError as error:
-            message = f"{self.folder}: cannot be written: {error.strerror or error}"
-            raise ExportError(message) from error
-        held = self._held(path, layout)
-        assert held is not None
-        return held
-
-    def _create(self, layout: Layout) -> str:
-        """The run's directory appears with its file in it: an empty one would confuse wandb."""
-        run_id = _run_id(layout)
-        start = datetime.fromtimestamp(layout.clock.start / 1000.0, timezone.utc)
-        folder = os.path.join(self.folder, f"offline-run-{start:%Y%m%d_%H%M%S}-{run_id}")
-        partial = os.path.join(self.folder, f".{os.path.basename(folder)}.{os.urandom(4).hex()}")
-        os.makedirs(partial)
-        try:
-            self._write_file(os.path.join(partial, f"run-{run_id}.wandb"), layout, run_id, ())
-            sync_directory(partial)
-            with _locked(self.folder):
-                if set(self._paths(layout.key)) - self._seen:
-                    raise ConflictError
-                os.rename(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        sync_directory(self.folder)
-        return os.path.join(folder, f"run-{run_id}.wandb")
-
-    def _replace(self, layout: Layout, held: Held) -> str:
-        path = held.location
-        if os.path.exists(f"{path}.synced"):
-            raise ExportError(
-                f"{path} was synced already, and would be uploaded a second time. "
-                "Its new rows cannot be added yet."
-            )
-        folder, name = os.path.split(path)
-        partial = f"{path}.{os.urandom(4).hex()}.partial"
-        try:
-            self._write_file(partial, layout, name[4:-6], held.cuts)
-            with _locked(folder):
-                if self._held(path, layout) != held:
-                    raise ConflictError
-                os.replace(partial, path)
-        finally:
-            unlink(partial)
-        sync_directory(folder)
-        return path
-
-    def _write_file(self, path: str, layout: Layout, run_id: str, earlier: tuple[int, ...]) -> None:
-        target, state = Target(run_id, self.project, self.entity), whole_state(layout, earlier)
-        write_file(path, write_log(records(layout, target, state)))
+        """Write the run, or what it lacks."""
+        return self._runs.write(layout, held)
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""
-        try:
-            with open(held.location, "rb") as file:
-                found = read_run(read_log(file.read()))
-        except (OSError, LogError) as error:
-            raise VerifyError(f"{held.location} cannot be read back: {error}") from error
-        return found
+        return self._runs.read_back(held)
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
-        """Files are not attached yet. Raises ExportError."""
-        raise ExportError("bridges puts no files into runs of Weights & Biases yet")
+        """Keep the files among those of the run."""
+        self._runs.attach(held, files)
+        return True
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Float64, exactly."""
-        return stored(values)
+        """Float64, exactly; wandb's own client reads a negative zero without its sign."""
+        return stored(values) if self._is_direct else stored(values) + 0.0
 
     def notes(self, layout: Layout) -> list[Finding]:
-        """Everything is held as it is."""
-        return []
+        """Names and tags that W&B does not take at their length, and which way the run goes."""
+        found = wandb_limits.cuts(layout)
+        if self._untested:
+            message = (
+                f"wandb {self._untested} is newer or older than what bridges was tested with, so "
+                "its own API writes the run; this is slower, and durations are those of the export"
+            )
+            found.append(Finding("written-by-client", Severity.INFO, "wandb", message))
+        return found
 
     def hint(self, locations: list[str], longest: int) -> str | None:
         """The command that uploads the runs."""
         places = list(dict.fromkeys(os.path.dirname(path) for path in locations))
-        return "wandb sync " + (places[0] if len(places) == 1 else f"{self.folder}/offline-run-*")
+        return "wandb sync " + (places[0] if len(places) == 1 else f"{self._folder}/offline-run-*")
 
 
-def _run_id(layout: Layout) -> str:
-    """The id of a new run: made of its key, which finds it again, and of its history, so that two
-    runs with one beginning stay apart in W&B even where they are exported in different places.
-    """
-    return layout.key[:KEY_DIGITS] + layout.digest[:DIGEST_DIGITS]
-
-
-def _is_refused(key: str) -> bool:
-    return key in OWN or key in ("", GLOBAL_STEP)
-
-
-def _refused(key: str, layout: Layout) -> Finding:
-    count = sum(len(part.rows) for part in layout.stream.series if part.key == key)
-    own = f"wandb has {key!r} of its own, which takes the place of this one, as live"
-    message = own if key else "wandb drops values without a name, as live"
-    return Finding("key-refused", Severity.WARNING, f"key {key!r}", message, count)
-
-
-def _read_head(path: str) -> RunHead:
-    try:
-        with open(path, "rb") as file:
-            return read_head(read_log(file.read()))
-    except (OSError, LogError) as error:
-        message = f"{path} cannot be read: {error}. Move it away and export again."
-        raise ExportError(message) from error
-
-
-@contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Only one process at a time gives names in this folder."""
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ConfigError(f"--{option} {value!r} is not one of {', '.join(allowed)}")
+    return value

@@ -1,4 +1,4 @@
-"""History rows of a W&B run: items of JSON, column by column, and back to columns.
+"""History rows of a W&B run, column by column: from the series of a stream to items of JSON.
 
 A row holds what the callback logged, `train/global_step`, and what wandb adds to each row: `_step`
 (the index of the row), `_timestamp` and `_runtime` in seconds.
@@ -7,47 +7,50 @@ A row holds what the callback logged, `train/global_step`, and what wandb adds t
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
-from bridges.exporters.base import Points, Recorded
-from bridges.exporters.wandb_log import (
-    LogError,
-    fields,
-    integer,
-    message,
-    read_varint,
-    text,
-    varint,
-)
+from bridges.exporters.wandb_log import text, varint
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64, Series
 
 GLOBAL_STEP = "train/global_step"
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
-_VALUE = b"\x82\x01"  # field 16, a text: the value of an item as JSON
+VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
+_STEP_TAG = b"\x12"  # field 2, a message: the step of a row, its field 1
 
 
-def history_records(layout: Layout) -> Iterator[bytes]:
-    """The contents of the history records, row by row."""
+def history_rows(layout: Layout, first: int = 0) -> Iterator[bytes]:
+    """The contents of the history records, row by row, from a row of the stream on."""
     stream = layout.stream
     assert stream.time is not None
-    count = len(stream)
-    columns = [_spread(series.rows, _items(series.key, json_texts(series)), count)
-               for series in stream.series]  # fmt: skip
+    count, time = len(stream) - first, stream.time[first:]
+    columns = []
+    for series in stream.series:
+        part = series.slice(first, len(stream))
+        columns.append(_spread(part.rows - first, _items(part.key, json_texts(part)), count))
+    steps = wandb_steps(layout)[first:].tolist()
     for key, values in (
-        (GLOBAL_STEP, stream.step.tolist()),
-        ("_step", list(range(count))),
-        ("_timestamp", (stream.time / 1000.0).tolist()),
-        ("_runtime", ((stream.time - layout.clock.start) / 1000.0).tolist()),
+        (GLOBAL_STEP, stream.step[first:].tolist()),
+        ("_step", steps),
+        ("_timestamp", (time / 1000.0).tolist()),
+        ("_runtime", ((time - layout.clock.start) / 1000.0).tolist()),
     ):
-        columns.append(_items(key, list(map(repr, values))))
-    columns.append([message(2, integer(1, index)) for index in range(count)])
+        columns.append(_items(key, _numbers(values)))
+    columns.append([_STEP_TAG + varint(1 + len(v)) + b"\x08" + v for v in map(varint, steps)])
     return map(b"".join, zip(*columns, strict=True))
+
+
+def wandb_steps(layout: Layout) -> Int64:
+    """`_step` of each row (int64, n): its index as live, or its global step where rows are merged;
+    strictly rising in any case, or `wandb sync` would number the rows anew.
+    """
+    is_merged = layout.identity.get("wandb-step") == "global_step"
+    return layout.stream.step if is_merged else np.arange(len(layout.stream))
 
 
 def _spread(rows: Int64, items: list[bytes], count: int) -> list[bytes]:
@@ -60,97 +63,27 @@ def _spread(rows: Int64, items: list[bytes], count: int) -> list[bytes]:
     return column
 
 
-def _items(key: str, values: list[str]) -> list[bytes]:
+def _items(key: str, values: list[bytes]) -> list[bytes]:
     """One item for each value; what comes before it depends on its length only."""
-    encoded = "\n".join(values).encode("utf-8", "replace").split(b"\n")  # JSON has no line breaks
-    name = text(1, key) + _VALUE
+    name = text(1, key) + VALUE_TAG
+    sizes = list(map(len, values))
     before = {}
-    for size in set(map(len, encoded)):
+    for size in set(sizes):
         length = varint(size)
         before[size] = b"\x0a" + varint(len(name) + len(length) + size) + name + length
-    return [before[len(value)] + value for value in encoded[: len(values)]]
+    return [before[size] + value for size, value in zip(sizes, values, strict=True)]
 
 
-def json_texts(series: Series) -> list[str]:
+def json_texts(series: Series) -> list[bytes]:
     """The values as JSON: exact, with NaN and Infinity as wandb writes them."""
     values = series.values.tolist()
-    if series.values.dtype == np.float64:
-        if np.isfinite(series.values).all():
-            return list(map(repr, values))
-        return [repr(v) if math.isfinite(v) else json.dumps(v) for v in values]
-    if series.values.dtype == np.int64:
-        return list(map(str, values))
-    return [json.dumps(value, sort_keys=True) for value in values]
+    if series.is_number:
+        return _numbers(values)
+    return [json.dumps(value, sort_keys=True).encode() for value in values]
 
 
-def read_rows(records: Iterable[bytes]) -> Recorded:
-    """The points of history records (contents): a step of a point is its `train/global_step`.
-
-    Raises LogError where a row cannot be read, or lacks its step or time.
-    """
-    columns: dict[bytes, tuple[list[int], list[bytes]]] = {}
-    for index, record in enumerate(records):
-        for key, value in _items_of(record):
-            column = columns.get(key)
-            if column is None:
-                column = columns[key] = ([], [])
-            column[0].append(index)
-            column[1].append(value)
-    try:
-        found = {key.decode(): (rows, _parsed(texts)) for key, (rows, texts) in columns.items()}
-        steps = dict(zip(*found.pop(GLOBAL_STEP, ([], [])), strict=True))
-        times = dict(zip(*found.pop("_timestamp", ([], [])), strict=True))
-        return _recorded(found, steps, times)
-    except (ValueError, KeyError) as error:
-        raise LogError(f"a row of its history cannot be read: {error}") from None
-
-
-def _parsed(texts: list[bytes]) -> list[Any]:
-    """Many JSON values at once."""
-    values: list[Any] = json.loads(b"[%s]" % b",".join(texts))
-    return values
-
-
-def _items_of(record: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Key and JSON of each item; short ones, the usual case, without reading field by field."""
-    at, end = 0, len(record)
-    while at < end and record[at] == 0x0A:
-        size = record[at + 1]
-        start = at + 2
-        if size < 0x80 and record[start] == 0x0A:
-            name_end = start + 2 + record[start + 1]
-            if record[name_end : name_end + 2] == _VALUE:  # its length takes one byte
-                yield record[start + 2 : name_end], record[name_end + 3 : start + size]
-                at = start + size
-                continue
-        size, start = read_varint(record, at + 1)
-        item = dict(fields(record[start : start + size]))
-        key, value = item.get(1, b""), item.get(16, b"null")
-        if isinstance(key, bytes) and isinstance(value, bytes):
-            yield key, value
-        at = start + size
-
-
-def _recorded(
-    found: dict[str, tuple[list[int], list[Any]]], steps: dict[int, Any], times: dict[int, Any]
-) -> Recorded:
-    points, others = {}, []
-    for key, (rows, values) in found.items():
-        if key in OWN:
-            continue
-        numbers = [isinstance(value, (bool, int, float)) for value in values]
-        if not all(numbers):
-            pairs = list(zip(rows, values, numbers, strict=True))
-            others += [(key, int(steps[row]), value) for row, value, is_it in pairs if not is_it]
-            rows = [row for row, _, is_it in pairs if is_it]
-            values = [value for _, value, is_it in pairs if is_it]
-        if rows:
-            points[key] = Points(
-                np.array([steps[row] for row in rows], np.int64),
-                np.array(values, np.float64),
-                np.array([times[row] for row in rows], np.float64),
-            )
-    return Recorded(points, tuple(others))
+def _numbers(values: list[Any]) -> list[bytes]:
+    return to_json(values)[1:-1].split(b",") if values else []
 
 
 def last_values(layout: Layout) -> dict[str, Any]:

@@ -1,98 +1,178 @@
 """The records of an offline W&B run, and the part of them that tells what it holds.
 
 What is written is the least that every `wandb sync` since 0.15 takes: header, run (with its
-config), metric definitions, history, one summary, exit. No environment record: old releases fail
-on it. The run record carries a mailbox slot: `wandb sync` 0.28 waits for its answer forever else.
+config), metric definitions, history, files, one summary, exit. No environment record: old releases
+fail on it. The run record carries a mailbox slot: `wandb sync` 0.28 waits for its answer forever
+else. A run may lie in several parts (files): the later ones hold what came after an upload.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
-from bridges.exporters.base import Recorded
 from bridges.exporters.state import State
 from bridges.exporters.wandb_history import (
     GLOBAL_STEP,
-    OWN,
-    history_records,
+    history_rows,
     last_values,
-    read_rows,
+    wandb_steps,
 )
-from bridges.exporters.wandb_log import LogError, fields, integer, message, text
+from bridges.exporters.wandb_limits import short, tag_texts
+from bridges.exporters.wandb_log import integer, message, text, varint
 from bridges.stream.layout import Layout
 from bridges.stream.redact import redact_text
 
-HISTORY, SUMMARY, METRIC, CONTROL, RUN, EXIT, RECORD_HEADER = 2, 3, 12, 16, 17, 18, 21
+HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
+CONTROL, RUN, EXIT, RECORD_HEADER = 16, 17, 18, 21
 PRODUCER = "0.31.0"  # the release whose records these are
-STATE_KEY = "bridges"  # in the config
+KEY, STATE = "bridges_key", "bridges"  # in the config
+METADATA = "wandb-metadata.json"
 EXIT_CODES = {"finished": 0, "unfinished": 1, "unknown": 0}
+AT_END = 1  # upload a file when the run ends
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a run goes: its id, project and entity."""
+    """Where runs go, and what kind of job they are."""
+
+    project: str
+    entity: str | None = None
+    job_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one file is to hold: the rows of the stream from `first` on, and the run's state.
+
+    `files` are the attached files, which lie below `files/` beside it.
+    """
 
     run_id: str
-    project: str
-    entity: str | None
+    state: State
+    first: int = 0
+    files: Collection[str] = ()
 
 
-def records(layout: Layout, target: Target, state: State) -> Iterator[bytes]:
-    """All records of a run, numbered."""
-    for number, content in enumerate(_contents(layout, target, state), 1):
-        yield integer(1, number) + content
+def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
+    """All records of a part, numbered."""
+    return numbered(_contents(layout, target, part))
 
 
-def _contents(layout: Layout, target: Target, state: State) -> Iterator[bytes]:
-    clock = layout.clock
-    seconds = (clock.end - clock.start) / 1000.0
+def numbered(contents: Iterable[bytes]) -> Iterator[bytes]:
+    """Records with the numbers that they have in their file."""
+    return (b"\x08" + varint(number) + content for number, content in enumerate(contents, 1))
+
+
+def _contents(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
     yield message(RECORD_HEADER, message(1, text(1, PRODUCER) + text(2, "0.70.0")))
-    yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, state))
-    axis = "train/epoch" if layout.identity.get("x-axis") == "epoch" else GLOBAL_STEP
+    yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, part))
+    axis = axis_of(layout)
     yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
     synced = message(6, integer(1, 1))
     yield message(METRIC, text(2, "*") + text(4, axis) + synced)
-    for row in history_records(layout):
-        yield message(HISTORY, row)
-    yield message(SUMMARY, _summary(layout, seconds))
+    yield from _history(layout, part.first)
+    yield attaching([METADATA, *part.files])
+    yield message(SUMMARY, _summary(layout))
     code = EXIT_CODES[layout.run.status]
-    yield message(EXIT, integer(1, code) + integer(2, int(seconds)))
+    yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
 
 
-def _run(layout: Layout, target: Target, state: State) -> bytes:
-    run, start = layout.run, layout.clock.start
-    config = {**run.params, STATE_KEY: {**json.loads(state.text(1 << 20)), "key": layout.key}}
-    updates = (text(1, key) + text(16, config_json(value)) for key, value in config.items())
-    parts = [text(1, target.run_id)]
+def _history(layout: Layout, first: int) -> Iterator[bytes]:
+    """The history records; what comes before a row depends on its length only."""
+    before: dict[int, bytes] = {}
+    for row in history_rows(layout, first):
+        size = len(row)
+        head = before.get(size)
+        if head is None:
+            head = before[size] = varint(HISTORY << 3 | 2) + varint(size)
+        yield head + row
+
+
+def axis_of(layout: Layout) -> str:
+    """The metric on the x-axis."""
+    return "train/epoch" if layout.identity.get("x-axis") == "epoch" else GLOBAL_STEP
+
+
+def attaching(files: Iterable[str]) -> bytes:
+    """The record that has files uploaded, which lie below `files/`."""
+    return message(FILES, b"".join(map(_file, files)))
+
+
+def _file(path: str) -> bytes:
+    return message(1, text(1, path) + integer(2, AT_END))
+
+
+def _run(layout: Layout, target: Target, part: Part) -> bytes:
+    run, stamp = layout.run, start_of(layout, part.first)
+    items = config(layout, part.state).items()
+    updates = (text(1, key) + text(16, config_json(value)) for key, value in items)
+    parts = [text(1, part.run_id)]
     if target.entity:
         parts.append(text(2, target.entity))
     parts += [text(3, target.project), message(4, b"".join(message(1, u) for u in updates))]
     if run.group:
-        parts.append(text(6, run.group))
-    parts += [text(8, run.name), text(9, _notes(layout))]
-    parts += [text(10, key if not value else f"{key}:{value}") for key, value in run.tags.items()]
-    stamp = integer(1, start // 1000) + integer(2, start % 1000 * 1_000_000)
-    return b"".join([*parts, message(17, stamp)])
+        parts.append(text(6, short(run.group)))
+    if target.job_type:
+        parts.append(text(7, short(target.job_type)))
+    parts += [text(8, short(run.name)), text(9, notes(layout))]
+    parts += [text(10, tag) for tag in tag_texts(layout)]
+    stamps = integer(1, stamp // 1000) + integer(2, stamp % 1000 * 1_000_000)
+    return b"".join([*parts, message(17, stamps)])
 
 
-def _notes(layout: Layout) -> str:
+def config(layout: Layout, state: State) -> dict[str, Any]:
+    """The run's config: its params, and what the next export needs to know."""
+    clock = layout.clock
+    own = {**json.loads(state.text(1 << 20)), "started": iso(clock.start), "ended": iso(clock.end)}
+    return {**layout.run.params, KEY: layout.key, STATE: own}
+
+
+def iso(milliseconds: int) -> str:
+    """A time as text, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000.0, timezone.utc).isoformat()
+
+
+def start_of(layout: Layout, first: int) -> int:
+    """When a part begins, in milliseconds: `wandb sync` uploads parts of a run in this order."""
+    time = layout.stream.time
+    assert time is not None
+    if first == 0:
+        return layout.clock.start
+    return int(time[first]) if first < len(time) else layout.clock.end
+
+
+def metadata(layout: Layout) -> bytes:
+    """The file that tells W&B when the run was really started."""
+    return json.dumps({"startedAt": iso(layout.clock.start)}).encode()
+
+
+def notes(layout: Layout) -> str:
+    """Where the run comes from, and what its times are worth."""
     run, clock = layout.run, layout.clock
     lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
+    lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]
     if clock.is_synthetic:
-        lines.append(f"Times are synthetic (clock: {clock.source}); none is real.")
-    return " ".join(lines)
+        lines.append(f"- Times are synthetic (clock: {clock.source}); none is real.")
+    if run.writer:
+        lines.append(f"- Logged by transformers {run.writer}.")
+    return "\n".join(lines)
 
 
-def _summary(layout: Layout, seconds: float) -> bytes:
-    rows, end = layout.rows, layout.clock.end / 1000.0
+def _seconds(layout: Layout) -> float:
+    return (layout.clock.end - layout.clock.start) / 1000.0
+
+
+def _summary(layout: Layout) -> bytes:
+    seconds, end = _seconds(layout), layout.clock.end / 1000.0
     own: dict[str, Any] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
-    if rows:
-        step = int(layout.stream.step[-1])
-        own |= {GLOBAL_STEP: step, "_step": rows - 1, "_timestamp": end}
+    if len(layout.stream):
+        own |= {GLOBAL_STEP: int(layout.run.stream.step[-1]), "_timestamp": end}
+        own["_step"] = int(wandb_steps(layout)[-1])
     values = {**last_values(layout), **own}
     items = (text(1, key) + text(16, json.dumps(value)) for key, value in values.items())
     return b"".join(message(1, item) for item in items)
@@ -111,65 +191,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-@dataclass(frozen=True)
-class RunHead:
-    """What the run record says: the shown name, and the state (None for other programs' runs)."""
-
-    name: str
-    key: str
-    state: State | None
-
-
-def read_head(log: Iterable[bytes]) -> RunHead:
-    """The head of a log. Raises LogError where it has none."""
-    for record in log:
-        found = dict(fields(record))
-        if RUN in found:
-            return _head(found[RUN])
-    raise LogError("it holds no run")
-
-
-def _head(run: int | bytes) -> RunHead:
-    assert isinstance(run, bytes)
-    found = dict(fields(run))
-    name, config = found.get(8, b""), found.get(4, b"")
-    assert isinstance(name, bytes)
-    assert isinstance(config, bytes)
-    own = dict(_pair(update) for number, update in fields(config) if number == 1).get(STATE_KEY)
-    try:
-        state, key = State.parse(own or ""), str(json.loads(own or "")["key"])
-    except (ValueError, KeyError, TypeError):
-        return RunHead(name.decode(), "", None)
-    return RunHead(name.decode(), key, state)
-
-
-def _pair(update: int | bytes) -> tuple[str, str]:
-    assert isinstance(update, bytes)
-    found = dict(fields(update))
-    key, value = found.get(1, b""), found.get(16, b"")
-    assert isinstance(key, bytes)
-    assert isinstance(value, bytes)
-    return key.decode(), value.decode()
-
-
-def read_run(log: Iterable[bytes]) -> Recorded:
-    """All points of a log, and the summary values that no row holds.
-
-    Raises LogError where it is not whole.
-    """
-    history, summary, ended = [], {}, False
-    for record in log:
-        for number, content in fields(record):
-            if number == HISTORY and isinstance(content, bytes):
-                history.append(content)
-            elif number == SUMMARY and isinstance(content, bytes):
-                summary = dict(_pair(item) for field, item in fields(content) if field == 1)
-            ended = ended or number == EXIT
-    if not ended:
-        raise LogError("it has no end")
-    found = read_rows(history)
-    of_rows = {*found.points, *(key for key, _, _ in found.others), GLOBAL_STEP, *OWN}
-    own = {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
-    return Recorded(found.points, found.others, own)

@@ -140,6 +140,23 @@ def apply_duplicates(
     return replace(stream, series=tuple(kept)), [note]
 
 
+def merge_steps(stream: MetricStream) -> MetricStream:
+    """One row a step, in the order of the steps; of two values of one key the later one stays.
+
+    A merged row has the time and kind of its last row. `hidden_duplicates` counts what is lost.
+    """
+    last_of_key, _ = apply_duplicates(stream, "last")
+    steps, place = np.unique(stream.step, return_inverse=True)
+    last = np.zeros(len(steps), np.int64)
+    np.maximum.at(last, place, np.arange(len(stream)))
+    merged = []
+    for series in last_of_key.series:
+        order = np.argsort(place[series.rows], kind="stable")
+        merged.append(Series(series.key, place[series.rows][order], series.values[order]))
+    time = None if stream.time is None else stream.time[last]
+    return MetricStream(steps, stream.kind[last], tuple(merged), time)
+
+
 def _kept_rows(
     stream: MetricStream, parts: list[Series], policy: str, cuts: Sequence[int]
 ) -> NDArray[np.bool_]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from bridges.errors import ConfigError
 from bridges.stream.align import DUPLICATES, X_AXES, apply_duplicates, epoch_axis
 from bridges.stream.clock import apply_clock
@@ -78,7 +80,7 @@ class Layout:
     @property
     def rows(self) -> int:
         """How many rows the history has."""
-        return len(self.stream)
+        return len(self.run.stream)
 
     @property
     def points(self) -> int:
@@ -87,8 +89,15 @@ class Layout:
 
     def points_from(self, row: int) -> int:
         """How many values lie in the rows from `row` on."""
-        series = (*self.stream.series, *self.texts)
-        return sum(len(part.slice(row, self.rows).rows) for part in series)
+        start, series = self.position(row), (*self.stream.series, *self.texts)
+        return sum(len(part.slice(start, len(self.stream)).rows) for part in series)
+
+    def position(self, row: int) -> int:
+        """Where a row of the history lies in `stream`: only merged steps move it."""
+        if row == 0 or len(self.stream) == self.rows:
+            return row
+        last = int(self.run.stream.step[:row].max())
+        return int(np.searchsorted(self.stream.step, last, side="right"))
 
 
 def lay_out(

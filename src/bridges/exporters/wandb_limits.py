@@ -1,0 +1,210 @@
+"""What W&B cannot hold, or not as it is: keys of its own, long rows, long names, merged steps.
+
+The limits are those of W&B's documentation and of the client, which skips a row that is too long.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bridges.errors import ConfigError
+from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
+from bridges.stream.align import hidden_duplicates, merge_steps
+from bridges.stream.columns import as_array
+from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.identity import run_key
+from bridges.stream.layout import Layout
+from bridges.stream.model import Int64, MetricStream, Series
+
+LONGEST_ROW = 10 * 1024 * 1024 - 100 * 1024  # bytes of JSON; the client leaves out longer ones
+LONGEST_NAME, LONGEST_TAG = 128, 64  # characters
+NUMBER_BYTES = 32  # no number takes more, its separators included
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PROJECT = re.compile(r"[^/\\#?%:]{1,128}\Z")
+
+
+def check_project(project: str) -> str:
+    """The name of a project. Raises ConfigError for one that W&B refuses."""
+    if _PROJECT.match(project):
+        return project
+    raise ConfigError(
+        f"--project {project!r} is no name of a W&B project: found {len(project)} characters; "
+        r"expected 1 to 128, none of them / \ # ? % :"
+    )
+
+
+def fit(layout: Layout, is_merged: bool) -> Layout:
+    """The layout without what W&B drops, its rows merged by step if that is wanted."""
+    layout = _nan_as_null(_clean(_without_refused(layout)))
+    if is_merged:
+        layout = _merged(layout)
+    return _without_long_rows(layout)
+
+
+def _without_refused(layout: Layout) -> Layout:
+    refused = {s.key for s in layout.stream.series if s.key in OWN or s.key in ("", GLOBAL_STEP)}
+    if not refused:
+        return layout
+    kept = tuple(part for part in layout.stream.series if part.key not in refused)
+    findings = [_refused(key, layout.stream) for key in sorted(refused)]
+    stream = replace(layout.stream, series=kept)
+    return replace(layout, stream=stream, findings=(*layout.findings, *findings))
+
+
+def _refused(key: str, stream: MetricStream) -> Finding:
+    count = sum(len(part.rows) for part in stream.series if part.key == key)
+    own = f"wandb has {key!r} of its own, which takes the place of this one, as live"
+    message = own if key else "wandb drops values without a name, as live"
+    return Finding("key-refused", Severity.WARNING, f"key {key!r}", message, count)
+
+
+def _clean(layout: Layout) -> Layout:
+    """Texts and objects as wandb passes them on: whole characters only, no empty objects."""
+    changed, series = 0, []
+    for part in layout.stream.series:
+        cleaned = part if part.is_number else _cleaned(part)
+        if cleaned is not part:
+            changed += _differences(part, cleaned)
+        series.append(cleaned)
+    if not changed:
+        return layout
+    message = "wandb drops empty objects, and lone surrogates become U+FFFD, as live"
+    finding = Finding("value-cleaned", Severity.INFO, "texts and objects", message, changed)
+    stream = replace(layout.stream, series=tuple(part for part in series if len(part.rows)))
+    return replace(layout, stream=stream, findings=(*layout.findings, finding))
+
+
+def _cleaned(series: Series) -> Series:
+    """The same series where there is nothing to clean."""
+    found = [_passed_on(value) for value in series.values.tolist()]
+    if found == series.values.tolist():
+        return series
+    stays = np.array([value != {} for value in found], bool)
+    return Series(series.key, series.rows[stays], as_array(found, object)[stays])
+
+
+def _differences(before: Series, after: Series) -> int:
+    kept = before.values[np.isin(before.rows, after.rows)].tolist()
+    lost = len(before.rows) - len(after.rows)
+    changed = [a for a, b in zip(kept, after.values.tolist(), strict=True) if a != b]
+    return lost + len(changed)
+
+
+def _passed_on(value: Any) -> Any:
+    text = json.dumps(value, ensure_ascii=False)
+    return _without_empty(json.loads(_SURROGATE.sub("\ufffd", text)))
+
+
+def _without_empty(value: Any) -> Any:
+    """An object without the empty objects in it; those within lists stay."""
+    if not isinstance(value, dict):
+        return value
+    items = {key: _without_empty(item) for key, item in value.items()}
+    return {key: item for key, item in items.items() if item != {}}
+
+
+def _nan_as_null(layout: Layout) -> Layout:
+    """What the callback puts into the summary itself goes through wandb, which has no NaN there."""
+    found = [key for key, value in layout.summary.items() if value != value]
+    if not found:
+        return layout
+    message = "NaN is null in the summary, as live"
+    finding = Finding("nan-in-summary", Severity.INFO, ", ".join(found), message, len(found))
+    summary = {key: None if key in found else value for key, value in layout.summary.items()}
+    return replace(layout, summary=summary, findings=(*layout.findings, finding))
+
+
+def _merged(layout: Layout) -> Layout:
+    """Rows of one step as one row; another run than with one row for each row of the log."""
+    identity = {**layout.identity, "wandb-step": "global_step"}
+    merged = replace(
+        layout,
+        identity=identity,
+        key=run_key(layout.run, identity),
+        stream=merge_steps(layout.stream),
+    )
+    overwritten = hidden_duplicates(layout.stream)
+    if not overwritten:
+        return merged
+    message = (
+        "points that a later row of the same step overwrites: leave out --wandb-step to keep "
+        "all, or choose with --duplicates first or last"
+    )
+    finding = Finding("merge-overwrites", Severity.LOSS, "rows of one step", message, overwritten)
+    return replace(merged, findings=(*merged.findings, finding))
+
+
+def _without_long_rows(layout: Layout) -> Layout:
+    """Without the values of rows that are too long to be uploaded."""
+    stream = layout.stream
+    sizes = _row_sizes(stream)
+    long = np.flatnonzero(sizes > LONGEST_ROW)
+    if not len(long):
+        return layout
+    kept, lost = [], 0
+    for series in stream.series:
+        stays = ~np.isin(series.rows, long)
+        lost += int((~stays).sum())
+        kept.append(replace(series, rows=series.rows[stays], values=series.values[stays]))
+    message = (
+        f"rows of up to {int(sizes.max()):,} bytes: W&B takes no more than {LONGEST_ROW:,}, so "
+        "their values are left out"
+    )
+    finding = Finding("row-too-long", Severity.LOSS, name_rows(long.tolist()), message, lost)
+    kept = [series for series in kept if len(series.rows)]
+    return replace(
+        layout,
+        stream=replace(stream, series=tuple(kept)),
+        findings=(*layout.findings, finding),
+    )
+
+
+def _row_sizes(stream: MetricStream) -> Int64:
+    """At most how many bytes of JSON each row takes; zeros where none can be too long."""
+    keys = sum(len(series.key.encode()) + NUMBER_BYTES for series in stream.series)
+    if keys < LONGEST_ROW and all(series.is_number for series in stream.series):
+        return np.zeros(len(stream), np.int64)
+    sizes = np.zeros(len(stream), np.int64)
+    for series in stream.series:
+        name = len(json.dumps(series.key))
+        if series.is_number:
+            sizes[series.rows] += name + NUMBER_BYTES
+        else:
+            values = series.values.tolist()
+            sizes[series.rows] += [name + len(json.dumps(value)) + 4 for value in values]
+    return sizes
+
+
+def tag_texts(layout: Layout) -> list[str]:
+    """The tags as W&B has them: a word, or `key:value`; the first 64 characters."""
+    pairs = layout.run.tags.items()
+    return [(f"{key}:{value}" if value else key)[:LONGEST_TAG] for key, value in pairs]
+
+
+def short(name: str) -> str:
+    """A name of a run, group or job type, as long as W&B takes it."""
+    return name[:LONGEST_NAME]
+
+
+def cuts(layout: Layout) -> list[Finding]:
+    """The names and tags that are too long for W&B."""
+    run = layout.run
+    names = [name for name in (run.name, run.group or "") if len(name) > LONGEST_NAME]
+    long = [
+        Finding("name-cut", Severity.WARNING, f"name {name[:60]!r}", _cut(LONGEST_NAME))
+        for name in names
+    ]
+    return long + [
+        Finding("tag-cut", Severity.WARNING, f"tag {key!r}", _cut(LONGEST_TAG))
+        for key, value in run.tags.items()
+        if len(key) + len(value) + bool(value) > LONGEST_TAG
+    ]
+
+
+def _cut(length: int) -> str:
+    return f"W&B takes {length} characters, so it was cut"

@@ -1,0 +1,181 @@
+"""What a part of a W&B run says of itself, and all of its points: the way back from the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridges.exporters.base import Recorded
+from bridges.exporters.state import State
+from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
+from bridges.exporters.wandb_log import LogError, fields, read_log, read_varint
+from bridges.exporters.wandb_rows import read_rows, step_of
+from bridges.exporters.wandb_run import (
+    EXIT,
+    FILES,
+    HISTORY,
+    KEY,
+    RUN,
+    STATE,
+    SUMMARY,
+    attaching,
+    numbered,
+)
+
+HEAD_BYTES = 1 << 16  # enough for nearly every run record
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """What the run record says: the shown name, the key and the state (None: not ours)."""
+
+    name: str
+    key: str
+    state: State | None
+
+
+def read_head(path: str) -> RunHead:
+    """The head of a file. Raises LogError where it has none, OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        data = file.read(HEAD_BYTES)
+        try:
+            return _find_head(read_log(data))
+        except LogError:
+            return _find_head(read_log(data + file.read()))
+
+
+def _find_head(log: Iterable[bytes]) -> RunHead:
+    for record in log:
+        found = dict(fields(record))
+        if RUN in found:
+            return _head(found[RUN])
+    raise LogError("it holds no run")
+
+
+def _head(run: int | bytes) -> RunHead:
+    assert isinstance(run, bytes)
+    found = dict(fields(run))
+    name, config = found.get(8, b""), found.get(4, b"")
+    assert isinstance(name, bytes)
+    return RunHead(name.decode(), *state_of(_items(config)))
+
+
+def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
+    """Key and state that a config (JSON by name) holds; without a state it is not ours."""
+    try:
+        return str(json.loads(config[KEY])), State.parse(config[STATE])
+    except (ValueError, KeyError, TypeError):
+        return "", None
+
+
+def _items(content: int | bytes) -> dict[str, str]:
+    """The items of a config or a summary: JSON by name."""
+    assert isinstance(content, bytes)
+    return dict(_pair(item) for number, item in fields(content) if number == 1)
+
+
+def _pair(item: int | bytes) -> tuple[str, str]:
+    assert isinstance(item, bytes)
+    found: dict[int, int | bytes] = {}
+    names = []
+    for number, value in fields(item):
+        found[number] = value
+        names += [value] if number == 2 and isinstance(value, bytes) else []
+    key, value = found.get(1) or b".".join(names), found.get(16, b"null")
+    assert isinstance(key, bytes)
+    assert isinstance(value, bytes)
+    return key.decode(), value.decode()
+
+
+def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
+    """All points of a run's files (their bytes, in their order), and the summary values that no
+    row holds. Raises LogError where one is not whole, or (`from_start`) row 0 is in none.
+    """
+    history: list[bytes] = []
+    summary: dict[str, str] = {}
+    for data in parts:
+        ended = False
+        for record in read_log(data):
+            row = _plain_row(record)
+            if row is not None:
+                history.append(row)
+                continue
+            for number, content in fields(record):
+                if number == HISTORY and isinstance(content, bytes):
+                    history.append(content)
+                elif number == SUMMARY:
+                    summary |= _items(content)
+                ended = ended or number == EXIT
+        if not ended:
+            raise LogError("it has no end")
+    if from_start and history and (first := step_of(history[0])):
+        raise LogError(f"the rows before row {first} lie in a file that is not here")
+    found = read_rows(history)
+    return Recorded(found.points, found.others, _own(summary, found))
+
+
+def _plain_row(record: bytes) -> bytes | None:
+    """The content of a record that is a number and a history row and nothing else, the usual one;
+    None for others.
+    """
+    at = _after_number(record)
+    if not at or record[at] != HISTORY << 3 | 2:
+        return None
+    size, start = read_varint(record, at + 1)
+    return record[start:] if start + size == len(record) else None
+
+
+def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
+    of_rows = {*found.points, *(key for key, _, _ in found.others), GLOBAL_STEP, *OWN}
+    return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
+
+
+def is_whole(path: str) -> bool:
+    """Whether the last record of a file is the run's end. Raises LogError where it is damaged."""
+    with open(path, "rb") as file:
+        *_, last = read_log(file.read())
+    return EXIT in dict(fields(last))
+
+
+def attached(data: bytes) -> set[str]:
+    """The files (paths below `files/`) that a part tells wandb to upload."""
+    paths = set()
+    for record in read_log(data):
+        for number, files in fields(record):
+            if number == FILES and isinstance(files, bytes):
+                paths |= {_first_text(item) for _, item in fields(files)}
+    return paths
+
+
+def _first_text(item: int | bytes) -> str:
+    assert isinstance(item, bytes)
+    content = dict(fields(item))[1]
+    assert isinstance(content, bytes)
+    return content.decode()
+
+
+def with_files(data: bytes, files: Iterable[str], *, rows: bool) -> Iterator[bytes]:
+    """The records of a part with files attached to it, with or without its rows."""
+    return numbered(_with_files(data, files, rows))
+
+
+def _with_files(data: bytes, files: Iterable[str], rows: bool) -> Iterator[bytes]:
+    for record in read_log(data):
+        content = record[_after_number(record) :]
+        numbers = {number for number, _ in fields(content)}
+        if EXIT in numbers:
+            yield attaching(files)
+        if rows or not numbers & {HISTORY, FILES}:
+            yield content
+
+
+def _after_number(record: bytes) -> int:
+    """Where the content of a record begins: after its number (field 1)."""
+    if not record or record[0] != 0x08:
+        return 0
+    at = 1
+    while record[at] >= 0x80:
+        at += 1
+    return at + 1

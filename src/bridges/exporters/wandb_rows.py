@@ -1,0 +1,236 @@
+"""History rows of a W&B run, back from their records to columns: all rows of a file at once.
+
+The rows of a run are alike, so they are read in step: the first item of each row, then the second,
+and so on. What this package would not have written so is read item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json
+
+from bridges.exporters.base import Points, Recorded
+from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, VALUE_TAG
+from bridges.exporters.wandb_log import LogError, fields
+from bridges.stream.model import Int64, Values
+
+ITEM, NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
+FEW = 32  # rows that are not worth arrays
+Mask = NDArray[np.bool_]
+Piece = tuple[Int64, Values]  # rows, and their values of one key: int64, float64 or object
+
+
+def read_rows(records: Sequence[bytes]) -> Recorded:
+    """The points of history records (contents): a step of a point is its `train/global_step`.
+
+    Raises LogError where a row cannot be read, or lacks its step or time.
+    """
+    pieces: dict[bytes, list[Piece]] = {}
+    try:
+        for key, rows, values in _pieces(records):
+            pieces.setdefault(key, []).append((rows, values))
+        columns = {key.decode(): _joined(parts) for key, parts in pieces.items()}
+        return recorded(columns, len(records))
+    except (ValueError, IndexError) as error:
+        raise LogError(f"a row of its history cannot be read: {error}") from None
+
+
+def step_of(record: bytes) -> int:
+    """`_step` of a row (the content of its record)."""
+    content = dict(fields(record)).get(2, b"")
+    step = dict(fields(content)).get(1, 0) if isinstance(content, bytes) else 0
+    return step if isinstance(step, int) else 0
+
+
+def _pieces(records: Sequence[bytes]) -> Iterator[tuple[bytes, Int64, Values]]:
+    """Pieces of columns: a key, rows, values."""
+    sizes = np.fromiter(map(len, records), np.int64, len(records))
+    end = np.cumsum(sizes)
+    text = _Text(b"".join(records))
+    rows, at = np.arange(len(records)), end - sizes
+    while len(rows) > FEW:
+        items = text.items(at, end[rows])
+        odd = ~items.is_plain
+        if odd.any():
+            yield from _by_hand(records, rows[odd], (at - end[rows])[odd])
+            rows, items = rows[~odd], items.only(~odd)
+        yield from text.columns(rows, items)
+        more = text.at(items.end) == ITEM
+        more &= items.end < end[rows]
+        rows, at = rows[more], items.end[more]
+    yield from _by_hand(records, rows, at - end[rows])
+
+
+@dataclass(frozen=True)
+class _Items:
+    """One item of each of n rows: where key and value lie, and where it ends (int64, n each)."""
+
+    key: Int64
+    key_size: Int64
+    value: Int64
+    value_size: Int64
+    end: Int64
+    is_plain: Mask
+
+    def only(self, rows: Any) -> _Items:
+        """The items of some rows."""
+        return _Items(*(column[rows] for column in vars(self).values()))
+
+
+class _Text:
+    """Bytes that many rows lie in, read at many positions at once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._bytes = content + b"\0" * 4  # what is read ahead stays inside
+        self._data = np.frombuffer(self._bytes, np.uint8)
+
+    def at(self, positions: Int64) -> NDArray[np.uint8]:
+        """The bytes at positions. Raises IndexError beyond the end."""
+        found: NDArray[np.uint8] = self._data[positions]
+        return found
+
+    def strings(self, positions: Int64, size: int) -> NDArray[Any]:
+        """The `size` bytes from each position on, as an array of dtype S."""
+        count = len(self._bytes) - size + 1
+        windows = np.ndarray((count,), f"S{size}", self._bytes, strides=(1,))
+        found: NDArray[Any] = windows[positions]
+        return found
+
+    def items(self, at: Int64, row_end: Int64) -> _Items:
+        """The items at positions; those that are not plain are to be read by hand."""
+        size, start = self._varints(at + 1)
+        end = start + size
+        is_plain = (self.at(at) == ITEM) & (end <= row_end)
+        start = np.where(is_plain, start, 0)  # what is not plain is not looked at
+        is_plain &= self.at(start) == NAME
+        key_size, key = self._varints(start + 1)
+        tag = np.where(is_plain & (key + key_size < row_end), key + key_size, 0)
+        is_plain &= (self.at(tag) == VALUE_TAG[0]) & (self.at(tag + 1) == VALUE_TAG[1])
+        value_size, value = self._varints(tag + 2)
+        is_plain &= value + value_size == end
+        return _Items(key, key_size, value, value_size, end, is_plain)
+
+    def _varints(self, at: Int64) -> tuple[Int64, Int64]:
+        """The numbers at positions, and the positions after them; long ones as -1."""
+        byte = self.at(at)
+        number, at = (byte & 0x7F).astype(np.int64), at + 1
+        for shift in (7, 14, 21):
+            more = np.flatnonzero(byte >= 0x80)
+            if not len(more):
+                return number, at
+            following = self.at(at[more])
+            number[more] |= (following & 0x7F).astype(np.int64) << shift
+            at[more] += 1
+            byte = np.zeros(len(at), np.uint8)
+            byte[more] = following
+        number[byte >= 0x80] = -1
+        return number, at
+
+    def columns(self, rows: Int64, items: _Items) -> Iterator[tuple[bytes, Int64, Values]]:
+        """The values of these items, key by key."""
+        while len(rows):
+            start, size = int(items.key[0]), int(items.key_size[0])
+            key = self._bytes[start : start + size]
+            same = items.key_size == size
+            same[same] = self.strings(items.key[same], size) == key.rstrip(b"\0")
+            found = items.only(same)
+            yield key, rows[same], self._values(found.value, found.value_size)
+            rows, items = rows[~same], items.only(~same)
+
+    def _values(self, start: Int64, size: Int64) -> Values:
+        """The JSON values at positions, see `as_values`."""
+        order = np.argsort(size, kind="stable")
+        edges = np.flatnonzero(np.diff(size[order])) + 1
+        groups = np.split(order, edges)
+        parsed = [self._parsed(start[group], int(size[group[0]])) for group in groups]
+        values = np.empty(len(start), np.result_type(*parsed))
+        for group, part in zip(groups, parsed, strict=True):
+            values[group] = part
+        return values
+
+    def _parsed(self, start: Int64, size: int) -> Values:
+        """Values of one size."""
+        joined = np.full((len(start), size + 1), ord(","), np.uint8)
+        joined[:, :size] = self.strings(start, size).view(np.uint8).reshape(-1, size)
+        return as_values(from_json(b"[%s]" % joined.tobytes()[:-1]))
+
+
+def as_values(found: list[Any]) -> Values:
+    """Values as int64 or float64 where all are such numbers, else as objects."""
+    if type(found[0]) in (float, int, bool):
+        with suppress(ValueError):  # of lists that are not alike
+            numbers = np.array(found)
+            if numbers.ndim == 1 and numbers.dtype.kind in "fiub":
+                return numbers if numbers.dtype == np.int64 else numbers.astype(np.float64)
+    values = np.empty(len(found), object)
+    values[:] = found
+    return values
+
+
+def _by_hand(
+    records: Sequence[bytes], rows: Int64, starts: Int64
+) -> Iterator[tuple[bytes, Int64, Values]]:
+    """The rest of some rows, item by item; starts count from the end of each."""
+    for row, start in zip(rows.tolist(), starts.tolist(), strict=True):
+        nested: dict[str, Any] = {}
+        for number, content in fields(records[row][start:] if start else b""):
+            if number == 1 and isinstance(content, bytes):
+                _put(nested, content)
+        for key, value in nested.items():
+            yield key.encode(), np.array([row]), as_values([value])
+
+
+def _put(row: dict[str, Any], item: bytes) -> None:
+    """One item of a row; a value under several names is an object in an object."""
+    names, value = [], b"null"
+    for number, content in fields(item):
+        assert isinstance(content, bytes)
+        if number in (1, 2):
+            names.append(content.decode())
+        elif number == 16:
+            value = content
+    *outer, last = names
+    for name in outer:
+        row = row.setdefault(name, {})
+    row[last] = from_json(value)
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    """One column of its pieces, rows rising."""
+    if len(pieces) == 1:
+        return pieces[0]
+    rows = np.concatenate([rows for rows, _ in pieces])
+    values = np.concatenate([values for _, values in pieces])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], values[order]
+
+
+def recorded(columns: Mapping[str, Piece], count: int) -> Recorded:
+    """The points of columns of `count` rows. Raises ValueError where a step or time is missing."""
+    step = _own(columns, GLOBAL_STEP, count).astype(np.int64)
+    time = _own(columns, "_timestamp", count).astype(np.float64)
+    points, others = {}, []
+    for key, (rows, values) in columns.items():
+        if key == GLOBAL_STEP or key in OWN:
+            continue
+        if values.dtype == object:
+            is_number = np.array([type(value) in (float, int, bool) for value in values], bool)
+            pairs = zip(rows[~is_number].tolist(), values[~is_number].tolist(), strict=True)
+            others += [(key, int(step[row]), value) for row, value in pairs]
+            rows, values = rows[is_number], values[is_number]
+        if len(rows):
+            points[key] = Points(step[rows], values.astype(np.float64), time[rows])
+    return Recorded(points, tuple(others))
+
+
+def _own(columns: Mapping[str, Piece], key: str, count: int) -> Values:
+    rows, values = columns.get(key, (np.empty(0), np.empty(0)))
+    if len(rows) != count or values.dtype == object:
+        raise ValueError(f"{count - len(rows)} of {count} rows have no {key}")
+    return values

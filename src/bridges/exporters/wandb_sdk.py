@@ -1,0 +1,130 @@
+"""Offline runs by wandb's public API, for releases whose files nothing here has tested.
+
+It is much slower, and wandb gives start, duration and `_runtime` itself: those of the export.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.wandb_history import GLOBAL_STEP, wandb_steps
+from bridges.exporters.wandb_limits import short, tag_texts
+from bridges.exporters.wandb_log import LogError
+from bridges.exporters.wandb_reader import is_whole
+from bridges.exporters.wandb_run import EXIT_CODES, Part, Target, axis_of, config, notes
+from bridges.stream.layout import Layout
+
+TESTED = ((0, 19), (0, 31))  # releases of wandb, oldest and newest, whose sync is tested
+CLOSING = 60.0  # seconds that wandb may take to close a file
+OFF = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "quiet": True,
+    "save_code": False,
+    "silent": True,
+    "symlink": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}  # what wandb does beside writing rows; a release knows some of these
+
+
+def installed_release() -> tuple[int, int] | None:
+    """The release of the installed wandb, found without importing it."""
+    for folder in sys.path:
+        for found in glob.glob(os.path.join(glob.escape(folder or "."), "wandb-*.dist-info")):
+            major, minor = os.path.basename(found)[6:].split(".")[:2]
+            if major.isdigit() and minor.isdigit():
+                return int(major), int(minor)
+    return None
+
+
+def untested() -> str | None:
+    """The release of the installed wandb, if its files are none that we know to write."""
+    release = installed_release()
+    if release is None or TESTED[0] <= release <= TESTED[1]:
+        return None
+    return ".".join(map(str, release))
+
+
+def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
+    """The file of a part. Raises ExportError, MissingDependencyError."""
+    wandb = _import_wandb()
+    run = wandb.init(
+        project=target.project,
+        entity=target.entity,
+        id=part.run_id,
+        name=short(layout.run.name),
+        group=short(layout.run.group) if layout.run.group else None,
+        job_type=target.job_type,
+        tags=tag_texts(layout),
+        notes=notes(layout),
+        config=config(layout, part.state),
+        dir=folder,
+        mode="offline",
+        settings=_settings(wandb),
+    )
+    axis = axis_of(layout)
+    run.define_metric(axis)
+    run.define_metric("*", step_metric=axis, step_sync=True)
+    for step, row in _rows(layout, part.first):
+        run.log(row, step=step)
+    run.summary.update(dict(layout.summary))
+    run.finish(exit_code=EXIT_CODES[layout.run.status])
+    wandb.teardown()
+    (made,) = glob.glob(os.path.join(glob.escape(folder), "wandb", "offline-run-*"))
+    name = f"run-{part.run_id}.wandb"
+    _wait_until_whole(os.path.join(made, name))
+    os.rename(os.path.join(made, name), os.path.join(folder, name))
+    shutil.rmtree(os.path.join(folder, "wandb"))
+
+
+def _import_wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingDependencyError("wandb", "wandb") from error
+    return wandb
+
+
+def _settings(wandb: Any) -> Any:
+    """New settings for each run: wandb writes the run's own into them."""
+    known = getattr(wandb.Settings, "model_fields", OFF)
+    return wandb.Settings(**{key: value for key, value in OFF.items() if key in known})
+
+
+def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`_step` and content of each row from `first` on."""
+    stream = layout.stream
+    assert stream.time is not None
+    rows: list[dict[str, Any]] = [{} for _ in range(len(stream) - first)]
+    for series in stream.series:
+        part = series.slice(first, len(stream))
+        for row, value in zip((part.rows - first).tolist(), part.values.tolist(), strict=True):
+            rows[row][series.key] = value
+    steps, times = wandb_steps(layout)[first:].tolist(), (stream.time[first:] / 1000.0).tolist()
+    for row, step, time_, own in zip(rows, stream.step[first:].tolist(), times, steps, strict=True):
+        yield own, {**row, GLOBAL_STEP: step, "_timestamp": time_}
+
+
+def _wait_until_whole(path: str) -> None:
+    """`finish` returns before wandb's own process has closed the file."""
+    until = time.monotonic() + CLOSING
+    while True:
+        try:
+            if is_whole(path):
+                return
+        except (OSError, LogError):
+            pass  # it is still being written
+        if time.monotonic() > until:
+            raise ExportError(f"wandb has not closed {path} for {CLOSING:.0f} s; try again")
+        time.sleep(0.02)
