@@ -54,12 +54,14 @@ def export(
     verify: bool = True,
     attach_source: bool = False,
     dry_run: bool = False,
+    jobs: int = 4,
     **target_options: Any,
 ) -> BatchReport:
     """Export every run of the locations to the targets and compare what they then hold.
 
     `to` is a target's name, an exporter, or several of them; `target_options` (such as `logdir`)
-    go to the targets given by name. Raises ConfigError; what fails with a run is in the report.
+    go to the targets given by name; `jobs` runs at a time are written to a W&B server. Raises
+    ConfigError; what fails with a run is in the report.
     """
     options = export_options(
         x_axis=x_axis,
@@ -74,6 +76,7 @@ def export(
         verify=verify,
         attach_source=attach_source,
         dry_run=dry_run,
+        jobs=jobs,
     )
     exporters = _exporters(to, target_options)
     return for_each_run(export_run, _several(locations), exporters, options)
@@ -91,6 +94,7 @@ def verify(
     group: str | None = None,
     salvage: bool = False,
     source: str | None = None,
+    jobs: int = 4,
     **target_options: Any,
 ) -> BatchReport:
     """Compare every run of the locations with what the targets hold; nothing is written.
@@ -106,6 +110,7 @@ def verify(
         group=group,
         salvage=salvage,
         source=source,
+        jobs=jobs,
     )
     exporters = _exporters(to, target_options)
     return for_each_run(verify_run, _several(locations), exporters, options)
@@ -125,6 +130,7 @@ def export_options(
     verify: bool = True,
     attach_source: bool = False,
     dry_run: bool = False,
+    jobs: int = 4,
 ) -> ExportOptions:
     """The options by their names on the command line. Raises ConfigError."""
     version = parse_version(callback_version) if callback_version else LATEST
@@ -138,6 +144,7 @@ def export_options(
         verify=verify,
         attach_source=attach_source,
         dry_run=dry_run,
+        jobs=jobs,
     )
 
 

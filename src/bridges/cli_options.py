@@ -85,6 +85,14 @@ def targeting(command: F) -> F:
             type=click.Choice(["offline", "online"]),
             help="wandb: files for `wandb sync`, or upload and check [default: offline].",
         ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1),
+            default=4,
+            show_default=True,
+            metavar="N",
+            help="wandb online: runs at the same time.",
+        ),
         click.option("--job-type", metavar="NAME", help="wandb: job type of the runs."),
         click.option("--entity", metavar="NAME", help="wandb: entity [default: $WANDB_ENTITY]."),
         click.option(

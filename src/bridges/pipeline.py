@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from bridges import plugins
 from bridges.attachments import attach_sources
 from bridges.compare import compare, holds_rows
+from bridges.crew import Crew
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
 from bridges.report import BatchReport, RunReport, failure
@@ -35,7 +37,10 @@ OnPhase = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to export: the layout, how to read, and what to call the run."""
+    """How to export: the layout, how to read, and what to call the run.
+
+    `jobs` is how many runs are written at the same time into targets that wait for a network.
+    """
 
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -46,6 +51,7 @@ class ExportOptions:
     verify: bool = True
     attach_source: bool = False
     dry_run: bool = False
+    jobs: int = 4
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
@@ -117,13 +123,35 @@ def for_each_run(
     """`export_run` or `verify_run` for every run of every location and every exporter.
 
     One bad run or location never stops the rest. `on_phase` is told what is done now,
-    `on_report` each report as it is made.
+    `on_report` each report, in the order of the runs.
     """
     reports: list[RunReport] = []
+    crew: Crew[RunReport] = Crew(options.jobs)
+    try:
+        for work in _work(action, locations, exporters, options, on_phase):
+            for report in crew.take(*work):
+                reports.append(report)
+                on_report(report)
+        for report in crew.rest():
+            reports.append(report)
+            on_report(report)
+    finally:
+        crew.close()
+    return BatchReport(tuple(reports))
 
-    def keep(report: RunReport) -> None:
-        reports.append(report)
-        on_report(report)
+
+def _work(
+    action: RunAction,
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase,
+) -> Iterator[tuple[Callable[[], RunReport], bool]]:
+    """What is to be done, and whether that can be while other work is."""
+
+    def done(run: Run, exporter: Exporter, seconds: float) -> RunReport:
+        report = action(run, exporter, options, on_phase)
+        return replace(report, seconds=report.seconds + seconds)
 
     for location in locations:
         started = time.perf_counter()
@@ -132,16 +160,18 @@ def for_each_run(
             for run in read_runs(location, options):
                 seconds = time.perf_counter() - started
                 for exporter in exporters:
-                    report = action(run, exporter, options, on_phase)
-                    keep(replace(report, seconds=report.seconds + seconds))
+                    is_parallel = bool(getattr(exporter, "parallel", False))
+                    yield partial(done, run, exporter, seconds), is_parallel
                 started = time.perf_counter()
         except ConfigError:
             raise
         except BridgeError as error:
             missing = isinstance(error, MissingSourceError)
             for exporter in exporters:
-                keep(failure(location, exporter.name, str(error), code="source", missing=missing))
-    return BatchReport(tuple(reports))
+                failed = failure(
+                    location, exporter.name, str(error), code="source", missing=missing
+                )
+                yield partial(replace, failed), False
 
 
 def export_run(
@@ -221,7 +251,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
 
 def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
     """The run of the target that holds this history, an older part of it, or more of it."""
-    held = sorted(exporter.find(layout), key=lambda run: -run.rows)
+    held = sorted(exporter.find(layout), key=lambda run: (-run.rows, not run.whole))
     for run in held:
         if run.rows <= layout.rows and _digest(layout, run.rows) == run.digest:
             return run

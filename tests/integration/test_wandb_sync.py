@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_run_that_was_synced_grows_by_a_part_of_its_own(server: str, tmp_path:
     assert times == sorted(set(times))
     assert run["rows_received"] == len(ROWS)
     assert run["summary"]["train_runtime"] == 9.5
-    assert run["config"]["bridges"]["value"]["rows"] == len(ROWS)
+    assert json.loads(run["config"]["bridges"]["value"]["state"])["rows"] == len(ROWS)
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -43,3 +44,30 @@ def unlink(path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[list[int]]:
+    """Only one process, and one thread, of this user at a time does what is called so.
+
+    Gives the descriptors that a child process is to keep open, so that the lock lasts as long as
+    the child where this process is killed.
+    """
+    if os.name != "posix":
+        yield []
+        return
+    import fcntl
+
+    path = os.path.join(tempfile.gettempdir(), f"bridges-{os.getuid()}-{name}.lock")
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # the one before removed it
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                break
+        os.close(descriptor)
+    try:
+        yield [descriptor]
+    finally:
+        unlink(path)
+        os.close(descriptor)

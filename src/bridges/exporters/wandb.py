@@ -1,13 +1,16 @@
 """Weights & Biases: runs as the live callback would have left them, with their own times.
 
-State lives in the run's config. Offline runs are written without wandb (`wandb_offline`).
+State lives in the run's config. Offline runs are written without wandb (`wandb_offline`), which
+uploads those that are to be online (`wandb_online`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from threading import Lock
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -22,11 +25,33 @@ from bridges.stream.layout import Layout
 
 DEFAULT_PROJECT = "huggingface"  # the live callback's
 STEPS = ("row", "global_step")
+MODES = ("offline", "online")
 WRITERS = ("auto", "direct", "sdk")
 
 
+class Runs(Protocol):
+    """A place for runs: a folder of offline runs, or a server."""
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs with the layout's key."""
+        ...
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Write the run, or what it lacks."""
+        ...
+
+    def read_back(self, held: Held) -> Recorded:
+        """All points of the run."""
+        ...
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files among those of the run, unless they are there."""
+        ...
+
+
 class WandbExporter:
-    """Writes runs of `project` of `entity`: offline ones below `wandb_dir`/wandb.
+    """Writes runs of `project` of `entity`: into files below `wandb_dir`/wandb (`mode` offline),
+    or to the server that wandb is set up for (online), several at once.
 
     `wandb_step` says what `_step` is: the `row` of the log, as live, or the `global_step`, which
     merges the rows of one step.
@@ -51,7 +76,24 @@ class WandbExporter:
         self._is_merged = _one_of("wandb-step", wandb_step, STEPS) == "global_step"
         self._folder = os.path.join(wandb_dir, "wandb")
         self._untested: str | None = None
-        self._runs = OfflineRuns(self._folder, target, self._maker(wandb_writer))
+        self._target, self._make = target, self._maker(wandb_writer)
+        self._is_online = _one_of("mode", mode, MODES) == "online"
+        self.parallel = self._is_online
+        self._lock = Lock()
+
+    @cached_property
+    def _runs(self) -> Runs:
+        """Where the runs are, looked up when that is first needed (and by one thread)."""
+        with self._lock:
+            return self.__dict__.get("_runs") or self._open()
+
+    def _open(self) -> Runs:
+        local = OfflineRuns(self._folder, self._target, self._make)
+        if not self._is_online:
+            return local
+        from bridges.exporters.wandb_online import OnlineRuns
+
+        return OnlineRuns(self._target, self._make, local)
 
     def _maker(self, writer: str) -> MakeFile:
         """What writes the files: our own encoder, or wandb."""
@@ -85,7 +127,8 @@ class WandbExporter:
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64, exactly; wandb's own client reads a negative zero without its sign."""
-        return stored(values) if self._is_direct else stored(values) + 0.0
+        is_exact = self._is_direct and not self._is_online
+        return stored(values) if is_exact else stored(values) + 0.0
 
     def notes(self, layout: Layout) -> list[Finding]:
         """Names and tags that W&B does not take at their length, and which way the run goes."""
@@ -99,7 +142,9 @@ class WandbExporter:
         return found
 
     def hint(self, locations: list[str], longest: int) -> str | None:
-        """The command that uploads the runs."""
+        """The command that uploads the runs, or the page of the last one."""
+        if self._is_online:
+            return locations[-1]
         places = list(dict.fromkeys(os.path.dirname(path) for path in locations))
         return "wandb sync " + (places[0] if len(places) == 1 else f"{self._folder}/offline-run-*")
 

@@ -38,6 +38,12 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     write_file(path, write_log(records(layout, target, part)))
 
 
+def fill(folder: str, layout: Layout, target: Target, part: Part, make: MakeFile) -> None:
+    """All that a run's directory holds."""
+    make(folder, layout, target, part)
+    put_files(folder, {METADATA: metadata(layout)})
+
+
 def run_id_of(layout: Layout) -> str:
     """The id of a new run: made of its key, which finds it again, and of its history, so that two
     runs with one beginning stay apart in W&B even where they are exported in different places.
@@ -135,8 +141,7 @@ class OfflineRuns:
         """A new part: its directory appears with its file in it, an empty one confuses wandb."""
         folder = self._new_folder(start_of(layout, part.first), part.run_id, parts)
         with self._staged() as staged:
-            self._make(staged, layout, self._target, part)
-            put_files(staged, {METADATA: metadata(layout)})
+            fill(staged, layout, self._target, part, self._make)
             self._publish(staged, folder, part.run_id)
         return os.path.join(folder, f"run-{part.run_id}.wandb")
 
@@ -228,15 +233,20 @@ def _first_row(layout: Layout, before: list[_Place]) -> int:
         return 0
     state = _head(before[-1].path).state
     assert state is not None
+    check_mergeable(layout, state.rows)
+    return layout.position(state.rows)
+
+
+def check_mergeable(layout: Layout, rows: int) -> None:
+    """Raises ExportError where merged rows from `rows` on have a step that was uploaded already."""
     steps = layout.run.stream.step
-    is_merged = len(layout.stream) != layout.rows
-    if is_merged and steps[state.rows :].min() <= steps[: state.rows].max():
+    is_merged = layout.identity.get("wandb-step") == "global_step"
+    if is_merged and 0 < rows < len(steps) and steps[rows:].min() <= steps[:rows].max():
         raise ExportError(
-            f"the run was synced up to row {state.rows}, and a new row has a step that is there "
+            f"the run was uploaded up to row {rows}, and a later row has a step that is there "
             "already: with --wandb-step global_step it can no longer be merged. Leave the option "
             "out, which makes a run of its own."
         )
-    return layout.position(state.rows)
 
 
 def put_files(folder: str, files: Mapping[str, bytes]) -> None:

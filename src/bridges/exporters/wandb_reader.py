@@ -65,7 +65,7 @@ def _head(run: int | bytes) -> RunHead:
 def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
     """Key and state that a config (JSON by name) holds; without a state it is not ours."""
     try:
-        return str(json.loads(config[KEY])), State.parse(config[STATE])
+        return str(json.loads(config[KEY])), State.parse(json.loads(config[STATE])["state"])
     except (ValueError, KeyError, TypeError):
         return "", None
 

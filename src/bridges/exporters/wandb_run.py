@@ -126,9 +126,11 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
 
 
 def config(layout: Layout, state: State) -> dict[str, Any]:
-    """The run's config: its params, and what the next export needs to know."""
+    """The run's config: its params, and what the next export needs to know, as one text: W&B drops
+    what is empty in an object.
+    """
     clock = layout.clock
-    own = {**json.loads(state.text(1 << 20)), "started": iso(clock.start), "ended": iso(clock.end)}
+    own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
     return {**layout.run.params, KEY: layout.key, STATE: own}
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridges.errors import ExportError, MissingDependencyError
@@ -58,7 +58,7 @@ def untested() -> str | None:
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     """The file of a part. Raises ExportError, MissingDependencyError."""
-    wandb = _import_wandb()
+    wandb = import_wandb()
     run = wandb.init(
         project=target.project,
         entity=target.entity,
@@ -71,7 +71,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         config=config(layout, part.state),
         dir=folder,
         mode="offline",
-        settings=_settings(wandb),
+        settings=wandb.Settings(**known_settings(wandb, OFF)),  # a new one: init changes it
     )
     axis = axis_of(layout)
     run.define_metric(axis)
@@ -88,7 +88,8 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     shutil.rmtree(os.path.join(folder, "wandb"))
 
 
-def _import_wandb() -> Any:
+def import_wandb() -> Any:
+    """The package. Raises MissingDependencyError."""
     try:
         import wandb
     except ImportError as error:
@@ -96,10 +97,10 @@ def _import_wandb() -> Any:
     return wandb
 
 
-def _settings(wandb: Any) -> Any:
-    """New settings for each run: wandb writes the run's own into them."""
-    known = getattr(wandb.Settings, "model_fields", OFF)
-    return wandb.Settings(**{key: value for key, value in OFF.items() if key in known})
+def known_settings(wandb: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the installed release knows."""
+    known = getattr(wandb.Settings, "model_fields", wanted)
+    return {key: value for key, value in wanted.items() if key in known}
 
 
 def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,0 +1,238 @@
+"""A W&B server through the official client: what it holds, and uploads by `wandb sync`.
+
+Neither the exit status of `wandb sync` nor the marker that it leaves says whether a row arrived:
+both are the same after the server refused everything. So only what is read back counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any, TypeVar
+
+from bridges.errors import ExportError
+from bridges.exporters.wandb_sdk import import_wandb, known_settings
+
+T = TypeVar("T")
+TIMEOUT = 30  # seconds for one request
+# the client would try for a week; a server that is back within minutes is waited for
+PATIENCE = {
+    "x_graphql_retry_max": 5,
+    "x_graphql_retry_wait_min_seconds": 1.0,
+    "x_graphql_retry_wait_max_seconds": 20.0,
+    "x_file_stream_retry_max": 12,
+    "x_file_stream_retry_wait_min_seconds": 1.0,
+    "x_file_stream_retry_wait_max_seconds": 20.0,
+    "x_file_transfer_retry_max": 5,
+}
+NO_KEY = (
+    "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
+    "Without a key, use --mode offline."
+)
+LONGEST_SYNC = 900.0  # seconds for one run, and a second more for every ROWS_A_SECOND rows
+ROWS_A_SECOND = 500
+
+
+class DeletedError(Exception):
+    """The id belonged to a run that was deleted: W&B never takes it again."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A run of the server: its id, config (values by name) and page; how many rows it says it has,
+    and its last `_step` (-1 where it has no rows).
+    """
+
+    run_id: str
+    config: Mapping[str, Any]
+    url: str
+    lines: int
+    last_step: int
+
+
+class Server:
+    """The runs of one project, for the user whose key is in the environment or in netrc."""
+
+    def __init__(self, project: str, entity: str | None) -> None:
+        wandb = import_wandb()
+        with _told():
+            wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **PATIENCE})))
+            self._api = wandb.Api(timeout=TIMEOUT)  # silent: it asks nobody for a key
+            self._place = entity or self._api.default_entity, project
+
+    def find(self, key: str, run_id: str) -> list[Remote]:
+        """The runs with that key in their config, and those of that id (with any suffix)."""
+        wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9]+)?$"}}]
+
+        def ask() -> list[Remote]:
+            self._api.flush()  # it would answer from memory
+            runs = self._api.runs("/".join(self._place), filters={"$or": wanted}, lazy=False)
+            return [_remote(run) for run in runs]
+
+        found = {run.run_id: run for run in _or(self._asked(ask), [])}
+        if run_id not in found and (run := self.get(run_id)):
+            found[run_id] = run
+        return list(found.values())
+
+    def get(self, run_id: str) -> Remote | None:
+        """The run of that id."""
+
+        def ask() -> Remote:
+            self._api.flush()
+            return _remote(self._api.run("/".join((*self._place, run_id))))
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """An answer; None where the project or the run is not there."""
+        with _told():
+            try:
+                return ask()
+            except Exception as error:
+                if "Could not find" in str(error):
+                    return None
+                raise
+        raise AssertionError  # mypy cannot know that the error goes on
+
+    def claim(self, run_id: str) -> None:
+        """Make the run, if it is not there. Raises DeletedError."""
+        entity, project = self._place
+        with _told():
+            try:
+                self._api.create_run(run_id=run_id, project=project, entity=entity)
+            except Exception as error:
+                if _status(error) == 409 or "previously created and deleted" in str(error):
+                    raise DeletedError(run_id) from error
+                raise
+
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """All history rows of the run, by `_step`."""
+        with _told():
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
+            return list(run.scan_history(**fresh))
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        """The summary of the run."""
+        with _told():
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            return dict(run.summary._json_dict)
+
+    def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Upload the files that the run does not have so."""
+        with _told():
+            run = self._api.run("/".join((*self._place, run_id)))
+            there = {file.name: file.md5 for file in run.files(names=[*files])}
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    if there.get(name) not in _sums(content):
+                        path = os.path.join(folder, *name.split("/"))
+                        os.makedirs(os.path.dirname(path), exist_ok=True)
+                        with open(path, "wb") as file:
+                            file.write(content)
+                        run.upload_file(path, root=folder)
+
+    def upload(self, folder: str, rows: int, keep_open: Sequence[int]) -> str:
+        """Run `wandb sync` on an offline run's directory; what it says of errors ("" for none).
+
+        It keeps the descriptors `keep_open`, which hold a lock. Raises ExportError where it does
+        not end in time.
+        """
+        environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+        for name, value in PATIENCE.items():
+            environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
+        command = [sys.executable, "-m", "wandb", "sync", folder]
+        with subprocess.Popen(
+            command,
+            cwd=os.path.dirname(folder),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=keep_open,
+            start_new_session=True,  # its own process does the work, and must end with it
+        ) as child:
+            try:
+                said, _ = child.communicate(timeout=LONGEST_SYNC + rows / ROWS_A_SECOND)
+            except BaseException as error:
+                _kill(child)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    message = f"`wandb sync` did not end within {error.timeout:.0f} s"
+                    raise ExportError(message, transient=True) from error
+                raise
+        return hide_key("; ".join(line for line in said.splitlines() if "rror" in line))
+
+
+def _remote(run: Any) -> Remote:
+    lines = run._attrs.get("historyLineCount")
+    last = int(run.lastHistoryStep)
+    return Remote(run.id, dict(run.config), run.url, last + 1 if lines is None else lines, last)
+
+
+def _takes(function: Any, parameter: str) -> bool:
+    return parameter in signature(function).parameters
+
+
+def _or(found: T | None, other: T) -> T:
+    return other if found is None else found
+
+
+def _sums(content: bytes) -> Sequence[str]:
+    """The MD5 as W&B tells it, and as others do."""
+    digest = hashlib.md5(content, usedforsecurity=False)
+    return base64.b64encode(digest.digest()).decode(), digest.hexdigest()
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    with suppress(OSError):
+        if os.name == "posix":
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+
+
+def hide_key(text: str) -> str:
+    """The text without the API key."""
+    key = os.environ.get("WANDB_API_KEY")
+    return text.replace(key, "<KEY>") if key else text
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error of the client, whatever it is wrapped in."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        for name in ("http_status", "status_code"):
+            if getattr(response, name, None):
+                return int(getattr(response, name))
+        seen = getattr(seen, "exc", None) or seen.__cause__
+    return None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the client as ours: what the server said, and whether to try again."""
+    try:
+        yield
+    except (ExportError, DeletedError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # deliberately broad: the client raises many kinds
+        if "API key" in str(error):
+            raise ExportError(NO_KEY) from error
+        status = _status(error)
+        transient = status is None or status == 429 or status >= 500
+        said = hide_key(f"{type(error).__name__}: {error}")
+        code = f" ({status})" if status else ""
+        raise ExportError(f"W&B{code}: {said}", transient=transient) from error

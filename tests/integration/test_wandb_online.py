@@ -1,0 +1,316 @@
+"""Runs on a W&B server: uploaded by the official client, which bridges does not believe.
+
+The server is our own (no W&B server can run here); it answers the official client, keeps what it is
+sent, and fails on request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges.exporters.wandb import WandbExporter
+from bridges.pipeline import ExportOptions, export_run
+from bridges.stream.model import Run
+from tests.contract.suite import ROWS, ExporterContract, OpenTarget
+from tests.integration.mlflow_support import long_history
+from tests.integration.wandb_support import (
+    GROUNDTRUTH,
+    KEY,
+    SCENARIOS,
+    environment,
+    file_of,
+    post,
+    received,
+    rows_of,
+    wandb_server,
+    without,
+)
+from tests.integration.wandb_support import export as export_to
+from tests.support import make_run, read_one
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wandb-online")]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """One server for the module: wandb keeps the address that it saw first."""
+    with wandb_server() as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(url).items():
+            patch.setenv(name, value)
+        yield url
+
+
+@pytest.fixture
+def project(server: str) -> str:
+    """A project that nobody has used."""
+    return f"project-{uuid.uuid4().hex[:8]}"
+
+
+def runs_of(server: str, project: str) -> list[dict[str, Any]]:
+    return [run for run in received(server) if run["project"] == project]
+
+
+@pytest.mark.usefixtures("server")
+class TestOnline(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        project = f"contract-{uuid.uuid4().hex[:8]}"
+        return lambda: WandbExporter(project=project, wandb_dir=str(folder), mode="online")
+
+
+def export(run: Run, project: str, folder: Path, **options: Any) -> Any:
+    return export_to(run, folder, project=project, mode="online", **options)
+
+
+def test_a_run_has_the_rows_of_the_live_callback(server: str, project: str, tmp_path: Path) -> None:
+    for scenario in SCENARIOS:
+        run = read_one(GROUNDTRUTH / scenario / "trainer_state.json")
+        assert export(run, project, tmp_path).verified
+        export_to(run, tmp_path / "offline" / scenario)
+        (there,) = [r for r in runs_of(server, project) if r["displayName"] == scenario]
+        rows = rows_of(file_of(tmp_path / "offline" / scenario))
+        assert [without(row) for row in there["history"]] == [without(row) for row in rows]
+        assert (there["state"], there["rows_received"]) == ("finished", len(rows))
+
+
+def test_a_run_that_grows_gets_its_new_rows_only(server: str, project: str, tmp_path: Path) -> None:
+    for stop in (2, 4, 6):
+        assert export(make_run(ROWS[:stop]), project, tmp_path / str(stop)).verified
+    (run,) = runs_of(server, project)
+    assert [row["_step"] for row in run["history"]] == list(range(6))
+    assert (run["rows_received"], run["rows_overwritten"]) == (6, 0)
+
+
+def test_an_upload_that_stopped_is_finished(server: str, project: str, tmp_path: Path) -> None:
+    export(make_run(ROWS), project, tmp_path)
+    (run,) = runs_of(server, project)
+    post(server, "/_rows", run=f"fake-entity/{project}/{run['name']}", keep=[0, 1])
+    report = export(make_run(ROWS), project, tmp_path)
+    assert (report.status, report.verified) == ("appended", True)
+    assert "interrupted-before" in [finding.code for finding in report.findings]
+    (run,) = runs_of(server, project)
+    assert [row["_step"] for row in run["history"]] == list(range(6))
+
+
+@pytest.mark.parametrize("keep", [[0, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 5], [0, 2, 3]])
+def test_a_run_with_holes_or_doubles_is_left_and_made_anew(
+    server: str, project: str, tmp_path: Path, keep: list[int]
+) -> None:
+    export(make_run(ROWS), project, tmp_path)
+    (run,) = runs_of(server, project)
+    post(server, "/_rows", run=f"fake-entity/{project}/{run['name']}", keep=keep)
+    assert export(make_run(ROWS), project, tmp_path).verified
+    broken, whole = sorted(runs_of(server, project), key=lambda other: len(other["name"]))
+    assert whole["name"] == f"{broken['name']}-2"
+    assert [row["_step"] for row in whole["history"]] == list(range(6))
+    again = export(make_run(ROWS), project, tmp_path)
+    assert (again.status, again.location[-2:]) == ("unchanged", "-2")
+
+
+def test_a_deleted_id_is_not_used_again(server: str, project: str, tmp_path: Path) -> None:
+    first = export(make_run(ROWS), project, tmp_path)
+    for number in (2, 3):
+        (run,) = runs_of(server, project)
+        post(server, "/_delete", run=f"fake-entity/{project}/{run['name']}")
+        report = export(make_run(ROWS), project, tmp_path)
+        assert (report.status, report.verified) == ("exported", True)
+        assert report.location == f"{first.location}-{number}"
+    assert export(make_run(ROWS), project, tmp_path).status == "unchanged"
+
+
+def test_sources_are_uploaded_once(server: str, project: str, tmp_path: Path) -> None:
+    source = GROUNDTRUTH / "token_counts" / "trainer_state.json"
+    exporter = WandbExporter(project=project, mode="online", wandb_dir=str(tmp_path))
+    for _ in range(2):
+        report = export_run(read_one(source), exporter, ExportOptions(attach_source=True))
+        assert (report.verified, report.failed) == (True, False)
+    (run,) = runs_of(server, project)
+    assert run["files"]["source/trainer_state.json"] == source.read_text()
+    assert run["uploads"]["source/trainer_state.json"] == 1
+
+
+def test_an_offline_copy_is_not_uploaded_as_well(server: str, project: str, tmp_path: Path) -> None:
+    export_to(make_run(ROWS), tmp_path, project=project)
+    assert export(make_run(ROWS), project, tmp_path).verified
+    assert Path(f"{file_of(tmp_path)}.synced").exists()
+
+
+def test_merged_rows(server: str, project: str, tmp_path: Path) -> None:
+    for stop in (2, 6):
+        report = export(make_run(ROWS[:stop]), project, tmp_path, wandb_step="global_step")
+    assert report.failed  # row 2 has the step of row 1, which is there already
+    assert "no longer be merged" in report.findings[-1].message
+    other = make_run([{**row, "loss": row.get("loss", 0.0)} for row in ROWS])
+    for _ in range(2):
+        report = export(other, f"{project}-2", tmp_path, wandb_step="global_step")
+        assert report.verified
+    assert report.status == "unchanged"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "bridges", *arguments]
+
+
+def bridge(url: str, place: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own; an empty variable is not set."""
+    variables = {**environment(url), "HOME": str(place), **more}
+    return subprocess.run(
+        command(*arguments),
+        cwd=place,
+        env={name: value for name, value in variables.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def to_wandb(file: Path, *more: str) -> list[str]:
+    return ["export", str(file), "--to", "wandb", "--mode", "online", "--project", "p", *more]
+
+
+def faults_of(url: str) -> int:
+    """How many requests the server did not answer as it should."""
+    with urllib.request.urlopen(f"{url}/_stat") as answer:
+        counts = json.load(answer)
+    return sum(n for name, n in counts.items() if name.startswith(("fault", "drop", "ack_lost")))
+
+
+QUICK = {
+    "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "0.1",
+    "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "0.3",
+    "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.1",
+    "WANDB__FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "0.3",
+}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "--fail-first 3 --fail-codes 500",
+        "--fail-first 3 --fail-codes 429 --retry-after 1",
+        "--fail-rate 0.3 --fail-codes 500,503,429 --seed 3",
+        "--ack-lost 0.5 --fail-on file_stream --seed 1",
+        "--drop 0.5 --fail-on file_stream --seed 1",
+    ],
+)
+def test_faults_lose_and_double_nothing(faults: str, tmp_path: Path) -> None:
+    file = long_history(tmp_path, 3_000)
+    with wandb_server(*faults.split()) as url:
+        for _ in range(6):  # what fails clearly may be tried again
+            done = bridge(url, tmp_path, *to_wandb(file, "--json"), **QUICK)
+            (report,) = json.loads(done.stdout)["runs"]
+            assert (report["status"] == "failed") == (done.returncode == 1), done.stderr
+            if done.returncode == 0:
+                break
+        assert report["verified"]
+        assert faults_of(url) > 0
+        whole = [run for run in received(url) if len(run["history"]) == 3_000]
+        assert len(whole) == 1
+        assert [row["_step"] for row in whole[0]["history"]] == list(range(3_000))
+
+
+@pytest.mark.parametrize("code", ["400", "403", "409", "413"])
+def test_rows_that_are_refused_fail_the_run(code: str, tmp_path: Path) -> None:
+    file = long_history(tmp_path, 100)
+    with wandb_server("--reject-filestream", code) as url:
+        done = bridge(url, tmp_path, *to_wandb(file, "--json"), **QUICK)
+        assert done.returncode == 1
+        (report,) = json.loads(done.stdout)["runs"]
+        assert (report["status"], bool(report["verified"])) == ("failed", False)
+        assert received(url)[0]["history"] == []
+        assert KEY not in done.stdout + done.stderr
+
+
+def test_a_server_that_refuses_the_key_is_told(tmp_path: Path) -> None:
+    with wandb_server("--fail-rate", "1", "--fail-codes", "401") as url:
+        done = bridge(url, tmp_path, *to_wandb(long_history(tmp_path, 10)), **QUICK)
+    assert done.returncode == 1
+    assert "W&B" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_key_is_told(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9"
+    done = bridge(url, tmp_path, *to_wandb(long_history(tmp_path, 10)), WANDB_API_KEY="")
+    assert done.returncode == 1
+    assert "no valid API key for its server: set WANDB_API_KEY, or type `wandb login`" in (
+        " ".join(done.stdout.split())
+    )
+
+
+def test_a_key_in_netrc_is_enough(tmp_path: Path) -> None:
+    with wandb_server() as url:
+        host = url.removeprefix("http://")
+        (tmp_path / ".netrc").write_text(f"machine {host} login user password {KEY}\n")
+        (tmp_path / ".netrc").chmod(0o600)
+        done = bridge(url, tmp_path, *to_wandb(long_history(tmp_path, 10)), WANDB_API_KEY="")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(received(url)) == 1
+
+
+def test_exports_at_the_same_time_make_one_run(tmp_path: Path) -> None:
+    file = long_history(tmp_path, 2_000)
+    with wandb_server() as url:
+        children = [
+            subprocess.Popen(
+                command(*to_wandb(file)),
+                cwd=tmp_path,
+                env=environment(url),
+                stdout=subprocess.PIPE,
+            )
+            for _ in range(3)
+        ]
+        said = [child.communicate(timeout=120)[0] for child in children]
+        assert [child.returncode for child in children] == [0, 0, 0], said
+        (run,) = received(url)
+        assert (run["rows_received"], run["rows_overwritten"]) == (2_000, 0)
+
+
+def test_several_runs_are_uploaded_at_once(tmp_path: Path) -> None:
+    files = [GROUNDTRUTH / scenario / "trainer_state.json" for scenario in SCENARIOS]
+    with wandb_server("--latency", "0.05") as url:
+        names = [str(file) for file in files[1:]]
+        done = bridge(url, tmp_path, *to_wandb(files[0], "--json", "--jobs", "3"), *names)
+        assert done.returncode == 0, done.stdout
+        assert [run["source"] for run in json.loads(done.stdout)["runs"]] == [*map(str, files)]
+        assert len(received(url)) == len(SCENARIOS)
+
+
+def test_a_killed_export_is_finished_by_the_next(tmp_path: Path) -> None:
+    file, chance = long_history(tmp_path, 20_000), random.Random(11)
+    with wandb_server() as url:
+        started = time.perf_counter()
+        assert bridge(url, tmp_path, *to_wandb(file)).returncode == 0
+        seconds = time.perf_counter() - started
+        for number in range(8):
+            order = [part if part != "p" else f"p{number}" for part in to_wandb(file)]
+            child = subprocess.Popen(
+                command(*order),
+                cwd=tmp_path,
+                env=environment(url),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            time.sleep(chance.uniform(0.3, seconds))
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+            done = bridge(url, tmp_path, *order)
+            assert done.returncode == 0, done.stdout
+            runs = [run for run in received(url) if run["project"] == f"p{number}"]
+            whole = [run for run in runs if len(run["history"]) == 20_000]
+            assert len(whole) == 1
+            assert [row["_step"] for row in whole[0]["history"]] == list(range(20_000))
