@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
+from bridges.batch import for_each_run
 from bridges.exporters.base import Exporter
 from bridges.pipeline import (
     ExportOptions,
     export_run,
-    for_each_run,
     make_exporters,
     read_runs,
     verify_run,

@@ -14,8 +14,9 @@ from bridges.cli_options import TARGET_OPTIONS, reading, targeting
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
+    from bridges.batch import RunAction
     from bridges.exporters.base import Exporter
-    from bridges.pipeline import ExportOptions, RunAction
+    from bridges.pipeline import ExportOptions
     from bridges.report import RunReport
 
 INTERRUPTED = 130
@@ -129,7 +130,7 @@ def _transfer(
     options: dict[str, Any],
 ) -> int:
     from bridges import console
-    from bridges.pipeline import for_each_run
+    from bridges.batch import for_each_run
 
     exporters, chosen = _prepare(sources, options)
     shown: list[RunReport] = []

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -19,12 +18,10 @@ import numpy as np
 from bridges import plugins
 from bridges.attachments import attach_sources
 from bridges.compare import compare, holds_rows
-from bridges.crew import Crew
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
-from bridges.report import BatchReport, RunReport, failure
+from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
-from bridges.sources.text import MissingSourceError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
@@ -107,71 +104,6 @@ def make_exporters(targets: Sequence[str], options: Mapping[str, Any]) -> list[E
             f"the option {sorted(unknown)[0]!r} is not one of the target {', '.join(targets)}"
         )
     return [made(**chosen) for made, chosen in zip(classes, taken, strict=True)]
-
-
-RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
-
-
-def for_each_run(
-    action: RunAction,
-    locations: Sequence[str],
-    exporters: Sequence[Exporter],
-    options: ExportOptions,
-    on_phase: OnPhase = lambda run, phase: None,
-    on_report: Callable[[RunReport], None] = lambda report: None,
-) -> BatchReport:
-    """`export_run` or `verify_run` for every run of every location and every exporter.
-
-    One bad run or location never stops the rest. `on_phase` is told what is done now,
-    `on_report` each report, in the order of the runs.
-    """
-    reports: list[RunReport] = []
-    crew: Crew[RunReport] = Crew(options.jobs)
-    try:
-        for work in _work(action, locations, exporters, options, on_phase):
-            for report in crew.take(*work):
-                reports.append(report)
-                on_report(report)
-        for report in crew.rest():
-            reports.append(report)
-            on_report(report)
-    finally:
-        crew.close()
-    return BatchReport(tuple(reports))
-
-
-def _work(
-    action: RunAction,
-    locations: Sequence[str],
-    exporters: Sequence[Exporter],
-    options: ExportOptions,
-    on_phase: OnPhase,
-) -> Iterator[tuple[Callable[[], RunReport], bool]]:
-    """What is to be done, and whether that can be while other work is."""
-
-    def done(run: Run, exporter: Exporter, seconds: float) -> RunReport:
-        report = action(run, exporter, options, on_phase)
-        return replace(report, seconds=report.seconds + seconds)
-
-    for location in locations:
-        started = time.perf_counter()
-        on_phase(location, "reading")
-        try:
-            for run in read_runs(location, options):
-                seconds = time.perf_counter() - started
-                for exporter in exporters:
-                    is_parallel = bool(getattr(exporter, "parallel", False))
-                    yield partial(done, run, exporter, seconds), is_parallel
-                started = time.perf_counter()
-        except ConfigError:
-            raise
-        except BridgeError as error:
-            missing = isinstance(error, MissingSourceError)
-            for exporter in exporters:
-                failed = failure(
-                    location, exporter.name, str(error), code="source", missing=missing
-                )
-                yield partial(replace, failed), False
 
 
 def export_run(

@@ -57,8 +57,9 @@ class Store:
 
     def export(self, files: list[Path], *, verify: bool, writer: str = "auto") -> None:
         """Ours, in this process."""
+        from bridges.batch import for_each_run
         from bridges.exporters.mlflow import MlflowExporter
-        from bridges.pipeline import ExportOptions, export_run, for_each_run
+        from bridges.pipeline import ExportOptions, export_run
 
         self.experiments += 1
         exporter = MlflowExporter(self.uri, f"e{self.experiments}", writer)

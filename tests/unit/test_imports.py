@@ -21,6 +21,7 @@ ROOMS = (
     ("sources", "exporters"),
     ("compare", "attachments"),
     ("pipeline",),
+    ("batch",),
     ("api", "console"),
     ("inspection", "cli_options"),
     ("cli",),

@@ -67,6 +67,7 @@ class Exporter(Protocol):
 
     It is built with the options of its target as keyword arguments; unknown ones are refused.
     `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
+    One that also has `parallel = True` is called for several runs at the same time, by threads.
     """
 
     name: str

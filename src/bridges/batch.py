@@ -1,0 +1,123 @@
+"""Many runs: those of several sources into several targets, one after the other or a few at once.
+
+One bad run or location never stops the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bridges.errors import BridgeError, ConfigError
+from bridges.exporters.base import Exporter
+from bridges.pipeline import ExportOptions, OnPhase, read_runs
+from bridges.report import BatchReport, RunReport, failure
+from bridges.sources.text import MissingSourceError
+from bridges.stream.model import Run
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
+Work = Callable[[], RunReport]
+
+
+def for_each_run(
+    action: RunAction,
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase = lambda run, phase: None,
+    on_report: Callable[[RunReport], None] = lambda report: None,
+) -> BatchReport:
+    """`export_run` or `verify_run` for every run of every location and every exporter.
+
+    One bad run or location never stops the rest. `on_phase` is told what is done now,
+    `on_report` each report, in the order of the runs.
+    """
+    reports: list[RunReport] = []
+    crew = _Crew(options.jobs)
+    try:
+        for work in _work(action, locations, exporters, options, on_phase):
+            for report in crew.take(*work):
+                reports.append(report)
+                on_report(report)
+        for report in crew.rest():
+            reports.append(report)
+            on_report(report)
+    finally:
+        crew.close()
+    return BatchReport(tuple(reports))
+
+
+def _work(
+    action: RunAction,
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase,
+) -> Iterator[tuple[Work, bool]]:
+    """What is to be done, and whether that can be while other work is."""
+
+    def done(run: Run, exporter: Exporter, seconds: float) -> RunReport:
+        report = action(run, exporter, options, on_phase)
+        return replace(report, seconds=report.seconds + seconds)
+
+    for location in locations:
+        started = time.perf_counter()
+        on_phase(location, "reading")
+        try:
+            for run in read_runs(location, options):
+                seconds = time.perf_counter() - started
+                for exporter in exporters:
+                    is_parallel = bool(getattr(exporter, "parallel", False))
+                    yield partial(done, run, exporter, seconds), is_parallel
+                started = time.perf_counter()
+        except ConfigError:
+            raise
+        except BridgeError as error:
+            missing = isinstance(error, MissingSourceError)
+            for exporter in exporters:
+                failed = failure(
+                    location, exporter.name, str(error), code="source", missing=missing
+                )
+                yield partial(replace, failed), False
+
+
+class _Crew:
+    """At most `jobs` pieces of work at the same time, and twice as many results that wait."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = max(1, jobs)
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[RunReport]] = deque()
+
+    def take(self, work: Work, is_parallel: bool) -> Iterator[RunReport]:
+        """Do the work, now or meanwhile; the results that are there by then."""
+        if is_parallel and self._jobs > 1:
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+                self._pool = ThreadPoolExecutor(self._jobs)
+            self._waiting.append(self._pool.submit(work))
+            while len(self._waiting) > 2 * self._jobs or (
+                self._waiting and self._waiting[0].done()
+            ):
+                yield self._waiting.popleft().result()
+        else:
+            yield from self.rest()
+            yield work()
+
+    def rest(self) -> Iterator[RunReport]:
+        """The results that were not there yet."""
+        while self._waiting:
+            yield self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what was begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
