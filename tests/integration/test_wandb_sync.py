@@ -90,7 +90,7 @@ def test_a_part_that_is_gone_is_told(server: str, tmp_path: Path) -> None:
     upload(server, tmp_path)
     first = file_of(tmp_path)
     export(make_run(ROWS), tmp_path)
-    first.rename(tmp_path / "elsewhere")
+    first.parent.rename(tmp_path / "elsewhere")
     report = export(make_run(ROWS), tmp_path)
     assert report.status == "failed"
     assert "the rows before row 3 lie in a file that is not here" in report.findings[-1].message

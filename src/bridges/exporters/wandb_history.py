@@ -1,4 +1,4 @@
-"""History rows of a W&B run, column by column: from the series of a stream to items of JSON.
+"""History rows of a W&B run, from the columns of a stream to records.
 
 A row holds what the callback logged, `train/global_step`, and what wandb adds to each row: `_step`
 (the index of the row), `_timestamp` and `_runtime` in seconds.
@@ -6,43 +6,77 @@ A row holds what the callback logged, `train/global_step`, and what wandb adds t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
-from bridges.exporters.wandb_log import text, varint
+from bridges.exporters.wandb_batch import (
+    Batch,
+    Column,
+    assemble,
+    number_texts,
+    object_texts,
+    row_sizes,
+    varint_texts,
+)
+from bridges.exporters.wandb_log import CHUNK_HEADER, text, varint
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64, Series
+from bridges.stream.model import Int64
 
 GLOBAL_STEP = "train/global_step"
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
 VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
-_STEP_TAG = b"\x12"  # field 2, a message: the step of a row, its field 1
 
 
-def history_rows(layout: Layout, first: int = 0) -> Iterator[bytes]:
-    """The contents of the history records, row by row, from a row of the stream on."""
+def history_records(layout: Layout, first: int, number: int) -> Batch:
+    """The history records from a row of the stream on, the first of which has that number; room
+    for the header of its chunk is before each.
+    """
+    count = len(layout.stream) - first
+    every = np.arange(count)
+    row = [*_columns(layout, first), _step_column(wandb_steps(layout)[first:])]
+    sizes = row_sizes(row, count)
+    head = [
+        Column(every, lambda _: bytes(CHUNK_HEADER) + b"\x08", varint_texts(every + number)),
+        Column(every, lambda _: b"\x12", varint_texts(sizes)),
+    ]
+    return assemble([*head, *row], row_sizes(head, count) + sizes)
+
+
+def _columns(layout: Layout, first: int) -> Iterator[Column]:
     stream = layout.stream
     assert stream.time is not None
-    count, time = len(stream) - first, stream.time[first:]
-    columns = []
     for series in stream.series:
         part = series.slice(first, len(stream))
-        columns.append(_spread(part.rows - first, _items(part.key, json_texts(part)), count))
-    steps = wandb_steps(layout)[first:].tolist()
+        make = number_texts if part.is_number else object_texts
+        yield Column(part.rows - first, _before(part.key), make(part.values.tolist()))
+    time = stream.time[first:]
     for key, values in (
-        (GLOBAL_STEP, stream.step[first:].tolist()),
-        ("_step", steps),
-        ("_timestamp", (time / 1000.0).tolist()),
-        ("_runtime", ((time - layout.clock.start) / 1000.0).tolist()),
+        (GLOBAL_STEP, stream.step[first:]),
+        ("_step", wandb_steps(layout)[first:]),
+        ("_timestamp", time / 1000.0),
+        ("_runtime", (time - layout.clock.start) / 1000.0),
     ):
-        columns.append(_items(key, _numbers(values)))
-    columns.append([_STEP_TAG + varint(1 + len(v)) + b"\x08" + v for v in map(varint, steps)])
-    return map(b"".join, zip(*columns, strict=True))
+        yield Column(np.arange(len(time)), _before(key), number_texts(values.tolist()))
+
+
+def _before(key: str) -> Callable[[int], bytes]:
+    """What comes before the value of an item depends on its size only."""
+    name = text(1, key) + VALUE_TAG
+
+    def before(size: int) -> bytes:
+        length = varint(size)
+        return b"\x0a" + varint(len(name) + len(length) + size) + name + length
+
+    return before
+
+
+def _step_column(steps: Int64) -> Column:
+    """Field 2 of a row, a message: its step, field 1 of that."""
+    texts = varint_texts(steps)
+    return Column(np.arange(len(steps)), lambda size: b"\x12" + varint(1 + size) + b"\x08", texts)
 
 
 def wandb_steps(layout: Layout) -> Int64:
@@ -51,39 +85,6 @@ def wandb_steps(layout: Layout) -> Int64:
     """
     is_merged = layout.identity.get("wandb-step") == "global_step"
     return layout.stream.step if is_merged else np.arange(len(layout.stream))
-
-
-def _spread(rows: Int64, items: list[bytes], count: int) -> list[bytes]:
-    """The items at their rows, nothing at the others."""
-    if len(items) == count:
-        return items
-    column = [b""] * count
-    for row, item in zip(rows.tolist(), items, strict=True):
-        column[row] = item
-    return column
-
-
-def _items(key: str, values: list[bytes]) -> list[bytes]:
-    """One item for each value; what comes before it depends on its length only."""
-    name = text(1, key) + VALUE_TAG
-    sizes = list(map(len, values))
-    before = {}
-    for size in set(sizes):
-        length = varint(size)
-        before[size] = b"\x0a" + varint(len(name) + len(length) + size) + name + length
-    return [before[size] + value for size, value in zip(sizes, values, strict=True)]
-
-
-def json_texts(series: Series) -> list[bytes]:
-    """The values as JSON: exact, with NaN and Infinity as wandb writes them."""
-    values = series.values.tolist()
-    if series.is_number:
-        return _numbers(values)
-    return [json.dumps(value, sort_keys=True).encode() for value in values]
-
-
-def _numbers(values: list[Any]) -> list[bytes]:
-    return to_json(values)[1:-1].split(b",") if values else []
 
 
 def last_values(layout: Layout) -> dict[str, Any]:

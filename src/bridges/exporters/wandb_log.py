@@ -11,9 +11,15 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+from bridges.exporters.wandb_batch import Batch, windows
+
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 BLOCK = 32_768
 _CHUNK = struct.Struct("<IHB")  # crc, length, type
+_HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same, without gaps
+CHUNK_HEADER = _CHUNK.size  # bytes
 _SMALL = [bytes([number]) for number in range(0x80)]
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 _SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
@@ -51,26 +57,51 @@ def integer(field: int, number: int) -> bytes:
     return varint(field << 3) + varint(number)
 
 
-def write_log(records: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes of a log, in pieces."""
-    pack, crc32, seed = _CHUNK.pack, zlib.crc32, _SEEDS[FULL]
+def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
+    """The bytes of a log, in pieces; a batch has room for the header of each of its records."""
     yield HEADER
-    pieces: list[bytes] = []
-    at, waiting = len(HEADER), 0
+    at = len(HEADER)
     for record in records:
-        size = len(record)
-        if at % BLOCK + 7 + size <= BLOCK:  # the usual case: whole in this block
-            pieces += (pack(crc32(record, seed), size, FULL), record)
-            at += 7 + size
+        pieces = _batch(record, at) if isinstance(record, Batch) else _record(record, at)
+        for piece in pieces:
+            at += len(piece)
+            yield piece
+
+
+def _record(record: bytes, at: int) -> Iterator[bytes]:
+    """A record at a position in the file."""
+    if at % BLOCK + CHUNK_HEADER + len(record) > BLOCK:
+        yield from _chunks(record, at)
+    else:  # the usual case: whole in this block
+        yield _CHUNK.pack(zlib.crc32(record, _SEEDS[FULL]), len(record), FULL) + record
+
+
+def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
+    """Many records from a position in the file on: block by block those that are whole in it."""
+    _put_headers(batch)
+    data, start, done = batch.data.data, batch.start, 0
+    while done < len(batch):
+        first = int(start[done])
+        fitting = int(np.searchsorted(batch.end, first + BLOCK - at % BLOCK, side="right"))
+        if fitting > done:
+            piece: bytes | memoryview = data[first : int(batch.end[fitting - 1])]
         else:
-            chunks = b"".join(_chunks(record, at))
-            pieces.append(chunks)
-            at += len(chunks)
-        waiting += size
-        if waiting > 1 << 20:
-            yield b"".join(pieces)
-            pieces, waiting = [], 0
-    yield b"".join(pieces)
+            fitting = done + 1
+            record = data[first + CHUNK_HEADER : int(batch.end[done])].tobytes()
+            piece = b"".join(_chunks(record, at))
+        yield piece
+        done, at = fitting, at + len(piece)
+
+
+def _put_headers(batch: Batch) -> None:
+    """The header of each record, as if it was whole in its block."""
+    data, seed, crc32 = batch.data.data, _SEEDS[FULL], zlib.crc32
+    bounds = zip((batch.start + CHUNK_HEADER).tolist(), batch.end.tolist(), strict=True)
+    headers = np.zeros(len(batch), _HEADER)
+    headers["crc"] = [crc32(data[start:end], seed) for start, end in bounds]
+    headers["size"] = (batch.end - batch.start - CHUNK_HEADER) & 0xFFFF
+    headers["kind"] = FULL
+    windows(batch.data, CHUNK_HEADER)[batch.start] = headers.view(f"S{CHUNK_HEADER}")
 
 
 def _chunks(record: bytes, at: int) -> Iterator[bytes]:
@@ -94,26 +125,30 @@ def read_log(data: bytes) -> Iterator[bytes]:
     """The records of a log. Raises LogError where it is damaged or ends within a record."""
     if data[: len(HEADER)] != HEADER:
         raise LogError("it does not begin as a W&B transaction log")
-    at, parts = len(HEADER), b""
-    while at < len(data):
-        room = BLOCK - at % BLOCK
-        if room < 7:
-            at += room
-            continue
-        if at + 7 > len(data):
-            raise LogError(f"it ends within a chunk at byte {at}")
-        crc, size, kind = _CHUNK.unpack_from(data, at)
-        content = data[at + 7 : at + 7 + size]
-        if len(content) < size:
-            raise LogError(f"it ends within a chunk at byte {at}")
-        if kind not in _SEEDS or zlib.crc32(content, _SEEDS[kind]) != crc:
-            raise LogError(f"the chunk at byte {at} is damaged")
-        at += 7 + size
-        parts = content if kind in (FULL, FIRST) else parts + content
-        if kind in (FULL, LAST):
-            yield parts
-    if at > len(data):
-        raise LogError("it ends within a record")
+    unpack, crc32, seed = _CHUNK.unpack_from, zlib.crc32, _SEEDS[FULL]
+    at, parts, is_open = len(HEADER), b"", False
+    for block_end in range(BLOCK, len(data) + BLOCK, BLOCK):
+        block_end = min(block_end, len(data))
+        while at + CHUNK_HEADER <= block_end:
+            crc, size, kind = unpack(data, at)
+            start = at + CHUNK_HEADER
+            at = start + size
+            content = data[start:at]
+            if at > block_end:
+                raise LogError(f"it ends within a chunk at byte {start - CHUNK_HEADER}")
+            if kind == FULL and crc32(content, seed) == crc:  # the usual case
+                yield content
+                continue
+            if kind not in _SEEDS or crc32(content, _SEEDS[kind]) != crc:
+                raise LogError(f"the chunk at byte {start - CHUNK_HEADER} is damaged")
+            parts, is_open = parts + content, kind != LAST
+            if kind == LAST:
+                yield parts
+                parts = b""
+        if block_end < len(data):
+            at = block_end  # no chunk begins in the last bytes of a block
+    if is_open or at < len(data):
+        raise LogError(f"it ends within a chunk at byte {at}")
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -10,8 +10,8 @@ from typing import Any
 from bridges.exporters.base import Recorded
 from bridges.exporters.state import State
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
-from bridges.exporters.wandb_log import LogError, fields, read_log, read_varint
-from bridges.exporters.wandb_rows import read_rows, step_of
+from bridges.exporters.wandb_log import LogError, fields, read_log
+from bridges.exporters.wandb_rows import Spans, first_step, read_rows, split_history
 from bridges.exporters.wandb_run import (
     EXIT,
     FILES,
@@ -93,38 +93,21 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
     """All points of a run's files (their bytes, in their order), and the summary values that no
     row holds. Raises LogError where one is not whole, or (`from_start`) row 0 is in none.
     """
-    history: list[bytes] = []
+    history: list[Spans] = []
     summary: dict[str, str] = {}
     for data in parts:
-        ended = False
-        for record in read_log(data):
-            row = _plain_row(record)
-            if row is not None:
-                history.append(row)
-                continue
-            for number, content in fields(record):
-                if number == HISTORY and isinstance(content, bytes):
-                    history.append(content)
-                elif number == SUMMARY:
-                    summary |= _items(content)
-                ended = ended or number == EXIT
-        if not ended:
+        rows, others = split_history([*read_log(data)])
+        history.append(rows)
+        found = [field for record in others for field in fields(record)]
+        for number, content in found:
+            if number == SUMMARY:
+                summary |= _items(content)
+        if EXIT not in dict(found):
             raise LogError("it has no end")
-    if from_start and history and (first := step_of(history[0])):
+    if from_start and history and len(history[0]) and (first := first_step(history[0])):
         raise LogError(f"the rows before row {first} lie in a file that is not here")
-    found = read_rows(history)
-    return Recorded(found.points, found.others, _own(summary, found))
-
-
-def _plain_row(record: bytes) -> bytes | None:
-    """The content of a record that is a number and a history row and nothing else, the usual one;
-    None for others.
-    """
-    at = _after_number(record)
-    if not at or record[at] != HISTORY << 3 | 2:
-        return None
-    size, start = read_varint(record, at + 1)
-    return record[start:] if start + size == len(record) else None
+    points = read_rows(history)
+    return Recorded(points.points, points.others, _own(summary, points))
 
 
 def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:

@@ -16,55 +16,96 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from bridges.exporters.base import Points, Recorded
+from bridges.exporters.wandb_batch import by_size, windows
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, VALUE_TAG
 from bridges.exporters.wandb_log import LogError, fields
 from bridges.stream.model import Int64, Values
 
+HISTORY = 2  # the field of a record that holds a row
+NUMBER = 0x08  # field 1 of a record
 ITEM, NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
 FEW = 32  # rows that are not worth arrays
 Mask = NDArray[np.bool_]
 Piece = tuple[Int64, Values]  # rows, and their values of one key: int64, float64 or object
 
 
-def read_rows(records: Sequence[bytes]) -> Recorded:
-    """The points of history records (contents): a step of a point is its `train/global_step`.
+@dataclass(frozen=True)
+class Spans:
+    """n byte strings, where each begins and ends (int64, n) within `data`, which goes on after."""
 
-    Raises LogError where a row cannot be read, or lacks its step or time.
+    data: bytes
+    start: Int64
+    end: Int64
+
+    @classmethod
+    def of(cls, strings: Sequence[bytes]) -> Spans:
+        """These strings."""
+        size = np.fromiter(map(len, strings), np.int64, len(strings))
+        end = np.cumsum(size)
+        ahead = b"\0" * 4  # what is read ahead stays inside
+        return cls(b"".join([*strings, ahead]), end - size, end)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def split_history(records: Sequence[bytes]) -> tuple[Spans, list[bytes]]:
+    """The history rows of a log (the contents of their records), and the other records."""
+    spans = Spans.of(records)
+    start, is_row = _Text(spans.data).contents(spans.start, spans.end)
+    pairs = zip(records, is_row.tolist(), strict=True)
+    others = [record for record, it_is in pairs if not it_is]
+    if any(_row_of(record) for record in others):  # more in their records than we would write
+        rows = [row for row in map(_row_of, records) if row]
+        return Spans.of(rows), [record for record in others if not _row_of(record)]
+    return Spans(spans.data, start[is_row], spans.end[is_row]), others
+
+
+def _row_of(record: bytes) -> bytes:
+    """The history row that a record holds; nothing where it holds none."""
+    content = dict(fields(record)).get(HISTORY, b"")
+    return content if isinstance(content, bytes) else b""
+
+
+def read_rows(parts: Sequence[Spans]) -> Recorded:
+    """The points of the history rows of a run's parts: a step of a point is its
+    `train/global_step`. Raises LogError where a row cannot be read, or lacks its step or time.
     """
     pieces: dict[bytes, list[Piece]] = {}
+    count = 0
     try:
-        for key, rows, values in _pieces(records):
-            pieces.setdefault(key, []).append((rows, values))
-        columns = {key.decode(): _joined(parts) for key, parts in pieces.items()}
-        return recorded(columns, len(records))
+        for part in parts:
+            for key, rows, values in _pieces(part):
+                pieces.setdefault(key, []).append((rows + count, values))
+            count += len(part)
+        columns = {key.decode(): _joined(found) for key, found in pieces.items()}
+        return recorded(columns, count)
     except (ValueError, IndexError) as error:
         raise LogError(f"a row of its history cannot be read: {error}") from None
 
 
-def step_of(record: bytes) -> int:
-    """`_step` of a row (the content of its record)."""
-    content = dict(fields(record)).get(2, b"")
+def first_step(rows: Spans) -> int:
+    """`_step` of the first row."""
+    row = rows.data[int(rows.start[0]) : int(rows.end[0])]
+    content = dict(fields(row)).get(2, b"")
     step = dict(fields(content)).get(1, 0) if isinstance(content, bytes) else 0
     return step if isinstance(step, int) else 0
 
 
-def _pieces(records: Sequence[bytes]) -> Iterator[tuple[bytes, Int64, Values]]:
+def _pieces(part: Spans) -> Iterator[tuple[bytes, Int64, Values]]:
     """Pieces of columns: a key, rows, values."""
-    sizes = np.fromiter(map(len, records), np.int64, len(records))
-    end = np.cumsum(sizes)
-    text = _Text(b"".join(records))
-    rows, at = np.arange(len(records)), end - sizes
+    text, rows, at = _Text(part.data), np.arange(len(part)), part.start
     while len(rows) > FEW:
-        items = text.items(at, end[rows])
+        items = text.items(at, part.end[rows])
         odd = ~items.is_plain
         if odd.any():
-            yield from _by_hand(records, rows[odd], (at - end[rows])[odd])
+            yield from _by_hand(part, rows[odd], at[odd])
             rows, items = rows[~odd], items.only(~odd)
         yield from text.columns(rows, items)
         more = text.at(items.end) == ITEM
-        more &= items.end < end[rows]
+        more &= items.end < part.end[rows]
         rows, at = rows[more], items.end[more]
-    yield from _by_hand(records, rows, at - end[rows])
+    yield from _by_hand(part, rows, at)
 
 
 @dataclass(frozen=True)
@@ -87,7 +128,7 @@ class _Text:
     """Bytes that many rows lie in, read at many positions at once."""
 
     def __init__(self, content: bytes) -> None:
-        self._bytes = content + b"\0" * 4  # what is read ahead stays inside
+        self._bytes = content
         self._data = np.frombuffer(self._bytes, np.uint8)
 
     def at(self, positions: Int64) -> NDArray[np.uint8]:
@@ -97,10 +138,18 @@ class _Text:
 
     def strings(self, positions: Int64, size: int) -> NDArray[Any]:
         """The `size` bytes from each position on, as an array of dtype S."""
-        count = len(self._bytes) - size + 1
-        windows = np.ndarray((count,), f"S{size}", self._bytes, strides=(1,))
-        found: NDArray[Any] = windows[positions]
+        found: NDArray[Any] = windows(self._data, size)[positions]
         return found
+
+    def contents(self, start: Int64, end: Int64) -> tuple[Int64, Mask]:
+        """Where the content of each record begins, and whether it is a history row: a number and
+        a row and nothing else.
+        """
+        is_row = (self.at(start) == NUMBER) & (end - start > 4)
+        _, at = self._varints(np.where(is_row, start + 1, 0))
+        is_row &= self.at(at) == HISTORY << 3 | 2
+        size, at = self._varints(np.where(is_row, at + 1, 0))
+        return at, is_row & (at + size == end)
 
     def items(self, at: Int64, row_end: Int64) -> _Items:
         """The items at positions; those that are not plain are to be read by hand."""
@@ -145,13 +194,11 @@ class _Text:
 
     def _values(self, start: Int64, size: Int64) -> Values:
         """The JSON values at positions, see `as_values`."""
-        order = np.argsort(size, kind="stable")
-        edges = np.flatnonzero(np.diff(size[order])) + 1
-        groups = np.split(order, edges)
-        parsed = [self._parsed(start[group], int(size[group[0]])) for group in groups]
+        groups = [*by_size(size)]
+        parsed = [self._parsed(start[members], width) for width, members in groups]
         values = np.empty(len(start), np.result_type(*parsed))
-        for group, part in zip(groups, parsed, strict=True):
-            values[group] = part
+        for (_, members), part in zip(groups, parsed, strict=True):
+            values[members] = part
         return values
 
     def _parsed(self, start: Int64, size: int) -> Values:
@@ -173,13 +220,11 @@ def as_values(found: list[Any]) -> Values:
     return values
 
 
-def _by_hand(
-    records: Sequence[bytes], rows: Int64, starts: Int64
-) -> Iterator[tuple[bytes, Int64, Values]]:
-    """The rest of some rows, item by item; starts count from the end of each."""
+def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, Int64, Values]]:
+    """The rest of some rows, item by item."""
     for row, start in zip(rows.tolist(), starts.tolist(), strict=True):
         nested: dict[str, Any] = {}
-        for number, content in fields(records[row][start:] if start else b""):
+        for number, content in fields(part.data[start : int(part.end[row])]):
             if number == 1 and isinstance(content, bytes):
                 _put(nested, content)
         for key, value in nested.items():

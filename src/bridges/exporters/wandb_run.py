@@ -16,14 +16,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bridges.exporters.state import State
+from bridges.exporters.wandb_batch import Batch
 from bridges.exporters.wandb_history import (
     GLOBAL_STEP,
-    history_rows,
+    history_records,
     last_values,
     wandb_steps,
 )
 from bridges.exporters.wandb_limits import short, tag_texts
-from bridges.exporters.wandb_log import integer, message, text, varint
+from bridges.exporters.wandb_log import integer, message, text
 from bridges.stream.layout import Layout
 from bridges.stream.redact import redact_text
 
@@ -58,39 +59,34 @@ class Part:
     files: Collection[str] = ()
 
 
-def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
+def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes | Batch]:
     """All records of a part, numbered."""
-    return numbered(_contents(layout, target, part))
+    head = [*_head(layout, target, part)]
+    yield from numbered(head)
+    rows = history_records(layout, part.first, len(head) + 1)
+    yield rows
+    yield from numbered(_tail(layout, part), len(head) + len(rows) + 1)
 
 
-def numbered(contents: Iterable[bytes]) -> Iterator[bytes]:
+def numbered(contents: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
     """Records with the numbers that they have in their file."""
-    return (b"\x08" + varint(number) + content for number, content in enumerate(contents, 1))
+    return (integer(1, number) + content for number, content in enumerate(contents, first))
 
 
-def _contents(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
+def _head(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
     yield message(RECORD_HEADER, message(1, text(1, PRODUCER) + text(2, "0.70.0")))
     yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, part))
     axis = axis_of(layout)
     yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
     synced = message(6, integer(1, 1))
     yield message(METRIC, text(2, "*") + text(4, axis) + synced)
-    yield from _history(layout, part.first)
+
+
+def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
     yield attaching([METADATA, *part.files])
     yield message(SUMMARY, _summary(layout))
     code = EXIT_CODES[layout.run.status]
     yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
-
-
-def _history(layout: Layout, first: int) -> Iterator[bytes]:
-    """The history records; what comes before a row depends on its length only."""
-    before: dict[int, bytes] = {}
-    for row in history_rows(layout, first):
-        size = len(row)
-        head = before.get(size)
-        if head is None:
-            head = before[size] = varint(HISTORY << 3 | 2) + varint(size)
-        yield head + row
 
 
 def axis_of(layout: Layout) -> str:

@@ -1,0 +1,143 @@
+"""Many byte strings at once: made of columns, row by row, without an object for each row.
+
+A column gives each of its rows some bytes that depend on a length only, and then a text of that
+length. Rows with texts of one length are written together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from bridges.stream.model import Int64
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """n texts within `data`: where each begins, and its size (int64, n)."""
+
+    data: bytes
+    start: Int64
+    size: Int64
+
+
+@dataclass(frozen=True)
+class Column:
+    """The texts of some rows (int64, rising), and what comes before a text of a size."""
+
+    rows: Int64
+    before: Callable[[int], bytes]
+    texts: Texts
+
+    @cached_property
+    def groups(self) -> list[tuple[Int64, bytes, Int64, int]]:
+        """The texts by their size: their rows, what comes before them, their start and size."""
+        return [
+            (self.rows[members], self.before(size), self.texts.start[members], size)
+            for size, members in by_size(self.texts.size)
+        ]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n byte strings within `data`, one after the other; each ends where the next begins."""
+
+    data: Bytes
+    end: Int64
+
+    def __len__(self) -> int:
+        return len(self.end)
+
+    @property
+    def start(self) -> Int64:
+        """Where each begins (int64, n)."""
+        return np.concatenate([[0], self.end[:-1]]) if len(self.end) else self.end
+
+
+def number_texts(values: list[Any]) -> Texts:
+    """Numbers as JSON: exact, with NaN and Infinity as wandb writes them."""
+    if not values:
+        return joined([])
+    data = to_json(values)[1:-1]
+    commas = np.flatnonzero(np.frombuffer(data, np.uint8) == ord(","))
+    start = np.concatenate([[0], commas + 1])
+    return Texts(data, start, np.concatenate([commas, [len(data)]]) - start)
+
+
+def object_texts(values: list[Any]) -> Texts:
+    """Texts, lists, objects and null as JSON."""
+    return joined([json.dumps(value, sort_keys=True).encode() for value in values])
+
+
+def joined(texts: Sequence[bytes]) -> Texts:
+    """Texts that are there already."""
+    size = np.fromiter(map(len, texts), np.int64, len(texts))
+    return Texts(b"".join(texts), np.cumsum(size) - size, size)
+
+
+def varint_texts(numbers: Int64) -> Texts:
+    """Numbers (not negative) as protocol buffers write them."""
+    size = np.ones(len(numbers), np.int64)
+    for shift in range(7, 63, 7):
+        size += numbers >> shift > 0
+    width = int(size.max(initial=1))
+    digits = numbers[:, None] >> np.arange(0, 7 * width, 7) & 0x7F
+    more = np.arange(width) < size[:, None] - 1
+    data = (digits | np.where(more, 0x80, 0)).astype(np.uint8).tobytes()
+    return Texts(data, np.arange(len(numbers)) * width, size)
+
+
+def row_sizes(columns: Sequence[Column], count: int) -> Int64:
+    """How many bytes the columns give to each of `count` rows."""
+    sizes = np.zeros(count, np.int64)
+    for column in columns:
+        for rows, before, _, size in column.groups:
+            sizes[rows] += len(before) + size
+    return sizes
+
+
+def assemble(columns: Sequence[Column], sizes: Int64) -> Batch:
+    """The rows, each the bytes of its columns in their order; `sizes` is what these add up to."""
+    end = np.cumsum(sizes)
+    out = np.empty(int(sizes.sum()), np.uint8)
+    at = end - sizes
+    for column in columns:
+        source = np.frombuffer(column.texts.data, np.uint8)
+        for rows, before, start, size in column.groups:
+            where = at[rows]
+            put(out, where, before)
+            if size:
+                windows(out, size)[where + len(before)] = windows(source, size)[start]
+            at[rows] = where + len(before) + size
+    return Batch(out, end)
+
+
+def put(out: Bytes, where: Int64, content: bytes) -> None:
+    """The same bytes at many places."""
+    if content and len(where):
+        windows(out, len(content))[where] = content
+
+
+def windows(data: Bytes, size: int) -> NDArray[Any]:
+    """The `size` bytes from each place on, as an array of dtype S that shares the memory."""
+    count = max(0, len(data) - size + 1)
+    return np.ndarray((count,), f"S{size}", data.data, strides=(1,))
+
+
+def by_size(sizes: Int64) -> Iterator[tuple[int, Int64]]:
+    """Each size with the positions that have it."""
+    if len(sizes):
+        order = sizes.argsort(kind="stable")
+        ordered = sizes[order]
+        edges = ((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist()
+        for start, stop in zip([0, *edges], [*edges, len(sizes)], strict=True):
+            yield int(ordered[start]), order[start:stop]
