@@ -12,15 +12,17 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
-# One run into TensorBoard and MLflow, checked, and how to look at it.
+# One run into all three trackers, checked, and how to look at it.
 demo: $(READY)
 	$(BIN)/bridge inspect configs/example-run/trainer_state.json
 	$(BIN)/bridge export configs/example-run/trainer_state.json --to tensorboard --logdir runs
 	$(BIN)/bridge export configs/example-run/trainer_state.json --to mlflow \
 	  --tracking-uri sqlite:///runs/mlflow.db
-	@echo "(run 'make demo' again: nothing changes. Both trackers are in $(BIN): type"
+	$(BIN)/bridge export configs/example-run/trainer_state.json --to wandb --wandb-dir runs
+	@echo "(run 'make demo' again: nothing changes. The trackers are in $(BIN): type"
 	@echo " $(BIN)/tensorboard --logdir runs"
-	@echo " $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db )"
+	@echo " $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+	@echo " $(BIN)/wandb sync runs/wandb/offline-run-* )"
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -77,7 +77,7 @@ def app() -> None:
 @targeting
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag the runs.")
 @click.option("--verify/--no-verify", default=True, help="Read every point back [default: on].")
-@click.option("--attach-source", is_flag=True, help="mlflow: keep the source file as an artifact.")
+@click.option("--attach-source", is_flag=True, help="mlflow, wandb: keep the source file with the run.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
@@ -93,6 +93,7 @@ def export(
       bridge export runs/*/trainer_state.json --to mlflow --experiment old
       bridge export outputs/trainer_state.json --to mlflow --tracking-uri http://localhost:5000
       bridge export outputs/trainer_state.json --to wandb --project old-runs
+      bridge export runs/*/trainer_state.json --to wandb --mode online --project old-runs
       bridge export old.json --to tensorboard --run-name baseline --x-axis epoch
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
       bridge export outputs/trainer_state.json --to tensorboard --dry-run --json

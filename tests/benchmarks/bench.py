@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import mlflow
+from tests.benchmarks import mlflow, wandb
 from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
 
 KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
@@ -134,6 +134,7 @@ def main() -> None:
         "whole": whole,
         "small": small,
         **mlflow.SECTIONS,
+        **wandb.SECTIONS,
     }
     for name in sys.argv[1:] or sections:
         with tempfile.TemporaryDirectory() as folder:

@@ -340,3 +340,34 @@ def test_many_odd_rows_are_read_as_they_are(tmp_path: Path) -> None:
         for n in range(500)
     ]
     assert export(make_run(rows), tmp_path).verified
+
+
+def test_a_release_that_nobody_tested_writes_its_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packages" / "wandb-0.99.1.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    report = export(make_run(ROWS), tmp_path)
+    assert report.verified
+    (note,) = [f for f in report.findings if f.code == "written-by-client"]
+    assert "wandb 0.99 is newer or older than what bridges was tested with" in note.message
+    assert len(parsed(file_of(tmp_path))) > len(ROWS) + 8  # wandb writes a summary for each row
+    direct = export(make_run(ROWS), tmp_path / "direct", wandb_writer="direct")
+    assert "written-by-client" not in [f.code for f in direct.findings]
+
+
+def test_runs_of_others_and_changes_of_others_are_seen(tmp_path: Path) -> None:
+    exporter = WandbExporter(wandb_dir=str(tmp_path))
+    runs = [make_run([{"loss": float(number), "step": 1}]) for number in range(3)]
+    first, second, _ = [export_run(run, exporter, ExportOptions()) for run in runs]
+    (tmp_path / "wandb" / "offline-run-20240101_000000-abc").mkdir()
+    shutil.rmtree(Path(first.location).parent)
+    assert export_run(runs[0], exporter, ExportOptions()).status == "exported"
+    other = export(make_run([{"loss": 7.0, "step": 1}]), tmp_path)
+    assert export_run(make_run([{"loss": 7.0, "step": 1}]), exporter, ExportOptions()).location == (
+        other.location
+    )
+    assert export_run(runs[1], exporter, ExportOptions()).location == second.location
+    assert exporter.hint([first.location, second.location], 1) == (
+        f"wandb sync {tmp_path}/wandb/offline-run-*"
+    )

@@ -1,0 +1,81 @@
+"""Benchmarks of W&B: a long run and many short ones, to the public API in offline mode."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, history, in_turn, line, process
+
+MANY, FEW = 500, 100  # runs, and rows of each
+LOOP = """
+import json, sys, wandb
+for path in sys.argv[2:]:
+    run = wandb.init(mode="offline", dir=sys.argv[1])
+    for row in json.load(open(path))["log_history"]:
+        run.log({"train/" + key: value for key, value in row.items() if key != "step"})
+    run.finish()
+wandb.teardown()
+"""
+
+
+def api(folder: Path, *files: Path) -> float:
+    """The time of a whole process that logs the files by the API, with default settings."""
+    place = folder / "api"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return process([sys.executable, "-c", LOOP, str(place), *map(str, files)])[0]
+
+
+def bridge(folder: Path, files: list[Path], *more: str) -> Callable[[], list[str]]:
+    """Our command, into an empty folder."""
+
+    def command() -> list[str]:
+        shutil.rmtree(folder / "ours", ignore_errors=True)
+        target = ["--to", "wandb", "--wandb-dir", str(folder / "ours")]
+        return [*BRIDGE, "export", *map(str, files), *target, *more]
+
+    return command
+
+
+def size(folder: Path) -> int:
+    """Bytes of the one run's file."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return file.stat().st_size
+
+
+def long(folder: Path) -> None:
+    """One run of 200,000 rows: the API logs a tenth, and its time beyond one row is multiplied."""
+    state, part = history(folder / "long.json", ROWS), history(folder / "part.json", ROWS // SHARE)
+    start = api(folder, history(folder / "one.json", 1))
+    loop = start + (api(folder, part) - start) * SHARE
+    theirs = size(folder / "api") * SHARE
+    ours = in_turn(bridge(folder, [state], "--no-verify"), bridge(folder, [state]), repeats=3)
+    (plain, _), (checked, peak) = ours
+    line("W&B, 200,000 rows, unverified, to the offline API", loop / plain, "≥ 20")
+    line("W&B, 200,000 rows, every point read back, to the offline API", loop / checked, "≥ 20")
+    line("size of the file to that of the API", size(folder / "ours") / theirs, "≤ 0.5")
+    of_file = peak / (state.stat().st_size / 2**20)
+    line("peak memory to the size of the source", of_file, "", f"{peak:.0f} MiB")
+
+
+def many(folder: Path) -> None:
+    """500 runs of 100 rows: the API logs a tenth of them."""
+    files = []
+    for number in range(MANY):
+        (folder / str(number)).mkdir()
+        files.append(history(folder / str(number) / "trainer_state.json", FEW, seed=number))
+    start = api(folder, files[0])
+    loop = start + (api(folder, *files[: MANY // SHARE]) - start) / (MANY // SHARE - 1) * (MANY - 1)
+    ours = in_turn(bridge(folder, files, "--no-verify"), bridge(folder, files), repeats=3)
+    (plain, _), (checked, _) = ours
+    line("W&B, 500 runs of 100 rows, unverified, to the offline API", loop / plain, "≥ 60")
+    line("W&B, 500 runs of 100 rows, every point read back", loop / checked, "")
+    again = process([*BRIDGE, "export", *map(str, files), "--to", "wandb", "--no-verify",
+                     "--wandb-dir", str(folder / "ours")])[0]  # fmt: skip
+    line("the same again, unverified, to the first export", plain / again, "")
+
+
+SECTIONS = {"wandb": long, "wandb_many": many}
