@@ -77,7 +77,7 @@ def app() -> None:
 @targeting
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag the runs.")
 @click.option("--verify/--no-verify", default=True, help="Read every point back [default: on].")
-@click.option("--attach-source", is_flag=True, help="mlflow, wandb: keep the source file with the run.")
+@click.option("--attach-source", is_flag=True, help="mlflow, wandb: keep the source file, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
