@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bridges.errors import BridgeError, ConfigError
+from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
@@ -80,12 +80,18 @@ def _work(
         except ConfigError:
             raise
         except BridgeError as error:
-            missing = isinstance(error, MissingSourceError)
-            for exporter in exporters:
-                failed = failure(
-                    location, exporter.name, str(error), code="source", missing=missing
-                )
-                yield partial(replace, failed), False
+            yield from (
+                (partial(_unread, location, one, exporter), False)
+                for one in (error.errors if isinstance(error, TreeError) else [error])
+                for exporter in exporters
+            )
+
+
+def _unread(location: str, error: BridgeError, exporter: Exporter) -> RunReport:
+    """The report of what could not be read."""
+    missing = isinstance(error, MissingSourceError)
+    source = getattr(error, "source", location)
+    return failure(source, exporter.name, str(error), code="source", missing=missing)
 
 
 class _Crew:

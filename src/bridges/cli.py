@@ -64,6 +64,7 @@ def app() -> None:
       bridge verify outputs/trainer_state.json --to tensorboard
 
     A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows or JSON lines;
+    or a directory or a pattern, of which every run is read once, its checkpoints folded into it;
     a path, a URL (s3://, hf://, …), or `-` for standard input; gzip is fine.
 
     \b
@@ -89,7 +90,7 @@ def export(
     \b
     Examples:
       bridge export outputs/trainer_state.json --to tensorboard
-      bridge export runs/*/trainer_state.json --to tensorboard --logdir tb
+      bridge export outputs/ --to tensorboard --logdir tb
       bridge export runs/*/trainer_state.json --to mlflow --experiment old
       bridge export outputs/trainer_state.json --to mlflow --tracking-uri http://localhost:5000
       bridge export outputs/trainer_state.json --to wandb --project old-runs
@@ -205,24 +206,28 @@ def inspect(
     \b
     Examples:
       bridge inspect outputs/trainer_state.json
+      bridge inspect outputs/
       bridge inspect checkpoint-*/trainer_state.json --json
     """
     from bridges import console
-    from bridges.api import read
-    from bridges.errors import SourceError
+    from bridges.errors import SourceError, TreeError
     from bridges.inspection import inspect as understand
     from bridges.inspection import print_page
+    from bridges.pipeline import ExportOptions, read_runs
+    from bridges.sources.base import ReadOptions
 
+    options = ExportOptions(read=ReadOptions(salvage), source=source)
     documents: list[dict[str, Any]] = []
     errors: list[SourceError] = []
     with console.Progress(len(sources), quiet) as progress:
         for location in sources:
             progress.phase(location, "reading")
             try:
-                runs = read(location, salvage=salvage, source=source)
-                documents += [understand(run) for run in runs]
+                documents += map(understand, read_runs(location, options))
             except SourceError as error:
                 errors.append(error)
+            except TreeError as error:
+                errors += error.errors
             progress.advance()
     if as_json:
         failed = [{"source": error.source, "message": str(error)} for error in errors]

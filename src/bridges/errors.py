@@ -2,6 +2,7 @@
 
     BridgeError
     ├── SourceError             the input cannot be read as what it should be
+    ├── TreeError            several files of one directory tree cannot
     ├── ConfigError             an option or a batch config makes no sense
     ├── ExportError             the target refused or failed (`transient` tells if a retry helps)
     ├── VerifyError             the target does not hold what was written
@@ -11,6 +12,8 @@ Foreign exceptions are translated once, at the edge where they arise.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class BridgeError(Exception):
@@ -33,6 +36,15 @@ class SourceError(BridgeError):
         self.remedy = remedy
         at = f"{source}: {place}" if place else source
         super().__init__(f"{at}: found {found}; expected {expected}. {remedy}")
+
+
+class TreeError(BridgeError):
+    """Several files below one place cannot be read; `errors` has one for each."""
+
+    def __init__(self, source: str, errors: Sequence[SourceError]) -> None:
+        self.source = source
+        self.errors = tuple(errors)
+        super().__init__("; ".join(map(str, errors)))
 
 
 class ConfigError(BridgeError):

@@ -78,14 +78,16 @@ def _source(location: str, name: str | None) -> Source:
     if name:
         chosen: Source = plugins.find("sources", name).load()()
         return chosen
-    default: Source = plugins.find("sources", "trainer_state").load()()
-    if default.claims(location):
-        return default
-    for plug_in in plugins.third_party("sources"):
+    for plug_in in plugins.built_in("sources"):
         source: Source = plug_in.load()()
         if source.claims(location):
             return source
-    return default
+    for plug_in in plugins.third_party("sources"):
+        source = plug_in.load()()
+        if source.claims(location):
+            return source
+    fallback: Source = plugins.find("sources", "trainer_state").load()()
+    return fallback
 
 
 def make_exporters(targets: Sequence[str], options: Mapping[str, Any]) -> list[Exporter]:

@@ -23,7 +23,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "tensorboard": "bridges.exporters.tensorboard:TensorBoardExporter",
         "wandb": "bridges.exporters.wandb:WandbExporter",
     },
-    "sources": {"trainer_state": "bridges.sources.trainer_state:TrainerStateSource"},
+    "sources": {
+        "run_directory": "bridges.sources.run_directory:RunDirectorySource",
+        "trainer_state": "bridges.sources.trainer_state:TrainerStateSource",
+    },
 }
 
 

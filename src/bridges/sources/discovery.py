@@ -1,0 +1,153 @@
+"""Discovery: the histories below a place, local or remote, by listing and never by reading.
+
+A place is a directory, a glob, or an fsspec URL of either. Symbolic links are followed, each
+directory once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridges.errors import SourceError
+from bridges.sources.text import MissingSourceError
+
+STATES = frozenset({"trainer_state.json", "trainer_state.json.gz"})
+GLOB = re.compile(r"[*?\[]")
+CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
+
+
+@dataclass
+class Found:
+    """What lies below a place: its states, and how many other files by the ends of their names."""
+
+    states: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str) -> None:
+        """Sort in one file."""
+        name = path.rsplit("/", 1)[-1] if "://" in path else os.path.basename(path)
+        if name in STATES:
+            self.states.append(path)
+        else:
+            self.others[os.path.splitext(name)[1] or name] += 1
+
+
+def is_place(location: str) -> bool:
+    """Whether a location names a directory or a glob. Only URLs that could be either are asked."""
+    if location == "-":
+        return False
+    if "://" not in location:
+        is_glob = GLOB.search(location) is not None and not os.path.exists(location)
+        return is_glob or os.path.isdir(location)
+    last = location.rsplit("/", 1)[-1]
+    if GLOB.search(last) or not last:
+        return True
+    return "." not in last and _is_remote_directory(location)
+
+
+def _is_remote_directory(location: str) -> bool:
+    try:
+        files, path = _open(location)
+        return bool(files.isdir(path))
+    except Exception:  # deliberately broad: reading the location tells what is wrong
+        return False
+
+
+def discover(location: str) -> Found:
+    """All that lies below a place. Raises SourceError."""
+    found = Found()
+    walk = _walk_remote if "://" in location else _walk_local
+    for path in walk(location):
+        found.add(path)
+    found.states.sort(key=natural)
+    return found
+
+
+def natural(path: str) -> list[Any]:
+    """A key that sorts names as people do: checkpoint-500 before checkpoint-1000."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+
+
+def _walk_local(location: str) -> Iterator[str]:
+    if os.path.isdir(location):
+        yield from _below(location, set())
+        return
+    import glob
+
+    matches = sorted(glob.glob(location, recursive=True), key=natural)
+    if not matches:
+        raise _nothing(location)
+    visited: set[tuple[int, int]] = set()
+    for match in matches:
+        if os.path.isdir(match):
+            yield from _below(match, visited)
+        else:
+            yield match
+
+
+def _below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """The files below a directory, those of each directory before its sub-directories."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
+                continue  # a link to where we were
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    else:
+                        yield entry.path
+        except OSError as error:
+            raise SourceError(
+                folder,
+                found=f"a directory that cannot be listed ({error.strerror or error})",
+                expected="a readable directory",
+                remedy="Check its permissions, or name the files to read.",
+            ) from error
+
+
+def _open(location: str) -> tuple[Any, str]:
+    import fsspec  # only here: most runs are local files
+
+    files, path = fsspec.core.url_to_fs(location)
+    return files, str(path)
+
+
+def _walk_remote(location: str) -> Iterator[str]:
+    try:
+        files, path = _open(location)
+        is_glob = GLOB.search(location) is not None
+        matches = sorted(files.glob(path), key=natural) if is_glob else [path]
+        for match in matches:
+            if files.isdir(match):
+                for folder, _, names in files.walk(match):
+                    yield from (files.unstrip_protocol(f"{folder}/{name}") for name in names)
+            else:
+                yield files.unstrip_protocol(match)
+    except Exception as error:  # deliberately broad: every file system raises its own errors
+        raise SourceError(
+            location,
+            found=f"a place that cannot be listed ({type(error).__name__}: {error})",
+            expected="a directory or a glob that fsspec can list",
+            remedy="Check the address and the credentials of that file system.",
+        ) from error
+    if not matches:
+        raise _nothing(location)
+
+
+def _nothing(location: str) -> MissingSourceError:
+    return MissingSourceError(
+        location,
+        found="nothing that this pattern names",
+        expected="files or directories",
+        remedy="Check the path; quote the pattern if your shell changes it.",
+    )

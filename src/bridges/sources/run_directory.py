@@ -1,0 +1,175 @@
+"""Run directories: every run below a directory, a glob or a URL, once and whole.
+
+The states that a run saved on its way are folded into its longest one (`folding`); several runs in
+one directory stay several, each under a name of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bridges.errors import SourceError, TreeError
+from bridges.sources.base import ReadOptions
+from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
+from bridges.sources.folding import Folded, Save, fold
+from bridges.sources.trainer_state import TrainerStateSource
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import MetricStream, Run
+
+KEPT_POINTS = 2_000_000  # of runs that were read and may be needed again
+TRIAL = re.compile(r"run-\d+\Z")
+
+
+class RunDirectorySource:
+    """Reads every run of a directory tree."""
+
+    name = "run_directory"
+
+    def claims(self, location: str) -> bool:
+        """Whether it is a directory or a pattern."""
+        return is_place(location)
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The runs of that tree; what cannot be read is told after the others.
+
+        Raises SourceError, and TreeError where several files are broken.
+        """
+        found = discover(location)
+        if not found.states:
+            raise _no_states(location, found)
+        reader = _Reader(options)
+        # of equal saves the one outside a checkpoint names the run
+        states = sorted(found.states, key=lambda path: bool(CHECKPOINT.match(_last(path))))
+        saves = [save for path in states if (save := reader.save(path))]
+        runs = _without_empty(fold(saves, reader.stream))
+        runs.sort(key=lambda run: natural(run.longest.location))
+        names = _names([run.longest.location for run in runs])
+        for run, name in zip(runs, names, strict=True):
+            yield _complete(reader.run(run.longest.location), run, name)
+        if reader.errors:
+            raise TreeError(location, reader.errors)
+
+
+class _Reader:
+    """Reads states, and keeps the latest of them as long as they are small together."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._kept: OrderedDict[str, Run] = OrderedDict()
+        self._points = 0
+        self.errors: list[SourceError] = []
+
+    def save(self, location: str) -> Save | None:
+        """The save at a location; None where it cannot be read, which is told later."""
+        try:
+            return Save.of(self.run(location))
+        except SourceError as error:
+            self.errors.append(error)
+            return None
+
+    def stream(self, location: str) -> MetricStream:
+        """The rows at a location."""
+        return self.run(location).stream
+
+    def run(self, location: str) -> Run:
+        """The run at a location, as its file alone tells it."""
+        if location in self._kept:
+            self._kept.move_to_end(location)
+            return self._kept[location]
+        (run,) = TrainerStateSource().read(location, self._options)
+        self._kept[location] = run
+        self._points += run.stream.points
+        while self._points > KEPT_POINTS and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._points -= oldest.stream.points
+        return run
+
+
+def _without_empty(runs: list[Folded]) -> list[Folded]:
+    """Without states that have no rows yet, where the same directory has others."""
+    full = {_output(run.longest.location) for run in runs if run.longest.rows}
+    return [run for run in runs if run.longest.rows or _output(run.longest.location) not in full]
+
+
+def _complete(run: Run, folded: Folded, name: str) -> Run:
+    """The run with its name, its group, and what it was made from."""
+    findings = list(run.findings)
+    if folded.earlier:
+        steps = ", ".join(_last(save.location) for save in folded.earlier[:5])
+        more = " …" if len(folded.earlier) > 5 else ""
+        message = f"earlier saves of this run are part of it: {steps}{more}"
+        findings.append(
+            Finding("checkpoints-folded", Severity.INFO, run.source, message, len(folded.earlier))
+        )
+    if folded.forked:
+        other, rows = folded.forked
+        message = f"the first {rows} rows are those of {other}, then it goes another way"
+        findings.append(Finding("forked", Severity.WARNING, f"row {rows}", message))
+    group = run.group
+    if run.trial is not None:
+        name, group = _trial_names(folded, name)
+    return replace(run, name=name, group=group, findings=tuple(findings))
+
+
+def _trial_names(folded: Folded, name: str) -> tuple[str, str | None]:
+    """Name and group of a trial: its own directory within that of the search."""
+    for save in folded.saves:
+        parts = _parts(_output(save.location))
+        if len(parts) > 1 and TRIAL.match(parts[-1]):
+            return parts[-1], parts[-2]
+    return name, None
+
+
+def _names(locations: Sequence[str]) -> list[str]:
+    """A name for each run: that of its directory, with as much of its path as tells it apart."""
+    outputs = [_parts(_output(location)) for location in locations]
+    count = Counter(map(tuple, outputs))
+    paths = [
+        parts if count[tuple(parts)] == 1 else [*parts, _last(location)]
+        for parts, location in zip(outputs, locations, strict=True)
+    ]
+    sizes = [1 if count[tuple(parts)] == 1 else 2 for parts in outputs]
+    while True:
+        names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
+        twice = Counter(names)
+        longer = [
+            size + (twice[name] > 1 and size < len(path))
+            for name, size, path in zip(names, sizes, paths, strict=True)
+        ]
+        if longer == sizes:
+            return names
+        sizes = longer
+
+
+def _output(location: str) -> str:
+    """The directory that a run wrote to: where its state or its checkpoints lie."""
+    folder = _folder(location)
+    return _folder(folder) if CHECKPOINT.match(_last(folder)) else folder
+
+
+def _folder(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[0]
+
+
+def _last(location: str) -> str:
+    """The last name of a path that says something: not that of the state itself."""
+    parts = _parts(location)
+    return parts[-2] if parts[-1].startswith("trainer_state.json") and len(parts) > 1 else parts[-1]
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts or ["run"]
+
+
+def _no_states(location: str, found: Found) -> SourceError:
+    kinds = ", ".join(f"{count} {ending}" for ending, count in found.others.most_common(3))
+    return SourceError(
+        location,
+        found=f"no trainer_state.json below it ({kinds or 'no files at all'})",
+        expected="the output directory of a Trainer, or a directory of such",
+        remedy="Name another directory, or the file itself if it has another name.",
+    )
