@@ -16,7 +16,7 @@ from typing import Any
 from bridges.errors import SourceError
 from bridges.sources.text import MissingSourceError
 
-STATES = frozenset({"trainer_state.json", "trainer_state.json.gz"})
+STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
 GLOB = re.compile(r"[*?\[]")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 
@@ -31,7 +31,7 @@ class Found:
     def add(self, path: str) -> None:
         """Sort in one file."""
         name = path.rsplit("/", 1)[-1] if "://" in path else os.path.basename(path)
-        if name in STATES:
+        if STATE.match(name):
             self.states.append(path)
         else:
             self.others[os.path.splitext(name)[1] or name] += 1

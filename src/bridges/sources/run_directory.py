@@ -157,7 +157,8 @@ def _folder(path: str) -> str:
 def _last(location: str) -> str:
     """The last name of a path that says something: not that of the state itself."""
     parts = _parts(location)
-    return parts[-2] if parts[-1].startswith("trainer_state.json") and len(parts) > 1 else parts[-1]
+    stem = re.sub(r"\.json(\.gz)?\Z", "", parts[-1])
+    return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
 
 
 def _parts(path: str) -> list[str]:
