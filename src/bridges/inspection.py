@@ -13,6 +13,7 @@ from bridges.stream.identity import run_key
 from bridges.stream.model import MetricStream, RowKind, Run
 
 MANY_KEYS = 60  # rows of the table unless all are asked for
+MANY_PARAMS = 20
 WIDE = 100  # columns of a terminal that has room for the first values
 
 
@@ -34,6 +35,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "epochs": _span(epoch[~np.isnan(epoch)]),
         "clock": {"source": clock.source, "origin": clock.origin, "seconds": _duration(timed)},
         "params": dict(run.params),
+        "param_files": dict(run.param_files),
         "facts": dict(run.facts),
         "keys": [_key(run.stream, key) for key in run.stream.keys],
         "findings": [finding.as_dict() for finding in findings],
@@ -109,12 +111,19 @@ def _head(document: dict[str, Any]) -> list[Any]:
         ("written by", f"transformers {document['written_by'] or 'unknown'}"),
         ("status", document["status"]),
     ]
-    lines += [("params", ", ".join(f"{k}={v}" for k, v in document["params"].items()))]
+    lines += [("params", _some(document["params"]))]
     return [
         Text.assemble((f"{name:<11}", "dim"), printable(str(value)))
         for name, value in lines
         if value
     ]
+
+
+def _some(params: dict[str, Any]) -> str:
+    """The first settings; `--json` has all, and the file of each."""
+    shown = ", ".join(f"{key}={value}" for key, value in [*params.items()][:MANY_PARAMS])
+    left = len(params) - MANY_PARAMS
+    return f"{shown} … and {left} more (--json shows all)" if left > 0 else shown
 
 
 def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:

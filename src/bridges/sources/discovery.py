@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridges.errors import SourceError
+from bridges.sources.beside import NAMES as BESIDE
 from bridges.sources.text import MissingSourceError
 
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
@@ -23,16 +24,21 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 
 @dataclass
 class Found:
-    """What lies below a place: its states, and how many other files by the ends of their names."""
+    """What lies below a place: its states, files of settings by their directory, and how many
+    other files by the ends of their names.
+    """
 
     states: list[str] = field(default_factory=list)
+    beside: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: str) -> None:
         """Sort in one file."""
-        name = path.rsplit("/", 1)[-1] if "://" in path else os.path.basename(path)
+        folder, _, name = path.replace(os.sep, "/").rpartition("/")
         if STATE.match(name):
             self.states.append(path)
+        elif name in BESIDE:
+            self.beside.setdefault(folder, []).append(path)
         else:
             self.others[os.path.splitext(name)[1] or name] += 1
 

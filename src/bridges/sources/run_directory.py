@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
+from bridges.sources.beside import read_settings
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.trainer_state import TrainerStateSource
@@ -48,7 +49,7 @@ class RunDirectorySource:
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
         for run, name in zip(runs, names, strict=True):
-            yield _complete(reader.run(run.longest.location), run, name)
+            yield _complete(reader.run(run.longest.location), run, name, found)
         if reader.errors:
             raise TreeError(location, reader.errors)
 
@@ -94,9 +95,10 @@ def _without_empty(runs: list[Folded]) -> list[Folded]:
     return [run for run in runs if run.longest.rows or _output(run.longest.location) not in full]
 
 
-def _complete(run: Run, folded: Folded, name: str) -> Run:
-    """The run with its name, its group, and what it was made from."""
-    findings = list(run.findings)
+def _complete(run: Run, folded: Folded, name: str, found: Found) -> Run:
+    """The run with its name, its group, its settings, and what it was made from."""
+    settings = read_settings(run.params, run.source, [*_folders(folded, found)])
+    findings = [*run.findings, *settings.findings]
     if folded.earlier:
         steps = ", ".join(_last(save.location) for save in folded.earlier[:5])
         more = " …" if len(folded.earlier) > 5 else ""
@@ -111,7 +113,21 @@ def _complete(run: Run, folded: Folded, name: str) -> Run:
     group = run.group
     if run.trial is not None:
         name, group = _trial_names(folded, name)
-    return replace(run, name=name, group=group, findings=tuple(findings))
+    return replace(
+        run,
+        name=name,
+        group=group,
+        params=settings.params,
+        param_files=settings.files,
+        findings=tuple(findings),
+    )
+
+
+def _folders(folded: Folded, found: Found) -> Iterator[list[str]]:
+    """The files beside the saves of a run: the longest first, its output directory next."""
+    longest, *earlier = [save.location for save in folded.saves]
+    places = [_folder(longest), _output(longest), *map(_folder, earlier)]
+    return (found.beside.get(place, []) for place in dict.fromkeys(places))
 
 
 def _trial_names(folded: Folded, name: str) -> tuple[str, str | None]:

@@ -163,14 +163,16 @@ class Provenance:
 class Run:
     """A metric stream and what is known of the run that made it.
 
-    `params` are the settings (already free of secrets), `facts` what the source says of the run's
-    outcome, `writer` the band of transformers versions that wrote it (such as "4.41-4.49").
+    `params` are the settings (already free of secrets) and `param_files` says which file each is
+    from, where that is not the source; `facts` are what the source says of the run's outcome,
+    `writer` the band of transformers versions that wrote it (such as "4.41-4.49").
     """
 
     name: str
     stream: MetricStream
     source: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    param_files: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None

@@ -61,9 +61,10 @@ def _clean(key: str, value: Any, path: str, masked: list[str], home: bool) -> An
     if isinstance(value, (list, tuple)):
         return [_clean(key, item, path, masked, home) for item in value]
     number = type(value) in (int, float) and not key.lower().endswith("token")  # a count of tokens
-    if secret and (number or (isinstance(value, str) and value)):
+    mask = f"<{key.upper()}>"
+    if secret and (number or (isinstance(value, str) and value not in ("", mask))):
         masked.append(path)
-        return f"<{key.upper()}>"
+        return mask
     if not isinstance(value, str):
         return value
     shown = redact_text(value)

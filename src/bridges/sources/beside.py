@@ -1,0 +1,131 @@
+"""What lies beside a history: the settings of its run, each with the file that it comes from.
+
+Later files win, as in the live callbacks: the model card, the model's configuration (an adapter's
+as `peft_config`), the arguments as other tools write them, and the Trainer's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridges.errors import SourceError
+from bridges.sources.text import fetch
+from bridges.sources.training_args import ArgsError, read_training_args
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.redact import redact
+
+LARGEST = 5_000_000  # bytes of a file of settings
+NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # kept by Trainer for itself
+_CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
+_CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    found = json.loads(data.decode("utf-8-sig"))
+    if not isinstance(found, dict):
+        raise TypeError(f"it is a JSON document that is no object but {type(found).__name__}")
+    return found
+
+
+def _adapter(data: bytes) -> dict[str, Any]:
+    return {"peft_config": {"default": _json(data)}}
+
+
+def _arguments(data: bytes) -> dict[str, Any]:
+    settings = read_training_args(data).items()
+    return {
+        # the callbacks mask a token even where there is none
+        key: f"<{key.upper()}>" if key.endswith("_token") else value
+        for key, value in settings
+        if key not in NOT_PARAMS
+    }
+
+
+def _card(data: bytes) -> dict[str, Any]:
+    """The list that transformers writes into a model card."""
+    text = data.decode(errors="replace")
+    head = _CARD_HEAD.search(text)
+    if head is None:
+        return {}
+    section = text[head.end() :].split("\n#", 1)[0]
+    return {name: _value(value.strip()) for name, value in _CARD_LINE.findall(section)}
+
+
+def _value(text: str) -> Any:
+    """A number where it is one."""
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        return float(text)
+    return text
+
+
+READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    "README.md": _card,
+    "config.json": _json,
+    "adapter_config.json": _adapter,
+    "args.json": _json,
+    "training_args.bin": _arguments,
+}  # in the order in which they win
+NAMES = frozenset(READERS)
+
+
+@dataclass
+class Settings:
+    """Settings of a run, the file that each comes from, and what there is to say of the files."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, params: Mapping[str, Any], file: str) -> None:
+        """Settings that win over those that are there."""
+        clean, masked = redact(params)
+        self.params |= clean
+        self.files |= dict.fromkeys(clean, file)
+        # the history itself may still be attached: nothing of this is in it
+        self.findings += [replace(found, code="secret-masked-beside") for found in masked]
+
+
+def read_settings(
+    own: Mapping[str, Any], source: str, folders: Sequence[Sequence[str]]
+) -> Settings:
+    """The settings that lie in directories (the files of each), over the `own` of a history.
+
+    Of the same file in several directories the first is read.
+    """
+    settings = Settings()
+    settings.add(own, source)
+    for name in READERS:
+        for file in (file for folder in folders for file in folder):
+            if _name(file) == name:
+                _read(file, name, settings)
+                break
+    used = dict.fromkeys(file for file in settings.files.values() if file != source)
+    if used:
+        message = f"settings come from {', '.join(used)}"
+        where = f"{len(settings.params)} params"
+        settings.findings.append(Finding("params-beside", Severity.INFO, where, message, len(used)))
+    return settings
+
+
+def _read(file: str, name: str, settings: Settings) -> None:
+    try:
+        data = fetch(file)
+        if len(data) > LARGEST:
+            raise ValueError(
+                f"it has {len(data):,} bytes, and settings have no more than {LARGEST:,}"
+            )
+        settings.add(READERS[name](data), file)
+    except (SourceError, ArgsError, ValueError, TypeError) as error:
+        message = f"not read as settings: {error}"
+        settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]

@@ -1,0 +1,185 @@
+"""What lies beside a history: settings, their files and order, and files that are traps."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges.sources.base import ReadOptions
+from bridges.sources.beside import read_settings
+from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.training_args import ArgsError, read_training_args
+from tests.support import GROUNDTRUTH, needs_groundtruth, state
+
+# defaults of the model's class, which its file leaves out, and what its loading sets to None
+ONLY_LIVE = {
+    *("_name_or_path", "chunk_size_feed_forward", "id2label", "is_encoder_decoder", "label2id"),
+    *("output_attentions", "output_hidden_states", "return_dict"),
+}
+CHANGED_ON_SAVING = {"architectures", "dtype", "problem_type"}
+
+
+def packed(content: bytes, name: str = "args/data.pkl") -> bytes:
+    """A zip as torch writes it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+@needs_groundtruth
+@pytest.mark.parametrize("scenario", ["token_counts", "steps_eval_predict", "odd_values"])
+def test_the_params_are_those_of_the_live_run(scenario: str) -> None:
+    live = {}
+    for line in (GROUNDTRUTH / scenario / "received.jsonl").read_text().splitlines():
+        found = json.loads(line)
+        if (found["tracker"], found["kind"]) == ("mlflow", "param"):
+            live[found["tag"]] = found["value"]
+    (run,) = RunDirectorySource().read(str(GROUNDTRUTH / scenario / "out"), ReadOptions())
+    ours = {key: str(value) for key, value in run.params.items()}
+    assert live.keys() - ours.keys() == ONLY_LIVE
+    assert ours.keys() - live.keys() <= {"train_batch_size", "transformers_version"}
+    different = {key for key in live.keys() & ours.keys() if live[key] != ours[key]}
+    assert different == CHANGED_ON_SAVING
+    assert run.param_files["learning_rate"].endswith("training_args.bin")
+    assert run.param_files["hidden_size"].endswith("config.json")
+    assert "secret-masked" not in [finding.code for finding in run.findings]
+
+
+def put(folder: Path, name: str, content: Any) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    file.write_bytes(data)
+    return str(file)
+
+
+CARD = b"""---
+library_name: peft
+---
+# My model
+
+### Training hyperparameters
+
+The following hyperparameters were used during training:
+- learning_rate: 2e-05
+- seed: 42
+- optimizer: adamw
+- unknown: yes
+
+### Training results
+
+- loss: 1.0
+"""
+
+
+def test_later_files_win(tmp_path: Path) -> None:
+    files = [
+        put(tmp_path, "README.md", CARD),
+        put(tmp_path, "config.json", {"seed": 1, "hidden_size": 8, "api_key": "abc"}),
+        put(tmp_path, "adapter_config.json", {"r": 16}),
+        put(tmp_path, "args.json", {"hidden_size": 9, "model": "x"}),
+    ]
+    settings = read_settings({"seed": 0, "max_steps": 7}, "the state", [[], files])
+    assert settings.params == {
+        "seed": 1,
+        "max_steps": 7,
+        "learning_rate": 2e-05,
+        "optimizer": "adamw",
+        "unknown": "yes",
+        "hidden_size": 9,
+        "api_key": "<API_KEY>",
+        "peft_config": {"default": {"r": 16}},
+        "model": "x",
+    }
+    named = {key: os.path.basename(file) for key, file in settings.files.items()}
+    assert named["max_steps"] == "the state"
+    assert (named["seed"], named["hidden_size"]) == ("config.json", "args.json")
+    codes = [finding.code for finding in settings.findings]
+    assert codes == ["secret-masked-beside", "params-beside"]
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    files = [
+        put(tmp_path, "config.json", b"{"),
+        put(tmp_path, "args.json", [1]),
+        put(tmp_path, "training_args.bin", b"x"),
+        put(tmp_path, "adapter_config.json", b" " * 6_000_000),
+    ]
+    settings = read_settings({}, "state", [files])
+    told = [f for f in settings.findings if f.code == "beside-unreadable"]
+    assert [os.path.basename(f.where) for f in told] == [
+        *("config.json", "adapter_config.json", "args.json", "training_args.bin")
+    ]
+    assert settings.params == {}
+
+
+def test_the_directory_of_the_longest_save_is_read_first(tmp_path: Path) -> None:
+    rows = [{"loss": 1.0 / step, "step": step} for step in range(1, 5)]
+    for steps in (2, 4):
+        folder = tmp_path / f"checkpoint-{steps}"
+        put(folder, "trainer_state.json", state(rows[:steps]))
+        put(folder, "config.json", {"from": steps})
+    put(tmp_path, "config.json", {"from": "outside"})
+    put(tmp_path, "args.json", {"only": "outside"})
+    (run,) = RunDirectorySource().read(str(tmp_path), ReadOptions())
+    assert (run.params["from"], run.params["only"]) == (4, "outside")
+
+
+class Hostile:
+    """Runs a command where it is unpickled by the usual means."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.command,)
+
+
+def test_a_hostile_file_runs_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    content = pickle.dumps({"learning_rate": 1.0, "x": Hostile(f"touch {mark}")})
+    pickle.loads(content)
+    assert mark.exists()  # it does what it says
+    mark.unlink()
+    assert read_training_args(packed(content))["learning_rate"] == 1.0
+    assert not mark.exists()
+
+
+def bomb() -> bytes:
+    """A few bytes that are a billion values."""
+    value: list[Any] = [0] * 10
+    for _ in range(9):
+        value = [value] * 10
+    return pickle.dumps({"a": value})
+
+
+def deep() -> bytes:
+    """Lists in lists, deeper than Python follows."""
+    return b"\x80\x04" + b"]" * 3000 + b"a" * 2999 + b"."
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no zip archive"),
+        (b"PK\x03\x04broken", "pickle is broken"),
+        (packed(b"x", "other.txt"), "holds no data.pkl"),
+        (packed(b"\x80\x04garbage"), "pickle is broken"),
+        (packed(pickle.dumps([1, 2])), "no object with settings"),
+        (packed(bomb()), "nested beyond reason"),
+        (packed(b"0" * 5_000_001), "larger than 5,000,000 bytes"),
+        (packed(b"\x80\x04\x8e" + b"\xff" * 8), "pickle is broken"),
+        (packed(deep()), "no object with settings"),
+    ],
+)
+def test_files_that_are_traps_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ArgsError, match=message):
+        read_training_args(data)
