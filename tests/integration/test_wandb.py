@@ -361,13 +361,33 @@ def test_runs_of_others_and_changes_of_others_are_seen(tmp_path: Path) -> None:
     runs = [make_run([{"loss": float(number), "step": 1}]) for number in range(3)]
     first, second, _ = [export_run(run, exporter, ExportOptions()) for run in runs]
     (tmp_path / "wandb" / "offline-run-20240101_000000-abc").mkdir()
-    shutil.rmtree(Path(first.location).parent)
+    shutil.rmtree(Path(str(first.location)).parent)
     assert export_run(runs[0], exporter, ExportOptions()).status == "exported"
     other = export(make_run([{"loss": 7.0, "step": 1}]), tmp_path)
     assert export_run(make_run([{"loss": 7.0, "step": 1}]), exporter, ExportOptions()).location == (
         other.location
     )
     assert export_run(runs[1], exporter, ExportOptions()).location == second.location
-    assert exporter.hint([first.location, second.location], 1) == (
+    assert exporter.hint([str(first.location), str(second.location)], 1) == (
         f"wandb sync {tmp_path}/wandb/offline-run-*"
     )
+
+
+def test_a_release_that_would_overwrite_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packages" / "wandb-0.24.2.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    assert export(make_run(ROWS[:3]), tmp_path).verified
+    Path(f"{file_of(tmp_path)}.synced").touch()
+    report = export(make_run(ROWS), tmp_path)
+    assert report.status == "failed"
+    assert "wandb 0.24 is installed, whose sync would overwrite" in report.findings[-1].message
+    online = export(make_run(ROWS), tmp_path, mode="online")
+    assert "wandb 0.24 is installed, whose sync would overwrite" in online.findings[-1].message
+    monkeypatch.undo()
+    report = export(make_run(ROWS), tmp_path)
+    assert (report.status, report.verified) == ("appended", True)
+    hint = WandbExporter(wandb_dir=str(tmp_path)).hint([report.location], 1)
+    folder = Path(report.location).parent
+    assert hint == f"wandb sync {folder}  # with wandb 0.28 or later, which adds to runs"

@@ -19,6 +19,7 @@ from bridges.exporters import wandb_limits
 from bridges.exporters.base import Held, Recorded
 from bridges.exporters.wandb_history import stored
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
+from bridges.exporters.wandb_release import untested
 from bridges.exporters.wandb_run import Target
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
@@ -77,6 +78,7 @@ class WandbExporter:
         self._folder = os.path.join(wandb_dir, "wandb")
         self._untested: str | None = None
         self._target, self._make = target, self._maker(wandb_writer)
+        self._local = OfflineRuns(self._folder, target, self._make)
         self._is_online = _one_of("mode", mode, MODES) == "online"
         self.parallel = self._is_online
         self._lock = Lock()
@@ -88,21 +90,22 @@ class WandbExporter:
             return self.__dict__.get("_runs") or self._open()
 
     def _open(self) -> Runs:
-        local = OfflineRuns(self._folder, self._target, self._make)
         if not self._is_online:
-            return local
+            return self._local
         from bridges.exporters.wandb_online import OnlineRuns
 
-        return OnlineRuns(self._target, self._make, local)
+        return OnlineRuns(self._target, self._make, self._local)
 
     def _maker(self, writer: str) -> MakeFile:
         """What writes the files: our own encoder, or wandb."""
+        if _one_of("wandb-writer", writer, WRITERS) == "auto":
+            self._untested = untested()
+        self._is_direct = writer != "sdk" and self._untested is None
+        if self._is_direct:
+            return make_file
         from bridges.exporters import wandb_sdk
 
-        if _one_of("wandb-writer", writer, WRITERS) == "auto":
-            self._untested = wandb_sdk.untested()
-        self._is_direct = writer != "sdk" and self._untested is None
-        return make_file if self._is_direct else wandb_sdk.make_file
+        return wandb_sdk.make_file
 
     def fit(self, layout: Layout) -> Layout:
         """Without what W&B drops, merged by step on request, with a finding for each loss."""
@@ -146,7 +149,11 @@ class WandbExporter:
         if self._is_online:
             return locations[-1]
         places = list(dict.fromkeys(os.path.dirname(path) for path in locations))
-        return "wandb sync " + (places[0] if len(places) == 1 else f"{self._folder}/offline-run-*")
+        command = "wandb sync " + (
+            places[0] if len(places) == 1 else f"{self._folder}/offline-run-*"
+        )
+        grown = any(self._local.is_part(path) for path in locations)
+        return f"{command}  # with wandb 0.28 or later, which adds to runs" if grown else command
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, Place, RunFolder
 from bridges.exporters.wandb_log import LogError, write_log
 from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
+from bridges.exporters.wandb_release import check_appends
 from bridges.exporters.wandb_run import METADATA, Part, Target, metadata, records, start_of
 from bridges.stream.layout import Layout
 
@@ -98,6 +99,7 @@ class OfflineRuns:
         files = set() if is_synced else attached(_read(held.location)) - {METADATA}
         part = Part(parts[-1].run_id, whole_state(layout, held.cuts), first, files)
         if is_synced:
+            check_appends()
             return self._add(layout, part, parts)
         return self._replace(layout, part, held)
 
@@ -125,6 +127,10 @@ class OfflineRuns:
                 os.replace(os.path.join(staged, os.path.basename(path)), path)
         sync_directory(os.path.dirname(path))
         return path
+
+    def is_part(self, path: str) -> bool:
+        """Whether a file adds to a run that was synced."""
+        return self._folder.parts(Place(path).run_id)[0].path != path
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""

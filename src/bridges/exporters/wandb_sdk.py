@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +20,6 @@ from bridges.exporters.wandb_reader import is_whole
 from bridges.exporters.wandb_run import EXIT_CODES, Part, Target, axis_of, config, notes
 from bridges.stream.layout import Layout
 
-TESTED = ((0, 19), (0, 31))  # releases of wandb, oldest and newest, whose sync is tested
 CLOSING = 60.0  # seconds that wandb may take to close a file
 OFF = {
     "console": "off",
@@ -36,24 +34,6 @@ OFF = {
     "x_disable_stats": True,
     "x_save_requirements": False,
 }  # what wandb does beside writing rows; a release knows some of these
-
-
-def installed_release() -> tuple[int, int] | None:
-    """The release of the installed wandb, found without importing it."""
-    for folder in sys.path:
-        for found in glob.glob(os.path.join(glob.escape(folder or "."), "wandb-*.dist-info")):
-            major, minor = os.path.basename(found)[6:].split(".")[:2]
-            if major.isdigit() and minor.isdigit():
-                return int(major), int(minor)
-    return None
-
-
-def untested() -> str | None:
-    """The release of the installed wandb, if its files are none that we know to write."""
-    release = installed_release()
-    if release is None or TESTED[0] <= release <= TESTED[1]:
-        return None
-    return ".".join(map(str, release))
 
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:

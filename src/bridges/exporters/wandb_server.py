@@ -20,6 +20,7 @@ from inspect import signature
 from typing import Any, TypeVar
 
 from bridges.errors import ExportError
+from bridges.exporters.wandb_release import check_appends
 from bridges.exporters.wandb_sdk import import_wandb, known_settings
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Server:
 
     def __init__(self, project: str, entity: str | None) -> None:
         wandb = import_wandb()
+        check_appends()
         with _told():
             wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **PATIENCE})))
             self._api = wandb.Api(timeout=TIMEOUT)  # silent: it asks nobody for a key

@@ -1,0 +1,40 @@
+"""The installed release of wandb, found without importing it, and what tests know of releases."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+
+from bridges.errors import ExportError
+
+TESTED = ((0, 19), (0, 31))  # releases of wandb, oldest and newest, whose sync is tested
+APPENDING = (0, 28)  # the first tested release whose sync adds to a run; older ones overwrite it
+
+
+def installed_release() -> tuple[int, int] | None:
+    """The release of the installed wandb, found without importing it."""
+    for folder in sys.path:
+        for found in glob.glob(os.path.join(glob.escape(folder or "."), "wandb-*.dist-info")):
+            major, minor = os.path.basename(found)[6:].split(".")[:2]
+            if major.isdigit() and minor.isdigit():
+                return int(major), int(minor)
+    return None
+
+
+def check_appends() -> None:
+    """Raises ExportError where the installed wandb would overwrite the first rows of a run."""
+    release = installed_release()
+    if release is not None and release < APPENDING:
+        raise ExportError(
+            f"wandb {release[0]}.{release[1]} is installed, whose sync would overwrite the first "
+            "rows of a run that is there with the new ones. Type: pip install --upgrade wandb"
+        )
+
+
+def untested() -> str | None:
+    """The release of the installed wandb, if its files are none that we know to write."""
+    release = installed_release()
+    if release is None or TESTED[0] <= release <= TESTED[1]:
+        return None
+    return ".".join(map(str, release))
