@@ -101,7 +101,8 @@ def test_the_records_are_those_of_a_run(tmp_path: Path) -> None:
     found = parsed(file_of(tmp_path))
     kinds = [record.WhichOneof("record_type") for record in found]
     body = ["history"] * len(ROWS)
-    assert kinds == ["header", "run", "metric", "metric", *body, "files", "summary", "exit"]
+    metrics = ["metric"] * (2 + 11)  # the axis, the pattern, and one for each key
+    assert kinds == ["header", "run", *metrics, *body, "files", "summary", "exit", "final"]
     assert [record.num for record in found] == list(range(1, len(found) + 1))
     head = found[1].run
     assert (head.project, head.entity, head.display_name, head.run_group) == (
@@ -118,7 +119,8 @@ def test_the_records_are_those_of_a_run(tmp_path: Path) -> None:
     assert (found[2].metric.name, found[3].metric.glob_name) == ("train/global_step", "*")
     assert found[3].metric.step_metric == "train/global_step"
     assert found[3].metric.options.step_sync
-    assert (found[-1].exit.exit_code, found[-1].exit.runtime) == (0, 9)
+    assert (found[-2].exit.exit_code, found[-2].exit.runtime) == (0, 9)
+    assert {metric.metric.step_metric for metric in found[4:15]} == {"train/global_step"}
     assert file_of(tmp_path).parent.name.startswith("offline-run-20000101_000000-")
 
 
@@ -126,10 +128,11 @@ def test_an_epoch_axis_is_a_defined_metric(tmp_path: Path) -> None:
     options = ExportOptions(LayoutOptions(x_axis="epoch"))
     assert export_run(make_run(ROWS), WandbExporter(wandb_dir=str(tmp_path)), options).verified
     metrics = of_kind(file_of(tmp_path), "metric")
-    assert [(m.name or m.glob_name, m.step_metric) for m in metrics] == [
+    assert [(m.name or m.glob_name, m.step_metric) for m in metrics[:2]] == [
         ("train/epoch", ""),
         ("*", "train/epoch"),
     ]
+    assert "train/epoch" not in [m.name for m in metrics[2:]]
     assert [row["train/global_step"] for row in rows_of(file_of(tmp_path))] == [1, 2, 2, 3, 3, 3]
 
 

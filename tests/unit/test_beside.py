@@ -183,3 +183,41 @@ def deep() -> bytes:
 def test_files_that_are_traps_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ArgsError, match=message):
         read_training_args(data)
+
+
+def rows_with_results(folder: Path, status: str) -> Any:
+    rows = [{"loss": 1.0, "epoch": 1.0, "step": 3}]
+    if status == "finished":
+        rows.append({"train_loss": 1.0, "total_flos": 1.0, "epoch": 1.0, "step": 3})
+    put(folder, "trainer_state.json", state(rows, max_steps=9))
+    (run,) = RunDirectorySource().read(str(folder), ReadOptions())
+    return run
+
+
+@pytest.mark.parametrize("status", ["finished", "unfinished"])
+def test_results_of_test_and_prediction_are_rows_of_a_finished_run(
+    status: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "test_results.json", {"test_loss": 0.5, "epoch": 1.0})
+    put(tmp_path, "all_results.json", {"test_loss": 0.5, "predict_f1": 1, "train_loss": 1.0})
+    put(tmp_path, "eval_results.json", b"[]")
+    run = rows_with_results(tmp_path, status)
+    added = [row for row in run.stream if {"test_loss", "predict_f1"} & row.keys()]
+    codes = [f.code for f in run.findings if f.code != "unfinished-run"]
+    assert "beside-unreadable" in codes
+    if status == "finished":
+        assert added == [{"test_loss": 0.5, "step": 3}, {"predict_f1": 1, "step": 3}]
+        assert "results-added" in codes
+    else:
+        assert added == []
+        assert "results-left-out" in codes
+
+
+@needs_groundtruth
+def test_live_predictions_are_there_again() -> None:
+    (run,) = RunDirectorySource().read(
+        str(GROUNDTRUTH / "steps_eval_predict" / "out"), ReadOptions()
+    )
+    rows = [*run.stream][-2:]
+    assert [sorted(row)[0] for row in rows] == ["step", "predict_accuracy"]
+    assert rows[0]["test_loss"] == rows[1]["predict_loss"] == 0.7257198095321655

@@ -181,12 +181,19 @@ def _is_whole(remote: Remote, rows: int, layout: Layout) -> bool:
     return remote.lines == lines and remote.last_step == last
 
 
+def _as_sent(value: Any) -> Any:
+    """A value as it was sent; some releases keep the sign of a zero, others do not."""
+    if isinstance(value, str):
+        return SPECIAL.get(value, value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
 def _recorded(rows: list[dict[str, Any]]) -> Recorded:
     columns: dict[str, tuple[list[int], list[Any]]] = {}
     for index, row in enumerate(rows):
         for key, value in row.items():
             at, values = columns.setdefault(key, ([], []))
             at.append(index)
-            values.append(SPECIAL.get(value, value) if isinstance(value, str) else value)
+            values.append(_as_sent(value))
     arrays = {key: (np.array(at), as_values(values)) for key, (at, values) in columns.items()}
     return recorded(arrays, len(rows))

@@ -116,10 +116,10 @@ def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
 
 
 def is_whole(path: str) -> bool:
-    """Whether the last record of a file is the run's end. Raises LogError where it is damaged."""
+    """Whether a file holds the run's end. Raises LogError where it is damaged."""
     with open(path, "rb") as file:
-        *_, last = read_log(file.read())
-    return EXIT in dict(fields(last))
+        last = [*read_log(file.read())][-2:]
+    return any(EXIT in dict(fields(record)) for record in last)
 
 
 def attached(data: bytes) -> set[str]:

@@ -1,9 +1,9 @@
 """The records of an offline W&B run, and the part of them that tells what it holds.
 
 What is written is the least that every `wandb sync` since 0.15 takes: header, run (with its
-config), metric definitions, history, files, one summary, exit. No environment record: old releases
-fail on it. The run record carries a mailbox slot: `wandb sync` 0.28 waits for its answer forever
-else. A run may lie in several parts (files): the later ones hold what came after an upload.
+config), metric definitions, history, files, one summary, exit, end. No environment record: old
+releases fail on it. The run record carries a mailbox slot: `wandb sync` 0.28 waits for its answer
+forever else. A run may lie in several parts (files): later ones hold what came after an upload.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bridges.stream.layout import Layout
 from bridges.stream.redact import redact_text
 
 HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
-CONTROL, RUN, EXIT, RECORD_HEADER = 16, 17, 18, 21
+CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
 PRODUCER = "0.31.0"  # the release whose records these are
 KEY, STATE = "bridges_key", "bridges"  # in the config
 METADATA = "wandb-metadata.json"
@@ -76,10 +76,7 @@ def numbered(contents: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
 def _head(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
     yield message(RECORD_HEADER, message(1, text(1, PRODUCER) + text(2, "0.70.0")))
     yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, part))
-    axis = axis_of(layout)
-    yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
-    synced = message(6, integer(1, 1))
-    yield message(METRIC, text(2, "*") + text(4, axis) + synced)
+    yield from _definitions(layout)
 
 
 def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
@@ -87,6 +84,7 @@ def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
     yield message(SUMMARY, _summary(layout))
     code = EXIT_CODES[layout.run.status]
     yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
+    yield message(FINAL, b"")  # up to 0.27 the exit is sent when this is seen
 
 
 def axis_of(layout: Layout) -> str:
@@ -105,7 +103,8 @@ def _file(path: str) -> bytes:
 
 def _run(layout: Layout, target: Target, part: Part) -> bytes:
     run, stamp = layout.run, start_of(layout, part.first)
-    items = config(layout, part.state).items()
+    # up to 0.29 the client adds what it knows of a run to `_wandb` only where that is there
+    items = {**config(layout, part.state), "_wandb": {}}.items()
     updates = (text(1, key) + text(16, config_json(value)) for key, value in items)
     parts = [text(1, part.run_id)]
     if target.entity:
@@ -128,6 +127,18 @@ def config(layout: Layout, state: State) -> dict[str, Any]:
     clock = layout.clock
     own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
     return {**layout.run.params, KEY: layout.key, STATE: own}
+
+
+def _definitions(layout: Layout) -> Iterator[bytes]:
+    """The x-axis, and that every other metric has it: by a pattern, as live, and one by one for
+    `wandb sync` up to 0.30, which knows no patterns.
+    """
+    axis, synced = axis_of(layout), message(6, integer(1, 1))
+    yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
+    yield message(METRIC, text(2, "*") + text(4, axis) + synced)
+    for key in layout.stream.keys:
+        if key != axis:
+            yield message(METRIC, text(1, key) + text(4, axis) + synced)
 
 
 def iso(milliseconds: int) -> str:

@@ -231,7 +231,7 @@ def _told() -> Iterator[None]:
     except (ExportError, DeletedError, KeyboardInterrupt):
         raise
     except Exception as error:  # deliberately broad: the client raises many kinds
-        if "API key" in str(error):
+        if "No API key" in str(error) or type(error).__name__ == "AuthenticationError":
             raise ExportError(NO_KEY) from error
         status = _status(error)
         transient = status is None or status == 429 or status >= 500

@@ -15,6 +15,7 @@ from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.beside import NAMES as BESIDE
+from bridges.sources.results import NAME as RESULTS
 from bridges.sources.text import MissingSourceError
 
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
@@ -37,7 +38,7 @@ class Found:
         folder, _, name = path.replace(os.sep, "/").rpartition("/")
         if STATE.match(name):
             self.states.append(path)
-        elif name in BESIDE:
+        elif name in BESIDE or RESULTS.match(name):
             self.beside.setdefault(folder, []).append(path)
         else:
             self.others[os.path.splitext(name)[1] or name] += 1

@@ -16,6 +16,8 @@ from bridges.sources.base import ReadOptions
 from bridges.sources.beside import read_settings
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.folding import Folded, Save, fold
+from bridges.sources.results import NAME as RESULTS
+from bridges.sources.results import add_results
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
@@ -49,7 +51,9 @@ class RunDirectorySource:
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
         for run, name in zip(runs, names, strict=True):
-            yield _complete(reader.run(run.longest.location), run, name, found)
+            whole = _complete(reader.run(run.longest.location), run, name, found)
+            beside = found.beside.get(_output(run.longest.location), [])
+            yield add_results(whole, [file for file in beside if RESULTS.match(_parts(file)[-1])])
         if reader.errors:
             raise TreeError(location, reader.errors)
 
