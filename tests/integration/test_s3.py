@@ -1,0 +1,94 @@
+"""Run directories in an object store: a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+from tests.integration.readers import until
+from tests.servers import free_port
+from tests.support import state
+
+HISTORY = [{"loss": 3.0 / step, "epoch": step / 4, "step": step} for step in range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """The environment in which the store is found; it has one bucket, with two runs."""
+    port = free_port()
+    found = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as server:
+        try:
+            fill(found)
+            yield found
+        finally:
+            server.terminate()
+
+
+def fill(found: dict[str, str]) -> None:
+    files = s3fs.S3FileSystem(
+        key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
+    )
+    until(lambda: bucket(files), 60)
+    for name, shift in (("one", 0.0), ("two", 1.0)):
+        rows = [{**row, "loss": row["loss"] + shift} for row in HISTORY]
+        for steps in (4, 8):
+            folder = f"bucket/out/{name}/checkpoint-{steps}"
+            files.pipe(f"{folder}/trainer_state.json", state(rows[:steps]))
+            files.pipe(f"{folder}/config.json", b'{"hidden_size": 8}')
+            files.pipe(f"{folder}/model.safetensors", b"never read")
+
+
+def bucket(files: Any) -> bool:
+    try:
+        files.mkdir("bucket")
+    except OSError:
+        return False
+    return True
+
+
+def bridge(store: dict[str, str], place: Path, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridges", *arguments, "--json"],
+        cwd=place,
+        env={**os.environ, **store},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["s3://bucket/out", "s3://bucket/out/", "s3://bucket/*/*"])
+def test_runs_of_a_bucket_are_exported(store: dict[str, str], source: str, tmp_path: Path) -> None:
+    for status in ("exported", "unchanged"):
+        found = bridge(store, tmp_path, "export", source, "--to", "tensorboard")
+        runs = [(run["run"], run["rows"], run["status"], run["verified"]) for run in found["runs"]]
+        assert runs == [("one", 8, status, True), ("two", 8, status, True)]
+
+
+@pytest.mark.slow
+def test_settings_of_a_bucket_are_read(store: dict[str, str], tmp_path: Path) -> None:
+    found = bridge(store, tmp_path, "inspect", "s3://bucket/out/one")
+    (run,) = found["runs"]
+    assert run["source"] == "s3://bucket/out/one/checkpoint-8/trainer_state.json"
+    assert run["params"]["hidden_size"] == 8
+    assert run["param_files"]["hidden_size"] == "s3://bucket/out/one/checkpoint-8/config.json"
