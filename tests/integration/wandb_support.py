@@ -111,7 +111,9 @@ def _answers(url: str) -> bool:
 def environment(url: str) -> dict[str, str]:
     """What the official client has to know of a server."""
     own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
-    return {**os.environ, **own}
+    # a wandb in this process tells its children to use its service, which other releases cannot
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    return {**inherited, **own}
 
 
 def sync(url: str, place: Path, *folders: Path, python: str = sys.executable) -> str:

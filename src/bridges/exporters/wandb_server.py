@@ -152,6 +152,7 @@ class Server:
         not end in time.
         """
         environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+        environment.pop("WANDB_SERVICE", None)  # it is to have a service of its own, to end with it
         for name, value in PATIENCE.items():
             environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
         command = [sys.executable, "-m", "wandb", "sync", folder]

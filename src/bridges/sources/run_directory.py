@@ -22,7 +22,7 @@ from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 
-KEPT_POINTS = 2_000_000  # of runs that were read and may be needed again
+KEPT_POINTS = 200_000  # of runs that were read and may be needed again
 TRIAL = re.compile(r"run-\d+\Z")
 
 
