@@ -121,6 +121,23 @@ def test_a_state_without_rows_is_no_run_beside_others(tmp_path: Path) -> None:
     assert [len(run.stream) for run in read(tmp_path)] == [4]
 
 
+def test_what_is_no_history_is_counted_once(tmp_path: Path) -> None:
+    for number in (0, 1):
+        out = tmp_path / f"exp{number}"
+        put(out / "checkpoint-4", [{**row, "loss": number} for row in HISTORY[:4]])
+        (out / "checkpoint-4" / "model.safetensors").touch()
+        (out / "checkpoint-8").mkdir()
+        (out / "checkpoint-8" / "optimizer.pt").touch()
+    first, second = read(tmp_path)
+    (ignored,) = [f for f in first.findings if f.code == "files-ignored"]
+    assert (ignored.count, "2 .safetensors, 2 .pt" in ignored.message) == (4, True)
+    assert "files-ignored" not in told(second)
+    for run in (first, second):
+        (broken,) = [f for f in run.findings if f.code == "checkpoint-without-state"]
+        assert broken.message.startswith("checkpoint-8: left without a trainer_state.json")
+        assert broken.where == str(tmp_path / run.name)
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     put(tmp_path / "out", HISTORY)
     os.symlink(tmp_path, tmp_path / "out" / "up")

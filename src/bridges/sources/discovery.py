@@ -25,23 +25,35 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 
 @dataclass
 class Found:
-    """What lies below a place: its states, files of settings by their directory, and how many
-    other files by the ends of their names.
+    """What lies below a place: its states, files of settings and results by their directory, how
+    many other files by the ends of their names, and the directories of checkpoints.
     """
 
     states: list[str] = field(default_factory=list)
     beside: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    checkpoints: set[str] = field(default_factory=set)
 
     def add(self, path: str) -> None:
         """Sort in one file."""
         folder, _, name = path.replace(os.sep, "/").rpartition("/")
+        if CHECKPOINT.match(folder.rpartition("/")[2]):
+            self.checkpoints.add(folder)
         if STATE.match(name):
             self.states.append(path)
         elif name in BESIDE or RESULTS.match(name):
             self.beside.setdefault(folder, []).append(path)
         else:
             self.others[os.path.splitext(name)[1] or name] += 1
+
+    def without_state(self) -> dict[str, list[str]]:
+        """The checkpoints that were left without a state, by the directory that they lie in."""
+        found: dict[str, list[str]] = {}
+        whole = {path.replace(os.sep, "/").rpartition("/")[0] for path in self.states}
+        for folder in sorted(self.checkpoints - whole, key=natural):
+            outer, _, name = folder.rpartition("/")
+            found.setdefault(outer, []).append(name)
+        return found
 
 
 def is_place(location: str) -> bool:

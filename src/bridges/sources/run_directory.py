@@ -50,10 +50,16 @@ class RunDirectorySource:
         runs = _without_empty(fold(saves, reader.stream))
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
+        broken, notes = found.without_state(), _ignored(location, found)
         for run, name in zip(runs, names, strict=True):
+            output = _output(run.longest.location)
             whole = _complete(reader.run(run.longest.location), run, name, found)
-            beside = found.beside.get(_output(run.longest.location), [])
-            yield add_results(whole, [file for file in beside if RESULTS.match(_parts(file)[-1])])
+            results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
+            whole = add_results(whole, results)
+            # what is told of a directory, or of all of them, is told once
+            notes += [_without_state(output, broken.pop(output))] if output in broken else []
+            yield replace(whole, findings=(*whole.findings, *notes))
+            notes = []
         if reader.errors:
             raise TreeError(location, reader.errors)
 
@@ -186,11 +192,33 @@ def _parts(path: str) -> list[str]:
     return parts or ["run"]
 
 
+def _name(path: str) -> str:
+    return _parts(path)[-1]
+
+
+def _ignored(location: str, found: Found) -> list[Finding]:
+    count = found.others.total()
+    if not count:
+        return []
+    message = f"files that are no histories, settings or results: {_kinds(found)}"
+    return [Finding("files-ignored", Severity.INFO, location, message, count)]
+
+
+def _kinds(found: Found) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in found.others.most_common(3))
+
+
+def _without_state(folder: str, names: list[str]) -> Finding:
+    message = (
+        f"{', '.join(names[:5])}: left without a trainer_state.json, as by a crash while saving"
+    )
+    return Finding("checkpoint-without-state", Severity.WARNING, folder, message, len(names))
+
+
 def _no_states(location: str, found: Found) -> SourceError:
-    kinds = ", ".join(f"{count} {ending}" for ending, count in found.others.most_common(3))
     return SourceError(
         location,
-        found=f"no trainer_state.json below it ({kinds or 'no files at all'})",
+        found=f"no trainer_state.json below it ({_kinds(found) or 'no files at all'})",
         expected="the output directory of a Trainer, or a directory of such",
         remedy="Name another directory, or the file itself if it has another name.",
     )
