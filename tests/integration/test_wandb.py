@@ -394,3 +394,16 @@ def test_a_release_that_would_overwrite_a_run_is_refused(
     hint = WandbExporter(wandb_dir=str(tmp_path)).hint([report.location], 1)
     folder = Path(report.location).parent
     assert hint == f"wandb sync {folder}  # with wandb 0.28 or later, which adds to runs"
+
+
+def test_steps_below_zero_are_no_steps_of_wandb(tmp_path: Path) -> None:
+    run = make_run([{"loss": 1.0, "step": -5}, {"loss": 2.0, "step": 3}])
+    report = export(run, tmp_path, wandb_step="global_step")
+    assert (report.status, "steps below 0" in report.findings[-1].message) == ("failed", True)
+    assert export(run, tmp_path).verified  # as a row's index they do not matter
+    assert [row["train/global_step"] for row in rows_of(file_of(tmp_path))] == [-5, 3]
+
+
+def test_lists_of_one_length_stay_lists(tmp_path: Path) -> None:
+    rows = [{"loss": [[1, 2], [3, 4]], "x": [5], "step": step} for step in range(40)]
+    assert export(make_run(rows), tmp_path).verified

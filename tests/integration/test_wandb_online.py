@@ -314,3 +314,30 @@ def test_a_killed_export_is_finished_by_the_next(tmp_path: Path) -> None:
             whole = [run for run in runs if len(run["history"]) == 20_000]
             assert len(whole) == 1
             assert [row["_step"] for row in whole[0]["history"]] == list(range(20_000))
+
+
+def test_an_interrupted_export_ends_what_it_began(tmp_path: Path) -> None:
+    files = [str(GROUNDTRUTH / scenario / "trainer_state.json") for scenario in SCENARIOS]
+    with wandb_server("--latency", "0.2") as url:
+        order = [*to_wandb(Path(files[0]), "--json", "--jobs", "2"), *files[1:]]
+        child = subprocess.Popen(
+            command(*order),
+            cwd=tmp_path,
+            env=environment(url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(4.0)
+        child.send_signal(signal.SIGINT)
+        said, error = child.communicate(timeout=120)
+        assert child.returncode == 130, (said, error)
+        assert b"Traceback" not in error
+        assert len(received(url)) < len(files)
+        for run in received(url):  # each is whole: nothing was cut off
+            assert run["complete"]
+        done = bridge(url, tmp_path, *order)
+        assert done.returncode == 0, done.stdout
+        runs = received(url)
+        assert len(runs) == len(files)
+        assert sum(run["rows_overwritten"] for run in runs) == 0
+        assert all(run["rows_received"] == len(run["history"]) for run in runs)

@@ -108,7 +108,7 @@ def test_later_files_win(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     files = [
-        put(tmp_path, "config.json", b"{"),
+        put(tmp_path, "config.json", b"[" * 200_000),
         put(tmp_path, "args.json", [1]),
         put(tmp_path, "training_args.bin", b"x"),
         put(tmp_path, "adapter_config.json", b" " * 6_000_000),
@@ -151,6 +151,13 @@ def test_a_hostile_file_runs_nothing(tmp_path: Path) -> None:
     mark.unlink()
     assert read_training_args(packed(content))["learning_rate"] == 1.0
     assert not mark.exists()
+
+
+def test_nothing_takes_the_place_of_what_is_kept() -> None:
+    content = (
+        b"\x80\x04}\x8c\x01a\x8c\x01m\x8c\x01n\x93)\x81}(\x8c\x05_argsK\x05\x8c\x05_nameK\x07ubs."
+    )
+    assert read_training_args(packed(content)) == {"a": "n"}
 
 
 def bomb() -> bytes:
@@ -201,6 +208,7 @@ def test_results_of_test_and_prediction_are_rows_of_a_finished_run(
     put(tmp_path, "test_results.json", {"test_loss": 0.5, "epoch": 1.0})
     put(tmp_path, "all_results.json", {"test_loss": 0.5, "predict_f1": 1, "train_loss": 1.0})
     put(tmp_path, "eval_results.json", b"[]")
+    put(tmp_path, "train_results.json", b'{"a":' * 200_000)
     run = rows_with_results(tmp_path, status)
     added = [row for row in run.stream if {"test_loss", "predict_f1"} & row.keys()]
     codes = [f.code for f in run.findings if f.code != "unfinished-run"]

@@ -60,7 +60,7 @@ def only_one(name: str) -> Iterator[list[int]]:
 
     path = os.path.join(tempfile.gettempdir(), f"bridges-{os.getuid()}-{name}.lock")
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):  # the one before removed it
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):

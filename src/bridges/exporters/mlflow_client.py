@@ -319,12 +319,4 @@ def _same_history(run: ApiRun, layout: Layout) -> bool:
 
 
 def _held(run: ApiRun, location: str, layout: Layout, state: State) -> Held:
-    return Held(
-        name=run.name,
-        location=location,
-        key=layout.key,
-        rows=state.rows,
-        digest=state.digest,
-        clock=state.clock,
-        cuts=state.cuts,
-    )
+    return state.held(run.name, location, layout.key)

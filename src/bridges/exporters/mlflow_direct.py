@@ -128,15 +128,7 @@ class DirectWriter:
         return run_id
 
     def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
-        return Held(
-            name=run.name,
-            location=self._location(experiment, run),
-            key=layout.key,
-            rows=state.rows,
-            digest=state.digest,
-            clock=state.clock,
-            cuts=state.cuts,
-        )
+        return state.held(run.name, self._location(experiment, run), layout.key)
 
     def _free_id(self, session: Session, experiment: int, layout: Layout) -> str:
         """An id made of experiment and run key; forks have the next ones.

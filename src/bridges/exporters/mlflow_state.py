@@ -57,13 +57,4 @@ def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
         state, whole = replace(state, rows=goal.rows, digest=goal.digest), True
     elif pending and pending.digest != prefix_digest(layout.run.stream, pending.rows):
         return None
-    return Held(
-        name=run.name,
-        location=location,
-        key=layout.key,
-        rows=state.rows,
-        digest=state.digest,
-        clock=state.clock,
-        cuts=state.cuts,
-        whole=whole,
-    )
+    return state.held(run.name, location, layout.key, whole=whole)

@@ -50,6 +50,10 @@ class State:
             )
         return self._json(self.cuts[-1:])
 
+    def held(self, name: str, location: str, key: str, *, whole: bool = True) -> Held:
+        """The run at a location that this state is of."""
+        return Held(name, location, key, self.rows, self.digest, self.clock, self.cuts, whole)
+
     def _json(self, cuts: tuple[int, ...]) -> str:
         state: dict[str, Any] = {
             "rows": self.rows,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.errors import ConfigError
+from bridges.errors import ConfigError, ExportError
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
 from bridges.stream.align import hidden_duplicates, merge_steps
 from bridges.stream.columns import as_array
@@ -120,7 +120,15 @@ def _nan_as_null(layout: Layout) -> Layout:
 
 
 def _merged(layout: Layout) -> Layout:
-    """Rows of one step as one row; another run than with one row for each row of the log."""
+    """Rows of one step as one row; another run than with one row for each row of the log.
+
+    Raises ExportError where a step cannot be W&B's own.
+    """
+    if len(layout.stream) and layout.stream.step.min() < 0:
+        raise ExportError(
+            "the history has steps below 0, which W&B does not take as `_step`: leave out "
+            "--wandb-step global_step"
+        )
     identity = {**layout.identity, "wandb-step": "global_step"}
     merged = replace(
         layout,

@@ -75,8 +75,7 @@ class OfflineRuns:
             )
         if head.key != layout.key:
             return None
-        state = head.state
-        return Held(head.name, path, layout.key, state.rows, state.digest, state.clock, state.cuts)
+        return head.state.held(head.name, path, layout.key)
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""
@@ -130,7 +129,7 @@ class OfflineRuns:
 
     def is_part(self, path: str) -> bool:
         """Whether a file adds to a run that was synced."""
-        return self._folder.parts(Place(path).run_id)[0].path != path
+        return self._folder.parts(Place(path).run_id)[:1] != [Place(path)]
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""

@@ -160,16 +160,8 @@ def _held(remote: Remote, layout: Layout) -> Held | None:
     key, state = state_of(config)
     if state is None or key != layout.key:
         return None
-    return Held(
-        name=layout.run.name,
-        location=remote.url,
-        key=key,
-        rows=state.rows,
-        digest=state.digest,
-        clock=state.clock,
-        cuts=state.cuts,
-        whole=_is_whole(remote, state.rows, layout),
-    )
+    whole = _is_whole(remote, state.rows, layout)
+    return state.held(layout.run.name, remote.url, key, whole=whole)
 
 
 def _is_whole(remote: Remote, rows: int, layout: Layout) -> bool:

@@ -19,6 +19,7 @@ from bridges.exporters.base import Points, Recorded
 from bridges.exporters.wandb_batch import by_size, windows
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, VALUE_TAG
 from bridges.exporters.wandb_log import LogError, fields
+from bridges.stream.columns import as_array
 from bridges.stream.model import Int64, Values
 
 HISTORY = 2  # the field of a record that holds a row
@@ -215,9 +216,7 @@ def as_values(found: list[Any]) -> Values:
             numbers = np.array(found)
             if numbers.ndim == 1 and numbers.dtype.kind in "fiub":
                 return numbers if numbers.dtype == np.int64 else numbers.astype(np.float64)
-    values = np.empty(len(found), object)
-    values[:] = found
-    return values
+    return as_array(found, object)
 
 
 def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, Int64, Values]]:

@@ -122,7 +122,7 @@ def _read(file: str, name: str, settings: Settings) -> None:
                 f"it has {len(data):,} bytes, and settings have no more than {LARGEST:,}"
             )
         settings.add(READERS[name](data), file)
-    except (SourceError, ArgsError, ValueError, TypeError) as error:
+    except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"
         settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
 

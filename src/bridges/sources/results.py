@@ -61,7 +61,7 @@ def _read(file: str, findings: list[Finding]) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
         why: object = f"it is a JSON document that is no object but {type(found).__name__}"
-    except (SourceError, ValueError) as error:
+    except (SourceError, ValueError, RecursionError) as error:
         why = error
     message = f"not read as results: {why}"
     findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))

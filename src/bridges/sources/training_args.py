@@ -40,7 +40,9 @@ class _StandIn:
         parts = state if isinstance(state, tuple) else (state,)
         for part in parts:  # slots come as a pair
             if isinstance(part, dict):
-                self.__dict__.update({str(key): value for key, value in part.items()})
+                named = {str(key): value for key, value in part.items()}
+                own = {key: named[key] for key in named if not key.startswith("_")}
+                self.__dict__.update(own)  # nothing takes the place of what is kept here
 
     def __call__(self, *args: Any, **_: Any) -> _StandIn:
         return _StandIn(*args)
