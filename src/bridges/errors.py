@@ -2,7 +2,7 @@
 
     BridgeError
     ├── SourceError             the input cannot be read as what it should be
-    ├── TreeError            several files of one directory tree cannot
+    ├── TreeError               several files of one directory tree cannot
     ├── ConfigError             an option or a batch config makes no sense
     ├── ExportError             the target refused or failed (`transient` tells if a retry helps)
     ├── VerifyError             the target does not hold what was written
