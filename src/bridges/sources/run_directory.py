@@ -130,6 +130,8 @@ def _complete(run: Run, folded: Folded, name: str, found: Found) -> Run:
         params=settings.params,
         param_files=settings.files,
         findings=tuple(findings),
+        saves=tuple(save.location for save in folded.saves),
+        forked=folded.forked,
     )
 
 

@@ -165,7 +165,9 @@ class Run:
 
     `params` are the settings (already free of secrets) and `param_files` says which file each is
     from, where that is not the source; `facts` are what the source says of the run's outcome,
-    `writer` the band of transformers versions that wrote it (such as "4.41-4.49").
+    `writer` the band of transformers versions that wrote it (such as "4.41-4.49"). `saves` are the
+    locations of all states that were folded into it, the longest first; `forked` is the location of
+    another run that begins with the same rows, and how many these are.
     """
 
     name: str
@@ -181,6 +183,8 @@ class Run:
     writer: str | None = None
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
+    saves: tuple[str, ...] = ()
+    forked: tuple[str, int] | None = None
 
     @property
     def path(self) -> str:
