@@ -11,9 +11,13 @@ from bridges.stream.model import Run
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read: `salvage` reads a truncated file up to its last whole row."""
+    """How to read: `salvage` reads a truncated file up to its last whole row.
+
+    A run that is `growing` may get more rows: nothing is put behind those of its history.
+    """
 
     salvage: bool = False
+    growing: bool = False
 
 
 class Source(Protocol):

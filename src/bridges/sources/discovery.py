@@ -46,6 +46,11 @@ class Found:
         else:
             self.others[os.path.splitext(name)[1] or name] += 1
 
+    @property
+    def kept(self) -> list[str]:
+        """The files that may be read: those by which a change of a place is seen."""
+        return [*self.states, *(path for paths in self.beside.values() for path in paths)]
+
     def without_state(self) -> dict[str, list[str]]:
         """The checkpoints that were left without a state, by the directory that they lie in."""
         found: dict[str, list[str]] = {}
@@ -80,11 +85,15 @@ def _is_remote_directory(location: str) -> bool:
 def discover(location: str) -> Found:
     """All that lies below a place. Raises SourceError."""
     found = Found()
-    walk = _walk_remote if "://" in location else _walk_local
     for path in walk(location):
         found.add(path)
     found.states.sort(key=natural)
     return found
+
+
+def walk(location: str) -> Iterator[str]:
+    """Every file below a place, whatever it is. Raises SourceError."""
+    return _walk_remote(location) if "://" in location else _walk_local(location)
 
 
 def natural(path: str) -> list[Any]:

@@ -55,7 +55,7 @@ class RunDirectorySource:
             output = _output(run.longest.location)
             whole = _complete(reader.run(run.longest.location), run, name, found)
             results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
-            whole = add_results(whole, results)
+            whole = add_results(whole, [] if options.growing else results)
             # what is told of a directory, or of all of them, is told once
             notes += [_without_state(output, broken.pop(output))] if output in broken else []
             yield replace(whole, findings=(*whole.findings, *notes))
