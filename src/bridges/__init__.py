@@ -2,6 +2,7 @@
 
     runs = bridges.read("outputs/trainer_state.json")
     report = bridges.export("outputs/trainer_state.json", to="tensorboard", logdir="runs")
+    report = bridges.follow("outputs", to="tensorboard")  # a training that still goes on
     report = bridges.verify("outputs/trainer_state.json", to="tensorboard", logdir="runs")
 
 Names are imported on first use, so that importing the package costs nothing.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bridges.api import export, read, verify
+    from bridges.api import export, follow, read, verify
     from bridges.errors import (
         BridgeError,
         ConfigError,
@@ -58,12 +59,13 @@ __all__ = [
     "VerifyError",
     "__version__",
     "export",
+    "follow",
     "read",
     "verify",
 ]
 
 _HOMES = {
-    "bridges.api": ("export", "read", "verify"),
+    "bridges.api": ("export", "follow", "read", "verify"),
     "bridges.errors": (
         "BridgeError",
         "ConfigError",

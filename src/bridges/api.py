@@ -1,16 +1,18 @@
-"""The Python twins of the commands: `read` (inspect), `export`, `verify`.
+"""The Python twins of the commands: `read` (inspect), `export`, `follow`, `verify`.
 
 They print nothing and raise only `BridgeError`; what happened to each run is in the report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
+from threading import Event
 from typing import Any
 
 from bridges.batch import for_each_run
 from bridges.exporters.base import Exporter
+from bridges.following import IDLE_TIMEOUT, INTERVAL, Following, Pace
 from bridges.pipeline import (
     ExportOptions,
     export_run,
@@ -18,7 +20,7 @@ from bridges.pipeline import (
     read_runs,
     verify_run,
 )
-from bridges.report import BatchReport
+from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
 from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import Run
@@ -80,6 +82,55 @@ def export(
     )
     exporters = _exporters(to, target_options)
     return for_each_run(export_run, _several(locations), exporters, options)
+
+
+def follow(
+    locations: Locations,
+    *,
+    to: Target | Sequence[Target],
+    interval: float = INTERVAL,
+    idle_timeout: float = IDLE_TIMEOUT,
+    stop: Event | None = None,
+    on_append: Callable[[RunReport], None] = lambda report: None,
+    x_axis: str = "step",
+    naming: str = "live",
+    duplicates: str = "all",
+    callback_version: str | None = None,
+    run_name: str | None = None,
+    group: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    salvage: bool = False,
+    source: str | None = None,
+    verify: bool = True,
+    attach_source: bool = False,
+    jobs: int = 4,
+    **target_options: Any,
+) -> BatchReport:
+    """Export runs that still go on, and append their new rows until they have finished.
+
+    Looks every `interval` seconds; ends when every run has its summary row, when nothing changed
+    for `idle_timeout` seconds (0: never), or when `stop` is set; then everything is verified.
+    `on_append` is told of each append. All else is as for `export`, locations need not be there
+    yet. Raises ConfigError; what fails with a run to the end is in the report.
+    """
+    options = export_options(
+        x_axis=x_axis,
+        naming=naming,
+        duplicates=duplicates,
+        callback_version=callback_version,
+        run_name=run_name,
+        group=group,
+        tags=tags,
+        salvage=salvage,
+        source=source,
+        verify=verify,
+        attach_source=attach_source,
+        jobs=jobs,
+    )
+    exporters, pace = _exporters(to, target_options), Pace(interval, idle_timeout)
+    wait = (stop or Event()).wait
+    places = _several(locations)
+    return Following(places, exporters, options, pace, on_append=on_append, wait=wait).run()
 
 
 def verify(

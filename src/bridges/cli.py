@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridges import __version__
-from bridges.cli_options import TARGET_OPTIONS, reading, targeting
+from bridges.cli_options import TARGET_OPTIONS, following, reading, targeting
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -80,16 +80,19 @@ def app() -> None:
 @click.option("--verify/--no-verify", default=True, help="Read every point back [default: on].")
 @click.option("--attach-source", is_flag=True, help="mlflow, wandb: keep the source file, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@following
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
     """Write runs into TARGETs as the live callback would have, and read every point back.
 
-    Running it again changes nothing; a longer history adds its new rows only.
+    Running it again changes nothing; a longer history adds its new rows only. --follow does that by
+    itself while a training goes on, until its summary row is there, and verifies in the end.
 
     \b
     Examples:
       bridge export outputs/trainer_state.json --to tensorboard
+      bridge export outputs/ --to tensorboard --follow
       bridge export outputs/ --to tensorboard --logdir tb
       bridge export runs/*/trainer_state.json --to mlflow --experiment old
       bridge export outputs/trainer_state.json --to mlflow --tracking-uri http://localhost:5000
@@ -101,6 +104,14 @@ def export(
     """
     from bridges.pipeline import export_run
 
+    pace = {name: options.pop(name) for name in ("interval", "idle_timeout")}
+    given = {name: seconds for name, seconds in pace.items() if seconds is not None}
+    if options.pop("follow"):
+        from bridges.cli_follow import follow
+
+        return follow(sources, *_prepare(sources, options), given, as_json, quiet, verbose)
+    if given:
+        raise ConfigError(f"--{min(given).replace('_', '-')} is for --follow only")
     return _transfer(export_run, sources, as_json, quiet, verbose, options)
 
 

@@ -140,3 +140,26 @@ def targeting(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def following(command: F) -> F:
+    """The options of an export that watches runs which still go on."""
+    for option in (
+        click.option(
+            "--idle-timeout",
+            type=float,
+            metavar="SECONDS",
+            help="--follow: stop when nothing changed for so long; 0 never [default: 14400].",
+        ),
+        click.option(
+            "--interval",
+            type=float,
+            metavar="SECONDS",
+            help="--follow: how often to look for new rows [default: 10].",
+        ),
+        click.option(
+            "--follow", is_flag=True, help="Go on while runs do, and append their new rows."
+        ),
+    ):
+        command = option(command)
+    return command

@@ -76,11 +76,12 @@ def _facts(report: RunReport) -> str:
     new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
     where = f" → {printable(report.location or report.target)}"
-    counts = f"{_many(report.rows, 'row')}, {_many(report.points, 'point')}{new}{checked}"
+    counts = f"{many(report.rows, 'row')}, {many(report.points, 'point')}{new}{checked}"
     return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
 
 
-def _many(count: int, noun: str) -> str:
+def many(count: int, noun: str) -> str:
+    """A count and its noun, as in `1 row` and `1,000 rows`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
@@ -103,9 +104,7 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
     totals = report.totals
     if totals["runs"] > 1:
         parts = [f"{totals[status]} {status}" for status in _statuses(totals)]
-        click.echo(
-            f"{totals['runs']} runs: {', '.join(parts)}; {_many(totals['points'], 'point')}."
-        )
+        click.echo(f"{totals['runs']} runs: {', '.join(parts)}; {many(totals['points'], 'point')}.")
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
@@ -205,28 +204,25 @@ class Progress:
 
     def _show_live(self) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
         from rich.progress import Progress as Live
+        from rich.progress import TextColumn
 
-        columns = (
-            SpinnerColumn(),
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
-        )
+        columns = (*self._columns(), TextColumn("{task.description}", markup=False))
         live = Live(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
         with live:
-            task, self._live = live.add_task(self.text, total=self.total), live
+            task, self._live = live.add_task(self._line(), total=self.total), live
             while not self._stop.wait(0.1):
-                live.update(task, description=self.text, completed=self.done)
+                live.update(task, description=self._line(), completed=self.done)
             self._live = None
+
+    def _columns(self) -> Sequence[Any]:
+        """What the live line shows before its text."""
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeElapsedColumn
+
+        return SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
+
+    def _line(self) -> str:
+        return self.text
 
 
 def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:

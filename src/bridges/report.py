@@ -105,3 +105,34 @@ def failure(
         findings=(*earlier, finding),
         **known,
     )
+
+
+class Tally:
+    """What was done to each run of a target, by its place there."""
+
+    def __init__(self) -> None:
+        self._reports: dict[tuple[str, str], RunReport] = {}
+
+    def add(self, report: RunReport) -> None:
+        """Join a report with those of the same run; leave out what has no place in a target."""
+        if report.location is None:
+            return
+        key = report.target, report.location
+        before = self._reports.get(key)
+        self._reports[key] = _joined(before, report) if before else report
+
+    def reports(self) -> list[RunReport]:
+        """One report for each run."""
+        return [*self._reports.values()]
+
+
+def _joined(before: RunReport, after: RunReport) -> RunReport:
+    """Two reports of one run as one: what both did, and how it is now."""
+    did_nothing = ("unchanged", "failed")
+    is_told = before.status in did_nothing or after.status == "failed"
+    return replace(
+        after,
+        status=after.status if is_told else before.status,
+        new_points=before.new_points + after.new_points,
+        seconds=before.seconds + after.seconds,
+    )

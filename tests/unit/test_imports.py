@@ -22,8 +22,10 @@ ROOMS = (
     ("compare", "attachments"),
     ("pipeline",),
     ("batch",),
+    ("following",),
     ("api", "console"),
-    ("inspection", "cli_options"),
+    ("inspection", "cli_options", "console_follow"),
+    ("cli_follow",),
     ("cli",),
     ("__main__", "__init__"),
 )
@@ -97,6 +99,12 @@ def test_public_names_are_sorted_and_there() -> None:
     assert dir(bridges) == bridges.__all__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bridges.nothing
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """A module of the package takes the place of a function of that name once it is imported."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert modules.isdisjoint(bridges.__all__)
 
 
 def test_modules_are_small() -> None:

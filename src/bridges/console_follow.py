@@ -1,0 +1,88 @@
+"""What is shown while runs are followed, all of it on stderr: how to stop, a line for each append,
+and on a terminal one live line with what is waited for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from bridges.console import Progress, format_run, many, printable
+from bridges.following import Waiting
+from bridges.report import RunReport
+
+
+class FollowLine(Progress):
+    """The live line, where there is a terminal, and the lines above it; a context manager."""
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__(0, quiet)
+        self._waiting: Waiting | None = None
+        self._since = 0.0
+
+    def begin(self, locations: Sequence[str]) -> None:
+        """Say what is followed, and how to stop."""
+        shown = ", ".join(locations[:3]) + (" …" if len(locations) > 3 else "")
+        self._note(
+            f"following {printable(shown)}: Ctrl-C stops, the same command goes on from there"
+        )
+
+    def end(self, reason: str) -> None:
+        """Say why it is over."""
+        self._note(f"followed to the end: {reason}")
+
+    def append(self, report: RunReport) -> None:
+        """A line for a run that was written to; with all that is wrong where that failed."""
+        shown = report if report.status == "failed" else replace(report, findings=())
+        self._note(f"{time.strftime('%H:%M:%S')} {format_run(shown, verbose=False)}")
+
+    def phase(self, run: str, phase: str) -> None:
+        """What is done now, and with which run."""
+        self._waiting = None
+        super().phase(run, phase)
+
+    def wait(self, waiting: Waiting) -> None:
+        """What is waited for from now on."""
+        self._waiting, self._since = waiting, time.monotonic() - waiting.idle
+
+    def _note(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._live is None:
+            click.echo(text, err=True)
+            return
+        from rich.text import Text
+
+        self._live.console.print(Text.from_ansi(text), soft_wrap=True)
+
+    def _show(self) -> None:
+        if sys.stderr.isatty():
+            self._show_live()
+
+    def _columns(self) -> Sequence[Any]:
+        from rich.progress import SpinnerColumn
+
+        return (SpinnerColumn(),)
+
+    def _line(self) -> str:
+        waiting = self._waiting
+        return waiting_line(waiting, time.monotonic() - self._since) if waiting else self.text
+
+
+def waiting_line(waiting: Waiting, idle: float) -> str:
+    """What is waited for in one line, with the seconds since the last change."""
+    runs = waiting.runs
+    if len(runs) == 1:
+        what = f"{printable(runs[0].name)}, {many(runs[0].rows, 'row')}"
+    else:
+        rows = many(sum(run.rows for run in runs), "row")
+        what = f"{many(len(runs), 'run')}, {waiting.over} finished, {rows}" if runs else "a run"
+    failing = {report.source for report in waiting.failures}
+    broken = f"; not readable or writable yet: {printable(min(failing))}" if failing else ""
+    more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
+    return f"waiting for {what}; last change {idle:.0f} s ago{broken}{more}"
