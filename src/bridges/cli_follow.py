@@ -29,7 +29,7 @@ def follow(
 
     Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
     """
-    line = FollowLine(quiet)
+    line = FollowLine(quiet, verbose)
     watched = Following(
         sources,
         exporters,

@@ -18,10 +18,15 @@ from bridges.report import RunReport
 
 
 class FollowLine(Progress):
-    """The live line, where there is a terminal, and the lines above it; a context manager."""
+    """The live line, where there is a terminal, and the lines above it; a context manager.
 
-    def __init__(self, quiet: bool) -> None:
+    `verbose` also tells of each state that cannot be read yet.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
         super().__init__(0, quiet)
+        self._verbose = verbose
+        self._told: set[str] = set()
         self._waiting: Waiting | None = None
         self._since = 0.0
 
@@ -48,7 +53,14 @@ class FollowLine(Progress):
 
     def wait(self, waiting: Waiting) -> None:
         """What is waited for from now on."""
-        self._waiting, self._since = waiting, time.monotonic() - waiting.idle
+        self._since = time.monotonic() - waiting.idle
+        self._waiting = waiting
+        if self._verbose:
+            messages = dict.fromkeys(report.findings[-1].message for report in waiting.failures)
+            for message in messages:
+                if message not in self._told:
+                    self._note(f"{time.strftime('%H:%M:%S')} not yet: {printable(message)}")
+            self._told = set(messages)
 
     def _note(self, text: str) -> None:
         if self._quiet:

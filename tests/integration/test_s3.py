@@ -92,3 +92,38 @@ def test_settings_of_a_bucket_are_read(store: dict[str, str], tmp_path: Path) ->
     assert run["source"] == "s3://bucket/out/one/checkpoint-8/trainer_state.json"
     assert run["params"]["hidden_size"] == 8
     assert run["param_files"]["hidden_size"] == "s3://bucket/out/one/checkpoint-8/config.json"
+
+
+@pytest.mark.slow
+def test_a_training_that_saves_into_a_bucket_is_followed(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    files = s3fs.S3FileSystem(
+        key="someone", secret="secret", endpoint_url=store["AWS_ENDPOINT_URL"]
+    )
+    options = ["--follow", "--interval", "0.2", "--idle-timeout", "60", "--json"]
+    command = ["export", "s3://bucket/live", "--to", "tensorboard", *options]
+    place = tmp_path / "log"
+    with place.open("w") as log:
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "bridges", *command],
+            cwd=tmp_path,
+            env={**os.environ, **store},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        until(lambda: "following s3://bucket/live" in place.read_text(), 30)
+        for steps in (2, 4, 6):  # each is seen, though s3fs remembers what it has listed
+            rows = state(HISTORY[:steps])
+            files.pipe(f"bucket/live/checkpoint-{steps}/trainer_state.json", rows)
+            until(lambda steps=steps: f"  {steps} rows" in place.read_text(), 30)
+        end = {"train_loss": 1.0, "total_flos": 1.0, "train_runtime": 9.0, "step": 8}
+        files.pipe("bucket/live/trainer_state.json", state([*HISTORY, end]))
+        out, _ = follower.communicate(timeout=30)
+    finally:
+        follower.kill()
+        follower.wait()
+    assert follower.returncode == 0, place.read_text()
+    (run,) = json.loads(out)["runs"]
+    assert (run["status"], run["rows"], run["verified"]) == ("exported", 9, True)

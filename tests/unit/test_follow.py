@@ -637,14 +637,19 @@ class Lines:
 
     def read(self, location, options):
         READ.append(location)
-        with open(f"{location}/losses.txt") as file:
+        with open(location.removeprefix("lines:") + "/losses.txt") as file:
             rows = [{"loss": float(line), "step": n} for n, line in enumerate(file)]
         yield make_run(rows, name="lines", source=location)
 """
 
 
+@pytest.mark.parametrize(
+    ("scheme", "reads"),
+    # a place that is no file tells of no change: it is read at each of 14 polls, and at the end
+    [("", 3), ("lines:", 15)],
+)
 def test_a_plug_in_source_is_asked_only_when_a_file_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, data = tmp_path / "site", tmp_path / "data"
     (site / "lines-1.0.dist-info").mkdir(parents=True)
@@ -657,11 +662,12 @@ def test_a_plug_in_source_is_asked_only_when_a_file_changed(
     (data / "losses.txt").write_text("3\n2\n")
     training = Training([nothing, nothing, lambda: (data / "losses.txt").write_text("3\n2\n1\n")])
     options = ExportOptions(source="lines")
-    report = training.following(data, options=options).run()
+    report = training.following(f"{scheme}{data}", options=options).run()
     import lines_source  # type: ignore[import-not-found]
 
     assert statuses(report) == [("exported", 3, True)]
-    assert [str(data)] * 3 == lines_source.READ
+    assert [f"{scheme}{data}"] * reads == lines_source.READ
+    lines_source.READ.clear()
 
 
 def test_output_directories() -> None:
