@@ -33,7 +33,7 @@ from tests.integration.support import (
     visible,
     write_state,
 )
-from tests.integration.wandb_support import TIMES, of_kind, rows_of, without
+from tests.integration.wandb_support import TIMES, items_of, of_kind, rows_of, without
 
 pytestmark = [
     pytest.mark.slow,
@@ -109,17 +109,28 @@ def make_ready(target: str, folder: Path) -> None:
 
 
 def points(target: str, folder: Path) -> list[Any]:
-    """All runs that a target holds, each with all its points, without times and names."""
+    """All runs that a target holds, each with all its points and what is said of its end, without
+    times and names.
+    """
     if target == "tensorboard":
         runs: list[Any] = [shown.scalars for shown in by_legacy_accumulator(folder).values()]
     elif target == "mlflow":
         runs = [
-            {key: [point[1:] for point in series] for key, series in run.points.items()}
+            [
+                {key: [point[1:] for point in series] for key, series in run.points.items()},
+                (run.status, run.params),
+            ]
             for run in judge(f"sqlite:///{folder}/mlflow.db", "bridges")
         ]
     else:
         runs = [
-            [[without(row, *TIMES) for row in rows_of(file)], len(of_kind(file, "summary"))]
+            [
+                [without(row, *TIMES) for row in rows_of(file)],
+                [
+                    without(items_of(summary.update), "_wandb", *TIMES)
+                    for summary in of_kind(file, "summary")
+                ],
+            ]
             for file in folder.glob("wandb/offline-run-*/run-*.wandb")  # all that wandb looks at
         ]
     return sorted(runs, key=repr)

@@ -221,6 +221,22 @@ def test_every_target_gets_every_row(tmp_path: Path) -> None:
     assert [held(target) for target in targets] == [{tmp_path.name: losses(ROWS)}] * 2
 
 
+def test_targets_that_wait_for_a_network_are_written_by_threads(tmp_path: Path) -> None:
+    class Remote(MemoryExporter):
+        parallel = True
+
+    runs = [[{**row, "loss": row["loss"] + number} for row in ROWS] for number in range(6)]
+    for number, rows in enumerate(runs):
+        put(tmp_path / str(number), rows[:4])
+    more = [functools.partial(put, tmp_path / str(n), [*r, SUMMARY]) for n, r in enumerate(runs)]
+    target = Remote()
+    training = Training([*more])
+    report = training.following(tmp_path, exporters=[target]).run()
+    assert held(target) == {str(number): losses(rows) for number, rows in enumerate(runs)}
+    assert statuses(report) == [("exported", 9, True)] * 6
+    assert len(training.appended) == 12
+
+
 # --- what cannot be read ----------------------------------------------------------------------
 
 
