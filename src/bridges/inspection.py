@@ -19,7 +19,7 @@ WIDE = 100  # columns of a terminal that has room for the first values
 
 def inspect(run: Run) -> dict[str, Any]:
     """All that is understood of a run; the `keys` hold one entry for each key of the log."""
-    timed, clock, notes = apply_clock(run.stream)
+    timed, clock, notes = apply_clock(run.stream, run.evidence)
     epoch = run.stream.epoch
     findings: list[Finding] = [*run.findings, *notes]
     return {

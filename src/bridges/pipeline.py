@@ -18,6 +18,7 @@ import numpy as np
 from bridges import plugins
 from bridges.attachments import attach_sources
 from bridges.compare import compare, holds_rows
+from bridges.continuing import continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
 from bridges.report import RunReport, failure
@@ -166,7 +167,7 @@ def _patience(attempt: int) -> Iterator[None]:
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     held = _same_history(layout, exporter)
-    layout = _continued(layout, held, exporter, options)
+    layout = continued(layout, held, exporter, options.layout)
     report = _report(layout, exporter, held)
     if options.dry_run:
         return replace(report, status="planned")
@@ -193,19 +194,6 @@ def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
         if run.rows > layout.rows and holds_rows(layout, exporter.read_back(run), exporter):
             return run
     return None
-
-
-def _continued(
-    layout: Layout, held: Held | None, exporter: Exporter, options: ExportOptions
-) -> Layout:
-    """The layout that goes on from what the target holds: its clock, its earlier writes."""
-    same_clock = held is None or held.clock == layout.clock.source
-    if held is None or (same_clock and options.layout.duplicates != "last"):
-        return layout
-    continued = lay_out(
-        layout.run, exporter.rules, options.layout, clock=held.clock, cuts=held.cuts
-    )
-    return exporter.fit(continued)
 
 
 def _digest(layout: Layout, rows: int) -> str:
@@ -289,5 +277,5 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
         report = _report(layout, exporter, held)
         return replace(report.with_findings([finding]), status="failed", verified=False)
-    layout = _continued(layout, held, exporter, options)
+    layout = continued(layout, held, exporter, options.layout)
     return _verified(_report(layout, exporter, held), layout, held, exporter)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.exporters.event_reader import read_event_file
+from bridges.formats.event_reader import read_event_file
 from bridges.sources.watching import stamps
 from tests.integration.mlflow_support import judge
 from tests.integration.readers import by_legacy_accumulator, until

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.exporters.event_reader import read_event_file
+from bridges.formats.event_reader import read_event_file
 from tests.integration.support import (
     ENVIRONMENT,
     Row,

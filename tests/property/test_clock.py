@@ -9,25 +9,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.stream.clock import SOURCES, SYNTHETIC_ORIGIN, apply_clock, best_source
-from bridges.stream.model import MetricStream
+from bridges.stream.clock import IN_LOG, SYNTHETIC_ORIGIN, apply_clock
+from bridges.stream.model import Evidence, MetricStream
+from bridges.stream.pace import best_pace
 from tests.property.histories import Rows, odd_rows, usual_rows
 from tests.support import make_stream
 
 
+def begins(origin: int) -> Evidence:
+    return evidence("start", {}, start=origin)
+
+
+def evidence(
+    source: str, times: dict[int, int], start: int | None = None, note: str = ""
+) -> Evidence:
+    """What tells the times (milliseconds) of these rows."""
+    rows, time = np.array([*times], np.int64), np.array([*times.values()], np.int64)
+    return Evidence(source, rows, time, f"the {source} file", start, note)
+
+
 def times(stream: MetricStream, source: str | None = None, origin: int | None = None) -> list[int]:
-    timed, _, _ = apply_clock(stream, source, origin)
+    timed, _, _ = apply_clock(stream, [] if origin is None else [begins(origin)], source)
     assert timed.time is not None
     assert timed.time.dtype == np.int64
     return list(timed.time.tolist())
 
 
-@given(odd_rows(), st.sampled_from(sorted(SOURCES)), st.integers(0, 2**42))
+@given(odd_rows(), st.sampled_from(sorted(IN_LOG)), st.integers(0, 2**42))
 def test_times_rise_strictly_whatever_the_log_holds(rows: Rows, source: str, origin: int) -> None:
     found = times(make_stream(rows), source, origin)
     assert len(found) == len(rows)
     assert all(low < high for low, high in pairwise(found))
-    assert all(time >= origin for time in found)
+    assert source == "synthetic" or all(time >= origin for time in found)
 
 
 @given(odd_rows(), st.sampled_from(["elapsed", "synthetic"]), st.integers(0, 12))
@@ -38,7 +51,7 @@ def test_a_longer_log_keeps_the_times_of_its_beginning(rows: Rows, source: str, 
 @given(usual_rows(), st.integers(0, 5))
 def test_a_longer_log_keeps_the_times_of_its_summary(rows: Rows, more: int) -> None:
     stream = make_stream(rows)
-    if best_source(stream) != "duration":
+    if best_pace(stream) != "duration":
         return
     last = rows[-1]["step"]
     late = [{"eval_loss": 1.0, "eval_runtime": 2.0, "step": last}] * more
@@ -113,13 +126,14 @@ def test_the_best_source_of_a_log(rows: Rows, source: str, seconds: list[float],
 
 
 def test_a_known_start_is_no_synthetic_clock() -> None:
-    _, clock, findings = apply_clock(make_stream([{"loss": 1.0, "step": 1}]), origin=1_700_000_000)
-    assert (clock.origin, clock.is_synthetic, findings) == ("given", False, [])
+    _, clock, findings = apply_clock(make_stream([{"loss": 1.0, "step": 1}]), [begins(17)])
+    assert (clock.name, clock.is_synthetic) == ("synthetic from start", False)
+    assert [finding.code for finding in findings] == ["clock-source"]
 
 
 def test_an_empty_log_has_an_empty_clock() -> None:
-    for source in (None, *SOURCES):
-        timed, clock, _ = apply_clock(make_stream([]), source)
+    for source in (None, *IN_LOG):
+        timed, clock, _ = apply_clock(make_stream([]), source=source)
         assert timed.time is not None
         assert len(timed.time) == 0
         assert clock.start == clock.end == SYNTHETIC_ORIGIN
@@ -132,6 +146,6 @@ def test_absurd_durations_do_not_overflow() -> None:
         {"loss": 1.0, "train_runtime": 1.0, "step": -(2**63)},
         {"train_loss": 1.0, "total_flos": 1.0, "train_runtime": 1e308, "step": 2**63 - 1},
     ]
-    for source in SOURCES:
+    for source in IN_LOG:
         found = times(make_stream(rows), source)
         assert all(low < high for low, high in pairwise(found))

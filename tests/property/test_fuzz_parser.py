@@ -17,7 +17,7 @@ from bridges.errors import BridgeError
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.align import apply_duplicates, epoch_axis, hidden_duplicates
-from bridges.stream.clock import SOURCES, apply_clock
+from bridges.stream.clock import IN_LOG, apply_clock
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Run
 from bridges.stream.naming import TARGETS, Naming
@@ -84,8 +84,8 @@ def use(run: Run) -> None:
     hidden_duplicates(stream)
     apply_duplicates(stream, "first")
     apply_duplicates(stream, "last")
-    for source in SOURCES:
-        timed, _, _ = apply_clock(stream, source)
+    for source in IN_LOG:
+        timed, _, _ = apply_clock(stream, source=source)
         assert timed.time is not None
         assert (timed.time[1:] > timed.time[:-1]).all()
     for target in TARGETS:

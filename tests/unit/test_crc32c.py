@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
-from bridges.exporters.crc32c import add_bytes, byte_table, crc32c, mask, mask_all
+from bridges.formats.crc32c import add_bytes, byte_table, crc32c, mask, mask_all
 
 VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
     "nothing": (b"", 0x00000000),

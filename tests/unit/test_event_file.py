@@ -17,7 +17,6 @@ from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboardX import summary as tensorboardx_summary
 
 from bridges.exporters import event_proto as proto
-from bridges.exporters.crc32c import crc32c, mask
 from bridges.exporters.event_file import (
     BLOCK,
     FEW,
@@ -29,6 +28,7 @@ from bridges.exporters.event_file import (
     scalar_records,
     varint_sizes,
 )
+from bridges.formats.crc32c import crc32c, mask
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, split_records
 
 VARINT_EDGES = [

@@ -20,7 +20,7 @@ from tensorboardX import SummaryWriter
 from bridges.errors import VerifyError
 from bridges.exporters import event_proto as proto
 from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_records
-from bridges.exporters.event_reader import (
+from bridges.formats.event_reader import (
     BLOCK,
     FEW,
     EventFile,

@@ -17,9 +17,9 @@ PACKAGE = REPOSITORY / "src" / "bridges"
 ROOMS = (
     ("errors",),
     ("stream",),
-    ("report", "plugins"),
+    ("report", "plugins", "formats"),
     ("sources", "exporters"),
-    ("compare", "attachments"),
+    ("compare", "attachments", "continuing"),
     ("pipeline",),
     ("batch",),
     ("following",),

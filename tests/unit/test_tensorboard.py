@@ -22,8 +22,8 @@ import bridges
 from bridges.errors import ConfigError
 from bridges.exporters import event_records, tensorboard
 from bridges.exporters.event_names import directory_name
-from bridges.exporters.event_reader import read_event_file
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.formats.event_reader import read_event_file
 from bridges.report import RunReport
 from tests.integration.support import Row, contents, show, training_rows, tree, visible, write_state
 

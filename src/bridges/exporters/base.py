@@ -22,8 +22,9 @@ class Held:
     """A run that a target holds: where, under which key, and how much of which history.
 
     `rows` and `digest` name the history (see `bridges.stream.identity.prefix_digest`), `cuts` the
-    row counts after each write, `clock` the source of its times and `name` how it is shown. A run
-    that is not `whole` was left by an interrupted write: writing it again mends it.
+    row counts after each write, `clock` what its times are made of (`Clock.name`), `times` a digest
+    of them where the log alone does not give them, and `name` how it is shown. A run that is not
+    `whole` was left by an interrupted write: writing it again mends it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Held:
     clock: str
     cuts: tuple[int, ...]
     whole: bool = True
+    times: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
-from bridges.exporters.crc32c import UInt8, UInt32, add_bytes, crc32c, mask_all
+from bridges.formats.crc32c import UInt8, UInt32, add_bytes, crc32c, mask_all
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from bridges.exporters.crc32c import crc32c, mask
+from bridges.formats.crc32c import crc32c, mask
 
 FILE_VERSION = "brain.Event:2"
 TEXT_PLUGIN = "text"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from bridges.exporters import event_proto as proto
-from bridges.exporters.crc32c import UInt8
 from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_records
+from bridges.formats.crc32c import UInt8
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 from bridges.stream.redact import redact_text
@@ -89,8 +89,9 @@ def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
         "cuts": list(cuts),
         "digest": layout.digest,
         "layout": dict(layout.identity),
-        "clock": clock.source,
+        "clock": clock.name,
         "clock origin": clock.origin,
+        **({"times": times} if (times := layout.times_digest(layout.rows)) else {}),
         "written by transformers": run.writer,
         "status": run.status,
         "facts": dict(run.facts),

@@ -15,9 +15,9 @@ from typing import Any
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held
 from bridges.exporters.event_names import ATTEMPT, FILE, SEGMENT, final_name
-from bridges.exporters.event_reader import first_texts
 from bridges.exporters.event_records import STATE_TAG, parse_state
 from bridges.exporters.files import unlink
+from bridges.formats.event_reader import first_texts
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def held_in(logdir: str, directory: str, key: str) -> Held | None:
         digest=state["digest"],
         clock=state["clock"],
         cuts=tuple(state["cuts"]),
+        times=state.get("times", ""),
     )
 
 

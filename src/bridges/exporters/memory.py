@@ -51,7 +51,11 @@ class MemoryExporter:
             raise ConflictError
         stored.layouts.append((held.rows, layout))
         stored.held = replace(
-            held, rows=layout.rows, digest=layout.digest, cuts=(*held.cuts, layout.rows)
+            held,
+            rows=layout.rows,
+            digest=layout.digest,
+            cuts=(*held.cuts, layout.rows),
+            times=layout.times_digest(layout.rows),
         )
         return stored.held
 
@@ -65,8 +69,9 @@ class MemoryExporter:
             key=layout.key,
             rows=layout.rows,
             digest=layout.digest,
-            clock=layout.clock.source,
+            clock=layout.clock.name,
             cuts=(layout.rows,),
+            times=layout.times_digest(layout.rows),
         )
         self.runs[name] = _Stored(held, [(0, layout)])
         return held

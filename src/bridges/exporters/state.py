@@ -26,7 +26,8 @@ class Pending:
 class State:
     """What a run holds: rows, their digest, the clock of its times, and the rows after each write.
 
-    `layout` are the choices that make it another run than the usual one.
+    `layout` are the choices that make it another run than the usual one, `times` a digest of the
+    times where the log alone does not give them.
     """
 
     rows: int
@@ -35,6 +36,7 @@ class State:
     cuts: tuple[int, ...]
     layout: Mapping[str, str]
     pending: Pending | None = None
+    times: str = ""
 
     def text(self, longest: int) -> str:
         """The tag's value. After very many writes it forgets the earlier ones, which only the
@@ -52,7 +54,8 @@ class State:
 
     def held(self, name: str, location: str, key: str, *, whole: bool = True) -> Held:
         """The run at a location that this state is of."""
-        return Held(name, location, key, self.rows, self.digest, self.clock, self.cuts, whole)
+        known = (self.rows, self.digest, self.clock, self.cuts)
+        return Held(name, location, key, *known, whole, self.times)
 
     def _json(self, cuts: tuple[int, ...]) -> str:
         state: dict[str, Any] = {
@@ -62,6 +65,8 @@ class State:
             "cuts": cuts,
             "layout": dict(self.layout),
         }
+        if self.times:
+            state["times"] = self.times
         if self.pending:
             state["pending"] = vars(self.pending)
         return json.dumps(state)
@@ -80,14 +85,16 @@ class State:
             cuts=tuple(map(int, state["cuts"])),
             layout=dict(state["layout"]),
             pending=Pending(**pending) if pending else None,
+            times=str(state.get("times", "")),
         )
 
 
 def whole_state(layout: Layout, earlier: tuple[int, ...] = ()) -> State:
     """The state of a run that holds all of the layout; `earlier` are the cuts of its writes."""
     cuts = earlier if earlier[-1:] == (layout.rows,) else (*earlier, layout.rows)
-    clock, choices = layout.clock.source, dict(layout.identity)
-    return State(layout.rows, layout.digest, clock, cuts, choices)
+    times = layout.times_digest(layout.rows)
+    known = (layout.rows, layout.digest, layout.clock.name, cuts, dict(layout.identity))
+    return State(*known, times=times)
 
 
 def begun_state(layout: Layout, held: Held | None, writer: str) -> State:
@@ -95,6 +102,7 @@ def begun_state(layout: Layout, held: Held | None, writer: str) -> State:
     pending = Pending(layout.rows, layout.digest, writer)
     if held is None:
         nothing = prefix_digest(layout.run.stream, 0)
-        return replace(whole_state(layout), rows=0, digest=nothing, cuts=(), pending=pending)
-    held_state = replace(whole_state(layout), rows=held.rows, digest=held.digest, cuts=held.cuts)
-    return replace(held_state, pending=pending)
+        empty = replace(whole_state(layout), rows=0, digest=nothing, cuts=(), times="")
+        return replace(empty, pending=pending)
+    there = replace(whole_state(layout), rows=held.rows, digest=held.digest, cuts=held.cuts)
+    return replace(there, times=held.times, pending=pending)

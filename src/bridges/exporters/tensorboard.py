@@ -20,7 +20,6 @@ from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.event_file import as_float32
 from bridges.exporters.event_names import FILE, directory_name, partial_name, segment_name
-from bridges.exporters.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.exporters.event_records import OWN_TEXTS, records
 from bridges.exporters.event_segments import (
     held_in,
@@ -30,6 +29,7 @@ from bridges.exporters.event_segments import (
     segments,
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
+from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout

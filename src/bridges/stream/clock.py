@@ -1,66 +1,206 @@
-"""The clock: a time for every row, from the best source that the log itself holds.
+"""The clock: a time for every row, from the best source that there is.
 
-A log holds no instant, so the origin is `SYNTHETIC_ORIGIN` until something better is known; never
-the export's own time. Sources, best first:
+A log holds no instant, so the first one is `SYNTHETIC_ORIGIN` until something better is known;
+never the export's own time. Sources, best first; `events` and `mtimes` are instants, the others
+durations, whose origin may be an instant from beside the log:
 
-    elapsed    training rows with `train_runtime` (token counting, transformers 4.53 and later)
-    duration   the summary's `train_runtime`, spread over the steps, `eval_runtime` at eval rows
+    events     the wall times in the event files of the same run, found by equal values
+    elapsed    training rows with `train_runtime` (`bridges.stream.pace`, as the others)
+    log        the elapsed times in another tool's log
+    mtimes     when the checkpoints were saved, on the disk that they were saved to
+    duration   the summary's `train_runtime`
     synthetic  nothing: one second for each step
 
-Times are integer milliseconds, strictly rising from row to row. A source gives the same times to
-the rows of a prefix as to the same rows in the longer log, so a run can grow in its target.
+Times are integer milliseconds, strictly rising from row to row. What a target holds already keeps
+its times, so that a run can grow there whatever becomes known later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bridges.errors import SourceError
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Clock, Float64, Int64, MetricStream, RowKind
+from bridges.stream.model import Clock, Evidence, Float64, Int64, MetricStream, Run
+from bridges.stream.pace import REAL, Pace, best_pace, elapsed_rows, pace_of, summary_duration
 
 SYNTHETIC_ORIGIN = 946_684_800_000  # 2000-01-01T00:00:00Z in milliseconds
-LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
-LONGEST_STEP = 10_000.0  # seconds: what a synthetic clock gives to one row at most
+CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")
+IN_LOG = ("elapsed", "duration", "synthetic")  # names of clocks that the log alone gives again
+AGREED = 10_000  # milliseconds by which the instants of one process may be apart
+_WORDS = {
+    "events": "event files",
+    "elapsed": "train_runtime in the rows of the log",
+    "log": "elapsed times in a log beside it",
+    "mtimes": "times when its checkpoints were saved",
+    "duration": "the duration in the summary row, spread over the steps",
+    "synthetic": "one second for each step",
+    "start": "the start that a name tells",
+}
+
+
+@dataclass(frozen=True)
+class HeldTimes:
+    """The times (int64, milliseconds) that a target holds for some rows (int64, rising), and the
+    name of the clock that they are from.
+    """
+
+    rows: Int64
+    time: Int64
+    clock: str
 
 
 def apply_clock(
-    stream: MetricStream, source: str | None = None, origin: int | None = None
+    stream: MetricStream,
+    evidence: Sequence[Evidence] = (),
+    source: str | None = None,
+    held: HeldTimes | None = None,
 ) -> tuple[MetricStream, Clock, list[Finding]]:
     """The stream with its times, the clock that gave them, and what there is to say of it.
 
-    `source` forces one of `SOURCES` (a target that holds the start of a run keeps its clock);
-    `origin` is the start in milliseconds since 1970 UTC where it is known.
+    `source` forces one of `CLOCKS` (see `require_clock`); rows that a target holds keep its times.
     """
-    chosen = source if source in SOURCES else best_source(stream)
-    start = SYNTHETIC_ORIGIN if origin is None else origin
-    elapsed = SOURCES[chosen](stream)
-    elapsed = np.clip(elapsed, 0.0, LONGEST_RUN)
-    times = _strictly_rising(start + np.rint(elapsed * 1000).astype(np.int64))
+    found = {one.source: one for one in evidence}
+    chosen = source or next(name for name in CLOCKS if _is_there(name, stream, found))
+    if chosen == "synthetic":
+        found = {}  # what is best, too, only where nothing but a start is known
+        found |= {one.source: one for one in evidence if one.source == "start" and not source}
+    log = found.get("log")
+    pace = pace_of(
+        best_pace(stream, log) if chosen in ("events", "mtimes") else chosen, stream, log
+    )
+    seen = _Times.of(chosen, pace, found)
+    times = _strictly_rising(_held_first(seen.rows, held))
+    start = min(seen.start, int(times[0])) if len(times) else seen.start
     end = int(times[-1]) if len(times) else start
-    clock = Clock(chosen, "synthetic" if origin is None else "given", start, end)
-    return replace(stream, time=times), clock, _clock_findings(clock)
+    clock = Clock(chosen, seen.origin, start, end)
+    if held is not None:
+        clock = Clock(*_named(held.clock), start, end)
+        return replace(stream, time=times), clock, [_kept(clock, chosen)]
+    return replace(stream, time=times), clock, _clock_findings(clock, pace, found, seen.refused)
 
 
-def best_source(stream: MetricStream) -> str:
-    """The best source that the stream itself holds."""
-    if len(_elapsed_rows(stream)[0]) >= 2:
-        return "elapsed"
-    return "duration" if _summary(stream) is not None else "synthetic"
+def _named(name: str) -> tuple[str, str]:
+    """Source and origin of a clock from its name."""
+    source, _, origin = name.partition(" from ")
+    return source, origin or (source if source in ("events", "mtimes") else "synthetic")
 
 
-def _clock_findings(clock: Clock) -> list[Finding]:
-    if not clock.is_synthetic:
-        return []
-    what = {
-        "elapsed": "durations are those of the log (train_runtime in its rows)",
-        "duration": "the duration is that of the summary row, spread over the steps",
-        "synthetic": "the log holds no time at all: one second stands for each step",
-    }[clock.source]
-    message = f"times are synthetic and start on 2000-01-01: {what}"
-    return [Finding("clock-synthetic", Severity.INFO, "all rows", message)]
+def _kept(clock: Clock, chosen: str) -> Finding:
+    message = (
+        f"the target holds times from {_WORDS.get(clock.source, clock.source)}, and keeps them; what "
+        f"is new goes on from there, by {_WORDS[chosen]}"
+    )
+    return Finding("clock-kept", Severity.INFO, "all rows", message)
+
+
+def times_digest(time: Int64, rows: Int64) -> str:
+    """A digest of the times of these rows."""
+    return hashlib.sha256(np.ascontiguousarray(time[rows], "<i8").tobytes()).hexdigest()[:16]
+
+
+def _is_there(name: str, stream: MetricStream, found: Mapping[str, Evidence]) -> bool:
+    if name == "elapsed":
+        return len(elapsed_rows(stream)[0]) >= 2
+    if name == "duration":
+        return summary_duration(stream) is not None
+    return name == "synthetic" or (name in found and len(found[name].rows) > 0)
+
+
+def require_clock(name: str, run: Run) -> None:
+    """Raises SourceError where a run has nothing for that clock."""
+    stream, found = run.stream, {one.source: one for one in run.evidence}
+    if not _is_there(name, stream, found):
+        there = ", ".join(other for other in CLOCKS if _is_there(other, stream, found))
+        raise SourceError(
+            run.source,
+            place=f"--clock {name}",
+            found=f"no {_WORDS[name]} that belong to this run",
+            expected=f"one of the clocks that it has: {there}",
+            remedy="Leave out --clock for the best of these, or name the run's whole directory.",
+        )
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Times in milliseconds (float64, one a row), the start, what fixes the first instant, and the
+    instants that were refused because they do not agree.
+    """
+
+    rows: Float64
+    start: int
+    origin: str
+    refused: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: str, pace: Pace, found: Mapping[str, Evidence]) -> _Times:
+        if source in ("events", "mtimes"):
+            times, start = _between(found[source], pace)
+            known = found[source].start
+            return cls(times, start if known is None else known, source)
+        refused = []
+        for name in ("events", "mtimes"):
+            if name in found and len(found[name].rows):
+                shifted = _shifted(found[name], pace)
+                if shifted is not None:
+                    return cls(*shifted, name, tuple(refused))
+                refused.append(name)
+        origin = found["start"].start if "start" in found else None
+        start = SYNTHETIC_ORIGIN if origin is None else origin
+        times = start + np.rint(pace.seconds * 1000)
+        return cls(times, start, "synthetic" if origin is None else "start", tuple(refused))
+
+
+def _between(known: Evidence, pace: Pace) -> tuple[Float64, int]:
+    """Times through the known instants, the other rows in between by the pace."""
+    # the start is a row before all others; a millisecond for each row keeps all of them apart
+    course = np.concatenate([[0.0], pace.seconds * 1000]) + np.arange(len(pace.seconds) + 1)
+    at, time = course[known.rows + 1], known.time.astype(np.float64)
+    rate = 1.0
+    if pace.name not in REAL and len(at) > 1:
+        rate = (time[-1] - time[0]) / (at[-1] - at[0])
+    times = np.interp(course, at, time)
+    times = np.where(course < at[0], time[0] - (at[0] - course) * rate, times)
+    times = np.where(course > at[-1], time[-1] + (course - at[-1]) * rate, times)
+    return np.rint(times[1:]), int(np.rint(times[0]))
+
+
+def _shifted(known: Evidence, pace: Pace) -> tuple[Float64, int] | None:
+    """The pace moved to known instants, each process by itself; None where they do not agree.
+
+    The least shift counts: an instant is never before the row that it is of.
+    """
+    shift = known.time - pace.seconds[known.rows] * 1000
+    sessions = pace.session[known.rows]
+    shifts = np.full(int(pace.session.max(initial=0)) + 1, np.nan)
+    for session in np.unique(sessions):
+        of_it = shift[sessions == session]
+        if of_it.max() - of_it.min() > AGREED:
+            return None
+        shifts[session] = of_it.min()
+    for session in range(1, len(shifts)):  # one without any goes on from the one before it
+        if np.isnan(shifts[session]):
+            shifts[session] = shifts[session - 1]
+    first = int(np.flatnonzero(~np.isnan(shifts))[0])
+    shifts[:first] = shifts[first]
+    return np.rint(pace.seconds * 1000 + shifts[pace.session]), int(np.rint(shifts[0]))
+
+
+def _held_first(times: Float64, held: HeldTimes | None) -> Int64:
+    """The times with those that a target holds; the rows after them go on from there."""
+    times = times.astype(np.int64)
+    if held is None or not len(held.rows):
+        return times
+    last = int(held.rows[-1])
+    times[last + 1 :] += held.time[-1] - times[last]
+    known = np.interp(np.arange(last + 1), held.rows, held.time)
+    times[: last + 1] = np.rint(known)
+    times[held.rows] = held.time
+    return times
 
 
 def _strictly_rising(times: Int64) -> Int64:
@@ -68,68 +208,39 @@ def _strictly_rising(times: Int64) -> Int64:
     return np.asarray(np.maximum.accumulate(times - index) + index, np.int64)
 
 
-def _elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
-    rows, seconds = stream.column("train_runtime")
-    keep = (stream.kind[rows] == RowKind.TRAIN) & np.isfinite(seconds) & (seconds >= 0)
-    return rows[keep], seconds[keep]
+def _clock_findings(
+    clock: Clock, pace: Pace, found: Mapping[str, Evidence], refused: Sequence[str]
+) -> list[Finding]:
+    findings = [
+        Finding(
+            "clock-disagrees",
+            Severity.WARNING,
+            found[name].where,
+            f"not used as a clock: {_WORDS[name]} do not fit {_WORDS[clock.source]}",
+        )
+        for name in refused
+    ]
+    if clock.is_synthetic:
+        what = {
+            "elapsed": "durations are those of the log (train_runtime in its rows)",
+            "log": "durations are those of a log beside it",
+            "duration": "the duration is that of the summary row, spread over the steps",
+            "synthetic": "the log holds no time at all: one second stands for each step",
+        }[clock.source]
+        message = f"times are synthetic and start on 2000-01-01: {what}"
+        return [*findings, Finding("clock-synthetic", Severity.INFO, "all rows", message)]
+    return [*findings, _real(clock, pace, found[clock.origin])]
 
 
-def _summary(stream: MetricStream) -> tuple[int, float] | None:
-    """Row and duration in seconds of the first summary row that has one."""
-    rows, seconds = stream.column("train_runtime")
-    good = (stream.kind[rows] == RowKind.SUMMARY) & np.isfinite(seconds) & (seconds > 0)
-    return (int(rows[good][0]), float(seconds[good][0])) if good.any() else None
-
-
-def _eval_seconds(stream: MetricStream) -> Float64:
-    """What each row says of its own duration (`*_runtime` of an evaluation), in seconds."""
-    seconds = np.zeros(len(stream))
-    for key in stream.keys:
-        if key.endswith("_runtime") and key != "train_runtime":
-            rows, values = stream.column(key)
-            good = np.isfinite(values) & (values > 0)
-            seconds[rows[good]] += np.minimum(values[good], 1e9)
-    return seconds
-
-
-def _from_elapsed(stream: MetricStream) -> Float64:
-    """Elapsed seconds where a row has them; the rows between follow by their own duration."""
-    rows, seconds = _elapsed_rows(stream)
-    if not len(rows):
-        return np.cumsum(_eval_seconds(stream))
-    restarts = np.concatenate([[0.0], np.where(np.diff(seconds) < 0, seconds[:-1], 0.0)])
-    anchors = seconds + np.cumsum(restarts)  # a resume counts from zero again
-    own = np.cumsum(_eval_seconds(stream))
-    index = np.searchsorted(rows, np.arange(len(stream)), side="right") - 1
-    base = np.where(index >= 0, anchors[index] - own[rows[index]], 0.0)
-    return np.asarray(base + own)
-
-
-def _from_duration(stream: MetricStream) -> Float64:
-    """The summary's duration over the steps before it, evaluations taking their own time."""
-    found = _summary(stream)
-    if found is None:
-        return _from_steps(stream)
-    last, duration = found
-    own = np.cumsum(_eval_seconds(stream))
-    training = duration - own[last] if own[last] < duration else duration
-    scale = 1.0 if own[last] < duration else 0.0
-    steps = np.maximum(stream.step[: last + 1], 0).astype(np.float64)
-    share = np.minimum(steps / max(steps.max(), 1.0), 1.0)
-    elapsed = np.empty(len(stream))
-    elapsed[: last + 1] = share * training + own[: last + 1] * scale
-    elapsed[last + 1 :] = duration + own[last + 1 :] - own[last]
-    return elapsed
-
-
-def _from_steps(stream: MetricStream) -> Float64:
-    """One second for each step; a step that goes back takes no time."""
-    gained = np.diff(stream.step.astype(np.float64), prepend=0.0)
-    return np.asarray(np.cumsum(np.clip(gained, 0.0, LONGEST_STEP)))
-
-
-SOURCES: dict[str, Callable[[MetricStream], Float64]] = {
-    "elapsed": _from_elapsed,
-    "duration": _from_duration,
-    "synthetic": _from_steps,
-}
+def _real(clock: Clock, pace: Pace, origin: Evidence) -> Finding:
+    """What the times are made of."""
+    message = f"times are from {_WORDS[clock.source]}"
+    if clock.source in ("events", "mtimes"):
+        rows = len(pace.seconds)
+        if len(origin.rows) < rows:
+            message += f" for {len(origin.rows)} of {rows} rows, the others by {_WORDS[pace.name]}"
+    else:
+        message += f", beginning with {_WORDS[clock.origin]}"
+    note = f"; {origin.note}" if origin.note else ""
+    severity = Severity.WARNING if origin.note else Severity.INFO
+    return Finding("clock-source", severity, origin.where, message + note)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bridges.errors import ConfigError
 from bridges.stream.align import DUPLICATES, X_AXES, apply_duplicates, epoch_axis
-from bridges.stream.clock import apply_clock
+from bridges.stream.clock import CLOCKS, IN_LOG, HeldTimes, apply_clock, require_clock, times_digest
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
@@ -31,6 +31,7 @@ class LayoutOptions:
     naming: str = "live"
     duplicates: str = "all"
     callback_version: Version = LATEST
+    clock: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -40,6 +41,8 @@ class LayoutOptions:
         ):
             if value not in allowed:
                 raise ConfigError(f"--{name} {value!r} is not one of {', '.join(allowed)}")
+        if self.clock is not None and self.clock not in CLOCKS:
+            raise ConfigError(f"--clock {self.clock!r} is not one of {', '.join(CLOCKS)}")
 
     def identity(self) -> dict[str, str]:
         """The choices that are not the default: with them it is another run in the target."""
@@ -92,6 +95,18 @@ class Layout:
         start, series = self.position(row), (*self.stream.series, *self.texts)
         return sum(len(part.slice(start, len(self.stream)).rows) for part in series)
 
+    def times_digest(self, row: int) -> str:
+        """A digest of the times of the points in the rows before `row`; empty where the log alone
+        gives them.
+        """
+        if self.clock.name in IN_LOG:
+            return ""
+        assert self.stream.time is not None
+        timed = np.zeros(len(self.stream), bool)
+        for series in self.stream.numbers:
+            timed[series.rows] = True
+        return times_digest(self.stream.time, np.flatnonzero(timed[: self.position(row)]))
+
     def position(self, row: int) -> int:
         """Where a row of the history lies in `stream`: only merged steps move it."""
         if row == 0 or len(self.stream) == self.rows:
@@ -106,12 +121,15 @@ def lay_out(
     options: LayoutOptions,
     *,
     clock: str | None = None,
+    held: HeldTimes | None = None,
     cuts: Sequence[int] = (),
 ) -> Layout:
-    """The layout of a run for the naming rules of a target.
+    """The layout of a run for the naming rules of a target. Raises SourceError for a clock that the
+    run does not have.
 
-    `clock` and `cuts` are those of what the target holds already: the clock source that its times
-    came from, and the numbers of rows after each write.
+    `clock`, `held` and `cuts` are those of what the target holds already: a clock of the log alone
+    that its times came from, its times where they cannot be had again, and the numbers of rows
+    after each write.
     """
     naming = Naming(target, options.naming, options.callback_version)
     stream = run.stream
@@ -119,7 +137,10 @@ def lay_out(
     if options.x_axis == "epoch" and target not in ANY_AXIS:
         stream, findings = epoch_axis(stream)
     stream, dropped = apply_duplicates(stream, options.duplicates, cuts)
-    timed, used_clock, notes = apply_clock(stream, clock)
+    if clock is None and options.clock is not None:
+        require_clock(options.clock, run)
+    evidence = run.evidence if clock is None else ()
+    timed, used_clock, notes = apply_clock(stream, evidence, clock or options.clock, held)
     placed = _Placed.of(timed, naming)
     identity = options.identity()
     return Layout(

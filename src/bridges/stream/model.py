@@ -132,17 +132,41 @@ class MetricStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What something beside the log says of the times of its rows.
+
+    `source` is `events`, `log`, `mtimes` or `start`; `rows` (int64, n, rising) are the rows that it
+    knows, `time` (int64, n) their milliseconds: since 1970 UTC, and in a `log` since its start.
+    `start` is when the run began, in milliseconds since 1970 UTC, where that is known. `where` is
+    the file or name that tells, `note` what had to be assumed.
+    """
+
+    source: str
+    rows: Int64
+    time: Int64
+    where: str
+    start: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """Where the times of a run come from.
 
-    `source` is a name of `bridges.stream.clock.SOURCES`; `origin` says what fixes the first
-    instant; `start` and `end` are milliseconds since 1970 UTC.
+    `source` is one of `bridges.stream.clock.CLOCKS`; `origin` says what fixes the first instant;
+    `start` and `end` are milliseconds since 1970 UTC.
     """
 
     source: str
     origin: str
     start: int
     end: int
+
+    @property
+    def name(self) -> str:
+        """What a target remembers of it: the source, and what else fixes its first instant."""
+        known = self.origin in (self.source, "synthetic")
+        return self.source if known else f"{self.source} from {self.origin}"
 
     @property
     def is_synthetic(self) -> bool:
@@ -165,9 +189,10 @@ class Run:
 
     `params` are the settings (already free of secrets) and `param_files` says which file each is
     from, where that is not the source; `facts` are what the source says of the run's outcome,
-    `writer` the band of transformers versions that wrote it (such as "4.41-4.49"). `saves` are the
-    locations of all states that were folded into it, the longest first; `forked` is the location of
-    another run that begins with the same rows, and how many these are.
+    `writer` the band of transformers versions that wrote it (such as "4.41-4.49"). `evidence`
+    is what lies beside the log of the times of its rows. `saves` are the locations of all states
+    that were folded into it, the longest first; `forked` is the location of another run that
+    begins with the same rows, and how many these are.
     """
 
     name: str
@@ -183,6 +208,7 @@ class Run:
     writer: str | None = None
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
     saves: tuple[str, ...] = ()
     forked: tuple[str, int] | None = None
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
-from bridges.exporters.crc32c import UInt8, UInt32, add_bytes, crc32c, mask, mask_all
+from bridges.formats.crc32c import UInt8, UInt32, add_bytes, crc32c, mask, mask_all
 from bridges.stream.model import Float64, Int64
 
 _LENGTH = struct.Struct("<Q")

@@ -1,0 +1,72 @@
+"""Going on: the layout of a run of which the target holds a part, with the times it has there.
+
+What was written keeps its times for ever. The log alone gives some of them again; others came from
+what lay beside it, which may have gone or grown, so that then the target itself is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import VerifyError
+from bridges.exporters.base import Exporter, Held, Points, Recorded
+from bridges.stream.clock import IN_LOG, HeldTimes, times_digest
+from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.model import Series
+
+
+def continued(
+    layout: Layout, held: Held | None, exporter: Exporter, options: LayoutOptions
+) -> Layout:
+    """The layout that goes on from what the target holds: its times, its earlier writes."""
+    if held is None:
+        return layout
+    run, rules = layout.run, exporter.rules
+    if held.clock in IN_LOG:
+        if held.clock == layout.clock.name and options.duplicates != "last":
+            return layout
+        return exporter.fit(lay_out(run, rules, options, clock=held.clock, cuts=held.cuts))
+    if options.duplicates == "last":
+        layout = exporter.fit(lay_out(run, rules, options, cuts=held.cuts))
+    if held.clock == layout.clock.name and layout.times_digest(held.rows) == held.times:
+        return layout
+    times = _held_times(layout, held, exporter)
+    if times is None:
+        return layout
+    return exporter.fit(lay_out(run, rules, options, held=times, cuts=held.cuts))
+
+
+def _held_times(layout: Layout, held: Held, exporter: Exporter) -> HeldTimes | None:
+    """The times of the rows that the target holds; None where they are not those that were written,
+    which comparing will tell.
+    """
+    try:
+        recorded = exporter.read_back(held)
+    except VerifyError:
+        return None
+    time = np.full(len(layout.stream), -1, np.int64)
+    for series in layout.stream.numbers:
+        _take_times(time, series.slice(0, layout.position(held.rows)), recorded, exporter)
+    rows = np.flatnonzero(time >= 0)
+    if held.whole and times_digest(time, rows) != held.times:
+        return None
+    return HeldTimes(rows, time[rows], held.clock)
+
+
+def _take_times(time: NDArray[Any], series: Series, recorded: Recorded, exporter: Exporter) -> None:
+    """Put the times of a tag's points at their rows, if these are the points of that series."""
+    there = recorded.points.get(series.key)
+    if there is None:
+        return
+    in_order = np.argsort(there.time, kind="stable")  # times rise from row to row
+    values = exporter.stored(series.values)
+    count = min(len(values), len(in_order))
+    if _equal(there, in_order[:count], values[:count]):
+        time[series.rows[:count]] = np.rint(there.time[in_order[:count]] * 1000)
+
+
+def _equal(there: Points, chosen: NDArray[Any], values: NDArray[Any]) -> bool:
+    return bool(np.array_equal(there.value[chosen], values, equal_nan=True))
