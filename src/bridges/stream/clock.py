@@ -30,6 +30,7 @@ from bridges.stream.pace import REAL, Pace, best_pace, elapsed_rows, pace_of, su
 
 SYNTHETIC_ORIGIN = 946_684_800_000  # 2000-01-01T00:00:00Z in milliseconds
 CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")
+INSTANTS = ("events", "mtimes")
 IN_LOG = ("elapsed", "duration", "synthetic")  # names of clocks that the log alone gives again
 AGREED = 10_000  # milliseconds by which the instants of one process may be apart
 _WORDS = {
@@ -70,9 +71,8 @@ def apply_clock(
         found = {}  # what is best, too, only where nothing but a start is known
         found |= {one.source: one for one in evidence if one.source == "start" and not source}
     log = found.get("log")
-    pace = pace_of(
-        best_pace(stream, log) if chosen in ("events", "mtimes") else chosen, stream, log
-    )
+    name = best_pace(stream, log) if chosen in INSTANTS else chosen
+    pace = pace_of(name, stream, log)
     seen = _Times.of(chosen, pace, found)
     times = _strictly_rising(_held_first(seen.rows, held))
     start = min(seen.start, int(times[0])) if len(times) else seen.start
@@ -87,13 +87,13 @@ def apply_clock(
 def _named(name: str) -> tuple[str, str]:
     """Source and origin of a clock from its name."""
     source, _, origin = name.partition(" from ")
-    return source, origin or (source if source in ("events", "mtimes") else "synthetic")
+    return source, origin or (source if source in INSTANTS else "synthetic")
 
 
 def _kept(clock: Clock, chosen: str) -> Finding:
     message = (
-        f"the target holds times from {_WORDS.get(clock.source, clock.source)}, and keeps them; what "
-        f"is new goes on from there, by {_WORDS[chosen]}"
+        f"the target keeps its times from {_WORDS.get(clock.source, clock.source)}; what is new "
+        f"goes on from there by {_WORDS[chosen]}"
     )
     return Finding("clock-kept", Severity.INFO, "all rows", message)
 
@@ -138,12 +138,12 @@ class _Times:
 
     @classmethod
     def of(cls, source: str, pace: Pace, found: Mapping[str, Evidence]) -> _Times:
-        if source in ("events", "mtimes"):
+        if source in INSTANTS:
             times, start = _between(found[source], pace)
             known = found[source].start
             return cls(times, start if known is None else known, source)
-        refused = []
-        for name in ("events", "mtimes"):
+        refused: list[str] = []
+        for name in INSTANTS:
             if name in found and len(found[name].rows):
                 shifted = _shifted(found[name], pace)
                 if shifted is not None:
@@ -192,15 +192,15 @@ def _shifted(known: Evidence, pace: Pace) -> tuple[Float64, int] | None:
 
 def _held_first(times: Float64, held: HeldTimes | None) -> Int64:
     """The times with those that a target holds; the rows after them go on from there."""
-    times = times.astype(np.int64)
+    moved: Int64 = np.asarray(times, np.int64)
     if held is None or not len(held.rows):
-        return times
+        return moved
     last = int(held.rows[-1])
-    times[last + 1 :] += held.time[-1] - times[last]
+    moved[last + 1 :] += held.time[-1] - moved[last]
     known = np.interp(np.arange(last + 1), held.rows, held.time)
-    times[: last + 1] = np.rint(known)
-    times[held.rows] = held.time
-    return times
+    moved[: last + 1] = np.rint(known)
+    moved[held.rows] = held.time
+    return moved
 
 
 def _strictly_rising(times: Int64) -> Int64:
@@ -235,7 +235,7 @@ def _clock_findings(
 def _real(clock: Clock, pace: Pace, origin: Evidence) -> Finding:
     """What the times are made of."""
     message = f"times are from {_WORDS[clock.source]}"
-    if clock.source in ("events", "mtimes"):
+    if clock.source in INSTANTS:
         rows = len(pace.seconds)
         if len(origin.rows) < rows:
             message += f" for {len(origin.rows)} of {rows} rows, the others by {_WORDS[pace.name]}"
