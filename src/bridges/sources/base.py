@@ -11,9 +11,12 @@ from bridges.stream.model import Run
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read: `salvage` reads a truncated file up to its last whole row."""
+    """How to read: `salvage` reads a truncated file up to its last whole row, `redact_home` masks
+    home directories in params (those in facts and locations always are).
+    """
 
     salvage: bool = False
+    redact_home: bool = False
 
 
 class Source(Protocol):
