@@ -16,6 +16,7 @@ from typing import Any
 from bridges.errors import SourceError
 from bridges.sources.text import fetch
 from bridges.sources.training_args import ArgsError, read_training_args
+from bridges.sources.yaml_settings import read_yaml
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 
@@ -70,6 +71,7 @@ READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "config.json": _json,
     "adapter_config.json": _adapter,
     "args.json": _json,
+    "training_args.yaml": read_yaml,
     "training_args.bin": _arguments,
 }  # in the order in which they win
 NAMES = frozenset(READERS)
