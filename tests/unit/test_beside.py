@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+import bridges
+from bridges.cli import run as bridge
+from bridges.exporters.memory import MemoryExporter
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import read_settings
 from bridges.sources.run_directory import RunDirectorySource
@@ -134,6 +137,47 @@ def test_the_directory_of_the_longest_save_is_read_first(tmp_path: Path) -> None
     put(tmp_path, "args.json", {"only": "outside"})
     (run,) = RunDirectorySource().read(str(tmp_path), ReadOptions())
     assert (run.params["from"], run.params["only"]) == (4, "outside")
+
+
+HOME = "/home/anna/model"
+
+
+@pytest.mark.parametrize("redact_home", [False, True])
+def test_home_directories_in_params_are_masked_on_request(
+    redact_home: bool, tmp_path: Path
+) -> None:
+    put(tmp_path, "trainer_state.json", state([{"loss": 1.0, "step": 1}], trial_params={"a": HOME}))
+    put(tmp_path, "args.json", {"b": [HOME]})
+    put(tmp_path, "training_args.yaml", f"c: {HOME}".encode())
+    put(tmp_path, "training_args.bin", packed(pickle.dumps({"d": HOME})))
+    put(tmp_path, "adapter_config.json", {"e": HOME})
+    shown = "~/model" if redact_home else HOME
+    (run,) = bridges.read(tmp_path, redact_home=redact_home)
+    peft = {"default": {"e": shown}}
+    assert run.params == {"a": shown, "b": [shown], "c": shown, "d": shown, "peft_config": peft}
+    (alone,) = bridges.read(tmp_path / "trainer_state.json", redact_home=redact_home)
+    assert alone.params == {"a": shown}
+    assert alone.trial == run.trial  # which run it is does not depend on it
+
+
+@pytest.mark.parametrize("option", [[], ["--redact-home"]])
+def test_the_commands_mask_home_directories_on_request(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "out", "trainer_log.jsonl", b'{"current_steps": 1, "loss": 1.0}\n')
+    put(tmp_path / "out", "args.json", {"model": HOME})
+    assert bridge(["inspect", str(tmp_path / "out"), "--json", *option]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)["runs"]
+    assert shown["params"]["model"] == ("~/model" if option else HOME)
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path / "tb"), *option]
+    for command in ("export", "verify"):
+        assert bridge([command, str(tmp_path / "out"), *target]) == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "tb").rglob("*events*"))
+    assert (b"anna" in written) == (not option)
+    memory = MemoryExporter()
+    for action in (bridges.export, bridges.verify):
+        report = action(tmp_path / "out", to=memory, redact_home=bool(option))
+        assert report.exit_code == 0
 
 
 class Hostile:

@@ -221,6 +221,13 @@ def test_the_last_line_of_ms_swift_is_facts(tmp_path: Path) -> None:
     }
 
 
+def test_secrets_in_the_last_line_are_masked_and_told(tmp_path: Path) -> None:
+    outcome = {**OUTCOME, "hub_token": "abc"}
+    run = read(put(tmp_path / "logging.jsonl", [*SWIFT["3.x"], outcome]))
+    assert run.facts["hub_token"] == "<HUB_TOKEN>"
+    assert count(run, "secret-masked") == 1
+
+
 def test_a_history_in_the_last_line_is_the_truth(tmp_path: Path) -> None:
     exact = [{**ROWS[0], "loss": 2.5000000012}, ROWS[1]]
     run = read(put(tmp_path / "logging.jsonl", [*SWIFT["3.x"], {**OUTCOME, "log_history": exact}]))

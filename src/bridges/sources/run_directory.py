@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
-from bridges.sources.beside import read_settings
+from bridges.sources.beside import Settings, read_settings
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.results import NAME as RESULTS
@@ -55,7 +55,14 @@ class RunDirectorySource:
         broken, notes = found.without_state(), _ignored(location, found)
         for run, name in zip(runs, names, strict=True):
             output = _output(run.longest.location)
-            whole = _complete(reader.run(run.longest.location), run, name, found)
+            alone = reader.run(run.longest.location)
+            settings = read_settings(
+                alone.params,
+                alone.source,
+                [*_folders(run, found)],
+                redact_home=options.redact_home,
+            )
+            whole = _complete(alone, run, name, settings)
             results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
             whole = add_results(whole, results)
             # what is told of a directory, or of all of them, is told once
@@ -122,9 +129,8 @@ def _without_empty(runs: list[Folded]) -> list[Folded]:
     return [run for run in runs if run.longest.rows or _output(run.longest.location) not in full]
 
 
-def _complete(run: Run, folded: Folded, name: str, found: Found) -> Run:
+def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
     """The run with its name, its group, its settings, and what it was made from."""
-    settings = read_settings(run.params, run.source, [*_folders(folded, found)])
     findings = [*run.findings, *settings.findings]
     if folded.earlier:
         steps = ", ".join(_last(save.location) for save in folded.earlier[:5])

@@ -144,8 +144,8 @@ def _read_log(location: str, text: Text, log_format: LogFormat, options: ReadOpt
     findings += [*_findings(log, not history), *([_cut_off(len(numbers))] if is_cut else [])]
     state = TrainerState(log_history=[], global_step=log.step, max_steps=log.total)
     place = _place_of(history, log)
-    run = make_run(location, text, state, rows, findings, options, place)
-    facts, _ = redact(_scalars(log.outcome), home=True)
+    facts, secrets = redact(_scalars(log.outcome), home=True)
+    run = make_run(location, text, state, rows, [*findings, *secrets], options, place)
     # which release of transformers wrote it can only be told of a state
     return replace(run, facts={**facts, **run.facts}, writer=None)
 
