@@ -31,12 +31,19 @@ Locations = Location | Sequence[Location]
 Target = str | Exporter
 
 
-def read(location: Location, *, salvage: bool = False, source: str | None = None) -> list[Run]:
+def read(
+    location: Location,
+    *,
+    salvage: bool = False,
+    redact_home: bool = False,
+    source: str | None = None,
+) -> list[Run]:
     """The runs at a path, an fsspec URL or `-` (standard input). Raises SourceError.
 
-    `salvage` reads a truncated file up to its last whole row; `source` names the source to use.
+    `salvage` reads a truncated file up to its last whole row; `redact_home` masks home directories
+    in params, too; `source` names the source to use.
     """
-    options = ExportOptions(read=ReadOptions(salvage), source=source)
+    options = ExportOptions(read=ReadOptions(salvage, redact_home), source=source)
     return list(read_runs(fspath(location), options))
 
 
@@ -52,6 +59,7 @@ def export(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     salvage: bool = False,
+    redact_home: bool = False,
     source: str | None = None,
     verify: bool = True,
     attach_source: bool = False,
@@ -74,6 +82,7 @@ def export(
         group=group,
         tags=tags,
         salvage=salvage,
+        redact_home=redact_home,
         source=source,
         verify=verify,
         attach_source=attach_source,
@@ -144,6 +153,7 @@ def verify(
     run_name: str | None = None,
     group: str | None = None,
     salvage: bool = False,
+    redact_home: bool = False,
     source: str | None = None,
     jobs: int = 4,
     **target_options: Any,
@@ -160,6 +170,7 @@ def verify(
         run_name=run_name,
         group=group,
         salvage=salvage,
+        redact_home=redact_home,
         source=source,
         jobs=jobs,
     )
@@ -177,6 +188,7 @@ def export_options(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     salvage: bool = False,
+    redact_home: bool = False,
     source: str | None = None,
     verify: bool = True,
     attach_source: bool = False,
@@ -187,7 +199,7 @@ def export_options(
     version = parse_version(callback_version) if callback_version else LATEST
     return ExportOptions(
         layout=LayoutOptions(x_axis, naming, duplicates, version),
-        read=ReadOptions(salvage),
+        read=ReadOptions(salvage, redact_home),
         source=source,
         run_name=run_name,
         group=group,

@@ -210,6 +210,7 @@ def inspect(
     quiet: bool,
     verbose: bool,
     salvage: bool,
+    redact_home: bool,
     source: str | None,
 ) -> int:
     """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
@@ -227,7 +228,7 @@ def inspect(
     from bridges.pipeline import ExportOptions, read_runs
     from bridges.sources.base import ReadOptions
 
-    options = ExportOptions(read=ReadOptions(salvage), source=source)
+    options = ExportOptions(read=ReadOptions(salvage, redact_home), source=source)
     documents: list[dict[str, Any]] = []
     errors: list[SourceError] = []
     with console.Progress(len(sources), quiet) as progress:

@@ -22,6 +22,7 @@ def reading(command: F) -> F:
         click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),
+        click.option("--redact-home", is_flag=True, help="Mask home directories in params, too."),
         click.option(
             "--salvage", is_flag=True, help="Read a truncated file up to its last whole row."
         ),

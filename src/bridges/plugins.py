@@ -25,6 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "sources": {
         "run_directory": "bridges.sources.run_directory:RunDirectorySource",
+        "trainer_log": "bridges.sources.trainer_log:TrainerLogSource",
         "trainer_state": "bridges.sources.trainer_state:TrainerStateSource",
     },
 }

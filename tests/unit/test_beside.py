@@ -6,16 +6,22 @@ import io
 import json
 import os
 import pickle
+import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bridges
+from bridges.cli import run as bridge
+from bridges.exporters.memory import MemoryExporter
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import read_settings
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.training_args import ArgsError, read_training_args
+from bridges.sources.yaml_settings import MOST, read_yaml
 from tests.support import GROUNDTRUTH, needs_groundtruth, state
 
 # defaults of the model's class, which its file leaves out, and what its loading sets to None
@@ -133,6 +139,47 @@ def test_the_directory_of_the_longest_save_is_read_first(tmp_path: Path) -> None
     assert (run.params["from"], run.params["only"]) == (4, "outside")
 
 
+HOME = "/home/anna/model"
+
+
+@pytest.mark.parametrize("redact_home", [False, True])
+def test_home_directories_in_params_are_masked_on_request(
+    redact_home: bool, tmp_path: Path
+) -> None:
+    put(tmp_path, "trainer_state.json", state([{"loss": 1.0, "step": 1}], trial_params={"a": HOME}))
+    put(tmp_path, "args.json", {"b": [HOME]})
+    put(tmp_path, "training_args.yaml", f"c: {HOME}".encode())
+    put(tmp_path, "training_args.bin", packed(pickle.dumps({"d": HOME})))
+    put(tmp_path, "adapter_config.json", {"e": HOME})
+    shown = "~/model" if redact_home else HOME
+    (run,) = bridges.read(tmp_path, redact_home=redact_home)
+    peft = {"default": {"e": shown}}
+    assert run.params == {"a": shown, "b": [shown], "c": shown, "d": shown, "peft_config": peft}
+    (alone,) = bridges.read(tmp_path / "trainer_state.json", redact_home=redact_home)
+    assert alone.params == {"a": shown}
+    assert alone.trial == run.trial  # which run it is does not depend on it
+
+
+@pytest.mark.parametrize("option", [[], ["--redact-home"]])
+def test_the_commands_mask_home_directories_on_request(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "out", "trainer_log.jsonl", b'{"current_steps": 1, "loss": 1.0}\n')
+    put(tmp_path / "out", "args.json", {"model": HOME})
+    assert bridge(["inspect", str(tmp_path / "out"), "--json", *option]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)["runs"]
+    assert shown["params"]["model"] == ("~/model" if option else HOME)
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path / "tb"), *option]
+    for command in ("export", "verify"):
+        assert bridge([command, str(tmp_path / "out"), *target]) == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "tb").rglob("*events*"))
+    assert (b"anna" in written) == (not option)
+    memory = MemoryExporter()
+    for action in (bridges.export, bridges.verify):
+        report = action(tmp_path / "out", to=memory, redact_home=bool(option))
+        assert report.exit_code == 0
+
+
 class Hostile:
     """Runs a command where it is unpickled by the usual means."""
 
@@ -190,6 +237,98 @@ def deep() -> bytes:
 def test_files_that_are_traps_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ArgsError, match=message):
         read_training_args(data)
+
+
+def test_yaml_arguments_win_over_json_ones(tmp_path: Path) -> None:
+    yaml = b"""
+lora_rank: 16
+learning_rate: 5.0e-05
+dataset: &id001 [one, two]
+eval_dataset: *id001
+bf16: true
+resume_from_checkpoint: null
+hub_token: abc
+started: 2024-05-06
+1: one
+"""
+    files = [
+        put(tmp_path, "training_args.bin", packed(pickle.dumps({"bf16": False}))),
+        put(tmp_path, "training_args.yaml", yaml),
+        put(tmp_path, "args.json", {"lora_rank": 8, "seed": 1}),
+    ]
+    settings = read_settings({}, "state", [files])
+    assert settings.params == {
+        "lora_rank": 16,
+        "seed": 1,
+        "learning_rate": 5e-05,
+        "dataset": ["one", "two"],
+        "eval_dataset": ["one", "two"],
+        "bf16": False,
+        "resume_from_checkpoint": None,
+        "hub_token": "<HUB_TOKEN>",
+        "started": "2024-05-06",
+        "1": "one",
+    }
+    assert os.path.basename(settings.files["lora_rank"]) == "training_args.yaml"
+
+
+def laughs(levels: int, merge: bytes = b"") -> bytes:
+    """A few bytes whose aliases unfold to 10 ** levels values."""
+    first = b"a0: &a0 {x0: 1}\n" if merge else b"a0: &a0 [1]\n"
+    lines = [
+        b"a%d: &a%d " % (level, level)
+        + (b"{<<: [%s]}" if merge else b"[%s]") % b", ".join([b"*a%d" % (level - 1)] * 10)
+        for level in range(1, levels + 1)
+    ]
+    return first + b"\n".join(lines)
+
+
+YAML_TRAPS = {
+    "a call": (b"a: !!python/object/apply:os.system ['touch MARK']", "could not determine"),
+    "a class": (b"a: !!python/name:os.system ''", "could not determine"),
+    "aliases of aliases": (laughs(9), f"stands for more than {MOST:,} values"),
+    "merges of merges": (laughs(9, b"<<"), f"stands for more than {MOST:,} values"),
+    "an alias of itself": (b"a: &a [1, *a]", f"stands for more than {MOST:,} values"),
+    "too large": (b"a: 1\n" * 60_000, "it has 300,000 bytes"),
+    "too deep": (b"[" * 100_000, "recursion"),
+    "a list": (b"- 1\n- 2\n", "no mapping but list"),
+    "two documents": (b"a: 1\n---\nb: 2\n", "found another document, line 2"),
+    "no YAML": (b"a: [1\nb: 2", r"no YAML of plain values \(.*, line 2\)"),
+    "no UTF-8": (b"a: \xff", "can't decode"),
+    "a byte that is no text": (b"a: \0", "no YAML of plain values"),
+    "a day that is none": (b"a: 2024-13-45", "month must be"),
+    "a wrong tag": (b"a: !!bool maybe", "no YAML of plain values"),
+    "another wrong tag": (b"a: !!timestamp maybe", "no YAML of plain values"),
+}
+
+
+@pytest.mark.parametrize("trap", YAML_TRAPS)
+def test_yaml_that_is_a_trap_is_told(
+    trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, message = YAML_TRAPS[trap]
+    settings = read_settings({}, "state", [[put(tmp_path, "training_args.yaml", data)]])
+    (told,) = settings.findings
+    assert told.code == "beside-unreadable"
+    assert re.search(message, told.message)
+    assert "\n" not in told.message
+    assert settings.params == {}
+    assert not (tmp_path / "MARK").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"# nothing\n", b"{}"])
+def test_yaml_without_settings(data: bytes) -> None:
+    assert read_yaml(data) == {}
+
+
+def test_a_bomb_of_yaml_takes_no_memory() -> None:
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="stands for more than"):
+        read_yaml(laughs(40))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def rows_with_results(folder: Path, status: str) -> Any:

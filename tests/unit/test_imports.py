@@ -30,7 +30,7 @@ ROOMS = (
     ("__main__", "__init__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-HEAVY = ("numpy", "pydantic", "rich", "tensorboard", "mlflow", "wandb", "fsspec", "torch")
+HEAVY = ("numpy", "pydantic", "rich", "tensorboard", "mlflow", "wandb", "fsspec", "torch", "yaml")
 
 
 def room_of(module: str) -> str:

@@ -11,13 +11,15 @@ from bridges.stream.model import Run
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read: `salvage` reads a truncated file up to its last whole row.
+    """How to read: `salvage` reads a truncated file up to its last whole row, `redact_home` masks
+    home directories in params (those in facts and locations always are).
 
     A run that is `growing` may get more rows: nothing is put behind those of its history.
     """
 
     salvage: bool = False
     growing: bool = False
+    redact_home: bool = False
 
 
 class Source(Protocol):

@@ -16,6 +16,7 @@ from typing import Any
 from bridges.errors import SourceError
 from bridges.sources.text import fetch
 from bridges.sources.training_args import ArgsError, read_training_args
+from bridges.sources.yaml_settings import read_yaml
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 
@@ -70,6 +71,7 @@ READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "config.json": _json,
     "adapter_config.json": _adapter,
     "args.json": _json,
+    "training_args.yaml": read_yaml,
     "training_args.bin": _arguments,
 }  # in the order in which they win
 NAMES = frozenset(READERS)
@@ -77,15 +79,19 @@ NAMES = frozenset(READERS)
 
 @dataclass
 class Settings:
-    """Settings of a run, the file that each comes from, and what there is to say of the files."""
+    """Settings of a run, the file that each comes from, and what there is to say of the files.
 
+    With `redact_home`, home directories in them are masked, too.
+    """
+
+    redact_home: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, params: Mapping[str, Any], file: str) -> None:
         """Settings that win over those that are there."""
-        clean, masked = redact(params)
+        clean, masked = redact(params, home=self.redact_home)
         self.params |= clean
         self.files |= dict.fromkeys(clean, file)
         # the history itself may still be attached: nothing of this is in it
@@ -93,13 +99,17 @@ class Settings:
 
 
 def read_settings(
-    own: Mapping[str, Any], source: str, folders: Sequence[Sequence[str]]
+    own: Mapping[str, Any],
+    source: str,
+    folders: Sequence[Sequence[str]],
+    *,
+    redact_home: bool = False,
 ) -> Settings:
     """The settings that lie in directories (the files of each), over the `own` of a history.
 
-    Of the same file in several directories the first is read.
+    Of the same file in several directories the first is read. `redact_home` masks home directories.
     """
-    settings = Settings()
+    settings = Settings(redact_home)
     settings.add(own, source)
     for name in READERS:
         for file in (file for folder in folders for file in folder):

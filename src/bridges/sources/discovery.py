@@ -17,6 +17,7 @@ from bridges.errors import SourceError
 from bridges.sources.beside import NAMES as BESIDE
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.text import MissingSourceError
+from bridges.sources.trainer_log import NAME as LOG
 
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
 GLOB = re.compile(r"[*?\[]")
@@ -25,12 +26,14 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 
 @dataclass
 class Found:
-    """What lies below a place: its states, files of settings and results by their directory, how
-    many other files by the ends of their names, and the directories of checkpoints.
+    """What lies below a place: its states, files of settings and results by their directory, what
+    has the name of a tuning tool's log by its directory, how many other files by the ends of their
+    names, and the directories of checkpoints.
     """
 
     states: list[str] = field(default_factory=list)
     beside: dict[str, list[str]] = field(default_factory=dict)
+    logs: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     checkpoints: set[str] = field(default_factory=set)
 
@@ -43,13 +46,20 @@ class Found:
             self.states.append(path)
         elif name in BESIDE or RESULTS.match(name):
             self.beside.setdefault(folder, []).append(path)
+        elif LOG.match(name):
+            self.logs.setdefault(folder, []).append(path)
         else:
-            self.others[os.path.splitext(name)[1] or name] += 1
+            self.ignore(name)
+
+    def ignore(self, name: str) -> None:
+        """Count a file that is none of these."""
+        self.others[os.path.splitext(name)[1] or name] += 1
 
     @property
     def kept(self) -> list[str]:
         """The files that may be read: those by which a change of a place is seen."""
-        return [*self.states, *(path for paths in self.beside.values() for path in paths)]
+        others = (*self.beside.values(), *self.logs.values())
+        return [*self.states, *(path for paths in others for path in paths)]
 
     def without_state(self) -> dict[str, list[str]]:
         """The checkpoints that were left without a state, by the directory that they lie in."""

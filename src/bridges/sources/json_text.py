@@ -70,6 +70,11 @@ def parse_lines(location: str, data: bytes) -> tuple[list[Any], list[Finding]] |
     first = _FIRST_LINE.match(data)
     if first is None or not data[first.end() :].strip():
         return None
+    return parse_each_line(location, data)
+
+
+def parse_each_line(location: str, data: bytes) -> tuple[list[Any], list[Finding]]:
+    """The values of all lines that are not blank. Raises SourceError with the line's number."""
     lines = [line for line in data.split(b"\n") if line.strip()]
     try:
         rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")

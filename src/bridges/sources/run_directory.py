@@ -13,11 +13,12 @@ from dataclasses import replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
-from bridges.sources.beside import read_settings
+from bridges.sources.beside import Settings, read_settings
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
+from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
@@ -41,11 +42,12 @@ class RunDirectorySource:
         Raises SourceError, and TreeError where several files are broken.
         """
         found = discover(location)
-        if not found.states:
+        states = [*found.states, *_logs_alone(found)]
+        if not states:
             raise _no_states(location, found)
         reader = _Reader(options)
         # of equal saves the one outside a checkpoint names the run
-        states = sorted(found.states, key=lambda path: bool(CHECKPOINT.match(_last(path))))
+        states.sort(key=lambda path: bool(CHECKPOINT.match(_last(path))))
         saves = [save for path in states if (save := reader.save(path))]
         runs = _without_empty(fold(saves, reader.stream))
         runs.sort(key=lambda run: natural(run.longest.location))
@@ -53,7 +55,14 @@ class RunDirectorySource:
         broken, notes = found.without_state(), _ignored(location, found)
         for run, name in zip(runs, names, strict=True):
             output = _output(run.longest.location)
-            whole = _complete(reader.run(run.longest.location), run, name, found)
+            alone = reader.run(run.longest.location)
+            settings = read_settings(
+                alone.params,
+                alone.source,
+                [*_folders(run, found)],
+                redact_home=options.redact_home,
+            )
+            whole = _complete(alone, run, name, settings)
             results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
             whole = add_results(whole, [] if options.growing else results)
             # what is told of a directory, or of all of them, is told once
@@ -90,7 +99,9 @@ class _Reader:
         if location in self._kept:
             self._kept.move_to_end(location)
             return self._kept[location]
-        (run,) = TrainerStateSource().read(location, self._options)
+        log = TrainerLogSource()
+        source = log if log.claims(location) else TrainerStateSource()
+        (run,) = source.read(location, self._options)
         self._kept[location] = run
         self._points += run.stream.points
         while self._points > KEPT_POINTS and len(self._kept) > 1:
@@ -99,15 +110,27 @@ class _Reader:
         return run
 
 
+def _logs_alone(found: Found) -> list[str]:
+    """The logs of tuning tools in directories that no state belongs to."""
+    with_state = {_output(path) for path in found.states}
+    folders = sorted(found.logs.keys() - with_state, key=natural)
+    known = []
+    for path in (path for folder in folders for path in sorted(found.logs[folder])):
+        if is_log(path):
+            known.append(path)
+        else:
+            found.ignore(_name(path))
+    return known
+
+
 def _without_empty(runs: list[Folded]) -> list[Folded]:
     """Without states that have no rows yet, where the same directory has others."""
     full = {_output(run.longest.location) for run in runs if run.longest.rows}
     return [run for run in runs if run.longest.rows or _output(run.longest.location) not in full]
 
 
-def _complete(run: Run, folded: Folded, name: str, found: Found) -> Run:
+def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
     """The run with its name, its group, its settings, and what it was made from."""
-    settings = read_settings(run.params, run.source, [*_folders(folded, found)])
     findings = [*run.findings, *settings.findings]
     if folded.earlier:
         steps = ", ".join(_last(save.location) for save in folded.earlier[:5])
@@ -185,7 +208,7 @@ def _folder(path: str) -> str:
 def _last(location: str) -> str:
     """The last name of a path that says something: not that of the state itself."""
     parts = _parts(location)
-    stem = re.sub(r"\.json(\.gz)?\Z", "", parts[-1])
+    stem = re.sub(r"\.jsonl?(\.gz)?\Z", "", parts[-1])
     return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
 
 

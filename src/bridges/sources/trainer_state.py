@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from bridges.stream.version import writer_band
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Number = int | float
+PlaceOf = Callable[[int], str]
 
 PARAMS = (
     "eval_steps",
@@ -48,7 +49,7 @@ FACTS = (
     "total_flos",
 )
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
-_REMEDY_ROW = "Mend that row, or take it out of the file."
+REMEDY_ROW = "Mend that row, or take it out of the file."
 _REMEDY_OTHER = "This is another file: look for the trainer_state.json of a Trainer's output."
 _TYPES = {  # pydantic's names of errors, in words for people
     "bool_type": "true, false or null",
@@ -58,7 +59,7 @@ _TYPES = {  # pydantic's names of errors, in words for people
     "string_type": "text or null",
     "string_unicode": "text without lone surrogates",
 }
-_INT64 = "an integer between -2^63 and 2^63-1"
+INT64 = "an integer between -2^63 and 2^63-1"
 
 
 class TrainerState(BaseModel):
@@ -106,12 +107,14 @@ class TrainerStateSource:
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that file. Raises SourceError."""
-        text = load(location, salvage=options.salvage)
-        state, rows, findings = _decode(location, text, options)
-        text.data = b""  # the text may be large, and is not needed any more
-        run = _run(location, text, state, rows, findings)
-        del state, rows  # nor are the rows, once they are columns
-        yield run
+        yield read_text(location, load(location, salvage=options.salvage), options)
+
+
+def read_text(location: str, text: Text, options: ReadOptions) -> Run:
+    """The run of a text that was loaded from a location. Raises SourceError."""
+    state, rows, findings = _decode(location, text, options)
+    text.data = b""  # the text may be large, and is not needed any more
+    return make_run(location, text, state, rows, findings, options)
 
 
 def _decode(
@@ -196,7 +199,9 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
         ) from None
 
 
-def _fixed_columns(location: str, rows: Sequence[dict[str, Any]]) -> FixedColumns:
+def _fixed_columns(
+    location: str, rows: Sequence[dict[str, Any]], place_of: PlaceOf
+) -> FixedColumns:
     """`step` and `epoch` of all rows, checked."""
     try:
         return FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
@@ -205,10 +210,10 @@ def _fixed_columns(location: str, rows: Sequence[dict[str, Any]]) -> FixedColumn
         key, row = first["loc"][0], first["loc"][1]
         raise SourceError(
             location,
-            place=f"log row {row}, key {key!r}",
+            place=f"{place_of(int(row))}, key {key!r}",
             found=describe(first["input"]),
             expected="a number" if key == "epoch" else _expected(key, [first["type"]]),
-            remedy=_REMEDY_ROW,
+            remedy=REMEDY_ROW,
         ) from None
 
 
@@ -217,7 +222,7 @@ def _expected(key: str | int, error_types: Sequence[str]) -> str:
     if key == "log_history":
         return "a list of log rows"
     if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
-        return _INT64
+        return INT64
     words = _TYPES.get(error_types[-1], "another value")  # the last of a union is the widest
     return words.removesuffix(" or null") if key in ("global_step", "step") else words
 
@@ -230,7 +235,7 @@ def _check_rows(location: str, rows: Sequence[Any]) -> None:
             place=f"log row {row}",
             found=describe(rows[row]),
             expected="an object with the keys and values of one log row",
-            remedy=_REMEDY_ROW,
+            remedy=REMEDY_ROW,
         )
 
 
@@ -247,12 +252,23 @@ def describe(value: Any) -> str:
     return f"{kinds.get(type(value), 'the value')} {shown[:60]}"
 
 
-def _run(
-    location: str, text: Text, state: TrainerState | None, rows: list[Any], found: list[Finding]
+def make_run(
+    location: str,
+    text: Text,
+    state: TrainerState | None,
+    rows: list[Any],
+    found: list[Finding],
+    options: ReadOptions,
+    place_of: PlaceOf = "log row {}".format,
 ) -> Run:
+    """The run of these rows and what the state (None for bare rows) says of it.
+
+    `found` are the findings of the reading so far; `place_of` names a row for a message, by its
+    position. Raises SourceError where a row is not what a log row is.
+    """
     _check_rows(location, rows)
-    stream, findings = _stream(location, rows)
-    params, secrets = redact(_params(state))
+    stream, findings = _stream(location, rows, place_of)
+    params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *findings, *secrets, *diagnose(stream)]
     cut = any(finding.code == "salvaged" for finding in found)  # fields after the rows are lost
@@ -271,8 +287,10 @@ def _run(
     )
 
 
-def _stream(location: str, rows: list[dict[str, Any]]) -> tuple[MetricStream, list[Finding]]:
-    fixed = _fixed_columns(location, rows)
+def _stream(
+    location: str, rows: list[dict[str, Any]], place_of: PlaceOf
+) -> tuple[MetricStream, list[Finding]]:
+    fixed = _fixed_columns(location, rows, place_of)
     series, findings = series_from_rows(rows)
     known = np.array([step is not None for step in fixed.step], bool)
     raw = np.array([0 if step is None else step for step in fixed.step], np.int64)
@@ -313,7 +331,7 @@ def default_name(location: str) -> str:
     path = location.split("://", 1)[-1] if "://" in location else os.path.abspath(location)
     parts = [part for part in re.split(r"[/\\]", path) if part]
     stem = re.sub(r"\.(gz|json|jsonl|ndjson|txt)$", "", re.sub(r"\.gz$", "", parts.pop()))
-    if not re.fullmatch(r"trainer_state|log_history|state", stem):
+    if not re.fullmatch(r"trainer_state|log_history|state|trainer_log|logging", stem):
         return stem
     if parts and re.fullmatch(r"checkpoint-\d+(-run-.*)?", parts[-1]) and len(parts) > 1:
         return parts[-2]

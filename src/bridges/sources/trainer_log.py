@@ -1,0 +1,213 @@
+"""A tuning tool's log (`trainer_log.jsonl`, `logging.jsonl`) becomes a run, where no state exists.
+
+What each line holds is told in `log_formats`. The order of the lines is the truth: a resumed run
+appends, so what a lost attempt logged stays where it is, before the same steps of the next one;
+`diagnose` tells where the steps go back, and `--duplicates last` keeps the attempt that counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridges.errors import SourceError
+from bridges.sources import json_text
+from bridges.sources.base import ReadOptions
+from bridges.sources.log_formats import LogFormat, Row, recognise, without_durations
+from bridges.sources.text import Text, load
+from bridges.sources.trainer_state import (
+    REMEDY_ROW,
+    TrainerState,
+    describe,
+    make_run,
+    read_text,
+)
+from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.model import Run
+from bridges.stream.redact import redact
+
+NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
+
+
+class TrainerLogSource:
+    """Reads the log of LLaMA-Factory or ms-swift; a file of ordinary rows as what it is."""
+
+    name = "trainer_log"
+
+    def claims(self, location: str) -> bool:
+        """Whether the file has the name of such a log."""
+        return NAME.match(re.split(r"[/\\]", location)[-1]) is not None
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The run of that log. Raises SourceError."""
+        text = load(location, salvage=options.salvage)
+        log_format = recognise(text.data)
+        if log_format is None:
+            yield read_text(location, text, options)
+        else:
+            yield _read_log(location, text, log_format, options)
+
+
+def is_log(location: str) -> bool:
+    """Whether a file is one of the two logs, and no other one of that name.
+
+    Also true of a file that cannot be read, so that reading it tells what is wrong with it.
+    """
+    try:
+        return recognise(load(location, salvage=True).data) is not None
+    except SourceError:
+        return True
+
+
+@dataclass
+class _Log:
+    """What was read so far: rows with the numbers of their lines, and what was left out."""
+
+    location: str
+    log_format: LogFormat
+    rows: list[Row] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    outcome: Row = field(default_factory=dict)
+    step: int = 0  # of the last line that has one
+    total: int | None = None
+    shapes: Counter[tuple[str, ...]] = field(default_factory=Counter)  # keys of a line
+    twice: list[int] = field(default_factory=list)
+    bare: list[int] = field(default_factory=list)
+    _last: Row = field(default_factory=dict)
+    _last_step: int | None = None
+
+    def add(self, number: int, line: Any) -> None:
+        """Take in one line. Raises SourceError."""
+        if type(line) is not dict:
+            raise self._bad(number, "", line, "an object with the keys and values of one log row")
+        if self.log_format.is_outcome(line):
+            self.outcome = line
+            return
+        row = self.log_format.metrics(line)
+        step = self._step(number, line, row)
+        if self._is_last_again(line, step):
+            self.twice.append(number)
+            return
+        self._last, self._last_step = line, step
+        self.shapes[tuple(line)] += 1
+        if row.keys() <= {"epoch"}:
+            self.bare.append(number)
+        else:
+            row["step"] = step
+            self.rows.append(row)
+            self.lines.append(number)
+
+    def _step(self, number: int, line: Row, row: Row) -> int | None:
+        """The step of a line; the last one where its writer had forgotten it after the training."""
+        step, total = self.log_format.position(line)
+        if step is None and total == 0:
+            return self.step
+        key = self.log_format.step_key(line)
+        if step is None and key and line.get(key) is not None:
+            raise self._bad(number, key, line[key], self.log_format.expected_step)
+        if step and row:  # without even an epoch it is a count of batches, as prediction writes it
+            self.step, self.total = step, total if total and total > 0 else self.total
+        return step
+
+    def _is_last_again(self, line: Row, step: int | None) -> bool:
+        """Whether a second process wrote the last line again, maybe a second later.
+
+        Their texts are compared, because NaN is not equal to itself.
+        """
+        if step != self._last_step or line.keys() != self._last.keys():
+            return False
+        return repr(without_durations(line)) == repr(without_durations(self._last))
+
+    def _bad(self, number: int, key: str, value: Any, expected: str) -> SourceError:
+        return SourceError(
+            self.location,
+            place=f"line {number}, key {key!r}" if key else f"line {number}",
+            found=describe(value),
+            expected=expected,
+            remedy=REMEDY_ROW,
+        )
+
+
+def _read_log(location: str, text: Text, log_format: LogFormat, options: ReadOptions) -> Run:
+    data, is_cut = _whole_lines(location, text.data)
+    values, findings = json_text.parse_each_line(location, data)
+    numbers = [number for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    text.data = data = b""  # not needed any more
+    log = _Log(location, log_format)
+    for number, value in zip(numbers, values, strict=True):
+        log.add(number, value)
+    history = _history(values[-1], log_format) if values else []
+    rows = history or log.rows
+    findings += [*_findings(log, not history), *([_cut_off(len(numbers))] if is_cut else [])]
+    state = TrainerState(log_history=[], global_step=log.step, max_steps=log.total)
+    place = _place_of(history, log)
+    facts, secrets = redact(_scalars(log.outcome), home=True)
+    run = make_run(location, text, state, rows, [*findings, *secrets], options, place)
+    # which release of transformers wrote it can only be told of a state
+    return replace(run, facts={**facts, **run.facts}, writer=None)
+
+
+def _place_of(history: list[Row], log: _Log) -> Callable[[int], str]:
+    if history:
+        return "last line, log row {}".format
+    return lambda row: f"line {log.lines[row]}"
+
+
+def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
+    """The text less a last line that its writer has not finished, and whether there was one."""
+    head, _, tail = data.rpartition(b"\n")
+    if not tail.strip():
+        return data, False
+    try:
+        json_text.parse(location, tail)
+    except SourceError as error:  # any other one is raised again, with the right line
+        if error.remedy == json_text.SALVAGE:
+            return head, True
+    return data, False
+
+
+def _history(line: Any, log_format: LogFormat) -> list[Row]:
+    """The Trainer's own rows, where the last line holds them all; they are not rounded."""
+    rows = line.get("log_history") if log_format.is_outcome(line) else None
+    if isinstance(rows, list) and all(isinstance(row, dict) and "step" in row for row in rows):
+        return rows
+    return []
+
+
+def _scalars(outcome: Row) -> Row:
+    return {key: value for key, value in outcome.items() if type(value) in (str, int, float, bool)}
+
+
+def _findings(log: _Log, from_lines: bool) -> list[Finding]:
+    """What is told of a log as a whole; of its lines only where the rows come `from_lines`."""
+    tool, findings = log.log_format.tool, []
+    if not from_lines:
+        message = "the last line holds the whole log history, unrounded: the rows come from there"
+        return [Finding("log-holds-history", Severity.INFO, "last line", message)]
+    left_out: Counter[str] = Counter()
+    for keys, count in log.shapes.items():
+        left_out.update(dict.fromkeys(log.log_format.bookkeeping.intersection(keys), count))
+    if left_out:
+        where, count = ", ".join(sorted(left_out)), left_out.total()
+        message = f"what {tool} notes of its progress is no metric of the run, and left out"
+        findings.append(Finding("log-bookkeeping-left-out", Severity.INFO, where, message, count))
+    if log.rows:
+        code, message = log.log_format.shortcoming
+        findings.append(Finding(code, Severity.INFO, "all rows", message, len(log.rows)))
+    message = "the same line again, as where two processes write: read once"
+    findings += _lines("log-line-twice", log.twice, message)
+    message = "progress only, and no metric: left out"
+    return findings + _lines("log-line-without-metrics", log.bare, message)
+
+
+def _lines(code: str, numbers: Sequence[int], message: str) -> list[Finding]:
+    where = name_rows(numbers).replace("row", "line", 1)
+    return [Finding(code, Severity.INFO, where, message, len(numbers))] if numbers else []
+
+
+def _cut_off(lines: int) -> Finding:
+    message = "the last line is not whole, as while a run goes on: left out"
+    return Finding("log-line-cut-off", Severity.INFO, f"after {lines} lines", message)
