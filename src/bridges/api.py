@@ -43,7 +43,7 @@ def read(
     `salvage` reads a truncated file up to its last whole row; `redact_home` masks home directories
     in params, too; `source` names the source to use.
     """
-    options = ExportOptions(read=ReadOptions(salvage, redact_home), source=source)
+    options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
     return list(read_runs(fspath(location), options))
 
 
@@ -54,6 +54,7 @@ def export(
     x_axis: str = "step",
     naming: str = "live",
     duplicates: str = "all",
+    clock: str | None = None,
     callback_version: str | None = None,
     run_name: str | None = None,
     group: str | None = None,
@@ -77,6 +78,7 @@ def export(
         x_axis=x_axis,
         naming=naming,
         duplicates=duplicates,
+        clock=clock,
         callback_version=callback_version,
         run_name=run_name,
         group=group,
@@ -104,6 +106,7 @@ def follow(
     x_axis: str = "step",
     naming: str = "live",
     duplicates: str = "all",
+    clock: str | None = None,
     callback_version: str | None = None,
     run_name: str | None = None,
     group: str | None = None,
@@ -126,6 +129,7 @@ def follow(
         x_axis=x_axis,
         naming=naming,
         duplicates=duplicates,
+        clock=clock,
         callback_version=callback_version,
         run_name=run_name,
         group=group,
@@ -149,6 +153,7 @@ def verify(
     x_axis: str = "step",
     naming: str = "live",
     duplicates: str = "all",
+    clock: str | None = None,
     callback_version: str | None = None,
     run_name: str | None = None,
     group: str | None = None,
@@ -166,6 +171,7 @@ def verify(
         x_axis=x_axis,
         naming=naming,
         duplicates=duplicates,
+        clock=clock,
         callback_version=callback_version,
         run_name=run_name,
         group=group,
@@ -183,6 +189,7 @@ def export_options(
     x_axis: str = "step",
     naming: str = "live",
     duplicates: str = "all",
+    clock: str | None = None,
     callback_version: str | None = None,
     run_name: str | None = None,
     group: str | None = None,
@@ -198,8 +205,8 @@ def export_options(
     """The options by their names on the command line. Raises ConfigError."""
     version = parse_version(callback_version) if callback_version else LATEST
     return ExportOptions(
-        layout=LayoutOptions(x_axis, naming, duplicates, version),
-        read=ReadOptions(salvage, redact_home),
+        layout=LayoutOptions(x_axis, naming, duplicates, version, clock),
+        read=ReadOptions(salvage, redact_home=redact_home),
         source=source,
         run_name=run_name,
         group=group,

@@ -228,7 +228,7 @@ def inspect(
     from bridges.pipeline import ExportOptions, read_runs
     from bridges.sources.base import ReadOptions
 
-    options = ExportOptions(read=ReadOptions(salvage, redact_home), source=source)
+    options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
     documents: list[dict[str, Any]] = []
     errors: list[SourceError] = []
     with console.Progress(len(sources), quiet) as progress:

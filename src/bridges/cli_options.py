@@ -122,6 +122,12 @@ def targeting(command: F) -> F:
             help="Name metrics as the live callback does, or by the keys of the file.",
         ),
         click.option(
+            "--clock",
+            metavar="SOURCE",
+            help="Where times come from: events, elapsed, log, mtimes, duration or synthetic"
+            " [default: the best that there is].",
+        ),
+        click.option(
             "--x-axis",
             default="step",
             show_default=True,

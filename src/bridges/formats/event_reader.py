@@ -101,9 +101,11 @@ def _crc_fits(data: bytes, stored: bytes) -> bool:
     return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
-def decode(path: str, data: bytes) -> EventFile:
-    """What the bytes of an event file hold."""
-    offsets, lengths = _record_bounds(path, data)
+def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
+    """What the bytes of an event file hold. One that is still written (`whole` is False) may end
+    inside of a record. Raises VerifyError for what is damaged.
+    """
+    offsets, lengths = _record_bounds(path, data, whole)
     out = EventFile()
     raw = np.frombuffer(data, np.uint8)
     for length in sorted(set(lengths.tolist())):
@@ -113,18 +115,22 @@ def decode(path: str, data: bytes) -> EventFile:
     return out
 
 
-def _record_bounds(path: str, data: bytes) -> tuple[Int64, Int64]:
+def _record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
     """Offset and data length of each record."""
     unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
     offsets, lengths = [], []
     while offset < size:
+        if offset + _HEADER > size and not whole:
+            break
         if offset + _HEADER > size:
             raise _damaged(path, offset, "the file ends inside of a record")
         length = unpack(data, offset)[0]
         offsets.append(offset)
         lengths.append(length)
         offset += length + _HEADER + _FOOTER
-    if offset != size:
+    if offset > size and not whole:
+        offsets.pop(), lengths.pop()
+    elif offset != size and whole:
         raise _damaged(path, offsets[-1], "the file ends inside of a record")
     return np.array(offsets, np.int64), np.array(lengths, np.int64)
 

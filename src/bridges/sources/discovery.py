@@ -15,6 +15,7 @@ from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.beside import NAMES as BESIDE
+from bridges.sources.event_times import NAME as EVENTS
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import NAME as LOG
@@ -27,13 +28,14 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 @dataclass
 class Found:
     """What lies below a place: its states, files of settings and results by their directory, what
-    has the name of a tuning tool's log by its directory, how many other files by the ends of their
-    names, and the directories of checkpoints.
+    has the name of a tuning tool's log and event files by theirs, how many other files by the ends
+    of their names, and the directories of checkpoints.
     """
 
     states: list[str] = field(default_factory=list)
     beside: dict[str, list[str]] = field(default_factory=dict)
     logs: dict[str, list[str]] = field(default_factory=dict)
+    events: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     checkpoints: set[str] = field(default_factory=set)
 
@@ -46,6 +48,8 @@ class Found:
             self.states.append(path)
         elif name in BESIDE or RESULTS.match(name):
             self.beside.setdefault(folder, []).append(path)
+        elif EVENTS.match(name):
+            self.events.setdefault(folder, []).append(path)
         elif LOG.match(name):
             self.logs.setdefault(folder, []).append(path)
         else:

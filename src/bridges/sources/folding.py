@@ -49,6 +49,11 @@ class Folded:
         """All saves, the longest first."""
         return [self.longest, *self.earlier]
 
+    @property
+    def locations(self) -> list[str]:
+        """Where the saves lie, that of the longest first."""
+        return [save.location for save in self.saves]
+
 
 def fold(saves: Iterable[Save], stream_of: Callable[[str], MetricStream]) -> list[Folded]:
     """The runs that the saves are of, in the order of the saves.

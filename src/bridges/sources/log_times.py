@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from bridges.errors import SourceError
 from bridges.sources.log_formats import LogFormat, recognise
 from bridges.sources.text import load
-from bridges.stream.model import Float64, Int64
+from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 
 _TIMEDELTA = re.compile(
     r"(?:(?P<d>\d{1,9}) days?, )?(?P<h>\d{1,9}):(?P<m>\d\d):(?P<s>\d\d(?:\.\d{1,9})?)", re.ASCII
@@ -40,6 +40,30 @@ def elapsed(location: str) -> tuple[Int64, Float64]:
     pairs = [pair for line in lines if log_format and (pair := _pair(line, log_format))]
     steps, seconds = zip(*pairs, strict=True) if pairs else ((), ())
     return np.array(steps, np.int64), np.array(seconds, np.float64)
+
+
+def log_evidence(location: str, stream: MetricStream) -> Evidence | None:
+    """What a log tells of the times of a stream: the rows of a step have its last lines."""
+    steps, seconds = elapsed(location)
+    lines: dict[int, list[int]] = {}
+    for line, step in enumerate(steps.tolist()):
+        lines.setdefault(step, []).append(line)
+    found: dict[int, int] = {}
+    furthest = len(steps)
+    for row in range(len(stream) - 1, -1, -1):  # from the end: what was resumed counts
+        of_step = lines.get(int(stream.step[row]), [])
+        while of_step and of_step[-1] > furthest:
+            of_step.pop()
+        if of_step:
+            furthest = of_step[-1]
+            found[row] = furthest
+            if len(of_step) > 1:
+                of_step.pop()
+    if not found:
+        return None
+    rows = np.array(sorted(found), np.int64)
+    time = np.rint(seconds[[found[row] for row in rows.tolist()]] * 1000).astype(np.int64)
+    return Evidence("log", rows, time, location)
 
 
 def parse_elapsed(value: Any) -> float | None:

@@ -14,7 +14,9 @@ from dataclasses import replace
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
+from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
+from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
@@ -53,6 +55,8 @@ class RunDirectorySource:
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
         broken, notes = found.without_state(), _ignored(location, found)
+        writers = Counter(output for run in runs for output in {*map(_output, run.locations)})
+        events = EventFiles(found.events, writers)
         for run, name in zip(runs, names, strict=True):
             output = _output(run.longest.location)
             alone = reader.run(run.longest.location)
@@ -65,6 +69,15 @@ class RunDirectorySource:
             whole = _complete(alone, run, name, settings)
             results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
             whole = add_results(whole, [] if options.growing else results)
+            outputs = [*dict.fromkeys(map(_output, run.locations))]
+            whole = with_evidence(
+                whole,
+                [(save.location, save.rows) for save in run.saves],
+                outputs,
+                found.logs.get(output, []),
+                events,
+                is_alone=all(writers[output] == 1 for output in outputs),
+            )
             # what is told of a directory, or of all of them, is told once
             notes += [_without_state(output, broken.pop(output))] if output in broken else []
             yield replace(whole, findings=(*whole.findings, *notes))
@@ -153,14 +166,14 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         params=settings.params,
         param_files=settings.files,
         findings=tuple(findings),
-        saves=tuple(save.location for save in folded.saves),
+        saves=tuple(folded.locations),
         forked=folded.forked,
     )
 
 
 def _folders(folded: Folded, found: Found) -> Iterator[list[str]]:
     """The files beside the saves of a run: the longest first, its output directory next."""
-    longest, *earlier = [save.location for save in folded.saves]
+    longest, *earlier = folded.locations
     places = [_folder(longest), _output(longest), *map(_folder, earlier)]
     return (found.beside.get(place, []) for place in dict.fromkeys(places))
 

@@ -17,6 +17,7 @@ from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.log_formats import LogFormat, Row, recognise, without_durations
+from bridges.sources.log_times import log_evidence
 from bridges.sources.text import Text, load
 from bridges.sources.trainer_state import (
     REMEDY_ROW,
@@ -48,7 +49,9 @@ class TrainerLogSource:
         if log_format is None:
             yield read_text(location, text, options)
         else:
-            yield _read_log(location, text, log_format, options)
+            run = _read_log(location, text, log_format, options)
+            times = log_evidence(location, run.stream)
+            yield replace(run, evidence=(times,) if times else ())
 
 
 def is_log(location: str) -> bool:

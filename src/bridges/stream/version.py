@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime, timezone
 
 import numpy as np
 
@@ -15,6 +16,16 @@ FIELDS = (
     ("stateful_callbacks", "4.36-4.40"),
     ("best_global_step", "4.41-4.49"),
 )
+# when the first release of a band came out, where the band is so short that it tells the year
+RELEASED = {
+    band: datetime(*day, tzinfo=timezone.utc)
+    for band, day in (
+        ("4.32-4.35", (2023, 8, 22)),
+        ("4.36-4.40", (2023, 12, 11)),
+        ("4.41-4.49", (2024, 5, 17)),
+        ("4.50-4.57", (2025, 3, 21)),
+    )
+}
 COARSE = 1e9  # beyond it, a float64 has hardly more than four decimals anyway
 
 

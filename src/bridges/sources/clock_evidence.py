@@ -1,0 +1,50 @@
+"""What lies beside a run of the times of its rows, from every source that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bridges.sources.disk_times import disk_evidence
+from bridges.sources.event_times import EventFiles
+from bridges.sources.log_times import log_evidence
+from bridges.sources.start_times import start_evidence
+from bridges.stream.finding import Finding
+from bridges.stream.model import Evidence, Run
+
+
+def with_evidence(
+    run: Run,
+    saves: Sequence[tuple[str, int]],
+    outputs: Sequence[str],
+    logs: Sequence[str],
+    events: EventFiles,
+    *,
+    is_alone: bool,
+) -> Run:
+    """The run with what lies beside it of its times.
+
+    `saves` are its states (location and number of rows), `outputs` the directories that it wrote
+    to, `logs` those of other tools there; one that `is_alone` in them owns the event files whose
+    values do not tell.
+    """
+    found: list[Evidence] = list(run.evidence)
+    paths = events.of(outputs)
+    written = events.evidence(run.stream, paths)
+    found += [written] if written else []
+    found += [one for log in logs[:1] if (one := log_evidence(log, run.stream))]
+    saved, findings = disk_evidence(run.stream, saves)
+    found += [saved] if saved else []
+    begun = start_evidence(
+        paths if is_alone else [], outputs, run.params.get("logging_dir"), run.writer
+    )
+    found += [begun] if begun else []
+    told = [] if written else findings
+    return replace(run, evidence=tuple(found), findings=(*run.findings, *told, *_new(events)))
+
+
+def _new(events: EventFiles) -> list[Finding]:
+    """What is to be told of event files, once."""
+    findings = events.findings
+    events.findings = []
+    return findings

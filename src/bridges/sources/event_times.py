@@ -1,0 +1,206 @@
+"""Event files beside a history: the wall time at which each of its rows was really written.
+
+Which files are of a run is told by their values alone. A row has its time from a file that holds
+all of its numbers, bit by bit, at its step; after a crash and a resume several do, and the latest
+one counts that the rows after it allow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import BridgeError
+from bridges.formats.event_reader import EventFile, ScalarPart, decode
+from bridges.sources.text import fetch
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Series
+from bridges.stream.naming import Naming
+
+NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
+SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
+FINGERPRINT = 64  # points of a file that are compared first
+KEPT_POINTS = 1_000_000  # of files that were read and may be needed again
+_NAN = np.uint32(0x7FC00000)
+
+
+class EventFiles:
+    """The event files below a place, by the output directory whose runs may have written them."""
+
+    def __init__(self, files: Mapping[str, Sequence[str]], outputs: Collection[str]) -> None:
+        homes = {*outputs, *(output.rpartition("/")[0] for output in outputs)}
+        self._owned: dict[str, list[str]] = {}
+        for folder, paths in files.items():
+            home = next((place for place in _upwards(folder) if place in homes), None)
+            if home is not None:
+                self._owned.setdefault(home, []).extend(paths)
+        self._kept: OrderedDict[str, EventFile | None] = OrderedDict()
+        self._first: dict[str, Int64] = {}
+        self._points = 0
+        self.findings: list[Finding] = []
+
+    def of(self, outputs: Sequence[str]) -> list[str]:
+        """The files that runs of these directories may have written, by their start."""
+        places = [*outputs, *(output.rpartition("/")[0] for output in outputs)]
+        found = next((self._owned[place] for place in places if place in self._owned), [])
+        return sorted(found, key=lambda path: (started(path) or 0, path))
+
+    def evidence(self, stream: MetricStream, paths: Sequence[str]) -> Evidence | None:
+        """What these files tell of the times of a stream; None where none is of its run."""
+        wanted = _wanted(stream)
+        known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
+        times, used, starts = [], [], []
+        for path in paths:
+            file = self._read(path) if self._could_be(path, known) else None
+            found = None if file is None else _row_times(len(stream), wanted, file)
+            if file is not None and found is not None and not np.isnan(found).all():
+                times.append(found)
+                used.append(path)
+                starts += [] if file.start is None else [file.start]
+        if not times:
+            return None
+        return _chosen(np.array(times), used, starts)
+
+    def _could_be(self, path: str, known: Int64) -> bool:
+        """Whether one of a file's first points is one of the run."""
+        if path not in self._first:
+            self._read(path)
+        return bool(np.isin(self._first[path], known).any())
+
+    def _read(self, path: str) -> EventFile | None:
+        """The file, None where it cannot be read, which is told once."""
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        try:
+            file: EventFile | None = decode(path, _sound(fetch(path)), whole=False)
+        except (BridgeError, ValueError) as error:
+            file = None
+            if path not in self._first:
+                message = f"not read as a clock: {error}"
+                self.findings.append(Finding("beside-unreadable", Severity.WARNING, path, message))
+        self._first[path] = _first_points(file)
+        self._kept[path] = file
+        self._points += _size(file)
+        while self._points > KEPT_POINTS and len(self._kept) > 1:
+            self._points -= _size(self._kept.popitem(last=False)[1])
+        return file
+
+
+def started(path: str) -> int | None:
+    """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
+    match = NAME.search(path.rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
+def _sound(data: bytes) -> bytes:
+    if data.startswith(b"version https://git-lfs"):
+        raise ValueError("it is a pointer of git-lfs; get the file itself with `git lfs pull`")
+    return data
+
+
+def _upwards(folder: str) -> list[str]:
+    """A directory and those that it lies in."""
+    parts = folder.split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _size(file: EventFile | None) -> int:
+    if file is None:
+        return 0
+    return sum(len(part.step) for parts in file.scalars.values() for part in parts)
+
+
+def _keys(step: Int64, value: NDArray[Any]) -> Int64:
+    """Step and value (as float32, bit by bit) in one number each."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bits = value.astype(np.float32).view(np.uint32)
+    bits = np.where(np.isnan(value.astype(np.float64)), _NAN, bits)
+    with np.errstate(over="ignore"):
+        return np.asarray((step << np.int64(32)) | bits.astype(np.int64), np.int64)
+
+
+Wanted = dict[str, tuple[Int64, Int64, bool]]  # keys and rows of a tag, whether it tells runs apart
+
+
+def _wanted(stream: MetricStream) -> Wanted:
+    """The points that a live callback would have written of a stream, by tag."""
+    tags, _ = Naming("tensorboard").table(stream.keys)
+    series: dict[str, list[Series]] = {}
+    for part in stream.numbers:
+        series.setdefault(part.key, []).append(part)
+    return {
+        tags[key]: (
+            np.concatenate([_keys(stream.step[part.rows], part.values) for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            key not in SHARED,
+        )
+        for key, parts in series.items()
+    }
+
+
+def _first_points(file: EventFile | None) -> Int64:
+    """Keys of a file's first points that could be of one run only."""
+    shared = {Naming("tensorboard").tag(key) for key in SHARED}
+    heads = [
+        _keys(part.step[:FINGERPRINT], part.value[:FINGERPRINT])
+        for tag, parts in (file.scalars if file else {}).items()
+        if tag not in shared
+        for part in parts[:1]
+    ]
+    return np.concatenate(heads) if heads else np.empty(0, np.int64)
+
+
+def _row_times(rows: int, wanted: Wanted, file: EventFile) -> Float64:
+    """Milliseconds since 1970 at which a file has each row (float64, NaN where it has not)."""
+    needed, got = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    telling = np.zeros(rows, bool)
+    first = np.full(rows, np.inf)
+    for tag, (keys, at, is_telling) in wanted.items():
+        if tag not in file.scalars:
+            continue
+        hit, time = _looked_up(keys, file.scalars[tag])
+        needed[at] += 1
+        got[at[hit]] += 1
+        telling[at[hit]] |= is_telling
+        first[at[hit]] = np.minimum(first[at[hit]], time[hit])
+    return np.where(telling & (got == needed), np.rint(first * 1000), np.nan)
+
+
+def _looked_up(keys: Int64, parts: Sequence[ScalarPart]) -> tuple[NDArray[np.bool_], Float64]:
+    """Which keys are among the points, and the wall time (seconds) of the last one that equals."""
+    there = np.concatenate([_keys(part.step, part.value) for part in parts])
+    time = np.concatenate([part.wall_time for part in parts])
+    order = np.argsort(there, kind="stable")
+    place = np.maximum(np.searchsorted(there[order], keys, side="right") - 1, 0)
+    return there[order][place] == keys, time[order][place]
+
+
+def _chosen(times: Float64, files: Sequence[str], starts: Sequence[float]) -> Evidence | None:
+    """One time for each row of those that its files (first axis) have."""
+    several = int((np.sum(~np.isnan(times), axis=0) > 1).sum())
+    best = _latest_that_fit(times)
+    rows = np.flatnonzero(~np.isnan(best))
+    where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    start = int(min(starts) * 1000) if starts else None
+    note = f"{several} rows were written twice, and have the later time" if several else ""
+    return Evidence("events", rows, best[rows].astype(np.int64), where, start, note)
+
+
+def _latest_that_fit(times: Float64) -> Float64:
+    """The latest time of each row that is not after that of the next row."""
+    latest = np.fmax.reduce(times, axis=0)
+    known = latest[~np.isnan(latest)]
+    if (np.diff(known) >= 0).all():
+        return np.asarray(latest)
+    following = np.inf
+    for row in range(times.shape[1] - 1, -1, -1):
+        fitting = times[:, row][times[:, row] <= following]  # false for NaN
+        latest[row] = fitting.max() if len(fitting) else np.nan
+        following = following if np.isnan(latest[row]) else latest[row]
+    return np.asarray(latest)

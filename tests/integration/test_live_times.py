@@ -1,0 +1,93 @@
+"""With event files beside a state, the times of an export are those of the live run.
+
+The live files are read with TensorBoard's own loader, ours too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+import bridges
+from tests.support import DATA
+
+GROUNDTRUTH = DATA / "groundtruth"
+SCENARIOS = sorted(path.name for path in GROUNDTRUTH.iterdir())
+# after a crash: the last step that the first process saved, and the file of the second one
+RESUMED = {
+    "crash_resume_new_run": (10, "events.out.tfevents.1795340879.vm.3498.0"),
+    "crash_resume_same_run": (10, "events.out.tfevents.1795340907.vm.3653.0"),
+}
+
+Point = tuple[str, int, str]
+
+
+def scalars(files: list[Path]) -> dict[Point, list[tuple[str, float]]]:
+    """File and wall time of every scalar, by tag, step and value."""
+    found: dict[Point, list[tuple[str, float]]] = defaultdict(list)
+    for file in files:
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "simple_value":
+                    number = repr(np.float32(value.simple_value).item())
+                    found[value.tag, event.step, number].append((file.name, event.wall_time))
+    return found
+
+
+def output(tmp_path: Path, scenario: str) -> Path:
+    """The output directory of a scenario as a training leaves it: states, and logs below it."""
+    out = tmp_path / "out"
+    shutil.copytree(GROUNDTRUTH / scenario / "logs", out / "runs")
+    shutil.copy(GROUNDTRUTH / scenario / "trainer_state.json", out)
+    trial = GROUNDTRUTH / scenario / "trial_0"
+    if trial.exists():
+        shutil.copytree(trial, out / "run-0" / "checkpoint-8")
+    return out
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_times_are_the_live_ones(tmp_path: Path, scenario: str) -> None:
+    out = output(tmp_path, scenario)
+    live = scalars(sorted(out.glob("runs/*/events*")))
+    report = bridges.export(out, to="tensorboard", logdir=str(tmp_path / "tb"))
+    assert report.exit_code == 0
+    ours = scalars(sorted((tmp_path / "tb").rglob("events*")))
+    assert sum(map(len, ours.values())) > 20
+    resumed_at, second = RESUMED.get(scenario, (10**9, ""))
+    for point, written in ours.items():
+        _, step, _ = point
+        truth = [time for file, time in live[point] if step <= resumed_at or file == second]
+        assert len(truth) >= len(written), point  # the state may lack what was logged after it
+        for _, our_time in written:
+            # one time a row in whole milliseconds, where the live callback has one a scalar
+            assert any(-0.002 < live_time - our_time < 0.02 for live_time in truth), point
+
+
+def test_times_in_mlflow_are_those_of_the_live_callbacks(tmp_path: Path) -> None:
+    out = output(tmp_path, "token_counts")
+    live = scalars(sorted(out.glob("runs/*/events*")))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert bridges.export(out, to="mlflow", tracking_uri=uri).exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        rows = database.execute("SELECT step, timestamp FROM metrics WHERE key = 'loss'").fetchall()
+    truth = {step: there[0][1] for (tag, step, _), there in live.items() if tag == "train/loss"}
+    assert len(rows) == len(truth) == 4
+    for step, timestamp in rows:
+        assert abs(timestamp / 1000 - truth[step]) < 0.003
+
+
+def test_the_start_is_that_of_the_event_file(tmp_path: Path) -> None:
+    out = output(tmp_path, "nan_loss")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    bridges.export(out, to="mlflow", tracking_uri=uri)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        ((start, end),) = database.execute("SELECT start_time, end_time FROM runs").fetchall()
+    assert start // 1000 == 1795340969  # as the file's name says
+    assert start < end < start + 60_000
