@@ -7,9 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.timing import BRIDGE, in_turn, line
+from bridges import export
+from tests.benchmarks.timing import BRIDGE, history, in_turn, line
 
 FEW, MANY, ROWS, SAVES = 500, 2000, 100, 5
+TIMED_ROWS = 200_000
 
 
 def make(folder: Path, runs: int) -> None:
@@ -44,4 +46,22 @@ def tree(folder: Path) -> None:
     line("peak memory to that of a quarter of the runs", high / low, "≤ 1.2", note)
 
 
-SECTIONS = {"tree": tree}
+def clock(folder: Path) -> None:
+    """What it costs to find every row of a long history in the event file beside it."""
+    alone, beside = folder / "alone", folder / "beside"
+    for place in (alone, beside):
+        place.mkdir()
+        history(place / "trainer_state.json", TIMED_ROWS)
+    export(alone, to="tensorboard", logdir=str(beside / "runs"), verify=False)
+
+    def planned(place: Path) -> list[str]:
+        return [*BRIDGE, "export", str(place), "--to", "memory", "--dry-run", "-q"]
+
+    (without, low), (with_it, high) = in_turn(
+        lambda: planned(alone), lambda: planned(beside), repeats=3
+    )
+    note = f"{low:.0f} and {high:.0f} MiB"
+    line(f"{TIMED_ROWS:,} rows × 5 keys timed by an event file", with_it / without, "≤ 1.5", note)
+
+
+SECTIONS = {"tree": tree, "clock": clock}

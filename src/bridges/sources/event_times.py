@@ -70,7 +70,11 @@ class EventFiles:
         """Whether one of a file's first points is one of the run."""
         if path not in self._first:
             self._read(path)
-        return bool(np.isin(self._first[path], known).any())
+        first = self._first[path]  # sorted, and much fewer than what is known
+        if not len(first):
+            return False
+        place = np.minimum(np.searchsorted(first, known), len(first) - 1)
+        return bool((first[place] == known).any())
 
     def _read(self, path: str) -> EventFile | None:
         """The file, None where it cannot be read, which is told once."""
@@ -153,7 +157,7 @@ def _first_points(file: EventFile | None) -> Int64:
         if tag not in shared
         for part in parts[:1]
     ]
-    return np.concatenate(heads) if heads else np.empty(0, np.int64)
+    return np.sort(np.concatenate(heads)) if heads else np.empty(0, np.int64)
 
 
 def _row_times(rows: int, wanted: Wanted, file: EventFile) -> Float64:
