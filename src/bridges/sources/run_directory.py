@@ -6,6 +6,7 @@ one directory stay several, each under a name of its own.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,11 @@ from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
 from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trials import trial_places
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 
 KEPT_POINTS = 200_000  # of runs that were read and may be needed again
-TRIAL = re.compile(r"run-\d+\Z")
 
 
 class RunDirectorySource:
@@ -50,10 +51,14 @@ class RunDirectorySource:
         runs = _without_empty(fold(saves, reader.stream))
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
+        trials = _trial_names(runs)
         broken, notes = found.without_state(), _ignored(location, found)
         for run, name in zip(runs, names, strict=True):
             output = _output(run.longest.location)
             whole = _complete(reader.run(run.longest.location), run, name, found)
+            if run.longest.location in trials:
+                group, own = trials[run.longest.location]
+                whole = replace(whole, group=group, name=own or name)
             results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
             whole = add_results(whole, results)
             # what is told of a directory, or of all of them, is told once
@@ -120,13 +125,11 @@ def _complete(run: Run, folded: Folded, name: str, found: Found) -> Run:
         other, rows = folded.forked
         message = f"the first {rows} rows are those of {other}, then it goes another way"
         findings.append(Finding("forked", Severity.WARNING, f"row {rows}", message))
-    group = run.group
-    if run.trial is not None:
-        name, group = _trial_names(folded, name)
+    if folded.other_ends:
+        findings.append(_other_end(folded))
     return replace(
         run,
         name=name,
-        group=group,
         params=settings.params,
         param_files=settings.files,
         findings=tuple(findings),
@@ -142,13 +145,23 @@ def _folders(folded: Folded, found: Found) -> Iterator[list[str]]:
     return (found.beside.get(place, []) for place in dict.fromkeys(places))
 
 
-def _trial_names(folded: Folded, name: str) -> tuple[str, str | None]:
-    """Name and group of a trial: its own directory within that of the search."""
-    for save in folded.saves:
-        parts = _parts(_output(save.location))
-        if len(parts) > 1 and TRIAL.match(parts[-1]):
-            return parts[-1], parts[-2]
-    return name, None
+def _other_end(folded: Folded) -> Finding:
+    """The run was resumed with another length: the schedule of its learning rate is another one."""
+    (save, *_), last = folded.other_ends, folded.longest
+    message = (
+        f"{_last(save.location)} was to end at step {save.max_steps:,} and {_last(last.location)} "
+        f"at step {last.max_steps:,}: resumed with another length"
+    )
+    count = len(folded.other_ends)
+    return Finding("resume-other-max-steps", Severity.WARNING, last.location, message, count)
+
+
+def _trial_names(runs: Sequence[Folded]) -> dict[str, tuple[str, str]]:
+    """Group and name of each trial by its longest save: its own directory in that of the search."""
+    found = trial_places(runs)
+    searches = [*dict.fromkeys(search for search, _ in found.values())]
+    groups = dict(zip(searches, _names([f"{place}/x" for place in searches]), strict=True))
+    return {location: (groups[search], name) for location, (search, name) in found.items()}
 
 
 def _names(locations: Sequence[str]) -> list[str]:
@@ -191,7 +204,7 @@ def _last(location: str) -> str:
 
 def _parts(path: str) -> list[str]:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return parts or ["run"]
+    return parts or [os.path.basename(os.getcwd()) or "run"]
 
 
 def _name(path: str) -> str:
