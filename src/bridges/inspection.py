@@ -25,6 +25,10 @@ def inspect(run: Run) -> dict[str, Any]:
     return {
         "source": run.source,
         "run": run.name,
+        "group": run.group,
+        "trial": _trial(run),
+        "saves": list(run.saves),
+        "forked": _forked(run),
         "key": run_key(run),
         "status": run.status,
         "written_by": run.writer,
@@ -40,6 +44,16 @@ def inspect(run: Run) -> dict[str, Any]:
         "keys": [_key(run.stream, key) for key in run.stream.keys],
         "findings": [finding.as_dict() for finding in findings],
     }
+
+
+def _trial(run: Run) -> dict[str, Any] | None:
+    if run.trial is None:
+        return None
+    return {"name": run.trial_name, "params": dict(run.trial_params)}
+
+
+def _forked(run: Run) -> dict[str, Any] | None:
+    return {"from": run.forked[0], "rows": run.forked[1]} if run.forked else None
 
 
 def _kinds(stream: MetricStream) -> dict[str, int]:

@@ -23,7 +23,8 @@ ROOMS = (
     ("pipeline",),
     ("batch",),
     ("api", "console"),
-    ("inspection", "cli_options"),
+    ("inspection", "run_record", "cli_options"),
+    ("tree_view",),
     ("cli",),
     ("__main__", "__init__"),
 )
