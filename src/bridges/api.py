@@ -203,6 +203,11 @@ def export_options(
     jobs: int = 4,
 ) -> ExportOptions:
     """The options by their names on the command line. Raises ConfigError."""
+    if attach_source and redact_home:
+        raise ConfigError(
+            "--attach-source keeps the source as it is, home directories included, and "
+            "--redact-home masks these: leave out one of the two"
+        )
     version = parse_version(callback_version) if callback_version else LATEST
     return ExportOptions(
         layout=LayoutOptions(x_axis, naming, duplicates, version, clock),

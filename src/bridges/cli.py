@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridges.exporters.base import Exporter
     from bridges.pipeline import ExportOptions
     from bridges.report import RunReport
+    from bridges.tree_view import Place
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -215,41 +216,57 @@ def inspect(
 ) -> int:
     """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
 
+    Of a directory the tree of its searches, runs and forks comes first, with what each was made
+    from; where it has many runs, -v adds the page of each.
+
     \b
     Examples:
       bridge inspect outputs/trainer_state.json
       bridge inspect outputs/
+      bridge inspect outputs/ -v
       bridge inspect checkpoint-*/trainer_state.json --json
     """
     from bridges import console
     from bridges.errors import SourceError, TreeError
-    from bridges.inspection import inspect as understand
-    from bridges.inspection import print_page
     from bridges.pipeline import ExportOptions, read_runs
     from bridges.sources.base import ReadOptions
+    from bridges.tree_view import Place
 
     options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
-    documents: list[dict[str, Any]] = []
-    errors: list[SourceError] = []
+    places = [Place(location, keep_pages=as_json or verbose) for location in sources]
     with console.Progress(len(sources), quiet) as progress:
-        for location in sources:
-            progress.phase(location, "reading")
+        for place in places:
+            progress.phase(place.location, "reading")
             try:
-                documents += map(understand, read_runs(location, options))
+                for found in read_runs(place.location, options):
+                    place.add(found)
             except SourceError as error:
-                errors.append(error)
+                place.errors.append(error)
             except TreeError as error:
-                errors += error.errors
+                place.errors += error.errors
             progress.advance()
+    errors = [error for place in places for error in place.errors]
     if as_json:
         failed = [{"source": error.source, "message": str(error)} for error in errors]
+        documents = [page for place in places for page in place.pages]
         console.print_json({"runs": documents, "errors": failed})
     elif not quiet:
-        for document in documents:
-            print_page(document, verbose)
+        _show(places, verbose)
     for failure in errors:
         console.print_error(str(failure))
     return _reading_code(errors)
+
+
+def _show(places: Sequence[Place], verbose: bool) -> None:
+    """The tree of each place that has one, and the pages that are not too many."""
+    from bridges.inspection import print_page
+    from bridges.tree_view import print_tree
+
+    for place in places:
+        if place.is_tree:
+            print_tree(place, verbose)
+        for page in place.pages:
+            print_page(page, verbose)
 
 
 def _reading_code(errors: Sequence[BridgeError]) -> int:

@@ -18,7 +18,9 @@ TARGET_OPTIONS = (
 def reading(command: F) -> F:
     """The arguments of every command that reads runs."""
     for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Show every finding in full."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Show everything, every finding in full."
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),

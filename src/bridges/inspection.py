@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from bridges.console import COLOURS, printable, sparkline
 from bridges.stream.clock import apply_clock
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
-from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.model import Clock, MetricStream, RowKind, Run
 
 MANY_KEYS = 60  # rows of the table unless all are asked for
 MANY_PARAMS = 20
@@ -25,6 +26,10 @@ def inspect(run: Run) -> dict[str, Any]:
     return {
         "source": run.source,
         "run": run.name,
+        "group": run.group,
+        "trial": _trial(run),
+        "saves": list(run.saves),
+        "forked": _forked(run),
         "key": run_key(run),
         "status": run.status,
         "written_by": run.writer,
@@ -33,13 +38,33 @@ def inspect(run: Run) -> dict[str, Any]:
         "kinds": _kinds(run.stream),
         "steps": _span(run.stream.step),
         "epochs": _span(epoch[~np.isnan(epoch)]),
-        "clock": {"source": clock.source, "origin": clock.origin, "seconds": _duration(timed)},
+        "clock": _clock(clock, timed),
         "params": dict(run.params),
         "param_files": dict(run.param_files),
         "facts": dict(run.facts),
         "keys": [_key(run.stream, key) for key in run.stream.keys],
         "findings": [finding.as_dict() for finding in findings],
     }
+
+
+def _clock(clock: Clock, timed: MetricStream) -> dict[str, Any]:
+    start = datetime.fromtimestamp(clock.start / 1000, timezone.utc)
+    return {
+        "source": clock.source,
+        "origin": clock.origin,
+        "start": None if clock.is_synthetic else start.isoformat(timespec="milliseconds"),
+        "seconds": _duration(timed),
+    }
+
+
+def _trial(run: Run) -> dict[str, Any] | None:
+    if run.trial is None:
+        return None
+    return {"name": run.trial_name, "params": dict(run.trial_params)}
+
+
+def _forked(run: Run) -> dict[str, Any] | None:
+    return {"from": run.forked[0], "rows": run.forked[1]} if run.forked else None
 
 
 def _kinds(stream: MetricStream) -> dict[str, int]:
@@ -107,7 +132,7 @@ def _head(document: dict[str, Any]) -> list[Any]:
         ("rows", f"{document['rows']:,} ({kinds or 'none'}), {document['points']:,} points"),
         ("steps", f"{steps[0]:,} to {steps[1]:,}" if steps else "none"),
         ("epochs", f"{epochs[0]:.4g} to {epochs[1]:.4g}" if epochs else "none"),
-        ("clock", f"{clock['source']}, origin {clock['origin']}, {clock['seconds']:,.0f} s"),
+        ("clock", f"{clock['source']}, {_beginning(clock)}, {clock['seconds']:,.0f} s"),
         ("written by", f"transformers {document['written_by'] or 'unknown'}"),
         ("status", document["status"]),
     ]
@@ -117,6 +142,14 @@ def _head(document: dict[str, Any]) -> list[Any]:
         for name, value in lines
         if value
     ]
+
+
+def _beginning(clock: dict[str, Any]) -> str:
+    """When a run began, as far as that is known."""
+    if clock["start"] is None:
+        return "start unknown"
+    known = "" if clock["origin"] in (clock["source"], "synthetic") else f" by {clock['origin']}"
+    return f"from {clock['start'][:19].replace('T', ' ')} UTC{known}"
 
 
 def _some(params: dict[str, Any]) -> str:

@@ -38,9 +38,11 @@ DIAGNOSED = {
     "epoch-restarts": 1,
     "epoch-rounded": 18,
     "iterable-dataset": 2,
+    "learning-rate-jumps": 5,  # all of them resumes: 4 of TANGHULU6 and jubaerkhan49
     "partial-accumulation": 26,
     "resume-other-steps-per-epoch": 2,
     "step-missing": 1,
+    "summary-covers-a-part": 2,
     "tail-not-logged": 18,
 }
 
@@ -148,7 +150,16 @@ def test_a_resume_with_other_steps_per_epoch() -> None:
     stream = run_of(path).stream
     assert stream.step[1515] == 1501
     assert (stream.epoch[1514], stream.epoch[1515]) == (3.0, 1.501)
-    assert found(path) == {"resume-other-steps-per-epoch": "row 1515"}
+    assert found(path) == dict.fromkeys(
+        ("learning-rate-jumps", "resume-other-steps-per-epoch"), "row 1515"
+    )
+
+
+def test_summaries_that_cover_a_resumed_part() -> None:
+    """The step is where the epochs start again, too; in the other, the loss falls to a tenth."""
+    for name, step in (("CoralReefFish__", 66000), ("anthonyrathe__", 11000)):
+        told = {finding.code: finding.message for finding in run_of(named(name)).findings}
+        assert told["summary-covers-a-part"].endswith(f"from about step {step} on")
 
 
 def test_an_iterable_dataset_with_restarts() -> None:

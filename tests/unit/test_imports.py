@@ -24,8 +24,8 @@ ROOMS = (
     ("batch",),
     ("following",),
     ("api", "console"),
-    ("inspection", "cli_options", "console_follow"),
-    ("cli_follow",),
+    ("inspection", "run_record", "cli_options", "console_follow"),
+    ("tree_view", "cli_follow"),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -42,6 +42,13 @@ def directories() -> dict[str, list[tuple[Path, Path]]]:
     return {name: places for name, places in found.items() if len(places) > 1}
 
 
+def lay_out(name: str, folder: Path) -> None:
+    """The states of a directory, as they lay there."""
+    for place, file in directories()[name]:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).symlink_to(file)
+
+
 def runs_by_hand(files: list[Path]) -> int:
     """How many runs there are, by comparing the rows themselves."""
     histories: list[list[Any]] = [json.loads(file.read_text())["log_history"] for file in files]
@@ -56,11 +63,8 @@ def runs_by_hand(files: list[Path]) -> int:
 @needs_corpus
 @pytest.mark.parametrize("name", sorted(directories()))
 def test_a_directory_holds_its_runs(name: str, tmp_path: Path) -> None:
-    places = directories()[name]
-    for place, file in places:
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).symlink_to(file)
+    lay_out(name, tmp_path)
     runs = list(RunDirectorySource().read(str(tmp_path), ReadOptions()))
-    assert len(runs) == runs_by_hand([file for _, file in places])
+    assert len(runs) == runs_by_hand([file for _, file in directories()[name]])
     assert len(runs) == SEVERAL.get(name, len(runs))
     assert len({run.name for run in runs}) == len(runs)

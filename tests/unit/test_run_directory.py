@@ -232,3 +232,28 @@ def test_any_saves_in_any_order_fold_back(rows: int, cuts: list[int], chance: An
     assert sorted(run.longest.location for run in folded) == [f"a{rows}", f"b{rows}"]
     assert sum(len(run.saves) for run in folded) == len(runs)
     assert all(run.forked is None for run in folded)
+
+
+def ends(runs: list[Run]) -> list[tuple[str, int]]:
+    return [
+        (finding.message, finding.count)
+        for run in runs
+        for finding in run.findings
+        if finding.code == "resume-other-max-steps"
+    ]
+
+
+def test_a_resume_with_another_length_is_told(tmp_path: Path) -> None:
+    for rows, end in ((2, 4), (4, 4), (6, 8), (7, -1)):
+        put(tmp_path / "out" / f"checkpoint-{rows}", HISTORY[:rows], max_steps=end)
+    put(tmp_path / "out", HISTORY, max_steps=8000)
+    runs = read(tmp_path)
+    assert ends(runs) == [
+        (
+            "checkpoint-6 was to end at step 8 and out at step 8,000: resumed with another length",
+            3,
+        )
+    ]
+    for rows in (2, 4, 6, 7):
+        put(tmp_path / "out" / f"checkpoint-{rows}", HISTORY[:rows], max_steps=8000)
+    assert ends(read(tmp_path)) == []

@@ -18,20 +18,25 @@ class Save:
     """A state that was read: where it lies, how many rows it has, and digests of them.
 
     `first` is the digest of its first row and its trial, equal for all saves of one run; `digest`
-    that of all rows.
+    that of all rows. `max_steps` is where the run was to end; None where that is not known.
     """
 
     location: str
     rows: int
     first: str
     digest: str
+    max_steps: int | None = None
+    is_trial: bool = False
+    trial_name: str | None = None
 
     @classmethod
     def of(cls, run: Run) -> Save:
         """The save that a run was read from."""
         rows = len(run.stream)
         first = f"{prefix_digest(run.stream, min(rows, 1))} {run.trial or ''}"
-        return cls(run.source, rows, first, prefix_digest(run.stream, rows))
+        digest, end = prefix_digest(run.stream, rows), run.params.get("max_steps")
+        end = end if isinstance(end, int) and end > 0 else None
+        return cls(run.source, rows, first, digest, end, run.trial is not None, run.trial_name)
 
 
 @dataclass
@@ -53,6 +58,12 @@ class Folded:
     def locations(self) -> list[str]:
         """Where the saves lie, that of the longest first."""
         return [save.location for save in self.saves]
+
+    @property
+    def other_ends(self) -> list[Save]:
+        """Earlier saves that were to end at another step than the longest one, the latest first."""
+        end = self.longest.max_steps
+        return [save for save in self.earlier if end and save.max_steps not in (None, end)]
 
 
 def fold(saves: Iterable[Save], stream_of: Callable[[str], MetricStream]) -> list[Folded]:

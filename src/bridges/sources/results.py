@@ -37,7 +37,8 @@ def add_results(run: Run, files: Sequence[str]) -> Run:
         findings.append(_told(run, "results-left-out", "of a run that goes on are left out"))
     elif rows:
         run = replace(run, stream=append_rows(run.stream, rows))
-        findings.append(_told(run, "results-added", "are rows after the last one, at its step"))
+        added = _told(run, "results-added", "are rows after the last one, at its step")
+        findings.append(replace(added, count=len(rows)))
     return replace(run, findings=(*run.findings, *findings))
 
 

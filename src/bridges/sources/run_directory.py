@@ -6,6 +6,7 @@ one directory stay several, each under a name of its own.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,11 @@ from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
 from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trials import trial_places
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 
 KEPT_POINTS = 200_000  # of runs that were read and may be needed again
-TRIAL = re.compile(r"run-\d+\Z")
 
 
 class RunDirectorySource:
@@ -54,36 +55,64 @@ class RunDirectorySource:
         runs = _without_empty(fold(saves, reader.stream))
         runs.sort(key=lambda run: natural(run.longest.location))
         names = _names([run.longest.location for run in runs])
-        broken, notes = found.without_state(), _ignored(location, found)
-        writers = Counter(output for run in runs for output in {*map(_output, run.locations)})
-        events = EventFiles(found.events, writers)
+        tree = _Tree(location, found, runs, options)
         for run, name in zip(runs, names, strict=True):
-            output = _output(run.longest.location)
-            alone = reader.run(run.longest.location)
-            settings = read_settings(
-                alone.params,
-                alone.source,
-                [*_folders(run, found)],
-                redact_home=options.redact_home,
-            )
-            whole = _complete(alone, run, name, settings)
-            results = [file for file in found.beside.get(output, []) if RESULTS.match(_name(file))]
-            whole = add_results(whole, [] if options.growing else results)
-            outputs = [*dict.fromkeys(map(_output, run.locations))]
-            whole = with_evidence(
-                whole,
-                [(save.location, save.rows) for save in run.saves],
-                outputs,
-                found.logs.get(output, []),
-                events,
-                is_alone=all(writers[output] == 1 for output in outputs),
-            )
-            # what is told of a directory, or of all of them, is told once
-            notes += [_without_state(output, broken.pop(output))] if output in broken else []
-            yield replace(whole, findings=(*whole.findings, *notes))
-            notes = []
+            yield tree.whole(reader.run(run.longest.location), run, name)
         if reader.errors:
             raise TreeError(location, reader.errors)
+
+
+class _Tree:
+    """What was found below a place, to complete each of its runs with."""
+
+    def __init__(
+        self, location: str, found: Found, runs: Sequence[Folded], options: ReadOptions
+    ) -> None:
+        self._found = found
+        self._options = options
+        self._trials = _trial_names(runs)
+        self._writers = Counter(output for run in runs for output in _outputs(run))
+        self._events = EventFiles(found.events, self._writers)
+        self._broken = found.without_state()
+        self._notes = _ignored(location, found)
+
+    def whole(self, run: Run, folded: Folded, name: str) -> Run:
+        """The run of a state, with all that lies beside its saves."""
+        settings = read_settings(
+            run.params,
+            run.source,
+            [*_folders(folded, self._found)],
+            redact_home=self._options.redact_home,
+        )
+        run = _complete(run, folded, name, settings)
+        if folded.longest.location in self._trials:
+            group, own = self._trials[folded.longest.location]
+            run = replace(run, group=group, name=own or name)
+        return self._told(self._timed(self._with_results(run), folded))
+
+    def _with_results(self, run: Run) -> Run:
+        beside = self._found.beside.get(_output(run.source), [])
+        results = [file for file in beside if RESULTS.match(_name(file))]
+        return add_results(run, [] if self._options.growing else results)
+
+    def _timed(self, run: Run, folded: Folded) -> Run:
+        outputs = _outputs(folded)
+        return with_evidence(
+            run,
+            [(save.location, save.rows) for save in folded.saves],
+            outputs,
+            self._found.logs.get(outputs[0], []),
+            self._events,
+            is_alone=all(self._writers[output] == 1 for output in outputs),
+        )
+
+    def _told(self, run: Run) -> Run:
+        """With what is to be told of its directory, or of all of them, which is told once."""
+        output, notes = _output(run.source), self._notes
+        if output in self._broken:
+            notes = [*notes, _without_state(output, self._broken.pop(output))]
+        self._notes = []
+        return replace(run, findings=(*run.findings, *notes))
 
 
 class _Reader:
@@ -156,13 +185,11 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         other, rows = folded.forked
         message = f"the first {rows} rows are those of {other}, then it goes another way"
         findings.append(Finding("forked", Severity.WARNING, f"row {rows}", message))
-    group = run.group
-    if run.trial is not None:
-        name, group = _trial_names(folded, name)
+    if folded.other_ends:
+        findings.append(_other_end(folded))
     return replace(
         run,
         name=name,
-        group=group,
         params=settings.params,
         param_files=settings.files,
         findings=tuple(findings),
@@ -178,13 +205,23 @@ def _folders(folded: Folded, found: Found) -> Iterator[list[str]]:
     return (found.beside.get(place, []) for place in dict.fromkeys(places))
 
 
-def _trial_names(folded: Folded, name: str) -> tuple[str, str | None]:
-    """Name and group of a trial: its own directory within that of the search."""
-    for save in folded.saves:
-        parts = _parts(_output(save.location))
-        if len(parts) > 1 and TRIAL.match(parts[-1]):
-            return parts[-1], parts[-2]
-    return name, None
+def _other_end(folded: Folded) -> Finding:
+    """The run was resumed with another length: the schedule of its learning rate is another one."""
+    (save, *_), last = folded.other_ends, folded.longest
+    message = (
+        f"{_last(save.location)} was to end at step {save.max_steps:,} and {_last(last.location)} "
+        f"at step {last.max_steps:,}: resumed with another length"
+    )
+    count = len(folded.other_ends)
+    return Finding("resume-other-max-steps", Severity.WARNING, last.location, message, count)
+
+
+def _trial_names(runs: Sequence[Folded]) -> dict[str, tuple[str, str]]:
+    """Group and name of each trial by its longest save: its own directory in that of the search."""
+    found = trial_places(runs)
+    searches = [*dict.fromkeys(search for search, _ in found.values())]
+    groups = dict(zip(searches, _names([f"{place}/x" for place in searches]), strict=True))
+    return {location: (groups[search], name) for location, (search, name) in found.items()}
 
 
 def _names(locations: Sequence[str]) -> list[str]:
@@ -214,6 +251,11 @@ def _output(location: str) -> str:
     return _folder(folder) if CHECKPOINT.match(_last(folder)) else folder
 
 
+def _outputs(folded: Folded) -> list[str]:
+    """The directories that a run wrote to, that of its longest save first."""
+    return [*dict.fromkeys(map(_output, folded.locations))]
+
+
 def _folder(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[0]
 
@@ -227,7 +269,7 @@ def _last(location: str) -> str:
 
 def _parts(path: str) -> list[str]:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return parts or ["run"]
+    return parts or [os.path.basename(os.getcwd()) or "run"]
 
 
 def _name(path: str) -> str:

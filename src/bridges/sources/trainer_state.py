@@ -280,6 +280,8 @@ def make_run(
         params=params,
         facts=facts,
         trial=_trial(state),
+        trial_name=state.trial_name if state else None,
+        trial_params=redact(state.trial_params or {})[0] if state else {},
         status=_status(state, stream),
         writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
         provenance=(text.provenance,),

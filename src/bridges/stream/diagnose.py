@@ -1,4 +1,4 @@
-"""Diagnosis of the relation between step and epoch: what a chart over epochs would hide.
+"""Diagnosis of a history: what a chart over steps or epochs would hide.
 
 Each rule names a cause that was seen in real histories; none changes a row.
 """
@@ -9,15 +9,16 @@ import numpy as np
 
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind
+from bridges.stream.resumes import resumes
 
 ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together
 
 
 def diagnose(stream: MetricStream) -> list[Finding]:
-    """All findings on steps and epochs of a stream."""
+    """All findings on steps, epochs, learning rates and the summary of a stream."""
     if not len(stream):
         return [Finding("no-rows", Severity.WARNING, "log history", "the log has no rows at all")]
-    findings = _backward_steps(stream)
+    findings = [*_backward_steps(stream), *resumes(stream)]
     rows, steps, epochs = _progress(stream)
     if len(rows) < 2:
         return findings

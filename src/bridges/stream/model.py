@@ -192,7 +192,8 @@ class Run:
     `writer` the band of transformers versions that wrote it (such as "4.41-4.49"). `evidence`
     is what lies beside the log of the times of its rows. `saves` are the locations of all states
     that were folded into it, the longest first; `forked` is the location of another run that
-    begins with the same rows, and how many these are.
+    begins with the same rows, and how many these are. `trial` tells the trials of a search apart;
+    `trial_name` and `trial_params` are what the search called and gave this one.
     """
 
     name: str
@@ -211,6 +212,8 @@ class Run:
     evidence: tuple[Evidence, ...] = ()
     saves: tuple[str, ...] = ()
     forked: tuple[str, int] | None = None
+    trial_name: str | None = None
+    trial_params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> str:

@@ -1,0 +1,173 @@
+"""The little that is kept of each run where many are shown: its line, and what it was made from.
+
+That is the states folded into it, the results, the settings, and where it forks from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridges.console import COLOURS, sparkline
+from bridges.sources.discovery import CHECKPOINT, natural
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import is_measured
+from bridges.stream.model import MetricStream, Run
+
+SPARK = 12  # characters of a course
+PLACE_CODES = frozenset({"files-ignored", "checkpoint-without-state"})  # not of one run
+SHOWN_CODES = frozenset(  # what the lines say in their own way
+    {"checkpoints-folded", "params-beside", "results-added", "forked", "clock-copied"}
+)
+TIMED_BY = {"events": "event files", "log": "a log", "mtimes": "the checkpoints' files"}
+STATUS = {"finished": "green", "unfinished": "yellow"}
+Part = tuple[str, str]  # a text and its style
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is shown of a run: `head` and `made_from` are the parts of its lines.
+
+    `folder` is the directory that it wrote to; `search` the group of a trial, of others None;
+    `states` how many states were folded into it, 0 where it is not from a directory.
+    """
+
+    name: str
+    source: str
+    folder: str
+    search: str | None
+    states: int
+    forked: tuple[str, int] | None
+    head: tuple[Part, ...]
+    made_from: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> Record:
+        """The record of a run."""
+        return cls(
+            name=run.path,
+            source=run.source,
+            folder=_output(run) if run.saves else run.path.rpartition("/")[0],
+            search=run.group if run.trial is not None else None,
+            states=len(run.saves),
+            forked=run.forked,
+            head=tuple(_head(run)),
+            made_from=tuple(_made_from(run)),
+        )
+
+    @property
+    def state(self) -> str:
+        """A checkpoint by its directory, another state by its file."""
+        return short_state(self.source)
+
+    @property
+    def place(self) -> str:
+        """The location that reads this state and no other: its checkpoint, or the file."""
+        folder = "/".join(_parts(self.source)[:-1])
+        return folder if CHECKPOINT.match(self.state) else self.source
+
+
+def many(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _head(run: Run) -> Iterator[Part]:
+    """Rows, steps, status, the last loss and evaluation, the worst finding."""
+    stream = run.stream
+    yield many(len(stream), "row"), ""
+    if len(stream):
+        low, high = f"{stream.step.min():,}", f"{stream.step.max():,}"
+        yield f"steps {low} to {high}" if low != high else f"step {low}", ""
+    yield run.status, STATUS.get(run.status, "dim")
+    for key in _main_keys(stream):
+        values = stream.column(key)[1]
+        yield f"{key} {values[-1]:.4g} {sparkline(values.tolist(), SPARK)}", "green"
+    yield from _worst(run.findings)
+
+
+def _main_keys(stream: MetricStream) -> list[str]:
+    """The loss, or what stands for it, and the main metric of evaluation."""
+    keys = dict.fromkeys(series.key for series in stream.numbers if is_measured(series.key))
+    scores = [key for key in keys if key.startswith("eval_") and not key.endswith("_samples")]
+    others = [key for key in keys if not key.startswith(("eval_", "test_", "predict_"))]
+    ways = (("loss", "train_loss", *others), ("eval_loss", *scores))
+    return [next(key for key in way if key in keys) for way in ways if keys.keys() & {*way}]
+
+
+def _worst(findings: Iterable[Finding]) -> Iterator[Part]:
+    """The gravest findings that the tree does not tell anyway: the first, and how many more."""
+    order = [*Severity]
+    told = [note for note in findings if note.code not in PLACE_CODES | SHOWN_CODES]
+    worst = max(told, key=lambda note: order.index(note.severity), default=None)
+    if worst is not None:
+        others = sum(note.severity is worst.severity for note in told) - 1
+        more = f" and {others:,} more" if others else ""
+        yield f"{worst.severity.value} {worst.code}{more}", COLOURS[worst.severity]
+
+
+def _made_from(run: Run) -> Iterator[Part]:
+    """Its trial's params, where it forks, the states, results and settings that it is made of."""
+    if run.trial_params:
+        yield ", ".join(f"{key}={_value(value)}" for key, value in run.trial_params.items()), ""
+    if run.forked:
+        other, rows = run.forked
+        yield f"forks from {short_state(other)} after {many(rows, 'row')}", "yellow"
+    if run.saves:
+        yield f"from {_states(run.saves)}", "dim"
+    results = sum(note.count for note in run.findings if note.code == "results-added")
+    if results:
+        yield many(results, "row") + " of results", "dim"
+    timed = [TIMED_BY[one.source] for one in run.evidence if one.source in TIMED_BY]
+    if timed:
+        yield f"times of {timed[0]}", "dim"
+    files = dict.fromkeys(file for file in run.param_files.values() if file not in run.saves)
+    names = dict.fromkeys(_parts(file)[-1] for file in files)
+    if names:
+        yield f"settings of {_listed([*names])}", "dim"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _states(saves: Sequence[str]) -> str:
+    """`9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`."""
+    folders = [parts[-2] for parts in map(_parts, saves) if len(parts) > 1]
+    checkpoints = sorted({name for name in folders if CHECKPOINT.match(name)}, key=natural)
+    others = [path for path in map(short_state, saves) if path not in checkpoints]
+    return _listed([_numbers(checkpoints), *others[:3]] if checkpoints else others[:3])
+
+
+def _numbers(names: Sequence[str]) -> str:
+    """The first checkpoint by its name, of the others the numbers."""
+    first, *others = names
+    if not others:
+        return first
+    numbers = [name.removeprefix("checkpoint") for name in others]
+    if len(numbers) > 2:
+        return f"{len(names):,} checkpoints ({first}, {numbers[0]} … {numbers[-1]})"
+    return f"{len(names)} checkpoints ({', '.join([first, *numbers])})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
+
+
+def _output(run: Run) -> str:
+    """The directory that holds the checkpoints of a run, or its state where it has none."""
+    folders = ["/".join(_parts(save)[:-1]) for save in run.saves]
+    outputs = [folder.rpartition("/") for folder in folders]
+    return next((outer for outer, _, name in outputs if CHECKPOINT.match(name)), folders[0])
+
+
+def short_state(location: str) -> str:
+    """A checkpoint by its directory, another state by its file."""
+    parts = _parts(location)
+    is_checkpoint = len(parts) > 1 and CHECKPOINT.match(parts[-2])
+    return parts[-2] if is_checkpoint else parts[-1]
+
+
+def _parts(path: str) -> list[str]:
+    return path.replace("\\", "/").split("/")

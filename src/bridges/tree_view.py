@@ -1,0 +1,221 @@
+"""The tree of what lies at one place: its searches and runs, and what each was made from.
+
+Of each run only a small record is kept, so that a place may hold thousands of them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from bridges.console import COLOURS, printable
+from bridges.errors import SourceError
+from bridges.inspection import inspect
+from bridges.run_record import PLACE_CODES, Part, Record, many
+from bridges.stream.finding import Finding
+from bridges.stream.model import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.padding import Padding
+    from rich.text import Text
+    from rich.tree import Tree
+
+MANY = 40  # runs of one group that are shown unless all are asked for
+
+
+@dataclass
+class Place:
+    """One source as it is shown: its runs' records, their pages, and what could not be read.
+
+    `keep_pages` keeps the document of every run; otherwise there is only that of a single one.
+    """
+
+    location: str
+    keep_pages: bool = False
+    records: list[Record] = field(default_factory=list)
+    pages: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[SourceError] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+
+    def add(self, run: Run) -> None:
+        """One more run of that place."""
+        self.records.append(Record.of(run))
+        self.notes += [finding for finding in run.findings if finding.code in PLACE_CODES]
+        if self.keep_pages or len(self.records) == 1:
+            self.pages.append(inspect(run))
+        elif len(self.records) == 2:
+            self.pages.clear()
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether there is more to show than the page of one file."""
+        return len(self.records) > 1 or any(record.states for record in self.records)
+
+
+@dataclass
+class _Node:
+    """A directory of the tree: its runs, and its sub-directories by name."""
+
+    runs: list[Record] = field(default_factory=list)
+    folders: dict[str, _Node] = field(default_factory=dict)
+
+    @property
+    def forks(self) -> list[Record]:
+        """The runs that fork from another one of this directory."""
+        here = {run.source for run in self.runs}
+        return [run for run in self.runs if run.forked and run.forked[0] in here]
+
+    @property
+    def first(self) -> list[Record]:
+        """The other runs."""
+        forks = {run.source for run in self.forks}
+        return [run for run in self.runs if run.source not in forks]
+
+    @property
+    def all(self) -> Iterator[Record]:
+        """All runs below it."""
+        yield from self.runs
+        for node in self.folders.values():
+            yield from node.all
+
+
+def print_tree(place: Place, verbose: bool) -> None:
+    """The tree of a place on a terminal, and where there are many runs, how to see one."""
+    from rich.console import Console, Group
+    from rich.tree import Tree
+
+    root = _directories(place.location, place.records)
+    label = _Line([(place.location, "bold"), *_counts(root, with_states=True)])
+    tree = Tree(Group(label, *_notes(place)), guide_style="dim")
+    _grow(tree, root, len(place.records) if verbose else MANY)
+    console = Console()
+    console.print(tree)
+    if len(place.records) > 1 and not verbose:
+        console.print()
+        console.print(_hint(place.records), soft_wrap=True)
+    console.print()
+
+
+def _hint(records: Sequence[Record]) -> Text:
+    """What shows the page of the first of several runs."""
+    from rich.text import Text
+
+    first = next((run for run in records if not run.forked), records[0])
+    if not first.states:
+        return Text("-v shows the page of each")
+    inside = sum(f"{run.folder}/".startswith(f"{first.folder}/") for run in records)
+    path = first.folder if inside == 1 and first.folder else first.place
+    command = f"bridge inspect {shlex.quote(printable(path))}"
+    return Text.assemble("Look at one: ", (command, "bold"))
+
+
+def _directories(location: str, records: Sequence[Record]) -> _Node:
+    """The tree of the place's directories; that of a pattern begins where all runs lie below."""
+    parts = [record.folder.split("/") for record in records]
+    shared = [names[0] for names in takewhile(lambda n: len({*n}) == 1, zip(*parts, strict=False))]
+    asked = location.replace("\\", "/").rstrip("/").split("/")
+    shared = asked if shared[: len(asked)] == asked else shared
+    root = _Node()
+    for record, names in zip(records, parts, strict=True):
+        node = root
+        for name in names[len(shared) :]:
+            node = node.folders.setdefault(name, _Node())
+        node.runs.append(record)
+    return root
+
+
+def _grow(tree: Tree, node: _Node, most: int) -> None:
+    """Add the runs and directories of a node, as many as are to be shown."""
+    first, forks = node.first, node.forks
+    for run in first[:most]:
+        name = run.state if run.states and len(node.runs) > 1 else run.name
+        _add_run(tree, run, name, forks, most)
+    for name, folder in [*node.folders.items()][: max(0, most - len(first))]:
+        _add_folder(tree, name, folder, most)
+    _more(tree, len(first) + len(node.folders) - most)
+
+
+def _add_folder(tree: Tree, name: str, node: _Node, most: int) -> None:
+    """Add a directory; one that has nothing but one other in it is told in one line with that."""
+    while not node.runs and len(node.folders) == 1:
+        ((inner, node),) = node.folders.items()
+        name = f"{name}/{inner}"
+    if len(node.first) == 1 and not node.folders:
+        _add_run(tree, node.first[0], name, node.forks, most)
+    else:
+        branch = tree.add(_Line([(f"{name}/", "bold"), *_counts(node)]))
+        _grow(branch, node, most)
+
+
+def _add_run(tree: Tree, run: Record, name: str, forks: Sequence[Record], most: int) -> None:
+    """Add a run with the lines of what it was made from, and below it those that fork from it."""
+    from rich.console import Group
+
+    head = _Line([(name, "bold cyan"), *run.head])
+    made_from = [part for part in run.made_from if part[0] != f"from {name}"]
+    branch = tree.add(Group(head, _Line(made_from, indent=2)))
+    mine = [fork for fork in forks if fork.forked and fork.forked[0] == run.source]
+    for fork in mine[:most]:
+        _add_run(branch, fork, fork.state, forks, most)
+    _more(branch, len(mine) - most)
+
+
+def _more(tree: Tree, left: int) -> None:
+    if left > 0:
+        tree.add(_Line([(f"… and {left:,} more (-v shows all)", "dim")]))
+
+
+def _counts(node: _Node, with_states: bool = False) -> list[Part]:
+    """How many runs there are below a node, and whether they are the trials of a search."""
+    runs = [*node.all]
+    searches = {run.search for run in runs}
+    if runs and None not in searches:
+        head = "search" if len(searches) == 1 else f"{len(searches):,} searches"
+        parts = [(f"{head} of {many(len(runs), 'trial')}", "")]
+    else:
+        parts = [(many(len(runs), "run"), "")]
+    states = sum(run.states for run in runs)
+    return [*parts, (many(states, "state"), "")] if with_states and states else parts
+
+
+def _notes(place: Place) -> Iterator[_Line]:
+    """What is told of the place and not of a run: once for each kind."""
+    for code, times in Counter(note.code for note in place.notes).items():
+        notes = [note for note in place.notes if note.code == code]
+        worst, count = notes[0], sum(note.count for note in notes)
+        more = f", and {times - 1:,} other directories" if times > 1 else ""
+        head = f"{worst.severity.value} {code}" + (f" ({count:,}×)" if count > 1 else "")
+        line = [(head, COLOURS[worst.severity]), (f"{worst.message}{more}", "dim")]
+        yield _Line(line, indent=2)
+    if place.errors:
+        files = ", ".join(error.source for error in place.errors[:3])
+        more = f" and {len(place.errors) - 3:,} more" if len(place.errors) > 3 else ""
+        yield _Line([("error not read", "red"), (f"{files}{more}", "dim")], indent=2)
+
+
+class _Line:
+    """Parts of a line, put side by side; those that find no room begin the next one."""
+
+    def __init__(self, parts: Iterable[Part], indent: int = 0) -> None:
+        self._parts = [(printable(text), style) for text, style in parts]
+        self._indent = indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Padding]:
+        from rich.padding import Padding
+        from rich.text import Text
+
+        room, indent = options.max_width - 2, self._indent
+        line = Text(overflow="fold")
+        for text, style in self._parts:
+            part = Text(text, style)
+            if line and line.cell_len + 3 + part.cell_len > room:
+                yield Padding(line, (0, 0, 0, indent), expand=False)
+                line, indent = Text(overflow="fold"), 2
+            line.append(" · " if line else "", "dim").append_text(part)
+        if line:
+            yield Padding(line, (0, 0, 0, indent), expand=False)
