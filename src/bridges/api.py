@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 from bridges.batch import for_each_run
+from bridges.errors import ConfigError
 from bridges.exporters.base import Exporter
 from bridges.following import IDLE_TIMEOUT, INTERVAL, Following, Pace
 from bridges.pipeline import (

@@ -368,3 +368,8 @@ def test_live_predictions_are_there_again() -> None:
     rows = [*run.stream][-2:]
     assert [sorted(row)[0] for row in rows] == ["step", "predict_accuracy"]
     assert rows[0]["test_loss"] == rows[1]["predict_loss"] == 0.7257198095321655
+
+
+def test_a_source_with_home_directories_is_not_attached(tmp_path: Path) -> None:
+    with pytest.raises(bridges.ConfigError, match="leave out one of the two"):
+        bridges.export(tmp_path, to="tensorboard", attach_source=True, redact_home=True)
