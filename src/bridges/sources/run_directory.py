@@ -6,19 +6,19 @@ one directory stay several, each under a name of its own.
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
+from bridges.sources.bundles import Bundle, bundles
 from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
+from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
 from bridges.sources.trainer_log import TrainerLogSource, is_log
@@ -45,17 +45,36 @@ class RunDirectorySource:
         Raises SourceError, and TreeError where several files are broken.
         """
         found = discover(location)
-        states = [*found.states, *_logs_alone(found)]
-        if not states:
+        nothing = True
+        for run in self.read_bundle(Bundle(location, found), options):
+            nothing = False
+            yield run
+        if nothing and not found.states:
             raise _no_states(location, found)
+
+    def split(self, location: str) -> list[Bundle]:
+        """The same runs in parts for `read_bundle`, which can be read in any order or place.
+
+        Raises SourceError.
+        """
+        found = discover(location)
+        parts = bundles(location, found)
+        if not parts:
+            raise _no_states(location, found)
+        return parts
+
+    def read_bundle(self, bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
+        """The runs of a part of a tree, as `read`."""
+        location, found = bundle.location, bundle.found
+        states = [*found.states, *_logs_alone(found)]
         reader = _Reader(options)
         # of equal saves the one outside a checkpoint names the run
-        states.sort(key=lambda path: bool(CHECKPOINT.match(_last(path))))
+        states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
         saves = [save for path in states if (save := reader.save(path))]
         runs = _without_empty(fold(saves, reader.stream))
         runs.sort(key=lambda run: natural(run.longest.location))
-        names = _names([run.longest.location for run in runs])
-        tree = _Tree(location, found, runs, options)
+        names = names_of([run.longest.location for run in runs], bundle.depths)
+        tree = _Tree(bundle, runs, _trials(bundle, runs, reader), options)
         for run, name in zip(runs, names, strict=True):
             yield tree.whole(reader.run(run.longest.location), run, name)
         if reader.errors:
@@ -66,15 +85,19 @@ class _Tree:
     """What was found below a place, to complete each of its runs with."""
 
     def __init__(
-        self, location: str, found: Found, runs: Sequence[Folded], options: ReadOptions
+        self,
+        bundle: Bundle,
+        runs: Sequence[Folded],
+        trials: Mapping[str, tuple[str, str]],
+        options: ReadOptions,
     ) -> None:
-        self._found = found
+        self._found = found = bundle.found
         self._options = options
-        self._trials = _trial_names(runs)
+        self._trials = trials
         self._writers = Counter(output for run in runs for output in _outputs(run))
         self._events = EventFiles(found.events, self._writers)
         self._broken = found.without_state()
-        self._notes = _ignored(location, found)
+        self._notes = _ignored(bundle.location, found)
 
     def whole(self, run: Run, folded: Folded, name: str) -> Run:
         """The run of a state, with all that lies beside its saves."""
@@ -91,8 +114,8 @@ class _Tree:
         return self._told(self._timed(self._with_results(run), folded))
 
     def _with_results(self, run: Run) -> Run:
-        beside = self._found.beside.get(_output(run.source), [])
-        results = [file for file in beside if RESULTS.match(_name(file))]
+        beside = self._found.beside.get(output_of(run.source), [])
+        results = [file for file in beside if RESULTS.match(name_of(file))]
         return add_results(run, [] if self._options.growing else results)
 
     def _timed(self, run: Run, folded: Folded) -> Run:
@@ -108,7 +131,7 @@ class _Tree:
 
     def _told(self, run: Run) -> Run:
         """With what is to be told of its directory, or of all of them, which is told once."""
-        output, notes = _output(run.source), self._notes
+        output, notes = output_of(run.source), self._notes
         if output in self._broken:
             notes = [*notes, _without_state(output, self._broken.pop(output))]
         self._notes = []
@@ -154,28 +177,28 @@ class _Reader:
 
 def _logs_alone(found: Found) -> list[str]:
     """The logs of tuning tools in directories that no state belongs to."""
-    with_state = {_output(path) for path in found.states}
+    with_state = {output_of(path) for path in found.states}
     folders = sorted(found.logs.keys() - with_state, key=natural)
     known = []
     for path in (path for folder in folders for path in sorted(found.logs[folder])):
         if is_log(path):
             known.append(path)
         else:
-            found.ignore(_name(path))
+            found.ignore(name_of(path))
     return known
 
 
 def _without_empty(runs: list[Folded]) -> list[Folded]:
     """Without states that have no rows yet, where the same directory has others."""
-    full = {_output(run.longest.location) for run in runs if run.longest.rows}
-    return [run for run in runs if run.longest.rows or _output(run.longest.location) not in full]
+    full = {output_of(run.longest.location) for run in runs if run.longest.rows}
+    return [run for run in runs if run.longest.rows or output_of(run.longest.location) not in full]
 
 
 def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
     """The run with its name, its group, its settings, and what it was made from."""
     findings = [*run.findings, *settings.findings]
     if folded.earlier:
-        steps = ", ".join(_last(save.location) for save in folded.earlier[:5])
+        steps = ", ".join(last_of(save.location) for save in folded.earlier[:5])
         more = " …" if len(folded.earlier) > 5 else ""
         message = f"earlier saves of this run are part of it: {steps}{more}"
         findings.append(
@@ -201,7 +224,7 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
 def _folders(folded: Folded, found: Found) -> Iterator[list[str]]:
     """The files beside the saves of a run: the longest first, its output directory next."""
     longest, *earlier = folded.locations
-    places = [_folder(longest), _output(longest), *map(_folder, earlier)]
+    places = [folder_of(longest), output_of(longest), *map(folder_of, earlier)]
     return (found.beside.get(place, []) for place in dict.fromkeys(places))
 
 
@@ -209,71 +232,29 @@ def _other_end(folded: Folded) -> Finding:
     """The run was resumed with another length: the schedule of its learning rate is another one."""
     (save, *_), last = folded.other_ends, folded.longest
     message = (
-        f"{_last(save.location)} was to end at step {save.max_steps:,} and {_last(last.location)} "
-        f"at step {last.max_steps:,}: resumed with another length"
+        f"{last_of(save.location)} was to end at step {save.max_steps:,} and "
+        f"{last_of(last.location)} at step {last.max_steps:,}: resumed with another length"
     )
     count = len(folded.other_ends)
     return Finding("resume-other-max-steps", Severity.WARNING, last.location, message, count)
 
 
-def _trial_names(runs: Sequence[Folded]) -> dict[str, tuple[str, str]]:
+def _trials(bundle: Bundle, runs: Sequence[Folded], reader: _Reader) -> dict[str, tuple[str, str]]:
     """Group and name of each trial by its longest save: its own directory in that of the search."""
-    found = trial_places(runs)
+    beside = []
+    if bundle.neighbour and any(run.longest.is_trial for run in runs):
+        save = reader.save(bundle.neighbour)
+        beside = [Folded(save)] if save else []
+    found = trial_places([*runs, *beside])
     searches = [*dict.fromkeys(search for search, _ in found.values())]
-    groups = dict(zip(searches, _names([f"{place}/x" for place in searches]), strict=True))
+    places = [f"{place}/x" for place in searches]
+    groups = dict(zip(searches, names_of(places, bundle.depths), strict=True))
     return {location: (groups[search], name) for location, (search, name) in found.items()}
-
-
-def _names(locations: Sequence[str]) -> list[str]:
-    """A name for each run: that of its directory, with as much of its path as tells it apart."""
-    outputs = [_parts(_output(location)) for location in locations]
-    count = Counter(map(tuple, outputs))
-    paths = [
-        parts if count[tuple(parts)] == 1 else [*parts, _last(location)]
-        for parts, location in zip(outputs, locations, strict=True)
-    ]
-    sizes = [1 if count[tuple(parts)] == 1 else 2 for parts in outputs]
-    while True:
-        names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
-        twice = Counter(names)
-        longer = [
-            size + (twice[name] > 1 and size < len(path))
-            for name, size, path in zip(names, sizes, paths, strict=True)
-        ]
-        if longer == sizes:
-            return names
-        sizes = longer
-
-
-def _output(location: str) -> str:
-    """The directory that a run wrote to: where its state or its checkpoints lie."""
-    folder = _folder(location)
-    return _folder(folder) if CHECKPOINT.match(_last(folder)) else folder
 
 
 def _outputs(folded: Folded) -> list[str]:
     """The directories that a run wrote to, that of its longest save first."""
-    return [*dict.fromkeys(map(_output, folded.locations))]
-
-
-def _folder(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[0]
-
-
-def _last(location: str) -> str:
-    """The last name of a path that says something: not that of the state itself."""
-    parts = _parts(location)
-    stem = re.sub(r"\.jsonl?(\.gz)?\Z", "", parts[-1])
-    return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
-
-
-def _parts(path: str) -> list[str]:
-    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    return parts or [os.path.basename(os.getcwd()) or "run"]
-
-
-def _name(path: str) -> str:
-    return _parts(path)[-1]
+    return [*dict.fromkeys(map(output_of, folded.locations))]
 
 
 def _ignored(location: str, found: Found) -> list[Finding]:

@@ -1,0 +1,64 @@
+"""Places: what the paths of a run tell, its output directory and its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from bridges.sources.discovery import CHECKPOINT
+
+
+def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) -> list[str]:
+    """A name for each run: that of its directory, with as much of its path as tells it apart.
+
+    `depths` says how many names of its path an output directory needs at least.
+    """
+    outputs = [parts_of(output_of(location)) for location in locations]
+    count = Counter(map(tuple, outputs))
+    paths = [
+        parts if count[tuple(parts)] == 1 else [*parts, last_of(location)]
+        for parts, location in zip(outputs, locations, strict=True)
+    ]
+    needed = [(depths or {}).get(output_of(location), 1) for location in locations]
+    sizes = [size + (count[tuple(parts)] > 1) for size, parts in zip(needed, outputs, strict=True)]
+    while True:
+        names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
+        twice = Counter(names)
+        longer = [
+            size + (twice[name] > 1 and size < len(path))
+            for name, size, path in zip(names, sizes, paths, strict=True)
+        ]
+        if longer == sizes:
+            return names
+        sizes = longer
+
+
+def output_of(location: str) -> str:
+    """The directory that a run wrote to: where its state or its checkpoints lie."""
+    folder = folder_of(location)
+    return folder_of(folder) if CHECKPOINT.match(last_of(folder)) else folder
+
+
+def folder_of(path: str) -> str:
+    """The directory of a path, with slashes."""
+    return path.replace("\\", "/").rpartition("/")[0]
+
+
+def last_of(location: str) -> str:
+    """The last name of a path that says something: not that of the state itself."""
+    parts = parts_of(location)
+    stem = re.sub(r"\.jsonl?(\.gz)?\Z", "", parts[-1])
+    return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
+
+
+def parts_of(path: str) -> list[str]:
+    """The names of a path; of an empty one, that of the directory we are in."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts or [os.path.basename(os.getcwd()) or "run"]
+
+
+def name_of(path: str) -> str:
+    """The last name of a path."""
+    return parts_of(path)[-1]
