@@ -33,7 +33,7 @@ class Bundle:
 
 def bundles(location: str, found: Found) -> list[Bundle]:
     """The parts of a tree, in the order of their paths."""
-    outputs = sorted({*map(output_of, found.states), *found.logs}, key=natural)
+    outputs = _outputs(found)
     tops = {output: _top(output, {*outputs}) for output in outputs}
     parts = {top: Found() for top in dict.fromkeys(tops.values())}
     inside: dict[str, list[str]] = {top: [] for top in parts}
@@ -53,6 +53,15 @@ def bundles(location: str, found: Found) -> list[Bundle]:
     if made:
         made[0].found.others.update(found.others)  # told once
     return made
+
+
+def whole(location: str, found: Found) -> Bundle:
+    """The tree in one part."""
+    return Bundle(location, found, _depths(_outputs(found)))
+
+
+def _outputs(found: Found) -> list[str]:
+    return sorted({*map(output_of, found.states), *found.logs}, key=natural)
 
 
 def _top(output: str, outputs: set[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
-from bridges.sources.bundles import Bundle, bundles
+from bridges.sources.bundles import Bundle, bundles, whole
 from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
 from bridges.sources.event_times import EventFiles
@@ -46,7 +46,7 @@ class RunDirectorySource:
         """
         found = discover(location)
         nothing = True
-        for run in self.read_bundle(Bundle(location, found), options):
+        for run in self.read_bundle(whole(location, found), options):
             nothing = False
             yield run
         if nothing and not found.states:
