@@ -23,6 +23,7 @@ ROOMS = (
     ("pipeline",),
     ("batch",),
     ("following",),
+    ("migration",),
     ("api", "console"),
     ("inspection", "run_record", "cli_options", "console_follow"),
     ("tree_view", "cli_follow"),

@@ -1,0 +1,207 @@
+"""The config of a migration: which runs go where, by what engine.
+
+Plain frozen data that can be pickled: workers are sent these models as they are. What a target says
+wins over what a source says, and that over the defaults.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator, model_validator
+
+from bridges.errors import ConfigError
+from bridges.migration import selection
+from bridges.migration.models import RunSettings, Strict
+from bridges.migration.targets import TargetSpec
+from bridges.migration.templates import params_of, render
+from bridges.pipeline import ExportOptions
+from bridges.sources.base import ReadOptions
+from bridges.stream.layout import LayoutOptions
+from bridges.stream.model import Run
+from bridges.stream.naming import LATEST, parse_version
+
+OVERRIDES = ("x_axis", "naming", "duplicates", "callback_version")
+
+
+class Defaults(RunSettings):
+    """What holds for every source that does not say it itself."""
+
+
+class SourceSpec(RunSettings):
+    """Runs of one place. A plain string is short for its location."""
+
+    location: StrictStr = Field(
+        min_length=1,
+        description="A file, directory, pattern or URL; local ones relative to the config file.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _located(cls, value: Any) -> Any:
+        return {"location": value} if isinstance(value, str) else value
+
+    @field_validator("location")
+    @classmethod
+    def _no_stream(cls, value: str) -> str:
+        if value == "-":
+            raise ValueError(
+                "found '-', standard input; expected a file, directory, pattern or URL, which all "
+                "workers can read"
+            )
+        return value
+
+    def prepare(self, run: Run) -> Run | None:
+        """The run as the targets are to get it; None where the config leaves it out.
+
+        Raises ConfigError for a template that needs what the run has not.
+        """
+        return self._selected(run)[0]
+
+    def why_not(self, run: Run) -> str:
+        """Why the config leaves a run out; empty where it does not."""
+        return self._selected(run)[1]
+
+    def experiment_of(self, run: Run) -> str | None:
+        """The experiment of a run as it was read, before `prepare`: see TargetSpec.exporter."""
+        return None if self.experiment is None else render(self.experiment, run)
+
+    def export_options(self, target: TargetSpec) -> ExportOptions:
+        """How to export the runs into a target. Names are not in it: `prepare` gives them."""
+        said = {name: getattr(target, name) for name in OVERRIDES}
+        chosen = {k: getattr(self, k) if v is None else v for k, v in said.items()}
+        version = chosen.pop("callback_version")
+        return ExportOptions(
+            layout=LayoutOptions(
+                **chosen,
+                callback_version=parse_version(version) if version else LATEST,
+                clock=self.clock,
+            ),
+            read=ReadOptions(salvage=self.salvage, redact_home=self.redact_home),
+            source=self.source,
+            verify=self.verify,
+            attach_source=self.attach_source,
+        )
+
+    def _selected(self, run: Run) -> tuple[Run | None, str]:
+        """The run that is taken, or why it is not."""
+        why = self._refused(run)
+        if why:
+            return None, why
+        steps = self.filter.steps
+        taken = selection.select_steps(run, steps.first, steps.last)
+        taken = selection.select_keys(taken, partial(self._takes))
+        if len(run.stream) and not len(taken.stream):
+            return None, "no row is left of it"
+        return self._called(selection.rename_keys(taken, self.rename), run), ""
+
+    def _refused(self, run: Run) -> str:
+        if len(run.stream) < self.filter.min_rows:
+            return f"it has {len(run.stream)} rows, fewer than min_rows {self.filter.min_rows}"
+        params = params_of(run)
+        for name, wanted in self.filter.params.items():
+            if name not in params:
+                return f"it has no param {name}"
+            if not selection.has_value(params[name], wanted):
+                return f"its param {name} is {params[name]!r}"
+        return ""
+
+    def _takes(self, key: str) -> bool:
+        """Whether a metric is taken."""
+        keys = self.filter.keys
+        if selection.matches(key, (*self.drop, *keys.exclude)):
+            return False
+        return key == selection.EPOCH or selection.matches(key, keys.include)
+
+    def _called(self, taken: Run, run: Run) -> Run:
+        """With the names that the templates make of the run as it was read."""
+        if not (self.name or self.group or self.tags):
+            return taken
+        tags = {key: render(text, run) for key, text in self.tags.items()}
+        return replace(
+            taken,
+            name=render(self.name, run) if self.name else run.name,
+            group=render(self.group, run) if self.group else run.group,
+            tags={**run.tags, **tags},
+        )
+
+
+class EngineSpec(Strict):
+    """What does the work."""
+
+    kind: Literal["local", "dask"] = Field(
+        default="local", description="Processes of this machine, or a Dask cluster."
+    )
+    workers: StrictInt | None = Field(
+        default=None,
+        ge=1,
+        description="How many worker processes; else as many as there are cores.",
+    )
+    scheduler: StrictStr | None = Field(
+        default=None, description="dask: address of the scheduler, such as tcp://host:8786."
+    )
+    retries: StrictInt = Field(
+        default=2, ge=0, description="How often a run is tried again whose worker was lost."
+    )
+
+    def chosen(
+        self, kind: str | None = None, workers: int | None = None, scheduler: str | None = None
+    ) -> EngineSpec:
+        """The engine with what the command line says instead. Raises ConfigError."""
+        said = {"kind": kind, "workers": workers, "scheduler": scheduler}
+        engine = self.model_copy(update={k: v for k, v in said.items() if v is not None})
+        if engine.kind == "dask" and not engine.scheduler:
+            raise ConfigError(
+                "the engine dask needs the address of its scheduler: `scheduler` under `engine`, "
+                "or --scheduler tcp://HOST:8786"
+            )
+        return engine
+
+
+class MigrationConfig(Strict):
+    """Many runs into some targets: `bridge migrate` does what this says."""
+
+    defaults: Defaults = Field(
+        default=Defaults(), description="What holds unless a source says otherwise."
+    )
+    sources: tuple[SourceSpec, ...] = Field(min_length=1, description="Where runs are read from.")
+    targets: tuple[TargetSpec, ...] = Field(min_length=1, description="Where runs are written to.")
+    engine: EngineSpec = Field(default=EngineSpec(), description="What does the work.")
+
+    @field_validator("sources")
+    @classmethod
+    def _with_defaults(
+        cls, sources: tuple[SourceSpec, ...], info: ValidationInfo
+    ) -> tuple[SourceSpec, ...]:
+        defaults = info.data.get("defaults") or Defaults()
+        return tuple(_completed(source, defaults) for source in sources)
+
+    @field_validator("targets")
+    @classmethod
+    def _labelled(cls, targets: tuple[TargetSpec, ...]) -> tuple[TargetSpec, ...]:
+        taken = Counter(target.label for target in targets if target.label)
+        twice = [label for label, count in taken.items() if count > 1]
+        if twice:
+            raise ValueError(f"found the label {twice[0]!r} twice; expected labels that differ")
+        labelled = []
+        for target in targets:
+            label = target.label or _free(target.to, taken)
+            taken[label] += 1
+            labelled.append(target.model_copy(update={"label": label}))
+        return tuple(labelled)
+
+
+def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
+    """A source with the defaults that it does not say itself; tags are those of both."""
+    missing = defaults.model_fields_set - source.model_fields_set
+    update: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
+    update["tags"] = {**defaults.tags, **source.tags}
+    return source.model_copy(update=update)
+
+
+def _free(name: str, taken: Counter[str]) -> str:
+    numbers = range(2, len(taken) + 3)
+    return next(n for n in (name, *(f"{name} {i}" for i in numbers)) if n not in taken)

@@ -1,0 +1,161 @@
+"""Selection: which runs, rows and metrics a config takes, and what it calls them. Pure.
+
+Nothing goes in silence: each thing left out or renamed is a counted finding of the run. A run of
+which rows or metrics were left out has another digest: in the target it is another run than the
+whole one. The key `epoch` is the clock hand of every row: patterns leave it alone, only its own
+name takes it away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import ConfigError
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Evidence, MetricStream, Run, Series
+
+EPOCH = "epoch"
+FILTERED = "filtered-by-config"
+RENAMED = "renamed-by-config"
+Mask = NDArray[np.bool_]
+
+
+def matches(key: str, patterns: Sequence[str]) -> bool:
+    """Whether a metric is one of the patterns (`*`, `?`, `[…]`)."""
+    return key in patterns if key == EPOCH else any(fnmatchcase(key, each) for each in patterns)
+
+
+def has_value(value: Any, wanted: Any) -> bool:
+    """Whether a param is what a filter wants: equal, of the pattern, or one of several of these."""
+    if isinstance(wanted, (list, tuple)):
+        return any(has_value(value, one) for one in wanted)
+    if not isinstance(wanted, str):
+        return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _is_number(wanted, value)
+    return value is not None and fnmatchcase(_as_text(value), wanted)
+
+
+def select_steps(run: Run, first: int | None, last: int | None) -> Run:
+    """The rows whose step lies in [first, last]."""
+    step = run.stream.step
+    mask = np.ones(len(step), bool)
+    if first is not None:
+        mask &= step >= first
+    if last is not None:
+        mask &= step <= last
+    if mask.all():
+        return run
+    shown = f"{'' if first is None else first}..{'' if last is None else last}"
+    return keep_rows(run, mask, f"steps {shown}", "rows outside these steps are left out")
+
+
+def select_keys(run: Run, takes: Callable[[str], bool]) -> Run:
+    """The metrics that are taken; a row of which nothing but the epoch is left goes, too."""
+    taken = {key: takes(key) for key in run.stream.keys}
+    left = [series for series in run.stream.series if not taken[series.key]]
+    if not left:
+        return run
+    kept = tuple(series for series in run.stream.series if taken[series.key])
+    where = ", ".join(dict.fromkeys(series.key for series in left))
+    points = sum(len(series.rows) for series in left)
+    note = _note(FILTERED, where, "values of these metrics are left out", points)
+    stream = replace(run.stream, series=kept)
+    changed = replace(run, stream=stream, findings=(*run.findings, note))
+    bare = _bare(kept, len(stream)) & ~_bare(run.stream.series, len(stream))
+    if not bare.any():
+        return changed
+    return keep_rows(changed, ~bare, "rows", "rows without any metric left are left out")
+
+
+def keep_rows(run: Run, mask: Mask, where: str, message: str) -> Run:
+    """The rows of the mask, in their order, with all that points at them."""
+    place = np.cumsum(mask) - 1
+    note = _note(FILTERED, where, message, int((~mask).sum()))
+    forked = run.forked and (run.forked[0], int(mask[: run.forked[1]].sum()))
+    return replace(
+        run,
+        stream=_stream_rows(run.stream, mask, place),
+        evidence=tuple(_evidence_rows(each, mask, place) for each in run.evidence),
+        findings=(*run.findings, note),
+        forked=forked,
+    )
+
+
+def rename_keys(run: Run, rules: Mapping[str, str]) -> Run:
+    """The metrics under other names; the first rule that fits a key counts.
+
+    Raises ConfigError where two metrics would get one name.
+    """
+    names = {key: renamed(key, rules) for key in run.stream.keys}
+    changed = {key: name for key, name in names.items() if name != key}
+    if not changed:
+        return run
+    name, count = Counter(names.values()).most_common(1)[0]
+    if count > 1:
+        both = " and ".join(repr(key) for key in names if names[key] == name)
+        raise ConfigError(f"{run.source}: `rename` gives {both} the same name {name!r}")
+    where = ", ".join(f"{key} → {name}" for key, name in changed.items())
+    points = sum(len(series.rows) for series in run.stream.series if series.key in changed)
+    note = _note(RENAMED, where, "values of these metrics have another name", points)
+    return replace(run, stream=run.stream.map_keys(changed), findings=(*run.findings, note))
+
+
+def renamed(key: str, rules: Mapping[str, str]) -> str:
+    """The name that the rules give to a key: each `*` stands for what that of the pattern met."""
+    for pattern, name in rules.items():
+        found = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), key, re.DOTALL)
+        if found and (key != EPOCH or pattern == EPOCH):
+            parts = iter((*found.groups(), ""))
+            return "".join(text + next(parts) for text in name.split("*"))
+    return key
+
+
+def _stream_rows(stream: MetricStream, mask: Mask, place: NDArray[Any]) -> MetricStream:
+    kept = []
+    for series in stream.series:
+        there = mask[series.rows]
+        if there.any():
+            rows = place[series.rows[there]].astype(np.int64)
+            kept.append(Series(series.key, rows, series.values[there]))
+    time = None if stream.time is None else stream.time[mask]
+    return MetricStream(stream.step[mask], stream.kind[mask], tuple(kept), time)
+
+
+def _evidence_rows(evidence: Evidence, mask: Mask, place: NDArray[Any]) -> Evidence:
+    there = mask[evidence.rows]
+    rows = place[evidence.rows[there]].astype(np.int64)
+    return replace(evidence, rows=rows, time=evidence.time[there])
+
+
+def _bare(series: Sequence[Series], rows: int) -> Mask:
+    """Which rows hold nothing but an epoch."""
+    bare = np.ones(rows, bool)
+    for part in series:
+        if part.key != EPOCH:
+            bare[part.rows] = False
+    return bare
+
+
+def _is_number(text: str, value: float) -> bool:
+    """YAML takes `1e-4` for text; and `1*` is a pattern for numbers, too."""
+    try:
+        return float(text) == value
+    except ValueError:
+        return fnmatchcase(str(value), text)
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _note(code: str, where: str, message: str, count: int) -> Finding:
+    return Finding(code, Severity.INFO, where, message, count)
