@@ -278,6 +278,35 @@ def _reading_code(errors: Sequence[BridgeError]) -> int:
 
 
 @app.command()
+@click.argument("config", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes of this machine.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    help="Processes here, or a Dask cluster [default: what the config says].",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="dask: such as tcp://HOST:8786.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each run as it is done.")
+def migrate(config: str, **options: Any) -> int:
+    """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
+
+    The same command again does only what is missing. Ctrl-C ends the runs in hand, then tells.
+
+    \b
+    Examples:
+      bridge migrate configs/fan-out.yaml --dry-run
+      bridge migrate configs/fan-out.yaml --workers 4
+      bridge migrate configs/dask-object-store.yaml --scheduler tcp://head:8786
+    """
+    from bridges.cli_migrate import migrate as carry_out
+
+    return carry_out(config, **options)
+
+
+@app.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def targets(as_json: bool) -> int:
     """List the installed exporters and sources, plug-ins included.

@@ -41,7 +41,7 @@ def follow(
         on_wait=line.wait,
     )
     try:
-        with _terminated_as_interrupted(), line:
+        with terminated_as_interrupted(), line:
             line.begin(sources)
             report = watched.run()
             line.end(watched.reason)
@@ -66,7 +66,7 @@ def _print(
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
     """Within it a polite kill is like Ctrl-C: what was done is told, what was begun is cleaned."""
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
         yield

@@ -54,27 +54,32 @@ class ExportOptions:
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     """The runs at a location, under the names that the options give. Raises SourceError."""
-    source = _source(location, options.source)
+    source = source_of(location, options.source)
+    for run in guarded(source.read(location, options.read), location, source.name):
+        yield replace(
+            run,
+            name=options.run_name or run.name,
+            group=options.group or run.group,
+            tags={**run.tags, **options.tags},
+        )
+
+
+def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:
+    """The runs of a source; whatever it raises that is no BridgeError becomes a SourceError."""
     try:
-        for run in source.read(location, options.read):
-            yield replace(
-                run,
-                name=options.run_name or run.name,
-                group=options.group or run.group,
-                tags={**run.tags, **options.tags},
-            )
+        yield from runs
     except BridgeError:
         raise
     except Exception as error:  # deliberately broad: a source may come from a plug-in
         raise SourceError(
             location,
             found=f"{type(error).__name__}: {error}",
-            expected=f"something that the source {source.name!r} can read",
+            expected=f"something that the source {source!r} can read",
             remedy="If it is what it should be, this is a bug of that source.",
         ) from error
 
 
-def _source(location: str, name: str | None) -> Source:
+def source_of(location: str, name: str | None) -> Source:
     """The source of that name, or the first that claims the location, built-in ones first."""
     if name:
         chosen: Source = plugins.find("sources", name).load()()

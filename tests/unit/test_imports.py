@@ -27,6 +27,7 @@ ROOMS = (
     ("api", "console"),
     ("inspection", "run_record", "cli_options", "console_follow"),
     ("tree_view", "cli_follow"),
+    ("cli_migrate",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -1,0 +1,141 @@
+"""Tasks: the pieces of a migration, each read once and written into some of its targets.
+
+A directory tree is one task for each bundle of its runs. A target with a limit gets tasks of its
+own, so that the engine can hold them back without holding up the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
+from bridges.exporters.base import Exporter
+from bridges.migration.config import MigrationConfig, SourceSpec
+from bridges.migration.targets import TargetSpec
+from bridges.pipeline import ExportOptions, export_run, guarded, source_of
+from bridges.report import RunReport, failure
+from bridges.sources.base import Source
+from bridges.sources.bundles import Bundle
+from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.text import MissingSourceError
+from bridges.stream.model import Run
+
+_EXPORTERS: dict[str, Exporter] = {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
+    labels. `size` is about how many bytes there are to read, 0 where that is not known.
+    """
+
+    source: SourceSpec
+    place: Bundle | str
+    targets: tuple[TargetSpec, ...]
+    size: int = 0
+
+    @property
+    def location(self) -> str:
+        """Where it reads, for people."""
+        if isinstance(self.place, str):
+            return self.place
+        return next(iter(self.place.found.states), self.place.location)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task did: the reports, and how many of its runs the config leaves out."""
+
+    reports: tuple[RunReport, ...]
+    left_out: int = 0
+
+
+def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
+    """The tasks of a migration, the largest first, and reports of places that have none."""
+    tasks: list[Task] = []
+    failed: list[RunReport] = []
+    for spec in config.sources:
+        try:
+            places = _places(spec)
+        except SourceError as error:
+            failed += (_unread(error, spec.location, target) for target in config.targets)
+            continue
+        tasks += (
+            Task(spec, place, targets, size)
+            for place, size in places
+            for targets in _together(config.targets)
+        )
+    tasks.sort(key=lambda task: -task.size)
+    return tasks, failed
+
+
+def _places(spec: SourceSpec) -> list[tuple[Bundle | str, int]]:
+    source = source_of(spec.location, spec.source)
+    if not isinstance(source, RunDirectorySource):
+        is_file = os.path.isfile(spec.location)
+        return [(spec.location, os.path.getsize(spec.location) if is_file else 0)]
+    return [(bundle, bundle.size) for bundle in source.split(spec.location)]
+
+
+def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
+    """The targets that one task serves: all without a limit, and each with one."""
+    free = tuple(target for target in targets if target.limit is None)
+    limited = [(target,) for target in targets if target.limit is not None]
+    return [*([free] if free else []), *limited]
+
+
+def carry_out(task: Task, *, dry_run: bool) -> Done:
+    """Read the runs of a task and export each into its targets. Raises ConfigError."""
+    reports: list[RunReport] = []
+    left_out = 0
+    try:
+        for run in _runs(task):
+            taken = task.source.prepare(run)
+            if taken is None:
+                left_out += 1
+                continue
+            experiment = task.source.experiment_of(run)
+            reports += (
+                _export(taken, task.source, target, experiment, dry_run) for target in task.targets
+            )
+    except ConfigError:
+        raise
+    except BridgeError as error:
+        errors = error.errors if isinstance(error, TreeError) else [error]
+        reports += (
+            _unread(one, task.location, target) for one in errors for target in task.targets
+        )
+    return Done(tuple(reports), left_out)
+
+
+def _runs(task: Task) -> Iterator[Run]:
+    options = task.source.export_options(task.targets[0]).read
+    tree = RunDirectorySource()
+    if isinstance(task.place, Bundle):
+        return guarded(tree.read_bundle(task.place, options), task.location, tree.name)
+    source: Source = source_of(task.place, task.source.source)
+    return guarded(source.read(task.place, options), task.place, source.name)
+
+
+def _export(
+    run: Run, spec: SourceSpec, target: TargetSpec, experiment: str | None, dry_run: bool
+) -> RunReport:
+    options: ExportOptions = replace(spec.export_options(target), dry_run=dry_run)
+    report = export_run(run, _exporter(target, experiment), options)
+    return replace(report, target=target.label)
+
+
+def _exporter(target: TargetSpec, experiment: str | None) -> Exporter:
+    """The exporter of a target and experiment: each process makes it once."""
+    key = f"{target.model_dump_json()} {experiment}"
+    if key not in _EXPORTERS:
+        _EXPORTERS[key] = target.exporter(experiment)
+    return _EXPORTERS[key]
+
+
+def _unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:
+    missing = isinstance(error, MissingSourceError)
+    source = getattr(error, "source", location)
+    return failure(source, target.label, str(error), code="source", missing=missing)
