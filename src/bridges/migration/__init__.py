@@ -1,0 +1,1 @@
+"""Migration: many runs into many targets, from one config file."""
