@@ -290,7 +290,18 @@ def _reading_code(errors: Sequence[BridgeError]) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Show each run as it is done.")
-def migrate(config: str, **options: Any) -> int:
+@click.option("--report", metavar="FILE", help="JSON lines, one for each run as it is done.")
+def migrate(
+    config: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    report: str | None,
+    workers: int | None,
+    engine: str | None,
+    scheduler: str | None,
+) -> int:
     """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
 
     The same command again does only what is missing. Ctrl-C ends the runs in hand, then tells.
@@ -301,9 +312,11 @@ def migrate(config: str, **options: Any) -> int:
       bridge migrate configs/fan-out.yaml --workers 4
       bridge migrate configs/dask-object-store.yaml --scheduler tcp://head:8786
     """
+    from bridges.cli_migrate import Shown
     from bridges.cli_migrate import migrate as carry_out
 
-    return carry_out(config, **options)
+    chosen = {"kind": engine, "workers": workers, "scheduler": scheduler}
+    return carry_out(config, chosen, dry_run, Shown(as_json, quiet, verbose, report))
 
 
 @app.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
 
 import click
 
@@ -10,60 +13,78 @@ from bridges import console
 from bridges.cli_follow import terminated_as_interrupted
 from bridges.migration.config_file import load
 from bridges.migration.migrate import Migration
+from bridges.migration.report_lines import ReportLines
+from bridges.migration.summary import print_summary
 from bridges.migration.tasks import Task
-from bridges.report import BatchReport, RunReport
+from bridges.report import RunReport, Totals
 
 
-def migrate(
-    path: str,
-    *,
-    dry_run: bool,
-    engine: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    """Carry out a config; the exit code. Raises ConfigError.
+def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -> int:
+    """Carry out a config, its engine as the command line says; the exit code. Raises ConfigError.
 
     Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
     """
     config = load(path)
-    config = config.model_copy(update={"engine": config.engine.chosen(engine, workers, scheduler)})
-    reports: list[RunReport] = []
-    with console.Progress(0, quiet) as progress:
-        migration = Migration(config, dry_run)
-
-        def on_plan(tasks: int) -> None:
-            progress.total = tasks
-
-        def on_task(task: Task) -> None:
-            progress.phase(task.location, "done with")
-            progress.advance()
-
-        def on_report(report: RunReport) -> None:
-            reports.append(report)
-            if not as_json and (report.failed or (verbose and not quiet)):
-                progress.echo(console.format_run(report, verbose))
-
-        migration.on_plan, migration.on_task, migration.on_report = on_plan, on_task, on_report
-        progress.phase(path, "planning")
-        try:
-            with terminated_as_interrupted():
-                migration.run()
-        except KeyboardInterrupt:
-            _tell(reports, migration.left_out, as_json, quiet)
-            raise
-    return _tell(reports, migration.left_out, as_json, quiet)
+    config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
+    migration = Migration(
+        config, dry_run, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
+    )
+    shown.progress.phase(path, "planning")
+    try:
+        with shown, terminated_as_interrupted():
+            migration.run()
+    finally:
+        shown.end(migration.left_out)
+    return shown.totals.exit_code
 
 
-def _tell(reports: Sequence[RunReport], left_out: int, as_json: bool, quiet: bool) -> int:
-    report = BatchReport(tuple(reports))
-    if as_json:
-        console.print_json(report.as_dict())
-    elif not quiet:
-        console.print_end(report, ())
-        if left_out:
-            click.echo(f"{console.many(left_out, 'run')} left out by the config's filters.")
-    return report.exit_code
+class Shown:
+    """What is shown of a migration while it goes on and at its end; a context manager."""
+
+    def __init__(
+        self, as_json: bool, quiet: bool, verbose: bool, report: str | None = None
+    ) -> None:
+        self.totals = Totals()
+        self.progress = console.Progress(0, quiet)
+        self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
+        self._lines = ReportLines(report) if report else None
+        self._all: list[dict[str, Any]] = []
+        self._stack = ExitStack()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Shown:
+        if self._lines:
+            self._stack.enter_context(self._lines)
+        self._stack.enter_context(self.progress)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def plan(self, tasks: int) -> None:
+        """So many tasks there are."""
+        self.progress.total = tasks
+
+    def task(self, task: Task) -> None:
+        """One of them is done."""
+        self.progress.phase(task.location, "done with")
+        self.progress.advance()
+
+    def report(self, report: RunReport) -> None:
+        """A run and target is done."""
+        self.totals.add(report)
+        if self._lines:
+            self._lines.add(report)
+        if self._as_json:
+            self._all.append(report.as_dict())
+        elif report.failed or (self._verbose and not self._quiet):
+            self.progress.echo(console.format_run(report, self._verbose))
+
+    def end(self, left_out: int) -> None:
+        """Tell of all of it."""
+        if self._as_json:
+            console.print_json({"runs": self._all, "totals": self.totals.totals})
+        elif not self._quiet:
+            print_summary(self.totals, time.monotonic() - self._began)
+            if left_out:
+                click.echo(f"{console.many(left_out, 'run')} left out by the filters.")

@@ -23,6 +23,7 @@ from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
+from bridges.stream.course import course
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
@@ -226,6 +227,7 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         location=held.location if held else None,
         findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
+        course=course(layout.run.stream),
     )
 
 

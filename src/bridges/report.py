@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ class RunReport:
     """One run and one target.
 
     `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
-    where nothing was read back. `seconds` is the time from reading to verifying.
+    where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
+    values of the run's main metric, for a picture of it.
     """
 
     source: str
@@ -33,6 +34,7 @@ class RunReport:
     findings: tuple[Finding, ...] = ()
     longest: int = 0
     missing: bool = False
+    course: tuple[float, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -61,6 +63,69 @@ class RunReport:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The findings of one code: in how many runs, and how many times in all."""
+
+    code: str
+    severity: Severity
+    runs: int
+    count: int
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The findings as the last line of a report shows them."""
+        return {**vars(self), "severity": self.severity.value}
+
+
+class Totals:
+    """The sums of any number of reports, none of which is kept.
+
+    `targets` counts by target what `totals` counts for all; `failed` is how many reports the exit
+    code must tell of.
+    """
+
+    def __init__(self, reports: Iterable[RunReport] = ()) -> None:
+        self.targets: dict[str, Counter[str]] = {}
+        self.failed = 0
+        self._missing = 0
+        self._runs: Counter[tuple[str, Severity]] = Counter()
+        self._times: Counter[tuple[str, Severity]] = Counter()
+        for report in reports:
+            self.add(report)
+
+    def add(self, report: RunReport) -> None:
+        """Count one more."""
+        sums = self.targets.setdefault(report.target, Counter())
+        sums.update({"runs": 1, "points": report.points, "new_points": report.new_points})
+        sums.update({"findings": len(report.findings)})
+        sums.update([report.status])
+        self.failed += report.failed
+        self._missing += report.failed and report.missing
+        self._runs.update({(finding.code, finding.severity) for finding in report.findings})
+        for finding in report.findings:
+            self._times[finding.code, finding.severity] += finding.count
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 1 some run failed or lost data, 2 nothing but sources that do not exist."""
+        if not self.failed:
+            return 0
+        return 2 if self._missing == self.failed else 1
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """How many runs of each status, and the points and findings of all."""
+        names = ("runs", *STATUSES, "points", "new_points", "findings")
+        return {name: sum(sums[name] for sums in self.targets.values()) for name in names}
+
+    @property
+    def findings(self) -> list[Found]:
+        """What was found, the gravest first, then what most runs have."""
+        found = [Found(*key, runs, self._times[key]) for key, runs in self._runs.items()]
+        order = [*Severity]
+        return sorted(found, key=lambda one: (-order.index(one.severity), -one.runs, one.code))
+
+
+@dataclass(frozen=True)
 class BatchReport:
     """All runs of one call."""
 
@@ -69,22 +134,12 @@ class BatchReport:
     @property
     def exit_code(self) -> int:
         """0 all well, 1 some run failed or lost data, 2 nothing but sources that do not exist."""
-        failed = [run for run in self.runs if run.failed]
-        if not failed:
-            return 0
-        return 2 if all(run.missing for run in failed) else 1
+        return Totals(self.runs).exit_code
 
     @property
     def totals(self) -> dict[str, int]:
         """How many runs of each status, and the points and findings of all."""
-        by_status = Counter(run.status for run in self.runs)
-        return {
-            "runs": len(self.runs),
-            **{status: by_status[status] for status in STATUSES},
-            "points": sum(run.points for run in self.runs),
-            "new_points": sum(run.new_points for run in self.runs),
-            "findings": sum(len(run.findings) for run in self.runs),
-        }
+        return Totals(self.runs).totals
 
     def as_dict(self) -> dict[str, Any]:
         """The whole report as the JSON document of `--json`."""

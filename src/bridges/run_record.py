@@ -11,9 +11,9 @@ from typing import Any
 
 from bridges.console import COLOURS, sparkline
 from bridges.sources.discovery import CHECKPOINT, natural
+from bridges.stream.course import main_keys
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import is_measured
-from bridges.stream.model import MetricStream, Run
+from bridges.stream.model import Run
 
 SPARK = 12  # characters of a course
 PLACE_CODES = frozenset({"files-ignored", "checkpoint-without-state"})  # not of one run
@@ -81,19 +81,10 @@ def _head(run: Run) -> Iterator[Part]:
         low, high = f"{stream.step.min():,}", f"{stream.step.max():,}"
         yield f"steps {low} to {high}" if low != high else f"step {low}", ""
     yield run.status, STATUS.get(run.status, "dim")
-    for key in _main_keys(stream):
+    for key in main_keys(stream):
         values = stream.column(key)[1]
         yield f"{key} {values[-1]:.4g} {sparkline(values.tolist(), SPARK)}", "green"
     yield from _worst(run.findings)
-
-
-def _main_keys(stream: MetricStream) -> list[str]:
-    """The loss, or what stands for it, and the main metric of evaluation."""
-    keys = dict.fromkeys(series.key for series in stream.numbers if is_measured(series.key))
-    scores = [key for key in keys if key.startswith("eval_") and not key.endswith("_samples")]
-    others = [key for key in keys if not key.startswith(("eval_", "test_", "predict_"))]
-    ways = (("loss", "train_loss", *others), ("eval_loss", *scores))
-    return [next(key for key in way if key in keys) for way in ways if keys.keys() & {*way}]
 
 
 def _worst(findings: Iterable[Finding]) -> Iterator[Part]:

@@ -1,0 +1,84 @@
+"""The end of a migration on a terminal: the runs of each target, what was found, how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from bridges.console import COLOURS, many, printable
+from bridges.report import Totals
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# the names of `Totals.totals`, and what they are called here; the rare are shown if not zero
+COLUMNS = {"exported": "new", "appended": "appended", "unchanged": "unchanged", "failed": "failed"}
+RARE = {"planned": "planned"}
+
+
+def print_summary(totals: Totals, seconds: float) -> None:
+    """Two tables and a line on stdout; plain text where that is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if totals.targets:
+        console.print(_targets(totals))
+    if totals.findings:
+        console.print()
+        console.print(_findings(totals))
+    console.print()
+    console.print(rate_line(totals, seconds), markup=False, soft_wrap=True)
+
+
+def rate_line(totals: Totals, seconds: float) -> str:
+    """How much was done in how long: `120 runs, 3,400 points (12 new) in 61.5 s, 2.0 runs/s`."""
+    sums = totals.totals
+    done = f"{many(sums['runs'], 'run')}, {many(sums['points'], 'point')}"
+    line = f"{done} ({sums['new_points']:,} new) in {seconds:,.1f} s"
+    if seconds > 0:
+        line += f", {sums['runs'] / seconds:,.1f} runs/s"
+    if totals.failed:
+        line += f"; {many(totals.failed, 'run')} failed or lost data"
+    return line
+
+
+def _targets(totals: Totals) -> Table:
+    """A row for each target, and one for all where there are several."""
+    from rich.text import Text
+
+    sums = totals.totals
+    columns = COLUMNS | {name: title for name, title in RARE.items() if sums[name]}
+    columns |= {"runs": "runs", "points": "points"}
+    table = _table(["target"], columns.values())
+    for target, row in totals.targets.items():
+        table.add_row(Text(printable(target)), *(_count(name, row[name]) for name in columns))
+    if len(totals.targets) > 1:
+        table.add_row("all", *(_count(name, sums[name]) for name in columns), style="bold")
+    return table
+
+
+def _count(name: str, count: int) -> str:
+    return f"[red]{count:,}[/]" if name == "failed" and count else f"{count:,}"
+
+
+def _findings(totals: Totals) -> Table:
+    """A row for each code, the gravest first."""
+    from rich.text import Text
+
+    table = _table(["severity", "finding"], ["runs", "times"])
+    for found in totals.findings:
+        severity = Text(found.severity.value, COLOURS[found.severity])
+        code = Text(printable(found.code))
+        table.add_row(severity, code, f"{found.runs:,}", f"{found.count:,}")
+    return table
+
+
+def _table(texts: Sequence[str], numbers: Iterable[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in texts:
+        table.add_column(title, overflow="fold")
+    for title in numbers:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,185 @@
+"""The reports of a migration: what they tell of many runs, and that they keep none of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges.errors import ConfigError
+from bridges.exporters.memory import MemoryExporter
+from bridges.migration.report_lines import ReportLines
+from bridges.migration.summary import print_summary, rate_line
+from bridges.pipeline import ExportOptions, export_run
+from bridges.report import BatchReport, RunReport, Totals, failure
+from bridges.stream.course import WIDTH, course
+from bridges.stream.finding import Finding, Severity
+from tests.support import make_run, make_stream
+
+NOTE = Finding("clock-synthetic", Severity.INFO, "all rows", "no times", 3)
+LOSS = Finding("text-dropped", Severity.LOSS, "key 'a'", "gone", 2)
+
+
+def report(status: str = "exported", target: str = "memory", **fields: Any) -> RunReport:
+    return RunReport("source", "run", target, status, **fields)
+
+
+def missing(target: str = "memory") -> RunReport:
+    return failure("nowhere", target, "no such file", code="source", missing=True)
+
+
+REPORTS = (
+    report(points=10, new_points=10, findings=(NOTE, NOTE)),
+    report("unchanged", "mlflow", points=7),
+    report("appended", points=5, new_points=2, findings=(LOSS, NOTE)),
+    report("planned", points=1),
+    failure("source", "mlflow", "no"),
+    missing(),
+)
+
+
+@pytest.mark.parametrize("chosen", [*product([False, True], repeat=len(REPORTS))])
+def test_totals_are_those_of_all_reports_at_once(chosen: tuple[bool, ...]) -> None:
+    runs = tuple(run for run, is_in in zip(REPORTS, chosen, strict=True) if is_in)
+    totals, batch = Totals(runs), BatchReport(runs)
+    failed = [run for run in runs if run.failed]
+    code = 2 if failed and all(run.missing for run in failed) else int(bool(failed))
+    assert totals.exit_code == batch.exit_code == code
+    assert totals.failed == len(failed)
+    assert totals.totals == batch.totals
+    names = ("exported", "appended", "unchanged", "failed", "planned")
+    assert totals.totals == {
+        "runs": len(runs),
+        **{name: sum(run.status == name for run in runs) for name in names},
+        "points": sum(run.points for run in runs),
+        "new_points": sum(run.new_points for run in runs),
+        "findings": sum(len(run.findings) for run in runs),
+    }
+
+
+def test_findings_are_counted_by_code_the_gravest_first() -> None:
+    assert [(*vars(found).values(),) for found in Totals(REPORTS).findings] == [
+        ("failed", Severity.ERROR, 1, 1),
+        ("source", Severity.ERROR, 1, 1),
+        ("text-dropped", Severity.LOSS, 1, 2),
+        ("clock-synthetic", Severity.INFO, 2, 9),  # in two runs, three times three
+    ]
+
+
+def test_a_report_has_the_course_of_its_loss_and_the_json_has_not() -> None:
+    rows = [{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate((4.0, 3.0, 2.5))]
+    done = export_run(make_run(rows), MemoryExporter(), ExportOptions())
+    assert done.course == (4.0, 3.0, 2.5)
+    assert "course" not in done.as_dict()
+
+
+def test_a_long_course_is_the_means_of_its_parts() -> None:
+    values = [float(value) for value in range(2 * WIDTH)]
+    rows = [{"step": step, "loss": value} for step, value in enumerate(values)]
+    rows[1:1] = [{"step": 0, "loss": value} for value in (float("nan"), float("inf"))]
+    assert course(make_stream(rows)) == tuple(2 * part + 0.5 for part in range(WIDTH))
+
+
+@pytest.mark.parametrize("count", [1, WIDTH - 1, WIDTH, WIDTH + 1, 1000])
+def test_a_course_is_short_and_finite(count: int) -> None:
+    values = course(make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]))
+    assert len(values) == min(count, WIDTH)
+    assert all(value == pytest.approx(sys.float_info.max) for value in values)
+
+
+def test_a_run_without_a_loss_shows_what_it_measured_first() -> None:
+    rows = [{"step": 1, "learning_rate": 0.5, "reward": 7.0, "eval_x": 2.0}]
+    assert course(make_stream(rows)) == (7.0,)
+    assert course(make_stream([{"step": 1, "eval_x": 2.0}])) == (2.0,)
+    assert course(make_stream([{"step": 1, "learning_rate": 0.5}])) == ()
+    assert course(make_stream([])) == ()
+
+
+def test_lines_hold_each_report_and_then_the_totals(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    path.write_text("an earlier one\n")
+    hostile = RunReport("x\udc80\n\u2028", "run", "memory", "exported")
+    with ReportLines(str(path)) as lines:
+        for run in (*REPORTS, hostile):
+            lines.add(run)
+    *shown, end = map(json.loads, path.read_text().splitlines())
+    assert shown == [run.as_dict() for run in (*REPORTS, hostile)]
+    assert end["totals"] == BatchReport((*REPORTS, hostile)).totals
+    assert end["exit_code"] == 1
+    assert end["findings"][2] == {
+        "code": "text-dropped", "severity": "loss", "runs": 1, "count": 2
+    }  # fmt: skip
+
+
+def test_lines_survive_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    code = (
+        "import os, signal\n"
+        "from bridges.migration.report_lines import ReportLines\n"
+        "from bridges.report import RunReport\n"
+        f"with ReportLines({str(path)!r}) as lines:\n"
+        "    lines.add(RunReport('source', 'run', 'memory', 'exported'))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [report().as_dict()]
+
+
+def test_lines_of_what_did_not_end_have_no_totals(tmp_path: Path) -> None:
+    path = tmp_path / "report.jsonl"
+    with suppress(KeyboardInterrupt), ReportLines(str(path)) as lines:
+        lines.add(report())
+        raise KeyboardInterrupt
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [report().as_dict()]
+
+
+def test_lines_that_cannot_be_written_are_bad_usage(tmp_path: Path) -> None:
+    path = str(tmp_path / "no" / "report.jsonl")
+    message = f"the report {path!r} cannot be written: No such file or directory"
+    with pytest.raises(ConfigError) as caught, ReportLines(path):
+        pass
+    assert str(caught.value) == message
+
+
+def test_the_summary_counts_by_target(capsys: pytest.CaptureFixture[str]) -> None:
+    many = [report(points=1_000, new_points=1_000) for _ in range(1_234)]
+    print_summary(Totals([*many, *REPORTS]), 2.0)
+    *tables, end = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in tables] == [
+        ["target", "new", "appended", "unchanged", "failed", "planned", "runs", "points"],
+        ["memory", "1,235", "1", "0", "1", "1", "1,238", "1,234,016"],
+        ["mlflow", "0", "0", "1", "1", "0", "2", "7"],
+        ["all", "1,235", "1", "1", "2", "1", "1,240", "1,234,023"],
+        [],
+        ["severity", "finding", "runs", "times"],
+        ["error", "failed", "1", "1"],
+        ["error", "source", "1", "1"],
+        ["loss", "text-dropped", "1", "2"],
+        ["info", "clock-synthetic", "2", "9"],
+        [],
+    ]
+    assert end == (
+        "1,240 runs, 1,234,023 points (1,234,012 new) in 2.0 s, 620.0 runs/s; "
+        "3 runs failed or lost data"
+    )
+
+
+def test_the_summary_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(Totals(), 0.0)
+    assert capsys.readouterr().out.split() == rate_line(Totals(), 0.0).split()
+    assert rate_line(Totals(), 0.0) == "0 runs, 0 points (0 new) in 0.0 s"
+
+
+def test_a_hostile_name_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Finding("[red]code[/]\x1b[2J", Severity.INFO, "x", "y")
+    print_summary(Totals([report(target="[bold]t[/]", findings=(found,))]), 1.0)
+    out = capsys.readouterr().out
+    assert "[bold]t[/]" in out
+    assert "[red]code[/]" in out
+    assert "\x1b" not in out
