@@ -39,7 +39,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BridgeError as error:
         from bridges.console import print_error
 
-        print_error(str(error))
+        for problem in getattr(error, "problems", (str(error),)):
+            print_error(problem)
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
@@ -337,6 +338,20 @@ def targets(as_json: bool) -> int:
         print_json({kind: [vars(entry) for entry in entries] for kind, entries in listed.items()})
     else:
         print_plug_ins(listed)
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of the config of a migration, by which editors complete and check it.
+
+    \b
+    Example:
+      bridge schema > migration.schema.json
+    """
+    from bridges.migration.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
     return 0
 
 

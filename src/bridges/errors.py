@@ -4,6 +4,7 @@
     ├── SourceError             the input cannot be read as what it should be
     ├── TreeError               several files of one directory tree cannot
     ├── ConfigError             an option or a batch config makes no sense
+    │   └── ConfigFileError     all that is wrong with a config file
     ├── ExportError             the target refused or failed (`transient` tells if a retry helps)
     ├── VerifyError             the target does not hold what was written
     └── MissingDependencyError  an optional package is absent; the message is the pip line
@@ -49,6 +50,17 @@ class TreeError(BridgeError):
 
 class ConfigError(BridgeError):
     """An option has a value that cannot be used."""
+
+
+class ConfigFileError(ConfigError):
+    """A config file cannot be used; `problems` has one message for each thing wrong in it.
+
+    A message reads `FILE:LINE: KEY: found X; expected Y. REMEDY`.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
 
 
 class ExportError(BridgeError):

@@ -177,7 +177,14 @@ class MigrationConfig(Strict):
         cls, sources: tuple[SourceSpec, ...], info: ValidationInfo
     ) -> tuple[SourceSpec, ...]:
         defaults = info.data.get("defaults") or Defaults()
-        return tuple(_completed(source, defaults) for source in sources)
+        completed = tuple(_completed(source, defaults) for source in sources)
+        for source in completed:
+            if source.attach_source and source.redact_home:
+                raise ValueError(
+                    f"found attach_source and redact_home for {source.location}; expected one of "
+                    "the two: a source is kept as it is, home directories included"
+                )
+        return completed
 
     @field_validator("targets")
     @classmethod

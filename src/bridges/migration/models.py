@@ -43,7 +43,7 @@ def _reader(name: str) -> str:
     try:
         plugins.find("sources", name)
     except ConfigError as error:
-        raise ValueError(str(error).rstrip(".")) from None
+        raise ValueError(str(error)) from None
     return name
 
 

@@ -128,7 +128,7 @@ def option_problems(to: str, options: Mapping[str, Any]) -> dict[str, str]:
     try:
         taken = exporter_options(to)
     except BridgeError as error:
-        return {"to": str(error).rstrip(".")}
+        return {"to": str(error)}
     return {name: _unknown(to, name, taken) for name in options if name not in taken}
 
 

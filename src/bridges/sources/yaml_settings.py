@@ -19,18 +19,29 @@ def read_yaml(data: bytes) -> dict[str, Any]:
     """
     import yaml  # only here: few directories have such a file
 
-    if len(data) > LARGEST:
-        raise ValueError(f"it has {len(data):,} bytes, and YAML settings no more than {LARGEST:,}")
     try:
-        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
-        node = loader.get_single_node()
-        _count(node, {})
+        loader, node = compose(data)
         found = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, AttributeError, LookupError) as error:  # of `!!bool maybe` and the like
-        raise ValueError(f"it is no YAML of plain values ({_reason(error)})") from None
+        raise ValueError(f"it is no YAML of plain values ({reason(error)})") from None
     if not isinstance(found, dict | None):
         raise TypeError(f"it is a YAML document that is no mapping but {type(found).__name__}")
     return {str(key): _plain(value) for key, value in (found or {}).items()}
+
+
+def compose(data: bytes) -> tuple[Any, Any]:
+    """The safe loader and its root node (None of an empty file), which aliases cannot blow up.
+
+    Raises ValueError and yaml.YAMLError.
+    """
+    import yaml
+
+    if len(data) > LARGEST:
+        raise ValueError(f"it has {len(data):,} bytes, and YAML settings no more than {LARGEST:,}")
+    loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+    node = loader.get_single_node()
+    _count(node, {})
+    return loader, node
 
 
 def _count(node: Any, known: dict[int, int]) -> int:
@@ -52,7 +63,7 @@ def _count(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """One line of an error that has many: what is wrong, and where."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
