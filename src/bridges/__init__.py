@@ -3,6 +3,7 @@
     runs = bridges.read("outputs/trainer_state.json")
     report = bridges.export("outputs/trainer_state.json", to="tensorboard", logdir="runs")
     report = bridges.follow("outputs", to="tensorboard")  # a training that still goes on
+    report = bridges.migrate("migration.yaml")  # many runs, from a config file
     report = bridges.verify("outputs/trainer_state.json", to="tensorboard", logdir="runs")
 
 Names are imported on first use, so that importing the package costs nothing.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from bridges.exporters.base import Exporter, Held, Points, Recorded
     from bridges.exporters.memory import MemoryExporter
+    from bridges.migration.migrate import migrate
     from bridges.report import BatchReport, RunReport
     from bridges.sources.base import ReadOptions, Source
     from bridges.stream.finding import Finding, Severity
@@ -60,6 +62,7 @@ __all__ = [
     "__version__",
     "export",
     "follow",
+    "migrate",
     "read",
     "verify",
 ]
@@ -76,6 +79,7 @@ _HOMES = {
     ),
     "bridges.exporters.base": ("Exporter", "Held", "Points", "Recorded"),
     "bridges.exporters.memory": ("MemoryExporter",),
+    "bridges.migration.migrate": ("migrate",),
     "bridges.report": ("BatchReport", "RunReport"),
     "bridges.sources.base": ("ReadOptions", "Source"),
     "bridges.stream.finding": ("Finding", "Severity"),

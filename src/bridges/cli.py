@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridges import __version__
-from bridges.cli_options import TARGET_OPTIONS, following, reading, targeting
+from bridges.cli_options import TARGET_OPTIONS, following, migrating, reading, targeting
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bridges.exporters.base import Exporter
     from bridges.pipeline import ExportOptions
     from bridges.report import RunReport
-    from bridges.tree_view import Place
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -227,71 +226,16 @@ def inspect(
       bridge inspect outputs/ -v
       bridge inspect checkpoint-*/trainer_state.json --json
     """
-    from bridges import console
-    from bridges.errors import SourceError, TreeError
-    from bridges.pipeline import ExportOptions, read_runs
+    from bridges.cli_inspect import inspect as show
+    from bridges.pipeline import ExportOptions
     from bridges.sources.base import ReadOptions
-    from bridges.tree_view import Place
 
     options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
-    places = [Place(location, keep_pages=as_json or verbose) for location in sources]
-    with console.Progress(len(sources), quiet) as progress:
-        for place in places:
-            progress.phase(place.location, "reading")
-            try:
-                for found in read_runs(place.location, options):
-                    place.add(found)
-            except SourceError as error:
-                place.errors.append(error)
-            except TreeError as error:
-                place.errors += error.errors
-            progress.advance()
-    errors = [error for place in places for error in place.errors]
-    if as_json:
-        failed = [{"source": error.source, "message": str(error)} for error in errors]
-        documents = [page for place in places for page in place.pages]
-        console.print_json({"runs": documents, "errors": failed})
-    elif not quiet:
-        _show(places, verbose)
-    for failure in errors:
-        console.print_error(str(failure))
-    return _reading_code(errors)
-
-
-def _show(places: Sequence[Place], verbose: bool) -> None:
-    """The tree of each place that has one, and the pages that are not too many."""
-    from bridges.inspection import print_page
-    from bridges.tree_view import print_tree
-
-    for place in places:
-        if place.is_tree:
-            print_tree(place, verbose)
-        for page in place.pages:
-            print_page(page, verbose)
-
-
-def _reading_code(errors: Sequence[BridgeError]) -> int:
-    from bridges.sources.text import MissingSourceError
-
-    if not errors:
-        return 0
-    return 2 if all(isinstance(error, MissingSourceError) for error in errors) else 1
+    return show(sources, options, as_json, quiet, verbose)
 
 
 @app.command()
-@click.argument("config", type=click.Path())
-@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes of this machine.")
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "dask"]),
-    help="Processes here, or a Dask cluster [default: what the config says].",
-)
-@click.option("--scheduler", metavar="ADDRESS", help="dask: such as tcp://HOST:8786.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Show each run as it is done.")
-@click.option("--report", metavar="FILE", help="JSON lines, one for each run as it is done.")
+@migrating
 def migrate(
     config: str,
     dry_run: bool,
@@ -299,9 +243,7 @@ def migrate(
     quiet: bool,
     verbose: bool,
     report: str | None,
-    workers: int | None,
-    engine: str | None,
-    scheduler: str | None,
+    **engine: Any,
 ) -> int:
     """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
 
@@ -316,8 +258,7 @@ def migrate(
     from bridges.cli_migrate import Shown
     from bridges.cli_migrate import migrate as carry_out
 
-    chosen = {"kind": engine, "workers": workers, "scheduler": scheduler}
-    return carry_out(config, chosen, dry_run, Shown(as_json, quiet, verbose, report))
+    return carry_out(config, engine, dry_run, Shown(as_json, quiet, verbose, report))
 
 
 @app.command()

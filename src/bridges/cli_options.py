@@ -172,3 +172,31 @@ def following(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def migrating(command: F) -> F:
+    """The arguments of `bridge migrate`; those that its engine takes have the engine's names."""
+    for option in (
+        click.option(
+            "--report", metavar="FILE", help="Write JSON lines, one for each run as it is done."
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Show each run as it is done."),
+        click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        click.option("--scheduler", metavar="ADDRESS", help="dask: such as tcp://HOST:8786."),
+        click.option(
+            "--engine",
+            "kind",
+            type=click.Choice(["local", "dask"]),
+            help="Processes here, or a Dask cluster [default: what the config says].",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), metavar="N", help="How many processes here."
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Show what would be written, and write nothing."
+        ),
+        click.argument("config", type=click.Path()),
+    ):
+        command = option(command)
+    return command

@@ -27,7 +27,7 @@ ROOMS = (
     ("api",),
     ("inspection", "run_record", "cli_options", "console_follow"),
     ("tree_view", "cli_follow"),
-    ("cli_migrate",),
+    ("cli_migrate", "cli_inspect"),
     ("cli",),
     ("__main__", "__init__"),
 )

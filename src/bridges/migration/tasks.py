@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
@@ -92,15 +93,10 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
     left_out = 0
     try:
         for run in _runs(task):
-            taken = task.source.prepare(run)
-            if taken is None:
-                left_out += 1
-                continue
-            experiment = task.source.experiment_of(run)
-            reports += (
-                _export(taken, task.source, target, experiment, dry_run) for target in task.targets
-            )
-    except ConfigError:
+            found = _exported(run, task, dry_run)
+            left_out += found is None
+            reports += found or []
+    except ConfigError:  # of a target: no run can be written into it
         raise
     except BridgeError as error:
         errors = error.errors if isinstance(error, TreeError) else [error]
@@ -108,6 +104,19 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
             _unread(one, task.location, target) for one in errors for target in task.targets
         )
     return Done(tuple(reports), left_out)
+
+
+def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
+    """What was done with a run; None where the config leaves it out."""
+    try:
+        taken = task.source.prepare(run)
+        experiment = task.source.experiment_of(run)
+    except ConfigError as error:  # a name that this run has nothing for
+        known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "code": "config"}
+        return [failure(run.source, to.label, str(error), **known) for to in task.targets]
+    if taken is None:
+        return None
+    return [_export(taken, task.source, to, experiment, dry_run) for to in task.targets]
 
 
 def _runs(task: Task) -> Iterator[Run]:

@@ -1,0 +1,59 @@
+"""`bridge inspect`: reads every place, and prints its tree, its pages or their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bridges import console
+from bridges.errors import BridgeError, SourceError, TreeError
+from bridges.inspection import print_page
+from bridges.pipeline import ExportOptions, read_runs
+from bridges.sources.text import MissingSourceError
+from bridges.tree_view import Place, print_tree
+
+
+def inspect(
+    sources: Sequence[str], options: ExportOptions, as_json: bool, quiet: bool, verbose: bool
+) -> int:
+    """Show what is understood of the runs of these sources; the exit code."""
+    places = [Place(location, keep_pages=as_json or verbose) for location in sources]
+    with console.Progress(len(sources), quiet) as progress:
+        for place in places:
+            progress.phase(place.location, "reading")
+            _read(place, options)
+            progress.advance()
+    errors = [error for place in places for error in place.errors]
+    if as_json:
+        failed = [{"source": error.source, "message": str(error)} for error in errors]
+        documents = [page for place in places for page in place.pages]
+        console.print_json({"runs": documents, "errors": failed})
+    elif not quiet:
+        _show(places, verbose)
+    for failure in errors:
+        console.print_error(str(failure))
+    return _exit_code(errors)
+
+
+def _read(place: Place, options: ExportOptions) -> None:
+    try:
+        for found in read_runs(place.location, options):
+            place.add(found)
+    except SourceError as error:
+        place.errors.append(error)
+    except TreeError as error:
+        place.errors += error.errors
+
+
+def _show(places: Sequence[Place], verbose: bool) -> None:
+    """The tree of each place that has one, and the pages that are not too many."""
+    for place in places:
+        if place.is_tree:
+            print_tree(place, verbose)
+        for page in place.pages:
+            print_page(page, verbose)
+
+
+def _exit_code(errors: Sequence[BridgeError]) -> int:
+    if not errors:
+        return 0
+    return 2 if all(isinstance(error, MissingSourceError) for error in errors) else 1

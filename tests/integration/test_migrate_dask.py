@@ -1,0 +1,144 @@
+"""A migration on a real Dask cluster: sources in an object store, a real MLflow server, a shared
+directory; one of its two workers is killed in the middle.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+import bridges
+from bridges.migration.config import MigrationConfig
+from bridges.report import RunReport
+from tests.integration.readers import until
+from tests.integration.test_live_times import scalars
+from tests.integration.test_migrate import counts, rows_of
+from tests.integration.test_s3 import bucket
+from tests.servers import free_port
+from tests.support import REPOSITORY, state
+
+RUNS = 40
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of Python that ends with the test."""
+    quiet = subprocess.DEVNULL
+    found = {**os.environ, **environment, "PYTHONPATH": str(REPOSITORY / "src")}
+    process = subprocess.Popen([sys.executable, *command], stdout=quiet, stderr=quiet, env=found)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """The environment in which an object store with the runs is found."""
+    port = free_port()
+    found = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with running(["-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)], found):
+        files = s3fs.S3FileSystem(
+            key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
+        )
+        until(lambda: bucket(files), 60)
+        for number in range(RUNS):
+            rows = rows_of(number)
+            place = f"bucket/out/run{number}/checkpoint-{len(rows)}/trainer_state.json"
+            files.pipe(place, state(rows, global_step=len(rows)))
+        yield found
+
+
+@pytest.fixture
+def cluster(store: dict[str, str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a scheduler, and its two workers."""
+    from distributed import Client
+
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address]
+        stack.enter_context(running(scheduler, store))
+        worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
+        worker += ["--no-dashboard", "--death-timeout", "60"]
+        workers = [stack.enter_context(running(worker, store)) for _ in range(2)]
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address, workers
+
+
+def config(place: Path, mlflow_url: str, experiment: str, **engine: Any) -> MigrationConfig:
+    return MigrationConfig.model_validate(
+        {
+            "sources": ["s3://bucket/out/"],
+            "targets": [
+                {"to": "tensorboard", "logdir": str(place)},
+                {"to": "mlflow", "tracking_uri": mlflow_url, "experiment": experiment, "limit": 1},
+            ],
+            "engine": engine,
+        }
+    )
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    tmp_path: Path,
+    store: dict[str, str],
+    cluster: tuple[str, list[subprocess.Popen[bytes]]],
+    mlflow_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    address, workers = cluster
+    done: list[RunReport] = []
+
+    def on_report(report: RunReport) -> None:
+        done.append(report)
+        if len(done) == RUNS // 2:
+            workers[0].send_signal(signal.SIGKILL)
+
+    experiment = f"dask {time.time_ns()}"
+    dask = config(tmp_path / "dask", mlflow_url, experiment, kind="dask", scheduler=address)
+    report = bridges.migrate(dask, on_report=on_report)
+    assert workers[0].poll() == -signal.SIGKILL
+    assert report.exit_code == 0
+    every = {"tensorboard": {"exported": RUNS}, "mlflow": {"exported": RUNS}}
+    found = counts(report)
+    # what the lost worker had done already is unchanged when its task is done again
+    assert {to: sum(count.values()) for to, count in found.items()} == dict.fromkeys(every, RUNS)
+    assert all(set(count) <= {"exported", "unchanged"} for count in found.values())
+    local = config(tmp_path / "local", mlflow_url, f"{experiment} local", workers=2)
+    assert counts(bridges.migrate(local)) == every
+    assert points(tmp_path / "dask") == points(tmp_path / "local")
+    again = config(tmp_path / "dask", mlflow_url, experiment, workers=2)
+    assert counts(bridges.migrate(again)) == {to: {"unchanged": RUNS} for to in every}
+
+
+def points(logdir: Path) -> dict[str, Any]:
+    files = sorted(logdir.rglob("events*"))
+    assert len(files) == RUNS
+    return {file.parent.relative_to(logdir).as_posix(): [*scalars([file])] for file in files}
+
+
+def test_a_scheduler_that_is_not_there_is_told(tmp_path: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with pytest.raises(
+        bridges.ConfigError, match=f"the Dask scheduler {address} cannot be reached"
+    ):
+        bridges.migrate(config(tmp_path, "http://x", "y", kind="dask", scheduler=address))
