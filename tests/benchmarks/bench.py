@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import mlflow, tree, wandb
+from tests.benchmarks import migrate, mlflow, tree, wandb
 from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
 
 KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
@@ -136,6 +136,7 @@ def main() -> None:
         **mlflow.SECTIONS,
         **wandb.SECTIONS,
         **tree.SECTIONS,
+        **migrate.SECTIONS,
     }
     for name in sys.argv[1:] or sections:
         with tempfile.TemporaryDirectory() as folder:

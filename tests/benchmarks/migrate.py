@@ -1,0 +1,59 @@
+"""Benchmark of migrations: workers, linear cost, memory, and doing it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.benchmarks.timing import BRIDGE, history, in_turn, line, process
+
+RUNS, ROWS = 1_000, 500
+MANY, FEW_ROWS = 10_000, 20
+
+
+def make(folder: Path, runs: int, rows: int) -> None:
+    """Directories of runs, each with one state."""
+    for number in range(runs):
+        place = folder / f"exp{number // 100}" / f"run{number}"
+        place.mkdir(parents=True)
+        history(place / "trainer_state.json", rows, seed=number)
+
+
+def command(folder: Path, tree: str, workers: int) -> list[str]:
+    config = folder / f"{tree}.toml"
+    logdir = json.dumps(str(folder / "tb"))
+    source = json.dumps(str(folder / tree))
+    config.write_text(f'sources = [{source}]\n[[targets]]\nto = "tensorboard"\nlogdir = {logdir}\n')
+    return [*BRIDGE, "migrate", str(config), "--workers", str(workers), "-q"]
+
+
+def migrate(folder: Path) -> None:
+    """Two workers to one, a re-run to the first time."""
+    make(folder / "runs", RUNS, ROWS)
+
+    def anew(workers: int) -> list[str]:
+        shutil.rmtree(folder / "tb", ignore_errors=True)
+        return command(folder, "runs", workers)
+
+    (one, _), (two, _) = in_turn(lambda: anew(1), lambda: anew(2), repeats=3)
+    line(f"{RUNS:,} runs × {ROWS} rows × 5 keys, 1 worker to 2", one / two, "≥ 1.7")
+    again, _ = process(command(folder, "runs", 2))
+    line("the same again, to the first time", two / again, "")
+
+
+def migrate_many(folder: Path) -> None:
+    """Cost and memory of ten times as many runs, and a re-run of them."""
+    make(folder / "few", MANY // 10, FEW_ROWS)
+    make(folder / "many", MANY, FEW_ROWS)
+    few, low = process(command(folder, "few", 2))
+    shutil.rmtree(folder / "tb")
+    many, high = process(command(folder, "many", 2))
+    again, _ = process(command(folder, "many", 2))
+    line(f"{MANY:,} runs, for each run to {MANY // 10:,}", many / few / 10, "≤ 1.15")
+    note = f"{low:.0f} and {high:.0f} MiB"
+    line("peak memory to that of a tenth of the runs", high / low, "≤ 1.2", note)
+    line(f"{MANY:,} runs again, to the first time", many / again, "≥ 10")
+
+
+SECTIONS = {"migrate": migrate, "migrate_many": migrate_many}
