@@ -243,6 +243,7 @@ def migrate(
     quiet: bool,
     verbose: bool,
     report: str | None,
+    html: str | None,
     **engine: Any,
 ) -> int:
     """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
@@ -258,7 +259,7 @@ def migrate(
     from bridges.cli_migrate import Shown
     from bridges.cli_migrate import migrate as carry_out
 
-    return carry_out(config, engine, dry_run, Shown(as_json, quiet, verbose, report))
+    return carry_out(config, engine, dry_run, Shown(as_json, quiet, verbose, report, html, config))
 
 
 @app.command()

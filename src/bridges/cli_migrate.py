@@ -12,6 +12,7 @@ import click
 from bridges import console
 from bridges.cli_follow import terminated_as_interrupted
 from bridges.migration.config_file import load
+from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
 from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary
@@ -42,19 +43,26 @@ class Shown:
     """What is shown of a migration while it goes on and at its end; a context manager."""
 
     def __init__(
-        self, as_json: bool, quiet: bool, verbose: bool, report: str | None = None
+        self,
+        as_json: bool,
+        quiet: bool,
+        verbose: bool,
+        report: str | None = None,
+        html: str | None = None,
+        title: str = "",
     ) -> None:
         self.totals = Totals()
         self.progress = console.Progress(0, quiet)
         self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
-        self._lines = ReportLines(report) if report else None
+        self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
+        self._files += [HtmlReport(html, title)] if html else []
         self._all: list[dict[str, Any]] = []
         self._stack = ExitStack()
         self._began = time.monotonic()
 
     def __enter__(self) -> Shown:
-        if self._lines:
-            self._stack.enter_context(self._lines)
+        for file in self._files:
+            self._stack.enter_context(file)
         self._stack.enter_context(self.progress)
         return self
 
@@ -73,8 +81,8 @@ class Shown:
     def report(self, report: RunReport) -> None:
         """A run and target is done."""
         self.totals.add(report)
-        if self._lines:
-            self._lines.add(report)
+        for file in self._files:
+            file.add(report)
         if self._as_json:
             self._all.append(report.as_dict())
         elif report.failed or (self._verbose and not self._quiet):

@@ -177,6 +177,7 @@ def following(command: F) -> F:
 def migrating(command: F) -> F:
     """The arguments of `bridge migrate`; those that its engine takes have the engine's names."""
     for option in (
+        click.option("--html", metavar="FILE", help="Write a page of all runs, to look at."),
         click.option(
             "--report", metavar="FILE", help="Write JSON lines, one for each run as it is done."
         ),

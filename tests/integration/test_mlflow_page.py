@@ -5,9 +5,7 @@ The screenshots are in the folder `artifacts` (or $BRIDGES_ARTIFACTS).
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -17,29 +15,25 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from bridges.stream.layout import LayoutOptions, lay_out
+from tests.integration.browser import PATIENCE, chromium_page, save
 from tests.integration.readers import until
 from tests.integration.support import bridge
-from tests.servers import missing, mlflow_server
-from tests.support import DATA, REPOSITORY, read_one
+from tests.servers import mlflow_server
+from tests.support import DATA, read_one
 
 pytestmark = pytest.mark.slow
 
-ARTIFACTS = Path(os.environ.get("BRIDGES_ARTIFACTS") or REPOSITORY / "artifacts")
 RUN = "steps_eval_predict"
 STATE = DATA / "groundtruth" / RUN / "trainer_state.json"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 HISTORY = "/metrics/get-history-bulk-interval"
 # what plotly was given to draw; each line twice, as itself and as the original of a smooth one
 DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')]
   .filter(plot => plot.querySelector('path.js-line, .bars path'))
   .map(plot => ({key: plot.data[0].metricKey, type: plot.data[0].type,
                  x: Array.from(plot.data[0].x), y: Array.from(plot.data[0].y)}))"""
-PATIENCE = 60.0
 
 Points = list[tuple[int, float, int]]  # step, value, timestamp
 
@@ -54,34 +48,6 @@ def history() -> dict[str, Points]:
         for key in row.keys() - {"step"}:
             points.setdefault(key, []).append((row["step"], float(row[key]), time))
     return points
-
-
-@contextlib.contextmanager
-def chromium_page() -> Iterator[Page]:
-    """A page of a headless Chromium; it fails the test when a script on it has failed."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        missing("a Chromium browser", "apt-get install chromium")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *sandbox])
-        page = browser.new_page(viewport={"width": 1500, "height": 2150})
-        page.set_default_timeout(PATIENCE * 1000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        try:
-            yield page
-        except BaseException:
-            print("errors of the page:", errors)
-            save(page, "failure")
-            raise
-        browser.close()
-    assert errors == []
-
-
-def save(page: Page, name: str) -> None:
-    ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"mlflow_{name}.png")
 
 
 def neighbours(page: Page) -> dict[str, str]:
@@ -102,7 +68,7 @@ def check_overview(page: Page, url: str) -> None:
     assert {key: float(shown[key]) for key in last} == last
     assert shown["max_steps"] == "24"
     assert shown["Status"] == "Finished"
-    save(page, "run")
+    save(page, "mlflow_run")
 
 
 def check_charts(page: Page, url: str) -> None:
@@ -117,7 +83,7 @@ def check_charts(page: Page, url: str) -> None:
     assert {key for key, _ in served} >= lines
     for key, points in served:
         assert sorted(points) == sorted(want[key]), key
-    save(page, "charts")
+    save(page, "mlflow_charts")
 
 
 def shows_all(charts: list[dict[str, Any]], want: dict[str, Points]) -> bool:
@@ -143,7 +109,7 @@ def check_list(page: Page, url: str) -> None:
     page.goto(url)
     expect(page.get_by_role("link", name=RUN)).to_be_visible(timeout=PATIENCE * 1000)
     expect(page.locator("body")).to_contain_text("1 matching run", timeout=PATIENCE * 1000)
-    save(page, "runs")
+    save(page, "mlflow_runs")
 
 
 def test_the_mlflow_ui_shows_an_exported_run(
@@ -158,7 +124,7 @@ def test_the_mlflow_ui_shows_an_exported_run(
                     "--json")  # fmt: skip
     route = json.loads(report)["runs"][0]["location"].partition("#")[2]
     experiment = route.partition("/runs/")[0]
-    with chromium_page() as page, mlflow_server(store, workers=2) as server:
+    with chromium_page("mlflow") as page, mlflow_server(store, workers=2) as server:
         check_overview(page, f"{server}/#{route}")
         check_charts(page, f"{server}/#{route}")
         check_list(page, f"{server}/#{experiment}/runs")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from bridges.errors import ConfigError
+from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
+from bridges.migration.html_parts import row
+from bridges.migration.html_report import HtmlReport
 from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary, rate_line
 from bridges.pipeline import ExportOptions, export_run
@@ -183,3 +188,140 @@ def test_a_hostile_name_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None
     assert "[bold]t[/]" in out
     assert "[red]code[/]" in out
     assert "\x1b" not in out
+
+
+def page_of(path: Path, *reports: RunReport, title: str = "a title") -> str:
+    with HtmlReport(str(path), title) as page:
+        for run in reports:
+            page.add(run)
+    return path.read_text()
+
+
+def test_the_page_has_the_totals_and_each_run(tmp_path: Path) -> None:
+    text = page_of(tmp_path / "report.html", *REPORTS)
+    assert "3 of 6 runs failed or lost data</span> (exit code 1). 23 points" in text
+    assert text.count('<tr class="') == len(REPORTS)
+    for found in Totals(REPORTS).findings:
+        counts = f'<td class="n">{found.runs}<td class="n">{found.count}'
+        assert f"<bdi>{found.code}</bdi>{counts}" in text
+    assert "interrupted" not in text
+    assert re.search("@[A-Z]+@", text) is None
+
+
+def test_the_page_appears_whole_and_replaces_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the earlier one")
+    with HtmlReport(str(path), "t") as page:
+        page.add(report())
+        assert path.read_text() == "the earlier one"
+    assert path.read_text().endswith("</html>\n")
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_page_that_cannot_be_finished_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "report.html"
+    path.write_text("the earlier one")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ExportError, match="cannot be written: No space left on device"):
+        page_of(path, report())
+    assert path.read_text() == "the earlier one"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_page_of_what_was_interrupted_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with suppress(KeyboardInterrupt), HtmlReport(str(path), "t") as page:
+        page.add(report())
+        raise KeyboardInterrupt
+    assert "This migration was interrupted: only what was done is below." in path.read_text()
+
+
+def test_a_page_is_written_through_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "report.html", tmp_path / "latest.html"
+    link.symlink_to(path)
+    page_of(link, report())
+    assert link.is_symlink()
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("name", ["no/report.html", "."])
+def test_a_page_that_cannot_be_written_is_bad_usage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be written: "):
+        page_of(tmp_path / name)
+
+
+def test_a_device_is_not_replaced_by_a_page() -> None:
+    with pytest.raises(ConfigError, match="it is not a file"), HtmlReport(os.devnull, ""):
+        pass
+    assert not os.path.isfile(os.devnull)
+
+
+def test_memory_does_not_grow_with_the_runs(tmp_path: Path) -> None:
+    values = tuple(map(float, range(WIDTH)))
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        path = f"{tmp_path}/report"
+        with HtmlReport(f"{path}.html", "t") as page, ReportLines(f"{path}.jsonl") as lines:
+            for index in range(count):
+                run = RunReport(f"s{index}", f"r{index}", "memory", "exported", course=values)
+                page.add(run)
+                lines.add(run)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)  # what is imported and kept once
+    assert peak(4_000) < peak(2_000) + 100_000  # half a page of a million bytes
+    assert os.path.getsize(tmp_path / "report.html") > 1_000_000
+
+
+def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
+    nasty = "<script>&\"'\0\x1b\udc80@ROWS@"
+    found = Finding(nasty, Severity.INFO, nasty, nasty)
+    run = RunReport(nasty, nasty, nasty, "exported", location=nasty, findings=(found,))
+    text = page_of(tmp_path / "report.html", run, title=nasty)
+    shown = "&lt;script&gt;&amp;&quot;&#x27;\u2400\u241b\\udc80@ROWS@"
+    assert text.count(shown) == 2 + 2 + 4 + 3  # title, totals, the run and its finding
+    assert text.count("<script") == 1
+    assert not set(text) & {"\0", "\x1b"}
+
+
+@pytest.mark.parametrize(
+    ("location", "link"),
+    [
+        ("https://host/#/runs/1?a=1&b", "https://host/#/runs/1?a=1&amp;b"),
+        ("http://host", "http://host"),
+        ("file:///tb/run", "file:///tb/run"),
+        ("/tb/a run", "file:///tb/a%20run"),
+        ("tb/run", None),
+        ("sqlite:///mlflow.db#/experiments/1", None),
+        ("javascript:alert(1)", None),
+        ("data:text/html,x", None),
+        ("http://[", None),
+        ("/tb/\ud800", None),
+        (None, None),
+    ],
+)
+def test_only_pages_and_files_are_linked(location: str | None, link: str | None) -> None:
+    assert re.findall('href="([^"]*)"', row(report(location=location))) == ([link] if link else [])
+
+
+@pytest.mark.parametrize(
+    ("course", "line"),
+    [
+        ((2.0, 1.0, 0.0), "M0 0 2 10 4 20"),
+        ((1.0, 1.0), "M0 10 2 10"),
+        ((3.0,), "M0 10h94"),
+        ((1.7e308, -1.7e308), "M0 0 2 20"),
+        ((5e-324, 0.0), "M0 10 2 10"),  # too near to each other to be told apart
+        ((), None),
+    ],
+)
+def test_a_sparkline_stays_in_its_frame(course: tuple[float, ...], line: str | None) -> None:
+    assert re.findall('<path d="([^"]*)"', row(report(course=course))) == ([line] if line else [])
