@@ -37,20 +37,26 @@ class Engine:
     def run(self, tasks: Sequence[Task]) -> None:
         """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
         waiting = deque(range(len(tasks)))
-        while waiting:
+        suspects: deque[int] = deque()
+        while waiting or suspects:
             with _executor(self.spec) as (executor, workers):
-                lost = self._until_lost(executor, workers, tasks, waiting)
-            waiting.extendleft(reversed(self._again(tasks, lost)))
+                # of those that were lost together one is to blame: alone, it harms no other
+                lost = self._until_lost(executor, 1, tasks, suspects)
+                if not lost:
+                    lost = self._until_lost(executor, AHEAD * workers, tasks, waiting)
+            suspects.extendleft(reversed(self._again(tasks, lost)))
 
     def _until_lost(
-        self, executor: Executor, workers: int, tasks: Sequence[Task], waiting: deque[int]
+        self, executor: Executor, most: int, tasks: Sequence[Task], waiting: deque[int]
     ) -> list[int]:
-        """Carry out tasks until none is left or a worker is lost; those which were with workers."""
+        """Carry out tasks, so many at a time, until none is left or a worker is lost; those which
+        were with workers then.
+        """
         running: dict[Future[Done], int] = {}
         lost: list[int] = []
         try:
             while (waiting or running) and not lost:
-                self._submit(executor, AHEAD * workers, tasks, waiting, running)
+                self._submit(executor, most, tasks, waiting, running)
                 lost += self._collect(tasks, running)
         except KeyboardInterrupt:
             self._finish(tasks, running)

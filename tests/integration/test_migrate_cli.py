@@ -1,0 +1,146 @@
+"""`bridge migrate` as people type it: the screen at its end, reports, Ctrl-C, broken workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import parent_process
+from pathlib import Path
+
+import pytest
+
+from bridges.migration.config import EngineSpec
+from bridges.migration.engine import Engine
+from bridges.migration.tasks import Done, Task, plan
+from tests.integration.test_migrate import config, make_tree, rows_of
+from tests.support import REPOSITORY, state
+
+pytestmark = pytest.mark.slow
+
+
+def write(tmp_path: Path, runs: int, broken: int = 0) -> Path:
+    make_tree(tmp_path / "tree", runs, broken)
+    file = tmp_path / "migration.yaml"
+    file.write_text(
+        "sources: [{location: tree, filter: {min_rows: 4}}]\n"
+        "targets: [{to: tensorboard, logdir: tb}]\n"
+        "engine: {workers: 2}\n"
+    )
+    return file
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bridges", "migrate", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+
+
+def test_the_screen_and_the_reports(tmp_path: Path) -> None:
+    file = write(tmp_path, 30, 1)
+    lines, page = tmp_path / "runs.jsonl", tmp_path / "runs.html"
+    process = start(file, "--report", lines, "--html", page)
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    short = sum(len(rows_of(number)) < 4 for number in range(1, 30))
+    good = 29 - short
+    assert short > 0
+    assert re.search(rf"^tensorboard +{good} +0 +0 +1 ", shown, re.M)
+    assert f"{short} run left out by the filters." in shown
+    assert "run0/checkpoint-5" in shown  # the broken one, by its file
+    *runs, last = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(runs) == last["totals"]["runs"] == good + 1
+    assert last["exit_code"] == 1
+    assert page.read_text().count("<details") >= 1
+    process = start(file, "--json")
+    document = json.loads(process.communicate(timeout=120)[0])
+    assert document["totals"]["unchanged"] == good
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_what_was_begun_and_tells(
+    tmp_path: Path, signal_: signal.Signals
+) -> None:
+    file = write(tmp_path, 600)
+    lines = tmp_path / "runs.jsonl"
+    process = start(file, "--report", lines)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal_)
+    shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was finished stays finished" in errors
+    done = len(lines.read_text().splitlines())
+    assert 0 < done < 500
+    assert f"{done} run" in shown.replace(",", "")
+    assert not [*(tmp_path / "tb").rglob("*partial*")]  # nothing is half-written
+    process = start(file, "--json", "-q")
+    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    assert totals["unchanged"] >= done
+    assert totals["exported"] + totals["unchanged"] == totals["runs"]
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    process = start(write(tmp_path, 10), "--dry-run", "--json")
+    document = json.loads(process.communicate(timeout=120)[0])
+    assert {run["status"] for run in document["runs"]} == {"planned"}
+    assert all(run["new_points"] == run["points"] > 0 for run in document["runs"])
+    assert not (tmp_path / "tb").exists()
+
+
+@pytest.mark.parametrize("name", ["one-run", "fan-out", "hyperparameter-search"])
+def test_the_examples(tmp_path: Path, name: str) -> None:
+    """Each works as it stands, from any directory; of the search there has to be one."""
+    place = tmp_path / "configs"
+    shutil.copytree(REPOSITORY / "configs", place)
+    for number in range(2):
+        rows = rows_of(number + 3)
+        trial = place / "outputs" / "search" / f"run-{number}"
+        folder = trial / f"checkpoint-{len(rows)}"
+        folder.mkdir(parents=True)
+        params = {"learning_rate": 0.1 + number}
+        (folder / "trainer_state.json").write_bytes(state(rows, trial_params=params))
+        (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    process = start(place / f"{name}.yaml", "--json")
+    document = json.loads(process.communicate(timeout=180)[0])
+    assert process.returncode == 0
+    assert document["runs"]
+    assert {run["status"] for run in document["runs"]} == {"exported"}
+
+
+def test_a_task_that_kills_its_workers_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree", 12, 0)
+    (tmp_path / "wb").mkdir()
+    tasks, failed = plan(config(tmp_path))
+    assert not failed
+    deadly = Deadly(tasks[0].source, tasks[0].place, tasks[0].targets, tasks[0].size)
+    done: list[tuple[Task, Done]] = []
+    engine = Engine(EngineSpec(workers=2, retries=1), on_done=lambda *each: done.append(each))
+    engine.run([deadly, *tasks[1:]])
+    assert len(done) == 12
+    reports = [report for _, each in done for report in each.reports]
+    lost = [report for report in reports if report.failed]
+    assert {report.findings[-1].code for report in lost} == {"worker"}
+    assert "its worker was lost 2 times" in lost[0].findings[-1].message
+    assert len(lost) == 3  # its neighbours were lost with it, but not for ever
+    assert sum(not report.failed for report in reports) == 33
+
+
+class Deadly(Task):
+    """A task that takes its process with it, as one that needs too much memory does."""
+
+    @property
+    def location(self) -> str:
+        if parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "deadly"
