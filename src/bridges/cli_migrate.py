@@ -85,7 +85,7 @@ class Shown:
             file.add(report)
         if self._as_json:
             self._all.append(report.as_dict())
-        elif report.failed or (self._verbose and not self._quiet):
+        elif report.failed or (not self._quiet and (self._verbose or report.status == "planned")):
             self.progress.echo(console.format_run(report, self._verbose))
 
     def end(self, left_out: int) -> None:

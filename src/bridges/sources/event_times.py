@@ -52,6 +52,8 @@ class EventFiles:
 
     def evidence(self, stream: MetricStream, paths: Sequence[str]) -> Evidence | None:
         """What these files tell of the times of a stream; None where none is of its run."""
+        if not paths:
+            return None
         wanted = _wanted(stream)
         known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
         times, used, starts = [], [], []
