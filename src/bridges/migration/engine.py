@@ -151,7 +151,7 @@ def _executor(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    workers = spec.workers or len(os.sched_getaffinity(0))
+    workers = spec.workers or _cores()
     spawn = get_context("spawn")  # a fork would share locks and connections
     with ProcessPoolExecutor(workers, spawn, _begin, (os.getpid(),)) as pool:
         yield pool, workers
@@ -171,6 +171,13 @@ def _dask(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
     with client:
         workers = sum(client.nthreads().values()) or 1
         yield client.get_executor(pure=False, retries=spec.retries), workers
+
+
+def _cores() -> int:
+    """How many processors we may use; macOS and Windows only tell how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _begin(parent: int) -> None:

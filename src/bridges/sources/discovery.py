@@ -25,7 +25,7 @@ GLOB = re.compile(r"[*?\[]")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 
 
-@dataclass
+@dataclass(slots=True)
 class Found:
     """What lies below a place: its states, files of settings and results by their directory, what
     has the name of a tuning tool's log and event files by theirs, how many other files by the ends
