@@ -91,7 +91,8 @@ class Shown:
     def end(self, left_out: int) -> None:
         """Tell of all of it."""
         if self._as_json:
-            console.print_json({"runs": self._all, "totals": self.totals.totals})
+            totals = {**self.totals.totals, "left_out": left_out}
+            console.print_json({"runs": self._all, "totals": totals})
         elif not self._quiet:
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:

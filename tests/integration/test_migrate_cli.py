@@ -64,6 +64,7 @@ def test_the_screen_and_the_reports(tmp_path: Path) -> None:
     process = start(file, "--json")
     document = json.loads(process.communicate(timeout=120)[0])
     assert document["totals"]["unchanged"] == good
+    assert document["totals"]["left_out"] == short
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
@@ -144,3 +145,18 @@ class Deadly(Task):
         if parent_process() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return "deadly"
+
+
+def test_runs_that_are_left_out_are_counted_once(tmp_path: Path) -> None:
+    """A target with a limit has its runs read again: each is told once all the same."""
+    file = write(tmp_path, 40)
+    file.write_text(
+        "sources: [{location: tree, filter: {min_rows: 4}}]\n"
+        "targets: [{to: tensorboard, logdir: tb}, {to: tensorboard, logdir: tb2, limit: 1},\n"
+        "  {to: tensorboard, logdir: tb3, limit: 1}]\n"
+    )
+    process = start(file, "--json", "--workers", 2)
+    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    short = sum(len(rows_of(number)) < 4 for number in range(40))
+    assert totals["left_out"] == short > 0
+    assert totals["exported"] == 3 * (40 - short)

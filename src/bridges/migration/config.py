@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator, model_validator
@@ -93,7 +92,7 @@ class SourceSpec(RunSettings):
             return None, why
         steps = self.filter.steps
         taken = selection.select_steps(run, steps.first, steps.last)
-        taken = selection.select_keys(taken, partial(self._takes))
+        taken = selection.select_keys(taken, self._takes)
         if len(run.stream) and not len(taken.stream):
             return None, "no row is left of it"
         return self._called(selection.rename_keys(taken, self.rename), run), ""

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from bridges.migration.tasks import Done, Task, carry_out
 from bridges.report import failure
 
 AHEAD = 2  # tasks for each worker that wait in its queue
+Queues = dict[str | None, deque[int]]  # tasks by the target whose limit holds them back
 CHECK = 1.0  # seconds after which a worker sees that the migration is gone
 
 
@@ -36,18 +37,20 @@ class Engine:
 
     def run(self, tasks: Sequence[Task]) -> None:
         """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
-        waiting = deque(range(len(tasks)))
-        suspects: deque[int] = deque()
-        while waiting or suspects:
+        waiting = _queues(tasks, range(len(tasks)))
+        suspects: list[int] = []
+        while suspects or any(waiting.values()):
             with _executor(self.spec) as (executor, workers):
                 # of those that were lost together one is to blame: alone, it harms no other
-                lost = self._until_lost(executor, 1, tasks, suspects)
+                alone = _queues(tasks, suspects)
+                lost = self._until_lost(executor, 1, tasks, alone)
+                suspects = [index for queue in alone.values() for index in queue]
                 if not lost:
                     lost = self._until_lost(executor, AHEAD * workers, tasks, waiting)
-            suspects.extendleft(reversed(self._again(tasks, lost)))
+            suspects = [*self._again(tasks, lost), *suspects]
 
     def _until_lost(
-        self, executor: Executor, most: int, tasks: Sequence[Task], waiting: deque[int]
+        self, executor: Executor, most: int, tasks: Sequence[Task], waiting: Queues
     ) -> list[int]:
         """Carry out tasks, so many at a time, until none is left or a worker is lost; those which
         were with workers then.
@@ -55,7 +58,7 @@ class Engine:
         running: dict[Future[Done], int] = {}
         lost: list[int] = []
         try:
-            while (waiting or running) and not lost:
+            while (running or any(waiting.values())) and not lost:
                 self._submit(executor, most, tasks, waiting, running)
                 lost += self._collect(tasks, running)
         except KeyboardInterrupt:
@@ -68,21 +71,22 @@ class Engine:
         executor: Executor,
         most: int,
         tasks: Sequence[Task],
-        waiting: deque[int],
+        waiting: Queues,
         running: dict[Future[Done], int],
     ) -> None:
-        """Give out tasks in their order, but for those of targets that have all they may have."""
-        held_back: list[int] = []
+        """Give out tasks of each queue in turn, as long as its target may have more."""
         load = Counter(_limited(tasks[index]) for index in running.values())
-        while waiting and len(running) < most:
-            index = waiting.popleft()
-            target = _limited(tasks[index])
-            if target is not None and load[target] >= (tasks[index].targets[0].limit or most):
-                held_back.append(index)
+        free = deque(name for name, queue in waiting.items() if queue)
+        while free and len(running) < most:
+            name = free.popleft()
+            limit = tasks[waiting[name][0]].targets[0].limit
+            if limit is not None and load[name] >= limit:
                 continue
-            load[target] += 1
+            index = waiting[name].popleft()
+            load[name] += 1
             running[executor.submit(carry_out, tasks[index], dry_run=self.dry_run)] = index
-        waiting.extendleft(reversed(held_back))
+            if waiting[name]:
+                free.append(name)
 
     def _collect(self, tasks: Sequence[Task], running: dict[Future[Done], int]) -> list[int]:
         """Wait for the next tasks to end, and tell of them; those whose worker was lost."""
@@ -123,6 +127,14 @@ class Engine:
                 why = f"its worker was lost {self._tries[index]} times (out of memory, or killed)"
                 self.on_done(tasks[index], _failed(tasks[index], why))
         return again
+
+
+def _queues(tasks: Sequence[Task], indices: Iterable[int]) -> Queues:
+    """The tasks by what holds them back, in their order."""
+    queues: Queues = {}
+    for index in indices:
+        queues.setdefault(_limited(tasks[index]), deque()).append(index)
+    return queues
 
 
 def _limited(task: Task) -> str | None:

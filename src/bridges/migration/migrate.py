@@ -39,7 +39,8 @@ class Migration:
         Engine(self.config.engine, self.dry_run, self._done).run(tasks)
 
     def _done(self, task: Task, done: Done) -> None:
-        self.left_out += done.left_out
+        if task.is_first:  # the others read the same runs again
+            self.left_out += done.left_out
         for report in done.reports:
             self.on_report(report)
         self.on_task(task)

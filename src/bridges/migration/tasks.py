@@ -29,13 +29,15 @@ _EXPORTERS: dict[str, Exporter] = {}
 @dataclass(frozen=True)
 class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
-    labels. `size` is about how many bytes there are to read, 0 where that is not known.
+    labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
+    tells one task of each place from those that read it again for another target.
     """
 
     source: SourceSpec
     place: Bundle | str
     targets: tuple[TargetSpec, ...]
     size: int = 0
+    is_first: bool = True
 
     @property
     def location(self) -> str:
@@ -64,9 +66,9 @@ def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
             failed += (_unread(error, spec.location, target) for target in config.targets)
             continue
         tasks += (
-            Task(spec, place, targets, size)
+            Task(spec, place, targets, size, number == 0)
             for place, size in places
-            for targets in _together(config.targets)
+            for number, targets in enumerate(_together(config.targets))
         )
     tasks.sort(key=lambda task: -task.size)
     return tasks, failed
