@@ -257,6 +257,21 @@ def test_what_nothing_speaks_for_is_no_clock(tmp_path: Path) -> None:
     assert "nothing tells" in finding.message
 
 
+@pytest.mark.parametrize("more", [{"eval_runtime": 0.4}, {"train_runtime": 1.9}])
+def test_durations_too_short_to_tell_speak_for_nothing(tmp_path: Path, more: Row) -> None:
+    """A script that writes a tree, or a copy, takes milliseconds: so may what the log tells of."""
+    rows = history(8)
+    rows[-1] |= {"train_loss": 1.0, "total_flos": 1.0} if "train_runtime" in more else {}
+    rows[-1] |= more
+    for count in (4, 8):
+        file = put_state(tmp_path / "out" / f"checkpoint-{count}", rows[:count])
+        os.utime(file, (T0 + count / 1000, T0 + count / 1000))
+    (run,) = read(tmp_path)
+    assert "mtimes" not in [one.source for one in run.evidence]
+    (finding,) = [finding for finding in run.findings if finding.code == "clock-copied"]
+    assert "nothing tells" in finding.message
+
+
 def counted(count: int) -> list[Row]:
     """Rows that tell their own elapsed seconds."""
     return [{**row, "train_runtime": live(row["step"]) - T0} for row in history(count)]

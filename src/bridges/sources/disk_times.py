@@ -18,7 +18,7 @@ from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 from bridges.stream.pace import eval_seconds, summary_duration
 
 BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
-SLACK = 2.0  # seconds that a measured duration may be off
+SLACK = 1.0  # seconds that a time may be off: some file systems keep whole ones only
 
 
 def disk_evidence(
@@ -70,12 +70,13 @@ def _copied(
     if False in signs:
         return "files of one checkpoint were not written in the order of saving"
     own = np.cumsum(eval_seconds(stream))[rows]
-    if (np.diff(own) > gaps + SLACK).any():
+    span, evaluated = seconds[-1] - seconds[0], own[-1] - own[0]
+    if (np.diff(own) > gaps + SLACK).any() or evaluated > span + SLACK:
         return "evaluations took longer than what lies between them"
     expected = _expected(stream, rows)
-    if expected is not None and expected > 2 * (seconds[-1] - seconds[0]) + SLACK:
+    if expected > 2 * span + SLACK:
         return "the training took longer than what lies between them"
-    if True not in signs and expected is None and not own.any():
+    if True not in signs and max(expected, evaluated) <= 2 * SLACK:  # too short to tell
         return "nothing tells whether these are the original files"
     return None
 
@@ -92,11 +93,11 @@ def _in_order(location: str) -> bool | None:
     return max(earlier) <= saved
 
 
-def _expected(stream: MetricStream, rows: Int64) -> float | None:
-    """Seconds between the first and the last of these rows, by the summary's duration."""
+def _expected(stream: MetricStream, rows: Int64) -> float:
+    """Seconds from the first to the last of these rows, by the summary's duration; 0 if none."""
     found = summary_duration(stream)
     if found is None:
-        return None
+        return 0.0
     steps = stream.step[rows]
     highest = max(int(stream.step.max()), 1)
     return found[1] * float(steps.max() - steps.min()) / highest
