@@ -160,3 +160,40 @@ def test_runs_that_are_left_out_are_counted_once(tmp_path: Path) -> None:
     short = sum(len(rows_of(number)) < 4 for number in range(40))
     assert totals["left_out"] == short > 0
     assert totals["exported"] == 3 * (40 - short)
+
+
+def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:
+    file = write(tmp_path, 300)
+    lines = tmp_path / "runs.jsonl"
+    process = start(file, "--report", lines)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.02)
+    group = children(process.pid)
+    assert len(group) >= 2
+    process.kill()
+    process.communicate(timeout=60)
+    while time.monotonic() < deadline and any(map(is_alive, group)):
+        time.sleep(0.05)
+    assert not any(map(is_alive, group))
+    process = start(file, "--json")
+    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    assert totals["exported"] + totals["unchanged"] == totals["runs"]
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process started."""
+    stats = [(int(p.name), p / "stat") for p in Path("/proc").iterdir() if p.name.isdigit()]
+    return [pid for pid, stat in stats if parent_of(stat) == parent]
+
+
+def parent_of(stat: Path) -> int | None:
+    try:
+        state_, parent = stat.read_text().rpartition(")")[2].split()[:2]
+    except OSError:  # it has just ended
+        return None
+    return None if state_ == "Z" else int(parent)
+
+
+def is_alive(pid: int) -> bool:
+    return parent_of(Path(f"/proc/{pid}/stat")) is not None
