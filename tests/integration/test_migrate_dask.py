@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import s3fs
 
 import bridges
 from bridges.migration.config import MigrationConfig
 from bridges.report import RunReport
-from tests.integration.readers import until
 from tests.integration.test_live_times import scalars
 from tests.integration.test_migrate import counts, rows_of
-from tests.integration.test_s3 import bucket
+from tests.object_store import object_store
 from tests.servers import free_port
 from tests.support import REPOSITORY, state
 
@@ -47,18 +45,7 @@ def running(command: list[str], environment: dict[str, str]) -> Iterator[subproc
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
     """The environment in which an object store with the runs is found."""
-    port = free_port()
-    found = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with running(["-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)], found):
-        files = s3fs.S3FileSystem(
-            key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
-        )
-        until(lambda: bucket(files), 60)
+    with object_store() as (found, files):
         for number in range(RUNS):
             rows = rows_of(number)
             place = f"bucket/out/run{number}/checkpoint-{len(rows)}/trainer_state.json"

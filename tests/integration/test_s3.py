@@ -14,7 +14,7 @@ import pytest
 import s3fs
 
 from tests.integration.readers import until
-from tests.servers import free_port
+from tests.object_store import object_store
 from tests.support import state
 
 HISTORY = [{"loss": 3.0 / step, "epoch": step / 4, "step": step} for step in range(1, 9)]
@@ -23,28 +23,12 @@ HISTORY = [{"loss": 3.0 / step, "epoch": step / 4, "step": step} for step in ran
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
     """The environment in which the store is found; it has one bucket, with two runs."""
-    port = free_port()
-    found = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as server:
-        try:
-            fill(found)
-            yield found
-        finally:
-            server.terminate()
+    with object_store() as (found, files):
+        fill(files)
+        yield found
 
 
-def fill(found: dict[str, str]) -> None:
-    files = s3fs.S3FileSystem(
-        key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
-    )
-    until(lambda: bucket(files), 60)
+def fill(files: Any) -> None:
     for name, shift in (("one", 0.0), ("two", 1.0)):
         rows = [{**row, "loss": row["loss"] + shift} for row in HISTORY]
         for steps in (4, 8):
@@ -52,14 +36,6 @@ def fill(found: dict[str, str]) -> None:
             files.pipe(f"{folder}/trainer_state.json", state(rows[:steps]))
             files.pipe(f"{folder}/config.json", b'{"hidden_size": 8}')
             files.pipe(f"{folder}/model.safetensors", b"never read")
-
-
-def bucket(files: Any) -> bool:
-    try:
-        files.mkdir("bucket")
-    except OSError:
-        return False
-    return True
 
 
 def bridge(store: dict[str, str], place: Path, *arguments: str) -> dict[str, Any]:
