@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from bridges.errors import SourceError, TreeError
 from bridges.pipeline import ExportOptions, read_runs
 from bridges.sources.base import ReadOptions
-from bridges.sources.discovery import is_place, natural
+from bridges.sources.discovery import Found, is_place, natural
 from bridges.sources.folding import Save, fold
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
@@ -257,3 +258,16 @@ def test_a_resume_with_another_length_is_told(tmp_path: Path) -> None:
     for rows in (2, 4, 6, 7):
         put(tmp_path / "out" / f"checkpoint-{rows}", HISTORY[:rows], max_steps=8000)
     assert ends(read(tmp_path)) == []
+
+
+def test_a_hundred_thousand_other_files_are_counted_and_not_held() -> None:
+    found = Found()
+    tracemalloc.start()
+    for number in range(100_000):
+        found.add(f"/data/out/shard-{number // 1000}/part-{number}.safetensors")
+    found.add("/data/out/checkpoint-5/trainer_state.json")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.others == {".safetensors": 100_000}
+    assert found.states == ["/data/out/checkpoint-5/trainer_state.json"]
+    assert held < 100_000  # bytes: not one for each file
