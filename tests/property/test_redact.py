@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bridges.stream.redact import redact, redact_text
@@ -63,6 +63,7 @@ def test_a_secret_name_masks_any_text_below_it(data: st.DataObject, text: str, n
 
 @given(st.text(ALNUM, min_size=8, max_size=20))
 def test_logins_and_signatures_in_urls_are_masked(secret: str) -> None:
+    assume(secret not in "postgresql X-Amz-Signature access_token")  # what stays is no secret
     for url in (
         f"https://anna:{secret}@host/x",
         f"postgresql://{secret}@host:5432/db",
