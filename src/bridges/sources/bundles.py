@@ -34,7 +34,8 @@ class Bundle:
 def bundles(location: str, found: Found) -> list[Bundle]:
     """The parts of a tree, in the order of their paths."""
     outputs = _outputs(found)
-    tops = {output: _top(output, {*outputs}) for output in outputs}
+    known = set(outputs)
+    tops = {output: _top(output, known) for output in outputs}
     parts = {top: Found() for top in dict.fromkeys(tops.values())}
     inside: dict[str, list[str]] = {top: [] for top in parts}
     for output, top in tops.items():
