@@ -239,6 +239,7 @@ def inspect(
 def migrate(
     config: str,
     dry_run: bool,
+    recheck: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -259,7 +260,8 @@ def migrate(
     from bridges.cli_migrate import Shown
     from bridges.cli_migrate import migrate as carry_out
 
-    return carry_out(config, engine, dry_run, Shown(as_json, quiet, verbose, report, html, config))
+    shown = Shown(as_json, quiet, verbose, report, html, config)
+    return carry_out(config, engine, dry_run, recheck, shown)
 
 
 @app.command()

@@ -20,7 +20,9 @@ from bridges.migration.tasks import Task
 from bridges.report import RunReport, Totals
 
 
-def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -> int:
+def migrate(
+    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, shown: Shown
+) -> int:
     """Carry out a config, its engine as the command line says; the exit code. Raises ConfigError.
 
     Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
@@ -28,7 +30,7 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
-        config, dry_run, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
+        config, dry_run, recheck, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
     )
     shown.progress.phase(path, "planning")
     try:

@@ -195,6 +195,11 @@ def migrating(command: F) -> F:
             "--workers", type=click.IntRange(1), metavar="N", help="How many processes here."
         ),
         click.option(
+            "--recheck",
+            is_flag=True,
+            help="Read and compare also runs whose files and settings are those of last time.",
+        ),
+        click.option(
             "--dry-run", is_flag=True, help="Show what would be written, and write nothing."
         ),
         click.argument("config", type=click.Path()),

@@ -228,6 +228,8 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
         course=course(layout.run.stream),
+        key=layout.key,
+        digest=layout.digest,
     )
 
 

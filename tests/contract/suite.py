@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from bridges.compare import compare
 from bridges.exporters.base import ConflictError, Exporter, Held
+from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
@@ -53,6 +55,16 @@ histories = st.lists(
 def export(run: Run, exporter: Exporter, **layout: Any) -> Any:
     """The report of one export."""
     return export_run(run, exporter, ExportOptions(LayoutOptions(**layout)))
+
+
+def _marked(report: Any) -> Marked:
+    mark = Mark("a" * 32, 1, 0, "/é.json", report.digest, report.rows, report.points, (1.5, -2e300))
+    return Marked(report.key, report.run, report.location, mark)
+
+
+def _by_key(runs: Any) -> dict[str, Marked]:
+    remembered = runs.remembered() if isinstance(runs, Remembering) else runs
+    return {run.key: run for run in remembered}
 
 
 class ExporterContract:
@@ -111,6 +123,24 @@ class ExporterContract:
         report = export(make_run(ROWS[:2]), open_target())
         assert (report.status, report.verified) == ("unchanged", True)
         assert "target-is-longer" in [finding.code for finding in report.findings]
+
+    def test_a_target_remembers_what_a_run_was_made_of(self, open_target: OpenTarget) -> None:
+        """Until the run changes; a later mark takes the place of an earlier one."""
+        exporter = open_target()
+        if not isinstance(exporter, Remembering):
+            pytest.skip("this target keeps no marks")
+        assert [*exporter.remembered()] == []
+        other = [{"loss": 7.5, "epoch": 0.5, "step": 1}]
+        reports = [export(make_run(rows), exporter) for rows in (ROWS[:2], other)]
+        marked = [_marked(report) for report in reports]
+        exporter.remember(marked)
+        assert _by_key(open_target()) == _by_key(marked)
+        later = replace(marked[0].mark, made_of="b" * 32, course=(0.25,))
+        exporter.remember([replace(marked[0], mark=later)])
+        assert _by_key(open_target()) == _by_key([replace(marked[0], mark=later), marked[1]])
+        export(make_run(ROWS), open_target())
+        assert _by_key(open_target()) == _by_key([marked[1]])
+        assert export(make_run(ROWS), open_target()).status == "unchanged"
 
     def test_a_fork_is_a_run_of_its_own(self, open_target: OpenTarget) -> None:
         fork = make_run([*ROWS[:2], {"loss": 9.0, "epoch": 1.5, "step": 3}])

@@ -8,6 +8,8 @@ removed by whoever looks next.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -38,12 +40,21 @@ class Segment:
 def segments(directory: str, key: str) -> list[Segment]:
     """All published files of a run, in the order in which they were written."""
     _mend(directory, key)
-    matches = [SEGMENT.fullmatch(name) for name in _names(directory)]
     return [
         Segment(path, int(match[1]), _read_state(path))
-        for match in sorted(filter(None, matches), key=lambda match: int(match[3]))
-        if match[2] == key and (path := os.path.join(directory, match[0]))
+        for match in _matches(names_in(directory), key)
+        if (path := os.path.join(directory, match[0]))
     ]
+
+
+def segment_names(names: Iterable[str], key: str) -> list[str]:
+    """Those of a directory's names that are a run's published files, in their order."""
+    return [match[0] for match in _matches(names, key)]
+
+
+def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
+    matches = [match for name in names if (match := SEGMENT.fullmatch(name))]
+    return sorted((one for one in matches if one[2] == key), key=lambda match: int(match[3]))
 
 
 def in_force(written: list[Segment]) -> list[Segment]:
@@ -98,7 +109,7 @@ def rename_unless_taken(hidden: str, path: str) -> str:
 
 def _mend(directory: str, key: str) -> None:
     """Finish or remove what exports of the run left when they were killed at their last step."""
-    names = _names(directory)
+    names = names_in(directory)
     with suppress(OSError):  # on a read-only disk it stays as it is
         for name in names:
             match, attempt = FILE.fullmatch(name), ATTEMPT.fullmatch(name)
@@ -108,7 +119,8 @@ def _mend(directory: str, key: str) -> None:
                 unlink(os.path.join(directory, name))
 
 
-def _names(directory: str) -> list[str]:
+def names_in(directory: str) -> list[str]:
+    """The names in a directory; none where there is no such."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return sorted(os.listdir(directory))
     return []

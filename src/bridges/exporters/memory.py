@@ -5,7 +5,7 @@ It keeps float64 values under the raw keys, and behaves as every exporter must.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.marks import Marked
 from bridges.stream.finding import Finding
 from bridges.stream.layout import Layout
 from bridges.stream.model import Series
@@ -23,6 +24,7 @@ class _Stored:
     held: Held
     layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
     files: dict[str, bytes] = field(default_factory=dict)
+    marked: Marked | None = None
 
 
 class MemoryExporter:
@@ -30,6 +32,7 @@ class MemoryExporter:
 
     name = "memory"
     rules = "raw"
+    place = ""
 
     def __init__(self) -> None:
         self.runs: dict[str, _Stored] = {}
@@ -50,6 +53,7 @@ class MemoryExporter:
         if stored.held.rows != held.rows:
             raise ConflictError
         stored.layouts.append((held.rows, layout))
+        stored.marked = None
         stored.held = replace(
             held,
             rows=layout.rows,
@@ -96,6 +100,15 @@ class MemoryExporter:
         """Keep the files."""
         self.runs[held.location].files.update(files)
         return True
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Keep the marks as long as the runs do not change."""
+        for run in runs:
+            self.runs[run.location].marked = run
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs."""
+        yield from [stored.marked for stored in self.runs.values() if stored.marked]
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Numbers are kept as float64."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,11 +24,14 @@ from bridges.exporters.event_records import OWN_TEXTS, records
 from bridges.exporters.event_segments import (
     held_in,
     in_force,
+    names_in,
     publish_partial,
     rename_unless_taken,
+    segment_names,
     segments,
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
+from bridges.exporters.marks import Marked, marks_in, put_mark
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
@@ -42,6 +45,7 @@ class TensorBoardExporter:
 
     name = "tensorboard"
     rules = "tensorboard"
+    place = ""
 
     def __init__(self, logdir: str = "runs") -> None:
         self.logdir = os.fspath(logdir)
@@ -186,6 +190,19 @@ class TensorBoardExporter:
     def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
         """TensorBoard shows no files."""
         return False
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Put a mark beside the event files of each run."""
+        for run in runs:
+            put_mark(run.location, run, segment_names(names_in(run.location), run.key))
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs below the log directory, none of whose event files is read."""
+        for path, directories, files in os.walk(self.logdir):
+            directories[:] = [name for name in directories if name[0] != "."]
+            for run, of in marks_in(path, files):
+                if of == segment_names(files, run.key):
+                    yield run
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 
 from bridges.migration.config import MigrationConfig
 from bridges.migration.config_file import load
 from bridges.migration.engine import Engine
+from bridges.migration.memory import Memory
 from bridges.migration.tasks import Done, Task, plan
 from bridges.report import BatchReport, RunReport
 
@@ -18,11 +19,13 @@ class Migration:
     """A migration that can be told of while it goes on.
 
     `on_plan` is told how many tasks there are, `on_task` of each that has ended, `on_report` of
-    each run and target; `left_out` counts the runs that the config's filters leave out.
+    each run and target; `left_out` counts the runs that the config's filters leave out. To
+    `recheck` is to read also those runs of which the target remembers that it has them.
     """
 
     config: MigrationConfig
     dry_run: bool = False
+    recheck: bool = False
     on_plan: Callable[[int], None] = lambda tasks: None
     on_task: Callable[[Task], None] = lambda task: None
     on_report: Callable[[RunReport], None] = lambda report: None
@@ -32,17 +35,37 @@ class Migration:
         """Do it. Raises ConfigError and MissingDependencyError, and KeyboardInterrupt after what
         was begun has ended.
         """
-        tasks, failed = plan(self.config)
+        self._memory = Memory(self.config.targets)
+        tasks, failed = plan(self.config, self._memory.settings)
         self.on_plan(len(tasks))
         for report in failed:
             self.on_report(report)
-        Engine(self.config.engine, self.dry_run, self._done).run(tasks)
+        try:
+            Engine(self.config.engine, self.dry_run, self._done).run(self._unknown(tasks))
+        finally:
+            self._memory.flush()
+
+    def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
+        """What is to be done of these tasks; the rest is told."""
+        if not self.recheck:
+            self._memory.load()
+        todo = []
+        for task in tasks:
+            rest, done = self._memory.sift(task)
+            todo += [rest] if rest else []
+            if done.reports:
+                known = {report.target for report in done.reports}
+                targets = tuple(target for target in task.targets if target.label in known)
+                self._done(replace(task, targets=targets), done)
+        self._memory.forget()
+        return todo
 
     def _done(self, task: Task, done: Done) -> None:
         if task.is_first:  # the others read the same runs again
             self.left_out += done.left_out
         for report in done.reports:
             self.on_report(report)
+        self._memory.keep(done.marks)
         self.on_task(task)
 
 
@@ -50,6 +73,7 @@ def migrate(
     config: str | PathLike[str] | MigrationConfig,
     *,
     dry_run: bool = False,
+    recheck: bool = False,
     engine: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -57,6 +81,8 @@ def migrate(
 ) -> BatchReport:
     """Move the runs of a config (a YAML or TOML file, or what `load` makes of it) to its targets.
 
+    A run of which a target remembers that it was made of the same files, under the same config, and
+    compared, is `unchanged` without being read; `recheck` reads and compares all of them again.
     `engine`, `workers` and `scheduler` are taken instead of those of the config; `on_report` is
     told of each run and target as it is done. The processes of the local engine are spawned: call
     it under `if __name__ == "__main__":`. Raises ConfigError and MissingDependencyError; what
@@ -70,5 +96,5 @@ def migrate(
         reports.append(report)
         on_report(report)
 
-    Migration(chosen, dry_run, on_report=keep).run()
+    Migration(chosen, dry_run, recheck, on_report=keep).run()
     return BatchReport(tuple(reports))

@@ -7,12 +7,14 @@ own, so that the engine can hold them back without holding up the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
+from bridges.exporters.marks import Mark, Marked
+from bridges.migration import fingerprint
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.pipeline import ExportOptions, export_run, guarded, source_of
@@ -30,7 +32,9 @@ _EXPORTERS: dict[str, Exporter] = {}
 class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
     labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
-    tells one task of each place from those that read it again for another target.
+    tells one task of each place from those that read it again for another target. `files` and
+    `settings` (by label) are the two halves of its fingerprints, as far as they are known and
+    wanted.
     """
 
     source: SourceSpec
@@ -38,6 +42,13 @@ class Task:
     targets: tuple[TargetSpec, ...]
     size: int = 0
     is_first: bool = True
+    files: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The place that was migrated, of which this is a part."""
+        return self.place if isinstance(self.place, str) else self.place.location
 
     @property
     def location(self) -> str:
@@ -49,14 +60,23 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, and how many of its runs the config leaves out."""
+    """What a task did: the reports, how many of its runs the config leaves out, and the marks that
+    its runs are to have, by target.
+    """
 
     reports: tuple[RunReport, ...]
     left_out: int = 0
+    marks: Mapping[str, tuple[Marked, ...]] = field(default_factory=dict)
 
 
-def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
-    """The tasks of a migration, the largest first, and reports of places that have none."""
+def plan(
+    config: MigrationConfig,
+    settings: Callable[[SourceSpec], Mapping[str, str]] = lambda source: {},
+) -> tuple[list[Task], list[RunReport]]:
+    """The tasks of a migration, the largest first, and reports of places that have none.
+
+    `settings` gives those of the tasks of a source.
+    """
     tasks: list[Task] = []
     failed: list[RunReport] = []
     for spec in config.sources:
@@ -65,8 +85,9 @@ def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
         except SourceError as error:
             failed += (_unread(error, spec.location, target) for target in config.targets)
             continue
+        known = settings(spec)
         tasks += (
-            Task(spec, place, targets, size, number == 0)
+            Task(spec, place, targets, size, number == 0, settings=known)
             for place, size in places
             for number, targets in enumerate(_together(config.targets))
         )
@@ -93,6 +114,7 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
     """Read the runs of a task and export each into its targets. Raises ConfigError."""
     reports: list[RunReport] = []
     left_out = 0
+    files = _files(task, dry_run)  # before they are read: what changes meanwhile is not taken for
     try:
         for run in _runs(task):
             found = _exported(run, task, dry_run)
@@ -105,7 +127,39 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
         reports += (
             _unread(one, task.location, target) for one in errors for target in task.targets
         )
-    return Done(tuple(reports), left_out)
+    return Done(tuple(reports), left_out, _marks(task, files, reports, left_out) if files else {})
+
+
+def _files(task: Task, dry_run: bool) -> str | None:
+    """The digest of the files of a task, if a target is to remember it."""
+    return None if dry_run or not task.settings else task.files or fingerprint.files_of(task.place)
+
+
+def _marks(
+    task: Task, files: str, reports: Sequence[RunReport], left_out: int
+) -> dict[str, tuple[Marked, ...]]:
+    """The marks of the runs of a task, for each target where all of them are right."""
+    marks = {}
+    for target in task.targets:
+        mine = [report for report in reports if report.target == target.label]
+        is_right = all(report.verified and not report.failed for report in mine)
+        if mine and is_right and target.label in task.settings:
+            made_of = fingerprint.made_of(files, task.settings[target.label])
+            common = {"made_of": made_of, "runs": len(mine), "left_out": left_out}
+            marks[target.label] = tuple(_marked(task, report, common) for report in mine)
+    return marks
+
+
+def _marked(task: Task, report: RunReport, common: Mapping[str, Any]) -> Marked:
+    mark = Mark(
+        **common,
+        source=report.source.removeprefix(task.origin),
+        digest=report.digest,
+        rows=report.rows,
+        points=report.points,
+        course=report.course,
+    )
+    return Marked(report.key, report.run, report.location or "", mark)
 
 
 def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:

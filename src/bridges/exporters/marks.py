@@ -1,0 +1,133 @@
+"""Marks: which files and settings a run was made of, kept beside it in the target.
+
+A mark is set once every point of the run was read back. By it a migration that is done again knows
+that nothing is to be done, without reading the source as a history or the run as points. It holds
+for the run as it was then: who changes the run afterwards makes it void. To lose one costs time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from bridges.exporters.files import unlink
+
+_PREFIX, _ENDING = ".bridges.", ".json"  # of a file beside those of a run; no tracker reads it
+_LONGEST = 100_000  # bytes of a mark
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a run was made of.
+
+    `made_of` is a digest of the files and of all that was chosen, `runs` how many runs of the
+    target they gave and `left_out` how many more the config does not take, `source` the run's file
+    below the place that was migrated. The run then had `rows` rows of that `digest`, and `points`
+    points; `course` is its picture.
+    """
+
+    made_of: str
+    runs: int
+    left_out: int
+    source: str
+    digest: str
+    rows: int
+    points: int
+    course: tuple[float, ...] = ()
+
+    def text(self) -> str:
+        """The mark as text, well below the 5,000 characters that every target takes."""
+        course = [float(f"{value:.6g}") for value in self.course]
+        return json.dumps({**asdict(self), "course": course})
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        """The mark of a text; None for any other text."""
+        with suppress(ValueError, KeyError, TypeError):
+            return cls.of(json.loads(text))
+        return None
+
+    @classmethod
+    def of(cls, found: Any) -> Mark:
+        """The mark in a JSON value. Raises ValueError, KeyError or TypeError where it is none."""
+        return cls(
+            made_of=str(found["made_of"]),
+            runs=int(found["runs"]),
+            left_out=int(found["left_out"]),
+            source=str(found["source"]),
+            digest=str(found["digest"]),
+            rows=int(found["rows"]),
+            points=int(found["points"]),
+            course=tuple(map(float, found["course"])),
+        )
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A run of a target and its mark: its run key, its name there, and where it is."""
+
+    key: str
+    name: str
+    location: str
+    mark: Mark
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An exporter whose target keeps marks. `place` is where in it runs go that say nothing else
+    (the experiment or project; empty where there is no such thing).
+    """
+
+    place: str
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs in place of older ones. Raises ExportError."""
+        ...
+
+    def remembered(self) -> Iterator[Marked]:
+        """Every marked run that still is as it was marked, wherever in the target it is, by as few
+        requests as that takes. Raises ExportError.
+        """
+        ...
+
+
+def put_mark(folder: str, run: Marked, files: Iterable[str]) -> None:
+    """Keep a mark in a run's directory, with size and time of change of the run's files there; in
+    one that cannot be written, or is not there any more, none.
+    """
+    path = os.path.join(folder, f"{_PREFIX}{run.key}{_ENDING}")
+    partial = f"{path}-{os.urandom(4).hex()}"
+    with suppress(OSError):
+        stats = {name: _signature(os.path.join(folder, name)) for name in files}
+        mark = json.loads(run.mark.text())
+        own = {"key": run.key, "name": run.name, "files": stats, "mark": mark}
+        try:
+            with open(partial, "w", encoding="ascii") as file:  # not synced: losing it is no loss
+                json.dump(own, file)
+            os.replace(partial, path)
+        finally:
+            unlink(partial)
+
+
+def marks_in(folder: str, names: Iterable[str]) -> Iterator[tuple[Marked, list[str]]]:
+    """The marks among the files of a run's directory whose runs' files, which are given too, still
+    are as they were. The location of each is the directory.
+    """
+    for name in names:
+        if name.startswith(_PREFIX) and name.endswith(_ENDING):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                with open(os.path.join(folder, name), "rb") as file:
+                    found = json.loads(file.read(_LONGEST))
+                files = found["files"].items()
+                if all(_signature(os.path.join(folder, file)) == then for file, then in files):
+                    mark = Mark.of(found["mark"])
+                    yield Marked(found["key"], found["name"], folder, mark), [*found["files"]]
+
+
+def _signature(path: str) -> list[int]:
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]

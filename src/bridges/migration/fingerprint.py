@@ -1,0 +1,93 @@
+"""Fingerprints: digests of the files that a task reads and of all that decides what comes of them.
+
+Equal fingerprints mean equal runs in the target; for others nothing is known. Local files count
+with their bytes, names and times (which may be a clock), remote ones with what their store says of
+their version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bridges import __version__
+from bridges.migration.config import SourceSpec
+from bridges.migration.targets import TargetSpec
+from bridges.sources.bundles import Bundle
+
+SIZE = 16  # bytes of a digest
+CHUNK = 1 << 20  # bytes
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id")
+# what a target says of how it is reached, not of what it is to hold
+REACHED = {"label", "limit", "logdir", "tracking_uri", "wandb_dir", "mlflow_writer", "force"}
+
+
+def files_of(place: Bundle | str) -> str | None:
+    """A digest of the files that a task reads; None where that cannot be told."""
+    digest = hashlib.blake2b(digest_size=SIZE)
+    paths, names = _paths(place)
+    digest.update(json.dumps(names).encode())
+    try:
+        for path in paths:
+            digest.update(_remote(path) if "://" in path else _local(path))
+    except Exception:  # deliberately broad: whoever reads the files tells what is wrong
+        return None
+    return digest.hexdigest()
+
+
+def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
+    """A digest of all that a config says of how a source's runs are to be in a target; `place` is
+    where in the target those go of which it does not say that.
+    """
+    said = [
+        __version__,
+        source.model_dump(mode="json", exclude={"location"}),
+        target.model_dump(mode="json", exclude=REACHED),
+        place,
+    ]
+    text = json.dumps(said, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=SIZE).hexdigest()
+
+
+def made_of(files: str, settings: str) -> str:
+    """The fingerprint of what a source gives in a target."""
+    return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
+
+
+def _paths(place: Bundle | str) -> tuple[Iterable[str], Any]:
+    """The files to read, and what else decides how their runs are called."""
+    if isinstance(place, str):
+        return [place], place
+    found = place.found
+    groups: tuple[Mapping[str, list[str]], ...] = (found.beside, found.logs, found.events)
+    others = (path for group in groups for paths in group.values() for path in paths)
+    beside = [place.neighbour] if place.neighbour else []
+    names = [place.location, sorted(place.depths.items()), sorted(found.checkpoints)]
+    return [*found.states, *sorted(others), *beside], names
+
+
+def _local(path: str) -> bytes:
+    digest = hashlib.blake2b(digest_size=SIZE)
+    with open(path, "rb", buffering=0) as file:
+        changed = os.fstat(file.fileno()).st_mtime_ns
+        digest.update(f"{path}\n{changed}\n".encode("utf-8", "surrogatepass"))
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def _remote(url: str) -> bytes:
+    """What the store says of a file, without reading it. Raises ValueError where it says nothing
+    of its version.
+    """
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(url)
+    about = files.info(path)
+    versions = [str(about[name]) for name in VERSIONS if about.get(name)]
+    if not versions:
+        raise ValueError(url)
+    return json.dumps([url, about.get("size"), *versions]).encode()

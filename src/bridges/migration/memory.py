@@ -1,0 +1,122 @@
+"""What targets remember of earlier migrations, by which a source that did not change is not read.
+
+The marks of a target are asked for once, before the work; those of its new runs are set as they are
+done. Nothing depends on them but time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from bridges.errors import ExportError
+from bridges.exporters.marks import Marked, Remembering
+from bridges.migration import fingerprint
+from bridges.migration.config import SourceSpec
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import Done, Task
+from bridges.report import RunReport
+from bridges.stream.finding import Finding, Severity
+
+TOGETHER = 200  # marks that are set at once
+KNOWN = Finding(
+    "known-by-its-files",
+    Severity.INFO,
+    "source",
+    "its files are those that this run was made of and compared with; --recheck reads both again",
+)
+
+
+@dataclass
+class Memory:
+    """The marks of the targets of one migration."""
+
+    targets: Sequence[TargetSpec]
+    _exporters: dict[str, Remembering] = field(default_factory=dict)
+    _known: dict[str, dict[str, list[Marked]]] = field(default_factory=dict)
+    _new: dict[str, list[Marked]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for target in self.targets:
+            exporter = target.exporter()
+            if isinstance(exporter, Remembering):
+                self._exporters[target.label] = exporter
+
+    def settings(self, source: SourceSpec) -> dict[str, str]:
+        """Digests of what the config says of a source, by the targets that keep marks."""
+        return {
+            target.label: fingerprint.settings_of(
+                source, target, self._exporters[target.label].place
+            )
+            for target in self.targets
+            if target.label in self._exporters
+        }
+
+    def load(self) -> None:
+        """Ask each target once. One that does not answer remembers nothing."""
+        for label, exporter in self._exporters.items():
+            known = self._known[label] = {}
+            with suppress(ExportError):  # whoever writes there tells what is wrong
+                for run in exporter.remembered():
+                    known.setdefault(run.mark.made_of, []).append(run)
+
+    def sift(self, task: Task) -> tuple[Task | None, Done]:
+        """What is left to do of a task, and what is known to be done."""
+        if not any(self._known.get(target.label) for target in task.targets):
+            return task, Done(())
+        files = fingerprint.files_of(task.place)
+        if files is None:
+            return task, Done(())
+        known = {target.label: self._runs(task, target, files) for target in task.targets}
+        left = tuple(target for target in task.targets if not known[target.label])
+        reports = [_report(task, label, run) for label, runs in known.items() for run in runs]
+        if left:
+            return replace(task, targets=left, files=files), Done(tuple(reports))
+        return None, Done(tuple(reports), next(iter(known.values()))[0].mark.left_out)
+
+    def _runs(self, task: Task, target: TargetSpec, files: str) -> list[Marked]:
+        """The runs of a target that are all that the files of a task give there."""
+        settings = task.settings.get(target.label)
+        if settings is None:
+            return []
+        made_of = fingerprint.made_of(files, settings)
+        runs = self._known[target.label].get(made_of, [])
+        return runs if runs and len(runs) == runs[0].mark.runs else []
+
+    def forget(self) -> None:
+        """Free what was loaded."""
+        self._known.clear()
+
+    def keep(self, marks: Mapping[str, Sequence[Marked]]) -> None:
+        """Set marks by the labels of their targets, many at a time."""
+        for label, runs in marks.items():
+            waiting = self._new.setdefault(label, [])
+            waiting += runs
+            if len(waiting) >= TOGETHER:
+                self._set(label)
+
+    def flush(self) -> None:
+        """Set those that wait."""
+        for label in self._new:
+            self._set(label)
+
+    def _set(self, label: str) -> None:
+        runs, self._new[label] = self._new[label], []
+        with suppress(ExportError):
+            self._exporters[label].remember(runs)
+
+
+def _report(task: Task, label: str, run: Marked) -> RunReport:
+    mark = run.mark
+    return RunReport(
+        source=f"{task.origin}{mark.source}",
+        run=run.name,
+        target=label,
+        status="unchanged",
+        rows=mark.rows,
+        points=mark.points,
+        location=run.location,
+        findings=(KNOWN,),
+        course=mark.course,
+    )
