@@ -11,10 +11,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
-
-from bridges.exporters.files import unlink
 
 _PREFIX, _ENDING = ".bridges.", ".json"  # of a file beside those of a run; no tracker reads it
 _LONGEST = 100_000  # bytes of a mark
@@ -42,7 +40,7 @@ class Mark:
     def text(self) -> str:
         """The mark as text, well below the 5,000 characters that every target takes."""
         course = [float(f"{value:.6g}") for value in self.course]
-        return json.dumps({**asdict(self), "course": course})
+        return json.dumps({**vars(self), "course": course})
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
@@ -99,18 +97,12 @@ def put_mark(folder: str, run: Marked, files: Iterable[str]) -> None:
     """Keep a mark in a run's directory, with size and time of change of the run's files there; in
     one that cannot be written, or is not there any more, none.
     """
-    path = os.path.join(folder, f"{_PREFIX}{run.key}{_ENDING}")
-    partial = f"{path}-{os.urandom(4).hex()}"
     with suppress(OSError):
         stats = {name: _signature(os.path.join(folder, name)) for name in files}
-        mark = json.loads(run.mark.text())
-        own = {"key": run.key, "name": run.name, "files": stats, "mark": mark}
-        try:
-            with open(partial, "w", encoding="ascii") as file:  # not synced: losing it is no loss
-                json.dump(own, file)
-            os.replace(partial, path)
-        finally:
-            unlink(partial)
+        own = json.dumps({"key": run.key, "name": run.name, "files": stats})
+        # neither synced nor renamed: half a mark is none, and to lose one is no loss
+        with open(os.path.join(folder, f"{_PREFIX}{run.key}{_ENDING}"), "w") as file:
+            file.write(f'{own[:-1]}, "mark": {run.mark.text()}}}')
 
 
 def marks_in(folder: str, names: Iterable[str]) -> Iterator[tuple[Marked, list[str]]]:
