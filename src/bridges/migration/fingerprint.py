@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from bridges import __version__
@@ -61,12 +61,9 @@ def _paths(place: Bundle | str) -> tuple[Iterable[str], Any]:
     """The files to read, and what else decides how their runs are called."""
     if isinstance(place, str):
         return [place], place
-    found = place.found
-    groups: tuple[Mapping[str, list[str]], ...] = (found.beside, found.logs, found.events)
-    others = (path for group in groups for paths in group.values() for path in paths)
     beside = [place.neighbour] if place.neighbour else []
-    names = [place.location, sorted(place.depths.items()), sorted(found.checkpoints)]
-    return [*found.states, *sorted(others), *beside], names
+    names = [place.location, sorted(place.depths), place.checkpoints]
+    return sorted([*place.files, *beside]), names
 
 
 def _local(path: str) -> bytes:

@@ -28,7 +28,7 @@ from bridges.stream.model import Run
 _EXPORTERS: dict[str, Exporter] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
     labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
@@ -55,7 +55,7 @@ class Task:
         """Where it reads, for people."""
         if isinstance(self.place, str):
             return self.place
-        return next(iter(self.place.found.states), self.place.location)
+        return next(iter(self.place.files), self.place.location)
 
 
 @dataclass(frozen=True)

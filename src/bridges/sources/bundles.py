@@ -8,27 +8,41 @@ but that one forks off another is not told.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bridges.sources.discovery import Found, natural
 from bridges.sources.event_times import EventFiles
 from bridges.sources.places import folder_of, names_of, output_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bundle:
-    """A part of the tree at `location`: what was found of it, how many names of its path each
-    output directory needs to be told apart, the state of a neighbour (trials of a search have
-    some), and the bytes of its largest state (0 where they are not known).
+    """A part of the tree at `location`: its files, the states first, and its checkpoints, which may
+    have no state; how many names of its path each output directory needs to be told apart; the
+    state of a neighbour (trials of a search have some); the bytes of its largest state (0 where
+    they are not known); and, told with one of them, the other files of the tree.
+
+    There may be very many, so it is kept small: what its files are is worked out when it is read.
     """
 
     location: str
-    found: Found
-    depths: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[str, ...]
+    checkpoints: tuple[str, ...] = ()
+    depths: tuple[tuple[str, int], ...] = ()
     neighbour: str | None = None
     size: int = 0
+    others: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def found(self) -> Found:
+        """The files sorted, as discovery found them."""
+        found = Found(checkpoints={*self.checkpoints}, others=Counter(dict(self.others)))
+        for path in self.files:
+            found.add(path)
+        return found
 
 
 def bundles(location: str, found: Found) -> list[Bundle]:
@@ -36,29 +50,41 @@ def bundles(location: str, found: Found) -> list[Bundle]:
     outputs = _outputs(found)
     known = set(outputs)
     tops = {output: _top(output, known) for output in outputs}
-    parts = {top: Found() for top in dict.fromkeys(tops.values())}
-    inside: dict[str, list[str]] = {top: [] for top in parts}
+    inside: dict[str, list[str]] = {}
     for output, top in tops.items():
-        inside[top].append(output)
-    _deal(found, parts, tops)
+        inside.setdefault(top, []).append(output)
+    files, checkpoints = _dealt(found, tops), _checkpoints(found, tops)
     events, depths = EventFiles(found.events, outputs), _depths(outputs)
     neighbours = _neighbours(found.states, tops)
-    made = []
-    for top, part in parts.items():
-        for path in events.of(inside[top]):
-            part.events.setdefault(folder_of(path), []).append(path)
-        places = {*inside[top], *map(folder_of, inside[top])}
-        own = {place: depths[place] for place in places if place in depths}
-        size = max(map(_size, part.states), default=0)
-        made.append(Bundle(location, part, own, neighbours.get(top), size))
-    if made:
-        made[0].found.others.update(found.others)  # told once
+    others = tuple(found.others.items())
+    made: list[Bundle] = []
+    for top, own in inside.items():
+        places = dict.fromkeys([*own, *map(folder_of, own)])
+        made.append(
+            Bundle(
+                location,
+                (*files.get(top, ()), *events.of(own)),
+                tuple(checkpoints.get(top, ())),
+                tuple((place, depths[place]) for place in places if place in depths),
+                neighbours.get(top),
+                max(map(_size, files.get(top, ())), default=0),
+                () if made else others,
+            )
+        )
     return made
 
 
 def whole(location: str, found: Found) -> Bundle:
     """The tree in one part."""
-    return Bundle(location, found, _depths(_outputs(found)))
+    groups = (found.beside, found.logs, found.events)
+    files = (path for group in groups for paths in group.values() for path in paths)
+    return Bundle(
+        location,
+        (*found.states, *files),
+        tuple(sorted(found.checkpoints)),
+        tuple(_depths(_outputs(found)).items()),
+        others=tuple(found.others.items()),
+    )
 
 
 def _outputs(found: Found) -> list[str]:
@@ -72,19 +98,27 @@ def _top(output: str, outputs: set[str]) -> str:
     return next(place for place in outer if place in outputs)
 
 
-def _deal(found: Found, parts: Mapping[str, Found], tops: Mapping[str, str]) -> None:
-    """Give each part what belongs to its directories."""
+def _dealt(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
+    """The files of each part, states first."""
+    files: dict[str, list[str]] = {}
     for path in found.states:
-        parts[tops[output_of(path)]].states.append(path)
+        files.setdefault(tops[output_of(path)], []).append(path)
     for folder, logs in found.logs.items():
-        parts[tops[folder]].logs[folder] = logs
-    for folder, files in found.beside.items():
+        files.setdefault(tops[folder], []).extend(logs)
+    for folder, beside in found.beside.items():
         top = next((tops[place] for place in (folder, folder_of(folder)) if place in tops), None)
         if top is not None:
-            parts[top].beside[folder] = files
-    for folder in found.checkpoints:
+            files.setdefault(top, []).extend(beside)
+    return files
+
+
+def _checkpoints(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
+    """The checkpoints of each part."""
+    checkpoints: dict[str, list[str]] = {}
+    for folder in sorted(found.checkpoints):
         if folder_of(folder) in tops:
-            parts[tops[folder_of(folder)]].checkpoints.add(folder)
+            checkpoints.setdefault(tops[folder_of(folder)], []).append(folder)
+    return checkpoints
 
 
 def _depths(outputs: Sequence[str]) -> dict[str, int]:

@@ -46,7 +46,7 @@ class RunDirectorySource:
         """
         found = discover(location)
         nothing = True
-        for run in self.read_bundle(whole(location, found), options):
+        for run in _read(whole(location, found), found, options):
             nothing = False
             yield run
         if nothing and not found.states:
@@ -65,20 +65,24 @@ class RunDirectorySource:
 
     def read_bundle(self, bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part of a tree, as `read`."""
-        location, found = bundle.location, bundle.found
-        states = [*found.states, *_logs_alone(found)]
-        reader = _Reader(options)
-        # of equal saves the one outside a checkpoint names the run
-        states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
-        saves = [save for path in states if (save := reader.save(path))]
-        runs = _without_empty(fold(saves, reader.stream))
-        runs.sort(key=lambda run: natural(run.longest.location))
-        names = names_of([run.longest.location for run in runs], bundle.depths)
-        tree = _Tree(bundle, runs, _trials(bundle, runs, reader), options)
-        for run, name in zip(runs, names, strict=True):
-            yield tree.whole(reader.run(run.longest.location), run, name)
-        if reader.errors:
-            raise TreeError(location, reader.errors)
+        return _read(bundle, bundle.found, options)
+
+
+def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
+    """The runs of a part of a tree, of which this was found."""
+    states = [*found.states, *_logs_alone(found)]
+    reader = _Reader(options)
+    # of equal saves the one outside a checkpoint names the run
+    states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
+    saves = [save for path in states if (save := reader.save(path))]
+    runs = _without_empty(fold(saves, reader.stream))
+    runs.sort(key=lambda run: natural(run.longest.location))
+    names = names_of([run.longest.location for run in runs], dict(bundle.depths))
+    tree = _Tree(bundle.location, found, runs, _trials(bundle, runs, reader), options)
+    for run, name in zip(runs, names, strict=True):
+        yield tree.whole(reader.run(run.longest.location), run, name)
+    if reader.errors:
+        raise TreeError(bundle.location, reader.errors)
 
 
 class _Tree:
@@ -86,18 +90,19 @@ class _Tree:
 
     def __init__(
         self,
-        bundle: Bundle,
+        location: str,
+        found: Found,
         runs: Sequence[Folded],
         trials: Mapping[str, tuple[str, str]],
         options: ReadOptions,
     ) -> None:
-        self._found = found = bundle.found
+        self._found = found
         self._options = options
         self._trials = trials
         self._writers = Counter(output for run in runs for output in _outputs(run))
         self._events = EventFiles(found.events, self._writers)
         self._broken = found.without_state()
-        self._notes = _ignored(bundle.location, found)
+        self._notes = _ignored(location, found)
 
     def whole(self, run: Run, folded: Folded, name: str) -> Run:
         """The run of a state, with all that lies beside its saves."""
@@ -248,7 +253,7 @@ def _trials(bundle: Bundle, runs: Sequence[Folded], reader: _Reader) -> dict[str
     found = trial_places([*runs, *beside])
     searches = [*dict.fromkeys(search for search, _ in found.values())]
     places = [f"{place}/x" for place in searches]
-    groups = dict(zip(searches, names_of(places, bundle.depths), strict=True))
+    groups = dict(zip(searches, names_of(places, dict(bundle.depths)), strict=True))
     return {location: (groups[search], name) for location, (search, name) in found.items()}
 
 
