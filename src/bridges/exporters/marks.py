@@ -18,7 +18,7 @@ _PREFIX, _ENDING = ".bridges.", ".json"  # of a file beside those of a run; no t
 _LONGEST = 100_000  # bytes of a mark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What a run was made of.
 
@@ -39,8 +39,9 @@ class Mark:
 
     def text(self) -> str:
         """The mark as text, well below the 5,000 characters that every target takes."""
-        course = [float(f"{value:.6g}") for value in self.course]
-        return json.dumps({**vars(self), "course": course})
+        course = [float(f"{value:.4g}") for value in self.course]
+        known = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps({**known, "course": course})
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
@@ -64,7 +65,7 @@ class Mark:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Marked:
     """A run of a target and its mark: its run key, its name there, and where it is."""
 

@@ -1,7 +1,8 @@
 """A folder of offline runs: which are there, and how a new one appears whole.
 
-The folder is listed again only when something else changed it: what is published here sets its
-time of change to one that nobody else gives it.
+The folder is listed again only when something else than bridges changed it: whoever publishes here
+sets its time of change to one that nobody else gives it, and writes into a journal that time, the
+one before, and the new name. So processes that fill one folder together learn of each other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ STAMP = "%Y%m%d_%H%M%S"
 PREFIX, STAMP_SIZE = "offline-run-", 15
 ID_AT = len(PREFIX) + STAMP_SIZE + 1  # in a directory's name
 STAGING = ".bridges"  # where a directory is made: `wandb sync` does not look there
+JOURNAL = "journal"  # in there: lines of the time of change before, the one after, a name
 TICK = 1_000_000_000  # nanoseconds, and generously
 
 
@@ -56,10 +58,15 @@ class RunFolder:
         self._names: dict[str, list[str]] = {}
         self._changed: int | None = None  # the folder's time of change that `_names` is for
         self._seen: list[Place] = []
+        self._read = 0  # bytes of the journal
 
     def places(self, key: str) -> list[Place]:
         """The parts of all runs whose ids begin with these digits, in the order of their names."""
-        self._refresh()
+        try:
+            with self.locked():
+                self._refresh()
+        except FileNotFoundError:
+            self._names, self._changed = {}, None
         self._seen = self._places(key)
         return self._seen
 
@@ -76,19 +83,46 @@ class RunFolder:
         return Place(os.path.join(self.path, name, f"run-{name[ID_AT:]}.wandb"))
 
     def _refresh(self) -> None:
-        try:
-            changed = os.stat(self.path).st_mtime_ns
-        except FileNotFoundError:
-            self._names, self._changed = {}, None
-            return
+        """Learn what is there; under the lock, for a change and its line are not one step."""
+        changed = os.stat(self.path).st_mtime_ns
         if changed == self._changed:
             return
-        self._names = {}
-        for name in os.listdir(self.path):
-            if name.startswith(PREFIX):
-                self._remember(name)
-        # two changes within a tick of the clock have one time
-        self._changed = changed if time.time_ns() - changed > TICK else None
+        news = self._journal()
+        if not self._follow(news, changed):
+            self._names = {}
+            for name in os.listdir(self.path):
+                if name.startswith(PREFIX):
+                    self._remember(name)
+            is_ours = bool(news) and news[-1][1] == changed
+            # two changes by others within a tick of the clock have one time
+            is_final = is_ours or time.time_ns() - changed > TICK
+            self._changed = changed if is_final else None
+
+    def _follow(self, news: list[tuple[int, int, str]], changed: int) -> bool:
+        """Whether the journal tells all that brought the folder to this time of change."""
+        at, names = self._changed, []
+        for before, after, name in news:
+            if before == at:
+                at = after
+                names.append(name)
+        if at != changed:
+            return False
+        for name in names:
+            self._remember(name)
+        self._changed = changed
+        return True
+
+    def _journal(self) -> list[tuple[int, int, str]]:
+        """The lines of the journal that were not read yet."""
+        with suppress(OSError), open(os.path.join(self.path, STAGING, JOURNAL), "rb") as file:
+            is_another = file.seek(0, os.SEEK_END) < self._read  # someone emptied the folder
+            self._read = file.seek(0 if is_another else self._read)
+            found = file.read()
+            self._read += len(found)
+            lines = (line.split() for line in found.decode(errors="replace").splitlines())
+            good = (line for line in lines if len(line) == 3 and (line[0] + line[1]).isdigit())
+            return [(int(before), int(after), name) for before, after, name in good]
+        return []
 
     def _remember(self, name: str) -> None:
         self._names.setdefault(name[ID_AT : ID_AT + KEY_DIGITS], []).append(name)
@@ -125,14 +159,16 @@ class RunFolder:
                 raise ConflictError
             os.rename(staged, folder)
             self._remember(name)
-            self._sign()
+            self._sign(name)
         sync_directory(self.path)
         return self._place(name).path
 
-    def _sign(self) -> None:
+    def _sign(self, name: str) -> None:
         """Give the folder a time of change of our own, if it can hold one to the nanosecond."""
         now = time.time_ns()
         with suppress(OSError):
+            with open(os.path.join(self.path, STAGING, JOURNAL), "a") as journal:
+                journal.write(f"{self._changed or 0} {now} {name}\n")
             os.utime(self.path, ns=(now, now))
         self._changed = now if os.stat(self.path).st_mtime_ns == now else None
 
