@@ -239,7 +239,7 @@ def test_exports_at_the_same_time_make_one_run(tmp_path: Path) -> None:
     assert len(rows_of(file_of(tmp_path / "x"))) == 20_000
     visible = [path.name[:11] for path in (tmp_path / "x" / "wandb").glob("[!.]*")]
     assert visible == ["offline-run"]
-    assert not any((tmp_path / "x" / "wandb" / ".bridges").iterdir())
+    assert not any(path.is_dir() for path in (tmp_path / "x" / "wandb" / ".bridges").iterdir())
 
 
 @given(st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 100_000).map(bytes)), max_size=20))
