@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.benchmarks.timing import BRIDGE, history, in_turn, line, process
+from tests.dask_cluster import dask_cluster
 
 RUNS, ROWS = 1_000, 500
 MANY, FEW_ROWS = 10_000, 20
@@ -56,4 +57,20 @@ def migrate_many(folder: Path) -> None:
     line(f"{MANY:,} runs again, to the first time", many / again, "≥ 10")
 
 
-SECTIONS = {"migrate": migrate, "migrate_many": migrate_many}
+def migrate_dask(folder: Path) -> None:
+    """A cluster of two workers on this machine to two worker processes."""
+    make(folder / "runs", RUNS, ROWS)
+
+    def anew(*more: str) -> list[str]:
+        shutil.rmtree(folder / "tb", ignore_errors=True)
+        return [*command(folder, "runs", 2), *more]
+
+    with dask_cluster(2) as (address, _):
+        process(anew("--engine", "dask", "--scheduler", address))  # its workers import once
+        (local, _), (dask, _) = in_turn(
+            anew, lambda: anew("--engine", "dask", "--scheduler", address), repeats=3
+        )
+    line(f"{RUNS:,} runs × {ROWS} rows × 5 keys, Dask to local", dask / local, "≤ 1.25")
+
+
+SECTIONS = {"migrate": migrate, "migrate_many": migrate_many, "migrate_dask": migrate_dask}

@@ -22,10 +22,13 @@ import bridges
 from bridges.errors import ConfigError
 from bridges.exporters import event_records, tensorboard
 from bridges.exporters.event_names import directory_name
+from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.formats.event_reader import read_event_file
+from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from tests.integration.support import Row, contents, show, training_rows, tree, visible, write_state
+from tests.support import make_run
 
 ROWS = training_rows(60)
 CUT = 40
@@ -732,3 +735,18 @@ def test_an_append_while_a_shorter_history_is_verified(
 def test_a_dry_run_writes_nothing(logdir: Path) -> None:
     assert export(logdir, ROWS, dry_run=True).status == "planned"
     assert not logdir.exists()
+
+
+def test_a_mark_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
+    """Who deletes the event files of a run by hand finds the run in its own directory again."""
+    exporter, run = TensorBoardExporter(str(tmp_path)), make_run([{"loss": 1.0, "step": 1}])
+    first = export_run(run, exporter, ExportOptions())
+    assert first.location is not None
+    mark = Mark("a" * 32, 1, 0, "", first.digest, 1, 1)
+    exporter.remember([Marked(first.key, first.run, first.location, mark)])
+    assert len([*exporter.remembered()]) == 1
+    for file in Path(first.location).glob("events*"):
+        file.unlink()
+    assert [*exporter.remembered()] == []
+    again = export_run(run, TensorBoardExporter(str(tmp_path)), ExportOptions())
+    assert (again.status, again.location) == ("exported", first.location)

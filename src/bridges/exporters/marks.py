@@ -110,15 +110,29 @@ def marks_in(folder: str, names: Iterable[str]) -> Iterator[tuple[Marked, list[s
     """The marks among the files of a run's directory whose runs' files, which are given too, still
     are as they were. The location of each is the directory.
     """
+    for name in filter(_is_mark, names):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            with open(os.path.join(folder, name), "rb") as file:
+                found = json.loads(file.read(_LONGEST))
+            files = found["files"].items()
+            if all(_signature(os.path.join(folder, file)) == then for file, then in files):
+                mark = Mark.of(found["mark"])
+                yield Marked(found["key"], found["name"], folder, mark), [*found["files"]]
+
+
+def is_empty(folder: str) -> bool:
+    """Whether a directory holds nothing but marks of runs that are gone; these are removed."""
+    names = os.listdir(folder)
+    if not all(map(_is_mark, names)):
+        return False
     for name in names:
-        if name.startswith(_PREFIX) and name.endswith(_ENDING):
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                with open(os.path.join(folder, name), "rb") as file:
-                    found = json.loads(file.read(_LONGEST))
-                files = found["files"].items()
-                if all(_signature(os.path.join(folder, file)) == then for file, then in files):
-                    mark = Mark.of(found["mark"])
-                    yield Marked(found["key"], found["name"], folder, mark), [*found["files"]]
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    return True
+
+
+def _is_mark(name: str) -> bool:
+    return name.startswith(_PREFIX) and name.endswith(_ENDING)
 
 
 def _signature(path: str) -> list[int]:

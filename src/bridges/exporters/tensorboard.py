@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from bridges.exporters.event_segments import (
     segments,
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
-from bridges.exporters.marks import Marked, marks_in, put_mark
+from bridges.exporters.marks import Marked, is_empty, marks_in, put_mark
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
@@ -129,7 +130,7 @@ class TensorBoardExporter:
             path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with suppress(FileExistsError, NotADirectoryError):
-                if not os.path.exists(path) or not os.listdir(path):
+                if not os.path.exists(path) or is_empty(path):
                     return rename_unless_taken(hidden, path)
             self._refuse_news(path, layout.key)
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
@@ -202,7 +203,7 @@ class TensorBoardExporter:
             directories[:] = [name for name in directories if name[0] != "."]
             for run, of in marks_in(path, files):
                 if of == segment_names(files, run.key):
-                    yield run
+                    yield replace(run, name=os.path.relpath(path, self.logdir))
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""
