@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,7 +28,7 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
-        config, dry_run, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
+        config, dry_run, shown.plan, shown.task, shown.report, on_left_out=shown.left_out
     )
     shown.progress.phase(path, "planning")
     try:
@@ -69,9 +69,9 @@ class Shown:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def plan(self, tasks: int) -> None:
-        """So many tasks there are."""
-        self.progress.total = tasks
+    def plan(self, tasks: Sequence[Task]) -> None:
+        """What is to be done."""
+        self.progress.total = len(tasks)
 
     def task(self, task: Task) -> None:
         """One of them is done."""
@@ -87,6 +87,12 @@ class Shown:
             self._all.append(report.as_dict())
         elif report.failed or (not self._quiet and (self._verbose or report.status == "planned")):
             self.progress.echo(console.format_run(report, self._verbose))
+
+    def left_out(self, source: str, why: str) -> None:
+        """A run is left out by the filters."""
+        if self._verbose and not (self._quiet or self._as_json):
+            mark = click.style(f"- {'left out':<9} ", dim=True)
+            self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
     def end(self, left_out: int) -> None:
         """Tell of all of it."""

@@ -160,6 +160,12 @@ def test_runs_that_are_left_out_are_counted_once(tmp_path: Path) -> None:
     short = sum(len(rows_of(number)) < 4 for number in range(40))
     assert totals["left_out"] == short > 0
     assert totals["exported"] == 3 * (40 - short)
+    shown = start(file, "-v").communicate(timeout=120)[0]
+    told = re.findall(
+        r"^- left out  (.*)/checkpoint-3/\S+: it has 3 rows, fewer .* 4$", shown, re.M
+    )
+    assert len({*told}) == len(told) == short
+    assert "left out  " not in start(file).communicate(timeout=120)[0]
 
 
 def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, and how many of its runs the config leaves out."""
+    """What a task did: the reports, and the runs that the config leaves out: source and reason."""
 
     reports: tuple[RunReport, ...]
-    left_out: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
@@ -92,11 +92,12 @@ def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
 def carry_out(task: Task, *, dry_run: bool) -> Done:
     """Read the runs of a task and export each into its targets. Raises ConfigError."""
     reports: list[RunReport] = []
-    left_out = 0
+    left_out: list[tuple[str, str]] = []
     try:
         for run in _runs(task):
             found = _exported(run, task, dry_run)
-            left_out += found is None
+            if found is None:
+                left_out.append((run.source, task.source.why_not(run)))
             reports += found or []
     except ConfigError:  # of a target: no run can be written into it
         raise
@@ -105,7 +106,7 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
         reports += (
             _unread(one, task.location, target) for one in errors for target in task.targets
         )
-    return Done(tuple(reports), left_out)
+    return Done(tuple(reports), tuple(left_out))
 
 
 def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
