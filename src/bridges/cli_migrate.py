@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,8 @@ from typing import Any
 import click
 
 from bridges import console
-from bridges.cli_follow import terminated_as_interrupted
+from bridges.cli_follow import terminated_as_interrupted, undisturbed
+from bridges.console_migrate import JsonRuns
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
@@ -31,11 +33,13 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
         config, dry_run, shown.plan, shown.task, shown.report, on_left_out=shown.left_out
     )
     shown.progress.phase(path, "planning")
-    try:
-        with shown, terminated_as_interrupted():
-            migration.run()
-    finally:
-        shown.end(migration.left_out)
+    with terminated_as_interrupted():
+        try:
+            with shown:
+                migration.run()
+        finally:
+            with undisturbed():
+                shown.end(migration.left_out)
     return shown.totals.exit_code
 
 
@@ -52,11 +56,12 @@ class Shown:
         title: str = "",
     ) -> None:
         self.totals = Totals()
-        self.progress = console.Progress(0, quiet)
-        self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
+        # a document that scrolls by on the terminal is progress enough, and stays whole
+        self.progress = console.Progress(0, quiet or (as_json and sys.stdout.isatty()))
+        self._json = JsonRuns() if as_json else None
+        self._quiet, self._verbose = quiet, verbose
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
         self._files += [HtmlReport(html, title)] if html else []
-        self._all: list[dict[str, Any]] = []
         self._stack = ExitStack()
         self._began = time.monotonic()
 
@@ -80,25 +85,28 @@ class Shown:
 
     def report(self, report: RunReport) -> None:
         """A run and target is done."""
+        with undisturbed():
+            self._tell(report)
+
+    def _tell(self, report: RunReport) -> None:
         self.totals.add(report)
         for file in self._files:
             file.add(report)
-        if self._as_json:
-            self._all.append(report.as_dict())
+        if self._json:
+            self._json.add(report.as_dict())
         elif report.failed or (not self._quiet and (self._verbose or report.status == "planned")):
             self.progress.echo(console.format_run(report, self._verbose))
 
     def left_out(self, source: str, why: str) -> None:
         """A run is left out by the filters."""
-        if self._verbose and not (self._quiet or self._as_json):
+        if self._verbose and not (self._quiet or self._json):
             mark = click.style(f"- {'left out':<9} ", dim=True)
             self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
     def end(self, left_out: int) -> None:
         """Tell of all of it."""
-        if self._as_json:
-            totals = {**self.totals.totals, "left_out": left_out}
-            console.print_json({"runs": self._all, "totals": totals})
+        if self._json:
+            self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:

@@ -36,7 +36,14 @@ PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no termin
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One strict JSON document on stdout; NaN and infinities become the texts of that name."""
-    click.echo(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
+    click.echo(json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """The document as `print_json` prints it."""
+    text = json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr)
+    # of a name that is no text, the escapes, which are those of JSON: no encoding has its bytes
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _strict(value: Any) -> Any:

@@ -91,6 +91,30 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
     assert totals["exported"] + totals["unchanged"] == totals["runs"]
 
 
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_the_document_comes_as_the_runs_do_and_is_whole_when_interrupted(
+    tmp_path: Path, signal_: signal.Signals
+) -> None:
+    process = start(write(tmp_path, 600), "--json")
+    assert process.stdout is not None
+    begin = "".join(process.stdout.readline() for _ in range(40))
+    process.send_signal(signal_)
+    document = json.loads(begin + process.stdout.read())
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 0 < len(document["runs"]) == document["totals"]["runs"] < 500
+    assert document["totals"]["exported"] == document["totals"]["runs"]
+
+
+def test_the_document_of_no_runs(tmp_path: Path) -> None:
+    file = write(tmp_path, 1)
+    file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 99"))
+    process = start(file, "--json")
+    document = json.loads(process.communicate(timeout=120)[0])
+    assert document["runs"] == []
+    assert (document["totals"]["runs"], document["totals"]["left_out"]) == (0, 1)
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     process = start(write(tmp_path, 10), "--dry-run", "--json")
     document = json.loads(process.communicate(timeout=120)[0])
