@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from bridges.console_migrate import JsonRuns
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
+from bridges.migration.plan_table import PlanTable
 from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary
 from bridges.migration.tasks import Task
@@ -32,7 +34,7 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
     migration = Migration(
         config, dry_run, shown.plan, shown.task, shown.report, on_left_out=shown.left_out
     )
-    shown.progress.phase(path, "planning")
+    shown.begin(path, [target.label for target in config.targets] if dry_run else [])
     with terminated_as_interrupted():
         try:
             with shown:
@@ -62,6 +64,7 @@ class Shown:
         self._quiet, self._verbose = quiet, verbose
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
         self._files += [HtmlReport(html, title)] if html else []
+        self._table: PlanTable | None = None
         self._stack = ExitStack()
         self._began = time.monotonic()
 
@@ -73,6 +76,13 @@ class Shown:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+
+    def begin(self, path: str, planned: Sequence[str]) -> None:
+        """A config is read; `planned` are the labels of its targets where nothing is written."""
+        self.progress.phase(path, "planning")
+        if planned and not self._quiet and not self._json:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            self._table = PlanTable(planned, width)
 
     def plan(self, tasks: Sequence[Task]) -> None:
         """What is to be done."""
@@ -94,7 +104,10 @@ class Shown:
             file.add(report)
         if self._json:
             self._json.add(report.as_dict())
-        elif report.failed or (not self._quiet and (self._verbose or report.status == "planned")):
+        elif self._table:
+            for line in self._table.lines(report, self._verbose):
+                self.progress.echo(line)
+        elif report.failed or (self._verbose and not self._quiet):
             self.progress.echo(console.format_run(report, self._verbose))
 
     def left_out(self, source: str, why: str) -> None:
@@ -108,6 +121,8 @@ class Shown:
         if self._json:
             self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:
+            if self._table:
+                click.echo()
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:
                 click.echo(f"{console.many(left_out, 'run')} left out by the filters.")

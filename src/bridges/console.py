@@ -74,7 +74,7 @@ def format_run(report: RunReport, verbose: bool) -> str:
         mark, colour = "!", "red"
     head = click.style(f"{mark} {report.status:<9} ", fg=colour, bold=True)
     line = f"{head}{printable(report.run)}  {_facts(report)}"
-    return "\n".join([line, *_findings(report.findings, verbose)])
+    return "\n".join([line, *format_findings(report.findings, verbose)])
 
 
 def _facts(report: RunReport) -> str:
@@ -92,7 +92,7 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
+def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
     """Warnings and worse in full; notes by their codes, or in full where `verbose`."""
     notes = [finding for finding in findings if finding.severity is Severity.INFO]
     for finding in findings:

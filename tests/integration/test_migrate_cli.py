@@ -119,8 +119,41 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     process = start(write(tmp_path, 10), "--dry-run", "--json")
     document = json.loads(process.communicate(timeout=120)[0])
     assert {run["status"] for run in document["runs"]} == {"planned"}
+    assert {run["would"] for run in document["runs"]} == {"exported"}
+    assert document["totals"]["would_be_exported"] == len(document["runs"])
     assert all(run["new_points"] == run["points"] > 0 for run in document["runs"])
     assert not (tmp_path / "tb").exists()
+
+
+def test_a_dry_run_is_a_table_of_what_would_be_done(tmp_path: Path) -> None:
+    """One run of each kind: new, grown, as it was, broken."""
+    file = write(tmp_path, 4, 1)
+    file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 1"))
+    start(file).communicate(timeout=120)
+    shutil.rmtree(tmp_path / "tb" / "run1")
+    rows = [*rows_of(2), {"loss": 1e39, "step": 99}]
+    grown = tmp_path / "tree" / "exp2" / "run2" / f"checkpoint-{len(rows)}" / "trainer_state.json"
+    grown.parent.mkdir()
+    grown.write_bytes(state(rows, global_step=99))
+    shown, _ = start(file, "--dry-run").communicate(timeout=120)
+    table, _, end = shown.partition("\n\n")
+    header, *lines = table.splitlines()
+    assert header.split("  ")[0] == "run"
+    hexes = "[0-9a-f]{12}"
+    told = "\n".join(sorted(line for line in lines if line.startswith("run")))
+    assert re.fullmatch(
+        rf"run1 +tensorboard  new +4 +8 +8  {hexes}\n"
+        rf"run2 +tensorboard  append +6 +11 +1  {hexes}  overflow-to-infinity\n"
+        rf"run3 +tensorboard  unchanged +\d+ +\d+ +0  {hexes}",
+        told,
+    )
+    assert sum("  tensorboard  failed" in line for line in lines) == 1
+    assert "found the end of the file inside of a value" in table  # why it failed
+    assert "clock-synthetic" not in table  # a note
+    assert re.search(r"^tensorboard +1 +1 +1 +1 +4 ", end, re.M)
+    assert "nothing written; 1 run failed" in end
+    verbose, _ = start(file, "--dry-run", "-v").communicate(timeout=120)
+    assert verbose.count("clock-synthetic · all rows") == 3
 
 
 @pytest.mark.parametrize("name", ["one-run", "fan-out", "hyperparameter-search"])
