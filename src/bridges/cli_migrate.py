@@ -13,14 +13,13 @@ import click
 
 from bridges import console
 from bridges.cli_follow import terminated_as_interrupted, undisturbed
-from bridges.console_migrate import JsonRuns
+from bridges.console_migrate import JsonRuns, MigrationProgress
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
 from bridges.migration.plan_table import PlanTable
 from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary
-from bridges.migration.tasks import Task
 from bridges.report import RunReport, Totals
 
 
@@ -32,7 +31,12 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
-        config, dry_run, shown.plan, shown.task, shown.report, on_left_out=shown.left_out
+        config,
+        dry_run,
+        on_plan=shown.progress.plan,
+        on_task=shown.progress.task,
+        on_report=shown.report,
+        on_left_out=shown.left_out,
     )
     shown.begin(path, [target.label for target in config.targets] if dry_run else [])
     with terminated_as_interrupted():
@@ -59,7 +63,7 @@ class Shown:
     ) -> None:
         self.totals = Totals()
         # a document that scrolls by on the terminal is progress enough, and stays whole
-        self.progress = console.Progress(0, quiet or (as_json and sys.stdout.isatty()))
+        self.progress = MigrationProgress(quiet or (as_json and sys.stdout.isatty()))
         self._json = JsonRuns() if as_json else None
         self._quiet, self._verbose = quiet, verbose
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
@@ -84,15 +88,6 @@ class Shown:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._table = PlanTable(planned, width)
 
-    def plan(self, tasks: Sequence[Task]) -> None:
-        """What is to be done."""
-        self.progress.total = len(tasks)
-
-    def task(self, task: Task) -> None:
-        """One of them is done."""
-        self.progress.phase(task.location, "done with")
-        self.progress.advance()
-
     def report(self, report: RunReport) -> None:
         """A run and target is done."""
         with undisturbed():
@@ -100,6 +95,7 @@ class Shown:
 
     def _tell(self, report: RunReport) -> None:
         self.totals.add(report)
+        self.progress.report(report)
         for file in self._files:
             file.add(report)
         if self._json:

@@ -204,10 +204,13 @@ class Progress:
             return
         started = time.monotonic() - PATIENCE
         while True:
-            seconds = time.monotonic() - started
-            click.echo(f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)", err=True)
+            click.echo(self._plain(time.monotonic() - started), err=True)
             if self._stop.wait(PLAIN_INTERVAL):
                 return
+
+    def _plain(self, seconds: float) -> str:
+        """The line where there is no terminal."""
+        return f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)"
 
     def _show_live(self) -> None:
         from rich.console import Console

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -113,6 +114,47 @@ def test_the_document_of_no_runs(tmp_path: Path) -> None:
     document = json.loads(process.communicate(timeout=120)[0])
     assert document["runs"] == []
     assert (document["totals"]["runs"], document["totals"]["left_out"]) == (0, 1)
+
+
+def on_terminal(*arguments: object) -> str:
+    """What a migration writes on the terminal of 80 columns that its stderr is."""
+    terminal, other_end = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridges", "migrate", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=other_end,
+        env=environment,
+    ):
+        os.close(other_end)
+        shown = b""
+        with suppress(OSError):  # which is how a terminal says that the other end is closed
+            while True:
+                shown += os.read(terminal, 10_000)
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
+
+
+def test_a_terminal_shows_bars_and_a_log_lines(tmp_path: Path) -> None:
+    file = write(tmp_path, 600)
+    broken = tmp_path / "tree" / "broken" / "trainer_state.json"
+    broken.parent.mkdir()
+    broken.write_bytes(state(rows_of(3) * 1_000)[:-9])  # the largest is read first
+    text = file.read_text().replace("logdir: tb}", "logdir: tb}, {to: tensorboard, logdir: tb2}")
+    file.write_text(text)
+    lines = on_terminal(file).splitlines()
+    bars = [line for line in lines if re.search(r"/601 .* left$", line)]
+    assert {re.split("  |[━╸╺]", bar)[0] for bar in bars} == {"tensorboard", "tensorboard 2"}
+    assert any(
+        re.match(r"all .*/1,202 +[0-9.,]+ runs/s +\d:\d\d:\d\d left$", line) for line in lines
+    )
+    assert any(re.match(r"2 failed or lost data  …\S+ → tensorboard", line) for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert on_terminal(file, "-q") == ""
+    shutil.rmtree(tmp_path / "tb")
+    _, log = start(file).communicate(timeout=120)
+    first = log.splitlines()[0]
+    assert re.match(r"tensorboard \d+/601, tensorboard 2 \d+/601; [0-9.]+ runs/s, ", first)
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""What `bridge migrate` shows while it goes on: the JSON document, the table of a dry run."""
+"""What `bridge migrate` shows while it goes on: bars, the JSON document, a dry run's table."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import tracemalloc
+from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from typing import Any
@@ -13,12 +16,23 @@ from typing import Any
 import click
 import pytest
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 
 from bridges.cli_follow import terminated_as_interrupted, undisturbed
 from bridges.cli_migrate import Shown
 from bridges.console import print_json
-from bridges.console_migrate import JsonRuns
+from bridges.console_migrate import (
+    WINDOW,
+    Count,
+    JsonRuns,
+    MigrationProgress,
+    failure_line,
+    time_left,
+)
+from bridges.migration.config import SourceSpec
 from bridges.migration.plan_table import PlanTable
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import Task
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity
 
@@ -142,3 +156,118 @@ def test_a_loss_that_is_longer_than_the_terminal_is_cut() -> None:
     *_, below = lines_of(PlanTable(["memory"], 80), replace(PLANNED[0], findings=found))
     assert len(click.unstyle(below)) == 80
     assert click.unstyle(below).endswith("…")
+
+
+def task(*labels: str) -> Task:
+    targets = tuple(TargetSpec(to="memory", label=label) for label in labels)
+    return Task(SourceSpec(location="x"), "x", targets)
+
+
+def screen(progress: MigrationProgress, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(progress._screen(width))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def begun(labels: Sequence[str], tasks: int) -> MigrationProgress:
+    progress = MigrationProgress(quiet=True)
+    progress.plan([task(*labels)] * tasks)
+    return progress
+
+
+def test_bars_count_the_tasks_of_each_target_and_rates_their_runs() -> None:
+    progress = begun(["a", "b"], 1_000)
+    progress.task(task("a", "b"))
+    progress.task(task("b"))  # of which the rest waits for a
+    for target in ("a", "a", "b", "elsewhere"):
+        progress.report(report(target=target))
+    everything, a, b = screen(progress, 80)
+    assert [line.split()[0] for line in (everything, a, b)] == ["all", "a", "b"]
+    done = re.findall(r"\S+/\S+00", "\n".join((everything, a, b)))
+    assert done == ["3/2,000", "1/1,000", "2/1,000"]
+    assert [count.runs for count in progress._counts()] == [3, 2, 1]
+    plain = progress._plain(61.0)
+    assert plain.startswith("a 1/1,000, b 2/1,000; ")
+    assert plain.endswith(" left (61 s)")
+
+
+def test_one_target_has_one_bar() -> None:
+    progress = begun(["only"], 3)
+    assert len(screen(progress, 80)) == 1
+    for _ in range(3):
+        progress.task(task("only"))
+    assert screen(progress, 80)[0].split()[2:] == ["3/3", "done"]
+    assert progress._plain(5.0).startswith("only 3/3; ")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_nothing_on_the_screen_wraps_or_moves(width: int) -> None:
+    labels = ["[red]hostile[/]\x1b[2J", "x" * 50, "学習" * 20]
+    progress = begun(labels, 100_000)
+    before = screen(progress, width)
+    for number in range(7_777):
+        progress.task(task(*labels))
+        progress.report(failure(f"/a/{'long/' * 40}{number}", labels[1], "no\nline [bold]"))
+    *after, failed = screen(progress, width)
+    assert len(before) == len(after) == 4
+    for line, then in zip(before, after, strict=True):
+        assert cell_len(line) <= cell_len(then) <= width
+        assert line.isprintable()
+        assert line.index("/") == then.index("/")
+        assert re.search(r" [0-9,.]+ runs/s +\S+ left$", then)
+    assert failed.startswith("7,777 failed or lost data  …")
+    assert cell_len(failed) <= width
+
+
+def test_a_rate_is_that_of_late_and_reaches_back_to_the_last_task() -> None:
+    count = Count("x", total=10_000)
+    count.look(0.0)
+    assert (count.rate, count.left) == (0.0, None)
+    count.done, count.runs = 8_000, 8_000  # of a first part that was there already
+    count.look(1.0)
+    assert count.rate == 8_000
+    for second in range(2, 100):
+        count.done, count.runs = count.done + 1, count.runs + 2
+        count.look(float(second))
+    assert count.rate == pytest.approx(2.0)
+    assert count.left == pytest.approx(10_000 - count.done)
+    for second in range(100, 100 + int(10 * WINDOW)):
+        count.look(float(second))
+    assert len(count._past) < 2 * WINDOW
+    assert 0 < count.rate < 0.5  # slower than ever, but not nothing
+    count.done = count.total
+    assert count.left == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-:--:-- left"),
+        (0.0, "done"),
+        (0.2, "0:00:00 left"),
+        (59.6, "0:01:00 left"),
+        (3_723.0, "1:02:03 left"),
+        (360_000.0, "100:00:00 left"),
+    ],
+)
+def test_the_time_that_is_left(seconds: float | None, text: str) -> None:
+    assert time_left(seconds) == text
+
+
+def test_a_failure_is_one_line() -> None:
+    source = f"/{'deep/' * 20}run/trainer_state.json"
+    message = f"{source}: line 1: no\nmore"
+    assert failure_line(failure(source, "memory", message)) == (
+        f"…{source[-29:]} → memory: line 1: no"
+    )
+    lost = report(findings=(Finding("a", Severity.LOSS, "x", "gone"),))
+    assert failure_line(lost) == "run → memory: gone"
+
+
+def test_a_plan_comes_before_the_bars() -> None:
+    progress = MigrationProgress(quiet=True)
+    progress.phase("migration.yaml", "planning")
+    assert progress._plain(3.0) == "planning migration.yaml (3 s)"
+    progress.report(failure("nowhere", "memory", "no such file"))  # of a place without tasks
+    progress.plan([])
+    assert progress._plain(3.0) == "planning migration.yaml (3 s)"
