@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from bridges import console
-from bridges.cli_follow import terminated_as_interrupted
+from bridges.cli_follow import terminated_as_interrupted, undisturbed
+from bridges.console_migrate import JsonRuns, MigrationProgress
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
+from bridges.migration.plan_table import PlanTable
 from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary
-from bridges.migration.tasks import Task
 from bridges.report import RunReport, Totals
 
 
@@ -30,14 +33,22 @@ def migrate(
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
-        config, dry_run, recheck, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
+        config,
+        dry_run,
+        recheck,
+        on_plan=shown.progress.plan,
+        on_task=shown.progress.task,
+        on_report=shown.report,
+        on_left_out=shown.left_out,
     )
-    shown.progress.phase(path, "planning")
-    try:
-        with shown, terminated_as_interrupted():
-            migration.run()
-    finally:
-        shown.end(migration.left_out)
+    shown.begin(path, [target.label for target in config.targets] if dry_run else [])
+    with terminated_as_interrupted():
+        try:
+            with shown:
+                migration.run()
+        finally:
+            with undisturbed():
+                shown.end(migration.left_out)
     return shown.totals.exit_code
 
 
@@ -54,11 +65,13 @@ class Shown:
         title: str = "",
     ) -> None:
         self.totals = Totals()
-        self.progress = console.Progress(0, quiet)
-        self._as_json, self._quiet, self._verbose = as_json, quiet, verbose
+        # a document that scrolls by on the terminal is progress enough, and stays whole
+        self.progress = MigrationProgress(quiet or (as_json and sys.stdout.isatty()))
+        self._json = JsonRuns() if as_json else None
+        self._quiet, self._verbose = quiet, verbose
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
         self._files += [HtmlReport(html, title)] if html else []
-        self._all: list[dict[str, Any]] = []
+        self._table: PlanTable | None = None
         self._stack = ExitStack()
         self._began = time.monotonic()
 
@@ -71,31 +84,44 @@ class Shown:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def plan(self, tasks: int) -> None:
-        """So many tasks there are."""
-        self.progress.total = tasks
-
-    def task(self, task: Task) -> None:
-        """One of them is done."""
-        self.progress.phase(task.location, "done with")
-        self.progress.advance()
+    def begin(self, path: str, planned: Sequence[str]) -> None:
+        """A config is read; `planned` are the labels of its targets where nothing is written."""
+        self.progress.phase(path, "planning")
+        if planned and not self._quiet and not self._json:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            self._table = PlanTable(planned, width)
 
     def report(self, report: RunReport) -> None:
         """A run and target is done."""
+        with undisturbed():
+            self._tell(report)
+
+    def _tell(self, report: RunReport) -> None:
         self.totals.add(report)
+        self.progress.report(report)
         for file in self._files:
             file.add(report)
-        if self._as_json:
-            self._all.append(report.as_dict())
-        elif report.failed or (not self._quiet and (self._verbose or report.status == "planned")):
+        if self._json:
+            self._json.add(report.as_dict())
+        elif self._table:
+            for line in self._table.lines(report, self._verbose):
+                self.progress.echo(line)
+        elif report.failed or (self._verbose and not self._quiet):
             self.progress.echo(console.format_run(report, self._verbose))
+
+    def left_out(self, source: str, why: str) -> None:
+        """A run is left out by the filters."""
+        if self._verbose and not (self._quiet or self._json):
+            mark = click.style(f"- {'left out':<9} ", dim=True)
+            self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
     def end(self, left_out: int) -> None:
         """Tell of all of it."""
-        if self._as_json:
-            totals = {**self.totals.totals, "left_out": left_out}
-            console.print_json({"runs": self._all, "totals": totals})
+        if self._json:
+            self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:
+            if self._table:
+                click.echo()
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:
                 click.echo(f"{console.many(left_out, 'run')} left out by the filters.")

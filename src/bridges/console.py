@@ -36,7 +36,14 @@ PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no termin
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One strict JSON document on stdout; NaN and infinities become the texts of that name."""
-    click.echo(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
+    click.echo(json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """The document as `print_json` prints it."""
+    text = json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr)
+    # of a name that is no text, the escapes, which are those of JSON: no encoding has its bytes
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _strict(value: Any) -> Any:
@@ -67,7 +74,7 @@ def format_run(report: RunReport, verbose: bool) -> str:
         mark, colour = "!", "red"
     head = click.style(f"{mark} {report.status:<9} ", fg=colour, bold=True)
     line = f"{head}{printable(report.run)}  {_facts(report)}"
-    return "\n".join([line, *_findings(report.findings, verbose)])
+    return "\n".join([line, *format_findings(report.findings, verbose)])
 
 
 def _facts(report: RunReport) -> str:
@@ -85,7 +92,7 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
+def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
     """Warnings and worse in full; notes by their codes, or in full where `verbose`."""
     notes = [finding for finding in findings if finding.severity is Severity.INFO]
     for finding in findings:
@@ -197,10 +204,13 @@ class Progress:
             return
         started = time.monotonic() - PATIENCE
         while True:
-            seconds = time.monotonic() - started
-            click.echo(f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)", err=True)
+            click.echo(self._plain(time.monotonic() - started), err=True)
             if self._stop.wait(PLAIN_INTERVAL):
                 return
+
+    def _plain(self, seconds: float) -> str:
+        """The line where there is no terminal."""
+        return f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)"
 
     def _show_live(self) -> None:
         from rich.console import Console

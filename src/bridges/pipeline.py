@@ -176,7 +176,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     layout = continued(layout, held, exporter, options.layout)
     report = _report(layout, exporter, held)
     if options.dry_run:
-        return replace(report, status="planned")
+        return replace(report, status="planned", plan=report.status)
     if held is None or held.rows < layout.rows or not held.whole:
         on_phase(run.name, "writing")
         held = exporter.write(layout, held)

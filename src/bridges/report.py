@@ -10,6 +10,7 @@ from typing import Any
 from bridges.stream.finding import Finding, Severity
 
 STATUSES = ("exported", "appended", "unchanged", "failed", "planned")
+PLANS = STATUSES[:3]  # what a dry run says would be done
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class RunReport:
 
     `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
     where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
-    values of the run's main metric, for a picture of it; `key` and `digest` are its identity.
+    values of the run's main metric, for a picture of it. `key` names the run in every target,
+    `digest` its rows; `plan` is the status that a planned run would have got.
     """
 
     source: str
@@ -37,6 +39,7 @@ class RunReport:
     course: tuple[float, ...] = ()
     key: str = ""
     digest: str = ""
+    plan: str = ""
 
     @property
     def failed(self) -> bool:
@@ -52,8 +55,10 @@ class RunReport:
         return {
             "source": self.source,
             "run": self.run,
+            "key": self.key,
             "target": self.target,
             "status": self.status,
+            **({"would": self.plan} if self.plan else {}),
             "rows": self.rows,
             "points": self.points,
             "new_points": self.new_points,
@@ -99,7 +104,7 @@ class Totals:
         sums = self.targets.setdefault(report.target, Counter())
         sums.update({"runs": 1, "points": report.points, "new_points": report.new_points})
         sums.update({"findings": len(report.findings)})
-        sums.update([report.status])
+        sums.update([report.status, *([would_be(report.plan)] if report.plan else [])])
         self.failed += report.failed
         self._missing += report.failed and report.missing
         self._runs.update({(finding.code, finding.severity) for finding in report.findings})
@@ -115,8 +120,12 @@ class Totals:
 
     @property
     def totals(self) -> dict[str, int]:
-        """How many runs of each status, and the points and findings of all."""
-        names = ("runs", *STATUSES, "points", "new_points", "findings")
+        """How many runs of each status, and the points and findings of all; of a dry run also what
+        would be done.
+        """
+        is_dry = any(sums["planned"] for sums in self.targets.values())
+        planned = map(would_be, PLANS) if is_dry else ()
+        names = ("runs", *STATUSES, *planned, "points", "new_points", "findings")
         return {name: sum(sums[name] for sums in self.targets.values()) for name in names}
 
     @property
@@ -125,6 +134,11 @@ class Totals:
         found = [Found(*key, runs, self._times[key]) for key, runs in self._runs.items()]
         order = [*Severity]
         return sorted(found, key=lambda one: (-order.index(one.severity), -one.runs, one.code))
+
+
+def would_be(plan: str) -> str:
+    """What `Totals` calls the number of planned runs of which that would be the status."""
+    return f"would_be_{plan}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -91,12 +92,111 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
     assert totals["exported"] + totals["unchanged"] == totals["runs"]
 
 
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_the_document_comes_as_the_runs_do_and_is_whole_when_interrupted(
+    tmp_path: Path, signal_: signal.Signals
+) -> None:
+    process = start(write(tmp_path, 600), "--json")
+    assert process.stdout is not None
+    begin = "".join(process.stdout.readline() for _ in range(40))
+    process.send_signal(signal_)
+    document = json.loads(begin + process.stdout.read())
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 0 < len(document["runs"]) == document["totals"]["runs"] < 500
+    assert document["totals"]["exported"] == document["totals"]["runs"]
+
+
+def test_the_document_of_no_runs(tmp_path: Path) -> None:
+    file = write(tmp_path, 1)
+    file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 99"))
+    process = start(file, "--json")
+    document = json.loads(process.communicate(timeout=120)[0])
+    assert document["runs"] == []
+    assert (document["totals"]["runs"], document["totals"]["left_out"]) == (0, 1)
+
+
+def on_terminal(*arguments: object) -> str:
+    """What a migration writes on the terminal of 80 columns that its stderr is."""
+    terminal, other_end = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridges", "migrate", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=other_end,
+        env=environment,
+    ):
+        os.close(other_end)
+        shown = b""
+        with suppress(OSError):  # which is how a terminal says that the other end is closed
+            while True:
+                shown += os.read(terminal, 10_000)
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
+
+
+def test_a_terminal_shows_bars_and_a_log_lines(tmp_path: Path) -> None:
+    file = write(tmp_path, 600)
+    broken = tmp_path / "tree" / "broken" / "trainer_state.json"
+    broken.parent.mkdir()
+    broken.write_bytes(state(rows_of(3) * 1_000)[:-9])  # the largest is read first
+    text = file.read_text().replace("logdir: tb}", "logdir: tb}, {to: tensorboard, logdir: tb2}")
+    file.write_text(text)
+    lines = on_terminal(file).splitlines()
+    bars = [line for line in lines if re.search(r"/601 .* left$", line)]
+    assert {re.split("  |[━╸╺]", bar)[0] for bar in bars} == {"tensorboard", "tensorboard 2"}
+    assert any(
+        re.match(r"all .*/1,202 +[0-9.,]+ runs/s +\d:\d\d:\d\d left$", line) for line in lines
+    )
+    assert any(re.match(r"2 failed or lost data  …\S+ → tensorboard", line) for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert on_terminal(file, "-q") == ""
+    shutil.rmtree(tmp_path / "tb")
+    _, log = start(file).communicate(timeout=120)
+    first = log.splitlines()[0]
+    assert re.match(r"tensorboard \d+/601, tensorboard 2 \d+/601; [0-9.]+ runs/s, ", first)
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     process = start(write(tmp_path, 10), "--dry-run", "--json")
     document = json.loads(process.communicate(timeout=120)[0])
     assert {run["status"] for run in document["runs"]} == {"planned"}
+    assert {run["would"] for run in document["runs"]} == {"exported"}
+    assert document["totals"]["would_be_exported"] == len(document["runs"])
     assert all(run["new_points"] == run["points"] > 0 for run in document["runs"])
     assert not (tmp_path / "tb").exists()
+
+
+def test_a_dry_run_is_a_table_of_what_would_be_done(tmp_path: Path) -> None:
+    """One run of each kind: new, grown, as it was, broken."""
+    file = write(tmp_path, 4, 1)
+    file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 1"))
+    start(file).communicate(timeout=120)
+    shutil.rmtree(tmp_path / "tb" / "run1")
+    rows = [*rows_of(2), {"loss": 1e39, "step": 99}]
+    grown = tmp_path / "tree" / "exp2" / "run2" / f"checkpoint-{len(rows)}" / "trainer_state.json"
+    grown.parent.mkdir()
+    grown.write_bytes(state(rows, global_step=99))
+    shown, _ = start(file, "--dry-run").communicate(timeout=120)
+    table, _, end = shown.partition("\n\n")
+    header, *lines = table.splitlines()
+    assert header.split("  ")[0] == "run"
+    hexes = "[0-9a-f]{12}"
+    told = "\n".join(sorted(line for line in lines if line.startswith("run")))
+    assert re.fullmatch(
+        rf"run1 +tensorboard  new +4 +8 +8  {hexes}\n"
+        rf"run2 +tensorboard  append +6 +11 +1  {hexes}  overflow-to-infinity\n"
+        rf"run3 +tensorboard  unchanged +\d+ +\d+ +0  {hexes}",
+        told,
+    )
+    assert sum("  tensorboard  failed" in line for line in lines) == 1
+    assert "found the end of the file inside of a value" in table  # why it failed
+    assert "clock-synthetic" not in table  # a note
+    assert re.search(r"^tensorboard +1 +1 +1 +1 +4 ", end, re.M)
+    assert "nothing written; 1 run failed" in end
+    verbose, _ = start(file, "--dry-run", "-v").communicate(timeout=120)
+    assert verbose.count("clock-synthetic · all rows") == 2
+    assert verbose.count("known-by-its-files") == 2  # the run that is unchanged, and the totals
 
 
 @pytest.mark.parametrize("name", ["one-run", "fan-out", "hyperparameter-search"])
@@ -160,6 +260,12 @@ def test_runs_that_are_left_out_are_counted_once(tmp_path: Path) -> None:
     short = sum(len(rows_of(number)) < 4 for number in range(40))
     assert totals["left_out"] == short > 0
     assert totals["exported"] == 3 * (40 - short)
+    shown = start(file, "-v").communicate(timeout=120)[0]
+    told = re.findall(
+        r"^- left out  (.*)/checkpoint-3/\S+: it has 3 rows, fewer .* 4$", shown, re.M
+    )
+    assert len({*told}) == len(told) == short
+    assert "left out  " not in start(file).communicate(timeout=120)[0]
 
 
 def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_the_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     report = document(capsys, "export", "small.json", "--to", "tensorboard")
     (entry,) = report["runs"]
     assert entry.pop("seconds") > 0
+    assert len(bytes.fromhex(entry.pop("key"))) == 16
     assert entry == {
         "source": "small.json",
         "run": "small",

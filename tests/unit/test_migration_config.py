@@ -438,11 +438,50 @@ def test_reading_options_reach_the_pipeline() -> None:
 
 
 def test_labels_are_unique() -> None:
-    targets = ["mlflow", {"to": "wandb", "label": "mlflow 2"}, "mlflow", "mlflow"]
+    others = [{"to": "mlflow", "experiment": name} for name in "ab"]
+    targets = ["mlflow", {"to": "wandb", "label": "mlflow 2"}, *others]
     labels = [target.label for target in config(targets=targets).targets]
     assert labels == ["mlflow", "mlflow 2", "mlflow 3", "mlflow 4"]
     with pytest.raises(ValueError, match="found the label 'a' twice; expected labels that differ"):
         config(targets=[{"to": "memory", "label": "a"}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {}),
+        ({}, {"label": "b"}),
+        ({"limit": 2}, {"label": "b"}),
+        ({"tracking_uri": "sqlite:///m.db"}, {"tracking_uri": "sqlite:///m.db", "force": True}),
+        ({"mlflow_writer": "client"}, {"mlflow_writer": "direct"}),
+    ],
+)
+def test_the_same_target_twice_is_refused(first: dict[str, Any], second: dict[str, Any]) -> None:
+    twins = [{"to": "mlflow", **first}, {"to": "mlflow", **second}]
+    message = (
+        f"found the targets 'mlflow' and '{second.get('label', 'mlflow 2')}', which write the "
+        "same runs into the same place; expected targets that differ in more than label, limit, "
+    )
+    with pytest.raises(ValueError, match=message):
+        config(targets=["memory", *twins])
+
+
+@pytest.mark.parametrize(
+    ("to", "key", "value"),
+    [
+        ("tensorboard", "x_axis", "epoch"),
+        ("tensorboard", "naming", "raw"),
+        ("tensorboard", "duplicates", "first"),
+        ("tensorboard", "callback_version", "4.57"),
+        ("tensorboard", "logdir", "tb"),
+        ("mlflow", "experiment", "a"),
+        ("mlflow", "tracking_uri", "sqlite:///m.db"),
+        ("wandb", "project", "a"),
+        ("wandb", "mode", "online"),
+    ],
+)
+def test_targets_that_differ_in_a_place_or_layout_are_two(to: str, key: str, value: str) -> None:
+    assert len(config(targets=[to, {"to": to, key: value}]).targets) == 2
 
 
 def test_a_target_makes_its_exporter(tmp_path: Path) -> None:

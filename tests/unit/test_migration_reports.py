@@ -43,7 +43,7 @@ REPORTS = (
     report(points=10, new_points=10, findings=(NOTE, NOTE)),
     report("unchanged", "mlflow", points=7),
     report("appended", points=5, new_points=2, findings=(LOSS, NOTE)),
-    report("planned", points=1),
+    report("planned", points=1, plan="appended"),
     failure("source", "mlflow", "no"),
     missing(),
 )
@@ -59,9 +59,11 @@ def test_totals_are_those_of_all_reports_at_once(chosen: tuple[bool, ...]) -> No
     assert totals.failed == len(failed)
     assert totals.totals == batch.totals
     names = ("exported", "appended", "unchanged", "failed", "planned")
+    is_dry = any(run.status == "planned" for run in runs)
     assert totals.totals == {
         "runs": len(runs),
         **{name: sum(run.status == name for run in runs) for name in names},
+        **({f"would_be_{name}": int(name == "appended") for name in names[:3]} if is_dry else {}),
         "points": sum(run.points for run in runs),
         "new_points": sum(run.new_points for run in runs),
         "findings": sum(len(run.findings) for run in runs),
@@ -157,10 +159,10 @@ def test_the_summary_counts_by_target(capsys: pytest.CaptureFixture[str]) -> Non
     print_summary(Totals([*many, *REPORTS]), 2.0)
     *tables, end = capsys.readouterr().out.splitlines()
     assert [line.split() for line in tables] == [
-        ["target", "new", "appended", "unchanged", "failed", "planned", "runs", "points"],
-        ["memory", "1,235", "1", "0", "1", "1", "1,238", "1,234,016"],
-        ["mlflow", "0", "0", "1", "1", "0", "2", "7"],
-        ["all", "1,235", "1", "1", "2", "1", "1,240", "1,234,023"],
+        ["target", "new", "appended", "unchanged", "failed", "runs", "points"],
+        ["memory", "1,235", "2", "0", "1", "1,238", "1,234,016"],
+        ["mlflow", "0", "0", "1", "1", "2", "7"],
+        ["all", "1,235", "2", "1", "2", "1,240", "1,234,023"],
         [],
         ["severity", "finding", "runs", "times"],
         ["error", "failed", "1", "1"],
@@ -170,7 +172,7 @@ def test_the_summary_counts_by_target(capsys: pytest.CaptureFixture[str]) -> Non
         [],
     ]
     assert end == (
-        "1,240 runs, 1,234,023 points (1,234,012 new) in 2.0 s, 620.0 runs/s; "
+        "1,240 runs, 1,234,023 points (1,234,012 new) in 2.0 s, 620.0 runs/s, nothing written; "
         "3 runs failed or lost data"
     )
 
@@ -206,6 +208,12 @@ def test_the_page_has_the_totals_and_each_run(tmp_path: Path) -> None:
         assert f"<bdi>{found.code}</bdi>{counts}" in text
     assert "interrupted" not in text
     assert re.search("@[A-Z]+@", text) is None
+
+
+def test_the_page_says_what_is_planned() -> None:
+    assert row(report("planned", plan="appended")).startswith(
+        '<tr class="planned"><td>planned: appended'
+    )
 
 
 def test_the_page_appears_whole_and_replaces_the_earlier_one(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import Run
 from bridges.stream.naming import LATEST, parse_version
 
+# keys of a target that change neither its place nor what is written there
+SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force")
 OVERRIDES = ("x_axis", "naming", "duplicates", "callback_version")
 
 
@@ -198,6 +200,22 @@ class MigrationConfig(Strict):
             taken[label] += 1
             labelled.append(target.model_copy(update={"label": label}))
         return tuple(labelled)
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, targets: tuple[TargetSpec, ...]) -> tuple[TargetSpec, ...]:
+        seen: list[tuple[str, dict[str, Any]]] = []
+        for target in targets:
+            content = target.model_dump(exclude=set(SAME_RUNS))
+            twin = next((label for label, other in seen if other == content), None)
+            if twin is not None:
+                raise ValueError(
+                    f"found the targets {twin!r} and {target.label!r}, which write the same runs "
+                    f"into the same place; expected targets that differ in more than "
+                    f"{', '.join(SAME_RUNS)}"
+                )
+            seen.append((target.label, content))
+        return targets
 
 
 def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:

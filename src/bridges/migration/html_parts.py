@@ -31,8 +31,9 @@ def row(report: RunReport) -> str:
     """The table row of a run."""
     numbers = (report.rows, report.points, report.new_points)
     status = escaped(report.status)
+    plan = f": {escaped(report.plan)}" if report.plan else ""
     cells = [
-        f'<tr class="{status}{" bad" * report.failed}"><td>{status}',
+        f'<tr class="{status}{" bad" * report.failed}"><td>{status}{plan}',
         f'<th scope="row">{_name(report.run)}<br><small>{_name(report.source)}</small>',
         f"<td>{_name(report.target)}",
         *(f'<td class="n">{number:,}' for number in numbers),

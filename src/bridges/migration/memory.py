@@ -33,6 +33,7 @@ class Memory:
     """The marks of the targets of one migration."""
 
     targets: Sequence[TargetSpec]
+    dry_run: bool = False
     _exporters: dict[str, Remembering] = field(default_factory=dict)
     _known: dict[str, dict[str, list[Marked]]] = field(default_factory=dict)
     _new: dict[str, list[Marked]] = field(default_factory=dict)
@@ -70,10 +71,11 @@ class Memory:
             return task, Done(())
         known = {target.label: self._runs(task, target, files) for target in task.targets}
         left = tuple(target for target in task.targets if not known[target.label])
-        reports = [_report(task, label, run) for label, runs in known.items() for run in runs]
+        reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
         if left:
             return replace(task, targets=left, files=files), Done(tuple(reports))
-        return None, Done(tuple(reports), next(iter(known.values()))[0].mark.left_out)
+        left_out = next(iter(known.values()))[0].mark.left_out
+        return None, Done(tuple(reports), ((task.location, "as last time"),) * left_out)
 
     def _runs(self, task: Task, target: TargetSpec, files: str) -> list[Marked]:
         """The runs of a target that are all that the files of a task give there."""
@@ -83,6 +85,23 @@ class Memory:
         made_of = fingerprint.made_of(files, settings)
         runs = self._known[target.label].get(made_of, [])
         return runs if runs and len(runs) == runs[0].mark.runs else []
+
+    def _report(self, task: Task, label: str, run: Marked) -> RunReport:
+        mark = run.mark
+        return RunReport(
+            source=f"{task.origin}{mark.source}",
+            run=run.name,
+            target=label,
+            status="planned" if self.dry_run else "unchanged",
+            rows=mark.rows,
+            points=mark.points,
+            location=run.location,
+            findings=(KNOWN,),
+            course=mark.course,
+            key=run.key,
+            digest=mark.digest,
+            plan="unchanged" if self.dry_run else "",
+        )
 
     def forget(self) -> None:
         """Free what was loaded."""
@@ -105,18 +124,3 @@ class Memory:
         runs, self._new[label] = self._new[label], []
         with suppress(ExportError):
             self._exporters[label].remember(runs)
-
-
-def _report(task: Task, label: str, run: Marked) -> RunReport:
-    mark = run.mark
-    return RunReport(
-        source=f"{task.origin}{mark.source}",
-        run=run.name,
-        target=label,
-        status="unchanged",
-        rows=mark.rows,
-        points=mark.points,
-        location=run.location,
-        findings=(KNOWN,),
-        course=mark.course,
-    )

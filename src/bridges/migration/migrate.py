@@ -18,26 +18,28 @@ from bridges.report import BatchReport, RunReport
 class Migration:
     """A migration that can be told of while it goes on.
 
-    `on_plan` is told how many tasks there are, `on_task` of each that has ended, `on_report` of
-    each run and target; `left_out` counts the runs that the config's filters leave out. To
-    `recheck` is to read also those runs of which the target remembers that it has them.
+    `on_plan` is told of the tasks, `on_task` of each that has ended, `on_report` of each run and
+    target, `on_left_out` of each run that the config's filters leave out: its source, and why.
+    `left_out` counts these. To `recheck` is to read also those runs of which the target remembers
+    that it has them.
     """
 
     config: MigrationConfig
     dry_run: bool = False
     recheck: bool = False
-    on_plan: Callable[[int], None] = lambda tasks: None
+    on_plan: Callable[[Sequence[Task]], None] = lambda tasks: None
     on_task: Callable[[Task], None] = lambda task: None
     on_report: Callable[[RunReport], None] = lambda report: None
+    on_left_out: Callable[[str, str], None] = lambda source, why: None
     left_out: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Do it. Raises ConfigError and MissingDependencyError, and KeyboardInterrupt after what
         was begun has ended.
         """
-        self._memory = Memory(self.config.targets)
+        self._memory = Memory(self.config.targets, self.dry_run)
         tasks, failed = plan(self.config, self._memory.settings)
-        self.on_plan(len(tasks))
+        self.on_plan(tasks)
         for report in failed:
             self.on_report(report)
         try:
@@ -62,7 +64,9 @@ class Migration:
 
     def _done(self, task: Task, done: Done) -> None:
         if task.is_first:  # the others read the same runs again
-            self.left_out += done.left_out
+            self.left_out += len(done.left_out)
+            for source, why in done.left_out:
+                self.on_left_out(source, why)
         for report in done.reports:
             self.on_report(report)
         self._memory.keep(done.marks)

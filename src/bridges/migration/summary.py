@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bridges.console import COLOURS, many, printable
-from bridges.report import Totals
+from bridges.report import Totals, would_be
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# the names of `Totals.totals`, and what they are called here; the rare are shown if not zero
+# the names of `Totals.totals`, and what they are called here; planned runs count as what they
+# would be
 COLUMNS = {"exported": "new", "appended": "appended", "unchanged": "unchanged", "failed": "failed"}
-RARE = {"planned": "planned"}
 
 
 def print_summary(totals: Totals, seconds: float) -> None:
@@ -37,6 +37,8 @@ def rate_line(totals: Totals, seconds: float) -> str:
     line = f"{done} ({sums['new_points']:,} new) in {seconds:,.1f} s"
     if seconds > 0:
         line += f", {sums['runs'] / seconds:,.1f} runs/s"
+    if sums["planned"]:
+        line += ", nothing written"
     if totals.failed:
         line += f"; {many(totals.failed, 'run')} failed or lost data"
     return line
@@ -47,17 +49,17 @@ def _targets(totals: Totals) -> Table:
     from rich.text import Text
 
     sums = totals.totals
-    columns = COLUMNS | {name: title for name, title in RARE.items() if sums[name]}
-    columns |= {"runs": "runs", "points": "points"}
+    columns = COLUMNS | {"runs": "runs", "points": "points"}
     table = _table(["target"], columns.values())
     for target, row in totals.targets.items():
-        table.add_row(Text(printable(target)), *(_count(name, row[name]) for name in columns))
+        table.add_row(Text(printable(target)), *(_count(name, row) for name in columns))
     if len(totals.targets) > 1:
-        table.add_row("all", *(_count(name, sums[name]) for name in columns), style="bold")
+        table.add_row("all", *(_count(name, sums) for name in columns), style="bold")
     return table
 
 
-def _count(name: str, count: int) -> str:
+def _count(name: str, sums: Mapping[str, int]) -> str:
+    count = sums.get(name, 0) + sums.get(would_be(name), 0)
     return f"[red]{count:,}[/]" if name == "failed" and count else f"{count:,}"
 
 

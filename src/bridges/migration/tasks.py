@@ -60,12 +60,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, how many of its runs the config leaves out, and the marks that
-    its runs are to have, by target.
+    """What a task did: the reports, the runs that the config leaves out (source and reason), and
+    the marks that its runs are to have, by target.
     """
 
     reports: tuple[RunReport, ...]
-    left_out: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
     marks: Mapping[str, tuple[Marked, ...]] = field(default_factory=dict)
 
 
@@ -113,12 +113,13 @@ def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
 def carry_out(task: Task, *, dry_run: bool) -> Done:
     """Read the runs of a task and export each into its targets. Raises ConfigError."""
     reports: list[RunReport] = []
-    left_out = 0
+    left_out: list[tuple[str, str]] = []
     files = _files(task, dry_run)  # before they are read: what changes meanwhile is not taken for
     try:
         for run in _runs(task):
             found = _exported(run, task, dry_run)
-            left_out += found is None
+            if found is None:
+                left_out.append((run.source, task.source.why_not(run)))
             reports += found or []
     except ConfigError:  # of a target: no run can be written into it
         raise
@@ -127,7 +128,8 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
         reports += (
             _unread(one, task.location, target) for one in errors for target in task.targets
         )
-    return Done(tuple(reports), left_out, _marks(task, files, reports, left_out) if files else {})
+    marks = _marks(task, files, reports, len(left_out)) if files else {}
+    return Done(tuple(reports), tuple(left_out), marks)
 
 
 def _files(task: Task, dry_run: bool) -> str | None:
