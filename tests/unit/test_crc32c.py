@@ -34,7 +34,7 @@ def test_known_vectors(name: str) -> None:
     assert crc32c(data) == crc
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(max_size=700))
 def test_masked_as_tensorboard_does(data: bytes) -> None:
     assert mask(crc32c(data)) == pywrap_tensorflow.masked_crc32c(data)
 
