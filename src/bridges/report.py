@@ -18,7 +18,8 @@ class RunReport:
 
     `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
     where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
-    values of the run's main metric, for a picture of it.
+    values of the run's main metric, for a picture of it. `transient` says of a failure that the
+    target did not answer.
     """
 
     source: str
@@ -35,6 +36,7 @@ class RunReport:
     longest: int = 0
     missing: bool = False
     course: tuple[float, ...] = ()
+    transient: bool = False
 
     @property
     def failed(self) -> bool:
