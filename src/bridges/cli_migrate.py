@@ -28,7 +28,12 @@ def migrate(path: str, engine: Mapping[str, Any], dry_run: bool, shown: Shown) -
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
-        config, dry_run, on_plan=shown.plan, on_task=shown.task, on_report=shown.report
+        config,
+        dry_run,
+        on_plan=shown.plan,
+        on_task=shown.task,
+        on_report=shown.report,
+        on_wait=shown.wait,
     )
     shown.progress.phase(path, "planning")
     try:
@@ -77,6 +82,13 @@ class Shown:
         """One of them is done."""
         self.progress.phase(task.location, "done with")
         self.progress.advance()
+
+    def wait(self, label: str, why: str, seconds: float) -> None:
+        """A target does not answer, and is waited for."""
+        if not self._quiet:
+            self.progress.warn(
+                f"{label} does not answer; it is waited for, up to {seconds:.0f} s: {why}"
+            )
 
     def report(self, report: RunReport) -> None:
         """A run and target is done."""

@@ -195,6 +195,12 @@ def migrating(command: F) -> F:
             "--workers", type=click.IntRange(1), metavar="N", help="How many processes here."
         ),
         click.option(
+            "--patience",
+            type=click.IntRange(0),
+            metavar="SECONDS",
+            help="How long to wait for a target that stops answering [default: 300].",
+        ),
+        click.option(
             "--dry-run", is_flag=True, help="Show what would be written, and write nothing."
         ),
         click.argument("config", type=click.Path()),

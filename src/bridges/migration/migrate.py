@@ -18,7 +18,9 @@ class Migration:
     """A migration that can be told of while it goes on.
 
     `on_plan` is told how many tasks there are, `on_task` of each that has ended, `on_report` of
-    each run and target; `left_out` counts the runs that the config's filters leave out.
+    each run and target, `on_wait` of a target that does not answer: its label, how it failed, and
+    for how many seconds it is waited for at most; `left_out` counts the runs that the config's
+    filters leave out.
     """
 
     config: MigrationConfig
@@ -26,6 +28,7 @@ class Migration:
     on_plan: Callable[[int], None] = lambda tasks: None
     on_task: Callable[[Task], None] = lambda task: None
     on_report: Callable[[RunReport], None] = lambda report: None
+    on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
     left_out: int = field(default=0, init=False)
 
     def run(self) -> None:
@@ -36,14 +39,15 @@ class Migration:
         self.on_plan(len(tasks))
         for report in failed:
             self.on_report(report)
-        Engine(self.config.engine, self.dry_run, self._done).run(tasks)
+        Engine(self.config.engine, self.dry_run, self._done, self.on_wait).run(tasks)
 
     def _done(self, task: Task, done: Done) -> None:
         if task.is_first:  # the others read the same runs again
             self.left_out += done.left_out
         for report in done.reports:
             self.on_report(report)
-        self.on_task(task)
+        if task.targets:  # not all of them are waited for
+            self.on_task(task)
 
 
 def migrate(
@@ -53,17 +57,20 @@ def migrate(
     engine: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    patience: int | None = None,
     on_report: Callable[[RunReport], None] = lambda report: None,
 ) -> BatchReport:
     """Move the runs of a config (a YAML or TOML file, or what `load` makes of it) to its targets.
 
-    `engine`, `workers` and `scheduler` are taken instead of those of the config; `on_report` is
-    told of each run and target as it is done. The processes of the local engine are spawned: call
-    it under `if __name__ == "__main__":`. Raises ConfigError and MissingDependencyError; what
-    fails with a run is in the report.
+    `engine`, `workers`, `scheduler` and `patience` are taken instead of those of the config;
+    `on_report` is told of each run and target as it is done. The processes of the local engine are
+    spawned: call it under `if __name__ == "__main__":`. Raises ConfigError and
+    MissingDependencyError; what fails with a run is in the report.
     """
     read = config if isinstance(config, MigrationConfig) else load(fspath(config))
-    chosen = read.model_copy(update={"engine": read.engine.chosen(engine, workers, scheduler)})
+    chosen = read.model_copy(
+        update={"engine": read.engine.chosen(engine, workers, scheduler, patience)}
+    )
     reports: list[RunReport] = []
 
     def keep(report: RunReport) -> None:

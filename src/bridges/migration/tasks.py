@@ -13,6 +13,7 @@ from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
+from bridges.exporters.http import briefly
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.pipeline import ExportOptions, export_run, guarded, source_of
@@ -23,6 +24,7 @@ from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
 
+RETRIES = 1  # of a run, at once: the engine has more patience, and shares it
 _EXPORTERS: dict[str, Exporter] = {}
 
 
@@ -30,7 +32,8 @@ _EXPORTERS: dict[str, Exporter] = {}
 class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
     labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
-    tells one task of each place from those that read it again for another target.
+    tells one task of each place from those that read it again for another target. `done` are the
+    sources of its first runs, which were told of before their target did not answer.
     """
 
     source: SourceSpec
@@ -38,6 +41,7 @@ class Task:
     targets: tuple[TargetSpec, ...]
     size: int = 0
     is_first: bool = True
+    done: tuple[str, ...] = ()
 
     @property
     def location(self) -> str:
@@ -48,11 +52,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What is left of a task because its one target did not answer, and the report of that."""
+
+    task: Task
+    report: RunReport
+
+
+@dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, and how many of its runs the config leaves out."""
+    """What a task did: the reports, how many of its runs the config leaves out, and what is left of
+    it to do later.
+    """
 
     reports: tuple[RunReport, ...]
     left_out: int = 0
+    left: tuple[Left, ...] = ()
 
 
 def plan(config: MigrationConfig) -> tuple[list[Task], list[RunReport]]:
@@ -90,22 +105,38 @@ def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
 
 
 def carry_out(task: Task, *, dry_run: bool) -> Done:
-    """Read the runs of a task and export each into its targets. Raises ConfigError."""
+    """Read the runs of a task and export each into its targets. Raises ConfigError.
+
+    A target that does not answer is not asked again: the rest of its runs is left.
+    """
     reports: list[RunReport] = []
+    left: dict[str, Left] = {}
     left_out = 0
+    seen: list[str] = []
     try:
         for run in _runs(task):
-            found = _exported(run, task, dry_run)
+            is_done = task.done[len(seen) :][:1] == (run.source,)
+            targets = () if is_done else tuple(to for to in task.targets if to.label not in left)
+            found = _exported(run, replace(task, targets=targets), dry_run)
             left_out += found is None
-            reports += found or []
+            for target, report in zip(targets, found or (), strict=False):
+                if report.transient:
+                    left[target.label] = _left(task, target, seen, report)
+                else:
+                    reports.append(report)
+            seen.append(run.source)
     except ConfigError:  # of a target: no run can be written into it
         raise
     except BridgeError as error:
         errors = error.errors if isinstance(error, TreeError) else [error]
-        reports += (
-            _unread(one, task.location, target) for one in errors for target in task.targets
-        )
-    return Done(tuple(reports), left_out)
+        told = [target for target in task.targets if target.label not in left]
+        reports += (_unread(one, task.location, target) for one in errors for target in told)
+    return Done(tuple(reports), left_out, tuple(left.values()))
+
+
+def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport) -> Left:
+    """What comes after the runs that were seen, for one target."""
+    return Left(replace(task, targets=(target,), is_first=False, done=tuple(seen)), report)
 
 
 def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
@@ -133,8 +164,10 @@ def _runs(task: Task) -> Iterator[Run]:
 def _export(
     run: Run, spec: SourceSpec, target: TargetSpec, experiment: str | None, dry_run: bool
 ) -> RunReport:
-    options: ExportOptions = replace(spec.export_options(target), dry_run=dry_run)
-    report = export_run(run, _exporter(target, experiment), options)
+    chosen: ExportOptions = spec.export_options(target)
+    options = replace(chosen, dry_run=dry_run, retries=RETRIES)
+    with briefly():
+        report = export_run(run, _exporter(target, experiment), options)
     return replace(report, target=target.label)
 
 
