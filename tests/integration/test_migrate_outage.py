@@ -25,6 +25,7 @@ import pytest
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import Migration
 from bridges.report import BatchReport, RunReport
+from tests.integration.mlflow_support import export
 from tests.integration.test_migrate import counts, make_tree
 from tests.proxy import FaultyProxy, Refuse
 from tests.servers import (
@@ -37,6 +38,7 @@ from tests.servers import (
     programs_of_postgresql,
     serve_postgresql,
 )
+from tests.support import make_run
 
 RUNS = 40
 pytestmark = pytest.mark.slow
@@ -262,6 +264,23 @@ def test_a_database_that_is_stopped_and_started_again(tmp_path: Path) -> None:
 
             check(execute, tmp_path.name)
             assert migrated(chosen)["mlflow"] == {"unchanged": RUNS}
+
+
+def test_what_a_database_says_of_a_connection_is_told_apart(
+    postgres: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = postgres.create_database("apart")
+    postgres.create_login("anna", "right", "apart")
+    elsewhere = uri.replace(f":{postgres.port}/", f":{free_port()}/")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = make_run([{"loss": 1.0, "step": 1}])
+    assert export(run, elsewhere).transient
+    assert export(run, uri.replace("127.0.0.1", "no-such-host.invalid")).transient
+    assert not export(run, postgres.uri("apart", "anna", "wrong")).transient
+    assert not export(run, postgres.uri("no such database")).transient
+    monkeypatch.setenv("MLFLOW_WORKSPACE", "w")  # so that mlflow's own client is used
+    report = export(run, f"http://127.0.0.1:{free_port()}")
+    assert report.transient, report
 
 
 def typed(tmp_path: Path, *options: str) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Held
 from bridges.exporters.http import BRIEF, Connection, NoAnswerError, briefly
 from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.wandb_server import _told
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
 from bridges.migration import tasks as tasks_module
@@ -313,6 +315,25 @@ def test_reports_tell_of_a_target_that_does_not_answer(call: str) -> None:
     tried = Silent(call, ExportError("away", transient=True))
     assert export_run(run, tried, ExportOptions(retries=0)).transient
     assert tried.calls == 1
+
+
+class AuthenticationError(Exception):
+    """As the client of W&B raises it, whatever went wrong."""
+
+
+class RefusalError(Exception):
+    """As it tells of an answer."""
+
+    def __init__(self, status: int | None) -> None:
+        self.response = SimpleNamespace(http_status=status)
+
+
+@pytest.mark.parametrize(("status", "is_away"), [(None, True), (503, True), (401, False)])
+def test_wandb_takes_no_silence_for_a_wrong_key(status: int | None, is_away: bool) -> None:
+    with pytest.raises(ExportError) as caught, _told():
+        raise AuthenticationError("cannot be verified") from RefusalError(status)
+    assert (caught.value.transient, caught.value.waited) == (is_away, is_away)
+    assert ("no valid API key" in str(caught.value)) != is_away
 
 
 def test_a_brief_request_waits_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,7 @@ class Engine:
                     raise
                 running[future] = job
                 load.update(target.label for target in job.task.targets)
+                waiting[name] = waiting.pop(name)  # next time the others come first
             if queue:
                 names.append(name)
 
