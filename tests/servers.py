@@ -134,12 +134,17 @@ def wait_for(answers: Callable[[], bool], folder: Path, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def on_a_free_port(start: Callable[[int, contextlib.ExitStack], Started]) -> Iterator[Started]:
-    """What `start` returns for a port; with another one where somebody was faster than we."""
+def on_a_free_port(
+    start: Callable[[int, contextlib.ExitStack], Started], port: int | None = None
+) -> Iterator[Started]:
+    """What `start` returns for a port; with another one where somebody was faster than we.
+
+    A server that is to be where it was before gets its `port`.
+    """
     for attempt in range(1, TRIES + 1):
         with contextlib.ExitStack() as stack:
             try:
-                started = start(free_port(), stack)
+                started = start(port or free_port(), stack)
             except ServerError as error:
                 if attempt == TRIES or "address already in use" not in str(error).lower():
                     raise
@@ -161,7 +166,7 @@ class PostgreSQL:
     """A running server with as many databases as tests want."""
 
     port: int
-    folder: Path  # its data, its socket and its log
+    folder: Path  # its socket and its log, and its data unless they are to stay
 
     def uri(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
         """The address of a database."""
@@ -245,10 +250,20 @@ def make_cluster(programs: Path, data: Path, owner: Owner) -> None:
 
 def start_postgresql(port: int, stack: contextlib.ExitStack) -> PostgreSQL:
     """A new cluster and its server on this port."""
-    programs, owner = programs_of_postgresql(), owner_of_postgresql()
+    owner = owner_of_postgresql()
     folder = stack.enter_context(folder_of(owner, "pg"))
-    make_cluster(programs, folder / "data", owner)
-    command = [str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder),
+    make_cluster(programs_of_postgresql(), folder / "data", owner)
+    server = serve_postgresql(folder, folder / "data", port, stack)
+    server.execute("CREATE ROLE {}", GUARDED)
+    return server
+
+
+def serve_postgresql(
+    folder: Path, data: Path, port: int, stack: contextlib.ExitStack
+) -> PostgreSQL:
+    """The server of a cluster; what is in `folder` goes with the server."""
+    programs, owner = programs_of_postgresql(), owner_of_postgresql()
+    command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder),
                "-p", str(port), "-c", f"listen_addresses={HOST}"]  # fmt: skip
     environment = without("PG")
     stack.enter_context(
@@ -256,7 +271,6 @@ def start_postgresql(port: int, stack: contextlib.ExitStack) -> PostgreSQL:
     )
     server = PostgreSQL(port, folder)
     wait_for(server.answers, folder, 60)
-    server.execute("CREATE ROLE {}", GUARDED)
     return server
 
 
@@ -290,9 +304,11 @@ def mlflow_server(
     workers: int | None = None,
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    port: int | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[str]:
-    """The `mlflow server` of this environment over a store, on a free port, for the block; its URL
-    without a slash at the end.
+    """The `mlflow server` of this environment over a store, on a free port unless one is given, for
+    the block; its URL without a slash at the end.
 
     Its settings are the default ones, except that it starts no jobs and tells nobody. `options`
     go to its command line, `environment` is added to ours.
@@ -311,7 +327,7 @@ def mlflow_server(
                 command,
                 folder,
                 owner=Owner(),
-                stop=signal.SIGTERM,
+                stop=stop,
                 environment={**without("MLFLOW_"), **QUIET, **(environment or {})},
             )
         )
@@ -320,5 +336,5 @@ def mlflow_server(
         wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder, 120)
         return url
 
-    with on_a_free_port(start) as url:
+    with on_a_free_port(start, port) as url:
         yield url

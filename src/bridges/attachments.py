@@ -18,7 +18,10 @@ from bridges.stream.model import Provenance, Run
 
 
 def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
-    """Keep the source files beside the run; a finding where that cannot be."""
+    """Keep the source files beside the run; a finding where that cannot be.
+
+    Raises ExportError where the target does not answer.
+    """
     if any(finding.code == "secret-masked" for finding in run.findings):
         return [_not_attached(run.source, "it holds secrets, which the target would show")]
     try:
@@ -26,6 +29,8 @@ def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
         if not exporter.attach(held, files):
             return [_not_attached(exporter.name, "this target holds no files")]
     except (SourceError, ExportError) as error:
+        if isinstance(error, ExportError) and error.transient:
+            raise
         return [_not_attached(run.source, str(error))]
     return []
 

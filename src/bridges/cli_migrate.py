@@ -40,6 +40,7 @@ def migrate(
         on_task=shown.progress.task,
         on_report=shown.report,
         on_left_out=shown.left_out,
+        on_wait=shown.wait,
     )
     shown.begin(path, [target.label for target in config.targets] if dry_run else [])
     with terminated_as_interrupted():
@@ -90,6 +91,13 @@ class Shown:
         if planned and not self._quiet and not self._json:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._table = PlanTable(planned, width)
+
+    def wait(self, label: str, why: str, seconds: float) -> None:
+        """A target does not answer, and is waited for."""
+        if not self._quiet:
+            self.progress.warn(
+                f"{label} does not answer; it is waited for, up to {seconds:.0f} s: {why}"
+            )
 
     def report(self, report: RunReport) -> None:
         """A run and target is done."""

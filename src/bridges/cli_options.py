@@ -200,6 +200,12 @@ def migrating(command: F) -> F:
             help="Read and compare also runs whose files and settings are those of last time.",
         ),
         click.option(
+            "--patience",
+            type=click.IntRange(0),
+            metavar="SECONDS",
+            help="How long to wait for a target that stops answering [default: 300].",
+        ),
+        click.option(
             "--dry-run", is_flag=True, help="Show what would be written, and write nothing."
         ),
         click.argument("config", type=click.Path()),

@@ -192,6 +192,14 @@ class Progress:
 
         live.console.print(Text.from_ansi(text), soft_wrap=True)
 
+    def warn(self, text: str) -> None:
+        """Print a line to stderr, above the live line."""
+        live = self._live
+        if live is None:
+            click.echo(printable(text), err=True)
+        else:
+            live.console.print(printable(text), markup=False, soft_wrap=True)
+
     def advance(self) -> None:
         """One more is done."""
         self.done += 1

@@ -64,10 +64,15 @@ class ConfigFileError(ConfigError):
 
 
 class ExportError(BridgeError):
-    """The target could not be written; `transient` tells whether to try the same call again."""
+    """The target could not be written.
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
+    `transient` tells whether the same call may succeed later, `waited` that the exporter has tried
+    it again for a while: only who has more patience is to try once more.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False, waited: bool = False) -> None:
         self.transient = transient
+        self.waited = waited
         super().__init__(message)
 
 

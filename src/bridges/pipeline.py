@@ -30,7 +30,6 @@ from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
-RETRIES = 3  # how often to try again after a transient error
 OnPhase = Callable[[str, str], None]
 
 
@@ -38,7 +37,8 @@ OnPhase = Callable[[str, str], None]
 class ExportOptions:
     """How to export: the layout, how to read, and what to call the run.
 
-    `jobs` is how many runs are written at the same time into targets that wait for a network.
+    `jobs` is how many runs are written at the same time into targets that wait for a network,
+    `retries` how often a run is tried again after a transient error.
     """
 
     layout: LayoutOptions = field(default_factory=LayoutOptions)
@@ -51,6 +51,7 @@ class ExportOptions:
     attach_source: bool = False
     dry_run: bool = False
     jobs: int = 4
+    retries: int = 3
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
@@ -143,6 +144,7 @@ def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> R
     except ConfigError:
         raise
     except BridgeError as error:
+        known["transient"] = _is_transient(error)
         report = failure(run.source, exporter.name, str(error), **known)
     except Exception as error:  # deliberately broad: the one boundary of a run
         message = f"{type(error).__name__}: {error}. This is a bug of bridges or of a plug-in."
@@ -150,22 +152,29 @@ def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> R
     return replace(report, seconds=time.perf_counter() - started)
 
 
+def _is_transient(error: BaseException | None) -> bool:
+    """Whether a target did not answer; what was read back tells that by its cause."""
+    while error is not None and not getattr(error, "transient", False):
+        error = error.__cause__
+    return error is not None
+
+
 def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     """Try until it is done: every attempt looks anew at what the target holds."""
     for attempt in range(ATTEMPTS):
-        with suppress(ConflictError), _patience(attempt):
+        with suppress(ConflictError), _patience(attempt, options.retries):
             return _attempt(run, exporter, options, on_phase)
     message = f"other exports of this run were faster {ATTEMPTS} times; try again"
     raise ExportError(message)
 
 
 @contextmanager
-def _patience(attempt: int) -> Iterator[None]:
+def _patience(attempt: int, retries: int) -> Iterator[None]:
     """After a transient error a pause, unless there were too many already."""
     try:
         yield
     except ExportError as error:
-        if not error.transient or attempt >= RETRIES:
+        if not error.transient or error.waited or attempt >= retries:
             raise
         time.sleep(2**attempt * random.uniform(0.5, 1.0))
 

@@ -20,7 +20,8 @@ class RunReport:
     `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
     where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
     values of the run's main metric, for a picture of it. `key` names the run in every target,
-    `digest` its rows; `plan` is the status that a planned run would have got.
+    `digest` its rows; `plan` is the status that a planned run would have got. `transient` says of
+    a failure that the target did not answer.
     """
 
     source: str
@@ -40,6 +41,7 @@ class RunReport:
     key: str = ""
     digest: str = ""
     plan: str = ""
+    transient: bool = False
 
     @property
     def failed(self) -> bool:

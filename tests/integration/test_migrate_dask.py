@@ -1,5 +1,5 @@
 """A migration on a real Dask cluster: sources in an object store, a real MLflow server, a shared
-directory; one of its two workers is killed in the middle.
+directory; the server fails for a while and one of its two workers is killed in the middle.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bridges.report import RunReport
 from tests.integration.test_live_times import scalars
 from tests.integration.test_migrate import counts, rows_of
 from tests.object_store import object_store
+from tests.proxy import FaultyProxy, Refuse
 from tests.servers import free_port
 from tests.support import REPOSITORY, state
 
@@ -97,19 +98,25 @@ def test_a_worker_that_is_killed_costs_nothing(
 
     def on_report(report: RunReport) -> None:
         done.append(report)
+        if len(done) == RUNS // 4:
+            proxy.script = lambda method, path, n: Refuse(503)
         if len(done) == RUNS // 2:
+            proxy.script = None
             workers[0].send_signal(signal.SIGKILL)
 
     experiment = f"dask {time.time_ns()}"
-    dask = config(tmp_path / "dask", mlflow_url, experiment, kind="dask", scheduler=address)
-    report = bridges.migrate(dask, on_report=on_report)
+    with FaultyProxy(mlflow_url) as proxy:
+        dask = config(tmp_path / "dask", proxy.url, experiment, kind="dask", scheduler=address)
+        report = bridges.migrate(dask, on_report=on_report)
+    assert proxy.faults["Refuse"] > 0
     assert workers[0].poll() == -signal.SIGKILL
     assert report.exit_code == 0
+    assert len(report.runs) == 2 * RUNS
     every = {"tensorboard": {"exported": RUNS}, "mlflow": {"exported": RUNS}}
     found = counts(report)
-    # what the lost worker had done already is unchanged when its task is done again
+    # what had been done already, wholly or but for its end, is no news when its task is done again
     assert {to: sum(count.values()) for to, count in found.items()} == dict.fromkeys(every, RUNS)
-    assert all(set(count) <= {"exported", "unchanged"} for count in found.values())
+    assert all(set(count) <= {"exported", "appended", "unchanged"} for count in found.values())
     local = config(tmp_path / "local", mlflow_url, f"{experiment} local", workers=2)
     assert counts(bridges.migrate(local)) == every
     assert points(tmp_path / "dask") == points(tmp_path / "local")

@@ -13,7 +13,9 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +27,23 @@ FIRST_ATTEMPTS = 3  # while the server has never answered: it may not be there a
 FIRST_PAUSE = 0.25  # seconds; doubled each time, and shortened at random
 LONGEST_PAUSE = 20.0
 TIMEOUT = 120.0  # seconds for an answer
+CONNECT_TIMEOUT = 10.0  # seconds for a connection, where a host that is not there says nothing
+BRIEF = 2.0  # seconds after which `briefly` tries no more
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 NOT_DONE = frozenset({429})  # surely refused before anything was done
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 Pause = Callable[[float], None]
+_IS_BRIEF: ContextVar[bool] = ContextVar("is_brief", default=False)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Requests within the block are tried again for seconds only: the caller waits by itself."""
+    token = _IS_BRIEF.set(True)
+    try:
+        yield
+    finally:
+        _IS_BRIEF.reset(token)
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class NoAnswerError(ExportError):
 
     def __init__(self, message: str, done: bool | None) -> None:
         self.done = done
-        super().__init__(message)
+        super().__init__(message, transient=True, waited=True)
 
 
 class Connection:
@@ -80,6 +95,7 @@ class Connection:
         self._attempts = max(attempts, 1)
         self._answers = False
         self._pause = pause
+        self._timeout = timeout
         host, port = parts.hostname or "", parts.port
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
@@ -97,6 +113,7 @@ class Connection:
         Raises NoAnswerError; for a request that is not `repeatable`, as soon as it may have been
         carried out.
         """
+        began = time.monotonic()
         for attempt in range(self._attempts):
             last = attempt >= (self._attempts if self._answers else FIRST_ATTEMPTS) - 1
             wait = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
@@ -108,6 +125,7 @@ class Connection:
                 wait = max(wait, _retry_after(answer))
             except NoAnswerError as lost:
                 error = lost
+            last = last or (_IS_BRIEF.get() and time.monotonic() - began + wait > BRIEF)
             if last or (error.done is None and not repeatable):
                 self._answers = self._answers and not last
                 raise error
@@ -127,10 +145,10 @@ class Connection:
             headers.setdefault("Content-Type", "application/json")
         try:
             if connection.sock is None:
-                connection.connect()
-            elif _is_closed(connection.sock, connection.timeout):
+                self._connect()
+            elif _is_closed(connection.sock, self._timeout):
                 connection.close()
-                connection.connect()
+                self._connect()
             sent = True
             connection.request(method, self._prefix + path, body, headers)
             _acknowledge_at_once(connection.sock)
@@ -147,6 +165,11 @@ class Connection:
             done, advice = (None, "") if sent else (False, " Is the server running?")
             message = f"{self.name} does not answer: {what}.{advice}"
             raise NoAnswerError(message, done) from None
+
+    def _connect(self) -> None:
+        self._connection.timeout = min(CONNECT_TIMEOUT, self._timeout)
+        self._connection.connect()
+        self._connection.sock.settimeout(self._timeout)
 
 
 def _is_closed(sock: socket.socket, timeout: float | None) -> bool:

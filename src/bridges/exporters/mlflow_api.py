@@ -22,6 +22,9 @@ Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, s
 class UncertainError(ExportError):
     """A request may or may not have been carried out: look before it is sent again."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True, waited=True)
+
 
 @dataclass(frozen=True)
 class ApiRun:

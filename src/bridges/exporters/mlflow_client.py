@@ -98,8 +98,10 @@ class ClientWriter:
         state = whole_state(layout, held.cuts if held else ())
         try:
             self._fill(experiment, run, columns, layout, state, held)
-        except ExportError:
-            if self._is_gone(run):  # another export of the same run has the better claim
+        except ExportError as error:
+            if not error.transient and self._is_gone(
+                run
+            ):  # another export of the same run has the better claim
                 raise ConflictError from None
             raise
         return _held(run, self._location(experiment, run.run_id), layout, state)

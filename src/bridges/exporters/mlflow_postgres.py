@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 
 SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
 PATIENCE = 30  # seconds to wait for a connection
+AWAY = (  # what libpq, psycopg or a server that starts or is full say of a connection
+    "refused",
+    "timeout",
+    "timed out",
+    "unreachable",
+    "No route",
+    "reset by peer",
+    "closed the connection",
+    "resolve host",
+    "translate host",
+    "starting up",
+    "shutting down",
+    "not yet accepting",
+    "recovery mode",
+    "too many clients",
+    "connection slots",
+)
 CREATION_LOCK = 0x62726964676573  # "bridges": only one process at a time makes the tables
 # binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -169,12 +186,15 @@ class PostgresDatabase:
         except psycopg.errors.UniqueViolation:
             raise ConflictError from None
         except psycopg.Error as error:
-            # a connection that broke is worth another try, one that never was is not
-            transient = self._connection is not None and self._connection.closed
-            if transient:
-                self._connection = None
             where, what = redact_text(self.uri), " ".join(str(error).split())
-            raise ExportError(f"{where}: {redact_text(what)}", transient=transient) from None
+            said = f"{where}: {redact_text(what)}"
+            if self._connection is None:  # none was made: perhaps there is no such server
+                away = any(word in what for word in AWAY)
+                raise ExportError(said, transient=away, waited=away) from None
+            broken = self._connection.closed  # worth another try
+            if broken:
+                self._connection = None
+            raise ExportError(said, transient=broken) from None
 
     def _open(self) -> psycopg.Connection[Any]:
         """One connection for all runs."""

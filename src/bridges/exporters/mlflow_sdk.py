@@ -81,7 +81,8 @@ class SdkApi:
             said = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))[:500]}"
             if "maintenance mode" in said:
                 said = NO_FILES
-            raise ExportError(f"{self._shown}: {said}") from error
+            away = _is_away(error)
+            raise ExportError(f"{self._shown}: {said}", transient=away, waited=away) from error
 
     def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
         with self._errors():
@@ -162,6 +163,12 @@ class SdkApi:
             with open(path, "wb") as file:
                 file.write(content)
             self._call(self._client.log_artifact, run.run_id, path, FOLDER)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the store did not answer; mlflow tells a database by a code, a server in words."""
+    code, said = getattr(error, "error_code", ""), str(error)
+    return code == "TEMPORARILY_UNAVAILABLE" or ("API request to" in said and "failed" in said)
 
 
 def _run(run: Any) -> ApiRun:

@@ -232,10 +232,12 @@ def _told() -> Iterator[None]:
     except (ExportError, DeletedError, KeyboardInterrupt):
         raise
     except Exception as error:  # deliberately broad: the client raises many kinds
-        if "No API key" in str(error) or type(error).__name__ == "AuthenticationError":
-            raise ExportError(NO_KEY) from error
         status = _status(error)
         transient = status is None or status == 429 or status >= 500
+        unchecked = type(error).__name__ == "AuthenticationError"
+        # that is also what the client makes of a server that said nothing of the key
+        if "No API key" in str(error) or (unchecked and not (transient and error.__cause__)):
+            raise ExportError(NO_KEY) from error
         said = hide_key(f"{type(error).__name__}: {error}")
         code = f" ({status})" if status else ""
-        raise ExportError(f"W&B{code}: {said}", transient=transient) from error
+        raise ExportError(f"W&B{code}: {said}", transient=transient, waited=unchecked) from error

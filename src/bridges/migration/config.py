@@ -147,12 +147,21 @@ class EngineSpec(Strict):
     retries: StrictInt = Field(
         default=2, ge=0, description="How often a run is tried again whose worker was lost."
     )
+    patience: StrictInt = Field(
+        default=300,
+        ge=0,
+        description="Seconds to wait for a target that stops answering; a tenth if it never did.",
+    )
 
     def chosen(
-        self, kind: str | None = None, workers: int | None = None, scheduler: str | None = None
+        self,
+        kind: str | None = None,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        patience: int | None = None,
     ) -> EngineSpec:
         """The engine with what the command line says instead. Raises ConfigError."""
-        said = {"kind": kind, "workers": workers, "scheduler": scheduler}
+        said = {"kind": kind, "workers": workers, "scheduler": scheduler, "patience": patience}
         engine = self.model_copy(update={k: v for k, v in said.items() if v is not None})
         if engine.kind == "dask" and not engine.scheduler:
             raise ConfigError(

@@ -6,134 +6,219 @@ nothing else, because all state lies in the targets.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from bridges.errors import ConfigError, MissingDependencyError
+from bridges.errors import ConfigError
+from bridges.migration.backoff import Backoff
 from bridges.migration.config import EngineSpec
-from bridges.migration.tasks import Done, Task, carry_out
+from bridges.migration.executors import executor_of, is_loss
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import Done, Left, Task, carry_out
 from bridges.report import failure
 
 AHEAD = 2  # tasks for each worker that wait in its queue
-Queues = dict[str | None, deque[int]]  # tasks by the target whose limit holds them back
-CHECK = 1.0  # seconds after which a worker sees that the migration is gone
+STRIKES = 3  # so often a run fails at a target that answers others before it is the run's fault
+
+
+@dataclass(eq=False)
+class Job:
+    """A task on its way: how often its worker was lost, how often its target did not answer it
+    though it had answered others since the last time, and how many answers it had given then.
+    """
+
+    task: Task
+    lost: int = 0
+    strikes: int = 0
+    answers: int = -1
+
+
+Queues = dict[str | None, deque[Job]]  # by the one target that may hold them back, if it is one
 
 
 @dataclass
 class Engine:
-    """Carries out tasks; `on_done` is told of each, in the order in which they end."""
+    """Carries out tasks; `on_done` is told of each, in the order in which they end.
+
+    The targets of what it is told are those that are done with: a task ends in parts where a target
+    does not answer. `on_wait` is told when one falls silent: its label, how it failed, and for how
+    many seconds it is waited for at most.
+    """
 
     spec: EngineSpec
     dry_run: bool = False
     on_done: Callable[[Task, Done], None] = lambda task, done: None
-    _tries: Counter[int] = field(default_factory=Counter)
+    on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
+    _backoffs: dict[str, Backoff] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
-        waiting = _queues(tasks, range(len(tasks)))
-        suspects: list[int] = []
+        labels = {target.label for task in tasks for target in task.targets}
+        self._backoffs = {label: Backoff(self.spec.patience) for label in labels}
+        waiting = _queues(Job(task) for task in tasks)
+        suspects: list[Job] = []
         while suspects or any(waiting.values()):
-            with _executor(self.spec) as (executor, workers):
+            with executor_of(self.spec) as (executor, workers):
                 # of those that were lost together one is to blame: alone, it harms no other
-                alone = _queues(tasks, suspects)
-                lost = self._until_lost(executor, 1, tasks, alone)
-                suspects = [index for queue in alone.values() for index in queue]
+                alone = _queues(suspects)
+                lost = self._until_lost(executor, 1, alone)
+                suspects = [job for queue in alone.values() for job in queue]
                 if not lost:
-                    lost = self._until_lost(executor, AHEAD * workers, tasks, waiting)
-            suspects = [*self._again(tasks, lost), *suspects]
+                    lost = self._until_lost(executor, AHEAD * workers, waiting)
+            suspects = [*self._again(lost), *suspects]
 
-    def _until_lost(
-        self, executor: Executor, most: int, tasks: Sequence[Task], waiting: Queues
-    ) -> list[int]:
+    def _until_lost(self, executor: Executor, most: int, waiting: Queues) -> list[Job]:
         """Carry out tasks, so many at a time, until none is left or a worker is lost; those which
         were with workers then.
         """
-        running: dict[Future[Done], int] = {}
-        lost: list[int] = []
+        running: dict[Future[Done], Job] = {}
+        lost: list[Job] = []
         try:
             while (running or any(waiting.values())) and not lost:
-                self._submit(executor, most, tasks, waiting, running)
-                lost += self._collect(tasks, running)
+                self._submit(executor, most, waiting, running)
+                lost += self._collect(waiting, running)
+        except BrokenExecutor:  # while nothing, or nothing that has ended yet, was with workers
+            return [*running.values()]
         except KeyboardInterrupt:
-            self._finish(tasks, running)
+            self._finish(waiting, running)
             raise
         return [*lost, *running.values()] if lost else []
 
     def _submit(
-        self,
-        executor: Executor,
-        most: int,
-        tasks: Sequence[Task],
-        waiting: Queues,
-        running: dict[Future[Done], int],
+        self, executor: Executor, most: int, waiting: Queues, running: dict[Future[Done], Job]
     ) -> None:
         """Give out tasks of each queue in turn, as long as its target may have more."""
-        load = Counter(_limited(tasks[index]) for index in running.values())
-        free = deque(name for name, queue in waiting.items() if queue)
-        while free and len(running) < most:
-            name = free.popleft()
-            limit = tasks[waiting[name][0]].targets[0].limit
-            if limit is not None and load[name] >= limit:
+        load = Counter(to.label for job in running.values() for to in job.task.targets)
+        names = deque(name for name, queue in waiting.items() if queue)
+        while names and len(running) < most:
+            name = names.popleft()
+            queue = waiting[name]
+            if name is not None and not self._is_free(queue[0].task.targets[0], load):
                 continue
-            index = waiting[name].popleft()
-            load[name] += 1
-            running[executor.submit(carry_out, tasks[index], dry_run=self.dry_run)] = index
-            if waiting[name]:
-                free.append(name)
+            job = self._open(queue.popleft(), load, waiting)
+            if job is not None:
+                try:
+                    future = executor.submit(carry_out, job.task, dry_run=self.dry_run)
+                except BrokenExecutor:
+                    queue.appendleft(job)
+                    raise
+                running[future] = job
+                load.update(target.label for target in job.task.targets)
+                waiting[name] = waiting.pop(name)  # next time the others come first
+            if queue:
+                names.append(name)
 
-    def _collect(self, tasks: Sequence[Task], running: dict[Future[Done], int]) -> list[int]:
+    def _is_free(self, target: TargetSpec, load: Counter[str]) -> bool:
+        """Whether a target may have one more task; one that is down gets a single one to try."""
+        backoff = self._backoffs[target.label]
+        if backoff.is_down and not backoff.is_over:
+            return not load[target.label] and not backoff.seconds
+        return target.limit is None or load[target.label] < target.limit or backoff.is_over
+
+    def _open(self, job: Job, load: Counter[str], waiting: Queues) -> Job | None:
+        """The part of a task whose targets may have it now; the others wait, or have failed."""
+        targets = job.task.targets
+        over = [to for to in targets if self._backoffs[to.label].is_over]
+        held = [to for to in targets if to not in over and not self._is_free(to, load)]
+        free = [to for to in targets if to not in over and to not in held]
+        for target in over:
+            self._give_up(job.task, target)
+        first = next(iter((*free, *held)), None)  # it stands for the place, see Task.is_first
+        for target in held:
+            is_first = job.task.is_first and target is first
+            part = replace(job.task, targets=(target,), is_first=is_first)
+            waiting.setdefault(target.label, deque()).append(Job(part, job.lost))
+        return replace(job, task=replace(job.task, targets=tuple(free))) if free else None
+
+    def _collect(self, waiting: Queues, running: dict[Future[Done], Job]) -> list[Job]:
         """Wait for the next tasks to end, and tell of them; those whose worker was lost."""
         lost = []
-        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        pauses = [self._backoffs[name].seconds for name, queue in waiting.items() if name and queue]
+        pause = min((seconds for seconds in pauses if seconds), default=None)
+        if not running:
+            time.sleep(pause or 0.0)
+        ended, _ = wait(running, timeout=pause, return_when=FIRST_COMPLETED)
         for future in ended:
-            index = running.pop(future)
+            job = running.pop(future)
             try:
                 done = future.result()
             except ConfigError:
                 raise
             except Exception as error:  # deliberately broad: each engine has its own
-                if not _is_loss(error):
-                    done = _failed(tasks[index], f"{type(error).__name__}: {error}")
+                if not is_loss(error):
+                    done = _failed(job.task, f"{type(error).__name__}: {error}")
                 else:
-                    lost.append(index)
+                    lost.append(job)
                     continue
-            self.on_done(tasks[index], done)
+            self._ended(job, done, waiting)
         return lost
 
-    def _finish(self, tasks: Sequence[Task], running: dict[Future[Done], int]) -> None:
+    def _ended(self, job: Job, done: Done, waiting: Queues) -> None:
+        """Tell what a task did, and keep what is left of it."""
+        for report in done.reports:
+            if report.status != "failed":  # that need not come from the target
+                self._backoffs[report.target].answered()
+        silent = {left.report.target for left in done.left}
+        targets = tuple(target for target in job.task.targets if target.label not in silent)
+        self.on_done(replace(job.task, targets=targets), done)
+        for left in done.left:
+            self._keep(job, left, waiting)
+
+    def _keep(self, job: Job, left: Left, waiting: Queues) -> None:
+        """Put what is left of a task back, to be tried when its target answers again."""
+        report, task = left.report, left.task
+        backoff = self._backoffs[report.target]
+        if backoff.failed(report.findings[-1].message) and not backoff.is_over:
+            self.on_wait(report.target, backoff.why, backoff.bound)
+        is_strike = backoff.answers > job.answers
+        again = Job(task, job.lost, job.strikes + is_strike, backoff.answers)
+        if again.strikes >= STRIKES:
+            self.on_done(replace(task, targets=()), Done((report,)))
+            again = Job(replace(task, done=(*task.done, report.source)), job.lost)
+        # not the first of its queue: another one tells more about the target
+        waiting.setdefault(report.target, deque()).insert(1, again)
+
+    def _give_up(self, task: Task, target: TargetSpec) -> None:
+        """Tell what is missing in a target that is waited for no longer."""
+        backoff = self._backoffs[target.label]
+        why = (
+            f"not written: {target.label} did not answer for {backoff.bound:g} s ({backoff.why}). "
+            "The same command again does what is missing"
+        )
+        part = replace(task, targets=(target,), is_first=False)
+        self.on_done(part, _failed(part, why, "no-answer"))
+
+    def _finish(self, waiting: Queues, running: dict[Future[Done], Job]) -> None:
         """Let what was begun end, and take back what was not."""
         for future in [*running]:
             if future.cancel():
                 del running[future]
         with suppress(KeyboardInterrupt):  # a second one stops at once
             while running:
-                self._collect(tasks, running)
+                self._collect(waiting, running)
 
-    def _again(self, tasks: Sequence[Task], lost: Sequence[int]) -> list[int]:
+    def _again(self, lost: Sequence[Job]) -> list[Job]:
         """The tasks that are tried again; the others have failed."""
         again = []
-        for index in lost:
-            self._tries[index] += 1
-            if self._tries[index] <= self.spec.retries:
-                again.append(index)
+        for job in lost:
+            job.lost += 1
+            if job.lost <= self.spec.retries:
+                again.append(job)
             else:
-                why = f"its worker was lost {self._tries[index]} times (out of memory, or killed)"
-                self.on_done(tasks[index], _failed(tasks[index], why))
+                why = f"its worker was lost {job.lost} times (out of memory, or killed)"
+                self.on_done(job.task, _failed(job.task, why))
         return again
 
 
-def _queues(tasks: Sequence[Task], indices: Iterable[int]) -> Queues:
-    """The tasks by what holds them back, in their order."""
+def _queues(jobs: Iterable[Job]) -> Queues:
+    """The tasks by what may hold them back, in their order."""
     queues: Queues = {}
-    for index in indices:
-        queues.setdefault(_limited(tasks[index]), deque()).append(index)
+    for job in jobs:
+        queues.setdefault(_limited(job.task), deque()).append(job)
     return queues
 
 
@@ -143,63 +228,7 @@ def _limited(task: Task) -> str | None:
     return first.label if first.limit is not None else None
 
 
-def _is_loss(error: Exception) -> bool:
-    return type(error).__name__ in ("BrokenProcessPool", "KilledWorker")
-
-
-def _failed(task: Task, why: str) -> Done:
+def _failed(task: Task, why: str, code: str = "worker") -> Done:
     return Done(
-        tuple(failure(task.location, target.label, why, code="worker") for target in task.targets)
+        tuple(failure(task.location, target.label, why, code=code) for target in task.targets)
     )
-
-
-@contextmanager
-def _executor(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
-    """An executor, and how many workers it has. Raises ConfigError and MissingDependencyError."""
-    if spec.kind == "dask":
-        with _dask(spec) as found:
-            yield found
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    workers = spec.workers or _cores()
-    spawn = get_context("spawn")  # a fork would share locks and connections
-    with ProcessPoolExecutor(workers, spawn, _begin, (os.getpid(),)) as pool:
-        yield pool, workers
-
-
-@contextmanager
-def _dask(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise MissingDependencyError("distributed", "dask") from None
-    try:
-        client = Client(spec.scheduler, timeout=10)
-    except OSError as error:
-        message = f"the Dask scheduler {spec.scheduler} cannot be reached: {error}"
-        raise ConfigError(message) from None
-    with client:
-        workers = sum(client.nthreads().values()) or 1
-        yield client.get_executor(pure=False, retries=spec.retries), workers
-
-
-def _cores() -> int:
-    """How many processors we may use; macOS and Windows only tell how many there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _begin(parent: int) -> None:
-    """In a worker: Ctrl-C is the parent's affair, and without a parent there is no work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(CHECK)
-    os._exit(1)

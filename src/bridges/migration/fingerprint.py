@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bridges import __version__
-from bridges.migration.config import SourceSpec
+from bridges.migration.config import SAME_RUNS, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.sources.bundles import Bundle
 
@@ -22,7 +22,7 @@ SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id")
 # what a target says of how it is reached, not of what it is to hold
-REACHED = {"label", "limit", "logdir", "tracking_uri", "wandb_dir", "mlflow_writer", "force"}
+REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
 
 def files_of(place: Bundle | str) -> str | None:

@@ -19,9 +19,10 @@ class Migration:
     """A migration that can be told of while it goes on.
 
     `on_plan` is told of the tasks, `on_task` of each that has ended, `on_report` of each run and
-    target, `on_left_out` of each run that the config's filters leave out: its source, and why.
-    `left_out` counts these. To `recheck` is to read also those runs of which the target remembers
-    that it has them.
+    target, `on_left_out` of each run that the config's filters leave out: its source, and why
+    (`left_out` counts these), `on_wait` of a target that does not answer: its label, how it failed,
+    and for how many seconds it is waited for at most. To `recheck` is to read also those runs of
+    which the target remembers that it has them.
     """
 
     config: MigrationConfig
@@ -31,6 +32,7 @@ class Migration:
     on_task: Callable[[Task], None] = lambda task: None
     on_report: Callable[[RunReport], None] = lambda report: None
     on_left_out: Callable[[str, str], None] = lambda source, why: None
+    on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
     left_out: int = field(default=0, init=False)
 
     def run(self) -> None:
@@ -42,8 +44,9 @@ class Migration:
         self.on_plan(tasks)
         for report in failed:
             self.on_report(report)
+        engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
         try:
-            Engine(self.config.engine, self.dry_run, self._done).run(self._unknown(tasks))
+            engine.run(self._unknown(tasks))
         finally:
             self._memory.flush()
 
@@ -70,7 +73,8 @@ class Migration:
         for report in done.reports:
             self.on_report(report)
         self._memory.keep(done.marks)
-        self.on_task(task)
+        if task.targets:  # not all of them are waited for
+            self.on_task(task)
 
 
 def migrate(
@@ -81,19 +85,22 @@ def migrate(
     engine: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    patience: int | None = None,
     on_report: Callable[[RunReport], None] = lambda report: None,
 ) -> BatchReport:
     """Move the runs of a config (a YAML or TOML file, or what `load` makes of it) to its targets.
 
     A run of which a target remembers that it was made of the same files, under the same config, and
     compared, is `unchanged` without being read; `recheck` reads and compares all of them again.
-    `engine`, `workers` and `scheduler` are taken instead of those of the config; `on_report` is
-    told of each run and target as it is done. The processes of the local engine are spawned: call
-    it under `if __name__ == "__main__":`. Raises ConfigError and MissingDependencyError; what
-    fails with a run is in the report.
+    `engine`, `workers`, `scheduler` and `patience` are taken instead of those of the config;
+    `on_report` is told of each run and target as it is done. The processes of the local engine are
+    spawned: call it under `if __name__ == "__main__":`. Raises ConfigError and
+    MissingDependencyError; what fails with a run is in the report.
     """
     read = config if isinstance(config, MigrationConfig) else load(fspath(config))
-    chosen = read.model_copy(update={"engine": read.engine.chosen(engine, workers, scheduler)})
+    chosen = read.model_copy(
+        update={"engine": read.engine.chosen(engine, workers, scheduler, patience)}
+    )
     reports: list[RunReport] = []
 
     def keep(report: RunReport) -> None:

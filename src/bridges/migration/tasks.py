@@ -13,6 +13,7 @@ from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
+from bridges.exporters.http import briefly
 from bridges.exporters.marks import Mark, Marked
 from bridges.migration import fingerprint
 from bridges.migration.config import MigrationConfig, SourceSpec
@@ -25,6 +26,7 @@ from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
 
+RETRIES = 1  # of a run, at once: the engine has more patience, and shares it
 _EXPORTERS: dict[str, Exporter] = {}
 
 
@@ -32,7 +34,8 @@ _EXPORTERS: dict[str, Exporter] = {}
 class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
     labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
-    tells one task of each place from those that read it again for another target. `files` and
+    tells one task of each place from those that read it again for another target. `done` are the
+    sources of its first runs, which were told of before their target did not answer. `files` and
     `settings` (by label) are the two halves of its fingerprints, as far as they are known and
     wanted.
     """
@@ -42,6 +45,7 @@ class Task:
     targets: tuple[TargetSpec, ...]
     size: int = 0
     is_first: bool = True
+    done: tuple[str, ...] = ()
     files: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,13 +63,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What is left of a task because its one target did not answer, and the report of that."""
+
+    task: Task
+    report: RunReport
+
+
+@dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, the runs that the config leaves out (source and reason), and
-    the marks that its runs are to have, by target.
+    """What a task did: the reports, the runs that the config leaves out (source and reason), what
+    is left of it to do later, and the marks that its runs are to have, by target.
     """
 
     reports: tuple[RunReport, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    left: tuple[Left, ...] = ()
     marks: Mapping[str, tuple[Marked, ...]] = field(default_factory=dict)
 
 
@@ -111,25 +124,42 @@ def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
 
 
 def carry_out(task: Task, *, dry_run: bool) -> Done:
-    """Read the runs of a task and export each into its targets. Raises ConfigError."""
+    """Read the runs of a task and export each into its targets. Raises ConfigError.
+
+    A target that does not answer is not asked again: the rest of its runs is left.
+    """
     reports: list[RunReport] = []
     left_out: list[tuple[str, str]] = []
+    left: dict[str, Left] = {}
+    seen: list[str] = []
     files = _files(task, dry_run)  # before they are read: what changes meanwhile is not taken for
     try:
         for run in _runs(task):
-            found = _exported(run, task, dry_run)
+            is_done = task.done[len(seen) :][:1] == (run.source,)
+            targets = () if is_done else tuple(to for to in task.targets if to.label not in left)
+            found = _exported(run, replace(task, targets=targets), dry_run)
             if found is None:
                 left_out.append((run.source, task.source.why_not(run)))
-            reports += found or []
+            for target, report in zip(targets, found or (), strict=False):
+                if report.transient:
+                    left[target.label] = _left(task, target, seen, report)
+                else:
+                    reports.append(report)
+            seen.append(run.source)
     except ConfigError:  # of a target: no run can be written into it
         raise
     except BridgeError as error:
         errors = error.errors if isinstance(error, TreeError) else [error]
-        reports += (
-            _unread(one, task.location, target) for one in errors for target in task.targets
-        )
-    marks = _marks(task, files, reports, len(left_out)) if files else {}
-    return Done(tuple(reports), tuple(left_out), marks)
+        told = [target for target in task.targets if target.label not in left]
+        reports += (_unread(one, task.location, target) for one in errors for target in told)
+    whole = tuple(to for to in task.targets if to.label not in left and not task.done)
+    marks = _marks(replace(task, targets=whole), files, reports, len(left_out)) if files else {}
+    return Done(tuple(reports), tuple(left_out), tuple(left.values()), marks)
+
+
+def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport) -> Left:
+    """What comes after the runs that were seen, for one target."""
+    return Left(replace(task, targets=(target,), is_first=False, done=tuple(seen)), report)
 
 
 def _files(task: Task, dry_run: bool) -> str | None:
@@ -189,8 +219,10 @@ def _runs(task: Task) -> Iterator[Run]:
 def _export(
     run: Run, spec: SourceSpec, target: TargetSpec, experiment: str | None, dry_run: bool
 ) -> RunReport:
-    options: ExportOptions = replace(spec.export_options(target), dry_run=dry_run)
-    report = export_run(run, _exporter(target, experiment), options)
+    chosen: ExportOptions = spec.export_options(target)
+    options = replace(chosen, dry_run=dry_run, retries=RETRIES)
+    with briefly():
+        report = export_run(run, _exporter(target, experiment), options)
     return replace(report, target=target.label)
 
 

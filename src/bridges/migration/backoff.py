@@ -1,0 +1,60 @@
+"""How long a target that does not answer is waited for: one pause that all its tasks share."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+FIRST_PAUSE = 1.0  # seconds; doubled each time, and shortened at random
+LONGEST_PAUSE = 30.0
+STRANGER = 0.1  # share of the patience for a target that never answered: its name may be wrong
+
+
+class Backoff:
+    """What is known of one target: whether it answers, and when it may be tried again.
+
+    `patience` is in seconds; `answers` counts how often the target has answered, `why` says how it
+    failed last, and `is_over` that it is waited for no longer.
+    """
+
+    def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.answers = 0
+        self.why = ""
+        self.is_over = False
+        self._patience, self._clock = patience, clock
+        self._down_since: float | None = None
+        self._next = 0.0
+        self._pause = FIRST_PAUSE
+
+    @property
+    def bound(self) -> float:
+        """The seconds that it is waited for in all."""
+        return self._patience if self.answers else self._patience * STRANGER
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it did not answer last: it gets one task at a time, each after a pause."""
+        return self._down_since is not None
+
+    @property
+    def seconds(self) -> float:
+        """Until the next task may be tried."""
+        return max(self._next - self._clock(), 0.0) if self.is_down else 0.0
+
+    def answered(self) -> None:
+        """It did what it was asked."""
+        self.answers += 1
+        self.is_over, self._down_since, self._pause = False, None, FIRST_PAUSE
+
+    def failed(self, why: str) -> bool:
+        """It did not answer; whether that is news."""
+        now, is_news, self.why = self._clock(), not self.is_down, why
+        if not is_news and now < self._next:
+            return False  # from a task that was given out before the pause
+        self._down_since = now if self._down_since is None else self._down_since
+        left = self._down_since + self.bound - now
+        self.is_over = left <= 0
+        self._next = now + min(self._pause * random.uniform(0.5, 1.0), max(left, 0.0))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return is_news

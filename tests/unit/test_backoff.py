@@ -1,0 +1,355 @@
+"""The pause that all tasks of a target share, and what the engine makes of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from bridges.errors import ExportError, VerifyError
+from bridges.exporters.base import Held
+from bridges.exporters.http import BRIEF, Connection, NoAnswerError, briefly
+from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.wandb_server import _told
+from bridges.migration import backoff as backoff_module
+from bridges.migration import engine as engine_module
+from bridges.migration import tasks as tasks_module
+from bridges.migration.backoff import LONGEST_PAUSE, Backoff
+from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
+from bridges.migration.engine import STRIKES, Engine
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import Done, Left, Task, carry_out, plan
+from bridges.pipeline import ExportOptions, export_run
+from bridges.report import RunReport, failure
+from bridges.stream.layout import Layout
+from tests.servers import free_port
+from tests.support import make_run, state
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def outage(backoff: Backoff, clock: Clock) -> list[float]:
+    """The pauses of a target that never answers again."""
+    pauses = []
+    backoff.failed("away")
+    while not backoff.is_over:
+        pauses.append(backoff.seconds)
+        clock.now += backoff.seconds
+        backoff.failed("away")
+    return pauses
+
+
+def test_pauses_grow_up_to_a_bound(clock: Clock) -> None:
+    backoff = Backoff(300, clock)
+    backoff.answered()
+    began = clock.now
+    pauses = outage(backoff, clock)
+    assert clock.now - began == pytest.approx(300)
+    assert 0.5 <= pauses[0] <= 1
+    assert max(pauses) <= LONGEST_PAUSE
+    assert all(after <= 4 * before for before, after in pairwise(pauses))
+    assert 10 < len(pauses) < 30
+
+
+def test_a_target_that_never_answered_gets_a_tenth_of_the_patience(clock: Clock) -> None:
+    began = clock.now
+    outage(Backoff(300, clock), clock)
+    assert clock.now - began == pytest.approx(30)
+
+
+def test_no_patience_is_over_at_once(clock: Clock) -> None:
+    backoff = Backoff(0, clock)
+    backoff.answered()
+    assert outage(backoff, clock) == []
+
+
+def test_an_answer_resets_all(clock: Clock) -> None:
+    backoff = Backoff(300, clock)
+    backoff.answered()
+    for _ in range(6):
+        clock.now += backoff.seconds
+        backoff.failed("away")
+    assert backoff.seconds > 10
+    backoff.answered()
+    assert (backoff.is_down, backoff.seconds) == (False, 0)
+    clock.now += 10_000  # nothing was asked meanwhile: the outage begins with the next failure
+    assert backoff.failed("away")
+    assert backoff.seconds <= 1
+    assert not backoff.is_over
+
+
+def test_failures_of_tasks_that_were_given_out_before_count_once(clock: Clock) -> None:
+    backoff = Backoff(300, clock)
+    assert backoff.failed("away")
+    pause = backoff.seconds
+    assert not any(backoff.failed(f"away {number}") for number in range(8))
+    assert backoff.seconds == pause
+    assert backoff.why == "away 7"
+    clock.now += pause
+    assert backoff.seconds == 0
+    assert backoff.is_down
+    assert not backoff.failed("still away")
+    assert backoff.seconds >= 1
+
+
+# --- the engine, with threads instead of processes --------------------------------------------
+
+SOURCE = SourceSpec(location="x")
+TARGETS = TargetSpec(to="tensorboard", label="tb"), TargetSpec(to="mlflow", label="ml")
+Answers = Callable[[str, str], bool]  # location and label
+
+
+class World:
+    """Targets that answer as a test says; each task has three runs."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self.done: list[tuple[Task, Done]] = []
+        self.waits: list[tuple[str, str, float]] = []
+
+    def carry_out(self, task: Task, *, dry_run: bool) -> Done:
+        """As `tasks.carry_out`, without runs."""
+        reports: list[RunReport] = []
+        left: list[Left] = []
+        for target in task.targets:
+            for number in range(len(task.done), 3):
+                run = f"{task.location}/{number}"
+                self.asked[run, target.label] += 1
+                if not self.answers(run, target.label):
+                    seen = tuple(f"{task.location}/{n}" for n in range(number))
+                    report = failure(run, target.label, "it is away", transient=True)
+                    rest = replace(task, targets=(target,), is_first=False, done=seen)
+                    left.append(Left(rest, report))
+                    break
+                reports.append(RunReport(run, run, target.label, "exported"))
+        return Done(tuple(reports), (("a run", "a filter"),), tuple(left))
+
+    def migrate(self, monkeypatch: pytest.MonkeyPatch, tasks: int, patience: int = 300) -> None:
+        @contextmanager
+        def threads(spec: EngineSpec) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+            with ThreadPoolExecutor(2) as pool:
+                yield pool, 2
+
+        monkeypatch.setattr(engine_module, "executor_of", threads)
+        monkeypatch.setattr(engine_module, "carry_out", self.carry_out)
+        monkeypatch.setattr(backoff_module, "FIRST_PAUSE", 0.01)
+        engine = Engine(
+            EngineSpec(patience=patience),
+            on_done=lambda *each: self.done.append(each),
+            on_wait=lambda *each: self.waits.append(each),
+        )
+        engine.run([Task(SOURCE, f"place{number}", TARGETS) for number in range(tasks)])
+
+    @property
+    def told(self) -> Counter[tuple[str, str, str]]:
+        """How often what was told of each run and target."""
+        reports = [report for _, done in self.done for report in done.reports]
+        return Counter((report.source, report.target, report.status) for report in reports)
+
+
+def every(tasks: int, label: str, status: str = "exported") -> Counter[tuple[str, str, str]]:
+    return Counter((f"place{t}/{r}", label, status) for t in range(tasks) for r in range(3))
+
+
+def test_other_targets_go_on_and_each_run_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(lambda run, label: True)
+    back = Event()
+
+    def answers(run: str, label: str) -> bool:
+        written = sum(asked for (_, to), asked in world.asked.items() if to == "tb")
+        if written == 60:
+            back.set()
+        return label == "tb" or world.asked.total() < 20 or back.is_set()
+
+    world.answers = answers
+    world.migrate(monkeypatch, 20)
+    assert world.told == every(20, "tb") + every(20, "ml")
+    assert [(label, why, seconds) for label, why, seconds in world.waits] == [
+        ("ml", "it is away", 300)
+    ]
+    ended = Counter(to.label for task, _ in world.done for to in task.targets)
+    assert ended == {"tb": 20, "ml": 20}
+    assert sum(len(done.left_out) for task, done in world.done if task.is_first) == 20
+
+
+def test_one_task_at_a_time_asks_a_target_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(lambda run, label: label == "tb")
+    world.migrate(monkeypatch, 10, patience=3)  # never answered: 0.3 s
+    asked = sum(count for (_, label), count in world.asked.items() if label == "ml")
+    assert asked < 20  # 4 that were given out at once, and one for each pause
+    assert {label for label, _, _ in world.waits} == {"ml"}
+
+
+def test_a_target_that_is_given_up_is_told_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(lambda run, label: label == "tb" or run == "place0/0")
+    world.migrate(monkeypatch, 10, patience=1)
+    missing = Counter((f"place{number}", "ml", "failed") for number in range(10))
+    assert world.told == every(10, "tb") + missing + Counter([("place0/0", "ml", "exported")])
+    findings = [
+        report.findings[-1]
+        for _, done in world.done
+        for report in done.reports
+        if report.status == "failed"
+    ]
+    assert {finding.code for finding in findings} == {"no-answer"}
+    assert {finding.message for finding in findings} == {
+        "not written: ml did not answer for 1 s (it is away). "
+        "The same command again does what is missing"
+    }
+
+
+def test_a_run_that_its_target_never_takes_gives_up_itself_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(lambda run, label: label == "tb" or run != "place2/1")
+    world.migrate(monkeypatch, 10)
+    bad = Counter([("place2/1", "ml", "failed")])
+    good = every(10, "ml")
+    del good["place2/1", "ml", "exported"]
+    assert world.told == every(10, "tb") + good + bad
+    assert world.asked["place2/1", "ml"] >= STRIKES
+
+
+# --- what a task leaves of itself ---------------------------------------------------------------
+
+
+def test_what_is_left_of_a_task_is_done_later_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, place in enumerate(["", "trial-1", "trial-2", "trial-3"]):
+        folder = tmp_path / "out" / place / "checkpoint-1"
+        folder.mkdir(parents=True)
+        rows = [{"loss": 1.0 + number, "step": 1}]
+        (folder / "trainer_state.json").write_bytes(state(rows))
+    broken = tmp_path / "out" / "trial-4" / "checkpoint-1"
+    broken.mkdir(parents=True)
+    (broken / "trainer_state.json").write_bytes(b"{")
+    targets = [{"to": "tensorboard", "label": to, "logdir": to} for to in ("one", "two")]
+    config = MigrationConfig.model_validate({"sources": [str(tmp_path)], "targets": targets})
+    exporters = {"one": MemoryExporter(), "two": Failing(3)}
+    monkeypatch.setattr(tasks_module, "_exporter", lambda to, experiment: exporters[to.label])
+    (task,), _ = plan(config)
+    first = carry_out(task, dry_run=False)
+    assert Counter((report.target, report.status) for report in first.reports) == {
+        ("one", "exported"): 4,
+        ("one", "failed"): 1,
+        ("two", "exported"): 2,
+    }
+    (left,) = first.left
+    assert (left.report.target, left.report.transient) == ("two", True)
+    second = carry_out(left.task, dry_run=False)
+    assert not second.left
+    assert Counter((report.target, report.status) for report in second.reports) == {
+        ("two", "exported"): 2,
+        ("two", "failed"): 1,
+    }
+    told = [report.source for report in (*first.reports, *second.reports) if report.target == "two"]
+    assert len(told) == len(set(told)) == 5
+
+
+class Failing(MemoryExporter):
+    """A target that does not answer at one write, counted from 1."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._left = at
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        self._left -= 1
+        if not self._left:
+            raise ExportError("away", transient=True, waited=True)
+        return super().write(layout, held)
+
+
+# --- what makes a failure one of an outage ----------------------------------------------------
+
+
+class Silent(MemoryExporter):
+    """A target that fails at one call."""
+
+    def __init__(self, call: str, error: Exception) -> None:
+        super().__init__()
+        self.calls = 0
+
+        def fail(*arguments: object) -> object:
+            self.calls += 1
+            raise error
+
+        setattr(self, call, fail)
+
+
+@pytest.mark.parametrize("call", ["find", "write", "read_back"])
+def test_reports_tell_of_a_target_that_does_not_answer(call: str) -> None:
+    run = make_run([{"loss": 1.0, "step": 1}])
+    away = ExportError("away", transient=True, waited=True)
+    silent = Silent(call, away)
+    assert export_run(run, silent, ExportOptions()).transient
+    assert silent.calls == 1  # it has waited itself
+    assert not export_run(run, Silent(call, ExportError("no")), ExportOptions()).transient
+    wrapped = VerifyError("unreadable")
+    wrapped.__cause__ = away
+    assert export_run(run, Silent(call, wrapped), ExportOptions()).transient
+    tried = Silent(call, ExportError("away", transient=True))
+    assert export_run(run, tried, ExportOptions(retries=0)).transient
+    assert tried.calls == 1
+
+
+class AuthenticationError(Exception):
+    """As the client of W&B raises it, whatever went wrong."""
+
+
+class RefusalError(Exception):
+    """As it tells of an answer."""
+
+    def __init__(self, status: int | None) -> None:
+        self.response = SimpleNamespace(http_status=status)
+
+
+@pytest.mark.parametrize(("status", "is_away"), [(None, True), (503, True), (401, False)])
+def test_wandb_takes_no_silence_for_a_wrong_key(status: int | None, is_away: bool) -> None:
+    with pytest.raises(ExportError) as caught, _told():
+        raise AuthenticationError("cannot be verified") from RefusalError(status)
+    assert (caught.value.transient, caught.value.waited) == (is_away, is_away)
+    assert ("no valid API key" in str(caught.value)) != is_away
+
+
+def test_a_brief_request_waits_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        clock.now += seconds
+
+    connection = Connection(f"http://127.0.0.1:{free_port()}", {}, pause=pause)
+    for is_brief in (False, True):
+        waited.clear()
+        connection._answers = True  # as it did once
+        with briefly() if is_brief else nullcontext(), pytest.raises(NoAnswerError):
+            connection.request("GET", "/")
+        assert (sum(waited) <= BRIEF) == is_brief
+        assert sum(waited) > 1
