@@ -68,6 +68,12 @@ class RunFolder:
         found = self.places(run_id[:KEY_DIGITS])
         return [place for place in found if place.run_id == run_id]
 
+    def newest(self) -> list[Place]:
+        """The last part of each run."""
+        self._refresh()
+        places = (place for key in self._names for place in self._places(key))
+        return list({place.run_id: place for place in places}.values())
+
     def _places(self, key: str) -> list[Place]:
         names = self._names.get(key[:KEY_DIGITS], [])
         return [self._place(name) for name in sorted(names)]
