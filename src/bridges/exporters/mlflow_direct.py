@@ -61,10 +61,11 @@ class DirectWriter:
 
     def preload(self) -> None:
         """List the runs of the experiment; `find` looks there from then on."""
-        self._listing = Listing(None, {}, {})
+        listing = Listing(None, {}, {})
         if self._database.exists():
             with self._database.transaction() as session:
-                self._listing = Listing.load(session, self._find_experiment(session))
+                listing = Listing.load(session, self._find_experiment(session))
+        self._listing = listing
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""

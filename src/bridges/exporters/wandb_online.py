@@ -50,9 +50,10 @@ class OnlineRuns:
 
     def preload(self) -> None:
         """Ask once for all runs of the project; `find` answers from that."""
-        self._listed = {}
+        listed: dict[str, list[Remote]] = {}
         for remote in self._server.having(KEY):
-            self._listed.setdefault(str(remote.config[KEY]), []).append(remote)
+            listed.setdefault(str(remote.config[KEY]), []).append(remote)
+        self._listed = listed
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
