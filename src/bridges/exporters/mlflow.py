@@ -90,7 +90,7 @@ class MlflowExporter:
         self.uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         self.shown = show_uri(self.uri)
         named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        self.place = named or DEFAULT_EXPERIMENT
+        self.experiment = self.place = named or DEFAULT_EXPERIMENT
         if mlflow_writer not in WRITERS:
             message = f"--mlflow-writer {mlflow_writer!r} is not one of {', '.join(WRITERS)}"
             raise ConfigError(message)
@@ -104,7 +104,7 @@ class MlflowExporter:
         """The writer that fits the store, chosen when it is first needed."""
         database = None if self._wanted == "client" else self._database()
         if database is not None:
-            return DirectWriter(database, self.shown, self.place, self._force)
+            return DirectWriter(database, self.shown, self.experiment, self._force)
         try:
             api = self._api()
         except ExportError as error:
@@ -112,7 +112,7 @@ class MlflowExporter:
             raise ExportError(f"{error}{why}") from error
         # of a server, a location is the address of the run's page
         shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
-        return ClientWriter(api, shown, self.place, self._force)
+        return ClientWriter(api, shown, self.experiment, self._force)
 
     def _database(self) -> Database | None:
         """The database to write directly; None, and why, where the client has to.

@@ -95,8 +95,9 @@ def _local(path: str) -> tuple[bytes, bool]:
 
 
 def _remote(url: str) -> tuple[bytes, bool]:
-    """What the store says of a file, which may be a trial's: it is not read. Raises ValueError where
-    it says nothing of its version.
+    """What the store says of a file, which may be a trial's: it is not read.
+
+    Raises ValueError where nothing is said of its version.
     """
     import fsspec
 
