@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,14 @@ def export(run: Run, exporter: Exporter, **layout: Any) -> Any:
     return export_run(run, exporter, ExportOptions(LayoutOptions(**layout)))
 
 
-def _marked(report: Any) -> Marked:
-    mark = Mark("a" * 32, 1, 0, "/é.json", report.digest, report.rows, report.points, (1.5, -2e300))
+def _marked(report: Any, source: str) -> Marked:
+    mark = Mark("a" * 32, 1, 0, source, report.digest, report.rows, report.points, (1.5, -2e300))
     return Marked(report.key, report.run, report.location, mark)
 
 
-def _by_key(runs: Any) -> dict[str, Marked]:
-    remembered = runs.remembered() if isinstance(runs, Remembering) else runs
-    return {run.key: run for run in remembered}
+def _by_key(runs: Iterable[Marked], source: str) -> dict[str, Marked]:
+    """Those of a source: a store may be shared, and remembers runs of others, too."""
+    return {run.key: run for run in runs if run.mark.source == source}
 
 
 class ExporterContract:
@@ -126,21 +127,41 @@ class ExporterContract:
 
     def test_a_target_remembers_what_a_run_was_made_of(self, open_target: OpenTarget) -> None:
         """Until the run changes; a later mark takes the place of an earlier one."""
-        exporter = open_target()
+        exporter, source = open_target(), f"/é-{uuid.uuid4()}.json"
         if not isinstance(exporter, Remembering):
             pytest.skip("this target keeps no marks")
-        assert [*exporter.remembered()] == []
+
+        def remembered() -> dict[str, Marked]:
+            opened = open_target()
+            assert isinstance(opened, Remembering)
+            return _by_key(opened.remembered(), source)
+
+        assert remembered() == {}
         other = [{"loss": 7.5, "epoch": 0.5, "step": 1}]
         reports = [export(make_run(rows), exporter) for rows in (ROWS[:2], other)]
-        marked = [_marked(report) for report in reports]
+        marked = [_marked(report, source) for report in reports]
         exporter.remember(marked)
-        assert _by_key(open_target()) == _by_key(marked)
+        assert remembered() == _by_key(marked, source)
         later = replace(marked[0].mark, made_of="b" * 32, course=(0.25,))
         exporter.remember([replace(marked[0], mark=later)])
-        assert _by_key(open_target()) == _by_key([replace(marked[0], mark=later), marked[1]])
+        assert remembered() == _by_key([replace(marked[0], mark=later), marked[1]], source)
         export(make_run(ROWS), open_target())
-        assert _by_key(open_target()) == _by_key([marked[1]])
+        assert remembered() == _by_key([marked[1]], source)
         assert export(make_run(ROWS), open_target()).status == "unchanged"
+
+    def test_what_is_preloaded_is_found(self, open_target: OpenTarget) -> None:
+        """A target that is asked once for all its runs knows what it knows when asked for each."""
+        other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])
+        for _ in range(2):  # there is nothing, there is something
+            preloaded = open_target()
+            if not hasattr(preloaded, "preload"):
+                pytest.skip("this target is not asked for all runs at once")
+            preloaded.preload()
+            for run in (make_run(ROWS[:2]), make_run(ROWS), other):
+                found = self.held(run, preloaded)
+                assert found == self.held(run, open_target())
+            export(make_run(ROWS[:4]), open_target())
+        assert self.held(make_run(ROWS), preloaded)
 
     def test_a_fork_is_a_run_of_its_own(self, open_target: OpenTarget) -> None:
         fork = make_run([*ROWS[:2], {"loss": 9.0, "epoch": 1.5, "step": 3}])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
 from bridges.pipeline import ExportOptions, export_run
 from tests.contract.suite import ROWS
@@ -140,3 +141,33 @@ def test_sources_are_uploaded_before_and_after_a_sync(server: str, tmp_path: Pat
     (other,) = [run for run in received(server) if run["project"] == "other"]
     assert other["files"].keys() >= {"source/trainer_state.json", "wandb-metadata.json"}
     assert other["rows_received"] == 5
+
+
+@pytest.mark.slow
+def test_marks_stay_where_they_are(server: str, tmp_path: Path) -> None:
+    """They are not uploaded, a sync does not touch them, and a part that comes later has none."""
+    exporter = WandbExporter(wandb_dir=str(tmp_path))
+
+    def marked() -> Marked:
+        report = export_run(make_run(ROWS[:3]), exporter, ExportOptions())
+        mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
+        return Marked(report.key, report.run, report.location or "", mark)
+
+    folder = tmp_path / "wandb"
+    first = marked()
+    changed = folder.stat().st_mtime_ns
+    exporter.remember([first])
+    assert folder.stat().st_mtime_ns == changed  # so that it is not listed again
+    assert [*exporter.remembered()] == [first]
+    upload(server, tmp_path)
+    (run,) = received(server)
+    assert not [name for name in run["files"] if "bridges" in name]
+    assert marked() == first
+    assert [*WandbExporter(wandb_dir=str(tmp_path)).remembered()] == [first]
+    grown = export(make_run(ROWS), tmp_path)
+    assert (grown.status, grown.verified) == ("appended", True)
+    assert [*exporter.remembered()] == []
+    upload(server, tmp_path)
+    (run,) = received(server)
+    assert [row["_step"] for row in run["history"]] == list(range(len(ROWS)))
+    assert not [name for name in run["files"] if "bridges" in name]

@@ -69,7 +69,9 @@ class Exporter(Protocol):
 
     It is built with the options of its target as keyword arguments; unknown ones are refused.
     `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
-    One that also has `parallel = True` is called for several runs at the same time, by threads.
+    One that also has `parallel = True` is called for several runs at the same time, by threads. One
+    that has a method `preload(self) -> None` asks its target there once for all runs of the place;
+    `find` answers from that from then on. It is called where nothing will be written.
     """
 
     name: str

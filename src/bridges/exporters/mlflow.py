@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import Held, Recorded
+from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api
 from bridges.exporters.mlflow_client import ClientWriter
 from bridges.exporters.mlflow_database import Database
@@ -56,6 +57,18 @@ class Writer(Protocol):
         """Keep the files as artifacts of the run, unless they are there."""
         ...
 
+    def preload(self) -> None:
+        """Ask once for all runs of the experiment, for `find`."""
+        ...
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        ...
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of all experiments."""
+        ...
+
 
 class MlflowExporter:
     """Writes runs into the tracking store at `tracking_uri`, into the experiment of that name.
@@ -77,7 +90,7 @@ class MlflowExporter:
         self.uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         self.shown = show_uri(self.uri)
         named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        self.experiment = named or DEFAULT_EXPERIMENT
+        self.experiment = self.place = named or DEFAULT_EXPERIMENT
         if mlflow_writer not in WRITERS:
             message = f"--mlflow-writer {mlflow_writer!r} is not one of {', '.join(WRITERS)}"
             raise ConfigError(message)
@@ -153,6 +166,18 @@ class MlflowExporter:
         """Keep the files as artifacts of the run."""
         self._writer.attach(held, files)
         return True
+
+    def preload(self) -> None:
+        """Ask once for all runs of the experiment; `find` answers from that."""
+        self._writer.preload()
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs, each as a tag."""
+        self._writer.remember(runs)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of the store, of all its experiments."""
+        return self._writer.remembered()
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64; infinities become the largest number, a negative zero loses its sign."""

@@ -16,6 +16,7 @@ from bridges.exporters.base import Points
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_rows import MetricColumn
 
+PAGE = 1000  # runs or experiments in one answer: all that is known of a run is in it
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
 
 
@@ -37,6 +38,7 @@ class ApiRun:
     stage: str
     status: str
     artifact_uri: str
+    experiment: str
     end: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,11 @@ class Batch:
     metrics: Sequence[Metric] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def tag_filter(tag: str, value: str | None) -> str:
+    """Runs whose tag has that value (None: any), in the language of a search."""
+    return f"tags.`{tag}` = '{value}'" if value is not None else f"tags.`{tag}` LIKE '%'"
 
 
 def batches(
@@ -102,8 +109,16 @@ class Api(Protocol):
         """The id of a new experiment. Raises ConflictError where the name is taken."""
         ...
 
-    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
-        """All runs of the experiment, deleted ones too, whose tag has that value."""
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        ...
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs of the experiments, deleted ones too, whose tag has that value (None: any),
+        page by page.
+        """
         ...
 
     def get_run(self, run_id: str) -> ApiRun:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -24,13 +24,10 @@ from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
-from bridges.exporters.mlflow_direct import (
-    TRAINING_PAGE,
-    deleted_experiment,
-    refuse_deleted,
-    run_id_of,
-)
+from bridges.exporters.mlflow_direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
+from bridges.exporters.mlflow_listing import Listing, marked_runs, put_marks, stored
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
@@ -39,6 +36,8 @@ from bridges.exporters.mlflow_state import (
     SUPERSEDED_TAG,
     StoredRun,
     held_in,
+    location_of,
+    run_id_of,
 )
 from bridges.exporters.state import State, begun_state, whole_state
 from bridges.stream.layout import Layout
@@ -59,26 +58,45 @@ class ClientWriter:
         self.limits = api.limits
         self._force = force
         self._id: str | None = None
-        self._runs: dict[str, ApiRun] = {}
+        self._runs: list[StoredRun] = []
+        self._listing: Listing | None = None
+
+    def preload(self) -> None:
+        """Ask once for all runs of the experiment; `find` answers from that."""
+        experiment = self._find_experiment()
+        self._listing = Listing.load(self._api, experiment)
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""
-        experiment = self._find_experiment()
-        self._runs = {}
+        self._runs = []
+        experiment, self._runs = self._found(layout.key)
         if experiment is None:
             return []
-        self._runs = {run.run_id: run for run in self._search(experiment, layout.key)}
-        active = [stored for stored in map(_stored, self._runs.values()) if stored.is_active]
+        active = [run for run in self._runs if run.is_active]
         held = [held_in(run, self._location(experiment, run.run_id), layout) for run in active]
         return [run for run in held if run]
 
+    def _found(self, key: str) -> tuple[str | None, list[StoredRun]]:
+        """The experiment and its runs with that key."""
+        if self._listing is not None:
+            return self._listing.experiment, self._listing.with_key(key)
+        experiment = self._find_experiment()
+        return experiment, [*map(stored, self._search(experiment, key))] if experiment else []
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        put_marks(self._api, runs)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of the store."""
+        return marked_runs(self._api, self._uri)
+
     def _location(self, experiment: str, run_id: str) -> str:
-        return f"{self._uri}#/experiments/{experiment}/runs/{run_id}"
+        return location_of(self._uri, experiment, run_id)
 
     def _search(self, experiment: str, key: str) -> list[ApiRun]:
-        return [
-            run for run in self._api.search(experiment, KEY_TAG, key) if not _stored(run).superseded
-        ]
+        found = self._api.search([experiment], KEY_TAG, key)
+        return [run for run in found if not stored(run).superseded]
 
     def _find_experiment(self) -> str | None:
         if self._id is None:
@@ -130,7 +148,7 @@ class ClientWriter:
 
     def _begin(self, layout: Layout) -> tuple[str, ApiRun, list[MetricColumn]]:
         """A new run, and what is to be logged into it."""
-        refuse_deleted(map(_stored, self._runs.values()), self._force)
+        refuse_deleted(self._runs, self._force)
         experiment = self._find_experiment()
         if experiment is None:
             self._api.create_experiment(self._experiment, dict([TRAINING_PAGE]))
@@ -189,9 +207,9 @@ class ClientWriter:
 
     def _go_on(self, layout: Layout, held: Held) -> tuple[ApiRun, list[MetricColumn]]:
         """The held run, marked as being written, and what it lacks."""
-        run = self._api.get_run(run_id_of(held))
-        stored = _stored(run)
-        if not stored.is_active or held_in(stored, held.location, layout) != held:
+        run = self._api.get_run(run_id_of(held.location))
+        known = stored(run)
+        if not known.is_active or held_in(known, held.location, layout) != held:
             raise ConflictError
         if not held.whole:
             run = self._wait_for_silence(run)
@@ -277,13 +295,13 @@ class ClientWriter:
 
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
-        run = self._api.get_run(run_id_of(held))
+        run = self._api.get_run(run_id_of(held.location))
         found = self._api.histories(run.run_id, run.latest)
         return Recorded({key: _as_stored(points) for key, points in found.items()})
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
-        run, digest = self._api.get_run(run_id_of(held)), artifacts.digest(files)
+        run, digest = self._api.get_run(run_id_of(held.location)), artifacts.digest(files)
         if run.tags.get(artifacts.ATTACHED_TAG) != digest:
             for name, content in files.items():
                 self._api.put_artifact(run, name, content)
@@ -293,12 +311,6 @@ class ClientWriter:
 def _as_stored(points: Points) -> Points:
     """What a store that keeps infinities and negative zeros has, as the others have it."""
     return Points(points.step, rows.stored(points.value), points.time)
-
-
-def _stored(run: ApiRun) -> StoredRun:
-    superseded = SUPERSEDED_TAG in run.tags
-    state = run.tags.get(STATE_TAG, "")
-    return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)
 
 
 def _state(run: ApiRun) -> State | None:

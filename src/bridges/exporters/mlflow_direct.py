@@ -7,10 +7,10 @@ The statements are those that SQLite and PostgreSQL share; what differs is in `m
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -18,22 +18,26 @@ from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, Held, Recorded
+from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
+from bridges.exporters.mlflow_lookup import (
+    Listing,
+    find_run,
+    next_id,
+    runs_by_tag,
+    runs_with_key,
+)
+from bridges.exporters.mlflow_marks import marked_runs, put_marks
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import installed_release
-from bridges.exporters.mlflow_state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, StoredRun, held_in
+from bridges.exporters.mlflow_state import STATE_TAG, StoredRun, held_in, location_of, run_id_of
 from bridges.exporters.state import State, whole_state
 from bridges.stream.layout import Layout
 
 # tells MLflow's pages that the experiment is about training, not about prompts
 TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
 REWRITTEN = ("latest_metrics", "metrics", "params")  # where a run was left incomplete
-_TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
-_FOUND = (
-    f"select run_uuid, name, lifecycle_stage, status, {_TAG.format(STATE_TAG)},"
-    f" {_TAG.format(SUPERSEDED_TAG)} from runs where run_uuid = ?"
-)
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
     " start_time, end_time, deleted_time, source_version, lifecycle_stage, artifact_uri,"
@@ -53,24 +57,41 @@ class DirectWriter:
         self._force = force
         self._seen: set[str] = set()
         self._tagged: dict[str, list[str]] | None = None
+        self._listing: Listing | None = None
+
+    def preload(self) -> None:
+        """List the runs of the experiment; `find` looks there from then on."""
+        listing = Listing(None, {}, {})
+        if self._database.exists():
+            with self._database.transaction() as session:
+                listing = Listing.load(session, self._find_experiment(session))
+        self._listing = listing
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""
         self._seen = set()
-        if not self._database.exists():
+        experiment, found = self._found(layout.key)
+        if experiment is None:
             return []
-        with self._database.transaction() as session:
-            experiment = self._find_experiment(session)
-            if experiment is None:
-                return []
-            found = self._find_runs(session, experiment, layout.key)
         self._seen = {run.run_id for run in found}
         active = [run for run in found if run.is_active]
         held = [held_in(run, self._location(experiment, run), layout) for run in active]
         return [run for run in held if run]
 
+    def _found(self, key: str) -> tuple[int | None, list[StoredRun]]:
+        """The experiment and its runs with that key."""
+        if self._listing is not None:
+            return self._listing.experiment, self._listing.with_key(key)
+        if not self._database.exists():
+            return None, []
+        with self._database.transaction() as session:
+            experiment = self._find_experiment(session)
+            if experiment is None:
+                return None, []
+            return experiment, self._find_runs(session, experiment, key)
+
     def _location(self, experiment: int, run: StoredRun) -> str:
-        return f"{self._uri}#/experiments/{experiment}/runs/{run.run_id}"
+        return location_of(self._uri, experiment, run.run_id)
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or its new rows, in one transaction."""
@@ -142,7 +163,7 @@ class DirectWriter:
         return next_id(session, experiment, layout.key)
 
     def _append(self, session: Session, layout: Layout, held: Held) -> Held:
-        run_id, experiment = run_id_of(held), int(held.location.split("/")[-3])
+        run_id, experiment = run_id_of(held.location), int(held.location.split("/")[-3])
         session.lock(run_id)
         run = find_run(session, run_id)
         if run is None or held_in(run, held.location, layout) != held:
@@ -172,11 +193,11 @@ class DirectWriter:
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
         with self._database.transaction() as session:
-            return Recorded(session.read_points(run_id_of(held)))
+            return Recorded(session.read_points(run_id_of(held.location)))
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
-        run_id, digest = run_id_of(held), artifacts.digest(files)
+        run_id, digest = run_id_of(held.location), artifacts.digest(files)
         statement = (
             "select artifact_uri, (select value from tags where tags.key = ? and"
             " tags.run_uuid = runs.run_uuid) from runs where run_uuid = ?"
@@ -189,6 +210,14 @@ class DirectWriter:
                 artifacts.put_file(place, name, content)
             with self._database.transaction(write=True) as session:
                 put_pairs(session, "tags", run_id, {artifacts.ATTACHED_TAG: digest})
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        put_marks(self._database, runs, self.limits)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of the store."""
+        return marked_runs(self._database, self._uri)
 
     def _find_experiment(self, session: Session) -> int | None:
         """The id of the experiment. Raises ExportError where it is deleted."""
@@ -224,15 +253,8 @@ class DirectWriter:
     def _find_runs(self, session: Session, experiment: int, key: str) -> list[StoredRun]:
         """The runs of an experiment with that run key, deleted ones too."""
         if self._tagged is None:  # one query for all that the client path has written here
-            self._tagged = _runs_by_tag(session, experiment)
-        ids = dict.fromkeys([*_own_ids(session, experiment, key), *self._tagged.get(key, ())])
-        found = [find_run(session, run_id) for run_id in ids]
-        return [run for run in found if run is not None and not run.superseded]
-
-
-def run_id_of(held: Held) -> str:
-    """The run id at the end of a location."""
-    return held.location.rpartition("/")[2]
+            self._tagged = runs_by_tag(session, experiment)
+        return runs_with_key(partial(find_run, session), experiment, key, self._tagged)
 
 
 def refuse_deleted(runs: Iterable[StoredRun], force: bool) -> None:
@@ -261,46 +283,6 @@ def _artifact_location(session: Session, experiment: int) -> str:
     if ":/" in default and not default.startswith("file:") and default.endswith("/0"):
         return f"{default[:-2]}/{experiment}"
     return os.path.abspath(os.path.join("mlruns", str(experiment)))
-
-
-def made_id(experiment: int, key: str, number: int) -> str:
-    """The id of a run: made of experiment and run key; `number` counts forks from 0."""
-    identity = f"{experiment}\n{key}\n{number}"
-    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-
-
-def _own_ids(session: Session, experiment: int, key: str) -> list[str]:
-    """The ids of the runs with that key that this writer made: look-ups by primary key."""
-    ids: list[str] = []
-    while True:
-        run_id = made_id(experiment, key, len(ids))
-        if find_run(session, run_id) is None:
-            return ids
-        ids.append(run_id)
-
-
-def next_id(session: Session, experiment: int, key: str) -> str:
-    """The first id that is free for a run with that key."""
-    return made_id(experiment, key, len(_own_ids(session, experiment, key)))
-
-
-def _runs_by_tag(session: Session, experiment: int) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    statement = (
-        "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
-        " where tags.key = ? and runs.experiment_id = ? order by tags.run_uuid"
-    )
-    for key, run_id in session.execute(statement, (KEY_TAG, experiment)).fetchall():
-        found.setdefault(key, []).append(run_id)
-    return found
-
-
-def find_run(session: Session, run_id: str) -> StoredRun | None:
-    """The run of that id, deleted or not."""
-    row = session.execute(_FOUND, (run_id,)).fetchone()
-    if row is None:
-        return None
-    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)
 
 
 def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str]) -> None:

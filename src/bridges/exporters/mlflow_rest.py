@@ -11,7 +11,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -29,7 +29,15 @@ from bridges.exporters.http import (
     NoAnswerError,
     environment_number,
 )
-from bridges.exporters.mlflow_api import ApiRun, Batch, Metric, NewRun, UncertainError
+from bridges.exporters.mlflow_api import PAGE as RUNS_PAGE
+from bridges.exporters.mlflow_api import (
+    ApiRun,
+    Batch,
+    Metric,
+    NewRun,
+    UncertainError,
+    tag_filter,
+)
 from bridges.exporters.mlflow_artifacts import FOLDER, put_file
 from bridges.exporters.mlflow_limits import Limits, limits_of
 
@@ -89,20 +97,30 @@ class RestApi:
         made = self._post("experiments/create", {"name": name, "tags": _pairs(tags)})
         return str(made["experiment_id"])
 
-    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
-        """All runs of the experiment, deleted ones too, whose tag has that value."""
-        wanted: dict[str, Any] = {
-            "experiment_ids": [experiment],
-            "filter": f"tags.`{tag}` = '{value}'",
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        for page in self._pages("experiments/search", {"view_type": "ACTIVE_ONLY"}):
+            yield from (each["experiment_id"] for each in page.get("experiments", ()))
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs of the experiments, deleted ones too, whose tag has that value (None: any)."""
+        wanted = {
+            "experiment_ids": list(experiments),
+            "filter": tag_filter(tag, value),
             "run_view_type": "ALL",
-            "max_results": 1000,
         }
-        runs: list[ApiRun] = []
+        for page in self._pages("runs/search", wanted):
+            yield from map(_run, page.get("runs", ()))
+
+    def _pages(self, call: str, wanted: dict[str, Any]) -> Iterator[Any]:
+        wanted["max_results"] = RUNS_PAGE
         while True:
-            answer = self._post("runs/search", wanted)
-            runs += [_run(run) for run in answer.get("runs", ())]
+            answer = self._post(call, wanted)
+            yield answer
             if not answer.get("next_page_token"):
-                return runs
+                return
             wanted["page_token"] = answer["next_page_token"]
 
     def get_run(self, run_id: str) -> ApiRun:
@@ -262,6 +280,7 @@ def _run(run: Mapping[str, Any]) -> ApiRun:
         stage=info["lifecycle_stage"],
         status=info["status"],
         artifact_uri=info.get("artifact_uri", ""),
+        experiment=info["experiment_id"],
         end=info.get("end_time"),
         tags=_texts(data.get("tags", ())),
         params=_texts(data.get("params", ())),

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ import numpy as np
 
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow_api import ApiRun, Batch, NewRun
+from bridges.exporters.mlflow_api import PAGE, ApiRun, Batch, NewRun, tag_filter
 from bridges.exporters.mlflow_artifacts import FOLDER
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.stream.redact import redact_text
@@ -97,21 +97,26 @@ class SdkApi:
         """The id of a new experiment. Raises ConflictError where the name is taken."""
         return str(self._call(self._client.create_experiment, name, tags=dict(tags)))
 
-    def search(self, experiment: str, tag: str, value: str) -> list[ApiRun]:
-        """All runs of the experiment, deleted ones too, whose tag has that value."""
-        found, token = [], None
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        for found in self._pages(self._client.search_experiments):
+            yield found.experiment_id
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs of the experiments, deleted ones too, whose tag has that value (None: any)."""
+        wanted = [*experiments], tag_filter(tag, value), self._entities.ViewType.ALL
+        yield from map(_run, self._pages(self._client.search_runs, *wanted))
+
+    def _pages(self, search: Callable[..., Any], *wanted: Any) -> Iterator[Any]:
+        token = None
         while True:
-            page = self._call(
-                self._client.search_runs,
-                [experiment],
-                f"tags.`{tag}` = '{value}'",
-                self._entities.ViewType.ALL,
-                page_token=token,
-            )
-            found += [_run(run) for run in page]
+            page = self._call(search, *wanted, max_results=PAGE, page_token=token)
+            yield from page
             token = page.token
             if not token:
-                return found
+                return
 
     def get_run(self, run_id: str) -> ApiRun:
         """The run of that id."""
@@ -179,6 +184,7 @@ def _run(run: Any) -> ApiRun:
         stage=info.lifecycle_stage,
         status=info.status,
         artifact_uri=info.artifact_uri,
+        experiment=info.experiment_id,
         end=info.end_time,
         tags=data.tags,
         params=data.params,

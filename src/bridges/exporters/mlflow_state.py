@@ -7,16 +7,19 @@ that and finished.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Held
+from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.state import State
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
+MARK_TAG = "bridges.mark"
 SUPERSEDED_TAG = "bridges.superseded"  # of a run that lost against another export of the same
 RUNNING = "RUNNING"
 
@@ -40,6 +43,16 @@ class StoredRun:
         return self.stage == "active"
 
 
+def location_of(uri: str, experiment: int | str, run_id: str) -> str:
+    """Where a run is, in a store that is shown as `uri`."""
+    return f"{uri}#/experiments/{experiment}/runs/{run_id}"
+
+
+def run_id_of(location: str) -> str:
+    """The run id at the end of a location."""
+    return location.rpartition("/")[2]
+
+
 def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
     """What the run holds for this layout; None where an interrupted write of another history makes
     it useless. Raises ExportError where the state tag is not one of ours.
@@ -58,3 +71,14 @@ def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
     elif pending and pending.digest != prefix_digest(layout.run.stream, pending.rows):
         return None
     return state.held(run.name, location, layout.key, whole=whole)
+
+
+def marked_in(run: StoredRun, key: str, text: str, location: str) -> Marked | None:
+    """The run with the mark in a text; None where it is not, whole, what was marked."""
+    mark = Mark.parse(text)
+    if mark is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
+        return None
+    with suppress(ValueError, KeyError, TypeError, IndexError):
+        if State.parse(run.state).is_marked(mark):
+            return Marked(key, run.name, location, mark)
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Held
+from bridges.exporters.marks import Mark
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout
 
@@ -56,6 +57,10 @@ class State:
         """The run at a location that this state is of."""
         known = (self.rows, self.digest, self.clock, self.cuts)
         return Held(name, location, key, *known, whole, self.times)
+
+    def is_marked(self, mark: Mark) -> bool:
+        """Whether a run of this state is whole, and as it was when it got that mark."""
+        return self.pending is None and (self.rows, self.digest) == (mark.rows, mark.digest)
 
     def _json(self, cuts: tuple[int, ...]) -> str:
         state: dict[str, Any] = {

@@ -7,7 +7,7 @@ uploads those that are to be online (`wandb_online`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bridges.errors import ConfigError
 from bridges.exporters import wandb_limits
 from bridges.exporters.base import Held, Recorded
+from bridges.exporters.marks import Marked
 from bridges.exporters.wandb_history import stored
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb_release import untested
@@ -49,6 +50,18 @@ class Runs(Protocol):
         """Keep the files among those of the run, unless they are there."""
         ...
 
+    def preload(self) -> None:
+        """Ask once for all runs of the project, for `find`."""
+        ...
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        ...
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs."""
+        ...
+
 
 class WandbExporter:
     """Writes runs of `project` of `entity`: into files below `wandb_dir`/wandb (`mode` offline),
@@ -74,6 +87,7 @@ class WandbExporter:
         named = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
         entity = entity or os.environ.get("WANDB_ENTITY")
         target = Target(wandb_limits.check_project(named), entity, job_type)
+        self.place = f"{entity or ''}/{named}"
         self._is_merged = _one_of("wandb-step", wandb_step, STEPS) == "global_step"
         self._folder = os.path.join(wandb_dir, "wandb")
         self._untested: str | None = None
@@ -127,6 +141,18 @@ class WandbExporter:
         """Keep the files among those of the run."""
         self._runs.attach(held, files)
         return True
+
+    def preload(self) -> None:
+        """Ask a server once for all runs of the project; `find` answers from that."""
+        self._runs.preload()
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        self._runs.remember(runs)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs: those in the folder, or those of the project on the server."""
+        return self._runs.remembered()
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64, exactly; wandb's own client reads a negative zero without its sign."""

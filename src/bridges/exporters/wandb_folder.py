@@ -62,11 +62,7 @@ class RunFolder:
 
     def places(self, key: str) -> list[Place]:
         """The parts of all runs whose ids begin with these digits, in the order of their names."""
-        try:
-            with self.locked():
-                self._refresh()
-        except FileNotFoundError:
-            self._names, self._changed = {}, None
+        self._look()
         self._seen = self._places(key)
         return self._seen
 
@@ -75,12 +71,25 @@ class RunFolder:
         found = self.places(run_id[:KEY_DIGITS])
         return [place for place in found if place.run_id == run_id]
 
+    def newest(self) -> list[Place]:
+        """The last part of each run."""
+        self._look()
+        places = (place for key in self._names for place in self._places(key))
+        return list({place.run_id: place for place in places}.values())
+
     def _places(self, key: str) -> list[Place]:
         names = self._names.get(key[:KEY_DIGITS], [])
         return [self._place(name) for name in sorted(names)]
 
     def _place(self, name: str) -> Place:
         return Place(os.path.join(self.path, name, f"run-{name[ID_AT:]}.wandb"))
+
+    def _look(self) -> None:
+        try:
+            with self.locked():
+                self._refresh()
+        except FileNotFoundError:
+            self._names, self._changed = {}, None
 
     def _refresh(self) -> None:
         """Learn what is there; under the lock, for a change and its line are not one step."""

@@ -7,13 +7,15 @@ rows go into a part of their own: a second directory of the same run, which `wan
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.files import sync_directory, write_file
+from bridges.exporters.marks import Marked, marks_in, put_mark
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, Place, RunFolder
 from bridges.exporters.wandb_log import LogError, write_log
@@ -167,6 +169,26 @@ class OfflineRuns:
                 if newest.is_synced:
                     raise ConflictError
                 os.replace(file, newest.path)
+
+    def preload(self) -> None:
+        """Nothing to do: the folder is listed once anyway."""
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Put a mark beside the newest part of each run; `wandb sync` takes it for none of its."""
+        for run in runs:
+            folder, file = os.path.split(run.location)
+            put_mark(folder, run, [file])
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs, none of whose files is read; a part that came later has no mark."""
+        with self._told():
+            newest = self._folder.newest()
+        for place in newest:
+            folder, file = os.path.split(place.path)
+            with suppress(OSError):
+                for run, of in marks_in(folder, os.listdir(folder)):
+                    if of == [file]:
+                        yield replace(run, location=place.path)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -6,11 +6,10 @@ whatever comes, so a row that is sent twice is there twice.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -19,8 +18,10 @@ import numpy as np
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.files import only_one, write_file
+from bridges.exporters.marks import Marked
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, wandb_steps
+from bridges.exporters.wandb_marks import marked_runs, put_marks
 from bridges.exporters.wandb_offline import (
     SOURCE_FOLDER,
     MakeFile,
@@ -31,7 +32,7 @@ from bridges.exporters.wandb_offline import (
 )
 from bridges.exporters.wandb_reader import state_of
 from bridges.exporters.wandb_rows import as_values, recorded
-from bridges.exporters.wandb_run import Part, Target
+from bridges.exporters.wandb_run import KEY, Part, Target
 from bridges.exporters.wandb_server import DeletedError, Remote, Server
 from bridges.stream.layout import Layout
 
@@ -45,10 +46,22 @@ class OnlineRuns:
     def __init__(self, target: Target, make: MakeFile, local: OfflineRuns) -> None:
         self._target, self._make, self._local = target, make, local
         self._server = Server(target.project, target.entity)
+        self._listed: dict[str, list[Remote]] | None = None  # by run key
+
+    def preload(self) -> None:
+        """Ask once for all runs of the project; `find` answers from that."""
+        listed: dict[str, list[Remote]] = {}
+        for remote in self._server.having(KEY):
+            listed.setdefault(str(remote.config[KEY]), []).append(remote)
+        self._listed = listed
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        return [held for held, _ in self._found(layout) if held]
+        if self._listed is None:
+            found = [held for held, _ in self._found(layout)]
+        else:
+            found = [_held(remote, layout) for remote in self._listed.get(layout.key, ())]
+        return [held for held in found if held]
 
     def _found(self, layout: Layout) -> list[tuple[Held | None, Remote]]:
         remotes = self._server.find(layout.key, run_id_of(layout))
@@ -149,6 +162,14 @@ class OnlineRuns:
         named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
         self._server.attach(_id_of(held), named)
 
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        put_marks(self._server, runs)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of the project."""
+        return marked_runs(self._server)
+
 
 def _id_of(held: Held) -> str:
     return held.location.rstrip("/").rsplit("/", 1)[-1]
@@ -156,8 +177,7 @@ def _id_of(held: Held) -> str:
 
 def _held(remote: Remote, layout: Layout) -> Held | None:
     """A run that bridges wrote, with the layout's key."""
-    config = {key: json.dumps(value) for key, value in remote.config.items()}
-    key, state = state_of(config)
+    key, state = state_of(remote.config_json)
     if state is None or key != layout.key:
         return None
     whole = _is_whole(remote, state.rows, layout)

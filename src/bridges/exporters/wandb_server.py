@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ PATIENCE = {
     "x_file_stream_retry_wait_max_seconds": 20.0,
     "x_file_transfer_retry_max": 5,
 }
+PAGE = 200  # runs in one answer: all that is known of a run is in it
 NO_KEY = (
     "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
     "Without a key, use --mode offline."
@@ -58,6 +60,11 @@ class Remote:
     url: str
     lines: int
     last_step: int
+
+    @property
+    def config_json(self) -> dict[str, str]:
+        """The config with its values as JSON."""
+        return {key: json.dumps(value) for key, value in self.config.items()}
 
 
 class Server:
@@ -84,6 +91,33 @@ class Server:
         if run_id not in found and (run := self.get(run_id)):
             found[run_id] = run
         return list(found.values())
+
+    def having(self, name: str) -> list[Remote]:
+        """The runs that have a text of that name in their config, page by page."""
+        wanted = {f"config.{name}": {"$regex": "."}}
+
+        def ask() -> list[Remote]:
+            self._api.flush()
+            place = "/".join(self._place)
+            runs = self._api.runs(place, filters=wanted, per_page=PAGE, lazy=False)
+            return [_remote(run) for run in runs]
+
+        return _or(self._asked(ask), [])
+
+    def set_config(self, run_id: str, name: str, value_of: Callable[[Remote], str | None]) -> None:
+        """Set a value in the config of a run, if it is there and the value is not None; the
+        client sends the rest of config and summary once more as they are.
+        """
+
+        def ask() -> None:
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            value = value_of(_remote(run))
+            if value is not None:
+                run.config[name] = value
+                run.update()
+
+        self._asked(ask)
 
     def get(self, run_id: str) -> Remote | None:
         """The run of that id."""
@@ -179,9 +213,16 @@ class Server:
 
 
 def _remote(run: Any) -> Remote:
-    lines = run._attrs.get("historyLineCount")
-    last = int(run.lastHistoryStep)
+    lines, last = run._attrs.get("historyLineCount"), _last_step(run)
     return Remote(run.id, dict(run.config), run.url, last + 1 if lines is None else lines, last)
+
+
+def _last_step(run: Any) -> int:
+    """As it came with the run; else the client asks for it, run by run."""
+    keys = run._attrs.get("historyKeys")
+    if isinstance(keys, dict) and isinstance(keys.get("lastStep"), int):
+        return int(keys["lastStep"])
+    return int(run.lastHistoryStep)
 
 
 def _takes(function: Any, parameter: str) -> bool:

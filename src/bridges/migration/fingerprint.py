@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,9 @@ from bridges.sources.bundles import Bundle
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
+# a state of a trial, for which its neighbour counts; what is taken for one is read once more
+TRIAL = re.compile(rb'"trial_(?:name|params)"\s*:\s*(?!null|\s)')
+OVERLAP = 64  # bytes of a chunk that are looked at with the next one
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id")
 # what a target says of how it is reached, not of what it is to hold
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
@@ -31,10 +35,14 @@ def files_of(place: Bundle | str) -> str | None:
     paths, names = _paths(place)
     digest.update(json.dumps(names).encode())
     try:
-        for path in paths:
-            digest.update(_remote(path) if "://" in path else _local(path))
+        read = [_read(path) for path in paths]
+        neighbour = None if isinstance(place, str) else place.neighbour
+        if neighbour and any(is_trial for _, is_trial in read):
+            read.append(_read(neighbour))
     except Exception:  # deliberately broad: whoever reads the files tells what is wrong
         return None
+    for part, _ in read:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -61,24 +69,32 @@ def _paths(place: Bundle | str) -> tuple[Iterable[str], Any]:
     """The files to read, and what else decides how their runs are called."""
     if isinstance(place, str):
         return [place], place
-    beside = [place.neighbour] if place.neighbour else []
-    names = [place.location, sorted(place.depths), place.checkpoints]
-    return sorted([*place.files, *beside]), names
+    names = [place.location, sorted(place.depths), place.checkpoints, place.neighbour]
+    return sorted(place.files), names
 
 
-def _local(path: str) -> bytes:
+def _read(path: str) -> tuple[bytes, bool]:
+    return _remote(path) if "://" in path else _local(path)
+
+
+def _local(path: str) -> tuple[bytes, bool]:
+    """A digest of a file, and whether it may be the state of a trial."""
     digest = hashlib.blake2b(digest_size=SIZE)
+    is_trial, end = path.endswith(".gz"), b""
     with open(path, "rb", buffering=0) as file:
         changed = os.fstat(file.fileno()).st_mtime_ns
         digest.update(f"{path}\n{changed}\n".encode("utf-8", "surrogatepass"))
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-    return digest.digest()
+            is_trial = is_trial or TRIAL.search(end + chunk) is not None
+            end = chunk[-OVERLAP:]
+    return digest.digest(), is_trial
 
 
-def _remote(url: str) -> bytes:
-    """What the store says of a file, without reading it. Raises ValueError where it says nothing
-    of its version.
+def _remote(url: str) -> tuple[bytes, bool]:
+    """What the store says of a file, which may be a trial's: it is not read.
+
+    Raises ValueError where nothing is said of its version.
     """
     import fsspec
 
@@ -87,4 +103,4 @@ def _remote(url: str) -> bytes:
     versions = [str(about[name]) for name in VERSIONS if about.get(name)]
     if not versions:
         raise ValueError(url)
-    return json.dumps([url, about.get("size"), *versions]).encode()
+    return json.dumps([url, about.get("size"), *versions]).encode(), True

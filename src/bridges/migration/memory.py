@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from bridges.errors import ExportError
+from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.marks import Marked, Remembering
 from bridges.migration import fingerprint
 from bridges.migration.config import SourceSpec
@@ -58,7 +58,8 @@ class Memory:
         """Ask each target once. One that does not answer remembers nothing."""
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
-            with suppress(ExportError):  # whoever writes there tells what is wrong
+            # whoever writes there tells what is wrong
+            with suppress(ExportError, MissingDependencyError):
                 for run in exporter.remembered():
                     known.setdefault(run.mark.made_of, []).append(run)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
 
 RETRIES = 1  # of a run, at once: the engine has more patience, and shares it
-_EXPORTERS: dict[str, Exporter] = {}
+_EXPORTERS: dict[tuple[str, str, str | None], Exporter] = {}  # by plan (of a dry run) and place
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Task:
     tells one task of each place from those that read it again for another target. `done` are the
     sources of its first runs, which were told of before their target did not answer. `files` and
     `settings` (by label) are the two halves of its fingerprints, as far as they are known and
-    wanted.
+    wanted; `plan` tells the tasks of one plan from those of another.
     """
 
     source: SourceSpec
@@ -48,6 +49,7 @@ class Task:
     done: tuple[str, ...] = ()
     files: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    plan: str = ""
 
     @property
     def origin(self) -> str:
@@ -92,6 +94,7 @@ def plan(
     """
     tasks: list[Task] = []
     failed: list[RunReport] = []
+    own = os.urandom(8).hex()
     for spec in config.sources:
         try:
             places = _places(spec)
@@ -100,7 +103,7 @@ def plan(
             continue
         known = settings(spec)
         tasks += (
-            Task(spec, place, targets, size, number == 0, settings=known)
+            Task(spec, place, targets, size, number == 0, settings=known, plan=own)
             for place, size in places
             for number, targets in enumerate(_together(config.targets))
         )
@@ -204,7 +207,7 @@ def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
         return [failure(run.source, to.label, str(error), **known) for to in task.targets]
     if taken is None:
         return None
-    return [_export(taken, task.source, to, experiment, dry_run) for to in task.targets]
+    return [_export(taken, task, to, experiment, dry_run) for to in task.targets]
 
 
 def _runs(task: Task) -> Iterator[Run]:
@@ -217,21 +220,37 @@ def _runs(task: Task) -> Iterator[Run]:
 
 
 def _export(
-    run: Run, spec: SourceSpec, target: TargetSpec, experiment: str | None, dry_run: bool
+    run: Run, task: Task, target: TargetSpec, experiment: str | None, dry_run: bool
 ) -> RunReport:
-    chosen: ExportOptions = spec.export_options(target)
+    chosen: ExportOptions = task.source.export_options(target)
     options = replace(chosen, dry_run=dry_run, retries=RETRIES)
+    exporter = _exporter(target, experiment, task.plan if dry_run else "")
     with briefly():
-        report = export_run(run, _exporter(target, experiment), options)
+        report = export_run(run, exporter, options)
     return replace(report, target=target.label)
 
 
-def _exporter(target: TargetSpec, experiment: str | None) -> Exporter:
-    """The exporter of a target and experiment: each process makes it once."""
-    key = f"{target.model_dump_json()} {experiment}"
+def _exporter(target: TargetSpec, experiment: str | None, plan: str) -> Exporter:
+    """The exporter of a target and experiment: each process makes it once. One of a dry run, which
+    has a plan, asks its target once for all runs, and serves that plan only.
+    """
+    key = plan, target.model_dump_json(), experiment
     if key not in _EXPORTERS:
-        _EXPORTERS[key] = target.exporter(experiment)
+        made = target.exporter(experiment)
+        preload = getattr(made, "preload", None)
+        if plan and preload is not None:
+            _forget_other_plans(plan)
+            with suppress(Exception):  # deliberately broad: `find` tells what is wrong
+                preload()
+        _EXPORTERS[key] = made
     return _EXPORTERS[key]
+
+
+def _forget_other_plans(plan: str) -> None:
+    """Workers of a cluster outlive a migration."""
+    for key in [*_EXPORTERS]:
+        if key[0] not in ("", plan):
+            _EXPORTERS.pop(key, None)
 
 
 def _unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:

@@ -1,0 +1,70 @@
+"""Runs listed through MLflow's public API, page by page: all of an experiment, and all of a store
+that have a mark, which is a tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from bridges.exporters.marks import Marked
+from bridges.exporters.mlflow_api import Api, ApiRun, Batch
+from bridges.exporters.mlflow_state import (
+    KEY_TAG,
+    MARK_TAG,
+    STATE_TAG,
+    SUPERSEDED_TAG,
+    StoredRun,
+    location_of,
+    marked_in,
+    run_id_of,
+)
+
+TOGETHER = 200  # experiments that one search goes through
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The runs of an experiment (None: there is none), deleted ones too, by run key."""
+
+    experiment: str | None
+    runs: dict[str, list[StoredRun]]
+
+    @classmethod
+    def load(cls, api: Api, experiment: str | None) -> Listing:
+        """By one search."""
+        runs: dict[str, list[StoredRun]] = {}
+        for run in api.search([experiment], KEY_TAG) if experiment is not None else ():
+            runs.setdefault(run.tags[KEY_TAG], []).append(stored(run))
+        return cls(experiment, runs)
+
+    def with_key(self, key: str) -> list[StoredRun]:
+        """Those with that key that did not lose against others."""
+        return [run for run in self.runs.get(key, ()) if not run.superseded]
+
+
+def put_marks(api: Api, runs: Sequence[Marked]) -> None:
+    """Set the marks of these runs, those that a tag can hold, by a request each."""
+    for run in runs:
+        text = run.mark.text()
+        if api.limits.takes_tag(MARK_TAG, text):
+            api.log_batch(run_id_of(run.location), Batch(tags={MARK_TAG: text}))
+
+
+def marked_runs(api: Api, uri: str) -> Iterator[Marked]:
+    """The marked runs of all experiments; `uri` is how the store is shown."""
+    experiments = api.experiments()
+    while part := [*islice(experiments, TOGETHER)]:
+        for run in api.search(part, MARK_TAG):
+            location = location_of(uri, run.experiment, run.run_id)
+            key, text = run.tags.get(KEY_TAG, ""), run.tags[MARK_TAG]
+            found = marked_in(stored(run), key, text, location)
+            if found:
+                yield found
+
+
+def stored(run: ApiRun) -> StoredRun:
+    """What a run's tags say of it."""
+    superseded, state = SUPERSEDED_TAG in run.tags, run.tags.get(STATE_TAG, "")
+    return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)

@@ -1,0 +1,106 @@
+"""Runs looked up in the tables of an MLflow database: by their tags, and by their ids, which are
+made of their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bridges.exporters.mlflow_database import Session
+from bridges.exporters.mlflow_state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, StoredRun
+
+FindRun = Callable[[str], StoredRun | None]  # by its id, deleted or not
+_TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
+COLUMNS = (
+    "runs.run_uuid, runs.name, runs.lifecycle_stage, runs.status,"
+    f" {_TAG.format(STATE_TAG)}, {_TAG.format(SUPERSEDED_TAG)}"
+)  # of a stored run
+KEY = _TAG.format(KEY_TAG)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The runs of an experiment (None: there is none), by id, and their ids by run key, for which
+    `with_key` needs to ask nobody.
+    """
+
+    experiment: int | None
+    runs: dict[str, StoredRun]
+    tagged: dict[str, list[str]]
+
+    @classmethod
+    def load(cls, session: Session, experiment: int | None) -> Listing:
+        """By one query."""
+        if experiment is None:
+            return cls(None, {}, {})
+        statement = f"select {COLUMNS}, {KEY} from runs where experiment_id = ? order by run_uuid"
+        rows = session.execute(statement, (experiment,)).fetchall()
+        tagged: dict[str, list[str]] = {}
+        for row in rows:
+            tagged.setdefault(row[6] or "", []).append(row[0])
+        return cls(experiment, {row[0]: stored_run(row) for row in rows}, tagged)
+
+    def with_key(self, key: str) -> list[StoredRun]:
+        """The runs with that key, as `runs_with_key` finds them."""
+        if self.experiment is None:
+            return []
+        return runs_with_key(self.runs.get, self.experiment, key, self.tagged)
+
+
+def runs_with_key(
+    find: FindRun, experiment: int, key: str, tagged: dict[str, list[str]]
+) -> list[StoredRun]:
+    """The runs of an experiment with that run key, deleted ones too; `tagged` are ids by key."""
+    ids = dict.fromkeys([*_own_ids(find, experiment, key), *tagged.get(key, ())])
+    found = [find(run_id) for run_id in ids]
+    return [run for run in found if run is not None and not run.superseded]
+
+
+def made_id(experiment: int, key: str, number: int) -> str:
+    """The id of a run: made of experiment and run key; `number` counts forks from 0."""
+    identity = f"{experiment}\n{key}\n{number}"
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+
+
+def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
+    """The ids of the runs with that key that this writer made: look-ups by primary key."""
+    ids: list[str] = []
+    while True:
+        run_id = made_id(experiment, key, len(ids))
+        if find(run_id) is None:
+            return ids
+        ids.append(run_id)
+
+
+def next_id(session: Session, experiment: int, key: str) -> str:
+    """The first id that is free for a run with that key."""
+    own = _own_ids(partial(find_run, session), experiment, key)
+    return made_id(experiment, key, len(own))
+
+
+def runs_by_tag(session: Session, experiment: int) -> dict[str, list[str]]:
+    """The ids of an experiment's runs by the run key in their tag."""
+    found: dict[str, list[str]] = {}
+    statement = (
+        "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
+        " where tags.key = ? and runs.experiment_id = ? order by tags.run_uuid"
+    )
+    for key, run_id in session.execute(statement, (KEY_TAG, experiment)).fetchall():
+        found.setdefault(key, []).append(run_id)
+    return found
+
+
+def find_run(session: Session, run_id: str) -> StoredRun | None:
+    """The run of that id, deleted or not."""
+    statement = f"select {COLUMNS} from runs where run_uuid = ?"
+    row = session.execute(statement, (run_id,)).fetchone()
+    return None if row is None else stored_run(row)
+
+
+def stored_run(row: Sequence[Any]) -> StoredRun:
+    """The run of a row that begins with the columns of one."""
+    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)

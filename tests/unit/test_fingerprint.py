@@ -1,0 +1,246 @@
+"""Fingerprints change with each thing that may change what comes of a source, and with no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from bridges.migration import fingerprint
+from bridges.migration.config import MigrationConfig, SourceSpec
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import plan
+from tests.support import state
+
+ROWS = [{"loss": 2.5, "step": 1}, {"loss": 1.5, "step": 2}]
+SOURCE = SourceSpec(location="here", name="{name}", tags={"a": "b"})
+TARGET = TargetSpec(to="mlflow", tracking_uri="sqlite:///x.db", label="one")
+
+
+def of_tree(folder: Path) -> dict[str, str | None]:
+    """The digests of the parts of a tree, by the first state of each."""
+    said = {"sources": [str(folder)], "targets": [{"to": "tensorboard"}]}
+    tasks, failed = plan(MigrationConfig.model_validate(said))
+    assert failed == []
+    found = {}
+    for task in tasks:
+        assert not isinstance(task.place, str)
+        name = os.path.relpath(task.place.found.states[0], folder)
+        found[name] = fingerprint.files_of(task.place)
+    return found
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, ns=(10**18, 10**18))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A run of two checkpoints and settings beside it, and two other runs."""
+    folder = tmp_path / "tree"
+    for count in (1, 2):
+        name = f"a/checkpoint-{count}/trainer_state.json"
+        write(folder / name, state(ROWS[:count], global_step=count))
+    write(folder / "a" / "all_results.json", b'{"eval_loss": 1.0}')
+    for name in ("b", "c"):
+        write(folder / name / "trainer_state.json", state(ROWS, global_step=2))
+    return folder
+
+
+def content_of_first(tree: Path) -> None:
+    path = tree / "a" / "checkpoint-1" / "trainer_state.json"
+    write(path, path.read_bytes().replace(b"2.5", b"2.6"))
+
+
+def time_of_change(tree: Path) -> None:
+    os.utime(tree / "a" / "checkpoint-2" / "trainer_state.json", ns=(10**18, 10**18 + 1))
+
+
+def path(tree: Path) -> None:
+    (tree / "a" / "checkpoint-1").rename(tree / "a" / "checkpoint-3")
+
+
+def file_beside(tree: Path) -> None:
+    write(tree / "a" / "all_results.json", b'{"eval_loss": 2.0}')
+
+
+def new_file_beside(tree: Path) -> None:
+    write(tree / "a" / "train_results.json", b"{}")
+
+
+def new_checkpoint(tree: Path) -> None:
+    write(tree / "a" / "checkpoint-9" / "trainer_state.json", state(ROWS, global_step=9))
+
+
+def checkpoint_without_state(tree: Path) -> None:
+    write(tree / "a" / "checkpoint-9" / "model.safetensors", b"")
+
+
+def gone_file(tree: Path) -> None:
+    (tree / "a" / "all_results.json").unlink()
+
+
+CHANGES: list[Callable[[Path], None]] = [
+    content_of_first,
+    time_of_change,
+    path,
+    file_beside,
+    new_file_beside,
+    new_checkpoint,
+    checkpoint_without_state,
+    gone_file,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_in_a_run_changes_its_fingerprint_and_no_other(
+    tree: Path, change: Callable[[Path], None]
+) -> None:
+    before = of_tree(tree)
+    assert of_tree(tree) == before
+    assert None not in before.values()
+    change(tree)
+    after = of_tree(tree)
+    kept = {name for name in after if after[name] == before.get(name)}
+    if change is not path:  # the state by which others are told to be trials, were they some
+        assert kept == {"b/trainer_state.json", "c/trainer_state.json"}
+    assert not any(name.startswith("a/") for name in kept)
+
+
+@pytest.mark.parametrize("named", [b'"trial_name": "x"', b'"trial_params":\n {"lr": 1}'])
+@pytest.mark.parametrize("before", [0, fingerprint.CHUNK - 10])
+def test_of_trials_the_neighbour_counts(tree: Path, named: bytes, before: int) -> None:
+    for name in "bc":
+        content = b"{" + b" " * before + (named if name == "b" else b'"trial_name": null') + b"}"
+        write(tree / name / "trainer_state.json", content)
+    earlier = of_tree(tree)
+    content_of_first(tree)
+    later = of_tree(tree)
+    assert later["b/trainer_state.json"] != earlier["b/trainer_state.json"]
+    assert later["c/trainer_state.json"] == earlier["c/trainer_state.json"]
+
+
+def test_a_name_that_needs_more_of_its_path_is_another(tmp_path: Path) -> None:
+    """Two directories of one name are told apart by those above them."""
+    write(tmp_path / "x" / "run" / "trainer_state.json", state(ROWS, global_step=2))
+    write(tmp_path / "y" / "other" / "trainer_state.json", state(ROWS, global_step=2))
+    before = of_tree(tmp_path)
+    write(tmp_path / "z" / "run" / "trainer_state.json", state(ROWS[:1], global_step=1))
+    after = of_tree(tmp_path)
+    assert after["x/run/trainer_state.json"] != before["x/run/trainer_state.json"]
+    assert after["y/other/trainer_state.json"] == before["y/other/trainer_state.json"]
+
+
+def test_a_single_file(tmp_path: Path) -> None:
+    file, copy = tmp_path / "a.json", tmp_path / "b.json"
+    for each in (file, copy):
+        write(each, b"[]")
+    digest = fingerprint.files_of(str(file))
+    assert digest is not None
+    assert fingerprint.files_of(str(file)) == digest != fingerprint.files_of(str(copy))
+    file.write_bytes(b"[{}]")
+    assert fingerprint.files_of(str(file)) != digest
+    file.unlink()
+    assert fingerprint.files_of(str(file)) is None
+
+
+def test_remote_files_count_by_the_version_that_their_store_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/fingerprint/a.json", b"[]")
+    url = "memory://fingerprint/a.json"
+    assert fingerprint.files_of(url) is None  # it tells nothing
+    told = {"size": 2, "ETag": "one"}
+    monkeypatch.setattr(type(memory), "info", lambda self, path, **_: told)
+    first = fingerprint.files_of(url)
+    assert first is not None
+    told = {"size": 2, "ETag": "two"}
+    assert fingerprint.files_of(url) not in (first, None)
+
+
+def settings(
+    source: SourceSpec = SOURCE, target: TargetSpec = TARGET, place: str = "experiment"
+) -> str:
+    return fingerprint.settings_of(source, target, place)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "{parent}"},
+        {"tags": {"a": "c"}},
+        {"group": "g"},
+        {"experiment": "{parent}"},
+        {"drop": ("loss",)},
+        {"rename": {"loss": "train_loss"}},
+        {"salvage": True},
+        {"redact_home": True},
+        {"attach_source": True},
+        {"verify": False},
+        {"clock": "synthetic"},
+        {"duplicates": "last"},
+        {"x_axis": "epoch"},
+        {"naming": "raw"},
+        {"callback_version": "4.30.0"},
+        {"source": "trainer_state"},
+        {"filter": {"min_rows": 3}},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_setting_of_a_source(changed: dict[str, Any]) -> None:
+    said = {**SOURCE.model_dump(exclude_unset=True), **changed}
+    assert settings(source=SourceSpec.model_validate(said)) != settings()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"to": "tensorboard", "tracking_uri": None},
+        {"experiment": "other"},
+        {"naming": "raw"},
+        {"x_axis": "epoch"},
+        {"duplicates": "last"},
+        {"callback_version": "4.30.0"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_setting_of_a_target(changed: dict[str, Any]) -> None:
+    said = {**TARGET.model_dump(exclude_unset=True), **changed}
+    assert settings(target=TargetSpec.model_validate(said)) != settings()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"label": "two"},
+        {"limit": 3},
+        {"tracking_uri": "sqlite:///y.db"},
+        {"mlflow_writer": "client"},
+        {"force": True},
+    ],
+)
+def test_how_a_target_is_reached_does_not_matter(changed: dict[str, Any]) -> None:
+    said = {**TARGET.model_dump(exclude_unset=True), **changed}
+    assert settings(target=TargetSpec.model_validate(said)) == settings()
+
+
+def test_place_and_release_matter_and_the_location_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = settings()
+    assert settings(source=SOURCE.model_copy(update={"location": "there"})) == before
+    assert settings(place="other") != before
+    monkeypatch.setattr(fingerprint, "__version__", "9.9.9")
+    assert settings() != before
+
+
+def test_both_halves_matter() -> None:
+    made = {fingerprint.made_of(files, said) for files in ("a", "b") for said in ("c", "d")}
+    assert len(made) == 4
