@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -147,11 +149,17 @@ class World:
                 reports.append(RunReport(run, run, target.label, "exported"))
         return Done(tuple(reports), (("a run", "a filter"),), tuple(left))
 
-    def migrate(self, monkeypatch: pytest.MonkeyPatch, tasks: int, patience: int = 300) -> None:
+    def migrate(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tasks: int,
+        patience: int = 300,
+        pool: type[ThreadPoolExecutor] = ThreadPoolExecutor,
+    ) -> None:
         @contextmanager
         def threads(spec: EngineSpec) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-            with ThreadPoolExecutor(2) as pool:
-                yield pool, 2
+            with pool(2) as executor:
+                yield executor, 2
 
         monkeypatch.setattr(engine_module, "executor_of", threads)
         monkeypatch.setattr(engine_module, "carry_out", self.carry_out)
@@ -231,6 +239,23 @@ def test_a_run_that_its_target_never_takes_gives_up_itself_only(
     del good["place2/1", "ml", "exported"]
     assert world.told == every(10, "tb") + good + bad
     assert world.asked["place2/1", "ml"] >= STRIKES
+
+
+def test_workers_that_are_lost_while_nothing_is_done_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Breaking(ThreadPoolExecutor):
+        left = 3
+
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            Breaking.left -= 1
+            if not Breaking.left:
+                raise BrokenProcessPool
+            return super().submit(*arguments, **named)
+
+    world = World(lambda run, label: True)
+    world.migrate(monkeypatch, 5, pool=Breaking)
+    assert world.told == every(5, "tb") + every(5, "ml")
 
 
 # --- what a task leaves of itself ---------------------------------------------------------------

@@ -65,21 +65,25 @@ class Engine:
             with executor_of(self.spec) as (executor, workers):
                 # of those that were lost together one is to blame: alone, it harms no other
                 alone = _queues(suspects)
-                lost = self._until_lost(executor, 1, alone)
+                lost = self._until_lost(executor, 1, alone, others=any(waiting.values()))
                 suspects = [job for queue in alone.values() for job in queue]
                 if not lost:
                     lost = self._until_lost(executor, AHEAD * workers, waiting)
             suspects = [*self._again(lost), *suspects]
 
-    def _until_lost(self, executor: Executor, most: int, waiting: Queues) -> list[Job]:
+    def _until_lost(
+        self, executor: Executor, most: int, waiting: Queues, others: bool = False
+    ) -> list[Job]:
         """Carry out tasks, so many at a time, until none is left or a worker is lost; those which
-        were with workers then.
+        were with workers then. Where there are `others` to do, no target is waited for.
         """
         running: dict[Future[Done], Job] = {}
         lost: list[Job] = []
         try:
             while (running or any(waiting.values())) and not lost:
                 self._submit(executor, most, waiting, running)
+                if others and not running:
+                    break
                 lost += self._collect(waiting, running)
         except BrokenExecutor:  # while nothing, or nothing that has ended yet, was with workers
             return [*running.values()]
