@@ -162,7 +162,7 @@ class World:
                 yield executor, 2
 
         monkeypatch.setattr(engine_module, "executor_of", threads)
-        monkeypatch.setattr(engine_module, "carry_out", self.carry_out)
+        monkeypatch.setattr(tasks_module, "carry_out", self.carry_out)
         monkeypatch.setattr(backoff_module, "FIRST_PAUSE", 0.01)
         engine = Engine(
             EngineSpec(patience=patience),
@@ -275,7 +275,7 @@ def test_what_is_left_of_a_task_is_done_later_and_told_once(
     targets = [{"to": "tensorboard", "label": to, "logdir": to} for to in ("one", "two")]
     config = MigrationConfig.model_validate({"sources": [str(tmp_path)], "targets": targets})
     exporters = {"one": MemoryExporter(), "two": Failing(3)}
-    monkeypatch.setattr(tasks_module, "_exporter", lambda to, experiment: exporters[to.label])
+    monkeypatch.setattr(tasks_module, "_exporter", lambda to, *_: exporters[to.label])
     (task,), _ = plan(config)
     first = carry_out(task, dry_run=False)
     assert Counter((report.target, report.status) for report in first.reports) == {

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 
 from bridges.errors import ConfigError
 from bridges.migration.backoff import Backoff
 from bridges.migration.config import EngineSpec
 from bridges.migration.executors import executor_of, is_loss
 from bridges.migration.targets import TargetSpec
-from bridges.migration.tasks import Done, Left, Task, carry_out
-from bridges.report import failure
+from bridges.migration.tasks import AllDone, Done, Left, Task, carry_out_all, failed
 
-AHEAD = 2  # tasks for each worker that wait in its queue
+AHEAD = 2  # tasks, or bunches of small ones, for each worker that wait in its queue
+STRETCH, MOST = 0.05, 32  # seconds that the tasks of a bunch take together, and how many there are
+WEIGHT = 0.2  # of the last bunch in what is expected of the next one
 STRIKES = 3  # so often a run fails at a target that answers others before it is the run's fault
 
 
@@ -35,6 +37,50 @@ class Job:
     lost: int = 0
     strikes: int = 0
     answers: int = -1
+
+
+@dataclass
+class InHand:
+    """What is with the workers of an executor: jobs by their future, those of one together.
+
+    Not `concurrent.futures.wait`: interrupted at the wrong moment it leaves its futures locked.
+    """
+
+    executor: Executor
+    dry_run: bool
+    jobs: dict[Future[AllDone], list[Job]] = field(default_factory=dict)
+    _ended: SimpleQueue[Future[AllDone]] = field(default_factory=SimpleQueue)
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Give them to a worker, one after the other. Raises BrokenExecutor."""
+        tasks = [job.task for job in jobs]
+        future = self.executor.submit(carry_out_all, tasks, dry_run=self.dry_run)
+        self.jobs[future] = jobs
+        future.add_done_callback(self._ended.put)
+
+    def ended(self, timeout: float | None) -> Iterator[tuple[list[Job], Future[AllDone]]]:
+        """What has ended, after at most so many seconds; the queue only wakes up."""
+        if not any(future.done() for future in self.jobs):
+            with suppress(Empty):
+                self._ended.get(timeout=timeout)
+        for future in [future for future in self.jobs if future.done()]:
+            yield self.jobs.pop(future), future
+
+    def take_back(self) -> None:
+        """Take back what no worker has begun."""
+        for future in [*self.jobs]:
+            if future.cancel():
+                del self.jobs[future]
+
+    @property
+    def all(self) -> list[Job]:
+        """The jobs."""
+        return [job for jobs in self.jobs.values() for job in jobs]
+
+    @property
+    def load(self) -> Counter[str]:
+        """How many workers have or will have to do with each target."""
+        return Counter(label for jobs in self.jobs.values() for label in _labels(jobs))
 
 
 Queues = dict[str | None, deque[Job]]  # by the one target that may hold them back, if it is one
@@ -54,6 +100,7 @@ class Engine:
     on_done: Callable[[Task, Done], None] = lambda task, done: None
     on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
+    _pace: float = 0.0  # seconds that a task took of late; 0 before the first
 
     def run(self, tasks: Sequence[Task]) -> None:
         """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
@@ -77,44 +124,61 @@ class Engine:
         """Carry out tasks, so many at a time, until none is left or a worker is lost; those which
         were with workers then. Where there are `others` to do, no target is waited for.
         """
-        running: dict[Future[Done], Job] = {}
+        hand = InHand(executor, self.dry_run)
         lost: list[Job] = []
         try:
-            while (running or any(waiting.values())) and not lost:
-                self._submit(executor, most, waiting, running)
-                if others and not running:
+            while (hand.jobs or any(waiting.values())) and not lost:
+                self._submit(hand, most, waiting)
+                if others and not hand.jobs:
                     break
-                lost += self._collect(waiting, running)
+                lost += self._collect(hand, waiting)
         except BrokenExecutor:  # while nothing, or nothing that has ended yet, was with workers
-            return [*running.values()]
+            return hand.all
         except KeyboardInterrupt:
-            self._finish(waiting, running)
+            self._finish(hand, waiting)
             raise
-        return [*lost, *running.values()] if lost else []
+        return [*lost, *hand.all] if lost else []
 
-    def _submit(
-        self, executor: Executor, most: int, waiting: Queues, running: dict[Future[Done], Job]
-    ) -> None:
+    def _submit(self, hand: InHand, most: int, waiting: Queues) -> None:
         """Give out tasks of each queue in turn, as long as its target may have more."""
-        load = Counter(to.label for job in running.values() for to in job.task.targets)
+        load = hand.load
         names = deque(name for name, queue in waiting.items() if queue)
-        while names and len(running) < most:
+        while names and len(hand.jobs) < most:
             name = names.popleft()
             queue = waiting[name]
             if name is not None and not self._is_free(queue[0].task.targets[0], load):
                 continue
-            job = self._open(queue.popleft(), load, waiting)
-            if job is not None:
+            jobs = self._take(1 if most == 1 else self._together, queue, load, waiting)
+            if jobs:
                 try:
-                    future = executor.submit(carry_out, job.task, dry_run=self.dry_run)
+                    hand.submit(jobs)
                 except BrokenExecutor:
-                    queue.appendleft(job)
+                    queue.extendleft(reversed(jobs))
                     raise
-                running[future] = job
-                load.update(target.label for target in job.task.targets)
+                load.update(_labels(jobs))
                 waiting[name] = waiting.pop(name)  # next time the others come first
             if queue:
                 names.append(name)
+
+    def _take(self, most: int, queue: deque[Job], load: Counter[str], waiting: Queues) -> list[Job]:
+        """The next tasks of a queue that one worker is to do, one after the other; of a target that
+        is down a single one.
+        """
+        jobs: list[Job] = []
+        while queue and len(jobs) < most:
+            down = any(self._backoffs[to.label].is_down for to in queue[0].task.targets)
+            if down and jobs:
+                break
+            job = self._open(queue.popleft(), load, waiting)
+            jobs += [job] if job else []
+            if down:
+                break
+        return jobs
+
+    @property
+    def _together(self) -> int:
+        """How many tasks are given out at once: small ones take longer to send than to do."""
+        return min(MOST, int(STRETCH / self._pace)) or 1 if self._pace else 1
 
     def _is_free(self, target: TargetSpec, load: Counter[str]) -> bool:
         """Whether a target may have one more task; one that is down gets a single one to try."""
@@ -138,27 +202,30 @@ class Engine:
             waiting.setdefault(target.label, deque()).append(Job(part, job.lost))
         return replace(job, task=replace(job.task, targets=tuple(free))) if free else None
 
-    def _collect(self, waiting: Queues, running: dict[Future[Done], Job]) -> list[Job]:
+    def _collect(self, hand: InHand, waiting: Queues) -> list[Job]:
         """Wait for the next tasks to end, and tell of them; those whose worker was lost."""
         lost = []
         pauses = [self._backoffs[name].seconds for name, queue in waiting.items() if name and queue]
         pause = min((seconds for seconds in pauses if seconds), default=None)
-        if not running:
+        if not hand.jobs:
             time.sleep(pause or 0.0)
-        ended, _ = wait(running, timeout=pause, return_when=FIRST_COMPLETED)
-        for future in ended:
-            job = running.pop(future)
+            return []
+        for jobs, future in hand.ended(pause):
             try:
-                done = future.result()
+                done, seconds = future.result()
             except ConfigError:
                 raise
             except Exception as error:  # deliberately broad: each engine has its own
-                if not is_loss(error):
-                    done = _failed(job.task, f"{type(error).__name__}: {error}")
-                else:
-                    lost.append(job)
+                if is_loss(error):
+                    lost += jobs
                     continue
-            self._ended(job, done, waiting)
+                why = f"{type(error).__name__}: {error}"
+                done, seconds = [failed(job.task, why) for job in jobs], 0.0
+            self._pace += (seconds / len(done) - self._pace) * (WEIGHT if self._pace else 1)
+            for job, each in zip(jobs, done, strict=False):
+                self._ended(job, each, waiting)
+            for job in reversed(jobs[len(done) :]):  # those after one that was not answered
+                waiting.setdefault(_limited(job.task), deque()).appendleft(job)
         return lost
 
     def _ended(self, job: Job, done: Done, waiting: Queues) -> None:
@@ -194,16 +261,14 @@ class Engine:
             "The same command again does what is missing"
         )
         part = replace(task, targets=(target,), is_first=False)
-        self.on_done(part, _failed(part, why, "no-answer"))
+        self.on_done(part, failed(part, why, "no-answer"))
 
-    def _finish(self, waiting: Queues, running: dict[Future[Done], Job]) -> None:
+    def _finish(self, hand: InHand, waiting: Queues) -> None:
         """Let what was begun end, and take back what was not."""
-        for future in [*running]:
-            if future.cancel():
-                del running[future]
+        hand.take_back()
         with suppress(KeyboardInterrupt):  # a second one stops at once
-            while running:
-                self._collect(waiting, running)
+            while hand.jobs:
+                self._collect(hand, waiting)
 
     def _again(self, lost: Sequence[Job]) -> list[Job]:
         """The tasks that are tried again; the others have failed."""
@@ -214,7 +279,7 @@ class Engine:
                 again.append(job)
             else:
                 why = f"its worker was lost {job.lost} times (out of memory, or killed)"
-                self.on_done(job.task, _failed(job.task, why))
+                self.on_done(job.task, failed(job.task, why))
         return again
 
 
@@ -232,7 +297,6 @@ def _limited(task: Task) -> str | None:
     return first.label if first.limit is not None else None
 
 
-def _failed(task: Task, why: str, code: str = "worker") -> Done:
-    return Done(
-        tuple(failure(task.location, target.label, why, code=code) for target in task.targets)
-    )
+def _labels(jobs: Iterable[Job]) -> set[str]:
+    """The targets of some tasks."""
+    return {target.label for job in jobs for target in job.task.targets}

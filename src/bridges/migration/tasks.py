@@ -7,6 +7,7 @@ own, so that the engine can hold them back without holding up the others.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -124,6 +125,33 @@ def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
     free = tuple(target for target in targets if target.limit is None)
     limited = [(target,) for target in targets if target.limit is not None]
     return [*([free] if free else []), *limited]
+
+
+AllDone = tuple[list[Done], float]
+
+
+def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
+    """Some tasks, one after the other, and the seconds they took. Those after one whose target did
+    not answer are not begun. Raises ConfigError.
+    """
+    began, done = time.perf_counter(), []
+    for task in tasks:
+        try:
+            done.append(carry_out(task, dry_run=dry_run))
+        except ConfigError:
+            raise
+        except Exception as error:  # deliberately broad: one task fails, not those beside it
+            done.append(failed(task, f"{type(error).__name__}: {error}"))
+        if done[-1].left:
+            break
+    return done, time.perf_counter() - began
+
+
+def failed(task: Task, why: str, code: str = "worker") -> Done:
+    """A task of which nothing could be done."""
+    return Done(
+        tuple(failure(task.location, target.label, why, code=code) for target in task.targets)
+    )
 
 
 def carry_out(task: Task, *, dry_run: bool) -> Done:
