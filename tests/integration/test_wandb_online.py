@@ -23,10 +23,13 @@ import pytest
 
 from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
+from bridges.migration.config import MigrationConfig
+from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
 from tests.contract.suite import ROWS, ExporterContract, OpenTarget
 from tests.integration.mlflow_support import long_history
+from tests.integration.test_migrate import make_tree
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
     KEY,
@@ -393,3 +396,18 @@ def test_runs_of_a_project_are_asked_for_at_once(server: str, project: str, tmp_
     planned = [export_run(run, exporter, ExportOptions(dry_run=True)) for run in runs]
     assert [report.new_points for report in planned] == [0, 0, 0, 1]
     assert asked() == before
+
+
+def test_a_migration_done_again_reads_nothing(server: str, project: str, tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree", 4, 0)
+    target = {"to": "wandb", "mode": "online", "project": project, "wandb_dir": str(tmp_path)}
+    said = {"sources": [str(tmp_path / "tree")], "targets": [target], "engine": {"workers": 2}}
+    config = MigrationConfig.model_validate(said)
+    planned = migrate(config, dry_run=True)
+    assert {run.status for run in planned.runs} == {"planned"}
+    assert {(run.status, run.verified) for run in migrate(config).runs} == {("exported", True)}
+    (run, *_) = runs_of(server, project)
+    again = migrate(config)
+    assert [run.findings[0].code for run in again.runs] == ["known-by-its-files"] * 4
+    post(server, "/_delete", run=f"fake-entity/{project}/{run['name']}")
+    assert sorted(run.status for run in migrate(config).runs) == ["exported", *["unchanged"] * 3]
