@@ -4,13 +4,9 @@ directory; the server fails for a while and one of its two workers is killed in 
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +15,16 @@ import pytest
 import bridges
 from bridges.migration.config import MigrationConfig
 from bridges.report import RunReport
+from tests.dask_cluster import Process, dask_cluster
 from tests.integration.test_live_times import scalars
 from tests.integration.test_migrate import counts, rows_of
 from tests.object_store import object_store
 from tests.proxy import FaultyProxy, Refuse
 from tests.servers import free_port
-from tests.support import REPOSITORY, state
+from tests.support import state
 
 RUNS = 40
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of Python that ends with the test."""
-    quiet = subprocess.DEVNULL
-    found = {**os.environ, **environment, "PYTHONPATH": str(REPOSITORY / "src")}
-    process = subprocess.Popen([sys.executable, *command], stdout=quiet, stderr=quiet, env=found)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +39,10 @@ def store() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def cluster(store: dict[str, str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def cluster(store: dict[str, str]) -> Iterator[tuple[str, list[Process]]]:
     """The address of a scheduler, and its two workers."""
-    from distributed import Client
-
-    address = f"tcp://127.0.0.1:{free_port()}"
-    with ExitStack() as stack:
-        scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address]
-        stack.enter_context(running(scheduler, store))
-        worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
-        worker += ["--no-dashboard", "--death-timeout", "60"]
-        workers = [stack.enter_context(running(worker, store)) for _ in range(2)]
-        with Client(address, timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-        yield address, workers
+    with dask_cluster(2, store) as found:
+        yield found
 
 
 def config(place: Path, mlflow_url: str, experiment: str, **engine: Any) -> MigrationConfig:
@@ -87,7 +61,7 @@ def config(place: Path, mlflow_url: str, experiment: str, **engine: Any) -> Migr
 def test_a_worker_that_is_killed_costs_nothing(
     tmp_path: Path,
     store: dict[str, str],
-    cluster: tuple[str, list[subprocess.Popen[bytes]]],
+    cluster: tuple[str, list[Process]],
     mlflow_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
