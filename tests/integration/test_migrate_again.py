@@ -270,7 +270,10 @@ def test_a_dry_run_asks_a_server_few_questions(
     state_of(2, tmp_path).write_bytes(state(more, global_step=990))
     with FaultyProxy(mlflow_url) as proxy:
         report = migrate(to(proxy.url, tmp_path / "tree"), dry_run=True)
-        assert proxy.requests == 6, proxy.log  # half of them for marks
+        asked = [(method, path.partition("?")[0]) for method, path, _ in proxy.log]
+        assert len({*asked}) == 4, asked
+        # six: half of them for marks; a server that is busy is asked once more
+        assert len(asked) < 10, "\n".join(map(str, asked))
     assert len(report.runs) == runs
     assert {run.status for run in report.runs} == {"planned"}
     told = sorted((run.source, run.new_points, len(run.findings)) for run in report.runs)
