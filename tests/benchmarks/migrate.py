@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from itertools import count
 from pathlib import Path
 
 from tests.benchmarks.timing import BRIDGE, history, in_turn, line, process
@@ -21,9 +21,10 @@ def make(folder: Path, runs: int, rows: int) -> None:
         history(place / "trainer_state.json", rows, seed=number)
 
 
-def command(folder: Path, tree: str, workers: int) -> list[str]:
-    config = folder / f"{tree}.toml"
-    logdir = json.dumps(str(folder / "tb"))
+def command(folder: Path, tree: str, workers: int, logdir: str = "tb") -> list[str]:
+    """The command that migrates a tree of the folder into a log directory of it."""
+    config = folder / f"{tree}-{logdir}.toml"
+    logdir = json.dumps(str(folder / logdir))
     source = json.dumps(str(folder / tree))
     config.write_text(f'sources = [{source}]\n[[targets]]\nto = "tensorboard"\nlogdir = {logdir}\n')
     return [*BRIDGE, "migrate", str(config), "--workers", str(workers), "-q"]
@@ -33,13 +34,14 @@ def migrate(folder: Path) -> None:
     """Two workers to one, a re-run to the first time."""
     make(folder / "runs", RUNS, ROWS)
 
-    def anew(workers: int) -> list[str]:
-        shutil.rmtree(folder / "tb", ignore_errors=True)
-        return command(folder, "runs", workers)
+    logdirs = (f"tb{number}" for number in count())  # to delete one slows down the next
 
-    (one, _), (two, _) = in_turn(lambda: anew(1), lambda: anew(2), repeats=3)
+    def anew(workers: int) -> list[str]:
+        return command(folder, "runs", workers, next(logdirs))
+
+    (one, _), (two, _) = in_turn(lambda: anew(1), lambda: anew(2), repeats=5)
     line(f"{RUNS:,} runs × {ROWS} rows × 5 keys, 1 worker to 2", one / two, "≥ 1.7")
-    again, _ = process(command(folder, "runs", 2))
+    again, _ = process(command(folder, "runs", 2, "tb0"))
     line("the same again, to the first time", two / again, "")
 
 
@@ -47,8 +49,7 @@ def migrate_many(folder: Path) -> None:
     """Cost and memory of ten times as many runs, and a re-run of them."""
     make(folder / "few", MANY // 10, FEW_ROWS)
     make(folder / "many", MANY, FEW_ROWS)
-    few, low = process(command(folder, "few", 2))
-    shutil.rmtree(folder / "tb")
+    few, low = process(command(folder, "few", 2, "few"))
     many, high = process(command(folder, "many", 2))
     again, _ = process(command(folder, "many", 2))
     line(f"{MANY:,} runs, for each run to {MANY // 10:,}", many / few / 10, "≤ 1.15")
@@ -61,9 +62,10 @@ def migrate_dask(folder: Path) -> None:
     """A cluster of two workers on this machine to two worker processes."""
     make(folder / "runs", RUNS, ROWS)
 
+    logdirs = (f"tb{number}" for number in count())
+
     def anew(*more: str) -> list[str]:
-        shutil.rmtree(folder / "tb", ignore_errors=True)
-        return [*command(folder, "runs", 2), *more]
+        return [*command(folder, "runs", 2, next(logdirs)), *more]
 
     with dask_cluster(2) as (address, _):
         process(anew("--engine", "dask", "--scheduler", address))  # its workers import once

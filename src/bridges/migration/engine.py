@@ -22,7 +22,7 @@ from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import AllDone, Done, Left, Task, carry_out_all, failed
 
 AHEAD = 2  # tasks, or bunches of small ones, for each worker that wait in its queue
-STRETCH, MOST = 0.05, 32  # seconds that the tasks of a bunch take together, and how many there are
+STRETCH, MOST = 0.2, 64  # seconds that the tasks of a bunch take together, and how many there are
 WEIGHT = 0.2  # of the last bunch in what is expected of the next one
 STRIKES = 3  # so often a run fails at a target that answers others before it is the run's fault
 
@@ -148,7 +148,7 @@ class Engine:
             queue = waiting[name]
             if name is not None and not self._is_free(queue[0].task.targets[0], load):
                 continue
-            jobs = self._take(1 if most == 1 else self._together, queue, load, waiting)
+            jobs = self._take(self._together(len(queue), most), queue, load, waiting)
             if jobs:
                 try:
                     hand.submit(jobs)
@@ -175,10 +175,13 @@ class Engine:
                 break
         return jobs
 
-    @property
-    def _together(self) -> int:
-        """How many tasks are given out at once: small ones take longer to send than to do."""
-        return min(MOST, int(STRETCH / self._pace)) or 1 if self._pace else 1
+    def _together(self, left: int, most: int) -> int:
+        """How many of the tasks that are left are given out at once: small ones take longer to send
+        than to do, but the last ones are shared among all workers.
+        """
+        if most == 1 or not self._pace:
+            return 1
+        return max(min(MOST, left // most, int(STRETCH / self._pace)), 1)
 
     def _is_free(self, target: TargetSpec, load: Counter[str]) -> bool:
         """Whether a target may have one more task; one that is down gets a single one to try."""

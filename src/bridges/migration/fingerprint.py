@@ -79,7 +79,7 @@ def _read(path: str) -> tuple[bytes, bool]:
 
 def _local(path: str) -> tuple[bytes, bool]:
     """A digest of a file, and whether it may be the state of a trial."""
-    digest = hashlib.blake2b(digest_size=SIZE)
+    digest = hashlib.sha256()  # which processors have instructions for
     is_trial, end = path.endswith(".gz"), b""
     with open(path, "rb", buffering=0) as file:
         changed = os.fstat(file.fileno()).st_mtime_ns

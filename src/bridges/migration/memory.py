@@ -1,12 +1,12 @@
 """What targets remember of earlier migrations, by which a source that did not change is not read.
 
-The marks of a target are asked for once, before the work; those of its new runs are set as they are
-done. Nothing depends on them but time.
+The marks of a target are asked for once, before the work; those of its new runs are set by whoever
+wrote these. Nothing depends on them but time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,6 @@ from bridges.migration.tasks import Done, Task
 from bridges.report import RunReport
 from bridges.stream.finding import Finding, Severity
 
-TOGETHER = 200  # marks that are set at once
 KNOWN = Finding(
     "known-by-its-files",
     Severity.INFO,
@@ -36,7 +35,6 @@ class Memory:
     dry_run: bool = False
     _exporters: dict[str, Remembering] = field(default_factory=dict)
     _known: dict[str, dict[str, list[Marked]]] = field(default_factory=dict)
-    _new: dict[str, list[Marked]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for target in self.targets:
@@ -107,21 +105,3 @@ class Memory:
     def forget(self) -> None:
         """Free what was loaded."""
         self._known.clear()
-
-    def keep(self, marks: Mapping[str, Sequence[Marked]]) -> None:
-        """Set marks by the labels of their targets, many at a time."""
-        for label, runs in marks.items():
-            waiting = self._new.setdefault(label, [])
-            waiting += runs
-            if len(waiting) >= TOGETHER:
-                self._set(label)
-
-    def flush(self) -> None:
-        """Set those that wait."""
-        for label in self._new:
-            self._set(label)
-
-    def _set(self, label: str) -> None:
-        runs, self._new[label] = self._new[label], []
-        with suppress(ExportError):
-            self._exporters[label].remember(runs)

@@ -45,10 +45,7 @@ class Migration:
         for report in failed:
             self.on_report(report)
         engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
-        try:
-            engine.run(self._unknown(tasks))
-        finally:
-            self._memory.flush()
+        engine.run(self._unknown(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
         """What is to be done of these tasks; the rest is told."""
@@ -72,7 +69,6 @@ class Migration:
                 self.on_left_out(source, why)
         for report in done.reports:
             self.on_report(report)
-        self._memory.keep(done.marks)
         if task.targets:  # not all of them are waited for
             self.on_task(task)
 

@@ -16,7 +16,7 @@ from typing import Any
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
 from bridges.exporters.http import briefly
-from bridges.exporters.marks import Mark, Marked
+from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.migration import fingerprint
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
@@ -132,7 +132,7 @@ AllDone = tuple[list[Done], float]
 
 def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
     """Some tasks, one after the other, and the seconds they took. Those after one whose target did
-    not answer are not begun. Raises ConfigError.
+    not answer are not begun. The marks are set and not given back. Raises ConfigError.
     """
     began, done = time.perf_counter(), []
     for task in tasks:
@@ -144,7 +144,22 @@ def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
             done.append(failed(task, f"{type(error).__name__}: {error}"))
         if done[-1].left:
             break
-    return done, time.perf_counter() - began
+    _remember(tasks, done)
+    return [replace(each, marks={}) for each in done], time.perf_counter() - began
+
+
+def _remember(tasks: Sequence[Task], done: Sequence[Done]) -> None:
+    """Set the marks of what was done, those of a target together."""
+    targets = {target.label: target for task in tasks for target in task.targets}
+    marks: dict[str, list[Marked]] = {}
+    for each in done:
+        for label, some in each.marks.items():
+            marks.setdefault(label, []).extend(some)
+    for label, runs in marks.items():
+        with briefly(), suppress(Exception):  # deliberately broad: a mark only saves time
+            exporter = _exporter(targets[label], None, "")
+            assert isinstance(exporter, Remembering)
+            exporter.remember(runs)
 
 
 def failed(task: Task, why: str, code: str = "worker") -> Done:
