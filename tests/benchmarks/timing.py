@@ -18,6 +18,14 @@ from pathlib import Path
 ROWS = 200_000
 SHARE = 10  # the stock tools handle ROWS / SHARE rows
 BRIDGE = [sys.executable, "-m", "bridges"]
+LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (1, 2)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=nothing)
+_, status, usage = os.wait4(child, 0)
+print(os.waitstatus_to_exitcode(status), time.perf_counter() - began, usage.ru_maxrss)
+"""
 # an installed package has its byte code beside it
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
@@ -59,15 +67,16 @@ def best(
 
 
 def process(command: list[str]) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in MiB of a whole process."""
-    started = time.perf_counter()
-    quiet = subprocess.DEVNULL
-    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=ENVIRONMENT)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} failed with exit code {child.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    """Wall time in seconds and peak memory in MiB of a whole process.
+
+    A small process starts it: the peak of a child counts that of its parent at that moment.
+    """
+    launcher = [sys.executable, "-ISc", LAUNCHER, *command]
+    done = subprocess.run(launcher, stdout=subprocess.PIPE, env=ENVIRONMENT, check=True)
+    code, seconds, peak = done.stdout.split()
+    if int(code):
+        raise SystemExit(f"{command} failed with exit code {int(code)}")
+    return float(seconds), float(peak) / 1024
 
 
 def in_turn(*commands: Callable[[], list[str]], repeats: int = 5) -> list[tuple[float, float]]:

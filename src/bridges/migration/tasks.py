@@ -95,7 +95,7 @@ def plan(
     """
     tasks: list[Task] = []
     failed: list[RunReport] = []
-    own = os.urandom(8).hex()
+    own, groups = os.urandom(8).hex(), _together(config.targets)
     for spec in config.sources:
         try:
             places = _places(spec)
@@ -106,7 +106,7 @@ def plan(
         tasks += (
             Task(spec, place, targets, size, number == 0, settings=known, plan=own)
             for place, size in places
-            for number, targets in enumerate(_together(config.targets))
+            for number, targets in enumerate(groups)
         )
     tasks.sort(key=lambda task: -task.size)
     return tasks, failed

@@ -21,9 +21,10 @@ from bridges.sources.places import folder_of, names_of, output_of
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A part of the tree at `location`: its files, the states first, and its checkpoints, which may
-    have no state; how many names of its path each output directory needs to be told apart; the
-    state of a neighbour (trials of a search have some); the bytes of its largest state (0 where
-    they are not known); and, told with one of them, the other files of the tree.
+    have no state; how many names of its path each output directory needs to be told apart, where
+    that is more than one; the state of a neighbour (trials of a search have some); the bytes of its
+    largest state (0 where they are not known); and, told with one of them, the other files of the
+    tree.
 
     There may be very many, so it is kept small: what its files are is worked out when it is read.
     """
@@ -65,7 +66,7 @@ def bundles(location: str, found: Found) -> list[Bundle]:
                 location,
                 (*files.get(top, ()), *events.of(own)),
                 tuple(checkpoints.get(top, ())),
-                tuple((place, depths[place]) for place in places if place in depths),
+                tuple((place, depths[place]) for place in places if depths.get(place, 1) > 1),
                 neighbours.get(top),
                 max(map(_size, files.get(top, ())), default=0),
                 () if made else others,

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from sys import intern
 
 from bridges.sources.discovery import CHECKPOINT
 
@@ -15,14 +16,15 @@ def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) 
 
     `depths` says how many names of its path an output directory needs at least.
     """
-    outputs = [parts_of(output_of(location)) for location in locations]
-    count = Counter(map(tuple, outputs))
+    # there may be very many: the names that their paths share are held once
+    outputs = [tuple(map(intern, parts_of(output_of(location)))) for location in locations]
+    count = Counter(outputs)
     paths = [
-        parts if count[tuple(parts)] == 1 else [*parts, last_of(location)]
+        parts if count[parts] == 1 else (*parts, last_of(location))
         for parts, location in zip(outputs, locations, strict=True)
     ]
     needed = [(depths or {}).get(output_of(location), 1) for location in locations]
-    sizes = [size + (count[tuple(parts)] > 1) for size, parts in zip(needed, outputs, strict=True)]
+    sizes = [size + (count[parts] > 1) for size, parts in zip(needed, outputs, strict=True)]
     while True:
         names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
         twice = Counter(names)
