@@ -19,7 +19,8 @@ import pytest
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Held
-from bridges.exporters.http import BRIEF, Connection, NoAnswerError, briefly
+from bridges.exporters.brief import BRIEF, briefly
+from bridges.exporters.http import Connection, NoAnswerError
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.wandb_server import _told
 from bridges.migration import backoff as backoff_module

@@ -39,10 +39,9 @@ class Segment:
 
 def segments(directory: str, key: str) -> list[Segment]:
     """All published files of a run, in the order in which they were written."""
-    _mend(directory, key)
     return [
         Segment(path, int(match[1]), _read_state(path))
-        for match in _matches(names_in(directory), key)
+        for match in _matches(_mended(directory, key), key)
         if (path := os.path.join(directory, match[0]))
     ]
 
@@ -107,16 +106,22 @@ def rename_unless_taken(hidden: str, path: str) -> str:
     return path
 
 
-def _mend(directory: str, key: str) -> None:
-    """Finish or remove what exports of the run left when they were killed at their last step."""
+def _mended(directory: str, key: str) -> list[str]:
+    """The names in a directory, after what exports of the run left when they were killed at their
+    last step is finished or removed.
+    """
     names = names_in(directory)
+    is_changed = False
     with suppress(OSError):  # on a read-only disk it stays as it is
         for name in names:
             match, attempt = FILE.fullmatch(name), ATTEMPT.fullmatch(name)
             if match and match[2] == key and match[3]:
+                is_changed = True
                 publish_partial(directory, name)
             if attempt and final_name(attempt[1]) in names:
+                is_changed = True
                 unlink(os.path.join(directory, name))
+    return names_in(directory) if is_changed else names
 
 
 def names_in(directory: str) -> list[str]:

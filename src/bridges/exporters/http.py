@@ -13,14 +13,13 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from bridges.errors import ExportError
+from bridges.exporters.brief import BRIEF, IS_BRIEF
 
 ATTEMPTS = 8  # of one request, counting the first
 FIRST_ATTEMPTS = 3  # while the server has never answered: it may not be there at all
@@ -28,22 +27,10 @@ FIRST_PAUSE = 0.25  # seconds; doubled each time, and shortened at random
 LONGEST_PAUSE = 20.0
 TIMEOUT = 120.0  # seconds for an answer
 CONNECT_TIMEOUT = 10.0  # seconds for a connection, where a host that is not there says nothing
-BRIEF = 2.0  # seconds after which `briefly` tries no more
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 NOT_DONE = frozenset({429})  # surely refused before anything was done
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 Pause = Callable[[float], None]
-_IS_BRIEF: ContextVar[bool] = ContextVar("is_brief", default=False)
-
-
-@contextmanager
-def briefly() -> Iterator[None]:
-    """Requests within the block are tried again for seconds only: the caller waits by itself."""
-    token = _IS_BRIEF.set(True)
-    try:
-        yield
-    finally:
-        _IS_BRIEF.reset(token)
 
 
 @dataclass(frozen=True)
@@ -125,7 +112,7 @@ class Connection:
                 wait = max(wait, _retry_after(answer))
             except NoAnswerError as lost:
                 error = lost
-            last = last or (_IS_BRIEF.get() and time.monotonic() - began + wait > BRIEF)
+            last = last or (IS_BRIEF.get() and time.monotonic() - began + wait > BRIEF)
             if last or (error.done is None and not repeatable):
                 self._answers = self._answers and not last
                 raise error

@@ -15,7 +15,7 @@ from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
 from bridges.exporters.base import Exporter
-from bridges.exporters.http import briefly
+from bridges.exporters.brief import briefly
 from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.migration import fingerprint
 from bridges.migration.config import MigrationConfig, SourceSpec
