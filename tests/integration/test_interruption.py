@@ -142,7 +142,9 @@ def test_killed_at_random_moments(case: Case, tmp_path: Path) -> None:
         )
         time.sleep(duration * moments.uniform(0.3, 1.0))
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        was_killed = process.wait() == -signal.SIGKILL
+        killed += was_killed
+        duration *= 1.0 if was_killed else 0.8  # it was measured while the machine was busy
         check_after_a_kill(case, logdir)
 
 
