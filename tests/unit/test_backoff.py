@@ -150,6 +150,10 @@ class World:
                 reports.append(RunReport(run, run, target.label, "exported"))
         return Done(tuple(reports), (("a run", "a filter"),), tuple(left))
 
+    def tell(self, task: Task, done: Done) -> None:
+        """What the engine tells."""
+        self.done.append((task, done))
+
     def migrate(
         self,
         monkeypatch: pytest.MonkeyPatch,
@@ -167,7 +171,7 @@ class World:
         monkeypatch.setattr(backoff_module, "FIRST_PAUSE", 0.01)
         engine = Engine(
             EngineSpec(patience=patience),
-            on_done=lambda *each: self.done.append(each),
+            on_done=self.tell,
             on_wait=lambda *each: self.waits.append(each),
         )
         engine.run([Task(SOURCE, f"place{number}", TARGETS) for number in range(tasks)])
@@ -257,6 +261,41 @@ def test_workers_that_are_lost_while_nothing_is_done_cost_nothing(
     world = World(lambda run, label: True)
     world.migrate(monkeypatch, 5, pool=Breaking)
     assert world.told == every(5, "tb") + every(5, "ml")
+
+
+def test_small_tasks_go_out_in_bunches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first one by one, in the end so that all workers have as much to do."""
+    sizes: list[int] = []
+    submit = engine_module.InHand.submit
+
+    def counting(hand: engine_module.InHand, jobs: list[engine_module.Job]) -> None:
+        sizes.append(len(jobs))
+        submit(hand, jobs)
+
+    monkeypatch.setattr(engine_module.InHand, "submit", counting)
+    world = World(lambda run, label: True)
+    world.migrate(monkeypatch, 1_000)
+    assert world.told == every(1_000, "tb") + every(1_000, "ml")
+    assert sizes[:2] == [1, 1]
+    assert max(sizes) == engine_module.MOST
+    assert sizes[-1] == 1
+    assert len(sizes) < 200
+
+
+class Interrupted(World):
+    def tell(self, task: Task, done: Done) -> None:
+        super().tell(task, done)
+        if len(self.done) == 300:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_ends_what_is_in_hand_and_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Interrupted(lambda run, label: True)
+    with pytest.raises(KeyboardInterrupt):
+        world.migrate(monkeypatch, 10_000)
+    assert set(world.told.values()) == {1}
+    assert {source for source, *_ in world.told} == {run for run, _ in world.asked}
+    assert 300 <= len(world.done) < 300 + 6 * engine_module.MOST
 
 
 # --- what a task leaves of itself ---------------------------------------------------------------

@@ -24,6 +24,7 @@ from bridges.migration.tasks import AllDone, Done, Left, Task, carry_out_all, fa
 AHEAD = 2  # tasks, or bunches of small ones, for each worker that wait in its queue
 STRETCH, MOST = 0.2, 64  # seconds that the tasks of a bunch take together, and how many there are
 WEIGHT = 0.2  # of the last bunch in what is expected of the next one
+LEAST = 1e-6  # seconds of a task
 STRIKES = 3  # so often a run fails at a target that answers others before it is the run's fault
 
 
@@ -41,7 +42,8 @@ class Job:
 
 @dataclass
 class InHand:
-    """What is with the workers of an executor: jobs by their future, those of one together.
+    """What is with the workers of an executor: jobs by their future, those of one together; and
+    what they have done that was not told yet.
 
     Not `concurrent.futures.wait`: interrupted at the wrong moment it leaves its futures locked.
     """
@@ -49,6 +51,7 @@ class InHand:
     executor: Executor
     dry_run: bool
     jobs: dict[Future[AllDone], list[Job]] = field(default_factory=dict)
+    untold: deque[tuple[Job, Done]] = field(default_factory=deque)
     _ended: SimpleQueue[Future[AllDone]] = field(default_factory=SimpleQueue)
 
     def submit(self, jobs: list[Job]) -> None:
@@ -100,7 +103,7 @@ class Engine:
     on_done: Callable[[Task, Done], None] = lambda task, done: None
     on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
-    _pace: float = 0.0  # seconds that a task took of late; 0 before the first
+    _pace: dict[str, float] = field(default_factory=dict)  # seconds of a task of late, by targets
 
     def run(self, tasks: Sequence[Task]) -> None:
         """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
@@ -148,7 +151,7 @@ class Engine:
             queue = waiting[name]
             if name is not None and not self._is_free(queue[0].task.targets[0], load):
                 continue
-            jobs = self._take(self._together(len(queue), most), queue, load, waiting)
+            jobs = self._take(self._together(queue, most), queue, load, waiting)
             if jobs:
                 try:
                     hand.submit(jobs)
@@ -175,13 +178,14 @@ class Engine:
                 break
         return jobs
 
-    def _together(self, left: int, most: int) -> int:
-        """How many of the tasks that are left are given out at once: small ones take longer to send
+    def _together(self, queue: deque[Job], most: int) -> int:
+        """How many of the tasks of a queue are given out at once: small ones take longer to send
         than to do, but the last ones are shared among all workers.
         """
-        if most == 1 or not self._pace:
+        pace = self._pace.get(_kind(queue[0]))
+        if most == 1 or pace is None:
             return 1
-        return max(min(MOST, left // most, int(STRETCH / self._pace)), 1)
+        return max(min(MOST, len(queue) // most, int(STRETCH / pace)), 1)
 
     def _is_free(self, target: TargetSpec, load: Counter[str]) -> bool:
         """Whether a target may have one more task; one that is down gets a single one to try."""
@@ -211,9 +215,8 @@ class Engine:
         pauses = [self._backoffs[name].seconds for name, queue in waiting.items() if name and queue]
         pause = min((seconds for seconds in pauses if seconds), default=None)
         if not hand.jobs:
-            time.sleep(pause or 0.0)
-            return []
-        for jobs, future in hand.ended(pause):
+            time.sleep(0.0 if hand.untold else pause or 0.0)
+        for jobs, future in hand.ended(pause) if hand.jobs else ():
             try:
                 done, seconds = future.result()
             except ConfigError:
@@ -224,11 +227,13 @@ class Engine:
                     continue
                 why = f"{type(error).__name__}: {error}"
                 done, seconds = [failed(job.task, why) for job in jobs], 0.0
-            self._pace += (seconds / len(done) - self._pace) * (WEIGHT if self._pace else 1)
-            for job, each in zip(jobs, done, strict=False):
-                self._ended(job, each, waiting)
+            kind, pace = _kind(jobs[0]), max(seconds / len(done), LEAST)
+            self._pace[kind] = WEIGHT * pace + (1 - WEIGHT) * self._pace.get(kind, pace)
+            hand.untold.extend(zip(jobs, done, strict=False))
             for job in reversed(jobs[len(done) :]):  # those after one that was not answered
                 waiting.setdefault(_limited(job.task), deque()).appendleft(job)
+        while hand.untold:  # an interrupt leaves the others to `_finish`
+            self._ended(*hand.untold.popleft(), waiting)
         return lost
 
     def _ended(self, job: Job, done: Done, waiting: Queues) -> None:
@@ -270,7 +275,7 @@ class Engine:
         """Let what was begun end, and take back what was not."""
         hand.take_back()
         with suppress(KeyboardInterrupt):  # a second one stops at once
-            while hand.jobs:
+            while hand.jobs or hand.untold:
                 self._collect(hand, waiting)
 
     def _again(self, lost: Sequence[Job]) -> list[Job]:
@@ -303,3 +308,8 @@ def _limited(task: Task) -> str | None:
 def _labels(jobs: Iterable[Job]) -> set[str]:
     """The targets of some tasks."""
     return {target.label for job in jobs for target in job.task.targets}
+
+
+def _kind(job: Job) -> str:
+    """What a task has in common with those that take as long."""
+    return " ".join(target.label for target in job.task.targets)
