@@ -299,4 +299,5 @@ def _forget_other_plans(plan: str) -> None:
 def _unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:
     missing = isinstance(error, MissingSourceError)
     source = getattr(error, "source", location)
-    return failure(source, target.label, str(error), code="source", missing=missing)
+    message = str(error).replace("--salvage", "`salvage: true` in the config")
+    return failure(source, target.label, message, code="source", missing=missing)
