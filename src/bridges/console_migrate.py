@@ -171,8 +171,11 @@ class MigrationProgress(Progress):
 
         label = min(LABEL, max(len(count.label) for count in counts))
         done = max(len(f"{count.total:,}") for count in counts) * 2 + 1
-        widths = (label, 0, done, len("100,000 runs/s"), len("100:00:00 left"))
-        bar = max(1, min(BAR, width - sum(widths) - 2 * (len(widths) - 1)))
+        others = (0, done, len("100,000 runs/s"), len("100:00:00 left"))
+        room = width - sum(others) - 2 * len(others)  # for label and bar
+        label = max(1, min(label, room - 1))  # the figures are what is looked for
+        bar = max(1, min(BAR, room - label))
+        widths = (label, *others)
         table = Table.grid(padding=(0, 2, 0, 0))
         for number, wide in enumerate(widths):
             justify: Any = "left" if number < 2 else "right"
