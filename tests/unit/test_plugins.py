@@ -57,6 +57,20 @@ def test_the_plug_in_source_and_exporter_are_used(site: Path, tmp_path: Path) ->
     ]
 
 
+def test_a_migration_always_reads_the_runs_of_a_plug_in(site: Path, tmp_path: Path) -> None:
+    """Of what else it reads, a change would not be seen."""
+    (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n2,0.25\n")
+    targets = "{to: plain, path: out.txt}, {to: tensorboard, logdir: tb}"
+    (tmp_path / "m.yaml").write_text(f"sources: [log.csv]\ntargets: [{targets}]\n")
+    for status in ("exported", "unchanged"):
+        done = bridge(site, tmp_path, "migrate", "m.yaml", "--json")
+        assert done.returncode == 0, done.stderr
+        runs = {run["target"]: run for run in json.loads(done.stdout)["runs"]}
+        assert runs.keys() == {"plain", "tensorboard"}
+        assert runs["tensorboard"]["status"] == status
+        assert all(run["verified"] for run in runs.values())
+
+
 def test_a_source_can_be_named(site: Path, tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("step,loss\n1,0.5\n")
     done = bridge(site, tmp_path, "inspect", "log.txt", "--source", "csv", "--json")

@@ -98,11 +98,13 @@ def plan(
     own, groups = os.urandom(8).hex(), _together(config.targets)
     for spec in config.sources:
         try:
-            places = _places(spec)
+            source = source_of(spec.location, spec.source)
+            places = _places(spec, source)
         except SourceError as error:
             failed += (_unread(error, spec.location, target) for target in config.targets)
             continue
-        known = settings(spec)
+        # what else a plug-in reads, nobody knows
+        known = settings(spec) if type(source).__module__.startswith("bridges.") else {}
         tasks += (
             Task(spec, place, targets, size, number == 0, settings=known, plan=own)
             for place, size in places
@@ -112,8 +114,7 @@ def plan(
     return tasks, failed
 
 
-def _places(spec: SourceSpec) -> list[tuple[Bundle | str, int]]:
-    source = source_of(spec.location, spec.source)
+def _places(spec: SourceSpec, source: Source) -> list[tuple[Bundle | str, int]]:
     if not isinstance(source, RunDirectorySource):
         is_file = os.path.isfile(spec.location)
         return [(spec.location, os.path.getsize(spec.location) if is_file else 0)]
