@@ -335,6 +335,19 @@ def test_what_is_left_of_a_task_is_done_later_and_told_once(
     assert len(told) == len(set(told)) == 5
 
 
+def test_a_project_that_wandb_refuses_is_the_fault_of_its_run(tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_bytes(state([{"loss": 1.0, "step": 1}]))
+    source = SourceSpec(location=str(tmp_path), experiment="a/{name}")
+    targets = (
+        TargetSpec(to="tensorboard", label="tb", logdir=str(tmp_path / "tb")),
+        TargetSpec(to="wandb", label="wb", wandb_dir=str(tmp_path)),
+    )
+    (task,), _ = plan(MigrationConfig(sources=(source,), targets=targets))
+    good, bad = carry_out(task, dry_run=False).reports
+    assert (good.target, good.status) == ("tb", "exported")
+    assert (bad.target, bad.status, bad.findings[-1].code) == ("wb", "failed", "config")
+
+
 class Failing(MemoryExporter):
     """A target that does not answer at one write, counted from 1."""
 

@@ -247,11 +247,16 @@ def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
         taken = task.source.prepare(run)
         experiment = task.source.experiment_of(run)
     except ConfigError as error:  # a name that this run has nothing for
-        known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "code": "config"}
-        return [failure(run.source, to.label, str(error), **known) for to in task.targets]
+        return [_misnamed(run, target, error) for target in task.targets]
     if taken is None:
         return None
     return [_export(taken, task, to, experiment, dry_run) for to in task.targets]
+
+
+def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
+    """Of a run that the config gives no name which the target takes."""
+    known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "code": "config"}
+    return failure(run.source, target.label, str(error), **known)
 
 
 def _runs(task: Task) -> Iterator[Run]:
@@ -268,7 +273,12 @@ def _export(
 ) -> RunReport:
     chosen: ExportOptions = task.source.export_options(target)
     options = replace(chosen, dry_run=dry_run, retries=RETRIES)
-    exporter = _exporter(target, experiment, task.plan if dry_run else "")
+    try:
+        exporter = _exporter(target, experiment, task.plan if dry_run else "")
+    except ConfigError as error:
+        if experiment is None:
+            raise
+        return _misnamed(run, target, error)  # who plans has made the exporter without that
     with briefly():
         report = export_run(run, exporter, options)
     return replace(report, target=target.label)
