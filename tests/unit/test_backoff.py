@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bridges.errors import ExportError, VerifyError
+from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import Held
 from bridges.exporters.brief import BRIEF, briefly
 from bridges.exporters.http import Connection, NoAnswerError
@@ -333,6 +333,18 @@ def test_what_is_left_of_a_task_is_done_later_and_told_once(
     }
     told = [report.source for report in (*first.reports, *second.reports) if report.target == "two"]
     assert len(told) == len(set(told)) == 5
+
+
+def test_a_wrong_config_is_told_after_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(run: str, label: str) -> bool:
+        if int(run.removeprefix("place").partition("/")[0]) >= 500:
+            raise ConfigError("it is wrong")
+        return True
+
+    world = World(answers)
+    with pytest.raises(ConfigError):
+        world.migrate(monkeypatch, 1_000)
+    assert world.told == every(500, "tb") + every(500, "ml")
 
 
 def test_a_project_that_wandb_refuses_is_the_fault_of_its_run(tmp_path: Path) -> None:

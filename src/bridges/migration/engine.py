@@ -106,7 +106,7 @@ class Engine:
     _pace: dict[str, float] = field(default_factory=dict)  # seconds of a task of late, by targets
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """All tasks. Raises ConfigError; on KeyboardInterrupt what was begun is finished first."""
+        """All tasks. On ConfigError and KeyboardInterrupt what was begun is finished first."""
         labels = {target.label for task in tasks for target in task.targets}
         self._backoffs = {label: Backoff(self.spec.patience) for label in labels}
         waiting = _queues(Job(task) for task in tasks)
@@ -137,7 +137,7 @@ class Engine:
                 lost += self._collect(hand, waiting)
         except BrokenExecutor:  # while nothing, or nothing that has ended yet, was with workers
             return hand.all
-        except KeyboardInterrupt:
+        except (ConfigError, KeyboardInterrupt):
             self._finish(hand, waiting)
             raise
         return [*lost, *hand.all] if lost else []
@@ -276,7 +276,8 @@ class Engine:
         hand.take_back()
         with suppress(KeyboardInterrupt):  # a second one stops at once
             while hand.jobs or hand.untold:
-                self._collect(hand, waiting)
+                with suppress(ConfigError):  # what is told already is enough
+                    self._collect(hand, waiting)
 
     def _again(self, lost: Sequence[Job]) -> list[Job]:
         """The tasks that are tried again; the others have failed."""

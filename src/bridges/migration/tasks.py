@@ -133,13 +133,16 @@ AllDone = tuple[list[Done], float]
 
 def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
     """Some tasks, one after the other, and the seconds they took. Those after one whose target did
-    not answer are not begun. The marks are set and not given back. Raises ConfigError.
+    not answer are not begun, nor one that raises ConfigError, unless it is the first. The marks are
+    set and not given back.
     """
     began, done = time.perf_counter(), []
     for task in tasks:
         try:
             done.append(carry_out(task, dry_run=dry_run))
         except ConfigError:
+            if done:  # these are told first
+                break
             raise
         except Exception as error:  # deliberately broad: one task fails, not those beside it
             done.append(failed(task, f"{type(error).__name__}: {error}"))
