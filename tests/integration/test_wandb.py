@@ -295,6 +295,15 @@ def test_a_project_that_wandb_refuses_is_told(project: str) -> None:
         WandbExporter(project=project)
 
 
+def test_a_run_that_the_folder_holds_for_another_project_is_told(tmp_path: Path) -> None:
+    assert export(make_run(ROWS), tmp_path, project="one", entity="us").status == "exported"
+    assert export(make_run(ROWS), tmp_path, project="one").status == "unchanged"
+    for other in ({"project": "two", "entity": "us"}, {"project": "one", "entity": "they"}):
+        report = export(make_run(ROWS), tmp_path, **other)
+        assert report.status == "failed"
+        assert "is this run for the W&B project us/one, not " in report.findings[-1].message
+
+
 def test_long_names_and_tags_are_cut_and_told(tmp_path: Path) -> None:
     run = make_run(ROWS, name="n" * 200, tags={"t": "v" * 100})
     report = export(run, tmp_path)

@@ -77,7 +77,19 @@ class OfflineRuns:
             )
         if head.key != layout.key:
             return None
+        self._check_project(path, head)
         return head.state.held(head.name, path, layout.key)
+
+    def _check_project(self, path: str, head: RunHead) -> None:
+        """Raises ExportError for a run that `wandb sync` will upload elsewhere."""
+        target = self._target
+        entity = target.entity or head.entity  # where none is wanted any will do
+        if (head.entity, head.project) != (entity, target.project):
+            there, wanted = f"{head.entity}/{head.project}", f"{entity}/{target.project}"
+            raise ExportError(
+                f"{path} is this run for the W&B project {there.lstrip('/')}, not "
+                f"{wanted.lstrip('/')}: give each project a --wandb-dir of its own."
+            )
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -140,9 +141,10 @@ class OnlineRuns:
 
     def _mark_local(self, layout: Layout) -> None:
         """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""
-        for held in self._local.find(layout):
-            if held.digest == layout.digest:
-                write_file(f"{held.location}.synced", [])
+        with suppress(ExportError):  # a run of another project is none of these
+            for held in self._local.find(layout):
+                if held.digest == layout.digest:
+                    write_file(f"{held.location}.synced", [])
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run, by `scan_history`."""

@@ -29,8 +29,12 @@ HEAD_BYTES = 1 << 16  # enough for nearly every run record
 
 @dataclass(frozen=True)
 class RunHead:
-    """What the run record says: the shown name, the key and the state (None: not ours)."""
+    """What the run record says: entity (may be empty) and project, the shown name, the key and the
+    state (None: not ours).
+    """
 
+    entity: str
+    project: str
     name: str
     key: str
     state: State | None
@@ -57,9 +61,13 @@ def _find_head(log: Iterable[bytes]) -> RunHead:
 def _head(run: int | bytes) -> RunHead:
     assert isinstance(run, bytes)
     found = dict(fields(run))
-    name, config = found.get(8, b""), found.get(4, b"")
-    assert isinstance(name, bytes)
-    return RunHead(name.decode(), *state_of(_items(config)))
+    entity, project, name = (_text(found.get(number, b"")) for number in (2, 3, 8))
+    return RunHead(entity, project, name, *state_of(_items(found.get(4, b""))))
+
+
+def _text(content: int | bytes) -> str:
+    assert isinstance(content, bytes)
+    return content.decode()
 
 
 def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
