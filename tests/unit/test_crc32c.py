@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
+from bridges.formats import crc32c as module
 from bridges.formats.crc32c import add_bytes, byte_table, crc32c, mask, mask_all
 
 VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
@@ -62,3 +66,17 @@ def test_a_field_adds_its_share_to_the_crc_of_the_template(
 
 def test_a_zero_byte_adds_nothing_at_any_distance() -> None:
     assert [int(byte_table(distance)[0]) for distance in (0, 1, 50, 5000)] == [0] * 4
+
+
+def test_threads_that_make_tables_at_once_make_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = [byte_table(distance) for distance in range(300)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            monkeypatch.setattr(module, "_TABLES", [byte_table(0)])
+            with ThreadPoolExecutor(8) as pool:
+                for found in [pool.submit(byte_table, 299) for _ in range(8)]:
+                    assert (found.result() == right[299]).all()
+    finally:
+        sys.setswitchinterval(before)

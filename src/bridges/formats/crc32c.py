@@ -8,6 +8,7 @@ records that differ from a template in a few bytes cost a few look-ups, whatever
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ def _first_table() -> UInt32:
 _TABLE = _first_table()
 _TABLE_LIST: list[int] = _TABLE.tolist()
 _TABLES: list[UInt32] = [_TABLE]
+_GROWING = Lock()  # of the tables: each is made of the one before
 
 
 def crc32c(data: bytes) -> int:
@@ -75,9 +77,11 @@ def mask_all(crc: UInt32) -> UInt32:
 
 def byte_table(distance: int) -> UInt32:
     """What a byte (uint32, 256 entries) adds to the CRC when `distance` bytes follow it."""
-    while len(_TABLES) <= distance:
-        previous = _TABLES[-1]
-        _TABLES.append(_TABLE[previous & np.uint32(0xFF)] ^ (previous >> np.uint32(8)))
+    if len(_TABLES) <= distance:
+        with _GROWING:
+            while len(_TABLES) <= distance:
+                previous = _TABLES[-1]
+                _TABLES.append(_TABLE[previous & np.uint32(0xFF)] ^ (previous >> np.uint32(8)))
     return _TABLES[distance]
 
 
