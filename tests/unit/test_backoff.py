@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -358,6 +359,44 @@ def test_a_project_that_wandb_refuses_is_the_fault_of_its_run(tmp_path: Path) ->
     good, bad = carry_out(task, dry_run=False).reports
     assert (good.target, good.status) == ("tb", "exported")
     assert (bad.target, bad.status, bad.findings[-1].code) == ("wb", "failed", "config")
+
+
+def test_a_worker_takes_nothing_of_a_target_for_granted_from_one_migration_to_the_next(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "trainer_state.json").write_bytes(state([{"loss": 1.0, "step": 1}]))
+    targets = [{"to": "tensorboard", "logdir": str(tmp_path / "tb")}]
+    config = MigrationConfig.model_validate({"sources": [str(tmp_path)], "targets": targets})
+
+    def migrated() -> RunReport:
+        (task,), _ = plan(config)
+        (report,) = carry_out(task, dry_run=False).reports
+        return report
+
+    first = migrated()
+    assert first.status == "exported"
+    assert first.location is not None
+    Path(first.location).rename(tmp_path / "tb" / "renamed")
+    again = migrated()
+    assert (again.status, again.run) == ("unchanged", "renamed")
+
+
+def test_threads_of_one_worker_do_not_disturb_each_other(tmp_path: Path) -> None:
+    for number in range(40):
+        folder = tmp_path / "tree" / f"run{number}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_bytes(state([{"loss": 1.0 + number, "step": 1}]))
+    targets = [
+        {"to": "tensorboard", "logdir": str(tmp_path / "tb")},
+        {"to": "mlflow", "tracking_uri": f"sqlite:///{tmp_path}/m.db"},
+        {"to": "wandb", "wandb_dir": str(tmp_path)},
+    ]
+    said = {"sources": [str(tmp_path / "tree")], "targets": targets}
+    tasks, _ = plan(MigrationConfig.model_validate(said))
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(partial(carry_out, dry_run=False), tasks))
+    told = Counter((report.target, report.status) for each in done for report in each.reports)
+    assert told == {(to, "exported"): 40 for to in ("tensorboard", "mlflow", "wandb")}
 
 
 class Failing(MemoryExporter):

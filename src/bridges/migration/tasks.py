@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from threading import local
 from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, SourceError, TreeError
@@ -29,7 +30,17 @@ from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
 
 RETRIES = 1  # of a run, at once: the engine has more patience, and shares it
-_EXPORTERS: dict[tuple[str, str, str | None], Exporter] = {}  # by plan (of a dry run) and place
+PLANS = 4  # whose exporters are kept
+
+
+class _Made(local):
+    """The exporters of a thread, by the plan that they serve and by their place."""
+
+    def __init__(self) -> None:
+        self.exporters: dict[tuple[str, str, str | None], Exporter] = {}
+
+
+_MADE = _Made()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +172,7 @@ def _remember(tasks: Sequence[Task], done: Sequence[Done]) -> None:
             marks.setdefault(label, []).extend(some)
     for label, runs in marks.items():
         with briefly(), suppress(Exception):  # deliberately broad: a mark only saves time
-            exporter = _exporter(targets[label], None, "")
+            exporter = _exporter(targets[label], None, tasks[0].plan)
             assert isinstance(exporter, Remembering)
             exporter.remember(runs)
 
@@ -277,7 +288,7 @@ def _export(
     chosen: ExportOptions = task.source.export_options(target)
     options = replace(chosen, dry_run=dry_run, retries=RETRIES)
     try:
-        exporter = _exporter(target, experiment, task.plan if dry_run else "")
+        exporter = _exporter(target, experiment, task.plan, dry_run)
     except ConfigError as error:
         if experiment is None:
             raise
@@ -287,27 +298,25 @@ def _export(
     return replace(report, target=target.label)
 
 
-def _exporter(target: TargetSpec, experiment: str | None, plan: str) -> Exporter:
-    """The exporter of a target and experiment: each process makes it once. One of a dry run, which
-    has a plan, asks its target once for all runs, and serves that plan only.
+def _exporter(
+    target: TargetSpec, experiment: str | None, plan: str, dry_run: bool = False
+) -> Exporter:
+    """The exporter of a target and experiment: each thread makes it once for a plan. One of a dry
+    run asks its target once for all runs.
     """
-    key = plan, target.model_dump_json(), experiment
-    if key not in _EXPORTERS:
-        made = target.exporter(experiment)
-        preload = getattr(made, "preload", None)
-        if plan and preload is not None:
-            _forget_other_plans(plan)
+    key, made = (plan, target.model_dump_json(), experiment), _MADE.exporters
+    if key not in made:
+        # workers of a cluster outlive migrations, and what they know of these
+        kept = [plan, *dict.fromkeys(other[0] for other in reversed(made))][:PLANS]
+        for other in [other for other in made if other[0] not in kept]:
+            del made[other]
+        exporter = target.exporter(experiment)
+        preload = getattr(exporter, "preload", None)
+        if dry_run and preload is not None:
             with suppress(Exception):  # deliberately broad: `find` tells what is wrong
                 preload()
-        _EXPORTERS[key] = made
-    return _EXPORTERS[key]
-
-
-def _forget_other_plans(plan: str) -> None:
-    """Workers of a cluster outlive a migration."""
-    for key in [*_EXPORTERS]:
-        if key[0] not in ("", plan):
-            _EXPORTERS.pop(key, None)
+        made[key] = exporter
+    return made[key]
 
 
 def _unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:
