@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ import pytest
 
 from bridges import plugins
 from bridges.exporters import mlflow_api, mlflow_marks
+from bridges.exporters.brief import IS_BRIEF
 from bridges.exporters.marks import Mark, Marked, Remembering, marks_in, put_mark
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.wandb import WandbExporter
+from bridges.migration.config import SourceSpec
+from bridges.migration.memory import Memory
+from bridges.migration.targets import TargetSpec
+from bridges.migration.tasks import Done, Task
 from bridges.pipeline import ExportOptions, export_run
 from tests.support import make_run
 
@@ -166,3 +172,20 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert [*MlflowExporter(f"sqlite:///{tmp_path}/empty.db").remembered()] == []
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
     assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_a_target_that_cannot_be_asked_remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not waited for before others get their runs."""
+    asked = []
+
+    def remembered(self: MlflowExporter) -> Iterator[Marked]:
+        asked.append(IS_BRIEF.get())
+        raise RuntimeError
+        yield  # it is a generator
+
+    monkeypatch.setattr(MlflowExporter, "remembered", remembered)
+    memory = Memory([TargetSpec(to="mlflow")])
+    memory.load()
+    task = Task(SourceSpec(location="x"), "x", tuple(memory.targets))
+    assert memory.sift(task) == (task, Done(()))
+    assert asked == [True]

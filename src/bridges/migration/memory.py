@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.brief import briefly
 from bridges.exporters.marks import Marked, Remembering
 from bridges.migration import fingerprint
 from bridges.migration.config import SourceSpec
@@ -56,8 +56,8 @@ class Memory:
         """Ask each target once. One that does not answer remembers nothing."""
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
-            # whoever writes there tells what is wrong
-            with suppress(ExportError, MissingDependencyError):
+            # deliberately broad: whoever writes there tells what is wrong
+            with briefly(), suppress(Exception):
                 for run in exporter.remembered():
                     known.setdefault(run.mark.made_of, []).append(run)
 
