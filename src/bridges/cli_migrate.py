@@ -96,7 +96,7 @@ class Shown:
         """A target does not answer, and is waited for."""
         if not self._quiet:
             self.progress.warn(
-                f"{label} does not answer; it is waited for, up to {seconds:.0f} s: {why}"
+                f"{label} does not answer; it is waited for, up to {seconds:g} s: {why}"
             )
 
     def report(self, report: RunReport) -> None:

@@ -79,6 +79,15 @@ def test_the_document_is_not_kept() -> None:
     assert peak(2_000) < peak(1_000) + 50_000
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(300, "300 s"), (3 * 0.1, "0.3 s")])
+def test_how_long_a_target_is_waited_for_is_told(
+    seconds: float, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Shown(as_json=False, quiet=False, verbose=False).wait("mlflow", "it is away", seconds)
+    said = f"mlflow does not answer; it is waited for, up to {shown}: it is away\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_begun_is_told_before_it_is_interrupted(kind: signal.Signals) -> None:
     told = []
