@@ -94,6 +94,19 @@ def test_what_did_not_change_is_not_read(place: Path) -> None:
     assert {report.target for report in rechecked.runs if known(report)} == TARGETS
 
 
+@pytest.mark.parametrize("location", ["run1", "run*", "**/*.json", "run1/trainer_state.json", "."])
+def test_a_source_that_is_not_read_has_the_same_name(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "tree" / "run1"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_bytes(state(ROWS))
+    targets = [{"to": "tensorboard", "logdir": str(tmp_path / "tb")}]
+    for source in (str(tmp_path / "tree" / location), f"{tmp_path}/tree/{location}"):
+        said = MigrationConfig.model_validate({"sources": [source], "targets": targets})
+        (first,), (again,) = migrate(said).runs, migrate(said).runs
+        assert known(again) or not first.source.startswith(source)
+        assert first.source == again.source
+
+
 def change_byte(folder: Path) -> None:
     """White space, which means nothing; size and time stay."""
     path = state_of(5, folder)

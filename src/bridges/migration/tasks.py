@@ -25,6 +25,7 @@ from bridges.pipeline import ExportOptions, export_run, guarded, source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
+from bridges.sources.discovery import GLOB
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
@@ -65,8 +66,10 @@ class Task:
 
     @property
     def origin(self) -> str:
-        """The place that was migrated, of which this is a part."""
-        return self.place if isinstance(self.place, str) else self.place.location
+        """How the sources of its runs begin: the place that was migrated, or what all that its
+        pattern matches has in common.
+        """
+        return GLOB.split(self.place if isinstance(self.place, str) else self.place.location)[0]
 
     @property
     def location(self) -> str:
@@ -235,7 +238,10 @@ def _marks(
     marks = {}
     for target in task.targets:
         mine = [report for report in reports if report.target == target.label]
-        is_right = all(report.verified and not report.failed for report in mine)
+        is_right = all(
+            report.verified and not report.failed and report.source.startswith(task.origin)
+            for report in mine
+        )
         if mine and is_right and target.label in task.settings:
             made_of = fingerprint.made_of(files, task.settings[target.label])
             common = {"made_of": made_of, "runs": len(mine), "left_out": left_out}
