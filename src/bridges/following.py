@@ -27,7 +27,8 @@ from bridges.errors import ConfigError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, export_run
 from bridges.report import BatchReport, RunReport, Tally
-from bridges.sources.watching import MISSING, Stamp, Stamps, output_directory, stamps
+from bridges.sources.remote import MISSING
+from bridges.sources.watching import Stamp, Stamps, output_directory, stamps
 from bridges.stream.identity import is_measured, prefix_digest
 from bridges.stream.model import RowKind, Run
 

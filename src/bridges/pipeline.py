@@ -23,6 +23,7 @@ from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
+from bridges.sources.remote import forget_listings
 from bridges.stream.course import course
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
@@ -56,6 +57,7 @@ class ExportOptions:
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     """The runs at a location, under the names that the options give. Raises SourceError."""
+    forget_listings([location])
     source = source_of(location, options.source)
     for run in guarded(source.read(location, options.read), location, source.name):
         yield replace(

@@ -154,9 +154,7 @@ class ExporterContract:
         other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])
         for _ in range(2):  # there is nothing, there is something
             preloaded = open_target()
-            if not hasattr(preloaded, "preload"):
-                pytest.skip("this target is not asked for all runs at once")
-            preloaded.preload()
+            getattr(preloaded, "preload", lambda: None)()  # not every target needs it
             for run in (make_run(ROWS[:2]), make_run(ROWS), other):
                 found = self.held(run, preloaded)
                 assert found == self.held(run, open_target())

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from bridges.migration.config import EngineSpec
 from bridges.migration.engine import Engine
 from bridges.migration.tasks import Done, Task, plan
+from tests.integration.readers import until
 from tests.integration.test_migrate import config, make_tree, rows_of
 from tests.support import REPOSITORY, state
 
@@ -75,9 +75,7 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
     file = write(tmp_path, 600)
     lines = tmp_path / "runs.jsonl"
     process = start(file, "--report", lines)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size):
-        time.sleep(0.02)
+    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
     process.send_signal(signal_)
     shown, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -273,16 +271,12 @@ def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:
     file = write(tmp_path, 300)
     lines = tmp_path / "runs.jsonl"
     process = start(file, "--report", lines)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size):
-        time.sleep(0.02)
+    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
     group = children(process.pid)
     assert len(group) >= 2
     process.kill()
     process.communicate(timeout=60)
-    while time.monotonic() < deadline and any(map(is_alive, group)):
-        time.sleep(0.05)
-    assert not any(map(is_alive, group))
+    until(lambda: not any(map(is_alive, group)), 60)
     process = start(file, "--json")
     totals = json.loads(process.communicate(timeout=120)[0])["totals"]
     assert totals["exported"] + totals["unchanged"] == totals["runs"]

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import s3fs
 
+import bridges
+from bridges.migration.config import MigrationConfig
 from tests.integration.readers import until
 from tests.object_store import object_store
 from tests.support import state
@@ -50,6 +52,36 @@ def bridge(store: dict[str, str], place: Path, *arguments: str) -> dict[str, Any
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+@pytest.mark.slow
+def test_a_process_that_lives_on_sees_what_others_wrote_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system remembers what it listed: neither an export nor a migration takes that."""
+    with object_store() as (found, _):
+        for name, value in found.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        other = s3fs.S3FileSystem(skip_instance_cache=True)
+        other.pipe("bucket/out/one/trainer_state.json", state(HISTORY[:4]))
+        targets = [{"to": "tensorboard", "logdir": str(tmp_path / "migrated")}]
+        config = MigrationConfig.model_validate(
+            {"sources": ["s3://bucket/out/"], "targets": targets, "engine": {"workers": 1}}
+        )
+
+        def both() -> list[list[tuple[str, int]]]:
+            migrated = bridges.migrate(config)
+            logdir = str(tmp_path / "exported")
+            exported = bridges.export("s3://bucket/out/", to="tensorboard", logdir=logdir)
+            return [sorted((r.status, r.rows) for r in each.runs) for each in (migrated, exported)]
+
+        assert both() == [[("exported", 4)]] * 2
+        known = bridges.migrate(config).runs[0]
+        assert [finding.code for finding in known.findings] == ["known-by-its-files"]
+        other.pipe("bucket/out/one/trainer_state.json", state(HISTORY))
+        other.pipe("bucket/out/two/trainer_state.json", state([{"loss": 9.0, "step": 1}]))
+        assert both() == [[("appended", 8), ("exported", 1)]] * 2
 
 
 @pytest.mark.slow

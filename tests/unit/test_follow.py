@@ -26,7 +26,8 @@ from bridges.following import Following, Pace, Seen, Waiting
 from bridges.pipeline import ExportOptions
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.watching import MISSING, Stamp, output_directory, stamps
+from bridges.sources.remote import MISSING
+from bridges.sources.watching import Stamp, output_directory, stamps
 from bridges.stream.layout import Layout
 from tests.support import state
 

@@ -169,7 +169,8 @@ class Engine:
         """
         jobs: list[Job] = []
         while queue and len(jobs) < most:
-            down = any(self._backoffs[to.label].is_down for to in queue[0].task.targets)
+            backoffs = [self._backoffs[target.label] for target in queue[0].task.targets]
+            down = any(backoff.is_down and not backoff.is_over for backoff in backoffs)
             if down and jobs:
                 break
             job = self._open(queue.popleft(), load, waiting)

@@ -18,13 +18,13 @@ from bridges import __version__
 from bridges.migration.config import SAME_RUNS, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.sources.bundles import Bundle
+from bridges.sources.remote import described
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
 # a state of a trial, for which its neighbour counts; what is taken for one is read once more
 TRIAL = re.compile(rb'"trial_(?:name|params)"\s*:\s*(?!null|\s)')
 OVERLAP = 64  # bytes of a chunk that are looked at with the next one
-VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id")
 # what a target says of how it is reached, not of what it is to hold
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
@@ -94,13 +94,9 @@ def _local(path: str) -> tuple[bytes, bool]:
 def _remote(url: str) -> tuple[bytes, bool]:
     """What the store says of a file, which may be a trial's: it is not read.
 
-    Raises ValueError where nothing is said of its version.
+    Raises ValueError where nothing tells one content from another.
     """
-    import fsspec
-
-    files, path = fsspec.core.url_to_fs(url)
-    about = files.info(path)
-    versions = [str(about[name]) for name in VERSIONS if about.get(name)]
-    if not versions:
+    said = described(url)
+    if said is None:
         raise ValueError(url)
-    return json.dumps([url, about.get("size"), *versions]).encode(), True
+    return f"{url}\n{said}".encode("utf-8", "surrogatepass"), True

@@ -26,6 +26,7 @@ from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
 from bridges.sources.discovery import GLOB
+from bridges.sources.remote import forget_listings
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import MissingSourceError
 from bridges.stream.model import Run
@@ -110,6 +111,7 @@ def plan(
     tasks: list[Task] = []
     failed: list[RunReport] = []
     own, groups = os.urandom(8).hex(), _together(config.targets)
+    forget_listings(spec.location for spec in config.sources)
     for spec in config.sources:
         try:
             source = source_of(spec.location, spec.source)

@@ -16,6 +16,7 @@ from typing import Any
 from bridges.errors import SourceError
 from bridges.sources.beside import NAMES as BESIDE
 from bridges.sources.event_times import NAME as EVENTS
+from bridges.sources.remote import opened
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import NAME as LOG
@@ -90,7 +91,7 @@ def is_place(location: str) -> bool:
 
 def _is_remote_directory(location: str) -> bool:
     try:
-        files, path = _open(location)
+        files, path = opened(location)
         return bool(files.isdir(path))
     except Exception:  # deliberately broad: reading the location tells what is wrong
         return False
@@ -157,16 +158,9 @@ def _below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
             ) from error
 
 
-def _open(location: str) -> tuple[Any, str]:
-    import fsspec  # only here: most runs are local files
-
-    files, path = fsspec.core.url_to_fs(location)
-    return files, str(path)
-
-
 def _walk_remote(location: str) -> Iterator[str]:
     try:
-        files, path = _open(location)
+        files, path = opened(location)
         is_glob = GLOB.search(location) is not None
         matches = sorted(files.glob(path), key=natural) if is_glob else [path]
         for match in matches:

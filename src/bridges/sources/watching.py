@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bridges.sources.discovery import CHECKPOINT, discover, is_place, walk
-
-# what of a remote file's description tells one content from another, however it is called there
-_TELLING = (
-    *("etag", "mtime", "modified", "updated", "created", "creation", "generation"),
-    *("md5", "crc", "hash", "checksum", "commit", "blob"),
-)
-MISSING = "missing"
+from bridges.sources.remote import MISSING, described, forget_listings
 
 
 class Stamp(NamedTuple):
@@ -62,27 +56,14 @@ def _stat(path: str) -> Stamp:
 
 
 def _remote(location: str, every: bool) -> Stamps | None:
-    import fsspec  # only here: most runs are local files
-
-    files, path = fsspec.core.url_to_fs(location)
-    files.invalidate_cache()  # they remember what they listed, which is what is asked anew here
+    forget_listings([location])
     found = {}
     for url in _files(location, every):
-        mark = _described(files, path if url == location else fsspec.core.url_to_fs(url)[1])
+        mark = described(url)
         if mark is None:
             return None
         found[url] = Stamp(mark)
     return found
-
-
-def _described(files: Any, path: str) -> str | None:
-    """What a file system says of a file; None where that cannot tell one content from another."""
-    try:
-        known = files.info(path)
-    except FileNotFoundError:
-        return MISSING
-    told = [key for key in known if any(word in key.lower() for word in _TELLING)]
-    return repr([(key, known.get(key)) for key in sorted([*told, "size"])]) if told else None
 
 
 def output_directory(state: str) -> str:
