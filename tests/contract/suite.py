@@ -180,6 +180,20 @@ class ExporterContract:
         again = export(make_run(ROWS, name="moved"), open_target())
         assert (again.status, again.location) == ("unchanged", first.location)
 
+    def test_names_that_are_no_text_are_taken(self, open_target: OpenTarget) -> None:
+        """Paths may hold bytes that are no UTF-8, and so may what is made of them."""
+        odd = "odd\udcff name\nline"
+        run = replace(
+            make_run(ROWS, name=odd),
+            source=f"/tmp/{odd}/trainer_state.json",
+            params={"output_dir": odd},
+            tags={"from": odd},
+            group=odd,
+        )
+        for status in ("exported", "unchanged"):
+            report = export(run, open_target())
+            assert (report.status, report.verified) == (status, True), report.findings
+
     @pytest.mark.parametrize(
         "layout", [{"x_axis": "epoch"}, {"naming": "raw"}, {"duplicates": "last"}]
     )

@@ -20,6 +20,7 @@ from bridges.exporters.mlflow_state import KEY_TAG
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, Series
+from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -81,7 +82,7 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
 
 def params(layout: Layout, limits: Limits) -> dict[str, str]:
     """The settings as MLflow params, those that it takes."""
-    texts = {key: str(value) for key, value in layout.run.params.items()}
+    texts = {key: encodable(str(value)) for key, value in layout.run.params.items()}
     return {key: text for key, text in texts.items() if limits.takes_param(key, text)}
 
 
@@ -95,28 +96,29 @@ def refusals(layout: Layout, limits: Limits) -> list[Finding]:
     found += [
         ("tag-refused", f"tag {key!r}", tag)
         for key, value in run.tags.items()
-        if not limits.takes_tag(key, value)
+        if not limits.takes_tag(key, encodable(value))
     ]
-    if len(run.name) > limits.name:
+    if len(encodable(run.name)) > limits.name:
         found.append(("run-name-cut", f"run {run.name[:60]!r}", cut))
     return [Finding(code, Severity.WARNING, where, message) for code, where, message in found]
 
 
 def run_name(layout: Layout, limits: Limits) -> str:
     """The name of the run, as long as MLflow keeps it."""
-    return layout.run.name[: limits.name]
+    return encodable(layout.run.name)[: limits.name]
 
 
 def parent_key(layout: Layout) -> str | None:
     """The key of the run that a trial of a search is nested under; other runs have none."""
     if layout.run.group is None or layout.run.trial is None:
         return None
-    return hashlib.blake2b(f"group\n{layout.run.group}".encode(), digest_size=16).hexdigest()
+    group = encodable(f"group\n{layout.run.group}").encode()
+    return hashlib.blake2b(group, digest_size=16).hexdigest()
 
 
 def parent_tags(layout: Layout, limits: Limits) -> dict[str, str]:
     """What names the run that stands for a search."""
-    name = str(layout.run.group)[: limits.name]
+    name = encodable(str(layout.run.group))[: limits.name]
     note = f"The trials of the search {name}, written by bridges."
     return {
         "mlflow.note.content": note,
@@ -131,17 +133,18 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     """What names the run and tells people of it; its state and its parent have tags besides."""
     run, clock = layout.run, layout.clock
     own = {
-        "mlflow.note.content": _note(layout)[: limits.tag],
+        "mlflow.note.content": encodable(_note(layout))[: limits.tag],
         "mlflow.runName": run_name(layout, limits),
-        "mlflow.source.name": redact_text(posixpath.basename(run.source))[: limits.tag],
+        "mlflow.source.name": encodable(redact_text(posixpath.basename(run.source)))[: limits.tag],
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user(),
         KEY_TAG: layout.key,
         "bridges.clock": f"{clock.source}, origin {clock.origin}",
     }
     if run.group:
-        own["bridges.group"] = run.group
-    given = {key: value for key, value in run.tags.items() if limits.takes_tag(key, value)}
+        own["bridges.group"] = encodable(run.group)
+    texts = {key: encodable(value) for key, value in run.tags.items()}
+    given = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
     return {**given, **own}
 
 
