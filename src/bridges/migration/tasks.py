@@ -178,8 +178,8 @@ def _remember(tasks: Sequence[Task], done: Sequence[Done]) -> None:
     for label, runs in marks.items():
         with briefly(), suppress(Exception):  # deliberately broad: a mark only saves time
             exporter = _exporter(targets[label], None, tasks[0].plan)
-            assert isinstance(exporter, Remembering)
-            exporter.remember(runs)
+            if isinstance(exporter, Remembering):
+                exporter.remember(runs)
 
 
 def failed(task: Task, why: str, code: str = "worker") -> Done:
