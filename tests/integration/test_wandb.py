@@ -185,6 +185,10 @@ def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
     file.write_bytes(data[:-20])  # its head is whole, its end is not
     report = export(make_run(ROWS), tmp_path)
     assert "cannot be read back: it ends within a chunk" in report.findings[-1].message
+    longer = make_run([*ROWS, {"loss": 1.0, "step": 99}])
+    finding = export(longer, tmp_path).findings[-1]
+    assert finding.message.startswith(f"{file} cannot be read: it ends within a chunk")
+    assert file.read_bytes() == data[:-20]
     (tmp_path / "file").write_text("in the way")
     assert "cannot be written" in export(make_run(ROWS), tmp_path / "file").findings[-1].message
 

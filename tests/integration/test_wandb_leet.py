@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridges.exporters.wandb_log import BLOCK
+from bridges.exporters.wandb_log import BLOCK, FIRST
 from bridges.stream.model import Run
 from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
@@ -85,6 +87,18 @@ def test_records_across_blocks_are_shown(tmp_path: Path) -> None:
     rows.insert(300, {"note": "x" * 100_000, "step": 300})
     check(make_run(rows), tmp_path)
     assert file_of(tmp_path).stat().st_size > 6 * BLOCK
+
+
+def test_a_record_that_begins_where_a_block_has_room_for_a_header_only(tmp_path: Path) -> None:
+    """One block of some 200 ends so."""
+    rows: list[dict[str, Any]] = [{"loss": 1 / step, "step": step} for step in range(1, 401)]
+    head = struct.pack("<IHB", zlib.crc32(bytes([FIRST])), 0, FIRST)
+    for size in range(1, 400):
+        noted = [*rows[:5], {"note": "x" * size, "step": 5}, *rows[5:]]
+        assert export(make_run(noted), tmp_path / f"{size}").verified
+        if file_of(tmp_path / f"{size}").read_bytes()[BLOCK - len(head) : BLOCK] == head:
+            return check(make_run(noted), tmp_path / f"{size}")
+    raise AssertionError("no record began there")
 
 
 def test_other_values_are_not_taken_for_them() -> None:

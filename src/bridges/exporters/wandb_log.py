@@ -105,20 +105,23 @@ def _put_headers(batch: Batch) -> None:
 
 
 def _chunks(record: bytes, at: int) -> Iterator[bytes]:
-    """A record as it lies across blocks, from a position in the file on."""
-    start = 0
+    """A record as it lies across blocks, from a position in the file on.
+
+    Where a block has room for a header only, the first chunk is empty, as LevelDB writes it.
+    """
+    start, is_first = 0, True
     while True:
         room = BLOCK - at % BLOCK
-        if room < 7:  # no chunk begins there
+        if room < CHUNK_HEADER:  # no chunk begins there
             yield bytes(room)
             at, room = at + room, BLOCK
-        data = record[start : start + room - 7]
+        data = record[start : start + room - CHUNK_HEADER]
         is_last = start + len(data) == len(record)
-        kind = (FULL if is_last else FIRST) if start == 0 else (LAST if is_last else MIDDLE)
+        kind = (FULL if is_last else FIRST) if is_first else (LAST if is_last else MIDDLE)
         yield _CHUNK.pack(zlib.crc32(data, _SEEDS[kind]), len(data), kind) + data
         if is_last:
             return
-        start, at = start + len(data), at + 7 + len(data)
+        start, at, is_first = start + len(data), at + CHUNK_HEADER + len(data), False
 
 
 def read_log(data: bytes) -> Iterator[bytes]:
@@ -136,10 +139,11 @@ def read_log(data: bytes) -> Iterator[bytes]:
             content = data[start:at]
             if at > block_end:
                 raise LogError(f"it ends within a chunk at byte {start - CHUNK_HEADER}")
-            if kind == FULL and crc32(content, seed) == crc:  # the usual case
+            if kind == FULL and not is_open and crc32(content, seed) == crc:  # the usual case
                 yield content
                 continue
-            if kind not in _SEEDS or crc32(content, _SEEDS[kind]) != crc:
+            follows = kind in (MIDDLE, LAST)
+            if kind not in _SEEDS or follows != is_open or crc32(content, _SEEDS[kind]) != crc:
                 raise LogError(f"the chunk at byte {start - CHUNK_HEADER} is damaged")
             parts, is_open = parts + content, kind != LAST
             if kind == LAST:

@@ -109,7 +109,7 @@ class OfflineRuns:
         is_synced = parts[-1].is_synced
         before = parts if is_synced else parts[:-1]
         first = _first_row(layout, before)
-        files = set() if is_synced else attached(_read(held.location)) - {METADATA}
+        files = set() if is_synced else _attached(held.location) - {METADATA}
         part = Part(parts[-1].run_id, whole_state(layout, held.cuts), first, files)
         if is_synced:
             check_appends()
@@ -244,7 +244,7 @@ def put_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 def _has_files(part: Place, named: Mapping[str, bytes]) -> bool:
     """Whether a part has just these files beside it."""
-    if not named.keys() <= attached(_read(part.path)):
+    if not named.keys() <= _attached(part.path):
         return False
     folder = os.path.join(os.path.dirname(part.path), "files")
     with suppress(FileNotFoundError):
@@ -256,6 +256,13 @@ def _head(path: str) -> RunHead:
     try:
         return read_head(path)
     except (OSError, LogError) as error:
+        _unreadable(path, error)
+
+
+def _attached(path: str) -> set[str]:
+    try:
+        return attached(_read(path))
+    except LogError as error:
         _unreadable(path, error)
 
 
