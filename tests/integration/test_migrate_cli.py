@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -43,7 +44,20 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "100"},
+        start_new_session=True,
     )
+
+
+def started(process: subprocess.Popen[str]) -> dict[int, str]:
+    """The commands of the processes that it started, and that live."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, group, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(group) == process.pid and state != "Z":
+                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_text()
+    found.pop(process.pid, None)
+    return found
 
 
 def test_the_screen_and_the_reports(tmp_path: Path) -> None:
@@ -88,6 +102,28 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
     totals = json.loads(process.communicate(timeout=120)[0])["totals"]
     assert totals["unchanged"] >= done
     assert totals["exported"] + totals["unchanged"] == totals["runs"]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1, 0.3])
+def test_ctrl_c_is_the_affair_of_the_migration_alone(tmp_path: Path, pause: float) -> None:
+    """It goes to all processes of a terminal, also to those which are importing still."""
+    process = start(write(tmp_path, 20))
+    until(lambda: any("forkserver" in command for command in started(process).values()), 30)
+    time.sleep(pause)
+    for other in started(process):
+        os.kill(other, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_without_the_migration_there_is_no_worker(tmp_path: Path) -> None:
+    lines = tmp_path / "runs.jsonl"
+    process = start(write(tmp_path, 600), "--report", lines)
+    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
+    assert len(started(process)) > 2
+    process.kill()
+    process.communicate(timeout=60)
+    until(lambda: not started(process), 10)
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bridges.errors import ConfigError, MissingDependencyError
-from bridges.migration.config import EngineSpec
 
-CHECK = 1.0  # seconds after which a worker sees that the migration is gone
+if TYPE_CHECKING:
+    from bridges.migration.config import EngineSpec
+
+AHEAD = ["bridges.migration.tasks"]  # what workers import
+AHEAD += [f"bridges.exporters.{name}" for name in ("tensorboard", "mlflow", "wandb")]
+
+
+def start_ahead() -> None:
+    """Let the workers of this program be forked from a process that imports what they need; it
+    begins now, while the program itself imports and plans. For a program of our own only: which
+    processes it has is what a program decides.
+    """
+    import multiprocessing
+
+    if sys.platform in ("darwin", "win32"):  # no fork is safe there, or none exists
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(AHEAD)
+    resource_tracker.ensure_running()  # which would unblock what is blocked now
+    # the server begins with what is blocked here: Ctrl-C is our affair, also while it imports
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
@@ -24,11 +48,13 @@ def executor_of(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
             yield found
         return
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from multiprocessing import get_context, get_start_method
 
     workers = spec.workers or _cores()
-    spawn = get_context("spawn")  # a fork would share locks and connections
-    with ProcessPoolExecutor(workers, spawn, _begin, (os.getpid(),)) as pool:
+    # a fork of this process would share its locks and connections
+    is_ahead = get_start_method(allow_none=True) == "forkserver"
+    context = get_context("forkserver" if is_ahead else "spawn")
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
         yield pool, workers
 
 
@@ -63,14 +89,17 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(parent: int) -> None:
+def _begin() -> None:
     """In a worker: Ctrl-C is the parent's affair, and without a parent there is no work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch, daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(CHECK)
+def _watch() -> None:
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
