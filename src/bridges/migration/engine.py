@@ -22,7 +22,7 @@ from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import AllDone, Done, Left, Task, carry_out_all, failed
 
 AHEAD = 2  # tasks, or bunches of small ones, for each worker that wait in its queue
-STRETCH, MOST = 0.2, 64  # seconds that the tasks of a bunch take together, and how many there are
+STRETCH, MOST = 0.6, 128  # seconds that the tasks of a bunch take together, and how many there are
 WEIGHT = 0.2  # of the last bunch in what is expected of the next one
 LEAST = 1e-6  # seconds of a task
 STRIKES = 3  # so often a run fails at a target that answers others before it is the run's fault
