@@ -16,8 +16,12 @@ from bridges.errors import ConfigError, MissingDependencyError
 if TYPE_CHECKING:
     from bridges.migration.config import EngineSpec
 
-AHEAD = ["bridges.migration.tasks"]  # what workers import
-AHEAD += [f"bridges.exporters.{name}" for name in ("tensorboard", "mlflow", "wandb")]
+PRELOADED = [  # what workers import
+    "bridges.migration.tasks",
+    "bridges.exporters.tensorboard",
+    "bridges.exporters.mlflow",
+    "bridges.exporters.wandb",
+]
 
 
 def start_ahead() -> None:
@@ -32,12 +36,14 @@ def start_ahead() -> None:
     from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(AHEAD)
+    multiprocessing.set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # which would unblock what is blocked now
     # the server begins with what is blocked here: Ctrl-C is our affair, also while it imports
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    forkserver.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
