@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from bridges.formats import crc32c as module
-from bridges.formats.crc32c import add_bytes, byte_table, crc32c, mask, mask_all
+from bridges.formats.crc32c import FieldEffects, byte_table, crc32c, mask, mask_all
 
 VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
     "nothing": (b"", 0x00000000),
@@ -58,10 +58,21 @@ def test_all_masks_at_once_are_single_masks(values: list[int]) -> None:
 def test_a_field_adds_its_share_to_the_crc_of_the_template(
     head: bytes, field: bytes, tail: bytes
 ) -> None:
-    crc = np.full(2, crc32c(head + bytes(len(field)) + tail), np.uint32)
+    template = head + bytes(len(field)) + tail
     columns = np.stack([np.frombuffer(field, np.uint8), np.zeros(len(field), np.uint8)])
-    add_bytes(crc, columns, len(field) - 1 + len(tail))
-    assert crc.tolist() == [crc32c(head + field + tail), crc32c(head + bytes(len(field)) + tail)]
+    effects = FieldEffects([(len(head), len(field))], len(template)).of([columns])
+    crcs = (effects ^ np.uint32(crc32c(template))).tolist()
+    assert crcs == [crc32c(head + field + tail), crc32c(template)]
+
+
+def test_fields_of_numbers_and_of_bytes_add_up() -> None:
+    numbers, letters = np.array([1.5, -2.0]), np.array([[1, 2], [3, 4]], np.uint8)
+    template = bytes(8) + b"between" + bytes(2)
+    effects = FieldEffects([(0, 8), (15, 2)], len(template)).of([numbers, letters])
+    assert (effects ^ np.uint32(crc32c(template))).tolist() == [
+        crc32c(number.tobytes() + b"between" + pair.tobytes())
+        for number, pair in zip(numbers, letters, strict=True)
+    ]
 
 
 def test_a_zero_byte_adds_nothing_at_any_distance() -> None:

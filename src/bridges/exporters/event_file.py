@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
-from bridges.formats.crc32c import UInt8, UInt32, add_bytes, crc32c, mask_all
+from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask_all
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
 BLOCK = 8192  # rows in one byte matrix: about 1 MB, which stays in the cache
-FEW = 256  # rows below which the plain way is faster than making a template
+FEW = 4  # rows below which the plain way is faster
+LONG = 64  # bytes of tags for each row above which it is, as tables grow with the record
 _HEADER = 12  # bytes of a record before its data: length and CRC
 
 
@@ -133,7 +134,7 @@ def encode(
     tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
 ) -> tuple[UInt8, Int64]:
     """Records of rows with the same tags: their bytes (uint8) and lengths (int64, n)."""
-    if len(step) < FEW:
+    if len(step) < max(FEW, sum(map(len, tags)) // LONG):
         return encode_plain(tags, step, wall_time, values)
     return encode_fast(tags, step, wall_time, values)
 
@@ -185,72 +186,66 @@ def varint_sizes(step: Int64) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Template:
-    """A record of given tags and step length with zeros where rows differ.
-
-    `wall_time`, `step` and `values` are the offsets of these bytes in the record.
+    """A record of given tags and step length with zeros where rows differ: in its `fields`, which
+    are wall time, step, the values and the CRC.
     """
 
     record: UInt8
     crc: np.uint32
-    wall_time: int
-    step: int
     step_size: int
-    values: tuple[int, ...]
+    fields: np.dtype[np.void]
+    effects: FieldEffects
 
     def fill(self, step: Int64, wall_time: Float64, values: Sequence[Float32]) -> UInt8:
         """The records of n rows (uint8, n x record length)."""
-        rows = len(step)
-        out = np.empty((rows, len(self.record)), np.uint8)
+        columns = [
+            wall_time.astype("<f8"),
+            self._step_bytes(step),
+            *(np.ascontiguousarray(column, "<f4") for column in values),
+        ]
+        out = np.empty((len(step), len(self.record)), np.uint8)
         out[:] = self.record
-        crc = np.full(rows, self.crc, np.uint32)
-        self._put(out, crc, self.wall_time, wall_time.astype("<f8"))
-        for index in range(self.step_size):
-            self._put_step_byte(out, crc, step, index)
-        for offset, column in zip(self.values, values, strict=True):
-            self._put(out, crc, offset, column.astype("<f4", copy=False))
-        out[:, -4:] = mask_all(crc).astype("<u4").view(np.uint8).reshape(rows, 4)
+        rows = out.view(self.fields)[:, 0]
+        for name, column in zip(self.fields.names or (), columns, strict=False):
+            rows[name] = column
+        rows["crc"] = mask_all(self.effects.of(columns) ^ self.crc)
         return out
 
-    def _distance(self, offset: int) -> int:
-        """How many bytes of the data follow the one at this offset of the record."""
-        return len(self.record) - 4 - 1 - offset
-
-    def _put(self, out: UInt8, crc: UInt32, offset: int, values: NDArray[np.generic]) -> None:
-        values = np.ascontiguousarray(values)
-        columns = values.view(np.uint8).reshape(len(values), -1)
-        _column_view(out, offset, values.dtype)[:] = values
-        add_bytes(crc, columns, self._distance(offset))
-
-    def _put_step_byte(self, out: UInt8, crc: UInt32, step: Int64, index: int) -> None:
-        byte = ((step.view(np.uint64) >> np.uint64(7 * index)) & np.uint64(0x7F)).astype(np.uint8)
-        if index < self.step_size - 1:
-            byte |= np.uint8(0x80)
-        out[:, self.step + index] = byte
-        add_bytes(crc, byte[:, None], self._distance(self.step + index))
-
-
-def _column_view(out: UInt8, offset: int, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """The field at an offset of every record, writable though it is not aligned."""
-    view = np.dtype(
-        {"names": ["v"], "formats": [dtype], "offsets": [offset], "itemsize": out.shape[1]}
-    )
-    return np.asarray(out.view(view)["v"][:, 0])
+    def _step_bytes(self, step: Int64) -> UInt8:
+        """The varints of the steps (uint8, n x size)."""
+        shifts = np.arange(self.step_size, dtype=np.uint64) * np.uint64(7)
+        out = (step.view(np.uint64)[:, None] >> shifts).astype(np.uint8) & np.uint8(0x7F)
+        out[:, :-1] |= np.uint8(0x80)
+        return out
 
 
 @lru_cache(maxsize=4096)
 def _template(tags: tuple[str, ...], step_size: int) -> _Template:
     zero = bytes(4)
-    scalars = [proto.scalar_value(tag, zero) for tag in tags]
-    summary = b"".join(proto.sized(1, scalar) for scalar in scalars)
+    scalars = [proto.sized(1, proto.scalar_value(tag, zero)) for tag in tags]
     head = proto.double(1, 0.0) + b"\x10"
-    data = head + bytes(step_size) + proto.sized(5, summary)
-    ends = np.cumsum([len(proto.sized(1, scalar)) for scalar in scalars])
-    first = _HEADER + len(data) - len(summary)
+    data = head + bytes(step_size) + proto.sized(5, b"".join(scalars))
+    first = len(data) - sum(map(len, scalars))
+    ends = np.cumsum([first, *map(len, scalars)])[1:].tolist()
+    fields = [(1, 8), (len(head), step_size), *((end - 4, 4) for end in ends)]
+    record = proto.frame(data)
     return _Template(
-        record=np.frombuffer(proto.frame(data), np.uint8),
+        record=np.frombuffer(record, np.uint8),
         crc=np.uint32(crc32c(data)),
-        wall_time=_HEADER + 1,
-        step=_HEADER + len(head),
         step_size=step_size,
-        values=tuple(first + int(end) - 4 for end in ends),
+        fields=_record_dtype([_HEADER + at for at, _ in fields], step_size, len(record)),
+        effects=FieldEffects(fields, len(data)),
+    )
+
+
+def _record_dtype(offsets: Sequence[int], step_size: int, size: int) -> np.dtype[np.void]:
+    """The fields of a record, at these offsets and at its end, which need not be aligned."""
+    values = len(offsets) - 2
+    return np.dtype(
+        {
+            "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
+            "formats": ["<f8", (np.uint8, (step_size,)), *["<f4"] * values, "<u4"],
+            "offsets": [*offsets, size - 4],
+            "itemsize": size,
+        }
     )

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
-from bridges.formats.crc32c import UInt8, UInt32, add_bytes, crc32c, mask, mask_all
+from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask, mask_all
 from bridges.stream.model import Float64, Int64
 
 _LENGTH = struct.Struct("<Q")
 _HEADER, _FOOTER = 12, 4
 BLOCK = 8192
 _REMEDY = "Delete its directory and export the run again."
-FEW = 32  # records of one shape below which taking each apart is faster
+FEW = 4  # records of one shape below which taking each apart is faster
+MANY = 32  # records to take apart after a search for like ones that did not pay
+LONG = 64  # bytes of a record for each like it above which it is, as tables grow with its length
 
 
 @dataclass
@@ -107,11 +109,8 @@ def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
     """
     offsets, lengths = _record_bounds(path, data, whole)
     out = EventFile()
-    raw = np.frombuffer(data, np.uint8)
-    for length in sorted(set(lengths.tolist())):
-        where = offsets[lengths == length]
-        _check_header(path, data, length, where, raw)
-        _decode_equal_lengths(path, data, length, where, out)
+    for length in dict.fromkeys(lengths.tolist()):
+        _decode_equal_lengths(path, data, length, offsets[lengths == length], out)
     return out
 
 
@@ -135,39 +134,35 @@ def _record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
     return np.array(offsets, np.int64), np.array(lengths, np.int64)
 
 
-def _check_header(path: str, data: bytes, length: int, where: Int64, raw: UInt8) -> None:
-    """Equal lengths have equal headers, so one CRC serves all."""
-    crc = mask(crc32c(_LENGTH.pack(length))).to_bytes(4, "little")
-    stored = raw[where[:, None] + np.arange(8, _HEADER)]
-    wrong = (stored != np.frombuffer(crc, np.uint8)).any(axis=1)
-    if wrong.any():
-        raise _damaged(path, int(where[wrong][0]), "the CRC of its length is wrong")
-
-
 def _decode_equal_lengths(
     path: str, data: bytes, length: int, where: Int64, out: EventFile
 ) -> None:
     pending, plainly = where, 0
     while len(pending):
-        first = int(pending[0])
-        event = _take_apart(data[first + _HEADER : first + _HEADER + length])
-        if plainly or len(pending) < FEW or not event.is_columnar():
-            _decode_one(path, data, length, first, event, out)
+        event = _take_first(path, data, length, int(pending[0]))
+        if plainly or len(pending) < max(FEW, length // LONG) or not event.is_columnar():
+            _decode_one(data, length, int(pending[0]), event, out)
             pending, plainly = pending[1:], max(plainly - 1, 0)
             continue
         rest = _decode_columns(path, data, length, pending, event, out)
-        if len(pending) - len(rest) < FEW:  # many shapes: looking for like ones does not pay
-            plainly = FEW
+        if len(pending) - len(rest) < MANY:  # many shapes: looking for like ones does not pay
+            plainly = MANY
         pending = rest
 
 
-def _decode_one(
-    path: str, data: bytes, length: int, offset: int, event: _Event, out: EventFile
-) -> None:
-    body = data[offset + _HEADER : offset + _HEADER + length]
-    stored = data[offset + _HEADER + length : offset + _HEADER + length + _FOOTER]
-    if not _crc_fits(body, stored):
+def _take_first(path: str, data: bytes, length: int, offset: int) -> _Event:
+    """The record at an offset, whose CRCs must be right."""
+    start = offset + _HEADER
+    if not _crc_fits(data[offset : offset + 8], data[offset + 8 : start]):
+        raise _damaged(path, offset, "the CRC of its length is wrong")
+    body = data[start : start + length]
+    if not _crc_fits(body, data[start + length : start + length + _FOOTER]):
         raise _damaged(path, offset, "the CRC of its data is wrong")
+    return _take_apart(body)
+
+
+def _decode_one(data: bytes, length: int, offset: int, event: _Event, out: EventFile) -> None:
+    body = data[offset + _HEADER : offset + _HEADER + length]
     time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
     step = _varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
     step -= (step >> 63) << 64
@@ -182,92 +177,95 @@ def _decode_columns(
     path: str, data: bytes, length: int, where: Int64, event: _Event, out: EventFile
 ) -> Int64:
     """Decode the records like the first of `where`; the offsets of the others are returned."""
-    shape = _Shape.of(event, data[where[0] + _HEADER : where[0] + _HEADER + length])
+    first, size = int(where[0]), _HEADER + length + _FOOTER
+    shape = _Shape.of(event, data[first : first + size])
     others = []
     for start in range(0, len(where), BLOCK):
         block = where[start : start + BLOCK]
-        records = _matrix(data, block, length)
+        records = _matrix(data, block, size)
         alike = shape.matches(records)
         if not alike.all():
             others.append(block[~alike])
             block, records = block[alike], records[alike]
-        wrong = shape.crc(records) != np.ascontiguousarray(records[:, -4:]).view("<u4")[:, 0]
+        if not len(block):
+            continue
+        step, time, values, wrong = shape.columns(records)
         if wrong.any():
             raise _damaged(path, int(block[wrong][0]), "the CRC of its data is wrong")
-        out.add(block, event, *shape.columns(records))
+        out.add(block, event, step, time, values)
     return np.concatenate(others) if others else where[:0]
 
 
-def _matrix(data: bytes, where: Int64, length: int) -> UInt8:
-    """Data and CRC of the records at these offsets (uint8, n x (length + 4))."""
-    size = length + _HEADER + _FOOTER
-    breaks = np.flatnonzero(np.diff(where) != size) + 1
-    starts = where[np.concatenate([[0], breaks])].tolist()
-    ends = (where[np.concatenate([breaks - 1, [len(where) - 1]])] + size).tolist()
-    view = memoryview(data)
-    pieces = [view[start:end] for start, end in zip(starts, ends, strict=True)]
-    joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return np.frombuffer(joined, np.uint8).reshape(len(where), size)[:, _HEADER:]
+def _matrix(data: bytes, where: Int64, size: int) -> UInt8:
+    """The records of that size at these rising offsets (uint8, n x size)."""
+    view, first, last = memoryview(data), int(where[0]), int(where[-1])
+    if last - first == size * (len(where) - 1):  # nothing lies between them
+        joined = view[first : last + size]
+    else:
+        cuts = np.flatnonzero(np.diff(where) != size)
+        starts = where[np.concatenate([[0], cuts + 1])].tolist()
+        ends = (where[np.concatenate([cuts, [len(where) - 1]])] + size).tolist()
+        joined = memoryview(b"".join(view[a:b] for a, b in zip(starts, ends, strict=True)))
+    return np.frombuffer(joined, np.uint8).reshape(len(where), size)
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Records of one length that differ only in the bytes of wall time, step and values."""
+    """Records that differ only in the bytes of wall time, step and values: the first of them, and
+    which bits (uint8, one a byte) the others share with it.
+    """
 
-    event: _Event
-    template: UInt8
-    fields: tuple[tuple[int, int], ...]  # offset and size of what differs, in order
+    first: UInt8
+    shared: UInt8
+    fields: tuple[tuple[int, int], ...]  # offset and size of wall time, step and each value
     zero_crc: np.uint32
+    effects: FieldEffects
 
     @classmethod
-    def of(cls, event: _Event, body: bytes) -> _Shape:
-        step_at, step_size = event.step
-        fields = [(event.wall_time, 8), (step_at, step_size), *((at, 4) for _, at in event.scalars)]
-        zeroed = bytearray(body)
+    def of(cls, event: _Event, record: bytes) -> _Shape:
+        body = bytearray(record[_HEADER:-_FOOTER])
+        fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
+        shared = np.full(len(record), 0xFF, np.uint8)
+        shared[-_FOOTER:] = 0
         for at, size in fields:
-            zeroed[at : at + size] = bytes(size)
-        template = np.frombuffer(body, np.uint8)
-        return cls(event, template, tuple(sorted(fields)), np.uint32(crc32c(bytes(zeroed))))
-
-    def _constant_parts(self) -> Iterator[slice]:
-        end = 0
-        for at, size in self.fields:
-            yield slice(end, at)
-            end = at + size
-        yield slice(end, len(self.template))
+            body[at : at + size] = bytes(size)
+            shared[_HEADER + at : _HEADER + at + size] = 0
+        step_at, step_size = event.step
+        shared[_HEADER + step_at : _HEADER + step_at + step_size] = 0x80  # where a varint ends
+        return cls(
+            first=np.frombuffer(record, np.uint8),
+            shared=shared,
+            fields=fields,
+            zero_crc=np.uint32(crc32c(bytes(body))),
+            effects=FieldEffects(fields, len(body)),
+        )
 
     def matches(self, records: UInt8) -> NDArray[np.bool_]:
-        """Which records (bool, n) have the template's constant bytes and step length."""
-        alike = np.ones(len(records), bool)
-        for part in self._constant_parts():
-            alike &= (records[:, part] == self.template[part]).all(axis=1)
-        at, size = self.event.step
-        step = slice(at, at + size)
-        alike &= (records[:, step] >> 7 == self.template[step] >> 7).all(axis=1)
-        return alike
+        """Which records (bool, n) are of this shape, their length and its CRC included."""
+        differ = (records ^ self.first) & self.shared
+        return np.asarray(np.bitwise_or.reduce(differ, axis=1) == 0)
 
-    def crc(self, records: UInt8) -> UInt32:
-        """The masked CRC (uint32, n) that each record should have."""
-        crc = np.full(len(records), self.zero_crc, np.uint32)
-        for at, size in self.fields:
-            add_bytes(crc, records[:, at : at + size], len(self.template) - 1 - at)
-        return mask_all(crc)
-
-    def columns(self, records: UInt8) -> tuple[Int64, Float64, list[NDArray[np.float32]]]:
-        """Step, wall time and the values of each scalar."""
-        at, size = self.event.step
-        step = np.zeros(len(records), np.uint64)
-        for index in range(size):
-            bits = (records[:, at + index] & np.uint8(0x7F)).astype(np.uint64)
-            step |= bits << np.uint64(7 * index)
-        wall_time = _column(records, self.event.wall_time, "<f8")
-        values = [_column(records, offset, "<f4") for _, offset in self.event.scalars]
-        return step.view(np.int64), wall_time, values
+    def columns(
+        self, records: UInt8
+    ) -> tuple[Int64, Float64, list[NDArray[np.float32]], NDArray[np.bool_]]:
+        """Step, wall time and the values of each scalar, and for which records (bool, n) the CRC is
+        not what it should be.
+        """
+        time, step, *values = (
+            np.ascontiguousarray(records[:, _HEADER + at : _HEADER + at + size])
+            for at, size in self.fields
+        )
+        crc = mask_all(self.effects.of([time, step, *values]) ^ self.zero_crc)
+        stored = np.ascontiguousarray(records[:, -_FOOTER:]).view("<u4")[:, 0]
+        times, numbers = time.view("<f8")[:, 0], [value.view("<f4")[:, 0] for value in values]
+        return _steps(step), times, numbers, crc != stored
 
 
-def _column(records: UInt8, offset: int, dtype: str) -> NDArray[Any]:
-    width = np.dtype(dtype).itemsize
-    return np.ascontiguousarray(records[:, offset : offset + width]).view(dtype)[:, 0]
+def _steps(varints: UInt8) -> Int64:
+    """The steps (int64, n) of varints (uint8, n x size)."""
+    shifts = np.arange(varints.shape[1], dtype=np.uint64) * np.uint64(7)
+    bits = (varints & np.uint8(0x7F)).astype(np.uint64) << shifts
+    return np.asarray(np.bitwise_or.reduce(bits, axis=1)).view(np.int64)
 
 
 def _damaged(path: str, offset: int, why: str) -> VerifyError:
@@ -318,7 +316,7 @@ def _take_apart(data: bytes) -> _Event:
             elif number == 5:
                 _take_summary(event, data, at, end)
     except (IndexError, UnicodeDecodeError):
-        return _Event()  # its CRC is wrong as well, which is what will be told
+        return _Event()  # no event, though its CRC is right: whoever compares misses its points
     return event
 
 
