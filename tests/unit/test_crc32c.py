@@ -85,7 +85,7 @@ def test_threads_that_make_tables_at_once_make_the_same(monkeypatch: pytest.Monk
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(20):
-            monkeypatch.setattr(module, "_TABLES", [byte_table(0)])
+            monkeypatch.setattr(module, "_tables", byte_table(0)[None])
             with ThreadPoolExecutor(8) as pool:
                 for found in [pool.submit(byte_table, 299) for _ in range(8)]:
                     assert (found.result() == right[299]).all()

@@ -19,7 +19,8 @@ UInt32 = NDArray[np.uint32]
 UInt8 = NDArray[np.uint8]
 
 _POLYNOMIAL = 0x82F63B78  # reversed; RFC 3720, appendix B.4
-_BLOCK = 128  # bytes that are looked up together
+_BLOCK = 64  # bytes that are looked up together
+_AT_ONCE = 1024  # blocks
 _MASK_DELTA = 0xA282EAD8  # TFRecord files store rotated and shifted CRCs
 
 
@@ -32,13 +33,13 @@ def _first_table() -> UInt32:
 
 _TABLE = _first_table()
 _TABLE_LIST: list[int] = _TABLE.tolist()
-_TABLES: list[UInt32] = [_TABLE]
-_GROWING = Lock()  # of the tables: each is made of the one before
+_tables = _TABLE[None, :]
+_growing = Lock()
 
 
 def crc32c(data: bytes) -> int:
     """The CRC-32C of the bytes."""
-    crc, at = _blocks(data) if len(data) >= _BLOCK else (0xFFFFFFFF, 0)
+    crc, at = _blocks(data) if len(data) >= 2 * _BLOCK else (0xFFFFFFFF, 0)
     table = _TABLE_LIST
     for byte in data[at:]:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -46,24 +47,31 @@ def crc32c(data: bytes) -> int:
 
 
 def _blocks(data: bytes) -> tuple[int, int]:
-    """The state after as many whole blocks as there are, and their bytes: one look-up for each byte
-    of a block at once, the state so far counting as part of its first four.
+    """The state after as many whole blocks as there are, and their bytes: what each block adds by
+    itself, and to that the state so far, which counts as part of its first four bytes.
     """
-    table, rows = _block_table()
+    tables, starts, (first, second, third, fourth) = _block_tables()
     blocks = np.frombuffer(data, np.uint8, len(data) // _BLOCK * _BLOCK).reshape(-1, _BLOCK)
     crc = 0xFFFFFFFF
-    for block in blocks:
-        mixed = block.copy()
-        mixed[:4] ^= np.frombuffer(crc.to_bytes(4, "little"), np.uint8)
-        crc = int(np.bitwise_xor.reduce(table.take(rows + mixed)))
+    for start in range(0, len(blocks), _AT_ONCE):
+        looked_up = tables.take(blocks[start : start + _AT_ONCE] + starts)
+        for added in np.bitwise_xor.reduce(looked_up, axis=1).tolist():
+            crc = (
+                first[crc & 0xFF]
+                ^ second[crc >> 8 & 0xFF]
+                ^ third[crc >> 16 & 0xFF]
+                ^ fourth[crc >> 24]
+                ^ added
+            )
     return crc, blocks.size
 
 
 @cache
-def _block_table() -> tuple[UInt32, NDArray[np.int64]]:
-    """The tables of all distances in a block, one after the other, and where each begins."""
-    tables = [byte_table(_BLOCK - 1 - index) for index in range(_BLOCK)]
-    return np.concatenate(tables), np.arange(_BLOCK) * 256
+def _block_tables() -> tuple[UInt32, NDArray[np.intp], list[list[int]]]:
+    """The tables, where that of each byte of a block begins, and those of its first four."""
+    distances = range(_BLOCK - 1, -1, -1)
+    first = [byte_table(distance).tolist() for distance in distances[:4]]
+    return _tables_to(_BLOCK - 1), np.array(distances, np.intp) * 256, first
 
 
 def mask(crc: int) -> int:
@@ -79,12 +87,20 @@ def mask_all(crc: UInt32) -> UInt32:
 
 def byte_table(distance: int) -> UInt32:
     """What a byte (uint32, 256 entries) adds to the CRC when `distance` bytes follow it."""
-    if len(_TABLES) <= distance:
-        with _GROWING:
-            while len(_TABLES) <= distance:
-                previous = _TABLES[-1]
-                _TABLES.append(_TABLE[previous & np.uint32(0xFF)] ^ (previous >> np.uint32(8)))
-    return _TABLES[distance]
+    return np.asarray(_tables_to(distance)[distance])
+
+
+def _tables_to(distance: int) -> UInt32:
+    """The tables (uint32, distances x 256) of at least all distances up to this one."""
+    global _tables
+    if len(_tables) <= distance:
+        with _growing:
+            made = [*_tables]
+            while len(made) <= distance or len(made) % _BLOCK:
+                previous = made[-1]
+                made.append(_TABLE[previous & np.uint32(0xFF)] ^ (previous >> np.uint32(8)))
+            _tables = np.stack(made)
+    return _tables
 
 
 class FieldEffects:
@@ -93,8 +109,8 @@ class FieldEffects:
     def __init__(self, fields: Sequence[tuple[int, int]], length: int) -> None:
         """`fields` are offset and size of each in the data, which has that length."""
         distances = [length - 1 - at for start, size in fields for at in range(start, start + size)]
-        self._tables = np.concatenate([byte_table(distance) for distance in distances])
-        self._starts = np.arange(len(distances), dtype=np.intp)[:, None] * 256
+        self._longest = max(distances)
+        self._starts = np.array(distances, np.intp)[:, None] * 256
 
     def of(self, columns: Sequence[NDArray[Any]]) -> UInt32:
         """What to XOR to the CRC of each of n records (uint32, n); `columns` has for each field the
@@ -102,5 +118,5 @@ class FieldEffects:
         """
         # byte by byte: numpy is fastest where many records lie side by side
         parts = [column.view(np.uint8).reshape(len(column), -1).T for column in columns]
-        looked_up = self._tables.take(np.concatenate(parts) + self._starts)
+        looked_up = _tables_to(self._longest).take(np.concatenate(parts) + self._starts)
         return np.asarray(np.bitwise_xor.reduce(looked_up, axis=0), np.uint32)
