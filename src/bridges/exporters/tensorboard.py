@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,25 +90,32 @@ class TensorBoardExporter:
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Publish the run in a new directory, or its new rows beside the old ones."""
+        cuts = (*(held.cuts if held else ()), layout.rows)
         try:
-            directory = self._create(layout) if held is None else self._append(layout, held)
+            directory = self._append(layout, held, cuts) if held else self._create(layout, cuts)
         except OSError as error:
             raise ExportError(
                 f"{error.filename or self.logdir}: cannot be written: {error.strerror or error}"
             ) from error
-        written = held_in(self.logdir, directory, layout.key)
-        if written is None:
-            raise ConflictError
         self._index().setdefault(layout.key, []).append(directory)
-        return written
+        return Held(
+            name=os.path.relpath(directory, self.logdir),
+            location=directory,
+            key=layout.key,
+            rows=layout.rows,
+            digest=layout.digest,
+            clock=layout.clock.name,
+            cuts=cuts,
+            times=layout.times_digest(layout.rows),
+        )
 
-    def _create(self, layout: Layout) -> str:
+    def _create(self, layout: Layout, cuts: Sequence[int]) -> str:
         """Build the directory under a hidden name; its renaming claims the run's name."""
         name = segment_name(layout.key, layout.clock.start // 1000, 0)
         hidden = os.path.join(self._workshop(layout.key), os.urandom(4).hex())
         try:
             os.makedirs(hidden)
-            write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, (layout.rows,)))
+            write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, cuts))
             directory = self._claim(hidden, layout)
         except FileNotFoundError:  # a faster export of this run took it for a leftover
             raise ConflictError from None
@@ -149,7 +157,7 @@ class TensorBoardExporter:
         """What killed exports of this run left behind, once the run is there."""
         shutil.rmtree(self._workshop(key), ignore_errors=True)
 
-    def _append(self, layout: Layout, held: Held) -> str:
+    def _append(self, layout: Layout, held: Held, cuts: Sequence[int]) -> str:
         """Publish the new rows; the file's name can be taken only once.
 
         Rows that go back behind earlier steps would be taken for a restart, and the points behind
@@ -160,7 +168,7 @@ class TensorBoardExporter:
         partial = os.path.join(held.location, f"{partial_name(name)}-{os.urandom(4).hex()}")
         start = 0 if _goes_back(layout, held.rows) else held.rows
         try:
-            write_file(partial, records(layout, start, (*held.cuts, layout.rows)))
+            write_file(partial, records(layout, start, cuts))
             publish_once(partial, os.path.join(held.location, name))
         except (FileExistsError, FileNotFoundError):
             raise ConflictError from None
@@ -171,10 +179,7 @@ class TensorBoardExporter:
 
     def read_back(self, held: Held) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
-        there = [part for part in segments(held.location, held.key) if part.rows[1] <= held.rows]
-        if not there:
-            raise VerifyError(f"{held.location}: the run is gone")
-        files = [read_event_file(segment.path) for segment in in_force(there)]
+        files = [read_event_file(path) for path in _counting(held)]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         points = {
             tag: _joined([part for file in files for part in _in_file_order(file, tag)])
@@ -223,6 +228,20 @@ class TensorBoardExporter:
         return f"tensorboard --logdir {self.logdir}{every}"
 
 
+def _counting(held: Held) -> list[str]:
+    """The paths of the event files that hold a run. Raises VerifyError where there are none."""
+    paths = [
+        os.path.join(held.location, name)
+        for name in segment_names(names_in(held.location), held.key)
+    ]
+    if len(paths) > 1:  # one of them may replace others, or be newer than what was found
+        there = [part for part in segments(held.location, held.key) if part.rows[1] <= held.rows]
+        paths = [part.path for part in in_force(there)]
+    if not paths:
+        raise VerifyError(f"{held.location}: the run is gone")
+    return paths
+
+
 def _goes_back(layout: Layout, rows: int) -> bool:
     """Whether a row from `rows` on has a lower step than one before."""
     step = layout.stream.step
@@ -230,9 +249,9 @@ def _goes_back(layout: Layout, rows: int) -> bool:
 
 
 def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
-    """The parts of a tag as one, by offset."""
+    """The parts of a tag by offset: as one, where they lie between each other."""
     parts = file.scalars.get(tag, [])
-    if len(parts) <= 1:
+    if all(one.offset[-1] < other.offset[0] for one, other in pairwise(parts)):
         return parts
     order = np.argsort(_column(parts, "offset"), kind="stable")
     names = ("offset", "step", "value", "wall_time")

@@ -18,7 +18,8 @@ class Save:
     """A state that was read: where it lies, how many rows it has, and digests of them.
 
     `first` is the digest of its first row and its trial, equal for all saves of one run; `digest`
-    that of all rows. `max_steps` is where the run was to end; None where that is not known.
+    that of all rows; both are empty where it is the only one. `max_steps` is where the run was to
+    end; None where that is not known.
     """
 
     location: str
@@ -30,11 +31,12 @@ class Save:
     trial_name: str | None = None
 
     @classmethod
-    def of(cls, run: Run) -> Save:
-        """The save that a run was read from."""
-        rows = len(run.stream)
-        first = f"{prefix_digest(run.stream, min(rows, 1))} {run.trial or ''}"
-        digest, end = prefix_digest(run.stream, rows), run.params.get("max_steps")
+    def of(cls, run: Run, *, is_alone: bool = False) -> Save:
+        """The save that a run was read from; one that is alone is compared with no other."""
+        rows, first, digest, end = len(run.stream), "", "", run.params.get("max_steps")
+        if not is_alone:
+            first = f"{prefix_digest(run.stream, min(rows, 1))} {run.trial or ''}"
+            digest = prefix_digest(run.stream, rows)
         end = end if isinstance(end, int) and end > 0 else None
         return cls(run.source, rows, first, digest, end, run.trial is not None, run.trial_name)
 

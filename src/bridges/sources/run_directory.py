@@ -71,7 +71,7 @@ class RunDirectorySource:
 def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
     """The runs of a part of a tree, of which this was found."""
     states = [*found.states, *_logs_alone(found)]
-    reader = _Reader(options)
+    reader = _Reader(options, is_alone=len(states) == 1)
     # of equal saves the one outside a checkpoint names the run
     states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
     saves = [save for path in states if (save := reader.save(path))]
@@ -146,8 +146,9 @@ class _Tree:
 class _Reader:
     """Reads states, and keeps the latest of them as long as they are small together."""
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, options: ReadOptions, *, is_alone: bool) -> None:
         self._options = options
+        self._is_alone = is_alone
         self._kept: OrderedDict[str, Run] = OrderedDict()
         self._points = 0
         self.errors: list[SourceError] = []
@@ -155,7 +156,7 @@ class _Reader:
     def save(self, location: str) -> Save | None:
         """The save at a location; None where it cannot be read, which is told later."""
         try:
-            return Save.of(self.run(location))
+            return Save.of(self.run(location), is_alone=self._is_alone)
         except SourceError as error:
             self.errors.append(error)
             return None

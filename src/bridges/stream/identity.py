@@ -17,6 +17,7 @@ import numpy as np
 from bridges.stream.model import Int64, MetricStream, Run, Series, Values
 
 FORMAT = b"bridges-1"
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
 NOT_MEASURED = frozenset(
     {"epoch", "learning_rate", "num_input_tokens_seen", "total_flos", "train_runtime"}
 )
@@ -83,4 +84,4 @@ def _value_at(series: Series, row: int) -> str:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode()
+    return _encode(value).encode()

@@ -51,6 +51,8 @@ class Series:
 
     def slice(self, start: int, stop: int) -> Series:
         """The part whose rows lie in [start, stop), with its row positions unchanged."""
+        if not len(self.rows) or (start <= self.rows[0] and self.rows[-1] < stop):
+            return self
         low, high = np.searchsorted(self.rows, (start, stop))
         return Series(self.key, self.rows[low:high], self.values[low:high])
 
@@ -110,6 +112,8 @@ class MetricStream:
         parts = [series for series in self.numbers if series.key == key]
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.float64)
+        if len(parts) == 1:
+            return parts[0].rows, parts[0].values.astype(np.float64)
         rows = np.concatenate([part.rows for part in parts])
         values = np.concatenate([part.values.astype(np.float64) for part in parts])
         order = np.argsort(rows, kind="stable")
