@@ -31,9 +31,10 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
             series.setdefault(part.key, []).append(part)
     points = {}
     for tag, parts in series.items():
-        rows = np.concatenate([part.rows for part in parts])
-        values = np.concatenate([exporter.stored(part.values) for part in parts])
+        rows, values = parts[0].rows, exporter.stored(parts[0].values)
         if len(parts) > 1:
+            rows = np.concatenate([part.rows for part in parts])
+            values = np.concatenate([exporter.stored(part.values) for part in parts])
             order = np.argsort(rows, kind="stable")
             rows, values = rows[order], values[order]
         points[tag] = Points(stream.step[rows], values, stream.time[rows] / 1000.0)

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
-from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask_all
+from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, field_effects, mask_all
+from bridges.formats.tfrecord import FOOTER, HEADER
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
 BLOCK = 8192  # rows in one byte matrix: about 1 MB, which stays in the cache
 FEW = 4  # rows below which the plain way is faster
 LONG = 64  # bytes of tags for each row above which it is, as tables grow with the record
-_HEADER = 12  # bytes of a record before its data: length and CRC
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ScalarColumn:
 def as_float32(values: NDArray[np.generic]) -> Float32:
     """The float32 nearest to each number; what is too large becomes infinity, as live."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
+        return values.astype(np.float64, copy=False).astype(np.float32)
 
 
 def scalar_records(
@@ -91,6 +91,8 @@ def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
 
 def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
     """Rows by the set of columns they have; exact, and linear in the points."""
+    if columns and all(len(column.rows) == rows for column in columns):
+        return [_Group(np.arange(rows), tuple(columns))]
     group = np.zeros(rows, np.int64)
     members: list[tuple[int, ...]] = [()]
     for index, column in enumerate(columns):
@@ -233,8 +235,8 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         record=np.frombuffer(record, np.uint8),
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
-        fields=_record_dtype([_HEADER + at for at, _ in fields], step_size, len(record)),
-        effects=FieldEffects(fields, len(data)),
+        fields=_record_dtype([HEADER + at for at, _ in fields], step_size, len(record)),
+        effects=field_effects(tuple(fields), len(data)),
     )
 
 
@@ -245,7 +247,7 @@ def _record_dtype(offsets: Sequence[int], step_size: int, size: int) -> np.dtype
         {
             "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
             "formats": ["<f8", (np.uint8, (step_size,)), *["<f4"] * values, "<u4"],
-            "offsets": [*offsets, size - 4],
+            "offsets": [*offsets, size - FOOTER],
             "itemsize": size,
         }
     )

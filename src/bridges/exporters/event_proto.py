@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from bridges.formats.crc32c import crc32c, mask
+from bridges.formats.tfrecord import record_header
 
 FILE_VERSION = "brain.Event:2"
 TEXT_PLUGIN = "text"
@@ -23,14 +24,16 @@ _STATUS_SUCCESS = 1
 _SESSION_START = 1
 _pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack
-_pack_length = struct.Struct("<Q").pack
 _pack_crc = struct.Struct("<I").pack
+_SMALL = [bytes([value]) for value in range(0x80)]
 
 HParam = bool | int | float | str
 
 
 def varint(value: int) -> bytes:
     """An int64 as protobuf writes it; a negative one takes ten bytes."""
+    if 0 <= value <= 0x7F:
+        return _SMALL[value]
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:
@@ -62,8 +65,7 @@ def double(field: int, value: float) -> bytes:
 
 def frame(data: bytes) -> bytes:
     """The data as one TFRecord."""
-    length = _pack_length(len(data))
-    return length + _pack_crc(mask(crc32c(length))) + data + _pack_crc(mask(crc32c(data)))
+    return record_header(len(data)) + data + _pack_crc(mask(crc32c(data)))
 
 
 def file_version_event(wall_time: float) -> bytes:

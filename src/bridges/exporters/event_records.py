@@ -105,7 +105,9 @@ def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
             for file in run.provenance
         ],
     }
-    return json.dumps(state, indent=2).join(_FENCE)
+    # a line for each entry; the standard library indents far more slowly than it writes
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(state[name])}" for name in state)
+    return f"{{\n{lines}\n}}".join(_FENCE)
 
 
 def _row_order(layout: Layout, start: int) -> Int64:

@@ -8,7 +8,7 @@ records that differ from a template in a few bytes cost a few look-ups, whatever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -120,3 +120,9 @@ class FieldEffects:
         parts = [column.view(np.uint8).reshape(len(column), -1).T for column in columns]
         looked_up = _tables_to(self._longest).take(np.concatenate(parts) + self._starts)
         return np.asarray(np.bitwise_xor.reduce(looked_up, axis=0), np.uint32)
+
+
+@lru_cache(maxsize=1024)
+def field_effects(fields: tuple[tuple[int, int], ...], length: int) -> FieldEffects:
+    """The effects of these fields, made once: many files hold records of the same tags."""
+    return FieldEffects(fields, length)

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
-from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask, mask_all
+from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, field_effects, mask_all
+from bridges.formats.tfrecord import FOOTER, HEADER, crc_fits, damaged, record_bounds, record_header
 from bridges.stream.model import Float64, Int64
 
-_LENGTH = struct.Struct("<Q")
-_HEADER, _FOOTER = 12, 4
 BLOCK = 8192
-_REMEDY = "Delete its directory and export the run again."
 FEW = 4  # records of one shape below which taking each apart is faster
 MANY = 32  # records to take apart after a search for like ones that did not pay
 LONG = 64  # bytes of a record for each like it above which it is, as tables grow with its length
@@ -86,52 +84,29 @@ def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
     texts: list[tuple[str, str]] = []
     with open(path, "rb") as file:
         for _ in range(records):
-            header = file.read(_HEADER)
+            header = file.read(HEADER)
             if not header:
                 break
-            if len(header) < _HEADER or not _crc_fits(header[:8], header[8:]):
-                raise _damaged(path, offset, "the CRC of its length is wrong")
-            data = file.read(_LENGTH.unpack_from(header)[0])
-            if not _crc_fits(data, file.read(_FOOTER)):
-                raise _damaged(path, offset, "the CRC of its data is wrong")
+            length = int.from_bytes(header[:8], "little")
+            if header != record_header(length):
+                raise damaged(path, offset, "the CRC of its length is wrong")
+            data = file.read(length)
+            if not crc_fits(data, file.read(FOOTER)):
+                raise damaged(path, offset, "the CRC of its data is wrong")
             texts += _take_apart(data).texts
             offset = file.tell()
     return texts
-
-
-def _crc_fits(data: bytes, stored: bytes) -> bool:
-    return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
 def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
     """What the bytes of an event file hold. One that is still written (`whole` is False) may end
     inside of a record. Raises VerifyError for what is damaged.
     """
-    offsets, lengths = _record_bounds(path, data, whole)
+    offsets, lengths = record_bounds(path, data, whole)
     out = EventFile()
     for length in dict.fromkeys(lengths.tolist()):
         _decode_equal_lengths(path, data, length, offsets[lengths == length], out)
     return out
-
-
-def _record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
-    """Offset and data length of each record."""
-    unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
-    offsets, lengths = [], []
-    while offset < size:
-        if offset + _HEADER > size and not whole:
-            break
-        if offset + _HEADER > size:
-            raise _damaged(path, offset, "the file ends inside of a record")
-        length = unpack(data, offset)[0]
-        offsets.append(offset)
-        lengths.append(length)
-        offset += length + _HEADER + _FOOTER
-    if offset > size and not whole:
-        offsets.pop(), lengths.pop()
-    elif offset != size and whole:
-        raise _damaged(path, offsets[-1], "the file ends inside of a record")
-    return np.array(offsets, np.int64), np.array(lengths, np.int64)
 
 
 def _decode_equal_lengths(
@@ -152,17 +127,17 @@ def _decode_equal_lengths(
 
 def _take_first(path: str, data: bytes, length: int, offset: int) -> _Event:
     """The record at an offset, whose CRCs must be right."""
-    start = offset + _HEADER
-    if not _crc_fits(data[offset : offset + 8], data[offset + 8 : start]):
-        raise _damaged(path, offset, "the CRC of its length is wrong")
+    start = offset + HEADER
+    if data[offset:start] != record_header(length):
+        raise damaged(path, offset, "the CRC of its length is wrong")
     body = data[start : start + length]
-    if not _crc_fits(body, data[start + length : start + length + _FOOTER]):
-        raise _damaged(path, offset, "the CRC of its data is wrong")
+    if not crc_fits(body, data[start + length : start + length + FOOTER]):
+        raise damaged(path, offset, "the CRC of its data is wrong")
     return _take_apart(body)
 
 
 def _decode_one(data: bytes, length: int, offset: int, event: _Event, out: EventFile) -> None:
-    body = data[offset + _HEADER : offset + _HEADER + length]
+    body = data[offset + HEADER : offset + HEADER + length]
     time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
     step = _varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
     step -= (step >> 63) << 64
@@ -177,7 +152,7 @@ def _decode_columns(
     path: str, data: bytes, length: int, where: Int64, event: _Event, out: EventFile
 ) -> Int64:
     """Decode the records like the first of `where`; the offsets of the others are returned."""
-    first, size = int(where[0]), _HEADER + length + _FOOTER
+    first, size = int(where[0]), HEADER + length + FOOTER
     shape = _Shape.of(event, data[first : first + size])
     others = []
     for start in range(0, len(where), BLOCK):
@@ -191,7 +166,7 @@ def _decode_columns(
             continue
         step, time, values, wrong = shape.columns(records)
         if wrong.any():
-            raise _damaged(path, int(block[wrong][0]), "the CRC of its data is wrong")
+            raise damaged(path, int(block[wrong][0]), "the CRC of its data is wrong")
         out.add(block, event, step, time, values)
     return np.concatenate(others) if others else where[:0]
 
@@ -223,21 +198,21 @@ class _Shape:
 
     @classmethod
     def of(cls, event: _Event, record: bytes) -> _Shape:
-        body = bytearray(record[_HEADER:-_FOOTER])
+        body = bytearray(record[HEADER:-FOOTER])
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
         shared = np.full(len(record), 0xFF, np.uint8)
-        shared[-_FOOTER:] = 0
+        shared[-FOOTER:] = 0
         for at, size in fields:
             body[at : at + size] = bytes(size)
-            shared[_HEADER + at : _HEADER + at + size] = 0
+            shared[HEADER + at : HEADER + at + size] = 0
         step_at, step_size = event.step
-        shared[_HEADER + step_at : _HEADER + step_at + step_size] = 0x80  # where a varint ends
+        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
         return cls(
             first=np.frombuffer(record, np.uint8),
             shared=shared,
             fields=fields,
             zero_crc=np.uint32(crc32c(bytes(body))),
-            effects=FieldEffects(fields, len(body)),
+            effects=field_effects(fields, len(body)),
         )
 
     def matches(self, records: UInt8) -> NDArray[np.bool_]:
@@ -252,11 +227,11 @@ class _Shape:
         not what it should be.
         """
         time, step, *values = (
-            np.ascontiguousarray(records[:, _HEADER + at : _HEADER + at + size])
+            np.ascontiguousarray(records[:, HEADER + at : HEADER + at + size])
             for at, size in self.fields
         )
         crc = mask_all(self.effects.of([time, step, *values]) ^ self.zero_crc)
-        stored = np.ascontiguousarray(records[:, -_FOOTER:]).view("<u4")[:, 0]
+        stored = np.ascontiguousarray(records[:, -FOOTER:]).view("<u4")[:, 0]
         times, numbers = time.view("<f8")[:, 0], [value.view("<f4")[:, 0] for value in values]
         return _steps(step), times, numbers, crc != stored
 
@@ -266,10 +241,6 @@ def _steps(varints: UInt8) -> Int64:
     shifts = np.arange(varints.shape[1], dtype=np.uint64) * np.uint64(7)
     bits = (varints & np.uint8(0x7F)).astype(np.uint64) << shifts
     return np.asarray(np.bitwise_or.reduce(bits, axis=1)).view(np.int64)
-
-
-def _damaged(path: str, offset: int, why: str) -> VerifyError:
-    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}. {_REMEDY}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -82,9 +82,10 @@ def _local(path: str) -> tuple[bytes, bool]:
     digest = hashlib.sha256()  # which processors have instructions for
     is_trial, end = path.endswith(".gz"), b""
     with open(path, "rb", buffering=0) as file:
-        changed = os.fstat(file.fileno()).st_mtime_ns
-        digest.update(f"{path}\n{changed}\n".encode("utf-8", "surrogatepass"))
-        while chunk := file.read(CHUNK):
+        status = os.fstat(file.fileno())
+        digest.update(f"{path}\n{status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+        size = min(status.st_size + 1, CHUNK)  # no more memory than a small file takes
+        while chunk := file.read(size):
             digest.update(chunk)
             is_trial = is_trial or TRIAL.search(end + chunk) is not None
             end = chunk[-OVERLAP:]

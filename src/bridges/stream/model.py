@@ -109,7 +109,7 @@ class MetricStream:
 
     def column(self, key: str) -> tuple[Int64, Float64]:
         """All numbers of one key as (row positions, float64 values), in row order."""
-        parts = [series for series in self.numbers if series.key == key]
+        parts = [series for series in self.series if series.key == key and series.is_number]
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         if len(parts) == 1:

@@ -1,0 +1,78 @@
+"""The frames of event files (TFRecord): where each record begins and ends, and its CRCs.
+
+A record is its length (uint64), the masked CRC-32C of that, the data, and their masked CRC-32C.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+import numpy as np
+
+from bridges.errors import VerifyError
+from bridges.formats.crc32c import crc32c, mask
+from bridges.stream.model import Int64
+
+HEADER, FOOTER = 12, 4  # bytes around the data
+ALIKE = 16  # records of one length in a row after which more are looked for at once
+_LENGTH = struct.Struct("<Q")
+_REMEDY = "Delete its directory and export the run again."
+
+
+@lru_cache(maxsize=1024)
+def record_header(length: int) -> bytes:
+    """What precedes the data of a TFRecord: its length (uint64) and the masked CRC of that."""
+    data = length.to_bytes(8, "little")
+    return data + mask(crc32c(data)).to_bytes(4, "little")
+
+
+def crc_fits(data: bytes, stored: bytes) -> bool:
+    """Whether the four bytes that follow the data are its masked CRC."""
+    return mask(crc32c(data)) == int.from_bytes(stored, "little")
+
+
+def record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
+    """Offset and data length of each record (int64, n), by the lengths alone. What is still written
+    (`whole` is False) may end inside of a record. Raises VerifyError.
+    """
+    unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
+    runs: list[int] = []  # offset, length and count of records of one length in a row
+    alike, last = 0, -1
+    while offset + HEADER <= size:
+        length = unpack(data, offset)[0]
+        alike, last = (alike + 1 if length == last else 0), length
+        record = length + HEADER + FOOTER
+        count = _alike(data, offset, record) if alike > ALIKE else 1
+        runs += (offset, length, count)
+        offset += count * record
+    if whole and offset != size:
+        start = offset if offset < size else runs[-3]
+        raise damaged(path, start, "the file ends inside of a record")
+    if offset > size:
+        del runs[-3:]
+    return _spread(*np.array(runs, np.int64).reshape(-1, 3).T)
+
+
+def _alike(data: bytes, offset: int, size: int) -> int:
+    """How many records of that size follow one another at an offset: at least the first."""
+    room, count = (len(data) - offset) // size, 1
+    while count < room:
+        count = min(8 * count, room)
+        lengths = np.ndarray(count, "<u8", data, offset, (size,))
+        others = np.flatnonzero(lengths != lengths[0])
+        if len(others):
+            return int(others[0])
+    return count
+
+
+def _spread(starts: Int64, lengths: Int64, counts: Int64) -> tuple[Int64, Int64]:
+    """Offset and length of each record, of runs of records of equal length."""
+    every = np.repeat(lengths, counts)
+    within = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + within * (every + HEADER + FOOTER), every
+
+
+def damaged(path: str, offset: int, why: str) -> VerifyError:
+    """The error of a record that is not as it was written."""
+    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}. {_REMEDY}")
