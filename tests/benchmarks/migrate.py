@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from itertools import count
 from pathlib import Path
 
-from tests.benchmarks.timing import BRIDGE, history, in_turn, line, process
+from bridges.sources.base import ReadOptions
+from bridges.sources.trainer_state import TrainerStateSource
+from tests.benchmarks.timing import BRIDGE, cpu, history, in_turn, line, process
 from tests.dask_cluster import dask_cluster
 
 RUNS, ROWS = 1_000, 500
@@ -45,6 +49,30 @@ def migrate(folder: Path) -> None:
     line("the same again, to the first time", two / again, "")
 
 
+def migrate_cpu(folder: Path) -> None:
+    """The CPU of one run more: all processes of the command, against parsing alone."""
+    make(folder / "runs", RUNS, ROWS)
+    make(folder / "one", 1, ROWS)
+    states = [str(path) for path in (folder / "runs").rglob("trainer_state.json")]
+    logdirs = (f"tb{number}" for number in count())
+
+    def of_a_run() -> float:
+        all_, one = (cpu(command(folder, tree, 1, next(logdirs))) for tree in ("runs", "one"))
+        return (all_ - one) / (RUNS - 1) * 1000
+
+    def of_parsing() -> float:
+        started = time.process_time()
+        for state in states:
+            list(TrainerStateSource().read(state, ReadOptions()))
+        return (time.process_time() - started) / RUNS * 1000
+
+    of_parsing()
+    times = [(of_a_run(), of_parsing()) for _ in range(5)]
+    run, parsing = (statistics.median(column) for column in zip(*times, strict=True))
+    beyond = f"{run - parsing:.1f} ms beyond the {parsing:.1f} ms of parsing"
+    line(f"CPU of a run of {ROWS} rows × 5 keys, to parsing it", run / parsing, "", beyond)
+
+
 def migrate_many(folder: Path) -> None:
     """Cost and memory of ten times as many runs, and a re-run of them."""
     make(folder / "few", MANY // 10, FEW_ROWS)
@@ -75,4 +103,9 @@ def migrate_dask(folder: Path) -> None:
     line(f"{RUNS:,} runs × {ROWS} rows × 5 keys, Dask to local", dask / local, "≤ 1.25")
 
 
-SECTIONS = {"migrate": migrate, "migrate_many": migrate_many, "migrate_dask": migrate_dask}
+SECTIONS = {
+    "migrate": migrate,
+    "migrate_cpu": migrate_cpu,
+    "migrate_many": migrate_many,
+    "migrate_dask": migrate_dask,
+}

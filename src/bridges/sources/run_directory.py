@@ -27,7 +27,7 @@ from bridges.sources.trials import trial_places
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 
-KEPT_POINTS = 200_000  # of runs that were read and may be needed again
+KEPT_POINTS = 1_000_000  # of runs that were read and may be needed again: about 10 MB
 
 
 class RunDirectorySource:
