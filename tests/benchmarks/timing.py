@@ -106,6 +106,18 @@ def cpu(command: list[str]) -> float:
     return float(seconds)
 
 
+def two_at_once() -> float:
+    """How much more two processes compute than one in the same time: less than 2 where processors
+    share a core, or others use them.
+    """
+    command = [sys.executable, "-ISc", "sum(x * x for x in range(10_000_000))"]
+
+    def together(count: int) -> float:
+        return best(lambda: [p.wait() for p in [subprocess.Popen(command) for _ in range(count)]])
+
+    return 2 * together(1) / together(2)
+
+
 def in_turn(*commands: Callable[[], list[str]], repeats: int = 5) -> list[tuple[float, float]]:
     """Median wall time and largest peak of each command, run A B A B …"""
     results: list[list[tuple[float, float]]] = [[] for _ in commands]
