@@ -91,3 +91,11 @@ def test_threads_that_make_tables_at_once_make_the_same(monkeypatch: pytest.Monk
                     assert (found.result() == right[299]).all()
     finally:
         sys.setswitchinterval(before)
+
+
+def test_many_records_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 32)
+    records = np.random.default_rng(1).integers(0, 256, (50, 10)).astype(np.uint8)
+    effects = FieldEffects([(0, 10)], 12).of([records])
+    crcs = (effects ^ np.uint32(crc32c(bytes(12)))).tolist()
+    assert crcs == [crc32c(record.tobytes() + bytes(2)) for record in records]

@@ -19,7 +19,7 @@ from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, field_effects, m
 from bridges.formats.tfrecord import FOOTER, HEADER, crc_fits, damaged, record_bounds, record_header
 from bridges.stream.model import Float64, Int64
 
-BLOCK = 8192
+BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
 FEW = 4  # records of one shape below which taking each apart is faster
 MANY = 32  # records to take apart after a search for like ones that did not pay
 LONG = 64  # bytes of a record for each like it above which it is, as tables grow with its length
@@ -155,8 +155,9 @@ def _decode_columns(
     first, size = int(where[0]), HEADER + length + FOOTER
     shape = _Shape.of(event, data[first : first + size])
     others = []
-    for start in range(0, len(where), BLOCK):
-        block = where[start : start + BLOCK]
+    rows = max(1, min(BLOCK, LARGEST // size))
+    for start in range(0, len(where), rows):
+        block = where[start : start + rows]
         records = _matrix(data, block, size)
         alike = shape.matches(records)
         if not alike.all():
