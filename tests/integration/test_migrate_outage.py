@@ -270,13 +270,13 @@ def test_what_a_database_says_of_a_connection_is_told_apart(
     postgres: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = postgres.create_database("apart")
-    postgres.create_login("anna", "right", "apart")
+    postgres.create_login("berta", "right", "apart")
     elsewhere = uri.replace(f":{postgres.port}/", f":{free_port()}/")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run = make_run([{"loss": 1.0, "step": 1}])
     assert export(run, elsewhere).transient
     assert export(run, uri.replace("127.0.0.1", "no-such-host.invalid")).transient
-    assert not export(run, postgres.uri("apart", "anna", "wrong")).transient
+    assert not export(run, postgres.uri("apart", "berta", "wrong")).transient
     assert not export(run, postgres.uri("no such database")).transient
     monkeypatch.setenv("MLFLOW_WORKSPACE", "w")  # so that mlflow's own client is used
     report = export(run, f"http://127.0.0.1:{free_port()}")
