@@ -1,0 +1,72 @@
+"""The frames of event files: where each record begins, by the lengths alone."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridges.errors import VerifyError
+from bridges.formats.tfrecord import (
+    ALIKE,
+    FOOTER,
+    HEADER,
+    crc_fits,
+    record_bounds,
+    record_header,
+)
+
+RUNS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3 * ALIKE)), max_size=8)
+
+
+def framed(lengths: list[int]) -> bytes:
+    """Records of zeros; nothing here looks at the CRC of their data."""
+    return b"".join(record_header(length) + bytes(length + FOOTER) for length in lengths)
+
+
+def plain_bounds(lengths: list[int]) -> list[int]:
+    """Where each record begins, in the simplest words."""
+    return [sum(lengths[:n]) + n * (HEADER + FOOTER) for n in range(len(lengths))]
+
+
+@given(RUNS)
+def test_records_are_found_however_many_of_a_length_follow_one_another(
+    runs: list[tuple[int, int]],
+) -> None:
+    want = [length for length, count in runs for _ in range(count)]
+    offsets, lengths = record_bounds("memory", framed(want), whole=True)
+    assert lengths.tolist() == want
+    assert offsets.tolist() == plain_bounds(want)
+
+
+@given(RUNS.filter(bool), st.data())
+def test_a_file_that_ends_inside_of_a_record(
+    runs: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    want = [length for length, count in runs for _ in range(count)]
+    whole = framed(want)
+    cut = data.draw(st.integers(1, want[-1] + HEADER + FOOTER - 1))
+    offsets, lengths = record_bounds("memory", whole[:-cut], whole=False)
+    assert lengths.tolist() == want[:-1]
+    assert offsets.tolist() == plain_bounds(want)[:-1]
+    place = plain_bounds(want)[-1]
+    with pytest.raises(VerifyError, match=f"memory: the record at byte {place} is damaged"):
+        record_bounds("memory", whole[:-cut], whole=True)
+
+
+@pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
+def test_a_length_beyond_the_file_is_told_with_its_place(length: int) -> None:
+    good = framed([5] * (ALIKE + 5))
+    data = good + struct.pack("<Q", length) + bytes(100)
+    with pytest.raises(VerifyError, match=f"the record at byte {len(good)} is damaged"):
+        record_bounds("memory", data, whole=True)
+    assert len(record_bounds("memory", data, whole=False)[0]) == ALIKE + 5
+
+
+def test_a_header_is_a_length_and_its_crc() -> None:
+    for length in (0, 1, 300, 2**40):
+        header = record_header(length)
+        assert struct.unpack("<Q", header[:8]) == (length,)
+        assert crc_fits(header[:8], header[8:])
