@@ -246,14 +246,14 @@ def damaged_files() -> dict[str, tuple[bytes, int, str]]:
         "garbage behind the end": (
             data + b"\x13" * 64,
             tail,
-            "the file ends inside of a record",
+            "the CRC of its length is wrong",
         ),
         "length beyond the file": (
             data[:second] + b"\xff" * 8 + data[second + 8 :],
             second,
-            "the file ends inside of a record",
+            "the CRC of its length is wrong",
         ),
-        "not an event file": (b"<!DOCTYPE html><html></html>", 0, "the file ends"),
+        "not an event file": (b"<!DOCTYPE html><html></html>", 0, "the CRC of its length is wrong"),
     }
 
 

@@ -47,11 +47,20 @@ def record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
         runs += (offset, length, count)
         offset += count * record
     if whole and offset != size:
-        start = offset if offset < size else runs[-3]
-        raise damaged(path, start, "the file ends inside of a record")
+        raise _unending(path, data, offset if offset < size else runs[-3])
     if offset > size:
         del runs[-3:]
     return _spread(*np.array(runs, np.int64).reshape(-1, 3).T)
+
+
+def _unending(path: str, data: bytes, start: int) -> VerifyError:
+    """The error of a record that goes on behind the end of the file: it may be its length that is
+    wrong.
+    """
+    header = data[start : start + HEADER]
+    if len(header) < HEADER or header == record_header(_LENGTH.unpack_from(header)[0]):
+        return damaged(path, start, "the file ends inside of a record")
+    return damaged(path, start, "the CRC of its length is wrong")
 
 
 def _alike(data: bytes, offset: int, size: int) -> int:
