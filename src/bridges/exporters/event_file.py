@@ -200,17 +200,14 @@ class _Template:
 
     def fill(self, step: Int64, wall_time: Float64, values: Sequence[Float32]) -> UInt8:
         """The records of n rows (uint8, n x record length)."""
-        columns = [
-            wall_time.astype("<f8"),
-            self._step_bytes(step),
-            *(np.ascontiguousarray(column, "<f4") for column in values),
-        ]
         out = np.empty((len(step), len(self.record)), np.uint8)
         out[:] = self.record
         rows = out.view(self.fields)[:, 0]
+        columns = (wall_time, self._step_bytes(step), *values)
         for name, column in zip(self.fields.names or (), columns, strict=False):
             rows[name] = column
-        rows["crc"] = mask_all(self.effects.of(columns) ^ self.crc)
+        effects = self.effects.of(out[:, HEADER:-FOOTER])
+        rows["crc"] = mask_all(effects ^ self.crc)
         return out
 
     def _step_bytes(self, step: Int64) -> UInt8:

@@ -231,7 +231,7 @@ class _Shape:
             np.ascontiguousarray(records[:, HEADER + at : HEADER + at + size])
             for at, size in self.fields
         )
-        crc = mask_all(self.effects.of([time, step, *values]) ^ self.zero_crc)
+        crc = mask_all(self.effects.of(records[:, HEADER:-FOOTER]) ^ self.zero_crc)
         stored = np.ascontiguousarray(records[:, -FOOTER:]).view("<u4")[:, 0]
         times, numbers = time.view("<f8")[:, 0], [value.view("<f4")[:, 0] for value in values]
         return _steps(step), times, numbers, crc != stored
