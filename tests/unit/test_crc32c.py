@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from bridges.formats import crc32c as module
-from bridges.formats.crc32c import FieldEffects, byte_table, crc32c, mask, mask_all
+from bridges.formats.crc32c import FieldEffects, byte_table, crc32c, mask, mask_all, unmask
 
 VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
     "nothing": (b"", 0x00000000),
@@ -41,6 +41,11 @@ def test_known_vectors(name: str) -> None:
 @given(st.binary(max_size=700))
 def test_masked_as_tensorboard_does(data: bytes) -> None:
     assert mask(crc32c(data)) == pywrap_tensorflow.masked_crc32c(data)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_mask_is_taken_off_again(crc: int) -> None:
+    assert unmask(mask(crc)) == crc
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20))

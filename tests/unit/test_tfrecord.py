@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from bridges.formats.tfrecord import (
     FOOTER,
     HEADER,
     crc_fits,
-    record_bounds,
+    offsets_by_length,
     record_header,
 )
 
@@ -26,9 +27,16 @@ def framed(lengths: list[int]) -> bytes:
     return b"".join(record_header(length) + bytes(length + FOOTER) for length in lengths)
 
 
-def plain_bounds(lengths: list[int]) -> list[int]:
-    """Where each record begins, in the simplest words."""
-    return [sum(lengths[:n]) + n * (HEADER + FOOTER) for n in range(len(lengths))]
+def plain_bounds(lengths: list[int]) -> list[tuple[int, int]]:
+    """Where each record begins, and its length, in the simplest words."""
+    return [(sum(lengths[:n]) + n * (HEADER + FOOTER), each) for n, each in enumerate(lengths)]
+
+
+def found(data: bytes, *, whole: bool = True) -> list[tuple[int, int]]:
+    """The same, as it is found, in the order of the file."""
+    by_length = offsets_by_length("memory", data, whole)
+    assert all((np.diff(offsets) > 0).all() for offsets in by_length.values())
+    return sorted((at, length) for length, each in by_length.items() for at in each.tolist())
 
 
 @given(RUNS)
@@ -36,9 +44,7 @@ def test_records_are_found_however_many_of_a_length_follow_one_another(
     runs: list[tuple[int, int]],
 ) -> None:
     want = [length for length, count in runs for _ in range(count)]
-    offsets, lengths = record_bounds("memory", framed(want), whole=True)
-    assert lengths.tolist() == want
-    assert offsets.tolist() == plain_bounds(want)
+    assert found(framed(want)) == plain_bounds(want)
 
 
 @given(RUNS.filter(bool), st.data())
@@ -48,12 +54,10 @@ def test_a_file_that_ends_inside_of_a_record(
     want = [length for length, count in runs for _ in range(count)]
     whole = framed(want)
     cut = data.draw(st.integers(1, want[-1] + HEADER + FOOTER - 1))
-    offsets, lengths = record_bounds("memory", whole[:-cut], whole=False)
-    assert lengths.tolist() == want[:-1]
-    assert offsets.tolist() == plain_bounds(want)[:-1]
-    place = plain_bounds(want)[-1]
+    assert found(whole[:-cut], whole=False) == plain_bounds(want)[:-1]
+    place, _ = plain_bounds(want)[-1]
     with pytest.raises(VerifyError, match=f"memory: the record at byte {place} .*: the file ends"):
-        record_bounds("memory", whole[:-cut], whole=True)
+        found(whole[:-cut])
 
 
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
@@ -61,8 +65,8 @@ def test_a_length_beyond_the_file_is_told_with_its_place(length: int) -> None:
     good = framed([5] * (ALIKE + 5))
     data = good + struct.pack("<Q", length) + bytes(100)
     with pytest.raises(VerifyError, match=f"byte {len(good)} is damaged: the CRC of its length"):
-        record_bounds("memory", data, whole=True)
-    assert len(record_bounds("memory", data, whole=False)[0]) == ALIKE + 5
+        found(data)
+    assert len(found(data, whole=False)) == ALIKE + 5
 
 
 def test_a_header_is_a_length_and_its_crc() -> None:

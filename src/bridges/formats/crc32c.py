@@ -82,6 +82,12 @@ def mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
+def unmask(masked: int) -> int:
+    """The CRC of which this is the mask."""
+    rotated = (masked - _MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
 def mask_all(crc: UInt32) -> UInt32:
     """`mask` of each CRC (uint32, n)."""
     rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))

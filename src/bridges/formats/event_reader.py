@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
-from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, field_effects, mask_all
-from bridges.formats.tfrecord import FOOTER, HEADER, crc_fits, damaged, record_bounds, record_header
+from bridges.formats.crc32c import FieldEffects, UInt8, field_effects, mask_all, unmask
+from bridges.formats.tfrecord import (
+    FOOTER,
+    HEADER,
+    crc_fits,
+    damaged,
+    offsets_by_length,
+    record_header,
+)
 from bridges.stream.model import Float64, Int64
 
 BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
@@ -102,10 +109,9 @@ def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
     """What the bytes of an event file hold. One that is still written (`whole` is False) may end
     inside of a record. Raises VerifyError for what is damaged.
     """
-    offsets, lengths = record_bounds(path, data, whole)
     out = EventFile()
-    for length in dict.fromkeys(lengths.tolist()):
-        _decode_equal_lengths(path, data, length, offsets[lengths == length], out)
+    for length, where in offsets_by_length(path, data, whole).items():
+        _decode_equal_lengths(path, data, length, where, out)
     return out
 
 
@@ -159,15 +165,17 @@ def _decode_columns(
     for start in range(0, len(where), rows):
         block = where[start : start + rows]
         records = _matrix(data, block, size)
-        alike = shape.matches(records)
+        differing = records ^ shape.first
+        alike = shape.matches(differing)
         if not alike.all():
             others.append(block[~alike])
-            block, records = block[alike], records[alike]
+            block, records, differing = block[alike], records[alike], differing[alike]
         if not len(block):
             continue
-        step, time, values, wrong = shape.columns(records)
-        if wrong.any():
-            raise damaged(path, int(block[wrong][0]), "the CRC of its data is wrong")
+        sound = shape.crcs_fit(records, differing)
+        if not sound.all():
+            raise damaged(path, int(block[~sound][0]), "the CRC of its data is wrong")
+        step, time, values = shape.columns(records)
         out.add(block, event, step, time, values)
     return np.concatenate(others) if others else where[:0]
 
@@ -187,54 +195,54 @@ def _matrix(data: bytes, where: Int64, size: int) -> UInt8:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Records that differ only in the bytes of wall time, step and values: the first of them, and
-    which bits (uint8, one a byte) the others share with it.
+    """Records that differ only in the bytes of wall time, step and values: the first of them, its
+    CRC, and which bits (uint8, one a byte) the others share with it.
     """
 
     first: UInt8
+    crc: np.uint32
     shared: UInt8
     fields: tuple[tuple[int, int], ...]  # offset and size of wall time, step and each value
-    zero_crc: np.uint32
     effects: FieldEffects
 
     @classmethod
     def of(cls, event: _Event, record: bytes) -> _Shape:
-        body = bytearray(record[HEADER:-FOOTER])
+        """The shape of a record whose CRC is right."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
         shared = np.full(len(record), 0xFF, np.uint8)
         shared[-FOOTER:] = 0
         for at, size in fields:
-            body[at : at + size] = bytes(size)
             shared[HEADER + at : HEADER + at + size] = 0
         step_at, step_size = event.step
         shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
         return cls(
             first=np.frombuffer(record, np.uint8),
+            crc=np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little"))),
             shared=shared,
             fields=fields,
-            zero_crc=np.uint32(crc32c(bytes(body))),
-            effects=field_effects(fields, len(body)),
+            effects=field_effects(fields, len(record) - HEADER - FOOTER),
         )
 
-    def matches(self, records: UInt8) -> NDArray[np.bool_]:
-        """Which records (bool, n) are of this shape, their length and its CRC included."""
-        differ = (records ^ self.first) & self.shared
-        return np.asarray(np.bitwise_or.reduce(differ, axis=1) == 0)
-
-    def columns(
-        self, records: UInt8
-    ) -> tuple[Int64, Float64, list[NDArray[np.float32]], NDArray[np.bool_]]:
-        """Step, wall time and the values of each scalar, and for which records (bool, n) the CRC is
-        not what it should be.
+    def matches(self, differing: UInt8) -> NDArray[np.bool_]:
+        """Which records (bool, n) are of this shape, their length and its CRC included, by the bits
+        (uint8, n x size) in which they differ from the first.
         """
+        return np.asarray(np.bitwise_or.reduce(differing & self.shared, axis=1) == 0)
+
+    def crcs_fit(self, records: UInt8, differing: UInt8) -> NDArray[np.bool_]:
+        """For which records (bool, n) the CRC is what it should be."""
+        stored = np.ascontiguousarray(records[:, -FOOTER:]).view("<u4")[:, 0]
+        effects = self.effects.of(differing[:, HEADER:-FOOTER])
+        return np.asarray(mask_all(effects ^ self.crc) == stored)
+
+    def columns(self, records: UInt8) -> tuple[Int64, Float64, list[NDArray[np.float32]]]:
+        """Step, wall time and the values of each scalar."""
         time, step, *values = (
             np.ascontiguousarray(records[:, HEADER + at : HEADER + at + size])
             for at, size in self.fields
         )
-        crc = mask_all(self.effects.of(records[:, HEADER:-FOOTER]) ^ self.zero_crc)
-        stored = np.ascontiguousarray(records[:, -FOOTER:]).view("<u4")[:, 0]
-        times, numbers = time.view("<f8")[:, 0], [value.view("<f4")[:, 0] for value in values]
-        return _steps(step), times, numbers, crc != stored
+        numbers = [value.view("<f4")[:, 0] for value in values]
+        return _steps(step), time.view("<f8")[:, 0], numbers
 
 
 def _steps(varints: UInt8) -> Int64:

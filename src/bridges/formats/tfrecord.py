@@ -32,9 +32,10 @@ def crc_fits(data: bytes, stored: bytes) -> bool:
     return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
-def record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
-    """Offset and data length of each record (int64, n), by the lengths alone. What is still written
-    (`whole` is False) may end inside of a record. Raises VerifyError.
+def offsets_by_length(path: str, data: bytes, whole: bool) -> dict[int, Int64]:
+    """The offsets (int64, n, rising) of the records whose data have a length, by that length, all
+    by the lengths alone. What is still written (`whole` is False) may end inside of a record.
+    Raises VerifyError.
     """
     unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
     runs: list[int] = []  # offset, length and count of records of one length in a row
@@ -50,7 +51,12 @@ def record_bounds(path: str, data: bytes, whole: bool) -> tuple[Int64, Int64]:
         raise _unending(path, data, offset if offset < size else runs[-3])
     if offset > size:
         del runs[-3:]
-    return _spread(*np.array(runs, np.int64).reshape(-1, 3).T)
+    starts, lengths, counts = np.array(runs, np.int64).reshape(-1, 3).T
+    return {
+        length: _spread(starts[same], counts[same], length + HEADER + FOOTER)
+        for length in dict.fromkeys(lengths.tolist())
+        for same in [lengths == length]
+    }
 
 
 def _unending(path: str, data: bytes, start: int) -> VerifyError:
@@ -75,11 +81,10 @@ def _alike(data: bytes, offset: int, size: int) -> int:
     return count
 
 
-def _spread(starts: Int64, lengths: Int64, counts: Int64) -> tuple[Int64, Int64]:
-    """Offset and length of each record, of runs of records of equal length."""
-    every = np.repeat(lengths, counts)
-    within = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within * (every + HEADER + FOOTER), every
+def _spread(starts: Int64, counts: Int64, size: int) -> Int64:
+    """Where each record begins, of some runs of records of that size."""
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.asarray(np.repeat(starts, counts) + within * size)
 
 
 def damaged(path: str, offset: int, why: str) -> VerifyError:
