@@ -25,6 +25,7 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
     """The points of each tag as the target should hold them, in row order."""
     stream = layout.stream
     assert stream.time is not None
+    seconds = stream.time / 1000.0
     series: dict[str, list[Series]] = {}
     for part in stream.numbers:
         if len(part.rows):
@@ -37,7 +38,7 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
             values = np.concatenate([exporter.stored(part.values) for part in parts])
             order = np.argsort(rows, kind="stable")
             rows, values = rows[order], values[order]
-        points[tag] = Points(stream.step[rows], values, stream.time[rows] / 1000.0)
+        points[tag] = Points(stream.step[rows], values, seconds[rows])
     return points
 
 
@@ -169,7 +170,10 @@ def _by_value(value: Any) -> Any:
 
 
 def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:
-    want, have = Counter(_other_values(layout)), Counter(_canonical(recorded))
+    values = _other_values(layout)
+    if not values and not recorded.others:
+        return []
+    want, have = Counter(values), Counter(_canonical(recorded))
     missing, extra = want - have, have - want
     if not missing and not extra:
         return []

@@ -219,7 +219,7 @@ def _digest(layout: Layout, rows: int) -> str:
 
 def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
     """What is about to be done, with all that is known of the run before it is."""
-    start = held.rows if held else 0
+    start, points = held.rows if held else 0, layout.points
     status = _status(held, layout)
     findings = [*layout.run.findings, *layout.findings, *_lost_in_storage(layout, exporter)]
     if held is not None and start > layout.rows:
@@ -233,8 +233,8 @@ def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
         target=exporter.name,
         status=status,
         rows=layout.rows,
-        points=layout.points,
-        new_points=layout.points_from(min(start, layout.rows)) if start else layout.points,
+        points=points,
+        new_points=layout.points_from(min(start, layout.rows)) if start else points,
         location=held.location if held else None,
         findings=(*findings, *exporter.notes(layout)),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
@@ -260,9 +260,11 @@ def _lost_in_storage(layout: Layout, exporter: Exporter) -> list[Finding]:
     """Finite numbers that the target can only hold as infinity, and others only as zero."""
     findings = []
     for series in layout.stream.numbers:
-        if series.values.dtype == bool or not len(series.rows):
+        if series.values.dtype == bool:
             continue
         stored = exporter.stored(series.values)
+        if np.isfinite(stored).all() and stored.all():  # the usual case: neither is there
+            continue
         for code, lost in (
             ("overflow-to-infinity", np.isinf(stored) & np.isfinite(series.values)),
             ("underflow-to-zero", (stored == 0) & (series.values != 0)),

@@ -120,7 +120,8 @@ class TensorBoardExporter:
         except FileNotFoundError:  # a faster export of this run took it for a leftover
             raise ConflictError from None
         finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+            if os.path.isdir(hidden):  # it could not be finished, or not be claimed
+                shutil.rmtree(hidden, ignore_errors=True)
             with suppress(OSError):  # another export of this run is at work there
                 os.rmdir(os.path.dirname(hidden))
         publish_partial(directory, partial_name(name))
@@ -155,7 +156,8 @@ class TensorBoardExporter:
 
     def _remove_leftovers(self, key: str) -> None:
         """What killed exports of this run left behind, once the run is there."""
-        shutil.rmtree(self._workshop(key), ignore_errors=True)
+        if os.path.isdir(self._workshop(key)):
+            shutil.rmtree(self._workshop(key), ignore_errors=True)
 
     def _append(self, layout: Layout, held: Held, cuts: Sequence[int]) -> str:
         """Publish the new rows; the file's name can be taken only once.

@@ -70,6 +70,10 @@ class SourceSpec(RunSettings):
         """The experiment of a run as it was read, before `prepare`: see TargetSpec.exporter."""
         return None if self.experiment is None else render(self.experiment, run)
 
+    def read_options(self) -> ReadOptions:
+        """How to read the runs."""
+        return ReadOptions(salvage=self.salvage, redact_home=self.redact_home)
+
     def export_options(self, target: TargetSpec) -> ExportOptions:
         """How to export the runs into a target. Names are not in it: `prepare` gives them."""
         said = {name: getattr(target, name) for name in OVERRIDES}
@@ -81,7 +85,7 @@ class SourceSpec(RunSettings):
                 callback_version=parse_version(version) if version else LATEST,
                 clock=self.clock,
             ),
-            read=ReadOptions(salvage=self.salvage, redact_home=self.redact_home),
+            read=self.read_options(),
             source=self.source,
             verify=self.verify,
             attach_source=self.attach_source,
@@ -102,7 +106,7 @@ class SourceSpec(RunSettings):
     def _refused(self, run: Run) -> str:
         if len(run.stream) < self.filter.min_rows:
             return f"it has {len(run.stream)} rows, fewer than min_rows {self.filter.min_rows}"
-        params = params_of(run)
+        params = params_of(run) if self.filter.params else {}
         for name, wanted in self.filter.params.items():
             if name not in params:
                 return f"it has no param {name}"

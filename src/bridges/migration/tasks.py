@@ -202,8 +202,8 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
     try:
         for run in _runs(task):
             is_done = task.done[len(seen) :][:1] == (run.source,)
-            targets = () if is_done else tuple(to for to in task.targets if to.label not in left)
-            found = _exported(run, replace(task, targets=targets), dry_run)
+            targets = [] if is_done else [to for to in task.targets if to.label not in left]
+            found = _exported(run, task, targets, dry_run)
             if found is None:
                 left_out.append((run.source, task.source.why_not(run)))
             for target, report in zip(targets, found or (), strict=False):
@@ -218,8 +218,8 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
         errors = error.errors if isinstance(error, TreeError) else [error]
         told = [target for target in task.targets if target.label not in left]
         reports += (_unread(one, task.location, target) for one in errors for target in told)
-    whole = tuple(to for to in task.targets if to.label not in left and not task.done)
-    marks = _marks(replace(task, targets=whole), files, reports, len(left_out)) if files else {}
+    whole = [to for to in task.targets if to.label not in left and not task.done]
+    marks = _marks(task, whole, files, reports, len(left_out)) if files else {}
     return Done(tuple(reports), tuple(left_out), tuple(left.values()), marks)
 
 
@@ -234,11 +234,15 @@ def _files(task: Task, dry_run: bool) -> str | None:
 
 
 def _marks(
-    task: Task, files: str, reports: Sequence[RunReport], left_out: int
+    task: Task,
+    targets: Sequence[TargetSpec],
+    files: str,
+    reports: Sequence[RunReport],
+    left_out: int,
 ) -> dict[str, tuple[Marked, ...]]:
-    """The marks of the runs of a task, for each target where all of them are right."""
+    """The marks of the runs of a task, for each of these targets where all of them are right."""
     marks = {}
-    for target in task.targets:
+    for target in targets:
         mine = [report for report in reports if report.target == target.label]
         is_right = all(
             report.verified and not report.failed and report.source.startswith(task.origin)
@@ -263,16 +267,18 @@ def _marked(task: Task, report: RunReport, common: Mapping[str, Any]) -> Marked:
     return Marked(report.key, report.run, report.location or "", mark)
 
 
-def _exported(run: Run, task: Task, dry_run: bool) -> list[RunReport] | None:
-    """What was done with a run; None where the config leaves it out."""
+def _exported(
+    run: Run, task: Task, targets: Sequence[TargetSpec], dry_run: bool
+) -> list[RunReport] | None:
+    """What was done with a run for these targets; None where the config leaves it out."""
     try:
         taken = task.source.prepare(run)
         experiment = task.source.experiment_of(run)
     except ConfigError as error:  # a name that this run has nothing for
-        return [_misnamed(run, target, error) for target in task.targets]
+        return [_misnamed(run, target, error) for target in targets]
     if taken is None:
         return None
-    return [_export(taken, task, to, experiment, dry_run) for to in task.targets]
+    return [_export(taken, task, to, experiment, dry_run) for to in targets]
 
 
 def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
@@ -282,7 +288,7 @@ def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
 
 
 def _runs(task: Task) -> Iterator[Run]:
-    options = task.source.export_options(task.targets[0]).read
+    options = task.source.read_options()
     tree = RunDirectorySource()
     if isinstance(task.place, Bundle):
         return guarded(tree.read_bundle(task.place, options), task.location, tree.name)

@@ -39,8 +39,10 @@ def with_evidence(
         paths if is_alone else [], outputs, run.params.get("logging_dir"), run.writer
     )
     found += [begun] if begun else []
-    told = [] if written else findings
-    return replace(run, evidence=tuple(found), findings=(*run.findings, *told, *_new(events)))
+    told = [*([] if written else findings), *_new(events)]
+    if not found and not told:
+        return run
+    return replace(run, evidence=tuple(found), findings=(*run.findings, *told))
 
 
 def _new(events: EventFiles) -> list[Finding]:

@@ -28,7 +28,7 @@ def disk_evidence(
 
     A finding says why they are not taken for such.
     """
-    times = _times(saves)
+    times = _times(saves) if len(saves) > 1 else {}
     if len(times) < 2:
         return None, []
     rows = np.array([count - 1 for count in sorted(times)], np.int64)

@@ -26,6 +26,8 @@ PREFIXES = ("test_", "predict_")  # of `evaluate` and `predict` after the traini
 
 def add_results(run: Run, files: Sequence[str]) -> Run:
     """The run with a row for each kind of results that its history lacks."""
+    if not files:
+        return run
     metrics, findings = _metrics(files)
     known = set(run.stream.keys)
     rows = [

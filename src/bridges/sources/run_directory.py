@@ -140,7 +140,7 @@ class _Tree:
         if output in self._broken:
             notes = [*notes, _without_state(output, self._broken.pop(output))]
         self._notes = []
-        return replace(run, findings=(*run.findings, *notes))
+        return replace(run, findings=(*run.findings, *notes)) if notes else run
 
 
 class _Reader:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.stream.model import Int64, MetricStream, Run, Series, Values
+from bridges.stream.model import Int64, MetricStream, Run, Values
 
 FORMAT = b"bridges-1"
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
@@ -70,17 +70,14 @@ def _first_row(stream: MetricStream) -> list[Any] | None:
     if not series:
         return [stream.step[:1].tolist()] if len(stream) else None
     row = min(int(part.rows[0]) for part in series)
-    values = [[part.key, _value_at(part, row)] for part in series if part.rows[0] == row]
+    first = (part for part in series if part.rows[0] == row)
+    values = [[part.key, repr(part.values[:1].tolist())] for part in first]
     return [int(stream.step[row]), sorted(values)]
 
 
 def is_measured(key: str) -> bool:
     """Whether a key tells one run from another of the same recipe."""
     return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
-
-
-def _value_at(series: Series, row: int) -> str:
-    return repr(series.values[np.searchsorted(series.rows, row) :][:1].tolist())
 
 
 def _canonical(value: Any) -> bytes:

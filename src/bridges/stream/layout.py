@@ -177,7 +177,7 @@ class _Placed:
 
     def _add(self, place: Place, series: Series, tag: str) -> None:
         if place is Place.SERIES:
-            self.numbers.append(replace(series, key=tag))
+            self.numbers.append(Series(tag, series.rows, series.values))
         elif place is Place.TEXT:
             texts = [encodable(text) for text in series.values.tolist()]
             self.texts.append(Series(tag, series.rows, as_array(texts, object)))

@@ -53,12 +53,14 @@ def pace_of(name: str, stream: MetricStream, log: Evidence | None = None) -> Pac
         seconds = _from_duration(stream)
     else:
         seconds = _from_steps(stream)
-    return Pace(name, np.clip(seconds, 0.0, LONGEST_RUN), session)
+    return Pace(name, np.minimum(np.maximum(seconds, 0.0), LONGEST_RUN), session)
 
 
 def elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
     """The training rows that tell their own elapsed seconds."""
     rows, seconds = stream.column("train_runtime")
+    if not len(rows):
+        return rows, seconds
     keep = (stream.kind[rows] == RowKind.TRAIN) & np.isfinite(seconds) & (seconds >= 0)
     return rows[keep], seconds[keep]
 
@@ -66,6 +68,8 @@ def elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
 def summary_duration(stream: MetricStream) -> tuple[int, float] | None:
     """Row and duration in seconds of the first summary row that has one."""
     rows, seconds = stream.column("train_runtime")
+    if not len(rows):
+        return None
     good = (stream.kind[rows] == RowKind.SUMMARY) & np.isfinite(seconds) & (seconds > 0)
     return (int(rows[good][0]), float(seconds[good][0])) if good.any() else None
 
@@ -114,5 +118,6 @@ def _from_duration(stream: MetricStream) -> Float64:
 
 def _from_steps(stream: MetricStream) -> Float64:
     """One second for each step; a step that goes back takes no time."""
-    gained = np.diff(stream.step.astype(np.float64), prepend=0.0)
-    return np.asarray(np.cumsum(np.clip(gained, 0.0, LONGEST_STEP)))
+    gained = stream.step.astype(np.float64)
+    gained[1:] -= gained[:-1].copy()
+    return np.asarray(np.cumsum(np.minimum(np.maximum(gained, 0.0), LONGEST_STEP)))
