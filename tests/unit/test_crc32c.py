@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from bridges.formats import crc32c as module
-from bridges.formats.crc32c import FieldEffects, byte_table, crc32c, mask, mask_all, unmask
+from bridges.formats.crc32c import (
+    FieldEffects,
+    byte_table,
+    crc32c,
+    crc32c_each,
+    mask,
+    mask_all,
+    unmask,
+)
 
 VECTORS = {  # RFC 3720, appendix B.4, and the check value of the catalogue of CRCs
     "nothing": (b"", 0x00000000),
@@ -41,6 +49,11 @@ def test_known_vectors(name: str) -> None:
 @given(st.binary(max_size=700))
 def test_masked_as_tensorboard_does(data: bytes) -> None:
     assert mask(crc32c(data)) == pywrap_tensorflow.masked_crc32c(data)
+
+
+@given(st.lists(st.binary(max_size=700), max_size=8))
+def test_together_they_are_what_each_is_alone(texts: list[bytes]) -> None:
+    assert crc32c_each(texts) == [crc32c(text) for text in texts]
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -152,9 +152,10 @@ def encode_plain(
             proto.scalar_value(tag, column[4 * row : 4 * row + 4])
             for tag, column in zip(tags, packed, strict=True)
         ]
-        records.append(proto.frame(proto.summary_event(time, number, scalars)))
-    data = np.frombuffer(b"".join(records), np.uint8)
-    return data, np.array([len(record) for record in records], np.int64)
+        records.append(proto.summary_event(time, number, scalars))
+    framed = proto.frames(records)
+    data = np.frombuffer(b"".join(framed), np.uint8)
+    return data, np.array([len(record) for record in framed], np.int64)
 
 
 def encode_fast(

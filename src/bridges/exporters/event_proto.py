@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from bridges.formats.crc32c import crc32c, mask
+from bridges.formats.crc32c import crc32c_each, mask
 from bridges.formats.tfrecord import record_header
 
 FILE_VERSION = "brain.Event:2"
@@ -65,7 +65,15 @@ def double(field: int, value: float) -> bytes:
 
 def frame(data: bytes) -> bytes:
     """The data as one TFRecord."""
-    return record_header(len(data)) + data + _pack_crc(mask(crc32c(data)))
+    return frames([data])[0]
+
+
+def frames(records: Sequence[bytes]) -> list[bytes]:
+    """The data of each record as a TFRecord."""
+    return [
+        record_header(len(data)) + data + _pack_crc(mask(crc))
+        for data, crc in zip(records, crc32c_each(records), strict=True)
+    ]
 
 
 def file_version_event(wall_time: float) -> bytes:

@@ -23,6 +23,7 @@ from bridges.stream.redact import redact_text
 STATE_TAG = "bridges/provenance/text_summary"
 PARAMS_TAG = "bridges/params/text_summary"
 OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
+TEXTS = 256  # that are framed together
 _FENCE = ("```json\n", "\n```")
 
 
@@ -41,20 +42,30 @@ def records(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes |
     `cuts` are the row counts after each write, this one included. A file with the whole run begins
     a session, so that it takes the place of an earlier one.
     """
-    begin, finished = layout.clock.start / 1000.0, layout.run.status == "finished"
-    yield proto.frame(proto.file_version_event(begin))
-    head = [proto.text_value(STATE_TAG, _state_text(layout, start, cuts))]
-    yield proto.frame(proto.summary_event(begin, 0, head))
-    if start == 0:
-        lowest = int(layout.stream.step.min(initial=0))
-        yield proto.frame(proto.session_start_event(begin, lowest))
-        settings = list(_settings(layout, begin))
-        yield from (proto.frame(proto.summary_event(begin, 0, [value])) for value in settings)
+    head = [*_head(layout, start, cuts)]
+    framed = proto.frames([*head, *_end(layout)])
+    yield from framed[: len(head)]
     yield from _scalars(layout, start)
     yield from _texts(layout, start)
-    if finished and layout.run.params:
+    yield from framed[len(head) :]
+
+
+def _head(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes]:
+    """The events before all scalars."""
+    begin = layout.clock.start / 1000.0
+    yield proto.file_version_event(begin)
+    state = proto.text_value(STATE_TAG, _state_text(layout, start, cuts))
+    yield proto.summary_event(begin, 0, [state])
+    if start == 0:
+        yield proto.session_start_event(begin, int(layout.stream.step.min(initial=0)))
+        yield from (proto.summary_event(begin, 0, [value]) for value in _settings(layout, begin))
+
+
+def _end(layout: Layout) -> Iterator[bytes]:
+    """The event behind all others, of a run that is finished."""
+    if layout.run.status == "finished" and layout.run.params:
         end = layout.clock.end / 1000.0
-        yield proto.frame(proto.summary_event(end, 0, [proto.session_end(end)]))
+        yield proto.summary_event(end, 0, [proto.session_end(end)])
 
 
 def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
@@ -141,8 +152,13 @@ def _texts(layout: Layout, start: int) -> Iterator[bytes]:
     for series in layout.texts:
         part = series.slice(start, layout.rows)
         by_step = np.argsort(stream.step[part.rows], kind="stable")
-        rows, values = part.rows[by_step].tolist(), part.values[by_step].tolist()
-        for row, text in zip(rows, values, strict=True):
-            value = proto.text_value(f"{series.key}/text_summary", text)
-            time, step = float(stream.time[row]) / 1000.0, int(stream.step[row])
-            yield proto.frame(proto.summary_event(time, step, [value]))
+        for some in np.array_split(by_step, len(by_step) // TEXTS + 1):
+            rows = part.rows[some]
+            columns = stream.time[rows] / 1000.0, stream.step[rows], part.values[some]
+            events = [
+                proto.summary_event(
+                    time, step, [proto.text_value(f"{series.key}/text_summary", text)]
+                )
+                for time, step, text in zip(*(each.tolist() for each in columns), strict=True)
+            ]
+            yield from proto.frames(events)

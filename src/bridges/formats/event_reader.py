@@ -19,6 +19,7 @@ from bridges.formats.crc32c import FieldEffects, UInt8, field_effects, mask_all,
 from bridges.formats.tfrecord import (
     FOOTER,
     HEADER,
+    check_records,
     crc_fits,
     damaged,
     offsets_by_length,
@@ -109,8 +110,9 @@ def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
     """What the bytes of an event file hold. One that is still written (`whole` is False) may end
     inside of a record. Raises VerifyError for what is damaged.
     """
-    out = EventFile()
-    for length, where in offsets_by_length(path, data, whole).items():
+    out, by_length = EventFile(), offsets_by_length(path, data, whole)
+    check_records(path, data, [(int(where[0]), length) for length, where in by_length.items()])
+    for length, where in by_length.items():
         _decode_equal_lengths(path, data, length, where, out)
     return out
 
@@ -118,28 +120,21 @@ def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
 def _decode_equal_lengths(
     path: str, data: bytes, length: int, where: Int64, out: EventFile
 ) -> None:
+    """Decode the records of one length; the CRCs of the first of them are right."""
     pending, plainly = where, 0
     while len(pending):
-        event = _take_first(path, data, length, int(pending[0]))
+        offset = int(pending[0])
+        if pending is not where:
+            check_records(path, data, [(offset, length)])
+        event = _take_apart(data[offset + HEADER : offset + HEADER + length])
         if plainly or len(pending) < max(FEW, length // LONG) or not event.is_columnar():
-            _decode_one(data, length, int(pending[0]), event, out)
+            _decode_one(data, length, offset, event, out)
             pending, plainly = pending[1:], max(plainly - 1, 0)
             continue
         rest = _decode_columns(path, data, length, pending, event, out)
         if len(pending) - len(rest) < MANY:  # many shapes: looking for like ones does not pay
             plainly = MANY
         pending = rest
-
-
-def _take_first(path: str, data: bytes, length: int, offset: int) -> _Event:
-    """The record at an offset, whose CRCs must be right."""
-    start = offset + HEADER
-    if data[offset:start] != record_header(length):
-        raise damaged(path, offset, "the CRC of its length is wrong")
-    body = data[start : start + length]
-    if not crc_fits(body, data[start + length : start + length + FOOTER]):
-        raise damaged(path, offset, "the CRC of its data is wrong")
-    return _take_apart(body)
 
 
 def _decode_one(data: bytes, length: int, offset: int, event: _Event, out: EventFile) -> None:

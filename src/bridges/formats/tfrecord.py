@@ -6,12 +6,13 @@ A record is its length (uint64), the masked CRC-32C of that, the data, and their
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from bridges.errors import VerifyError
-from bridges.formats.crc32c import crc32c, mask
+from bridges.formats.crc32c import crc32c, crc32c_each, mask
 from bridges.stream.model import Int64
 
 HEADER, FOOTER = 12, 4  # bytes around the data
@@ -32,31 +33,44 @@ def crc_fits(data: bytes, stored: bytes) -> bool:
     return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
+def check_records(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
+    """Raise VerifyError unless all CRCs of these records (offset and data length) are right."""
+    bodies = []
+    for offset, length in records:
+        start = offset + HEADER
+        if data[offset:start] != record_header(length):
+            raise damaged(path, offset, "the CRC of its length is wrong")
+        bodies.append(data[start : start + length])
+    for (offset, length), crc in zip(records, crc32c_each(bodies), strict=True):
+        end = offset + HEADER + length
+        if mask(crc) != int.from_bytes(data[end : end + FOOTER], "little"):
+            raise damaged(path, offset, "the CRC of its data is wrong")
+
+
 def offsets_by_length(path: str, data: bytes, whole: bool) -> dict[int, Int64]:
     """The offsets (int64, n, rising) of the records whose data have a length, by that length, all
     by the lengths alone. What is still written (`whole` is False) may end inside of a record.
     Raises VerifyError.
     """
     unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
-    runs: list[int] = []  # offset, length and count of records of one length in a row
-    alike, last = 0, -1
+    runs: dict[int, list[int]] = {}  # by length: offset and count of records of it in a row
+    alike, last, start = 0, -1, 0
     while offset + HEADER <= size:
-        length = unpack(data, offset)[0]
-        alike, last = (alike + 1 if length == last else 0), length
+        length, start = unpack(data, offset)[0], offset
         record = length + HEADER + FOOTER
+        alike = alike + 1 if length == last else 0
         count = _alike(data, offset, record) if alike > ALIKE else 1
-        runs += (offset, length, count)
-        offset += count * record
+        if alike:
+            runs[length][-1] += count
+        else:
+            runs.setdefault(length, []).extend((offset, count))
+        last, offset = length, offset + count * record
     if whole and offset != size:
-        raise _unending(path, data, offset if offset < size else runs[-3])
+        raise _unending(path, data, offset if offset < size else start)
     if offset > size:
-        del runs[-3:]
-    starts, lengths, counts = np.array(runs, np.int64).reshape(-1, 3).T
-    return {
-        length: _spread(starts[same], counts[same], length + HEADER + FOOTER)
-        for length in dict.fromkeys(lengths.tolist())
-        for same in [lengths == length]
-    }
+        runs[last][-1] -= 1
+    found = {length: _spread(each, length + HEADER + FOOTER) for length, each in runs.items()}
+    return {length: offsets for length, offsets in found.items() if len(offsets)}
 
 
 def _unending(path: str, data: bytes, start: int) -> VerifyError:
@@ -81,8 +95,11 @@ def _alike(data: bytes, offset: int, size: int) -> int:
     return count
 
 
-def _spread(starts: Int64, counts: Int64, size: int) -> Int64:
-    """Where each record begins, of some runs of records of that size."""
+def _spread(runs: list[int], size: int) -> Int64:
+    """Where each record begins, of records of that size: offset and count of each run of such."""
+    if len(runs) == 2:
+        return np.arange(runs[0], runs[0] + runs[1] * size, size)
+    starts, counts = np.array(runs, np.int64).reshape(-1, 2).T
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.asarray(np.repeat(starts, counts) + within * size)
 

@@ -40,6 +40,8 @@ def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) 
 def output_of(location: str) -> str:
     """The directory that a run wrote to: where its state or its checkpoints lie."""
     folder = folder_of(location)
+    if "checkpoint-" not in folder:  # most are not in one, and there may be very many
+        return folder
     return folder_of(folder) if CHECKPOINT.match(last_of(folder)) else folder
 
 
