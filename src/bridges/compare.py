@@ -38,13 +38,17 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
             values = np.concatenate([exporter.stored(part.values) for part in parts])
             order = np.argsort(rows, kind="stable")
             rows, values = rows[order], values[order]
-        points[tag] = Points(stream.step[rows], values, seconds[rows])
+        if len(rows) == len(stream):  # of a tag in every row nothing is copied
+            points[tag] = Points(stream.step, values, seconds)
+        else:
+            points[tag] = Points(stream.step[rows], values, seconds[rows])
     return points
 
 
-def compare(layout: Layout, recorded: Recorded, exporter: Exporter) -> list[Finding]:
-    """One finding for each tag whose points differ; none if the target holds the whole run."""
-    expected = expected_points(layout, exporter)
+def compare(layout: Layout, recorded: Recorded, expected: Mapping[str, Points]) -> list[Finding]:
+    """One finding for each tag whose points differ from those that are expected; none if the target
+    holds the whole run.
+    """
     findings = []
     for tag in dict.fromkeys([*expected, *recorded.points]):
         findings += _compare_tag(tag, expected.get(tag), recorded.points.get(tag))

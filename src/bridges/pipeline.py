@@ -17,10 +17,10 @@ import numpy as np
 
 from bridges import plugins
 from bridges.attachments import attach_sources
-from bridges.compare import compare, holds_rows
+from bridges.compare import compare, expected_points, holds_rows
 from bridges.continuing import continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
-from bridges.exporters.base import ConflictError, Exporter, Held
+from bridges.exporters.base import ConflictError, Exporter, Held, Points
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
 from bridges.sources.remote import forget_listings
@@ -185,7 +185,8 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     held = _same_history(layout, exporter)
     layout = continued(layout, held, exporter, options.layout)
-    report = _report(layout, exporter, held)
+    expected = expected_points(layout, exporter)
+    report = _report(layout, exporter, held, expected)
     if options.dry_run:
         return replace(report, status="planned", plan=report.status)
     if held is None or held.rows < layout.rows or not held.whole:
@@ -194,7 +195,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
         report = replace(report, run=held.name, location=held.location)
     if options.verify:
         on_phase(run.name, "verifying")
-        report = _verified(report, layout, held, exporter)
+        report = _verified(report, layout, held, exporter, expected)
     if options.attach_source and report.status != "failed":
         on_phase(run.name, "attaching the source of")
         report = report.with_findings(attach_sources(run, held, exporter))
@@ -217,11 +218,14 @@ def _digest(layout: Layout, rows: int) -> str:
     return layout.digest if rows == layout.rows else prefix_digest(layout.run.stream, rows)
 
 
-def _report(layout: Layout, exporter: Exporter, held: Held | None) -> RunReport:
+def _report(
+    layout: Layout, exporter: Exporter, held: Held | None, expected: Mapping[str, Points]
+) -> RunReport:
     """What is about to be done, with all that is known of the run before it is."""
     start, points = held.rows if held else 0, layout.points
     status = _status(held, layout)
-    findings = [*layout.run.findings, *layout.findings, *_lost_in_storage(layout, exporter)]
+    lost = _lost_in_storage(layout, exporter, expected)
+    findings = [*layout.run.findings, *layout.findings, *lost]
     if held is not None and start > layout.rows:
         findings.append(_target_is_longer(start, layout.rows))
     if held is not None and not held.whole:
@@ -256,15 +260,17 @@ def _target_is_longer(there: int, rows: int) -> Finding:
     return Finding("target-is-longer", Severity.INFO, "all rows", message)
 
 
-def _lost_in_storage(layout: Layout, exporter: Exporter) -> list[Finding]:
+def _lost_in_storage(
+    layout: Layout, exporter: Exporter, expected: Mapping[str, Points]
+) -> list[Finding]:
     """Finite numbers that the target can only hold as infinity, and others only as zero."""
     findings = []
+    # the usual case is that a target holds neither
+    whole = {tag for tag, at in expected.items() if np.isfinite(at.value).all() and at.value.all()}
     for series in layout.stream.numbers:
-        if series.values.dtype == bool:
+        if series.values.dtype == bool or series.key in whole:
             continue
         stored = exporter.stored(series.values)
-        if np.isfinite(stored).all() and stored.all():  # the usual case: neither is there
-            continue
         for code, lost in (
             ("overflow-to-infinity", np.isinf(stored) & np.isfinite(series.values)),
             ("underflow-to-zero", (stored == 0) & (series.values != 0)),
@@ -280,10 +286,16 @@ def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
     return Finding(code, Severity.WARNING, f"tag {tag!r}", message, count)
 
 
-def _verified(report: RunReport, layout: Layout, held: Held, exporter: Exporter) -> RunReport:
+def _verified(
+    report: RunReport,
+    layout: Layout,
+    held: Held,
+    exporter: Exporter,
+    expected: Mapping[str, Points],
+) -> RunReport:
     if held.rows > layout.rows:  # found by comparing all points, see `_same_history`
         return replace(report, verified=True)
-    wrong = compare(layout, exporter.read_back(held), exporter)
+    wrong = compare(layout, exporter.read_back(held), expected)
     if not wrong:
         return replace(report, verified=True)
     return replace(report.with_findings(wrong), status="failed", verified=False)
@@ -297,7 +309,9 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
         there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"
         message = f"the target holds {there}: run `bridge export` with the same options first"
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
-        report = _report(layout, exporter, held)
+        report = _report(layout, exporter, held, expected_points(layout, exporter))
         return replace(report.with_findings([finding]), status="failed", verified=False)
     layout = continued(layout, held, exporter, options.layout)
-    return _verified(_report(layout, exporter, held), layout, held, exporter)
+    expected = expected_points(layout, exporter)
+    report = _report(layout, exporter, held, expected)
+    return _verified(report, layout, held, exporter, expected)

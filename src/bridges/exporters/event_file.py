@@ -83,6 +83,8 @@ class _Block:
 
 
 def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
+    if len(column.rows) == len(rows):  # a group has no rows that its columns have not
+        return column.values
     first = int(np.searchsorted(column.rows, rows[0]))
     if len(column.rows) >= first + len(rows) and column.rows[first + len(rows) - 1] == rows[-1]:
         return column.values[first : first + len(rows)]
@@ -163,14 +165,14 @@ def encode_fast(
 ) -> tuple[UInt8, Int64]:
     """`encode`, one matrix for each run of rows whose steps have equally long varints."""
     sizes = varint_sizes(step)
-    cuts = np.flatnonzero(np.diff(sizes)) + 1
+    cuts = (sizes[1:] != sizes[:-1]).nonzero()[0] + 1
     bounds = [0, *cuts.tolist(), len(step)]
     parts = []
     for low, high in pairwise(bounds):
         template = _template(tags, int(sizes[low]))
         columns = [column[low:high] for column in values]
         parts.append(template.fill(step[low:high], wall_time[low:high], columns))
-    lengths = np.concatenate([np.full(len(part), part.shape[1], np.int64) for part in parts])
+    lengths = np.repeat([part.shape[1] for part in parts], [len(part) for part in parts])
     data = parts[0].ravel() if len(parts) == 1 else np.concatenate([part.ravel() for part in parts])
     return data, lengths
 

@@ -121,29 +121,29 @@ def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
     return f"{{\n{lines}\n}}".join(_FENCE)
 
 
-def _row_order(layout: Layout, start: int) -> Int64:
-    """The rows from `start` on by step: the default loader drops what a lower step follows."""
-    steps = layout.stream.step[start:]
-    return start + np.argsort(steps, kind="stable")
-
-
 def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
+    """The rows from `start` on by step: the default loader drops what a lower step follows."""
     stream = layout.stream
     assert stream.time is not None
-    order = _row_order(layout, start)
-    place = np.empty(layout.rows - start, np.int64)
-    place[order - start] = np.arange(len(order))
-    in_order = bool((np.diff(order) > 0).all())
-    columns = []
-    for series in stream.series:
-        part = series.slice(start, layout.rows)
-        rows, values = part.rows - start, as_float32(part.values)
-        if not in_order:
-            rows = place[rows]
-            sort = np.argsort(rows)
-            rows, values = rows[sort], values[sort]
-        columns.append(ScalarColumn(series.key, rows, values))
-    yield from scalar_records(columns, stream.step[order], stream.time[order] / 1000.0)
+    step, time = stream.step[start:], stream.time[start:] / 1000.0
+    parts = (series.slice(start, layout.rows) for series in stream.series)
+    columns = [ScalarColumn(part.key, part.rows - start, as_float32(part.values)) for part in parts]
+    if (step[1:] < step[:-1]).any():
+        order = np.argsort(step, kind="stable")
+        step, time, columns = step[order], time[order], _in_order(columns, order)
+    yield from scalar_records(columns, step, time)
+
+
+def _in_order(columns: Sequence[ScalarColumn], order: Int64) -> list[ScalarColumn]:
+    """The columns of rows that are written in another order."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    ordered = []
+    for column in columns:
+        rows = place[column.rows]
+        sort = np.argsort(rows)
+        ordered.append(ScalarColumn(column.tag, rows[sort], column.values[sort]))
+    return ordered
 
 
 def _texts(layout: Layout, start: int) -> Iterator[bytes]:

@@ -137,7 +137,8 @@ class TensorBoardExporter:
         name = directory_name(layout.run.path)
         for number in range(1, 10_000):
             path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
             with suppress(FileExistsError, NotADirectoryError):
                 if not os.path.exists(path) or is_empty(path):
                     return rename_unless_taken(hidden, path)
