@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
-from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, field_effects, mask_all
+from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask_all
 from bridges.formats.tfrecord import FOOTER, HEADER
 from bridges.stream.model import Float64, Int64
 
@@ -181,11 +181,9 @@ def varint_sizes(step: Int64) -> NDArray[np.uint8]:
     """How many bytes the varint of each step takes (uint8, n)."""
     sizes = np.ones(len(step), np.uint8)
     unsigned = step.view(np.uint64)
-    for index in range(1, 10):
-        longer = unsigned >= np.uint64(1 << 7 * index)
-        if not longer.any():
-            break
-        sizes += longer
+    longest = len(proto.varint(int(unsigned.max(initial=0))))
+    for index in range(1, longest):
+        sizes += unsigned >= np.uint64(1 << 7 * index)
     return sizes
 
 
@@ -236,7 +234,7 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
         fields=_record_dtype([HEADER + at for at, _ in fields], step_size, len(record)),
-        effects=field_effects(tuple(fields), len(data)),
+        effects=FieldEffects(fields, len(data)),
     )
 
 

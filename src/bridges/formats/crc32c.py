@@ -8,7 +8,7 @@ records that differ from a template in a few bytes cost a few look-ups, whatever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import islice
 from threading import Lock
 
@@ -150,9 +150,3 @@ class FieldEffects:
             looked_up = tables[fields + self._starts]
             np.bitwise_xor.reduce(looked_up, axis=0, out=found[start : start + width])
         return found
-
-
-@lru_cache(maxsize=1024)
-def field_effects(fields: tuple[tuple[int, int], ...], length: int) -> FieldEffects:
-    """The effects of these fields, made once: many files hold records of the same tags."""
-    return FieldEffects(fields, length)

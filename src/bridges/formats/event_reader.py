@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
-from bridges.formats.crc32c import FieldEffects, UInt8, field_effects, mask_all, unmask
+from bridges.formats.crc32c import FieldEffects, UInt8, mask_all, unmask
 from bridges.formats.tfrecord import (
     FOOTER,
     HEADER,
@@ -204,19 +205,9 @@ class _Shape:
     def of(cls, event: _Event, record: bytes) -> _Shape:
         """The shape of a record whose CRC is right."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
-        shared = np.full(len(record), 0xFF, np.uint8)
-        shared[-FOOTER:] = 0
-        for at, size in fields:
-            shared[HEADER + at : HEADER + at + size] = 0
-        step_at, step_size = event.step
-        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
-        return cls(
-            first=np.frombuffer(record, np.uint8),
-            crc=np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little"))),
-            shared=shared,
-            fields=fields,
-            effects=field_effects(fields, len(record) - HEADER - FOOTER),
-        )
+        shared, effects = _beside(fields, len(record))
+        crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
+        return cls(np.frombuffer(record, np.uint8), crc, shared, fields, effects)
 
     def matches(self, differing: UInt8) -> NDArray[np.bool_]:
         """Which records (bool, n) are of this shape, their length and its CRC included, by the bits
@@ -238,6 +229,18 @@ class _Shape:
         )
         numbers = [value.view("<f4")[:, 0] for value in values]
         return _steps(step), time.view("<f8")[:, 0], numbers
+
+
+@lru_cache(maxsize=1024)  # many files hold records of the same tags
+def _beside(fields: tuple[tuple[int, int], ...], size: int) -> tuple[UInt8, FieldEffects]:
+    """The bits that records of these fields share, and what the fields add to their CRCs."""
+    shared = np.full(size, 0xFF, np.uint8)
+    shared[-FOOTER:] = 0
+    for at, length in fields:
+        shared[HEADER + at : HEADER + at + length] = 0
+    step_at, step_size = fields[1]
+    shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
+    return shared, FieldEffects(fields, size - HEADER - FOOTER)
 
 
 def _steps(varints: UInt8) -> Int64:

@@ -87,7 +87,7 @@ def _alike(data: bytes, offset: int, size: int) -> int:
     """How many records of that size follow one another at an offset: at least the first."""
     room, count = (len(data) - offset) // size, 1
     while count < room:
-        count = min(8 * count, room)
+        count = min(512 * count, room)
         lengths = np.ndarray(count, "<u8", data, offset, (size,))
         others = np.flatnonzero(lengths != lengths[0])
         if len(others):

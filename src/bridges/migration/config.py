@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator, model_validator
@@ -80,11 +81,7 @@ class SourceSpec(RunSettings):
         chosen = {k: getattr(self, k) if v is None else v for k, v in said.items()}
         version = chosen.pop("callback_version")
         return ExportOptions(
-            layout=LayoutOptions(
-                **chosen,
-                callback_version=parse_version(version) if version else LATEST,
-                clock=self.clock,
-            ),
+            layout=_layout(**chosen, version=version, clock=self.clock),
             read=self.read_options(),
             source=self.source,
             verify=self.verify,
@@ -132,6 +129,12 @@ class SourceSpec(RunSettings):
             group=render(self.group, run) if self.group else run.group,
             tags={**run.tags, **tags},
         )
+
+
+@lru_cache(maxsize=64)  # it is asked for with every run
+def _layout(version: str | None, **chosen: str | None) -> LayoutOptions:
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    return LayoutOptions(**given, callback_version=parse_version(version) if version else LATEST)
 
 
 class EngineSpec(Strict):

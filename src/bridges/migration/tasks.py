@@ -318,7 +318,8 @@ def _exporter(
     """The exporter of a target and experiment: each thread makes it once for a plan. One of a dry
     run asks its target once for all runs.
     """
-    key, made = (plan, target.model_dump_json(), experiment), _MADE.exporters
+    known = target.label if plan else target.model_dump_json()  # a plan has each label once
+    key, made = (plan, known, experiment), _MADE.exporters
     if key not in made:
         # workers of a cluster outlive migrations, and what they know of these
         kept = [plan, *dict.fromkeys(other[0] for other in reversed(made))][:PLANS]

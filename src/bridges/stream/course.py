@@ -26,10 +26,12 @@ def course(stream: MetricStream, width: int = WIDTH) -> tuple[float, ...]:
         values = values[np.isfinite(values)]
         if len(values) > width:
             edges = np.arange(width + 1) * len(values) // width
-            sizes = np.diff(edges)
+            sizes = edges[1:] - edges[:-1]
             shares = values / np.repeat(sizes, sizes)  # a sum of values could be infinite
-            with np.errstate(over="ignore"):  # the shares of the greatest number round up
+            with np.errstate(over="ignore"):
                 means = np.add.reduceat(shares, edges[:-1])
-            values = np.clip(means, values.min(), values.max())
+            if np.isinf(means).any():  # the shares of the greatest number round up
+                means = np.clip(means, values.min(), values.max())
+            values = means
         return tuple(values.tolist())
     return ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,15 @@ def prefix_digest(stream: MetricStream, rows: int) -> str:
     for series in sorted(stream.series, key=lambda s: (s.key, s.values.dtype.kind)):
         part = series.slice(0, rows)
         if len(part.rows):
-            digest.update(_canonical([series.key, series.values.dtype.kind]))
+            digest.update(_head(series.key, series.values.dtype.kind))
             digest.update(_positions(part.rows))
             digest.update(_values(part.values))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _head(key: str, kind: str) -> bytes:
+    return _canonical([key, kind])
 
 
 def _positions(rows: Int64) -> bytes:
