@@ -17,7 +17,8 @@ from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.memory import Memory
 from bridges.migration.migrate import migrate
-from bridges.migration.tasks import carry_out, plan
+from bridges.migration.tasks import plan
+from bridges.migration.work import carry_out
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from tests.contract.suite import ROWS

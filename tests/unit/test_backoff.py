@@ -26,12 +26,13 @@ from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.wandb_server import _told
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
-from bridges.migration import tasks as tasks_module
+from bridges.migration import work as work_module
 from bridges.migration.backoff import LONGEST_PAUSE, Backoff
 from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
 from bridges.migration.engine import STRIKES, Engine
 from bridges.migration.targets import TargetSpec
-from bridges.migration.tasks import Done, Left, Task, carry_out, plan
+from bridges.migration.tasks import Done, Left, Task, plan
+from bridges.migration.work import carry_out
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport, failure
 from bridges.stream.layout import Layout
@@ -134,8 +135,9 @@ class World:
         self.done: list[tuple[Task, Done]] = []
         self.waits: list[tuple[str, str, float]] = []
 
-    def carry_out(self, task: Task, *, dry_run: bool) -> Done:
-        """As `tasks.carry_out`, without runs."""
+    def carry_out(self, reading: Any, dry_run: bool) -> Done:
+        """As in `work`, without runs."""
+        task = reading.task
         reports: list[RunReport] = []
         left: list[Left] = []
         for target in task.targets:
@@ -168,7 +170,7 @@ class World:
                 yield executor, 2
 
         monkeypatch.setattr(engine_module, "executor_of", threads)
-        monkeypatch.setattr(tasks_module, "carry_out", self.carry_out)
+        monkeypatch.setattr(work_module, "_carry_out", self.carry_out)
         monkeypatch.setattr(backoff_module, "FIRST_PAUSE", 0.01)
         engine = Engine(
             EngineSpec(patience=patience),
@@ -316,7 +318,7 @@ def test_what_is_left_of_a_task_is_done_later_and_told_once(
     targets = [{"to": "tensorboard", "label": to, "logdir": to} for to in ("one", "two")]
     config = MigrationConfig.model_validate({"sources": [str(tmp_path)], "targets": targets})
     exporters = {"one": MemoryExporter(), "two": Failing(3)}
-    monkeypatch.setattr(tasks_module, "_exporter", lambda to, *_: exporters[to.label])
+    monkeypatch.setattr(work_module, "_exporter", lambda to, *_: exporters[to.label])
     (task,), _ = plan(config)
     first = carry_out(task, dry_run=False)
     assert Counter((report.target, report.status) for report in first.reports) == {

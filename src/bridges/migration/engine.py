@@ -19,7 +19,8 @@ from bridges.migration.backoff import Backoff
 from bridges.migration.config import EngineSpec
 from bridges.migration.executors import executor_of, is_loss
 from bridges.migration.targets import TargetSpec
-from bridges.migration.tasks import AllDone, Done, Left, Task, carry_out_all, failed
+from bridges.migration.tasks import Done, Left, Task, failed
+from bridges.migration.work import AllDone, carry_out_all
 
 AHEAD = 2  # tasks, or bunches of small ones, for each worker that wait in its queue
 STRETCH, MOST = 0.6, 128  # seconds that the tasks of a bunch take together, and how many there are

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridges.migration.config import EngineSpec
 
 PRELOADED = [  # what workers import
-    "bridges.migration.tasks",
+    "bridges.migration.work",
     "bridges.exporters.tensorboard",
     "bridges.exporters.mlflow",
     "bridges.exporters.wandb",
