@@ -106,6 +106,13 @@ def cpu(command: list[str]) -> float:
     return float(seconds)
 
 
+def own_cpu(action: Callable[[], object]) -> float:
+    """CPU seconds of an action of this process."""
+    started = time.process_time()
+    action()
+    return time.process_time() - started
+
+
 def two_at_once() -> float:
     """How much more two processes compute than one in the same time: less than 2 where processors
     share a core, or others use them.
