@@ -41,7 +41,7 @@ def follow(
         on_wait=line.wait,
     )
     try:
-        with terminated_as_interrupted(), line:
+        with interrupts(), line:
             line.begin(sources)
             report = watched.run()
             line.end(watched.reason)
@@ -65,32 +65,42 @@ def _print(
         console.print_end(report, exporters)
 
 
+class Interrupts:
+    """Ctrl-C and a polite kill, which is like it: what was done is told, what was begun cleaned."""
+
+    def __init__(self) -> None:
+        self._holding = self._came = False
+
+    def handle(self, number: int, frame: object) -> None:
+        """The handler of both signals."""
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._came = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it they wait until the end: what is begun to be told is whole."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._came:
+                self._came = False
+                raise KeyboardInterrupt
+
+
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Within it a polite kill is like Ctrl-C: what was done is told, what was begun is cleaned."""
+def interrupts() -> Iterator[Interrupts]:
+    """Within it the signals are handled so."""
+    ours = Interrupts()
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield
+        yield ours
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within it Ctrl-C and a polite kill wait until the end: what is begun to be told is whole."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
     kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
+    before = {kind: signal.signal(kind, ours.handle) for kind in kinds}
     try:
-        yield
+        yield ours
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler or signal.SIG_DFL)
-        if came:
-            signal.raise_signal(came[0])

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bridges import console
-from bridges.cli_follow import terminated_as_interrupted, undisturbed
+from bridges.cli_follow import Interrupts, interrupts
 from bridges.console_migrate import JsonRuns, MigrationProgress
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport
@@ -43,12 +43,12 @@ def migrate(
         on_wait=shown.wait,
     )
     shown.begin(path, [target.label for target in config.targets] if dry_run else [])
-    with terminated_as_interrupted():
+    with interrupts() as shown.interrupts:
         try:
             with shown:
                 migration.run()
         finally:
-            with undisturbed():
+            with shown.interrupts.held():
                 shown.end(migration.left_out)
     return shown.totals.exit_code
 
@@ -66,6 +66,7 @@ class Shown:
         title: str = "",
     ) -> None:
         self.totals = Totals()
+        self.interrupts = Interrupts()
         # a document that scrolls by on the terminal is progress enough, and stays whole
         self.progress = MigrationProgress(quiet or (as_json and sys.stdout.isatty()))
         self._json = JsonRuns() if as_json else None
@@ -101,7 +102,7 @@ class Shown:
 
     def report(self, report: RunReport) -> None:
         """A run and target is done."""
-        with undisturbed():
+        with self.interrupts.held():
             self._tell(report)
 
     def _tell(self, report: RunReport) -> None:

@@ -18,7 +18,7 @@ import pytest
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from bridges.cli_follow import terminated_as_interrupted, undisturbed
+from bridges.cli_follow import interrupts
 from bridges.cli_migrate import Shown
 from bridges.console import print_json
 from bridges.console_migrate import (
@@ -91,15 +91,20 @@ def test_how_long_a_target_is_waited_for_is_told(
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_begun_is_told_before_it_is_interrupted(kind: signal.Signals) -> None:
     told = []
-    with terminated_as_interrupted():
-        before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with interrupts() as ours:
         with suppress(KeyboardInterrupt):
-            with undisturbed():
+            with ours.held():
+                signal.raise_signal(kind)
                 signal.raise_signal(kind)
                 told.append("all of it")
             told.append("and more")
-        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
-    assert told == ["all of it"]
+        with ours.held():
+            told.append("the end")  # it came once
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(kind)
+    assert told == ["all of it", "the end"]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 KEY = "0123456789abcdef" * 2

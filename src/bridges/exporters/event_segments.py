@@ -52,7 +52,7 @@ def segment_names(names: Iterable[str], key: str) -> list[str]:
 
 
 def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
-    matches = [match for name in names if (match := SEGMENT.fullmatch(name))]
+    matches = [match for name in names if key in name and (match := SEGMENT.fullmatch(name))]
     return sorted((one for one in matches if one[2] == key), key=lambda match: int(match[3]))
 
 

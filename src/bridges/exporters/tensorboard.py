@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -211,7 +210,8 @@ class TensorBoardExporter:
             directories[:] = [name for name in directories if name[0] != "."]
             for run, of in marks_in(path, files):
                 if of == segment_names(files, run.key):
-                    yield replace(run, name=os.path.relpath(path, self.logdir))
+                    name = os.path.relpath(path, self.logdir)
+                    yield Marked(run.key, name, run.location, run.mark)
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""
