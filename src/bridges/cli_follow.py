@@ -92,13 +92,16 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Within it the signals are handled so."""
+    """Within it the signals are handled so, unless they are ignored (those of a job in the
+    background often are).
+    """
     ours = Interrupts()
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
         yield ours
         return
     kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, ours.handle) for kind in kinds}
+    handled = [kind for kind in kinds if signal.getsignal(kind) is not signal.SIG_IGN]
+    before = {kind: signal.signal(kind, ours.handle) for kind in handled}
     try:
         yield ours
     finally:

@@ -107,6 +107,18 @@ def test_what_is_begun_is_told_before_it_is_interrupted(kind: signal.Signals) ->
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts() as ours:
+            signal.raise_signal(signal.SIGINT)
+            with ours.held():
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 KEY = "0123456789abcdef" * 2
 PLANNED = (
     report("planned", plan="exported", key=KEY, rows=3, points=12, new_points=12),
