@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bridges import console
-from bridges.cli_follow import Interrupts, interrupts
+from bridges.cli_signals import Interrupts, interrupts
 from bridges.console_migrate import JsonRuns, MigrationProgress
 from bridges.migration.config_file import load
 from bridges.migration.html_report import HtmlReport

@@ -25,7 +25,7 @@ ROOMS = (
     ("following", "console"),
     ("migration",),
     ("api",),
-    ("inspection", "run_record", "cli_options", "console_follow", "console_migrate"),
+    ("inspection", "run_record", "cli_options", "cli_signals", "console_follow", "console_migrate"),
     ("tree_view", "cli_follow"),
     ("cli_migrate", "cli_inspect"),
     ("cli",),

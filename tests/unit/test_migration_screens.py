@@ -18,8 +18,8 @@ import pytest
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from bridges.cli_follow import interrupts
 from bridges.cli_migrate import Shown
+from bridges.cli_signals import interrupts
 from bridges.console import print_json
 from bridges.console_migrate import (
     WINDOW,

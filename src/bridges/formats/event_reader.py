@@ -205,7 +205,7 @@ class _Shape:
     def of(cls, event: _Event, record: bytes) -> _Shape:
         """The shape of a record whose CRC is right."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
-        shared, effects = _beside(fields, len(record))
+        shared, effects = _common(fields, len(record))
         crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
         return cls(np.frombuffer(record, np.uint8), crc, shared, fields, effects)
 
@@ -232,7 +232,7 @@ class _Shape:
 
 
 @lru_cache(maxsize=1024)  # many files hold records of the same tags
-def _beside(fields: tuple[tuple[int, int], ...], size: int) -> tuple[UInt8, FieldEffects]:
+def _common(fields: tuple[tuple[int, int], ...], size: int) -> tuple[UInt8, FieldEffects]:
     """The bits that records of these fields share, and what the fields add to their CRCs."""
     shared = np.full(size, 0xFF, np.uint8)
     shared[-FOOTER:] = 0
