@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import VerifyError
+from bridges.exporters import event_proto as proto
 from bridges.formats.tfrecord import (
     ALIKE,
     FOOTER,
     HEADER,
+    TOGETHER,
+    check_records,
     crc_fits,
     offsets_by_length,
     record_header,
@@ -67,6 +70,18 @@ def test_a_length_beyond_the_file_is_told_with_its_place(length: int) -> None:
     with pytest.raises(VerifyError, match=f"byte {len(good)} is damaged: the CRC of its length"):
         found(data)
     assert len(found(data, whole=False)) == ALIKE + 5
+
+
+@pytest.mark.parametrize("place", [0, TOGETHER - 1, TOGETHER, 2 * TOGETHER])
+def test_of_many_records_each_is_checked(place: int) -> None:
+    frames = proto.frames([b"x" * (5 + n) for n in range(2 * TOGETHER + 1)])
+    starts = np.cumsum([0, *map(len, frames)]).tolist()
+    where = [(start, 5 + n) for n, start in enumerate(starts[:-1])]
+    data = bytearray(b"".join(frames))
+    check_records("memory", bytes(data), where)
+    data[starts[place] + HEADER] ^= 1
+    with pytest.raises(VerifyError, match=f"byte {starts[place]} is damaged: the CRC of its data"):
+        check_records("memory", bytes(data), where)
 
 
 def test_a_header_is_a_length_and_its_crc() -> None:
