@@ -14,7 +14,9 @@ from bridges.migration import fingerprint
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import plan
-from tests.support import state
+from bridges.sources.base import ReadOptions
+from bridges.sources.run_directory import RunDirectorySource
+from tests.support import packed, state
 
 ROWS = [{"loss": 2.5, "step": 1}, {"loss": 1.5, "step": 2}]
 SOURCE = SourceSpec(location="here", name="{name}", tags={"a": "b"})
@@ -124,6 +126,45 @@ def test_of_trials_the_neighbour_counts(tree: Path, named: bytes, before: int) -
     later = of_tree(tree)
     assert later["b/trainer_state.json"] != earlier["b/trainer_state.json"]
     assert later["c/trainer_state.json"] == earlier["c/trainer_state.json"]
+
+
+@pytest.mark.parametrize("pack", [bytes, packed])
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {},
+        {"trial_name": None, "trial_params": None},
+        {"trial_name": "", "trial_params": {}},
+        {"trial_name": "x"},
+        {"trial_params": {"lr": 0.1}},
+    ],
+)
+def test_what_was_read_as_a_history_is_not_read_again(
+    tmp_path: Path, trial: dict[str, Any], pack: Callable[[bytes], bytes]
+) -> None:
+    """The digest is that of files that were not read yet, by which a run is known again."""
+    name = "trainer_state.json.gz" if pack is packed else "trainer_state.json"
+    for folder in "ab":
+        write(tmp_path / folder / name, pack(state(ROWS, **trial)))
+    bundle, _ = RunDirectorySource().split(str(tmp_path))
+    path, expected = bundle.found.states[0], fingerprint.files_of(bundle)
+    files = fingerprint.Files(bundle)
+    (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
+    files.was_read(run)
+    write(Path(path), b"not read again")
+    os.utime(path, ns=(10**18, 10**18 + 1))
+    assert files.digest() == expected != fingerprint.files_of(bundle)
+
+
+def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
+    bundle = RunDirectorySource().split(str(tree))[0]
+    files = fingerprint.Files(bundle)
+    (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
+    files.was_read(run)
+    write(tree / "a" / "all_results.json", b'{"eval_loss": 2.0}')
+    os.utime(tree / "a" / "all_results.json", ns=(10**18, 10**18 + 1))
+    with pytest.raises(ValueError, match=r"all_results\.json"):
+        files.digest()
 
 
 def test_a_name_that_needs_more_of_its_path_is_another(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from bridges import __version__
@@ -19,31 +19,64 @@ from bridges.migration.config import SAME_RUNS, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.sources.bundles import Bundle
 from bridges.sources.remote import described
+from bridges.stream.model import Run
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
 # a state of a trial, for which its neighbour counts; what is taken for one is read once more
-TRIAL = re.compile(rb'"trial_(?:name|params)"\s*:\s*(?!null|\s)')
+TRIAL = re.compile(rb'"trial_(?:name|params)"\s*:\s*(?!null|""|\{\s*\}|\s)')
 OVERLAP = 64  # bytes of a chunk that are looked at with the next one
 # what a target says of how it is reached, not of what it is to hold
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
 
+class Files:
+    """The files that a task reads, and what is known of them from before it does: what changes
+    meanwhile is not taken for what was read.
+    """
+
+    def __init__(self, place: Bundle | str) -> None:
+        """Raises OSError, and ValueError where nothing tells one content from another."""
+        self._place = place
+        self._neighbour = None if isinstance(place, str) else place.neighbour
+        paths = _paths(place) + ([self._neighbour] if self._neighbour else [])
+        self._then = {path: _state_of(path) for path in paths}
+        self._read: dict[str, tuple[str, bool]] = {}
+
+    def was_read(self, run: Run) -> None:
+        """A run was made of some of them, which need not be read again for their digest."""
+        for file in run.provenance:
+            is_trial = run.trial is not None or file.location.endswith(".gz")
+            self._read[file.location] = file.sha256, is_trial
+
+    def digest(self) -> str:
+        """One of all that decides which runs they give. Raises OSError and ValueError."""
+        paths = _paths(self._place)
+        contents = [self._content(path) for path in paths]
+        if self._neighbour and any(is_trial for _, is_trial in contents):
+            paths.append(self._neighbour)
+            contents.append(self._content(self._neighbour))
+        then = [self._then[path] for path in paths]
+        known = [_names(self._place), paths, then, [digest for digest, _ in contents]]
+        return hashlib.blake2b(json.dumps(known).encode(), digest_size=SIZE).hexdigest()
+
+    def _content(self, path: str) -> tuple[str, bool]:
+        """A digest of a file, and whether it may be the state of a trial."""
+        if "://" in path:  # what the store says of it has to do
+            return "", True
+        if path not in self._read:
+            self._read[path] = _local(path)
+            if _state_of(path) != self._then[path]:
+                raise ValueError(path)
+        return self._read[path]
+
+
 def files_of(place: Bundle | str) -> str | None:
     """A digest of the files that a task reads; None where that cannot be told."""
-    digest = hashlib.blake2b(digest_size=SIZE)
-    paths, names = _paths(place)
-    digest.update(json.dumps(names).encode())
     try:
-        read = [_read(path) for path in paths]
-        neighbour = None if isinstance(place, str) else place.neighbour
-        if neighbour and any(is_trial for _, is_trial in read):
-            read.append(_read(neighbour))
+        return Files(place).digest()
     except Exception:  # deliberately broad: whoever reads the files tells what is wrong
         return None
-    for part, _ in read:
-        digest.update(part)
-    return digest.hexdigest()
 
 
 def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
@@ -65,40 +98,39 @@ def made_of(files: str, settings: str) -> str:
     return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
 
 
-def _paths(place: Bundle | str) -> tuple[Iterable[str], Any]:
-    """The files to read, and what else decides how their runs are called."""
+def _paths(place: Bundle | str) -> list[str]:
+    return [place] if isinstance(place, str) else sorted(place.files)
+
+
+def _names(place: Bundle | str) -> Sequence[Any]:
+    """What else decides how the runs of a place are called."""
     if isinstance(place, str):
-        return [place], place
-    names = [place.location, sorted(place.depths), place.checkpoints, place.neighbour]
-    return sorted(place.files), names
+        return []
+    return [place.location, sorted(place.depths), place.checkpoints, place.neighbour]
 
 
-def _read(path: str) -> tuple[bytes, bool]:
-    return _remote(path) if "://" in path else _local(path)
+def _state_of(path: str) -> str | int:
+    """What is told of a file without reading it: when it was changed, or what its store says.
+
+    Raises OSError, and ValueError where nothing tells one content from another.
+    """
+    if "://" not in path:
+        return os.stat(path).st_mtime_ns
+    said = described(path)
+    if said is None:
+        raise ValueError(path)
+    return said
 
 
-def _local(path: str) -> tuple[bytes, bool]:
+def _local(path: str) -> tuple[str, bool]:
     """A digest of a file, and whether it may be the state of a trial."""
     digest = hashlib.sha256()  # which processors have instructions for
     is_trial, end = path.endswith(".gz"), b""
     with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        digest.update(f"{path}\n{status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
-        size = min(status.st_size + 1, CHUNK)  # no more memory than a small file takes
+        size = min(os.fstat(file.fileno()).st_size + 1, CHUNK)  # no more than a small file takes
         while chunk := file.read(size):
             digest.update(chunk)
             text = end + chunk
             is_trial = is_trial or (b'"trial_' in text and TRIAL.search(text) is not None)
             end = chunk[-OVERLAP:]
-    return digest.digest(), is_trial
-
-
-def _remote(url: str) -> tuple[bytes, bool]:
-    """What the store says of a file, which may be a trial's: it is not read.
-
-    Raises ValueError where nothing tells one content from another.
-    """
-    said = described(url)
-    if said is None:
-        raise ValueError(url)
-    return f"{url}\n{said}".encode("utf-8", "surrogatepass"), True
+    return digest.hexdigest(), is_trial

@@ -72,7 +72,7 @@ class Memory:
         left = tuple(target for target in task.targets if not known[target.label])
         reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
         if left:
-            return replace(task, targets=left, files=files), Done(tuple(reports))
+            return replace(task, targets=left), Done(tuple(reports))
         left_out = next(iter(known.values()))[0].mark.left_out
         return None, Done(tuple(reports), ((task.location, "as last time"),) * left_out)
 

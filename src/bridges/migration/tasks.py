@@ -29,9 +29,9 @@ class Task:
     """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
     labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
     tells one task of each place from those that read it again for another target. `done` are the
-    sources of its first runs, which were told of before their target did not answer. `files` and
-    `settings` (by label) are the two halves of its fingerprints, as far as they are known and
-    wanted; `plan` tells the tasks of one plan from those of another.
+    sources of its first runs, which were told of before their target did not answer. `settings` (by
+    label) are the one half of its fingerprints that is known before it is read, of the targets that
+    want them; `plan` tells the tasks of one plan from those of another.
     """
 
     source: SourceSpec
@@ -40,7 +40,6 @@ class Task:
     size: int = 0
     is_first: bool = True
     done: tuple[str, ...] = ()
-    files: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
 

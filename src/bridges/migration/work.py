@@ -44,19 +44,26 @@ _MADE = _Made()
 
 @dataclass(frozen=True)
 class _Reading:
-    """A task, its runs, and a digest of its files if a target is to remember them."""
+    """A task, its runs, and its files if a target is to remember them."""
 
     task: Task
-    files: str | None
     runs: Iterator[Run]
+    files: fingerprint.Files | None = None
 
     @classmethod
     def of(cls, task: Task, dry_run: bool, *, ahead: bool = False) -> _Reading:
         """What was read so far: with `ahead` all of it."""
-        wanted = task.settings and not dry_run
-        # before they are read: what changes meanwhile is not taken for what was read
-        files = task.files or fingerprint.files_of(task.place) if wanted else None
-        return cls(task, files, _ahead(_runs(task)) if ahead else _runs(task))
+        files = None
+        if task.settings and not dry_run:
+            with suppress(Exception):  # deliberately broad: who reads them tells what is wrong
+                files = fingerprint.Files(task.place)  # before it is read
+        return cls(task, _ahead(_runs(task)) if ahead else _runs(task), files)
+
+    def digest(self) -> str | None:
+        """One of the files; None where that cannot be told."""
+        with suppress(Exception):  # deliberately broad: a mark only saves time
+            return self.files.digest() if self.files else None
+        return None
 
 
 def _readings(tasks: Sequence[Task], dry_run: bool) -> Iterator[_Reading]:
@@ -144,7 +151,7 @@ def carry_out(task: Task, *, dry_run: bool) -> Done:
 
 
 def _carry_out(reading: _Reading, dry_run: bool) -> Done:
-    task, files = reading.task, reading.files
+    task = reading.task
     reports: list[RunReport] = []
     left_out: list[tuple[str, str]] = []
     left: dict[str, Left] = {}
@@ -162,6 +169,8 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
                 else:
                     reports.append(report)
             seen.append(run.source)
+            if reading.files:
+                reading.files.was_read(run)
     except ConfigError:  # of a target: no run can be written into it
         raise
     except BridgeError as error:
@@ -169,7 +178,7 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
         told = [target for target in task.targets if target.label not in left]
         reports += (unread(one, task.location, target) for one in errors for target in told)
     whole = [to for to in task.targets if to.label not in left and not task.done]
-    marks = _marks(task, whole, files, reports, len(left_out)) if files else {}
+    marks = _marks(reading, whole, reports, len(left_out))
     return Done(tuple(reports), tuple(left_out), tuple(left.values()), marks)
 
 
@@ -179,14 +188,10 @@ def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport
 
 
 def _marks(
-    task: Task,
-    targets: Sequence[TargetSpec],
-    files: str,
-    reports: Sequence[RunReport],
-    left_out: int,
+    reading: _Reading, targets: Sequence[TargetSpec], reports: Sequence[RunReport], left_out: int
 ) -> dict[str, tuple[Marked, ...]]:
     """The marks of the runs of a task, for each of these targets where all of them are right."""
-    marks = {}
+    task, found = reading.task, {}
     for target in targets:
         mine = [report for report in reports if report.target == target.label]
         is_right = all(
@@ -194,9 +199,15 @@ def _marks(
             for report in mine
         )
         if mine and is_right and target.label in task.settings:
-            made_of = fingerprint.made_of(files, task.settings[target.label])
-            common = {"made_of": made_of, "runs": len(mine), "left_out": left_out}
-            marks[target.label] = tuple(_marked(task, report, common) for report in mine)
+            found[target.label] = mine
+    files = reading.digest() if found else None
+    if files is None:
+        return {}
+    marks = {}
+    for label, mine in found.items():
+        made_of = fingerprint.made_of(files, task.settings[label])
+        common = {"made_of": made_of, "runs": len(mine), "left_out": left_out}
+        marks[label] = tuple(_marked(task, report, common) for report in mine)
     return marks
 
 
