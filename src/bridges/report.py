@@ -104,12 +104,18 @@ class Totals:
     def add(self, report: RunReport) -> None:
         """Count one more."""
         sums = self.targets.setdefault(report.target, Counter())
-        sums.update({"runs": 1, "points": report.points, "new_points": report.new_points})
-        sums.update({"findings": len(report.findings)})
-        sums.update([report.status, *([would_be(report.plan)] if report.plan else [])])
-        self.failed += report.failed
-        self._missing += report.failed and report.missing
-        self._runs.update({(finding.code, finding.severity) for finding in report.findings})
+        sums["runs"] += 1
+        sums["points"] += report.points
+        sums["new_points"] += report.new_points
+        sums["findings"] += len(report.findings)
+        sums[report.status] += 1
+        if report.plan:
+            sums[would_be(report.plan)] += 1
+        if report.failed:
+            self.failed += 1
+            self._missing += report.missing
+        for code in {(finding.code, finding.severity) for finding in report.findings}:
+            self._runs[code] += 1
         for finding in report.findings:
             self._times[finding.code, finding.severity] += finding.count
 

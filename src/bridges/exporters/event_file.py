@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
 from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask_all
-from bridges.formats.tfrecord import FOOTER, HEADER
+from bridges.formats.tfrecord import FOOTER, HEADER, record_dtype
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
@@ -233,19 +233,6 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         record=np.frombuffer(record, np.uint8),
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
-        fields=_record_dtype([HEADER + at for at, _ in fields], step_size, len(record)),
+        fields=record_dtype(fields, len(record)),
         effects=FieldEffects(fields, len(data)),
-    )
-
-
-def _record_dtype(offsets: Sequence[int], step_size: int, size: int) -> np.dtype[np.void]:
-    """The fields of a record, at these offsets and at its end, which need not be aligned."""
-    values = len(offsets) - 2
-    return np.dtype(
-        {
-            "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
-            "formats": ["<f8", (np.uint8, (step_size,)), *["<f4"] * values, "<u4"],
-            "offsets": [*offsets, size - FOOTER],
-            "itemsize": size,
-        }
     )

@@ -39,6 +39,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
+SHARED = ("step", "wall_time")  # what the tags of a record have in common
 
 
 class TensorBoardExporter:
@@ -183,8 +184,9 @@ class TensorBoardExporter:
         """All points and texts of the run's event files, in the order of the files."""
         files = [read_event_file(path) for path in _counting(held)]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
+        joined = _Joined()
         points = {
-            tag: _joined([part for file in files for part in _in_file_order(file, tag)])
+            tag: joined.points([part for file in files for part in _in_file_order(file, tag)])
             for tag in tags
         }
         texts = [text for file in files for text in sorted(file.texts)]
@@ -261,8 +263,22 @@ def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
     return [ScalarPart(*(_column(parts, name)[order] for name in names))]
 
 
-def _joined(parts: list[ScalarPart]) -> Points:
-    return Points(*(_column(parts, name) for name in ("step", "value", "wall_time")))
+class _Joined:
+    """Columns of several parts as one. Tags of the same records share their steps and times."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[list[NDArray[Any]], NDArray[Any]]] = {}
+
+    def points(self, parts: list[ScalarPart]) -> Points:
+        """The points of a tag."""
+        step, time = (self._shared([getattr(part, name) for part in parts]) for name in SHARED)
+        return Points(step, _column(parts, "value"), time)
+
+    def _shared(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
+        key = tuple(map(id, columns))
+        if key not in self._known:  # the columns are kept, so that no other gets their id
+            self._known[key] = columns, np.concatenate(columns)
+        return self._known[key][1]
 
 
 def _column(parts: list[ScalarPart], name: str) -> NDArray[Any]:

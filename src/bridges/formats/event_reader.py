@@ -24,6 +24,7 @@ from bridges.formats.tfrecord import (
     crc_fits,
     damaged,
     offsets_by_length,
+    record_dtype,
     record_header,
 )
 from bridges.stream.model import Float64, Int64
@@ -157,9 +158,9 @@ def _decode_columns(
     first, size = int(where[0]), HEADER + length + FOOTER
     shape = _Shape.of(event, data[first : first + size])
     others = []
-    rows = max(1, min(BLOCK, LARGEST // size))
-    for start in range(0, len(where), rows):
-        block = where[start : start + rows]
+    count = max(1, min(BLOCK, LARGEST // size))
+    for start in range(0, len(where), count):
+        block = where[start : start + count]
         records = _matrix(data, block, size)
         differing = records ^ shape.first
         alike = shape.matches(differing)
@@ -168,11 +169,12 @@ def _decode_columns(
             block, records, differing = block[alike], records[alike], differing[alike]
         if not len(block):
             continue
-        sound = shape.crcs_fit(records, differing)
+        rows = records.view(shape.common.fields)[:, 0]
+        sound = shape.crcs_fit(rows, differing)
         if not sound.all():
             raise damaged(path, int(block[~sound][0]), "the CRC of its data is wrong")
-        step, time, values = shape.columns(records)
-        out.add(block, event, step, time, values)
+        values = [rows[f"value{index}"] for index in range(len(event.scalars))]
+        out.add(block, event, _steps(rows["step"]), rows["wall_time"], values)
     return np.concatenate(others) if others else where[:0]
 
 
@@ -192,55 +194,54 @@ def _matrix(data: bytes, where: Int64, size: int) -> UInt8:
 @dataclass(frozen=True)
 class _Shape:
     """Records that differ only in the bytes of wall time, step and values: the first of them, its
-    CRC, and which bits (uint8, one a byte) the others share with it.
+    CRC, and what all have in common.
     """
 
     first: UInt8
     crc: np.uint32
-    shared: UInt8
-    fields: tuple[tuple[int, int], ...]  # offset and size of wall time, step and each value
-    effects: FieldEffects
+    common: _Common
 
     @classmethod
     def of(cls, event: _Event, record: bytes) -> _Shape:
         """The shape of a record whose CRC is right."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
-        shared, effects = _common(fields, len(record))
         crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
-        return cls(np.frombuffer(record, np.uint8), crc, shared, fields, effects)
+        return cls(np.frombuffer(record, np.uint8), crc, _Common.of(fields, len(record)))
 
     def matches(self, differing: UInt8) -> NDArray[np.bool_]:
         """Which records (bool, n) are of this shape, their length and its CRC included, by the bits
         (uint8, n x size) in which they differ from the first.
         """
-        return np.asarray(np.bitwise_or.reduce(differing & self.shared, axis=1) == 0)
+        return np.asarray(np.bitwise_or.reduce(differing & self.common.shared, axis=1) == 0)
 
-    def crcs_fit(self, records: UInt8, differing: UInt8) -> NDArray[np.bool_]:
+    def crcs_fit(self, rows: NDArray[np.void], differing: UInt8) -> NDArray[np.bool_]:
         """For which records (bool, n) the CRC is what it should be."""
-        stored = np.ascontiguousarray(records[:, -FOOTER:]).view("<u4")[:, 0]
-        effects = self.effects.of(differing[:, HEADER:-FOOTER])
-        return np.asarray(mask_all(effects ^ self.crc) == stored)
-
-    def columns(self, records: UInt8) -> tuple[Int64, Float64, list[NDArray[np.float32]]]:
-        """Step, wall time and the values of each scalar."""
-        time, step, *values = (
-            np.ascontiguousarray(records[:, HEADER + at : HEADER + at + size])
-            for at, size in self.fields
-        )
-        numbers = [value.view("<f4")[:, 0] for value in values]
-        return _steps(step), time.view("<f8")[:, 0], numbers
+        effects = self.common.effects.of(differing[:, HEADER:-FOOTER])
+        return np.asarray(mask_all(effects ^ self.crc) == rows["crc"])
 
 
-@lru_cache(maxsize=1024)  # many files hold records of the same tags
-def _common(fields: tuple[tuple[int, int], ...], size: int) -> tuple[UInt8, FieldEffects]:
-    """The bits that records of these fields share, and what the fields add to their CRCs."""
-    shared = np.full(size, 0xFF, np.uint8)
-    shared[-FOOTER:] = 0
-    for at, length in fields:
-        shared[HEADER + at : HEADER + at + length] = 0
-    step_at, step_size = fields[1]
-    shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
-    return shared, FieldEffects(fields, size - HEADER - FOOTER)
+@dataclass(frozen=True)
+class _Common:
+    """Of records of one shape: which bits (uint8, one a byte) they share, where the parts lie in
+    which they differ, and what these add to their CRCs.
+    """
+
+    shared: UInt8
+    fields: np.dtype[np.void]
+    effects: FieldEffects
+
+    @staticmethod
+    @lru_cache(maxsize=1024)  # many files hold records of the same tags
+    def of(fields: tuple[tuple[int, int], ...], size: int) -> _Common:
+        """What records of that size have in common whose fields (offset and size) are these."""
+        shared = np.full(size, 0xFF, np.uint8)
+        shared[-FOOTER:] = 0
+        for at, length in fields:
+            shared[HEADER + at : HEADER + at + length] = 0
+        step_at, step_size = fields[1]
+        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
+        effects = FieldEffects(fields, size - HEADER - FOOTER)
+        return _Common(shared, record_dtype(fields, size), effects)
 
 
 def _steps(varints: UInt8) -> Int64:
@@ -265,18 +266,18 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
     """Number, offset and end of each field of a message (a varint's bytes, or the payload)."""
     at = start
     while at < end:
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            stop = _varint(data, at)[1]
-        elif wire == 2:
-            size, at = _varint(data, at)
+        key, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
+        wire = key & 7
+        if wire == 2:
+            size, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
             stop = at + size
+        elif wire == 0:
+            stop = at + 1 if data[at] < 0x80 else _varint(data, at)[1]
         else:
             stop = at + (8 if wire == 1 else 4)
         if stop > end:
             raise IndexError
-        yield number, at, stop
+        yield key >> 3, at, stop
         at = stop
 
 

@@ -110,6 +110,22 @@ def _spread(runs: list[int], size: int) -> Int64:
     return np.asarray(np.repeat(starts, counts) + within * size)
 
 
+def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.void]:
+    """Records of that size (bytes) with scalars: wall_time, step (uint8, its varint), value0, …
+    and crc. `fields` are offset and size of wall time, step and each value in the data; nothing
+    need be aligned.
+    """
+    values = len(fields) - 2
+    return np.dtype(
+        {
+            "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
+            "formats": ["<f8", (np.uint8, (fields[1][1],)), *["<f4"] * values, "<u4"],
+            "offsets": [*(HEADER + at for at, _ in fields), size - FOOTER],
+            "itemsize": size,
+        }
+    )
+
+
 def damaged(path: str, offset: int, why: str) -> VerifyError:
     """The error of a record that is not as it was written."""
     return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}. {_REMEDY}")

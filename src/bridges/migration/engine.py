@@ -209,6 +209,8 @@ class Engine:
             is_first = job.task.is_first and target is first
             part = replace(job.task, targets=(target,), is_first=is_first)
             waiting.setdefault(target.label, deque()).append(Job(part, job.lost))
+        if len(free) == len(targets):
+            return job
         return replace(job, task=replace(job.task, targets=tuple(free))) if free else None
 
     def _collect(self, hand: InHand, waiting: Queues) -> list[Job]:
@@ -244,8 +246,7 @@ class Engine:
             if report.status != "failed":  # that need not come from the target
                 self._backoffs[report.target].answered()
         silent = {left.report.target for left in done.left}
-        targets = tuple(target for target in job.task.targets if target.label not in silent)
-        self.on_done(replace(job.task, targets=targets), done)
+        self.on_done(job.task.without(silent) if silent else job.task, done)
         for left in done.left:
             self._keep(job, left, waiting)
 

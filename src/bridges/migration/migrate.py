@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 
 from bridges.migration.config import MigrationConfig
@@ -56,9 +56,7 @@ class Migration:
             rest, done = self._memory.sift(task)
             todo += [rest] if rest else []
             if done.reports:
-                known = {report.target for report in done.reports}
-                targets = tuple(target for target in task.targets if target.label in known)
-                self._done(replace(task, targets=targets), done)
+                self._done(task.without({to.label for to in rest.targets}) if rest else task, done)
         self._memory.forget()
         return todo
 

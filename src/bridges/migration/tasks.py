@@ -7,8 +7,8 @@ own, so that the engine can hold them back without holding up the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from bridges.errors import BridgeError, SourceError
 from bridges.exporters.marks import Marked
@@ -56,6 +56,11 @@ class Task:
         if isinstance(self.place, str):
             return self.place
         return next(iter(self.place.files), self.place.location)
+
+    def without(self, labels: Collection[str]) -> Task:
+        """The task for its other targets."""
+        targets = tuple(target for target in self.targets if target.label not in labels)
+        return replace(self, targets=targets)
 
 
 @dataclass(frozen=True)

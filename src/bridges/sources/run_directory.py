@@ -247,10 +247,10 @@ def _other_end(folded: Folded) -> Finding:
 
 def _trials(bundle: Bundle, runs: Sequence[Folded], reader: _Reader) -> dict[str, tuple[str, str]]:
     """Group and name of each trial by its longest save: its own directory in that of the search."""
-    beside = []
-    if bundle.neighbour and any(run.longest.is_trial for run in runs):
-        save = reader.save(bundle.neighbour)
-        beside = [Folded(save)] if save else []
+    if not any(run.longest.is_trial for run in runs):
+        return {}
+    save = reader.save(bundle.neighbour) if bundle.neighbour else None
+    beside = [Folded(save)] if save else []
     found = trial_places([*runs, *beside])
     searches = [*dict.fromkeys(search for search, _ in found.values())]
     places = [f"{place}/x" for place in searches]
