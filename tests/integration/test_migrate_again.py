@@ -300,3 +300,20 @@ def test_a_dry_run_asks_a_server_few_questions(
     assert told == sorted((run.source, run.new_points, len(run.findings)) for run in alone)
     assert [run.new_points for run in alone if "/run1/" in run.source] == [0]
     assert [run.new_points for run in alone if "/run2/" in run.source] == [2]
+
+
+def test_what_a_killed_export_left_of_a_known_run_is_removed(tmp_path: Path) -> None:
+    folder, logdir = tmp_path / "tree" / "run1", tmp_path / "tb"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_bytes(state(ROWS))
+    said = {
+        "sources": [str(tmp_path / "tree")],
+        "targets": [{"to": "tensorboard", "logdir": str(logdir)}],
+    }
+    (first,) = migrate(MigrationConfig.model_validate(said)).runs
+    own, other = (logdir / f".bridges-{key}-01234567" for key in (first.key, "0" * 32))
+    for hidden in (own, other):
+        hidden.mkdir()
+    (again,) = migrate(MigrationConfig.model_validate(said)).runs
+    assert known(again)
+    assert {entry.name for entry in logdir.iterdir()} == {"run1", other.name}

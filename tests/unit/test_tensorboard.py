@@ -522,8 +522,8 @@ def test_a_killed_export_before_the_claim_is_mended(logdir: Path, tmp_path: Path
     export(logdir, ROWS)
     (path,) = visible(logdir)
     key = path.name.split(".")[-2]
-    hidden = logdir / f".bridges-{key}" / "01234567"
-    hidden.mkdir(parents=True)
+    hidden = logdir / f".bridges-{key}-01234567"
+    hidden.mkdir()
     (hidden / _partial_of(path)).write_bytes(path.read_bytes()[:300])
     clean = contents(logdir / "run")
     for entry in (logdir / "run").iterdir():
@@ -537,7 +537,7 @@ def test_a_killed_export_before_the_claim_is_mended(logdir: Path, tmp_path: Path
 def test_a_leftover_beside_a_whole_run_is_removed(logdir: Path) -> None:
     export(logdir, ROWS)
     key = visible(logdir)[0].name.split(".")[-2]
-    (logdir / f".bridges-{key}" / "01234567").mkdir(parents=True)
+    (logdir / f".bridges-{key}-01234567").mkdir()
     assert export(logdir, ROWS).status == "unchanged"
     assert [entry.name for entry in logdir.iterdir()] == ["run"]
 
@@ -579,7 +579,7 @@ def test_a_killed_append_is_mended(published: bool, logdir: Path) -> None:
 def test_leftovers_of_others_are_left_alone(logdir: Path) -> None:
     export(logdir, ROWS)
     foreign = {
-        logdir / ".bridges-0" / "x": "another key",
+        logdir / f".bridges-{'0' * 32}-01234567" / "x": "another key",
         logdir / "run" / "x-89abcdef": "a name like an attempt",
         logdir / "run" / "events.out.tfevents.x": "its final name",
     }

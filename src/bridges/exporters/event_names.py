@@ -15,6 +15,7 @@ FILE = re.compile(
     r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
 )
 ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.[0-9a-f]{32}\.\d{10}\.partial)-[0-9a-f]{8}")
+HIDDEN = re.compile(r"\.bridges-([0-9a-f]{32})-[0-9a-f]{8}")
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
@@ -26,6 +27,11 @@ def directory_name(name: str) -> str:
     parts = [_UNSAFE.sub("_", part).strip() for part in shown]
     safe = [part for part in parts if part.strip(".")]
     return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
+
+
+def hidden_name(key: str) -> str:
+    """A new name for the directory in which a run is built, before it gets the name of the run."""
+    return f".bridges-{key}-{os.urandom(4).hex()}"
 
 
 def segment_name(key: str, start: int, row: int) -> str:

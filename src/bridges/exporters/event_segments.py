@@ -16,7 +16,7 @@ from typing import Any
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held
-from bridges.exporters.event_names import ATTEMPT, FILE, SEGMENT, final_name
+from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
 from bridges.exporters.event_records import STATE_TAG, parse_state
 from bridges.exporters.files import unlink
 from bridges.formats.event_reader import first_texts
@@ -87,6 +87,15 @@ def held_in(logdir: str, directory: str, key: str) -> Held | None:
         cuts=tuple(state["cuts"]),
         times=state.get("times", ""),
     )
+
+
+def leftovers(logdir: str) -> dict[str, list[str]]:
+    """The directories in which runs were or are being built, by run key."""
+    found: dict[str, list[str]] = {}
+    for name in names_in(logdir):
+        if match := HIDDEN.fullmatch(name):
+            found.setdefault(match[1], []).append(os.path.join(logdir, name))
+    return found
 
 
 def publish_partial(directory: str, partial: str) -> None:

@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.event_file import as_float32
-from bridges.exporters.event_names import FILE, directory_name, partial_name, segment_name
+from bridges.exporters.event_names import (
+    FILE,
+    directory_name,
+    hidden_name,
+    partial_name,
+    segment_name,
+)
 from bridges.exporters.event_records import OWN_TEXTS, records
 from bridges.exporters.event_segments import (
     held_in,
     in_force,
+    leftovers,
     names_in,
     publish_partial,
     rename_unless_taken,
@@ -57,6 +64,7 @@ class TensorBoardExporter:
                 "Export to one, then copy it there as a whole."
             )
         self._directories: dict[str, list[str]] | None = None
+        self._leftovers: dict[str, list[str]] | None = None
         self._seen: set[str] = set()
 
     def fit(self, layout: Layout) -> Layout:
@@ -112,7 +120,7 @@ class TensorBoardExporter:
     def _create(self, layout: Layout, cuts: Sequence[int]) -> str:
         """Build the directory under a hidden name; its renaming claims the run's name."""
         name = segment_name(layout.key, layout.clock.start // 1000, 0)
-        hidden = os.path.join(self._workshop(layout.key), os.urandom(4).hex())
+        hidden = os.path.join(self.logdir, hidden_name(layout.key))
         try:
             os.makedirs(hidden)
             write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, cuts))
@@ -122,8 +130,6 @@ class TensorBoardExporter:
         finally:
             if os.path.isdir(hidden):  # it could not be finished, or not be claimed
                 shutil.rmtree(hidden, ignore_errors=True)
-            with suppress(OSError):  # another export of this run is at work there
-                os.rmdir(os.path.dirname(hidden))
         publish_partial(directory, partial_name(name))
         sync_directory(directory)
         self._remove_leftovers(layout.key)
@@ -151,14 +157,16 @@ class TensorBoardExporter:
             self._index().setdefault(key, []).append(path)
             raise ConflictError
 
-    def _workshop(self, key: str) -> str:
-        """The hidden directory below which a run's directories are built."""
-        return os.path.join(self.logdir, f".bridges-{key}")
-
     def _remove_leftovers(self, key: str) -> None:
-        """What killed exports of this run left behind, once the run is there."""
-        if os.path.isdir(self._workshop(key)):
-            shutil.rmtree(self._workshop(key), ignore_errors=True)
+        """What killed exports of this run left behind, once the run is there.
+
+        They are looked for once: most runs have none, and a directory that is made and removed for
+        each run would slow down how a file system finds room for the next.
+        """
+        if self._leftovers is None:
+            self._leftovers = leftovers(self.logdir)
+        for path in self._leftovers.pop(key, ()):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _append(self, layout: Layout, held: Held, cuts: Sequence[int]) -> str:
         """Publish the new rows; the file's name can be taken only once.
@@ -212,6 +220,7 @@ class TensorBoardExporter:
             directories[:] = [name for name in directories if name[0] != "."]
             for run, of in marks_in(path, files):
                 if of == segment_names(files, run.key):
+                    self._remove_leftovers(run.key)
                     name = os.path.relpath(path, self.logdir)
                     yield Marked(run.key, name, run.location, run.mark)
 
