@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +87,23 @@ def held_in(logdir: str, directory: str, key: str) -> Held | None:
         cuts=tuple(state["cuts"]),
         times=state.get("times", ""),
     )
+
+
+def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
+    """Each directory from a log directory on down, in order, and the names of its files; but no
+    hidden directories, nor links to others.
+    """
+    waiting = [logdir]
+    while waiting:
+        folder, inside, files = waiting.pop(), [], []
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    files.append(entry.name)
+                elif entry.name[0] != ".":
+                    inside.append(entry.path)
+        waiting += sorted(inside, reverse=True)
+        yield folder, files
 
 
 def leftovers(logdir: str) -> dict[str, list[str]]:

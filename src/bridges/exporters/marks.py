@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic_core import from_json
+
 _PREFIX, _ENDING = ".bridges.", ".json"  # of a file beside those of a run; no tracker reads it
 _LONGEST = 100_000  # bytes of a mark
 
@@ -112,8 +114,8 @@ def marks_in(folder: str, names: Iterable[str]) -> Iterator[tuple[Marked, list[s
     """
     for name in filter(_is_mark, names):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            with open(os.path.join(folder, name), "rb") as file:
-                found = json.loads(file.read(_LONGEST))
+            with open(os.path.join(folder, name), "rb", buffering=0) as file:
+                found = from_json(file.read(_LONGEST))
             files = found["files"].items()
             if all(_signature(os.path.join(folder, file)) == then for file, then in files):
                 mark = Mark.of(found["mark"])

@@ -37,6 +37,7 @@ from bridges.exporters.event_segments import (
     rename_unless_taken,
     segment_names,
     segments,
+    visible,
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
 from bridges.exporters.marks import Marked, is_empty, marks_in, put_mark
@@ -90,8 +91,7 @@ class TensorBoardExporter:
         """The directories of each run key. The log directory is walked once by each exporter."""
         if self._directories is None:
             self._directories = {}
-            for path, directories, files in os.walk(self.logdir):
-                directories[:] = sorted(name for name in directories if name[0] != ".")
+            for path, files in visible(self.logdir):
                 for key in {match[2] for match in map(FILE.fullmatch, files) if match}:
                     self._directories.setdefault(key, []).append(path)
         return self._directories
@@ -216,12 +216,11 @@ class TensorBoardExporter:
 
     def remembered(self) -> Iterator[Marked]:
         """The marked runs below the log directory, none of whose event files is read."""
-        for path, directories, files in os.walk(self.logdir):
-            directories[:] = [name for name in directories if name[0] != "."]
+        for path, files in visible(self.logdir):
             for run, of in marks_in(path, files):
                 if of == segment_names(files, run.key):
                     self._remove_leftovers(run.key)
-                    name = os.path.relpath(path, self.logdir)
+                    name = path[len(self.logdir) :].strip(os.sep) or os.curdir
                     yield Marked(run.key, name, run.location, run.mark)
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:

@@ -58,7 +58,7 @@ class Files:
             contents.append(self._content(self._neighbour))
         then = [self._then[path] for path in paths]
         known = [_names(self._place), paths, then, [digest for digest, _ in contents]]
-        return hashlib.blake2b(json.dumps(known).encode(), digest_size=SIZE).hexdigest()
+        return hashlib.blake2b(repr(known).encode(), digest_size=SIZE).hexdigest()
 
     def _content(self, path: str) -> tuple[str, bool]:
         """A digest of a file, and whether it may be the state of a trial."""
@@ -66,8 +66,6 @@ class Files:
             return "", True
         if path not in self._read:
             self._read[path] = _local(path)
-            if _state_of(path) != self._then[path]:
-                raise ValueError(path)
         return self._read[path]
 
 
