@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard import MARKS, TensorBoardExporter
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.memory import Memory
 from bridges.migration.migrate import migrate
@@ -316,4 +316,4 @@ def test_what_a_killed_export_left_of_a_known_run_is_removed(tmp_path: Path) -> 
         hidden.mkdir()
     (again,) = migrate(MigrationConfig.model_validate(said)).runs
     assert known(again)
-    assert {entry.name for entry in logdir.iterdir()} == {"run1", other.name}
+    assert {entry.name for entry in logdir.iterdir()} == {"run1", other.name, MARKS}

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bridges import plugins
-from bridges.exporters import mlflow_api, mlflow_marks
+from bridges.exporters import marks, mlflow_api, mlflow_marks
 from bridges.exporters.brief import IS_BRIEF
-from bridges.exporters.marks import Mark, Marked, Remembering, marks_in, put_mark
+from bridges.exporters.marks import Mark, Marked, MarkFile, Remembering
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.wandb import WandbExporter
 from bridges.migration.config import SourceSpec
@@ -62,81 +62,116 @@ def test_a_mark_that_lacks_something_is_none(name: str) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> str:
-    """A run's directory of two files, with a mark."""
-    for name in ("a", "b"):
+def file(tmp_path: Path) -> MarkFile:
+    """The marks of a directory, in which there is a marked run of two files."""
+    for name in ("run/a", "run/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    put_mark(str(tmp_path), RUN, ["a", "b"])
-    return str(tmp_path)
+    marks = MarkFile(str(tmp_path / "marks"), str(tmp_path))
+    put(marks, RUN)
+    return marks
 
 
-def marks(folder: str) -> list[tuple[Marked, list[str]]]:
-    return [*marks_in(folder, os.listdir(folder))]
+def paths(file: MarkFile) -> list[str]:
+    return [os.path.join(file.root, name) for name in ("run", "run/a", "run/b")]
 
 
-def mark_file(folder: str) -> Path:
-    (path,) = Path(folder).glob(".bridges.*")
-    return path
+def put(file: MarkFile, *runs: Marked) -> None:
+    file.put((replace(run, location=paths(file)[0]), paths(file)) for run in runs)
 
 
-def test_a_mark_beside_a_run(folder: str) -> None:
-    assert marks(folder) == [(replace(RUN, location=folder), ["a", "b"])]
-    assert sorted(os.listdir(folder)) == [f".bridges.{RUN.key}.json", "a", "b"]
+def in_place(file: MarkFile, *runs: Marked) -> list[Marked]:
+    return [replace(run, location=paths(file)[0]) for run in runs]
+
+
+def test_a_mark_of_a_run(file: MarkFile) -> None:
+    assert [*file.read()] == in_place(file, RUN)
     newer = replace(RUN, mark=replace(MARK, rows=8))
-    put_mark(folder, newer, ["a", "b"])
-    assert marks(folder) == [(replace(newer, location=folder), ["a", "b"])]
-    put_mark(folder, replace(RUN, key="l" * 32), ["a"])
-    assert sorted(files for _, files in marks(folder)) == [["a"], ["a", "b"]]
+    put(file, newer)
+    assert [*file.read()] == in_place(file, newer)
+    others = replace(RUN, key="l" * 32), replace(RUN, mark=replace(MARK, source="another"))
+    put(file, *others)
+    assert [*file.read()] == in_place(file, *reversed(others), newer)
 
 
-def grow(folder: str) -> None:
-    Path(folder, "a").write_text("longer")
+def test_marks_move_with_what_they_are_of(file: MarkFile, tmp_path: Path) -> None:
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    there = MarkFile(str(moved / "marks"), str(moved))
+    assert [*there.read()] == in_place(there, RUN)
 
 
-def touch(folder: str) -> None:
-    os.utime(Path(folder, "b"), ns=(5, 5))
+def grow(folder: Path) -> None:
+    (folder / "a").write_text("longer")
 
 
-def remove(folder: str) -> None:
-    Path(folder, "b").unlink()
+def touch(folder: Path) -> None:
+    os.utime(folder / "b", ns=(5, 5))
 
 
-@pytest.mark.parametrize("change", [grow, touch, remove])
-def test_a_run_whose_files_changed_has_no_mark(folder: str, change: Any) -> None:
-    change(folder)
-    assert marks(folder) == []
+def remove(folder: Path) -> None:
+    (folder / "b").unlink()
+
+
+def add(folder: Path) -> None:
+    (folder / "c").touch()
+    os.utime(folder, ns=(5, 5))  # whatever the clock of the file system is
+
+
+def move(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("change", [grow, touch, remove, add, move])
+def test_a_run_whose_files_changed_has_no_mark(file: MarkFile, change: Any) -> None:
+    change(Path(file.root, "run"))
+    assert [*file.read()] == []
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0", b"\xff", b"null", b"[1]", b"{}", b'{"files": 1}', b'{"files": {}}', b'"files"'],
+    [b"", b"\0", b"\xff", b"null", b"[1]", b"{}", b'{"then": 1}', b'{"then": [1]}', b'"then"'],
 )
-def test_a_broken_mark_is_ignored(folder: str, content: bytes) -> None:
-    mark_file(folder).write_bytes(content)
-    assert marks(folder) == []
+def test_a_broken_line_is_ignored(file: MarkFile, content: bytes) -> None:
+    with open(file.path, "ab") as lines:
+        lines.write(b"\n" + content)
+    assert [*file.read()] == in_place(file, RUN)
+    Path(file.path).write_bytes(content)
+    assert [*file.read()] == []
 
 
-def test_a_mark_cut_off_anywhere_is_ignored(folder: str) -> None:
-    path = mark_file(folder)
-    content = path.read_bytes()
+def test_a_line_that_is_cut_off_anywhere_is_ignored_and_harms_no_other(file: MarkFile) -> None:
+    content, other = Path(file.path).read_bytes(), replace(RUN, key="l" * 32)
     for length in range(len(content)):
-        path.write_bytes(content[:length])
-        assert marks(folder) == []
+        Path(file.path).write_bytes(content[:length])
+        assert [*file.read()] == []
+        put(file, other)
+        assert [*file.read()] == in_place(file, other)
 
 
-def test_a_mark_that_is_a_directory_or_gone_is_ignored(folder: str) -> None:
-    names = os.listdir(folder)
-    mark_file(folder).unlink()
-    assert [*marks_in(folder, names)] == []
-    Path(folder, f".bridges.{RUN.key}.json").mkdir()
-    assert marks(folder) == []
+def test_where_no_mark_can_be_kept_there_is_none(file: MarkFile) -> None:
+    put(MarkFile(f"{file.root}/nowhere/marks", file.root), RUN)
+    file.put([(replace(RUN, key="x", location="x"), [*paths(file), "not there"])])
+    assert [*file.read()] == in_place(file, RUN)
+    assert sorted(os.listdir(file.root)) == ["marks", "run"]
+    Path(file.path).unlink()
+    assert [*file.read()] == []
+    Path(file.path).mkdir()
+    put(file, RUN)
+    assert [*file.read()] == []
 
 
-def test_where_no_mark_can_be_kept_there_is_none(folder: str) -> None:
-    put_mark(f"{folder}/nowhere", RUN, [])
-    put_mark(folder, replace(RUN, key="x"), ["a", "not there"])
-    assert len(marks(folder)) == 1
-    assert len(os.listdir(folder)) == 3
+def test_lines_that_are_void_do_not_pile_up(
+    file: MarkFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "SPARE", 5)
+    others = [replace(RUN, key=f"{number:032}") for number in range(3)]
+    put(file, *others)
+    for _ in range(20):
+        put(file, RUN)
+        assert [*file.read()] == in_place(file, RUN, *reversed(others))
+        assert len(Path(file.path).read_bytes().split(b"\n")) <= 2 * 4 + 5 + 1
+    assert sorted(os.listdir(file.root)) == ["marks", "run"]
 
 
 @pytest.mark.parametrize("writer", ["direct", "client"])

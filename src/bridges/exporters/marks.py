@@ -16,8 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic_core import from_json
 
-_PREFIX, _ENDING = ".bridges.", ".json"  # of a file beside those of a run; no tracker reads it
-_LONGEST = 100_000  # bytes of a mark
+SPARE = 1000  # lines of a file that may be void, beside as many as are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,45 +95,77 @@ class Remembering(Protocol):
         ...
 
 
-def put_mark(folder: str, run: Marked, files: Iterable[str]) -> None:
-    """Keep a mark in a run's directory, with size and time of change of the run's files there; in
-    one that cannot be written, or is not there any more, none.
+@dataclass(frozen=True)
+class MarkFile:
+    """The marks of the runs below a directory, `root`, as lines of JSON in one file.
+
+    Each tells size and time of change of what its run lies in: a run of which one is another has no
+    mark. Whoever marks runs adds lines, of which the last one of a run and source counts. They are
+    neither synced nor locked: half a line is none, and to lose one is no loss.
     """
-    with suppress(OSError):
-        stats = {name: _signature(os.path.join(folder, name)) for name in files}
-        own = json.dumps({"key": run.key, "name": run.name, "files": stats})
-        # neither synced nor renamed: half a mark is none, and to lose one is no loss
-        with open(os.path.join(folder, f"{_PREFIX}{run.key}{_ENDING}"), "w") as file:
-            file.write(f'{own[:-1]}, "mark": {run.mark.text()}}}')
+
+    path: str
+    root: str
+
+    def put(self, runs: Iterable[tuple[Marked, Sequence[str]]]) -> None:
+        """Mark some runs, each given with the paths that it lies in; not those that are gone, and
+        none where nothing can be written.
+        """
+        lines = []
+        for run, paths in runs:
+            with suppress(OSError):
+                lines.append(f"\n{self._line(run, paths)}".encode())  # what is cut before it ends
+        with suppress(OSError), open(self.path, "ab", buffering=0) as file:
+            file.write(b"".join(lines))  # at once, for others add theirs
+
+    def _line(self, run: Marked, paths: Sequence[str]) -> str:
+        place = os.path.relpath(run.location, self.root)
+        then = [[os.path.relpath(path, self.root), *_signature(path)] for path in paths]
+        own = json.dumps({"key": run.key, "name": run.name, "place": place, "then": then})
+        return f'{own[:-1]}, "mark": {run.mark.text()}}}'
+
+    def read(self) -> Iterator[Marked]:
+        """The marked runs, whose locations are paths below the root."""
+        lines = self._lines()
+        seen: set[tuple[str, str, str]] = set()
+        kept: list[bytes] = []
+        for line in reversed(lines):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                found = _parsed(line)
+                run = Marked(found["key"], found["name"], self._below(found["place"]),
+                             Mark.of(found["mark"]))  # fmt: skip
+                known = run.key, run.location, run.mark.source
+                if known in seen:
+                    continue
+                seen.add(known)
+                if all(_signature(self._below(at)) == then for at, *then in found["then"]):
+                    kept.append(line)
+                    yield run
+        if len(lines) > 2 * len(kept) + SPARE:
+            self._replace(kept[::-1])
+
+    def _below(self, place: str) -> str:
+        return self.root if place == os.curdir else os.path.join(self.root, place)
+
+    def _lines(self) -> list[bytes]:
+        with suppress(OSError), open(self.path, "rb") as file:
+            return file.read().split(b"\n")
+        return []
+
+    def _replace(self, lines: Sequence[bytes]) -> None:
+        """Leave out all other lines."""
+        fresh = f"{self.path}-{os.urandom(4).hex()}"
+        with suppress(OSError):
+            with open(fresh, "xb") as file:
+                file.writelines(b"\n" + line for line in lines)
+            os.replace(fresh, self.path)
 
 
-def marks_in(folder: str, names: Iterable[str]) -> Iterator[tuple[Marked, list[str]]]:
-    """The marks among the files of a run's directory whose runs' files, which are given too, still
-    are as they were. The location of each is the directory.
-    """
-    for name in filter(_is_mark, names):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            with open(os.path.join(folder, name), "rb", buffering=0) as file:
-                found = from_json(file.read(_LONGEST))
-            files = found["files"].items()
-            if all(_signature(os.path.join(folder, file)) == then for file, then in files):
-                mark = Mark.of(found["mark"])
-                yield Marked(found["key"], found["name"], folder, mark), [*found["files"]]
-
-
-def is_empty(folder: str) -> bool:
-    """Whether a directory holds nothing but marks of runs that are gone; these are removed."""
-    names = os.listdir(folder)
-    if not all(map(_is_mark, names)):
-        return False
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
-    return True
-
-
-def _is_mark(name: str) -> bool:
-    return name.startswith(_PREFIX) and name.endswith(_ENDING)
+def _parsed(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:  # it takes no lone surrogates, which stand for bytes in a path
+        return json.loads(line)
 
 
 def _signature(path: str) -> list[int]:

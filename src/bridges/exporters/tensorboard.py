@@ -40,13 +40,14 @@ from bridges.exporters.event_segments import (
     visible,
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
-from bridges.exporters.marks import Marked, is_empty, marks_in, put_mark
+from bridges.exporters.marks import Marked, MarkFile
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
+MARKS = ".bridges.marks.jsonl"  # in the log directory; no reader takes it
 SHARED = ("step", "wall_time")  # what the tags of a record have in common
 
 
@@ -65,6 +66,7 @@ class TensorBoardExporter:
                 "Export to one, then copy it there as a whole."
             )
         self._directories: dict[str, list[str]] | None = None
+        self._marks = MarkFile(os.path.join(self.logdir, MARKS), self.logdir)
         self._leftovers: dict[str, list[str]] | None = None
         self._seen: set[str] = set()
 
@@ -146,7 +148,7 @@ class TensorBoardExporter:
             if not os.path.isdir(os.path.dirname(path)):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
             with suppress(FileExistsError, NotADirectoryError):
-                if not os.path.exists(path) or is_empty(path):
+                if not names_in(path):
                     return rename_unless_taken(hidden, path)
             self._refuse_news(path, layout.key)
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
@@ -210,18 +212,16 @@ class TensorBoardExporter:
         return False
 
     def remember(self, runs: Sequence[Marked]) -> None:
-        """Put a mark beside the event files of each run."""
-        for run in runs:
-            put_mark(run.location, run, segment_names(names_in(run.location), run.key))
+        """Mark runs in a file of the log directory: a mark is void if anything is added to the
+        directory of its run.
+        """
+        self._marks.put((run, [run.location, *_published(run.location, run.key)]) for run in runs)
 
     def remembered(self) -> Iterator[Marked]:
-        """The marked runs below the log directory, none of whose event files is read."""
-        for path, files in visible(self.logdir):
-            for run, of in marks_in(path, files):
-                if of == segment_names(files, run.key):
-                    self._remove_leftovers(run.key)
-                    name = path[len(self.logdir) :].strip(os.sep) or os.curdir
-                    yield Marked(run.key, name, run.location, run.mark)
+        """The marked runs, none of whose event files is read."""
+        for run in self._marks.read():
+            self._remove_leftovers(run.key)
+            yield run
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""
@@ -243,16 +243,18 @@ class TensorBoardExporter:
 
 def _counting(held: Held) -> list[str]:
     """The paths of the event files that hold a run. Raises VerifyError where there are none."""
-    paths = [
-        os.path.join(held.location, name)
-        for name in segment_names(names_in(held.location), held.key)
-    ]
+    paths = _published(held.location, held.key)
     if len(paths) > 1:  # one of them may replace others, or be newer than what was found
         there = [part for part in segments(held.location, held.key) if part.rows[1] <= held.rows]
         paths = [part.path for part in in_force(there)]
     if not paths:
         raise VerifyError(f"{held.location}: the run is gone")
     return paths
+
+
+def _published(directory: str, key: str) -> list[str]:
+    """The paths of a run's event files, in their order."""
+    return [os.path.join(directory, name) for name in segment_names(names_in(directory), key)]
 
 
 def _goes_back(layout: Layout, rows: int) -> bool:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Recorded
 from bridges.exporters.files import sync_directory, write_file
-from bridges.exporters.marks import Marked, marks_in, put_mark
+from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import whole_state
-from bridges.exporters.wandb_folder import KEY_DIGITS, Place, RunFolder
+from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder
 from bridges.exporters.wandb_log import LogError, write_log
 from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
 from bridges.exporters.wandb_release import check_appends
@@ -57,6 +56,7 @@ class OfflineRuns:
 
     def __init__(self, folder: str, target: Target, make: MakeFile = make_file) -> None:
         self._folder = RunFolder(folder)
+        self._marks = MarkFile(os.path.join(folder, STAGING, "marks.jsonl"), folder)
         self._target = target
         self._make = make
 
@@ -186,21 +186,14 @@ class OfflineRuns:
         """Nothing to do: the folder is listed once anyway."""
 
     def remember(self, runs: Sequence[Marked]) -> None:
-        """Put a mark beside the newest part of each run; `wandb sync` takes it for none of its."""
-        for run in runs:
-            folder, file = os.path.split(run.location)
-            put_mark(folder, run, [file])
+        """Mark the newest part of each run, in a file that `wandb sync` does not take."""
+        self._marks.put((run, [run.location]) for run in runs)
 
     def remembered(self) -> Iterator[Marked]:
         """The marked runs, none of whose files is read; a part that came later has no mark."""
         with self._told():
-            newest = self._folder.newest()
-        for place in newest:
-            folder, file = os.path.split(place.path)
-            with suppress(OSError):
-                for run, of in marks_in(folder, os.listdir(folder)):
-                    if of == [file]:
-                        yield replace(run, location=place.path)
+            newest = {place.path for place in self._folder.newest()}
+        yield from (run for run in self._marks.read() if run.location in newest)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
