@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import time
@@ -31,6 +32,7 @@ def migrate(
 
     Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
     """
+    gc.freeze()  # what was imported stays, and is not looked through again and again
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(

@@ -110,7 +110,7 @@ def leftovers(logdir: str) -> dict[str, list[str]]:
     """The directories in which runs were or are being built, by run key."""
     found: dict[str, list[str]] = {}
     for name in names_in(logdir):
-        if match := HIDDEN.fullmatch(name):
+        if name[0] == "." and (match := HIDDEN.fullmatch(name)):
             found.setdefault(match[1], []).append(os.path.join(logdir, name))
     return found
 
