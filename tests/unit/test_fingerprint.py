@@ -23,7 +23,7 @@ SOURCE = SourceSpec(location="here", name="{name}", tags={"a": "b"})
 TARGET = TargetSpec(to="mlflow", tracking_uri="sqlite:///x.db", label="one")
 
 
-def of_tree(folder: Path) -> dict[str, str | None]:
+def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:
     """The digests of the parts of a tree, by the first state of each."""
     said = {"sources": [str(folder)], "targets": [{"to": "tensorboard"}]}
     tasks, failed = plan(MigrationConfig.model_validate(said))
@@ -32,7 +32,7 @@ def of_tree(folder: Path) -> dict[str, str | None]:
     for task in tasks:
         assert not isinstance(task.place, str)
         name = os.path.relpath(task.place.found.states[0], folder)
-        found[name] = fingerprint.files_of(task.place)
+        found[name] = [*fingerprint.digests_of(task.place)][of_trials]
     return found
 
 
@@ -106,7 +106,6 @@ def test_what_changes_in_a_run_changes_its_fingerprint_and_no_other(
 ) -> None:
     before = of_tree(tree)
     assert of_tree(tree) == before
-    assert None not in before.values()
     change(tree)
     after = of_tree(tree)
     kept = {name for name in after if after[name] == before.get(name)}
@@ -115,17 +114,16 @@ def test_what_changes_in_a_run_changes_its_fingerprint_and_no_other(
     assert not any(name.startswith("a/") for name in kept)
 
 
-@pytest.mark.parametrize("named", [b'"trial_name": "x"', b'"trial_params":\n {"lr": 1}'])
-@pytest.mark.parametrize("before", [0, fingerprint.CHUNK - 10])
-def test_of_trials_the_neighbour_counts(tree: Path, named: bytes, before: int) -> None:
-    for name in "bc":
-        content = b"{" + b" " * before + (named if name == "b" else b'"trial_name": null') + b"}"
-        write(tree / name / "trainer_state.json", content)
-    earlier = of_tree(tree)
+def test_of_trials_the_neighbour_counts(tree: Path) -> None:
+    names = {f"{name}/trainer_state.json" for name in "bc"}
+    earlier = [of_tree(tree, of_trials=of_trials) for of_trials in (False, True)]
     content_of_first(tree)
-    later = of_tree(tree)
-    assert later["b/trainer_state.json"] != earlier["b/trainer_state.json"]
-    assert later["c/trainer_state.json"] == earlier["c/trainer_state.json"]
+    later = [of_tree(tree, of_trials=of_trials) for of_trials in (False, True)]
+    same = [
+        {name for name in names if one[name] == other[name]}
+        for one, other in zip(earlier, later, strict=True)
+    ]
+    assert same == [names, set()]
 
 
 @pytest.mark.parametrize("pack", [bytes, packed])
@@ -142,18 +140,19 @@ def test_of_trials_the_neighbour_counts(tree: Path, named: bytes, before: int) -
 def test_what_was_read_as_a_history_is_not_read_again(
     tmp_path: Path, trial: dict[str, Any], pack: Callable[[bytes], bytes]
 ) -> None:
-    """The digest is that of files that were not read yet, by which a run is known again."""
+    """The digest is one of those of files that were not read, by which a run is known again."""
     name = "trainer_state.json.gz" if pack is packed else "trainer_state.json"
     for folder in "ab":
         write(tmp_path / folder / name, pack(state(ROWS, **trial)))
     bundle, _ = RunDirectorySource().split(str(tmp_path))
-    path, expected = bundle.found.states[0], fingerprint.files_of(bundle)
+    path, expected = bundle.found.states[0], [*fingerprint.digests_of(bundle)]
     files = fingerprint.Files(bundle)
     (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
     files.was_read(run)
     write(Path(path), b"not read again")
     os.utime(path, ns=(10**18, 10**18 + 1))
-    assert files.digest() == expected != fingerprint.files_of(bundle)
+    assert files.digest() == expected[any(trial.values())]
+    assert files.digest() not in fingerprint.digests_of(bundle)
 
 
 def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
@@ -163,7 +162,7 @@ def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
     files.was_read(run)
     write(tree / "a" / "all_results.json", b'{"eval_loss": 2.0}')
     os.utime(tree / "a" / "all_results.json", ns=(10**18, 10**18 + 1))
-    assert files.digest() != fingerprint.files_of(bundle)
+    assert files.digest() not in fingerprint.digests_of(bundle)
 
 
 def test_a_name_that_needs_more_of_its_path_is_another(tmp_path: Path) -> None:
@@ -181,13 +180,12 @@ def test_a_single_file(tmp_path: Path) -> None:
     file, copy = tmp_path / "a.json", tmp_path / "b.json"
     for each in (file, copy):
         write(each, b"[]")
-    digest = fingerprint.files_of(str(file))
-    assert digest is not None
-    assert fingerprint.files_of(str(file)) == digest != fingerprint.files_of(str(copy))
+    (digest,) = fingerprint.digests_of(str(file))
+    assert [*fingerprint.digests_of(str(file))] == [digest] != [*fingerprint.digests_of(str(copy))]
     file.write_bytes(b"[{}]")
-    assert fingerprint.files_of(str(file)) != digest
+    assert [*fingerprint.digests_of(str(file))] != [digest]
     file.unlink()
-    assert fingerprint.files_of(str(file)) is None
+    assert [*fingerprint.digests_of(str(file))] == []
 
 
 def test_remote_files_count_by_the_version_that_their_store_tells(
@@ -196,13 +194,13 @@ def test_remote_files_count_by_the_version_that_their_store_tells(
     memory = fsspec.filesystem("memory")
     memory.pipe("/fingerprint/a.json", b"[]")
     url = "memory://fingerprint/a.json"
-    first = fingerprint.files_of(url)
+    (first,) = fingerprint.digests_of(url)
     assert first is not None
-    assert fingerprint.files_of(url) == first
+    assert [*fingerprint.digests_of(url)] == [first]
     memory.pipe("/fingerprint/a.json", b"{}")
-    assert fingerprint.files_of(url) not in (first, None)
+    assert [*fingerprint.digests_of(url)] not in ([first], [])
     monkeypatch.setattr(type(memory), "info", lambda self, path, **_: {"size": 2})
-    assert fingerprint.files_of(url) is None  # it tells nothing
+    assert [*fingerprint.digests_of(url)] == []  # it tells nothing
 
 
 def settings(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bridges import __version__
@@ -23,9 +23,6 @@ from bridges.stream.model import Run
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
-# a state of a trial, for which its neighbour counts; what is taken for one is read once more
-TRIAL = re.compile(rb'"trial_(?:name|params)"\s*:\s*(?!null|""|\{\s*\}|\s)')
-OVERLAP = 64  # bytes of a chunk that are looked at with the next one
 # what a target says of how it is reached, not of what it is to hold
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
@@ -33,48 +30,49 @@ REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 class Files:
     """The files that a task reads, and what is known of them from before it does: what changes
     meanwhile is not taken for what was read.
+
+    Of trials the neighbour counts as well. Whether they are such is known when they were read; of
+    what was not read, both digests may be that of its runs.
     """
 
     def __init__(self, place: Bundle | str) -> None:
         """Raises OSError, and ValueError where nothing tells one content from another."""
         self._place = place
-        self._neighbour = None if isinstance(place, str) else place.neighbour
-        paths = _paths(place) + ([self._neighbour] if self._neighbour else [])
+        self.neighbour = None if isinstance(place, str) else place.neighbour
+        paths = _paths(place, self.neighbour)
         self._then = {path: _state_of(path) for path in paths}
-        self._read: dict[str, tuple[str, bool]] = {}
+        self._contents: dict[str, str] = {}
+        self._has_trials = False
 
     def was_read(self, run: Run) -> None:
         """A run was made of some of them, which need not be read again for their digest."""
-        for file in run.provenance:
-            is_trial = run.trial is not None or file.location.endswith(".gz")
-            self._read[file.location] = file.sha256, is_trial
+        self._has_trials |= run.trial is not None
+        self._contents |= {file.location: file.sha256 for file in run.provenance}
 
-    def digest(self) -> str:
-        """One of all that decides which runs they give. Raises OSError and ValueError."""
-        paths = _paths(self._place)
-        contents = [self._content(path) for path in paths]
-        if self._neighbour and any(is_trial for _, is_trial in contents):
-            paths.append(self._neighbour)
-            contents.append(self._content(self._neighbour))
-        then = [self._then[path] for path in paths]
-        known = [_names(self._place), paths, then, [digest for digest, _ in contents]]
-        return hashlib.blake2b(repr(known).encode(), digest_size=SIZE).hexdigest()
+    def digest(self, *, of_trials: bool | None = None) -> str:
+        """One of all that decides which runs they give. Raises OSError."""
+        of_trials = self._has_trials if of_trials is None else of_trials
+        paths = _paths(self._place, self.neighbour if of_trials else None)
+        known = [(path, self._then[path], self._content(path)) for path in paths]
+        said = repr([_names(self._place), known])
+        return hashlib.blake2b(said.encode(), digest_size=SIZE).hexdigest()
 
-    def _content(self, path: str) -> tuple[str, bool]:
-        """A digest of a file, and whether it may be the state of a trial."""
-        if "://" in path:  # what the store says of it has to do
-            return "", True
-        if path not in self._read:
-            self._read[path] = _local(path)
-        return self._read[path]
+    def _content(self, path: str) -> str:
+        """A digest of a file; of a remote one, what its store says has to do."""
+        if "://" in path:
+            return ""
+        if path not in self._contents:
+            self._contents[path] = _sha256(path)
+        return self._contents[path]
 
 
-def files_of(place: Bundle | str) -> str | None:
-    """A digest of the files that a task reads; None where that cannot be told."""
-    try:
-        return Files(place).digest()
-    except Exception:  # deliberately broad: whoever reads the files tells what is wrong
-        return None
+def digests_of(place: Bundle | str) -> Iterator[str]:
+    """The digests that the files of a task may have; none where that cannot be told."""
+    with suppress(Exception):  # deliberately broad: whoever reads the files tells what is wrong
+        files = Files(place)
+        yield files.digest(of_trials=False)
+        if files.neighbour:
+            yield files.digest(of_trials=True)
 
 
 def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
@@ -96,8 +94,9 @@ def made_of(files: str, settings: str) -> str:
     return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
 
 
-def _paths(place: Bundle | str) -> list[str]:
-    return [place] if isinstance(place, str) else sorted(place.files)
+def _paths(place: Bundle | str, neighbour: str | None) -> list[str]:
+    own = [place] if isinstance(place, str) else sorted(place.files)
+    return [*own, neighbour] if neighbour else own
 
 
 def _names(place: Bundle | str) -> Sequence[Any]:
@@ -120,15 +119,11 @@ def _state_of(path: str) -> str | int:
     return said
 
 
-def _local(path: str) -> tuple[str, bool]:
-    """A digest of a file, and whether it may be the state of a trial."""
-    digest = hashlib.sha256()  # which processors have instructions for
-    is_trial, end = path.endswith(".gz"), b""
+def _sha256(path: str) -> str:
+    """That of a file: processors have instructions for it."""
+    digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         size = min(os.fstat(file.fileno()).st_size + 1, CHUNK)  # no more than a small file takes
         while chunk := file.read(size):
             digest.update(chunk)
-            text = end + chunk
-            is_trial = is_trial or (b'"trial_' in text and TRIAL.search(text) is not None)
-            end = chunk[-OVERLAP:]
-    return digest.hexdigest(), is_trial
+    return digest.hexdigest()

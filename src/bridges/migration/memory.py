@@ -68,10 +68,13 @@ class Memory:
         """What is left to do of a task, and what is known to be done."""
         if not any(self._known.get(target.label) for target in task.targets):
             return task, Done(())
-        files = fingerprint.files_of(task.place)
-        if files is None:
+        found = (
+            {target.label: self._runs(task, target, files) for target in task.targets}
+            for files in fingerprint.digests_of(task.place)
+        )
+        known = next((known for known in found if any(known.values())), None)
+        if known is None:
             return task, Done(())
-        known = {target.label: self._runs(task, target, files) for target in task.targets}
         left = tuple(target for target in task.targets if not known[target.label])
         reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
         if left:
