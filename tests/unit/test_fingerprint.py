@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import plan
 from bridges.sources.base import ReadOptions
+from bridges.sources.bundles import Bundle
 from bridges.sources.run_directory import RunDirectorySource
 from tests.support import packed, state
 
@@ -32,8 +35,14 @@ def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:
     for task in tasks:
         assert not isinstance(task.place, str)
         name = os.path.relpath(task.place.found.states[0], folder)
-        found[name] = [*fingerprint.digests_of(task.place)][of_trials]
+        found[name] = contents_of(task.place)[of_trials]
     return found
+
+
+def contents_of(place: Bundle | str) -> list[str]:
+    """The digests of the bytes of its files."""
+    found = [*fingerprint.digests_of(place)]
+    return [digest for digest in found if digest != fingerprint.Files(place).looks]
 
 
 def write(path: Path, content: bytes) -> None:
@@ -145,14 +154,14 @@ def test_what_was_read_as_a_history_is_not_read_again(
     for folder in "ab":
         write(tmp_path / folder / name, pack(state(ROWS, **trial)))
     bundle, _ = RunDirectorySource().split(str(tmp_path))
-    path, expected = bundle.found.states[0], [*fingerprint.digests_of(bundle)]
+    path, expected = bundle.found.states[0], contents_of(bundle)
     files = fingerprint.Files(bundle)
     (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
     files.was_read(run)
     write(Path(path), b"not read again")
     os.utime(path, ns=(10**18, 10**18 + 1))
     assert files.digest() == expected[any(trial.values())]
-    assert files.digest() not in fingerprint.digests_of(bundle)
+    assert files.digest() not in contents_of(bundle)
 
 
 def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
@@ -162,7 +171,7 @@ def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
     files.was_read(run)
     write(tree / "a" / "all_results.json", b'{"eval_loss": 2.0}')
     os.utime(tree / "a" / "all_results.json", ns=(10**18, 10**18 + 1))
-    assert files.digest() not in fingerprint.digests_of(bundle)
+    assert files.digest() not in contents_of(bundle)
 
 
 def test_a_name_that_needs_more_of_its_path_is_another(tmp_path: Path) -> None:
@@ -180,12 +189,12 @@ def test_a_single_file(tmp_path: Path) -> None:
     file, copy = tmp_path / "a.json", tmp_path / "b.json"
     for each in (file, copy):
         write(each, b"[]")
-    (digest,) = fingerprint.digests_of(str(file))
-    assert [*fingerprint.digests_of(str(file))] == [digest] != [*fingerprint.digests_of(str(copy))]
+    (digest,) = contents_of(str(file))
+    assert contents_of(str(file)) == [digest] != contents_of(str(copy))
     file.write_bytes(b"[{}]")
-    assert [*fingerprint.digests_of(str(file))] != [digest]
+    assert contents_of(str(file)) != [digest]
     file.unlink()
-    assert [*fingerprint.digests_of(str(file))] == []
+    assert contents_of(str(file)) == []
 
 
 def test_remote_files_count_by_the_version_that_their_store_tells(
@@ -194,13 +203,13 @@ def test_remote_files_count_by_the_version_that_their_store_tells(
     memory = fsspec.filesystem("memory")
     memory.pipe("/fingerprint/a.json", b"[]")
     url = "memory://fingerprint/a.json"
-    (first,) = fingerprint.digests_of(url)
+    (first,) = contents_of(url)
     assert first is not None
-    assert [*fingerprint.digests_of(url)] == [first]
+    assert contents_of(url) == [first]
     memory.pipe("/fingerprint/a.json", b"{}")
-    assert [*fingerprint.digests_of(url)] not in ([first], [])
+    assert contents_of(url) not in ([first], [])
     monkeypatch.setattr(type(memory), "info", lambda self, path, **_: {"size": 2})
-    assert [*fingerprint.digests_of(url)] == []  # it tells nothing
+    assert contents_of(url) == []  # it tells nothing
 
 
 def settings(
@@ -282,3 +291,61 @@ def test_place_and_release_matter_and_the_location_does_not(
 def test_both_halves_matter() -> None:
     made = {fingerprint.made_of(files, said) for files in ("a", "b") for said in ("c", "d")}
     assert len(made) == 4
+
+
+# --- how files look -------------------------------------------------------------------------------
+
+
+def settle(monkeypatch: pytest.MonkeyPatch, seconds: float = 2.5) -> None:
+    """As if so much time had gone by."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + int(seconds * 1e9))
+
+
+def rewritten(path: Path) -> None:
+    content, then = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(content.replace(b"2.5", b"2.6"))
+    os.utime(path, ns=(then, then))
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    shutil.copy2(path, other)
+    os.replace(other, path)
+
+
+def grown(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b" ")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell when a file was changed")
+@pytest.mark.parametrize("change", [rewritten, replaced, grown, Path.unlink])
+def test_files_that_look_as_they_did_are_not_read(
+    tree: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = RunDirectorySource().split(str(tree))[0]
+    settle(monkeypatch)
+    looks = fingerprint.Files(bundle).looks
+    with monkeypatch.context() as reading:
+        reading.delattr(fingerprint, "_sha256")
+        assert next(fingerprint.digests_of(bundle)) == looks != ""
+        assert [*fingerprint.digests_of(bundle)] == [looks]
+    assert len([*fingerprint.digests_of(bundle)]) == 3
+    change(tree / "a" / "checkpoint-1" / "trainer_state.json")
+    settle(monkeypatch)
+    assert looks not in fingerprint.digests_of(bundle)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell when a file was changed")
+def test_a_file_that_may_change_unseen_has_no_looks(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was changed just now may be changed again within a tick of the disk's clock."""
+    bundle = RunDirectorySource().split(str(tree))[0]
+    assert fingerprint.Files(bundle).looks == ""
+    settle(monkeypatch)
+    assert fingerprint.Files(bundle).looks != ""
+    (tree / "a" / "all_results.json").write_bytes(b"{}")
+    settle(monkeypatch, -2.0)
+    assert fingerprint.Files(bundle).looks == ""

@@ -24,7 +24,7 @@ from bridges.migration.tasks import Done, Task
 from bridges.pipeline import ExportOptions, export_run
 from tests.support import make_run
 
-MARK = Mark("a" * 32, 2, 1, "/é\udc80/trainer_state.json", "d" * 32, 7, 20, (0.1, -2e300))
+MARK = Mark("a" * 32, 2, 1, "/é\udc80/trainer_state.json", "d" * 32, 7, 20, (0.1, -2e300), "b" * 32)
 RUN = Marked("k" * 32, "run", "", MARK)
 
 

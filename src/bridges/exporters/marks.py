@@ -23,10 +23,11 @@ SPARE = 1000  # lines of a file that may be void, beside as many as are not
 class Mark:
     """What a run was made of.
 
-    `made_of` is a digest of the files and of all that was chosen, `runs` how many runs of the
-    target they gave and `left_out` how many more the config does not take, `source` the run's file
-    below the place that was migrated. The run then had `rows` rows of that `digest`, and `points`
-    points; `course` is its picture.
+    `made_of` is a digest of the files and of all that was chosen, `looks` another one for which the
+    files need not be read (empty where there is none), `runs` how many runs of the target they gave
+    and `left_out` how many more the config does not take, `source` the run's file below the place
+    that was migrated. The run then had `rows` rows of that `digest`, and `points` points; `course`
+    is its picture.
     """
 
     made_of: str
@@ -37,6 +38,7 @@ class Mark:
     rows: int
     points: int
     course: tuple[float, ...] = ()
+    looks: str = ""
 
     def text(self) -> str:
         """The mark as text, well below the 5,000 characters that every target takes."""
@@ -63,6 +65,7 @@ class Mark:
             rows=int(found["rows"]),
             points=int(found["points"]),
             course=tuple(map(float, found["course"])),
+            looks=str(found["looks"]),
         )
 
 

@@ -2,7 +2,8 @@
 
 Equal fingerprints mean equal runs in the target; for others nothing is known. Local files count
 with their bytes, names and times (which may be a clock), remote ones with what their store says of
-their version.
+their version. Where local files look as they did when they were read (their size, inode, and above
+all the time of their last change, which nobody can set back), their bytes are not read for that.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +25,7 @@ from bridges.stream.model import Run
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
+SETTLED = 2_000_000_000  # nanoseconds after a change: a later one gets another time on any disk
 # what a target says of how it is reached, not of what it is to hold
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
@@ -31,6 +34,7 @@ class Files:
     """The files that a task reads, and what is known of them from before it does: what changes
     meanwhile is not taken for what was read.
 
+    `looks` is a digest of how they look, empty where that does not tell one content from another.
     Of trials the neighbour counts as well. Whether they are such is known when they were read; of
     what was not read, both digests may be that of its runs.
     """
@@ -40,7 +44,12 @@ class Files:
         self._place = place
         self.neighbour = None if isinstance(place, str) else place.neighbour
         paths = _paths(place, self.neighbour)
-        self._then = {path: _state_of(path) for path in paths}
+        local = {path: os.stat(path) for path in paths if "://" not in path}
+        self._then = {
+            path: local[path].st_mtime_ns if path in local else _version(path) for path in paths
+        }
+        tells = len(local) == len(paths) and all(map(_is_settled, local.values()))
+        self.looks = _digest([_names(place), _looks(local)]) if tells else ""
         self._contents: dict[str, str] = {}
         self._has_trials = False
 
@@ -54,8 +63,7 @@ class Files:
         of_trials = self._has_trials if of_trials is None else of_trials
         paths = _paths(self._place, self.neighbour if of_trials else None)
         known = [(path, self._then[path], self._content(path)) for path in paths]
-        said = repr([_names(self._place), known])
-        return hashlib.blake2b(said.encode(), digest_size=SIZE).hexdigest()
+        return _digest([_names(self._place), known])
 
     def _content(self, path: str) -> str:
         """A digest of a file; of a remote one, what its store says has to do."""
@@ -70,6 +78,8 @@ def digests_of(place: Bundle | str) -> Iterator[str]:
     """The digests that the files of a task may have; none where that cannot be told."""
     with suppress(Exception):  # deliberately broad: whoever reads the files tells what is wrong
         files = Files(place)
+        if files.looks:
+            yield files.looks
         yield files.digest(of_trials=False)
         if files.neighbour:
             yield files.digest(of_trials=True)
@@ -106,17 +116,30 @@ def _names(place: Bundle | str) -> Sequence[Any]:
     return [place.location, sorted(place.depths), place.checkpoints, place.neighbour]
 
 
-def _state_of(path: str) -> str | int:
-    """What is told of a file without reading it: when it was changed, or what its store says.
-
-    Raises OSError, and ValueError where nothing tells one content from another.
-    """
-    if "://" not in path:
-        return os.stat(path).st_mtime_ns
-    said = described(path)
+def _version(url: str) -> str:
+    """What the store of a remote file says of its version. Raises ValueError where it says none."""
+    said = described(url)
     if said is None:
-        raise ValueError(path)
+        raise ValueError(url)
     return said
+
+
+def _looks(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
+    return [
+        (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        for path, status in files.items()
+    ]
+
+
+def _is_settled(status: os.stat_result) -> bool:
+    """Whether whatever changes a file from now on gives it another time of change, which on
+    Windows is not told.
+    """
+    return os.name == "posix" and time.time_ns() - status.st_ctime_ns > SETTLED
+
+
+def _digest(known: Any) -> str:
+    return hashlib.blake2b(repr(known).encode(), digest_size=SIZE).hexdigest()
 
 
 def _sha256(path: str) -> str:

@@ -61,7 +61,8 @@ class Memory:
             # deliberately broad: whoever writes there tells what is wrong
             with briefly(), suppress(Exception):
                 for run in exporter.remembered():
-                    known.setdefault(run.mark.made_of, []).append(run)
+                    for digest in filter(None, (run.mark.made_of, run.mark.looks)):
+                        known.setdefault(digest, []).append(run)
         return any(self._known.values())
 
     def sift(self, task: Task) -> tuple[Task | None, Done]:

@@ -59,10 +59,10 @@ class _Reading:
                 files = fingerprint.Files(task.place)  # before it is read
         return cls(task, _ahead(_runs(task)) if ahead else _runs(task), files)
 
-    def digest(self) -> str | None:
-        """One of the files; None where that cannot be told."""
+    def digests(self) -> tuple[str, str] | None:
+        """Those of the files and of how they look; None where that cannot be told."""
         with suppress(Exception):  # deliberately broad: a mark only saves time
-            return self.files.digest() if self.files else None
+            return (self.files.digest(), self.files.looks) if self.files else None
         return None
 
 
@@ -200,13 +200,15 @@ def _marks(
         )
         if mine and is_right and target.label in task.settings:
             found[target.label] = mine
-    files = reading.digest() if found else None
-    if files is None:
+    digests = reading.digests() if found else None
+    if digests is None:
         return {}
     marks = {}
     for label, mine in found.items():
-        made_of = fingerprint.made_of(files, task.settings[label])
-        common = {"made_of": made_of, "runs": len(mine), "left_out": left_out}
+        made_of, looks = (
+            each and fingerprint.made_of(each, task.settings[label]) for each in digests
+        )
+        common = {"made_of": made_of, "looks": looks, "runs": len(mine), "left_out": left_out}
         marks[label] = tuple(_marked(task, report, common) for report in mine)
     return marks
 
