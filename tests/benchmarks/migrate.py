@@ -22,7 +22,7 @@ from tests.benchmarks.timing import (
 from tests.dask_cluster import dask_cluster
 
 RUNS, ROWS = 1_000, 500
-MANY, FEW_ROWS = 10_000, 20
+MANY = 10_000
 
 
 def make(folder: Path, runs: int, rows: int) -> None:
@@ -82,8 +82,8 @@ def migrate_cpu(folder: Path) -> None:
 
 def migrate_many(folder: Path) -> None:
     """Cost and memory of ten times as many runs, and a re-run of them."""
-    make(folder / "few", MANY // 10, FEW_ROWS)
-    make(folder / "many", MANY, FEW_ROWS)
+    make(folder / "few", MANY // 10, ROWS)
+    make(folder / "many", MANY, ROWS)
     few, low = process(command(folder, "few", 2, "few"))
     many, high = process(command(folder, "many", 2))
     again, _ = process(command(folder, "many", 2))

@@ -3,7 +3,7 @@
 Equal fingerprints mean equal runs in the target; for others nothing is known. Local files count
 with their bytes, names and times (which may be a clock), remote ones with what their store says of
 their version. Where local files look as they did when they were read (their size, inode, and above
-all the time of their last change, which nobody can set back), their bytes are not read for that.
+all the time of their last change, which no program sets), their bytes are not read for that.
 """
 
 from __future__ import annotations
