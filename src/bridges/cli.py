@@ -257,6 +257,10 @@ def migrate(
       bridge migrate configs/fan-out.yaml --workers 4
       bridge migrate configs/dask-object-store.yaml --scheduler tcp://head:8786
     """
+    from bridges.migration.executors import start_ahead
+
+    if engine["kind"] != "dask":
+        start_ahead()
     from bridges.cli_migrate import Shown
     from bridges.cli_migrate import migrate as carry_out
 

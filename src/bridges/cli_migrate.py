@@ -16,7 +16,6 @@ from bridges import console
 from bridges.cli_signals import Interrupts, interrupts
 from bridges.console_migrate import JsonRuns, MigrationProgress
 from bridges.migration.config_file import load
-from bridges.migration.executors import start_ahead
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.migrate import Migration
 from bridges.migration.plan_table import PlanTable
@@ -44,7 +43,6 @@ def migrate(
         on_report=shown.report,
         on_left_out=shown.left_out,
         on_wait=shown.wait,
-        **({"on_work": start_ahead} if config.engine.kind == "local" else {}),
     )
     shown.begin(path, [target.label for target in config.targets] if dry_run else [])
     with interrupts() as shown.interrupts:

@@ -27,8 +27,8 @@ PRELOADED = [  # what workers import
 
 def start_ahead() -> None:
     """Let the workers of this program be forked from a process that imports what they need; it
-    begins now, while the program itself plans, unless it has begun already. For a program of our
-    own only: which processes it has is what a program decides.
+    begins now, while the program itself imports and plans. For a program of our own only: which
+    processes it has is what a program decides.
     """
     import multiprocessing
 

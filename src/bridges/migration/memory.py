@@ -52,10 +52,8 @@ class Memory:
             if target.label in self._exporters
         }
 
-    def load(self) -> bool:
-        """Ask each target once, and say whether any run is known. One that does not answer
-        remembers nothing.
-        """
+    def load(self) -> None:
+        """Ask each target once. One that does not answer remembers nothing."""
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
             # deliberately broad: whoever writes there tells what is wrong
@@ -63,7 +61,6 @@ class Memory:
                 for run in exporter.remembered():
                     for digest in filter(None, (run.mark.made_of, run.mark.looks)):
                         known.setdefault(digest, []).append(run)
-        return any(self._known.values())
 
     def sift(self, task: Task) -> tuple[Task | None, Done]:
         """What is left to do of a task, and what is known to be done."""

@@ -21,8 +21,7 @@ class Migration:
     `on_plan` is told of the tasks, `on_task` of each that has ended, `on_report` of each run and
     target, `on_left_out` of each run that the config's filters leave out: its source, and why
     (`left_out` counts these), `on_wait` of a target that does not answer: its label, how it failed,
-    and for how many seconds it is waited for at most; `on_work` may be told twice, as soon as it is
-    known that there is something for workers to do. To `recheck` is to read also those runs of
+    and for how many seconds it is waited for at most. To `recheck` is to read also those runs of
     which the target remembers that it has them.
     """
 
@@ -34,7 +33,6 @@ class Migration:
     on_report: Callable[[RunReport], None] = lambda report: None
     on_left_out: Callable[[str, str], None] = lambda source, why: None
     on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
-    on_work: Callable[[], None] = lambda: None
     left_out: int = field(default=0, init=False)
 
     def run(self) -> None:
@@ -42,20 +40,17 @@ class Migration:
         was begun has ended.
         """
         self._memory = Memory(self.config.targets, self.dry_run)
-        if self.recheck or not self._memory.load():
-            self.on_work()
         tasks, failed = plan(self.config, self._memory.settings)
         self.on_plan(tasks)
         for report in failed:
             self.on_report(report)
         engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
-        unknown = self._unknown(tasks)
-        if unknown:
-            self.on_work()
-        engine.run(unknown)
+        engine.run(self._unknown(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
         """What is to be done of these tasks; the rest is told."""
+        if not self.recheck:
+            self._memory.load()
         todo = []
         for task in tasks:
             rest, done = self._memory.sift(task)
