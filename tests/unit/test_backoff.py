@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +32,7 @@ from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
 from bridges.migration.engine import STRIKES, Engine
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, plan
+from bridges.migration.tasks import _together as together
 from bridges.migration.work import carry_out
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport, failure
@@ -163,11 +164,13 @@ class World:
         tasks: int,
         patience: int = 300,
         pool: type[ThreadPoolExecutor] = ThreadPoolExecutor,
+        targets: tuple[TargetSpec, ...] = TARGETS,
+        workers: int = 2,
     ) -> None:
         @contextmanager
         def threads(spec: EngineSpec) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-            with pool(2) as executor:
-                yield executor, 2
+            with pool(workers) as executor:
+                yield executor, workers
 
         monkeypatch.setattr(engine_module, "executor_of", threads)
         monkeypatch.setattr(work_module, "_carry_out", self.carry_out)
@@ -177,7 +180,13 @@ class World:
             on_done=self.tell,
             on_wait=lambda *each: self.waits.append(each),
         )
-        engine.run([Task(SOURCE, f"place{number}", TARGETS) for number in range(tasks)])
+        engine.run(
+            [
+                Task(SOURCE, f"place{number}", group)
+                for number in range(tasks)
+                for group in together(targets)
+            ]
+        )
 
     @property
     def told(self) -> Counter[tuple[str, str, str]]:
@@ -209,6 +218,31 @@ def test_other_targets_go_on_and_each_run_is_told_once(monkeypatch: pytest.Monke
     ended = Counter(to.label for task, _ in world.done for to in task.targets)
     assert ended == {"tb": 20, "ml": 20}
     assert sum(len(done.left_out) for task, done in world.done if task.is_first) == 20
+
+
+@pytest.mark.parametrize("limit", [1, 2, None])
+def test_no_more_workers_have_to_do_with_a_target_than_its_limit(
+    limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    lock = Lock()
+
+    def answers(run: str, label: str) -> bool:
+        with lock:
+            busy[label] += 1
+            most[label] = max(most[label], busy[label])
+        time.sleep(0.002)
+        with lock:
+            busy[label] -= 1
+        return True
+
+    world = World(answers)
+    limited = TargetSpec(to="mlflow", label="ml", limit=limit)
+    world.migrate(monkeypatch, 30, targets=(TARGETS[0], limited), workers=4)
+    assert world.told == every(30, "tb") + every(30, "ml")
+    assert most["tb"] > 2
+    assert most["ml"] == limit if limit else most["ml"] > 2
 
 
 def test_one_task_at_a_time_asks_a_target_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,15 @@ def test_an_error_of_the_config_comes_in_its_turn(
         carry_out_all(sound[1:], dry_run=True)
     with pytest.raises(ConfigError, match="no such source"):
         carry_out(sound[1], dry_run=True)
+
+
+def test_the_largest_come_first(tmp_path: Path) -> None:
+    """So that no worker has a large one left when the others have nothing to do any more."""
+    for number, rows in enumerate((1, 300, 20, 4_000)):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        history = [{"loss": number + 0.5, "step": step} for step in range(rows)]
+        (folder / "trainer_state.json").write_bytes(state(history))
+    said = {"sources": [str(tmp_path)], "targets": ["tensorboard"]}
+    planned, _ = plan(MigrationConfig.model_validate(said))
+    assert [Path(task.location).parent.name for task in planned] == ["run3", "run1", "run2", "run0"]

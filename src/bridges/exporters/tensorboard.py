@@ -218,7 +218,9 @@ class TensorBoardExporter:
         self._marks.put((run, [run.location, *_published(run.location, run.key)]) for run in runs)
 
     def remembered(self) -> Iterator[Marked]:
-        """The marked runs, none of whose event files is read."""
+        """The marked runs, none of whose event files is read; what killed exports of them left is
+        removed.
+        """
         for run in self._marks.read():
             self._remove_leftovers(run.key)
             yield run

@@ -37,7 +37,10 @@ LONG = 64  # bytes of a record for each like it above which it is, as tables gro
 
 @dataclass
 class ScalarPart:
-    """Some points of one tag: the offsets of their records in the file, step, value, wall time."""
+    """Some points of one tag: the offsets of their records in the file, step, value, wall time.
+
+    Values and wall times lie where they lay in the file, whose bytes they keep in memory.
+    """
 
     offset: Int64
     step: Int64

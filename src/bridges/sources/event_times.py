@@ -25,7 +25,8 @@ from bridges.stream.naming import Naming
 NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
 FINGERPRINT = 64  # points of a file that are compared first
-KEPT_POINTS = 1_000_000  # of files that were read and may be needed again
+# of files that were read and may be needed again; a point keeps its record, 25 to 60 bytes
+KEPT_POINTS = 500_000
 _NAN = np.uint32(0x7FC00000)
 
 
