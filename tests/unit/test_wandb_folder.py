@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from bridges.exporters.base import ConflictError
-from bridges.exporters.wandb_folder import JOURNAL, STAGING, RunFolder
+from bridges.exporters.wandb_folder import ABANDONED, JOURNAL, STAGING, RunFolder
 
 
 @pytest.fixture
@@ -82,3 +83,15 @@ def test_a_run_that_another_process_published_meanwhile_is_a_conflict(tmp_path: 
     put(first, 7)
     with second.staged() as staged, pytest.raises(ConflictError):
         second.publish(staged, "offline-run-20200101_000000-0000000007ffffff", "0000000007")
+
+
+def test_what_killed_exports_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    put(RunFolder(str(tmp_path)), 1)
+    old, new = (tmp_path / STAGING / name for name in ("0" * 12, "1" * 12))
+    for left in (old, new):
+        (left / "files").mkdir(parents=True)
+        (left / "run-x.wandb").write_bytes(b"x")
+    then = time.time() - 2 * ABANDONED
+    os.utime(old, (then, then))
+    put(RunFolder(str(tmp_path)), 2)
+    assert {path.name for path in (tmp_path / STAGING).iterdir()} == {JOURNAL, new.name}

@@ -25,6 +25,7 @@ ID_AT = len(PREFIX) + STAMP_SIZE + 1  # in a directory's name
 STAGING = ".bridges"  # where a directory is made: `wandb sync` does not look there
 JOURNAL = "journal"  # in there: lines of the time of change before, the one after, a name
 TICK = 1_000_000_000  # nanoseconds, and generously
+ABANDONED = 86_400.0  # seconds after which nobody works in a directory that is not published
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class RunFolder:
         self._changed: int | None = None  # the folder's time of change that `_names` is for
         self._seen: list[Place] = []
         self._read = 0  # bytes of the journal
+        self._is_swept = False
 
     def places(self, key: str) -> list[Place]:
         """The parts of all runs whose ids begin with these digits, in the order of their names."""
@@ -151,11 +153,22 @@ class RunFolder:
             os.mkdir(staged)
         except FileNotFoundError:
             os.makedirs(staged)
+        self._sweep()
         try:
             yield staged
         finally:
             if os.path.exists(staged):
                 shutil.rmtree(staged, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove, once, what exports that were killed long ago left here."""
+        if self._is_swept:
+            return
+        self._is_swept = True
+        with suppress(OSError), os.scandir(os.path.join(self.path, STAGING)) as entries:
+            for entry in entries:
+                if entry.is_dir() and time.time() - entry.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
     def publish(self, staged: str, name: str, key: str) -> str:
         """Give a directory its name; its file. Raises ConflictError where another run with this
