@@ -135,17 +135,23 @@ class MarkFile:
         for line in reversed(lines):
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 found = _parsed(line)
-                run = Marked(found["key"], found["name"], self._below(found["place"]),
-                             Mark.of(found["mark"]))  # fmt: skip
+                run = self._marked(found)
                 known = run.key, run.location, run.mark.source
-                if known in seen:
-                    continue
+                is_last = known not in seen
                 seen.add(known)
-                if all(_signature(self._below(at)) == then for at, *then in found["then"]):
+                if is_last and self._is_as_then(found["then"]):
                     kept.append(line)
                     yield run
         if len(lines) > 2 * len(kept) + SPARE:
             self._replace(kept[::-1])
+
+    def _marked(self, found: Any) -> Marked:
+        place = self._below(found["place"])
+        return Marked(found["key"], found["name"], place, Mark.of(found["mark"]))
+
+    def _is_as_then(self, then: Sequence[Sequence[Any]]) -> bool:
+        """Whether all that a run lies in has the size and time of change that it had."""
+        return all(_signature(self._below(at)) == looked for at, *looked in then)
 
     def _below(self, place: str) -> str:
         return self.root if place == os.curdir else os.path.join(self.root, place)
