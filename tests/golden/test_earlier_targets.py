@@ -1,0 +1,76 @@
+"""Runs that an earlier commit wrote: recognised, verified, and left as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.golden.make_earlier_targets import FOLDER, TARGETS
+
+COMMITS = sorted(path.name.removesuffix(".tar.gz") for path in FOLDER.glob("*.tar.gz"))
+RUNS = 7  # of the sources
+PASSING = re.compile(r"marks\.jsonl|/\.bridges/|-journal$")  # files that no reader of runs takes
+
+
+@pytest.fixture(params=COMMITS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The sources and the targets of a commit."""
+    with tarfile.open(FOLDER / f"{request.param}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def bridge(place: Path, *words: str) -> Any:
+    """The JSON document of a command that succeeds."""
+    command = [sys.executable, "-m", "bridges", *words, "--json"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digests of all files that hold points; of databases, of the rows of their tables."""
+    return {
+        str(path.relative_to(folder)): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not PASSING.search(str(path.relative_to(folder)))
+    }
+
+
+def _digest(path: Path) -> str:
+    if path.suffix != ".db":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with sqlite3.connect(path) as database:
+        return repr([sorted(database.execute(f"select * from {table}")) for table in TABLES])
+
+
+TABLES = ("metrics", "params", "runs")
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target[::2]))
+@pytest.mark.parametrize("command", ["export", "verify"])
+def test_runs_of_an_earlier_commit_are_recognised(
+    place: Path, target: tuple[str, ...], command: str
+) -> None:
+    before = contents(place / "targets")
+    name, *options = target
+    document = bridge(place, command, "sources", "--to", name, *options)
+    assert [run["status"] for run in document["runs"]] == ["unchanged"] * RUNS
+    assert all(run["verified"] for run in document["runs"])
+    assert contents(place / "targets") == before
+
+
+def test_a_migration_of_an_earlier_commit_is_recognised(place: Path) -> None:
+    before = contents(place / "targets")
+    document = bridge(place, "migrate", "migration.yaml")
+    assert {run["status"] for run in document["runs"]} == {"unchanged"}
+    assert contents(place / "targets") == before
