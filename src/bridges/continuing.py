@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, Held, Points, Recorded
+from bridges.stream.added import arranged
 from bridges.stream.clock import IN_LOG, HeldTimes, times_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Series
@@ -21,22 +22,29 @@ from bridges.stream.model import Series
 def continued(
     layout: Layout, held: Held | None, exporter: Exporter, options: LayoutOptions
 ) -> Layout:
-    """The layout that goes on from what the target holds: its times, its earlier writes."""
-    if held is None:
+    """The layout that goes on from what the target holds: its rows, its times, its earlier writes.
+
+    A run of which the target holds more than the source keeps the layout of the source.
+    """
+    if held is None or held.history > layout.history:
         return layout
-    run, rules = layout.run, exporter.rules
+
+    def again(**known: Any) -> Layout:
+        run = arranged(layout.run, held.added)
+        made = lay_out(run, exporter.rules, options, cuts=held.cuts, rules=held.rules, **known)
+        return exporter.fit(made)
+
+    is_alike = held.rules == layout.rules and not held.added and options.duplicates != "last"
     if held.clock in IN_LOG:
-        if held.clock == layout.clock.name and options.duplicates != "last":
+        if is_alike and held.clock == layout.clock.name:
             return layout
-        return exporter.fit(lay_out(run, rules, options, clock=held.clock, cuts=held.cuts))
-    if options.duplicates == "last":
-        layout = exporter.fit(lay_out(run, rules, options, cuts=held.cuts))
+        return again(clock=held.clock)
+    if not is_alike:
+        layout = again()
     if held.clock == layout.clock.name and layout.times_digest(held.rows) == held.times:
         return layout
     times = _held_times(layout, held, exporter)
-    if times is None:
-        return layout
-    return exporter.fit(lay_out(run, rules, options, held=times, cuts=held.cuts))
+    return layout if times is None else again(held=times)
 
 
 def _held_times(layout: Layout, held: Held, exporter: Exporter) -> HeldTimes | None:

@@ -189,10 +189,11 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     report = _report(layout, exporter, held, expected)
     if options.dry_run:
         return replace(report, status="planned", plan=report.status)
-    if held is None or held.rows < layout.rows or not held.whole:
+    if not _is_there(layout, held):
         on_phase(run.name, "writing")
         held = exporter.write(layout, held)
         report = replace(report, run=held.name, location=held.location)
+    assert held is not None
     if options.verify:
         on_phase(run.name, "verifying")
         report = _verified(report, layout, held, exporter, expected)
@@ -202,20 +203,27 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     return report
 
 
+def _is_there(layout: Layout, held: Held | None) -> bool:
+    """Whether the target holds the whole run; or more of its history, which is left as it is."""
+    if held is None or not held.whole:
+        return False
+    return held.rows >= layout.rows or held.history > layout.history
+
+
 def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
     """The run of the target that holds this history, an older part of it, or more of it."""
     held = sorted(exporter.find(layout), key=lambda run: (-run.rows, not run.whole))
     for run in held:
-        if run.rows <= layout.rows and _digest(layout, run.rows) == run.digest:
+        if run.history <= layout.history and _digest(layout, run.history) == run.digest:
             return run
     for run in held:
-        if run.rows > layout.rows and holds_rows(layout, exporter.read_back(run), exporter):
+        if run.history > layout.history and holds_rows(layout, exporter.read_back(run), exporter):
             return run
     return None
 
 
 def _digest(layout: Layout, rows: int) -> str:
-    return layout.digest if rows == layout.rows else prefix_digest(layout.run.stream, rows)
+    return layout.digest if rows == layout.history else prefix_digest(layout.run.history, rows)
 
 
 def _report(
@@ -226,8 +234,8 @@ def _report(
     status = _status(held, layout)
     lost = _lost_in_storage(layout, exporter, expected)
     findings = [*layout.run.findings, *layout.findings, *lost]
-    if held is not None and start > layout.rows:
-        findings.append(_target_is_longer(start, layout.rows))
+    if held is not None and held.history > layout.history:
+        findings.append(_target_is_longer(held.history, layout.history))
     if held is not None and not held.whole:
         message = "an earlier export was interrupted here; what it left out is added"
         findings.append(Finding("interrupted-before", Severity.INFO, exporter.name, message))
@@ -252,7 +260,7 @@ def _status(held: Held | None, layout: Layout) -> str:
     """What is done to the run: one that never was whole is exported, not appended to."""
     if held is None or not held.cuts:
         return "exported"
-    return "appended" if held.rows < layout.rows or not held.whole else "unchanged"
+    return "unchanged" if _is_there(layout, held) else "appended"
 
 
 def _target_is_longer(there: int, rows: int) -> Finding:
@@ -299,7 +307,7 @@ def _verified(
     exporter: Exporter,
     expected: Mapping[str, Points],
 ) -> RunReport:
-    if held.rows > layout.rows:  # found by comparing all points, see `_same_history`
+    if held.history > layout.history:  # found by comparing all points, see `_same_history`
         return replace(report, verified=True)
     wrong = compare(layout, exporter.read_back(held), expected)
     if not wrong:
@@ -311,13 +319,13 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
     held = _same_history(layout, exporter)
-    if held is None or held.rows < layout.rows or not held.whole:
+    layout = continued(layout, held, exporter, options.layout)
+    if held is None or not _is_there(layout, held):
         there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"
         message = f"the target holds {there}: run `bridge export` with the same options first"
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
         report = _report(layout, exporter, held, expected_points(layout, exporter))
         return replace(report.with_findings([finding]), status="failed", verified=False)
-    layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
     report = _report(layout, exporter, held, expected)
     return _verified(report, layout, held, exporter, expected)

@@ -286,13 +286,17 @@ def test_what_mlflow_cannot_hold_is_counted(path: Path) -> None:
 
 def test_very_many_writes_fit_into_the_state_tag() -> None:
     layout = lay_out(make_run(ROWS), "mlflow", LayoutOptions())
-    many = whole_state(layout, tuple(range(100_000, 102_000))).text(8000)
+    cuts = (*range(100_000, 102_000), layout.rows)
+    many = replace(whole_state(layout), cuts=cuts).text(8000)
     assert len(many) <= 8000
     assert State.parse(many).cuts == (layout.rows,)
-    assert State.parse(whole_state(layout, (1,)).text(8000)).cuts == (1, layout.rows)
+    assert State.parse(replace(whole_state(layout), cuts=(1, layout.rows)).text(8000)).cuts == (
+        1,
+        layout.rows,
+    )
     last = lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last"))
     with pytest.raises(ExportError, match="written in 2001 parts"):
-        whole_state(last, tuple(range(100_000, 102_000))).text(8000)
+        replace(whole_state(last), cuts=cuts).text(8000)
 
 
 def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

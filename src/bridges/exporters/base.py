@@ -12,19 +12,26 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from bridges.stream.added import AddedRow
 from bridges.stream.finding import Finding
-from bridges.stream.layout import Layout
+from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.model import Float64, Int64
+from bridges.stream.settings import Settings
 
 
 @dataclass(frozen=True)
 class Held:
     """A run that a target holds: where, under which key, and how much of which history.
 
-    `rows` and `digest` name the history (see `bridges.stream.identity.prefix_digest`), `cuts` the
-    row counts after each write, `clock` what its times are made of (`Clock.name`), `times` a digest
-    of them where the log alone does not give them, and `name` how it is shown. A run that is not
-    `whole` was left by an interrupted write: writing it again mends it.
+    `rows` is the number of its rows, `digest` that of its history (see
+    `bridges.stream.identity.prefix_digest`), `cuts` the row counts after each write, `clock` what
+    its times are made of (`Clock.name`), `times` a digest of them where the log alone does not give
+    them, and `name` how it is shown. A run that is not `whole` was left by an interrupted write:
+    writing it again mends it.
+
+    `rules` is the version of the rules by which it was written first, `added` are its rows that are
+    not part of the history (in an interrupted write, those that it was adding, too), and `settings`
+    tell runs with equal rows apart.
     """
 
     name: str
@@ -36,6 +43,14 @@ class Held:
     cuts: tuple[int, ...]
     whole: bool = True
     times: str = ""
+    rules: int = EARLIEST_RULES
+    added: tuple[AddedRow, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def history(self) -> int:
+        """How many rows of the history it holds."""
+        return self.rows - sum(added.row < self.rows for added in self.added)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bridges.exporters import event_proto as proto
 from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_records
+from bridges.exporters.state import State
 from bridges.formats.crc32c import UInt8
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
@@ -27,22 +28,24 @@ TEXTS = 256  # that are framed together
 _FENCE = ("```json\n", "\n```")
 
 
-def parse_state(text: str) -> dict[str, Any]:
-    """The state that a segment's first text tells. Raises ValueError or KeyError for others."""
-    state = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
-    first, last = state["rows"]
-    if not (0 <= first <= last == state["cuts"][-1] and state["digest"] and state["clock"]):
-        raise ValueError(state)
-    return dict(state)
+def parse_state(text: str) -> tuple[int, State]:
+    """The first row of a segment and the state of its run, from the segment's first text.
+
+    Raises one of `UNREADABLE` for other texts.
+    """
+    found = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
+    first, rows = found["rows"]
+    if not (0 <= first <= rows and found["clock"]):
+        raise ValueError(text)
+    return int(first), State.of({**found, "rows": rows})
 
 
-def records(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes | UInt8]:
+def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]:
     """The records of rows `start` and later: version, state, settings, scalars, texts, end.
 
-    `cuts` are the row counts after each write, this one included. A file with the whole run begins
-    a session, so that it takes the place of an earlier one.
+    A file with the whole run begins a session, so that it takes the place of an earlier one.
     """
-    head = [*_head(layout, start, cuts)]
+    head = [*_head(layout, start, state)]
     framed = proto.frames([*head, *_end(layout)])
     yield from framed[: len(head)]
     yield from _scalars(layout, start)
@@ -50,12 +53,12 @@ def records(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes |
     yield from framed[len(head) :]
 
 
-def _head(layout: Layout, start: int, cuts: Sequence[int]) -> Iterator[bytes]:
+def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
     """The events before all scalars."""
     begin = layout.clock.start / 1000.0
     yield proto.file_version_event(begin)
-    state = proto.text_value(STATE_TAG, _state_text(layout, start, cuts))
-    yield proto.summary_event(begin, 0, [state])
+    value = proto.text_value(STATE_TAG, _state_text(layout, start, state))
+    yield proto.summary_event(begin, 0, [value])
     if start == 0:
         yield proto.session_start_event(begin, int(layout.stream.step.min(initial=0)))
         yield from (proto.summary_event(begin, 0, [value]) for value in _settings(layout, begin))
@@ -89,20 +92,16 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
+def _state_text(layout: Layout, start: int, state: State) -> str:
     """What the segment is, for people and for the next export."""
-    run, clock = layout.run, layout.clock
-    state = {
+    run = layout.run
+    found = {
         "bridges": 1,
         "key": layout.key,
         "run": run.path,
-        "rows": [start, layout.rows],
-        "cuts": list(cuts),
-        "digest": layout.digest,
-        "layout": dict(layout.identity),
-        "clock": clock.name,
-        "clock origin": clock.origin,
-        **({"times": times} if (times := layout.times_digest(layout.rows)) else {}),
+        **state.fields(),
+        "rows": [start, state.rows],
+        "clock origin": layout.clock.origin,
         "written by transformers": run.writer,
         "status": run.status,
         "facts": dict(run.facts),
@@ -117,7 +116,7 @@ def _state_text(layout: Layout, start: int, cuts: Sequence[int]) -> str:
         ],
     }
     # a line for each entry; the standard library indents far more slowly than it writes
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(state[name])}" for name in state)
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in found)
     return f"{{\n{lines}\n}}".join(_FENCE)
 
 

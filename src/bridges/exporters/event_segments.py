@@ -12,35 +12,33 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held
 from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
 from bridges.exporters.event_records import STATE_TAG, parse_state
 from bridges.exporters.files import unlink
+from bridges.exporters.state import UNREADABLE, State
 from bridges.formats.event_reader import first_texts
+from bridges.stream.layout import Layout
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One published file: its path, the run's start (seconds), and its state record."""
+    """One published file: its path, the run's start (seconds), the first row that it holds, and
+    the state of the run with it.
+    """
 
     path: str
     started: int
-    state: dict[str, Any]
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """The first row that it holds and the one behind its last."""
-        first, stop = self.state["rows"]
-        return first, stop
+    first: int
+    state: State
 
 
 def segments(directory: str, key: str) -> list[Segment]:
     """All published files of a run, in the order in which they were written."""
     return [
-        Segment(path, int(match[1]), _read_state(path))
+        Segment(path, int(match[1]), *_read_state(path))
         for match in _matches(_mended(directory, key), key)
         if (path := os.path.join(directory, match[0]))
     ]
@@ -58,35 +56,24 @@ def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
 
 def in_force(written: list[Segment]) -> list[Segment]:
     """The files that count: a file with the whole run replaces those before it."""
-    whole = [index for index, segment in enumerate(written) if segment.rows[0] == 0]
+    whole = [index for index, segment in enumerate(written) if segment.first == 0]
     return written[whole[-1] :] if whole else written
 
 
-def held_in(logdir: str, directory: str, key: str) -> Held | None:
+def held_in(logdir: str, directory: str, layout: Layout) -> Held | None:
     """What a directory holds of a run. Raises ExportError where a part of it is gone."""
-    counting = in_force(segments(directory, key))
+    counting = in_force(segments(directory, layout.key))
     if not counting:
         return None
     rows = 0
     for segment in counting:
-        first, stop = segment.rows
-        if first != rows:
+        if segment.first != rows:
             raise ExportError(
-                f"{directory}: the event file with rows {rows} to {first - 1} is gone. "
+                f"{directory}: the event file with rows {rows} to {segment.first - 1} is gone. "
                 "Delete the directory and export the run again."
             )
-        rows = stop
-    state = counting[-1].state
-    return Held(
-        name=os.path.relpath(directory, logdir),
-        location=directory,
-        key=key,
-        rows=rows,
-        digest=state["digest"],
-        clock=state["clock"],
-        cuts=tuple(state["cuts"]),
-        times=state.get("times", ""),
-    )
+        rows = segment.state.rows
+    return counting[-1].state.held(os.path.relpath(directory, logdir), directory, layout)
 
 
 def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
@@ -157,10 +144,10 @@ def names_in(directory: str) -> list[str]:
     return []
 
 
-def _read_state(path: str) -> dict[str, Any]:
+def _read_state(path: str) -> tuple[int, State]:
     try:
         return parse_state(dict(first_texts(path))[STATE_TAG])
-    except (OSError, VerifyError, KeyError, TypeError, ValueError, IndexError):
+    except (OSError, VerifyError, *UNREADABLE):
         raise ExportError(
             f"{path}: its first records are damaged, so it cannot be told what it holds. "
             "Delete its directory and export the run again."

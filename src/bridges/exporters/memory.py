@@ -6,7 +6,7 @@ It keeps float64 values under the raw keys, and behaves as every exporter must.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.marks import Marked
+from bridges.exporters.state import whole_state
 from bridges.stream.finding import Finding
 from bridges.stream.layout import Layout
 from bridges.stream.model import Series
@@ -54,29 +55,14 @@ class MemoryExporter:
             raise ConflictError
         stored.layouts.append((held.rows, layout))
         stored.marked = None
-        stored.held = replace(
-            held,
-            rows=layout.rows,
-            digest=layout.digest,
-            cuts=(*held.cuts, layout.rows),
-            times=layout.times_digest(layout.rows),
-        )
+        stored.held = whole_state(layout, held).held(held.name, held.location, layout)
         return stored.held
 
     def _create(self, layout: Layout) -> Held:
         name, number = layout.run.path, 2
         while name in self.runs:
             name, number = f"{layout.run.path}-{number}", number + 1
-        held = Held(
-            name=name,
-            location=name,
-            key=layout.key,
-            rows=layout.rows,
-            digest=layout.digest,
-            clock=layout.clock.name,
-            cuts=(layout.rows,),
-            times=layout.times_digest(layout.rows),
-        )
+        held = whole_state(layout).held(name, name, layout)
         self.runs[name] = _Stored(held, [(0, layout)])
         return held
 

@@ -39,7 +39,7 @@ from bridges.exporters.mlflow_state import (
     location_of,
     run_id_of,
 )
-from bridges.exporters.state import State, begun_state, whole_state
+from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 
@@ -113,7 +113,7 @@ class ClientWriter:
         else:
             experiment = held.location.split("/")[-3]
             run, columns = self._go_on(layout, held)
-        state = whole_state(layout, held.cuts if held else ())
+        state = whole_state(layout, held)
         try:
             self._fill(experiment, run, columns, layout, state, held)
         except ExportError as error:
@@ -316,7 +316,7 @@ def _as_stored(points: Points) -> Points:
 def _state(run: ApiRun) -> State | None:
     try:
         return State.parse(run.tags[STATE_TAG])
-    except (ValueError, KeyError, TypeError, IndexError):
+    except UNREADABLE:
         return None
 
 
@@ -333,4 +333,4 @@ def _same_history(run: ApiRun, layout: Layout) -> bool:
 
 
 def _held(run: ApiRun, location: str, layout: Layout, state: State) -> Held:
-    return state.held(run.name, location, layout.key)
+    return state.held(run.name, location, layout)

@@ -149,7 +149,7 @@ class DirectWriter:
         return run_id
 
     def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
-        return state.held(run.name, self._location(experiment, run), layout.key)
+        return state.held(run.name, self._location(experiment, run), layout)
 
     def _free_id(self, session: Session, experiment: int, layout: Layout) -> str:
         """An id made of experiment and run key; forks have the next ones.
@@ -178,7 +178,7 @@ class DirectWriter:
             "update runs set status = ?, end_time = ? where run_uuid = ?",
             (status, layout.clock.end, run_id),
         )
-        state = whole_state(layout, held.cuts)
+        state = whole_state(layout, held)
         self._write_rows(session, run_id, layout, start, state)
         return self._held(run, experiment, layout, state)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from bridges.errors import ExportError
 from bridges.exporters.base import Held
 from bridges.exporters.marks import Mark, Marked
-from bridges.exporters.state import State
+from bridges.exporters.state import UNREADABLE, State
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout
 
@@ -59,18 +59,19 @@ def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
     """
     try:
         state = State.parse(run.state)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except UNREADABLE:
         raise ExportError(
             f"{location}: its tag {STATE_TAG} was changed, so it cannot be told what it "
             "holds. Delete the run for good (mlflow gc) and export again."
         ) from None
     pending, whole = state.pending, state.pending is None and run.status != RUNNING
     goal = pending or state
-    if goal.rows > layout.rows:  # it holds more than the layout, or not all of it: its points tell
+    history = goal.rows - len(state.added)
+    if history > layout.history:  # it holds more than the layout, or not all: its points tell
         state, whole = replace(state, rows=goal.rows, digest=goal.digest), True
-    elif pending and pending.digest != prefix_digest(layout.run.stream, pending.rows):
+    elif pending and pending.digest != prefix_digest(layout.run.history, history):
         return None
-    return state.held(run.name, location, layout.key, whole=whole)
+    return state.held(run.name, location, layout, whole=whole)
 
 
 def marked_in(run: StoredRun, key: str, text: str, location: str) -> Marked | None:
@@ -78,7 +79,7 @@ def marked_in(run: StoredRun, key: str, text: str, location: str) -> Marked | No
     mark = Mark.parse(text)
     if mark is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
         return None
-    with suppress(ValueError, KeyError, TypeError, IndexError):
+    with suppress(*UNREADABLE):
         if State.parse(run.state).is_marked(mark):
             return Marked(key, run.name, location, mark)
     return None

@@ -1,22 +1,35 @@
-"""What a target keeps of a run for the next export: how much of which history it holds."""
+"""What a target keeps of a run for the next export: one codec for all targets.
+
+A target stores the text of a `State` where it can: MLflow in tags, W&B in the config, event files
+in their first record.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Held
 from bridges.exporters.marks import Mark
+from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
-from bridges.stream.layout import Layout
+from bridges.stream.layout import EARLIEST_RULES, Layout
+from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.settings import Settings
+
+UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A write under way: the rows that the run is to hold, their digest, and who writes."""
+    """A write under way: the rows that the run is to hold, the digest of their history, and who
+    writes.
+    """
 
     rows: int
     digest: str
@@ -25,10 +38,13 @@ class Pending:
 
 @dataclass(frozen=True)
 class State:
-    """What a run holds: rows, their digest, the clock of its times, and the rows after each write.
+    """What a run holds.
 
-    `layout` are the choices that make it another run than the usual one, `times` a digest of the
-    times where the log alone does not give them.
+    `rows` is the number of its rows, `added` those of them that are not part of the history, and
+    of a write under way those that it adds; `digest` is that of the history, `clock` the name of
+    the clock, `cuts` the row counts after each write. `layout` are the choices that make it another
+    run than the usual one, `times` a digest of the times where the log alone does not give them.
+    `rules` is the version of the rules by which the run was written first.
     """
 
     rows: int
@@ -38,51 +54,99 @@ class State:
     layout: Mapping[str, str]
     pending: Pending | None = None
     times: str = ""
+    rules: int = EARLIEST_RULES
+    added: tuple[AddedRow, ...] = ()
+    settings: Settings = field(default_factory=Settings)
 
     def text(self, longest: int) -> str:
-        """The tag's value. After very many writes it forgets the earlier ones, which only the
-        policy to keep the last of duplicates needs. Raises ExportError where that is the policy.
+        """The state as text. After very many writes it forgets the earlier ones, which only the
+        policy to keep the last of duplicates needs. Raises ExportError where that is the policy, or
+        where the text is too long all the same.
         """
         text = self._json(self.cuts)
         if len(text) <= longest:
             return text
         if self.layout.get("duplicates") == "last":
             raise ExportError(
-                f"the run was written in {len(self.cuts)} parts, more than MLflow's tags can tell "
+                f"the run was written in {len(self.cuts)} parts, more than MLflow's tags can hold "
                 "with --duplicates last. Delete it there and export it in one piece with --force."
             )
-        return self._json(self.cuts[-1:])
+        text = self._json(self.cuts[-1:])
+        if len(text) > longest:
+            raise ExportError(
+                f"the results files beside the run hold {len(self.added)} rows, more than a tag of "
+                f"{longest:,} characters can describe. Export the trainer_state.json alone."
+            )
+        return text
 
-    def held(self, name: str, location: str, key: str, *, whole: bool = True) -> Held:
-        """The run at a location that this state is of."""
-        known = (self.rows, self.digest, self.clock, self.cuts)
-        return Held(name, location, key, *known, whole, self.times)
+    def held(self, name: str, location: str, layout: Layout, *, whole: bool = True) -> Held:
+        """The run at a location that this state is of, as seen by the layout's run."""
+        state = self._recognised(layout.run)
+        return Held(
+            name,
+            location,
+            layout.key,
+            state.rows,
+            state.digest,
+            state.clock,
+            state.cuts,
+            whole,
+            state.times,
+            state.rules,
+            state.added,
+            state.settings,
+        )
+
+    def _recognised(self, run: Run) -> State:
+        """With the rows that the first version counted as history marked as added."""
+        history = self.rows - len(run.earlier_added)
+        if self.added or self.rules > EARLIEST_RULES or not 0 < history < self.rows:
+            return self
+        earlier = _earlier_stream(run, history)
+        if earlier is None or prefix_digest(earlier, self.rows) != self.digest:
+            return self
+        added = rows_of(earlier, range(history, self.rows))
+        return replace(self, digest=prefix_digest(run.history, history), added=added)
 
     def is_marked(self, mark: Mark) -> bool:
         """Whether a run of this state is whole, and as it was when it got that mark."""
         return self.pending is None and (self.rows, self.digest) == (mark.rows, mark.digest)
 
-    def _json(self, cuts: tuple[int, ...]) -> str:
+    def fields(self) -> dict[str, Any]:
+        """The state as a JSON object; what is not there or usual is left out."""
         state: dict[str, Any] = {
             "rows": self.rows,
             "digest": self.digest,
             "clock": self.clock,
-            "cuts": cuts,
+            "cuts": self.cuts,
             "layout": dict(self.layout),
         }
         if self.times:
             state["times"] = self.times
         if self.pending:
             state["pending"] = vars(self.pending)
-        return json.dumps(state)
+        if self.rules > EARLIEST_RULES:
+            state["rules"] = self.rules
+        if self.added:
+            state["added"] = [row.as_json() for row in self.added]
+        if self.settings != Settings():
+            state["settings"] = self.settings.as_json()
+        return state
+
+    def _json(self, cuts: tuple[int, ...]) -> str:
+        return json.dumps(replace(self, cuts=cuts).fields())
 
     @classmethod
     def parse(cls, text: str) -> State:
-        """The state that a tag holds. Raises ValueError, KeyError or TypeError for other texts."""
-        state = json.loads(text)
-        pending = state.get("pending")
+        """The state of a text. Raises one of `UNREADABLE` for other texts."""
+        return cls.of(json.loads(text))
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> State:
+        """The state of a JSON object. Raises one of `UNREADABLE` for other objects."""
+        pending, settings = state.get("pending"), state.get("settings")
         if not state["digest"] or (state["cuts"] or [0])[-1] != state["rows"]:
-            raise ValueError(text)
+            raise ValueError(state)
         return cls(
             rows=int(state["rows"]),
             digest=str(state["digest"]),
@@ -91,23 +155,46 @@ class State:
             layout=dict(state["layout"]),
             pending=Pending(**pending) if pending else None,
             times=str(state.get("times", "")),
+            rules=int(state.get("rules", EARLIEST_RULES)),
+            added=tuple(map(AddedRow.parse, state.get("added", ()))),
+            settings=Settings.parse(settings) if settings else Settings(),
         )
 
 
-def whole_state(layout: Layout, earlier: tuple[int, ...] = ()) -> State:
-    """The state of a run that holds all of the layout; `earlier` are the cuts of its writes."""
-    cuts = earlier if earlier[-1:] == (layout.rows,) else (*earlier, layout.rows)
-    times = layout.times_digest(layout.rows)
-    known = (layout.rows, layout.digest, layout.clock.name, cuts, dict(layout.identity))
-    return State(*known, times=times)
+def whole_state(layout: Layout, held: Held | None = None) -> State:
+    """The state of a run that holds all of the layout; `held` is what it held before."""
+    cuts = held.cuts if held else ()
+    return State(
+        rows=layout.rows,
+        digest=layout.digest,
+        clock=layout.clock.name,
+        cuts=cuts if cuts[-1:] == (layout.rows,) else (*cuts, layout.rows),
+        layout=dict(layout.identity),
+        times=layout.times_digest(layout.rows),
+        rules=layout.rules,
+        added=rows_of(layout.run.stream, layout.run.added),
+        settings=layout.run.settings,
+    )
 
 
 def begun_state(layout: Layout, held: Held | None, writer: str) -> State:
     """The state of a run into which the layout is being written."""
     pending = Pending(layout.rows, layout.digest, writer)
+    goal = replace(whole_state(layout), pending=pending)
     if held is None:
         nothing = prefix_digest(layout.run.stream, 0)
-        empty = replace(whole_state(layout), rows=0, digest=nothing, cuts=(), times="")
-        return replace(empty, pending=pending)
-    there = replace(whole_state(layout), rows=held.rows, digest=held.digest, cuts=held.cuts)
-    return replace(there, times=held.times, pending=pending)
+        return replace(goal, rows=0, digest=nothing, cuts=(), times="")
+    return replace(goal, rows=held.rows, digest=held.digest, cuts=held.cuts, times=held.times)
+
+
+def _earlier_stream(run: Run, history: int) -> MetricStream | None:
+    """The stream as the first version made it of the first rows of the history; None where there
+    are not as many.
+    """
+    if history > len(run.history):
+        return None
+    first = run.history.take(np.arange(history))
+    step = int(first.step[-1])
+    rows = [AddedRow(0, RowKind.TEST, step, values) for values in run.earlier_added]
+    # a key that both have made two series, which its digest shows
+    return replace(joined(first, rows), series=(*first.series, *behind(first, rows)))

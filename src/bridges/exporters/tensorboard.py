@@ -41,6 +41,7 @@ from bridges.exporters.event_segments import (
 )
 from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
 from bridges.exporters.marks import Marked, MarkFile
+from bridges.exporters.state import State, whole_state
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
@@ -77,12 +78,12 @@ class TensorBoardExporter:
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key: first under the expected name, then anywhere."""
         likely = os.path.join(self.logdir, directory_name(layout.run.path))
-        held = held_in(self.logdir, likely, layout.key)
+        held = held_in(self.logdir, likely, layout)
         if held and held.rows == layout.rows and held.digest == layout.digest:
             found = [held]
         else:
             places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
-            looked = [held_in(self.logdir, path, layout.key) for path in places]
+            looked = [held_in(self.logdir, path, layout) for path in places]
             found = [run for run in looked if run is not None]
         if any(run.digest == layout.digest for run in found):
             self._remove_leftovers(layout.key)
@@ -100,32 +101,23 @@ class TensorBoardExporter:
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Publish the run in a new directory, or its new rows beside the old ones."""
-        cuts = (*(held.cuts if held else ()), layout.rows)
+        state = whole_state(layout, held)
         try:
-            directory = self._append(layout, held, cuts) if held else self._create(layout, cuts)
+            directory = self._append(layout, held, state) if held else self._create(layout, state)
         except OSError as error:
             raise ExportError(
                 f"{error.filename or self.logdir}: cannot be written: {error.strerror or error}"
             ) from error
         self._index().setdefault(layout.key, []).append(directory)
-        return Held(
-            name=os.path.relpath(directory, self.logdir),
-            location=directory,
-            key=layout.key,
-            rows=layout.rows,
-            digest=layout.digest,
-            clock=layout.clock.name,
-            cuts=cuts,
-            times=layout.times_digest(layout.rows),
-        )
+        return state.held(os.path.relpath(directory, self.logdir), directory, layout)
 
-    def _create(self, layout: Layout, cuts: Sequence[int]) -> str:
+    def _create(self, layout: Layout, state: State) -> str:
         """Build the directory under a hidden name; its renaming claims the run's name."""
         name = segment_name(layout.key, layout.clock.start // 1000, 0)
         hidden = os.path.join(self.logdir, hidden_name(layout.key))
         try:
             os.makedirs(hidden)
-            write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, cuts))
+            write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, state))
             directory = self._claim(hidden, layout)
         except FileNotFoundError:  # a faster export of this run took it for a leftover
             raise ConflictError from None
@@ -170,7 +162,7 @@ class TensorBoardExporter:
         for path in self._leftovers.pop(key, ()):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _append(self, layout: Layout, held: Held, cuts: Sequence[int]) -> str:
+    def _append(self, layout: Layout, held: Held, state: State) -> str:
         """Publish the new rows; the file's name can be taken only once.
 
         Rows that go back behind earlier steps would be taken for a restart, and the points behind
@@ -181,7 +173,7 @@ class TensorBoardExporter:
         partial = os.path.join(held.location, f"{partial_name(name)}-{os.urandom(4).hex()}")
         start = 0 if _goes_back(layout, held.rows) else held.rows
         try:
-            write_file(partial, records(layout, start, cuts))
+            write_file(partial, records(layout, start, state))
             publish_once(partial, os.path.join(held.location, name))
         except (FileExistsError, FileNotFoundError):
             raise ConflictError from None
@@ -247,7 +239,7 @@ def _counting(held: Held) -> list[str]:
     """The paths of the event files that hold a run. Raises VerifyError where there are none."""
     paths = _published(held.location, held.key)
     if len(paths) > 1:  # one of them may replace others, or be newer than what was found
-        there = [part for part in segments(held.location, held.key) if part.rows[1] <= held.rows]
+        there = [part for part in segments(held.location, held.key) if part.state.rows <= held.rows]
         paths = [part.path for part in in_force(there)]
     if not paths:
         raise VerifyError(f"{held.location}: the run is gone")

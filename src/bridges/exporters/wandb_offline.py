@@ -78,7 +78,7 @@ class OfflineRuns:
         if head.key != layout.key:
             return None
         self._check_project(path, head)
-        return head.state.held(head.name, path, layout.key)
+        return head.state.held(head.name, path, layout)
 
     def _check_project(self, path: str, head: RunHead) -> None:
         """Raises ExportError for a run that `wandb sync` will upload elsewhere."""
@@ -110,7 +110,7 @@ class OfflineRuns:
         before = parts if is_synced else parts[:-1]
         first = _first_row(layout, before)
         files = set() if is_synced else _attached(held.location) - {METADATA}
-        part = Part(parts[-1].run_id, whole_state(layout, held.cuts), first, files)
+        part = Part(parts[-1].run_id, whole_state(layout, held), first, files)
         if is_synced:
             check_appends()
             return self._add(layout, part, parts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.exporters.base import Recorded
-from bridges.exporters.state import State
+from bridges.exporters.state import UNREADABLE, State
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
 from bridges.exporters.wandb_log import LogError, fields, read_log
 from bridges.exporters.wandb_rows import Spans, first_step, read_rows, split_history
@@ -74,7 +74,7 @@ def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
     """Key and state that a config (JSON by name) holds; without a state it is not ours."""
     try:
         return str(json.loads(config[KEY])), State.parse(json.loads(config[STATE])["state"])
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return "", None
 
 

@@ -32,7 +32,7 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     duplicates) where they are not the default: another layout is another run there.
     """
     digest = hashlib.blake2b(FORMAT, digest_size=16)
-    digest.update(_canonical(_first_row(run.stream) or [run.name, dict(run.params)]))
+    digest.update(_canonical(_first_row(run.history) or [run.name, dict(run.params)]))
     digest.update(_canonical(run.trial))
     digest.update(_canonical(sorted(layout.items()) if layout else None))
     return digest.hexdigest()

@@ -20,6 +20,8 @@ from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import LATEST, STYLES, Naming, Place, Version, encodable
 
+# versions of what a layout makes of a run: a stored run keeps those that it was written by first
+EARLIEST_RULES, RULES = 1, 2
 ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that steps stay steps
 
 
@@ -67,7 +69,8 @@ class Layout:
 
     `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
     keeps as such; `texts` are the series of text and `summary` the values without a step.
-    `key` names the run in the target, `digest` is that of its whole history.
+    `key` names the run in the target, `digest` is that of its whole history, `rules` the version of
+    the rules that made the layout.
     """
 
     run: Run
@@ -79,11 +82,17 @@ class Layout:
     summary: Mapping[str, Any]
     clock: Clock
     findings: tuple[Finding, ...]
+    rules: int = RULES
 
     @property
     def rows(self) -> int:
-        """How many rows the history has."""
+        """How many rows the run has, added ones included."""
         return len(self.run.stream)
+
+    @property
+    def history(self) -> int:
+        """How many rows the history has."""
+        return len(self.run.stream) - len(self.run.added)
 
     @property
     def points(self) -> int:
@@ -123,13 +132,14 @@ def lay_out(
     clock: str | None = None,
     held: HeldTimes | None = None,
     cuts: Sequence[int] = (),
+    rules: int = RULES,
 ) -> Layout:
     """The layout of a run for the naming rules of a target. Raises SourceError for a clock that the
     run does not have.
 
-    `clock`, `held` and `cuts` are those of what the target holds already: a clock of the log alone
-    that its times came from, its times where they cannot be had again, and the numbers of rows
-    after each write.
+    `clock`, `held`, `cuts` and `rules` are those of what the target holds already: a clock of the
+    log alone that its times came from, its times where they cannot be had again, the numbers of
+    rows after each write, and the version of the rules by which it was written first.
     """
     naming = Naming(target, options.naming, options.callback_version)
     stream = run.stream
@@ -146,13 +156,14 @@ def lay_out(
     return Layout(
         run=run,
         key=run_key(run, identity),
-        digest=prefix_digest(run.stream, len(run.stream)),
+        digest=prefix_digest(run.history, len(run.history)),
         identity=identity,
         stream=replace(timed, series=tuple(placed.numbers)),
         texts=tuple(placed.texts),
         summary=placed.summary,
         clock=used_clock,
         findings=(*findings, *dropped, *notes, *placed.findings),
+        rules=rules,
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridges.stream.finding import Finding
+from bridges.stream.settings import Settings
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -55,6 +57,13 @@ class Series:
             return self
         low, high = np.searchsorted(self.rows, (start, stop))
         return Series(self.key, self.rows[low:high], self.values[low:high])
+
+    def moved(self, place: Int64) -> Series:
+        """The series with each row at its new `place` (int64, one a row; -1: left out)."""
+        rows = place[self.rows]
+        order = np.argsort(rows, kind="stable")
+        order = order[np.searchsorted(rows[order], 0) :]
+        return Series(self.key, rows[order], self.values[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,15 @@ class MetricStream:
             if series.key == "epoch":
                 epoch[series.rows] = series.values
         return epoch
+
+    def take(self, rows: Int64) -> MetricStream:
+        """The stream of these rows (int64, each at most once), in this order."""
+        place = np.full(len(self), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        taken = (series.moved(place) for series in self.series)
+        time = None if self.time is None else self.time[rows]
+        series = tuple(part for part in taken if len(part.rows))
+        return MetricStream(self.step[rows], self.kind[rows], series, time)
 
     def column(self, key: str) -> tuple[Int64, Float64]:
         """All numbers of one key as (row positions, float64 values), in row order."""
@@ -198,6 +216,11 @@ class Run:
     that were folded into it, the longest first; `forked` is the location of another run that
     begins with the same rows, and how many these are. `trial` tells the trials of a search apart;
     `trial_name` and `trial_params` are what the search called and gave this one.
+
+    `added` are the positions of rows that are not part of the history: the source found them beside
+    it, as in a results file. They count neither for the run's key nor for its digest. `settings`
+    tell runs with equal rows apart. `earlier_added` are the values of the rows that the first
+    version added instead, as part of the history: runs that it exported are recognised by them.
     """
 
     name: str
@@ -218,6 +241,16 @@ class Run:
     forked: tuple[str, int] | None = None
     trial_name: str | None = None
     trial_params: Mapping[str, Any] = field(default_factory=dict)
+    added: tuple[int, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    earlier_added: tuple[Mapping[str, Any], ...] = ()
+
+    @cached_property
+    def history(self) -> MetricStream:
+        """The stream without its added rows."""
+        if not self.added:
+            return self.stream
+        return self.stream.take(np.setdiff1d(np.arange(len(self.stream)), self.added))
 
     @property
     def path(self) -> str:

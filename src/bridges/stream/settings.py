@@ -1,0 +1,120 @@
+"""What tells runs with equal rows apart: their settings, as short digests that a target can keep.
+
+Runs that diverged log the same loss (0 or NaN) and a smoke test logs the first rows of the full
+run, so rows alone do not prove that two runs are one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KEY_DIGITS, VALUE_DIGITS = 5, 3  # of base64: 30 and 18 bits
+# settings that one run may have in several values: where it lies, how it is called, how it goes on
+_PASSING = re.compile(
+    r"(^|_)(dir|path|name|id|url|port|host|token|folder|file|output)$"
+    r"|^(_?local_rank|resume_from_checkpoint|overwrite_output_dir|transformers_version)$"
+    r"|^_|_version$"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Digests of a run's settings.
+
+    `known` has a digest of each setting by a digest of its name, `files` one of each settings file
+    by its kind. `max_steps` is where the run was to end (None: unknown), `step` how far its state
+    is, `output` the name of its output directory.
+    """
+
+    known: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    max_steps: int | None = None
+    step: int | None = None
+    output: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run had reached the step at which it was to end."""
+        return bool(self.max_steps and self.step is not None and self.step >= self.max_steps)
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits over all settings; empty where none is known."""
+        if not (self.known or self.files):
+            return ""
+        known = [sorted(self.known.items()), sorted(self.files.items()), self.max_steps]
+        return hashlib.blake2b(json.dumps(known).encode(), digest_size=6).hexdigest()
+
+    def contradict(self, other: Settings) -> bool:
+        """Whether a setting that both know differs, or a settings file of one kind does."""
+        ends = {self.max_steps, other.max_steps} - {None}
+        return len(ends) > 1 or any(
+            mine.get(name, digest) != digest
+            for mine, theirs in ((self.known, other.known), (self.files, other.files))
+            for name, digest in theirs.items()
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a target keeps them."""
+        known = "".join(f"{name}{self.known[name]}" for name in sorted(self.known))
+        found = (known, dict(self.files), self.max_steps, self.step, self.output)
+        return dict(zip(("known", "files", "max_steps", "step", "output"), found, strict=True))
+
+    @classmethod
+    def parse(cls, found: Any) -> Settings:
+        """The settings that a target keeps. Raises KeyError or TypeError for anything else."""
+        size = KEY_DIGITS + VALUE_DIGITS
+        text = str(found["known"])
+        entries = [text[at : at + size] for at in range(0, len(text), size)]
+        return cls(
+            known={entry[:KEY_DIGITS]: entry[KEY_DIGITS:] for entry in entries},
+            files={str(kind): str(digest) for kind, digest in found["files"].items()},
+            max_steps=found["max_steps"],
+            step=found["step"],
+            output=str(found["output"]),
+        )
+
+
+def digests(settings: Mapping[str, Any], origin: str = "") -> dict[str, str]:
+    """A digest of each setting by a digest of its name, without paths and names.
+
+    Only settings of one `origin` are compared: a state and an arguments file may differ.
+    """
+    return {
+        _digest(f"{origin}{key}", KEY_DIGITS): _digest(_plain(value), VALUE_DIGITS)
+        for key, value in settings.items()
+        if not _PASSING.search(key) and not _is_path(value)
+    }
+
+
+def file_digest(settings: Mapping[str, Any]) -> str:
+    """One digest of all settings of a file but paths and names."""
+    return _digest(repr(sorted(digests(settings).items())), 8)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
+
+
+def _digest(text: str, digits: int) -> str:
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=9).digest()
+    return base64.urlsafe_b64encode(digest)[:digits].decode()
+
+
+def _plain(value: Any) -> str:
+    """The text of a value, the same whether YAML, JSON or a pickle held it."""
+    if isinstance(value, Mapping):
+        return repr(sorted((str(key), _plain(value[key])) for key in value))
+    if isinstance(value, list | tuple):
+        return repr([_plain(item) for item in value])
+    text = str(value).lower()
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text.rpartition(".")[2]  # the value of an enum
