@@ -30,6 +30,7 @@ from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run, Values
 
+RESERVED_TAGS = ("bridges.", "mlflow.")  # prefixes of the tags that exporters or MLflow manage
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
 OnPhase = Callable[[str, str], None]
 
@@ -39,7 +40,8 @@ class ExportOptions:
     """How to export: the layout, how to read, and what to call the run.
 
     `jobs` is how many runs are written at the same time into targets that wait for a network,
-    `retries` how often a run is tried again after a transient error.
+    `retries` how often a run is tried again after a transient error. Raises ConfigError for a
+    reserved tag.
     """
 
     layout: LayoutOptions = field(default_factory=LayoutOptions)
@@ -53,6 +55,22 @@ class ExportOptions:
     dry_run: bool = False
     jobs: int = 4
     retries: int = 3
+
+    def __post_init__(self) -> None:
+        for key in self.tags:
+            if problem := reserved_tag(key):
+                raise ConfigError(f"--tag: {problem}")
+
+
+def reserved_tag(key: str) -> str:
+    """Why a user may not set the tag of this key; empty if they may."""
+    if not key.startswith(RESERVED_TAGS):
+        return ""
+    remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
+    return (
+        f"found {key!r}; tags that begin with {' or '.join(RESERVED_TAGS)} are set by bridges and"
+        f" MLflow themselves; expected another name.{remedy}"
+    )
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:

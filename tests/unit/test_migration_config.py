@@ -104,6 +104,8 @@ BAD_SOURCES = {
     "group: ${NOT_SET}": "group: found ${NOT_SET}, which is not set; expected a variable of the "
     "environment. Set it: export NOT_SET=…",
     "group: '${A:-b}'": "group: found '${A:-b}'; expected ${NAME}, or $${ for ${.",
+    "tags: {mlflow.user: eve}": "tags: found 'mlflow.user'; tags that begin with bridges. or "
+    "mlflow. are set by bridges and MLflow themselves; expected another name.",
     "tags: {hub_token: abc}": f"tags.hub_token: {SECRET} Give it to what needs it by the "
     "environment.",
 }

@@ -20,6 +20,7 @@ from pydantic import (
 from bridges import plugins
 from bridges.errors import ConfigError
 from bridges.migration.templates import check_template
+from bridges.pipeline import reserved_tag
 from bridges.stream.naming import parse_version
 
 XAxis = Literal["step", "epoch"]
@@ -56,11 +57,19 @@ def _rules(rules: Mapping[str, str]) -> Mapping[str, str]:
     return rules
 
 
+def _tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    for key in tags:
+        if problem := reserved_tag(key):
+            raise ValueError(problem)
+    return tags
+
+
 Template = Annotated[StrictStr, Field(min_length=1), AfterValidator(check_template)]
 Release = Annotated[StrictStr, AfterValidator(_version)]
 Reader = Annotated[StrictStr, AfterValidator(_reader)]
 Rules = Annotated[Mapping[StrictStr, StrictStr], AfterValidator(_rules)]
 Patterns = tuple[StrictStr, ...]
+Tags = Annotated[Mapping[StrictStr, Template], AfterValidator(_tags)]
 
 
 class Strict(BaseModel):
@@ -122,7 +131,7 @@ class RunSettings(Strict):
         default=None,
         description="MLflow experiment or W&B project, as a template, where the target names none.",
     )
-    tags: Mapping[StrictStr, Template] = Field(
+    tags: Tags = Field(
         default={}, description="Tags of the runs, as templates; those of the defaults are added."
     )
     filter: Filter = Field(default=Filter(), description="Which runs, rows and metrics are taken.")
