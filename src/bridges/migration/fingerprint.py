@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -40,11 +41,15 @@ class Files:
     """
 
     def __init__(self, place: Bundle | str) -> None:
-        """Raises OSError, and ValueError where nothing tells one content from another."""
+        """Raises OSError, and ValueError where nothing tells one content from another, as of a
+        named pipe, which must not even be opened.
+        """
         self._place = place
         self.neighbour = None if isinstance(place, str) else place.neighbour
         paths = _paths(place, self.neighbour)
         local = {path: os.stat(path) for path in paths if "://" not in path}
+        if not all(stat.S_ISREG(status.st_mode) for status in local.values()):
+            raise ValueError(paths)
         self._then = {
             path: local[path].st_mtime_ns if path in local else _version(path) for path in paths
         }

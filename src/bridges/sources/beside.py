@@ -126,11 +126,7 @@ def read_settings(
 
 def _read(file: str, name: str, settings: Settings) -> None:
     try:
-        data = fetch(file)
-        if len(data) > LARGEST:
-            raise ValueError(
-                f"it has {len(data):,} bytes, and settings have no more than {LARGEST:,}"
-            )
+        data = fetch(file, LARGEST, "a file of settings")
         settings.add(READERS[name](data), file)
     except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"

@@ -24,7 +24,7 @@ class Bundle:
     have no state; how many names of its path each output directory needs to be told apart, where
     that is more than one; the state of a neighbour (trials of a search have some); the bytes of its
     largest state (0 where they are not known); and, told with one of them, the other files of the
-    tree.
+    tree and its directories that cannot be listed.
 
     There may be very many, so it is kept small: what its files are is worked out when it is read.
     """
@@ -36,11 +36,16 @@ class Bundle:
     neighbour: str | None = None
     size: int = 0
     others: tuple[tuple[str, int], ...] = ()
+    unlisted: tuple[tuple[str, str], ...] = ()
 
     @property
     def found(self) -> Found:
         """The files sorted, as discovery found them."""
-        found = Found(checkpoints={*self.checkpoints}, others=Counter(dict(self.others)))
+        found = Found(
+            checkpoints={*self.checkpoints},
+            others=Counter(dict(self.others)),
+            unlisted=dict(self.unlisted),
+        )
         for path in self.files:
             found.add(path)
         return found
@@ -70,6 +75,7 @@ def bundles(location: str, found: Found) -> list[Bundle]:
                 neighbours.get(top),
                 max(map(_size, files.get(top, ())), default=0),
                 () if made else others,
+                () if made else tuple(found.unlisted.items()),
             )
         )
     return made
@@ -85,6 +91,7 @@ def whole(location: str, found: Found) -> Bundle:
         tuple(sorted(found.checkpoints)),
         tuple(_depths(_outputs(found)).items()),
         others=tuple(found.others.items()),
+        unlisted=tuple(found.unlisted.items()),
     )
 
 

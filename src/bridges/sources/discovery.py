@@ -30,7 +30,7 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 class Found:
     """What lies below a place: its states, files of settings and results by their directory, what
     has the name of a tuning tool's log and event files by theirs, how many other files by the ends
-    of their names, and the directories of checkpoints.
+    of their names, the directories of checkpoints, and why some directories cannot be listed.
     """
 
     states: list[str] = field(default_factory=list)
@@ -39,6 +39,7 @@ class Found:
     events: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     checkpoints: set[str] = field(default_factory=set)
+    unlisted: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
         """Sort in one file."""
@@ -98,17 +99,34 @@ def _is_remote_directory(location: str) -> bool:
 
 
 def discover(location: str) -> Found:
-    """All that lies below a place. Raises SourceError."""
+    """All that lies below a place. Raises SourceError if the place itself cannot be listed."""
     found = Found()
-    for path in walk(location):
+    for path in walk(location, found.unlisted):
         found.add(path)
+    if location in found.unlisted:
+        raise unlisted(location, found.unlisted[location])
     found.states.sort(key=natural)
     return found
 
 
-def walk(location: str) -> Iterator[str]:
-    """Every file below a place, whatever it is. Raises SourceError."""
-    return _walk_remote(location) if "://" in location else _walk_local(location)
+def walk(location: str, unlisted: dict[str, str] | None = None) -> Iterator[str]:
+    """Every file below a place, whatever it is. Raises SourceError.
+
+    Directories that cannot be listed are passed over, and put into `unlisted` with the reason.
+    """
+    if "://" in location:
+        return _walk_remote(location)
+    return _walk_local(location, {} if unlisted is None else unlisted)
+
+
+def unlisted(folder: str, reason: str) -> SourceError:
+    """The error of a directory that cannot be listed."""
+    return SourceError(
+        folder,
+        found=f"a directory that cannot be listed ({reason})",
+        expected="a readable directory",
+        remedy="Check its permissions, or name the files to read.",
+    )
 
 
 def natural(path: str) -> list[Any]:
@@ -116,9 +134,9 @@ def natural(path: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 
 
-def _walk_local(location: str) -> Iterator[str]:
+def _walk_local(location: str, unlisted: dict[str, str]) -> Iterator[str]:
     if os.path.isdir(location):
-        yield from _below(location, set())
+        yield from _below(location, set(), unlisted)
         return
     import glob
 
@@ -128,12 +146,12 @@ def _walk_local(location: str) -> Iterator[str]:
     visited: set[tuple[int, int]] = set()
     for match in matches:
         if os.path.isdir(match):
-            yield from _below(match, visited)
+            yield from _below(match, visited, unlisted)
         else:
             yield match
 
 
-def _below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str]) -> Iterator[str]:
     """The files below a directory, those of each directory before its sub-directories."""
     waiting = [folder]
     while waiting:
@@ -145,17 +163,20 @@ def _below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_directory(entry):
                         waiting.append(entry.path)
                     else:
                         yield entry.path
         except OSError as error:
-            raise SourceError(
-                folder,
-                found=f"a directory that cannot be listed ({error.strerror or error})",
-                expected="a readable directory",
-                remedy="Check its permissions, or name the files to read.",
-            ) from error
+            unlisted[folder] = error.strerror or str(error)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a directory; a link that leads nowhere, or in a circle, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _walk_remote(location: str) -> Iterator[str]:

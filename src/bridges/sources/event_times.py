@@ -85,8 +85,10 @@ class EventFiles:
             self._kept.move_to_end(path)
             return self._kept[path]
         try:
-            file: EventFile | None = decode(path, _sound(fetch(path)), whole=False)
-        except (BridgeError, ValueError) as error:
+            file: EventFile | None = decode(
+                path, fetch(path, expected="an event file"), whole=False
+            )
+        except BridgeError as error:
             file = None
             if path not in self._first:
                 message = f"not read as a clock: {error}"
@@ -103,12 +105,6 @@ def started(path: str) -> int | None:
     """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
     match = NAME.search(path.rpartition("/")[2])
     return int(match[1]) if match else None
-
-
-def _sound(data: bytes) -> bytes:
-    if data.startswith(b"version https://git-lfs"):
-        raise ValueError("it is a pointer of git-lfs; get the file itself with `git lfs pull`")
-    return data
 
 
 def _upwards(folder: str) -> list[str]:

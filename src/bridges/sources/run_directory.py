@@ -15,7 +15,7 @@ from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
 from bridges.sources.bundles import Bundle, bundles, whole
 from bridges.sources.clock_evidence import with_evidence
-from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural
+from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural, unlisted
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
@@ -59,6 +59,8 @@ class RunDirectorySource:
         """
         found = discover(location)
         parts = bundles(location, found)
+        if not parts and found.unlisted:
+            raise TreeError(location, [unlisted(*each) for each in found.unlisted.items()])
         if not parts:
             raise _no_states(location, found)
         return parts
@@ -81,8 +83,9 @@ def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
     tree = _Tree(bundle.location, found, runs, _trials(bundle, runs, reader), options)
     for run, name in zip(runs, names, strict=True):
         yield tree.whole(reader.run(run.longest.location), run, name)
-    if reader.errors:
-        raise TreeError(bundle.location, reader.errors)
+    errors = [*reader.errors, *(unlisted(*each) for each in found.unlisted.items())]
+    if errors:
+        raise TreeError(bundle.location, errors)
 
 
 class _Tree:

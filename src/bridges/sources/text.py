@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import sys
 import zlib
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from bridges.stream.model import Provenance
 
 EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
 LARGEST = 4 << 30  # bytes a compressed file may unfold to
+LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
@@ -64,38 +66,87 @@ def load(location: str, *, salvage: bool = False) -> Text:
     return Text(data, provenance, findings)
 
 
-def fetch(location: str) -> bytes:
-    """All bytes at a location."""
+def fetch(location: str, most: int | None = None, expected: str = EXPECTED) -> bytes:
+    """All bytes at a location. A file larger than `most` bytes is refused, and not read whole.
+
+    Raises SourceError, also for what is no regular file and for a git-LFS pointer. `expected` says
+    in its message what the file should have been.
+    """
+    data = _fetch_url(location, most) if "://" in location else _fetch_local(location, most)
+    if most is not None and len(data) > most:
+        raise SourceError(
+            location,
+            found=f"more than {most:,} bytes",
+            expected=expected,
+            remedy="Check which file this is.",
+        )
+    if data.startswith(LFS_POINTER):
+        raise SourceError(
+            location,
+            found="a git-LFS pointer, not the file itself",
+            expected=expected,
+            remedy="Run `git lfs pull` in its repository.",
+        )
+    return data
+
+
+def _fetch_local(location: str, most: int | None) -> bytes:
     if location == "-":
         if sys.stdin is None:
             raise _missing(location, "standard input closed")
         return sys.stdin.buffer.read()
-    if "://" in location:
-        return _fetch_url(location)
     try:
+        _refuse_special(location)
         with open(location, "rb") as file:
-            return file.read()
+            return file.read() if most is None else file.read(most + 1)
     except FileNotFoundError:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
         raise _is_directory(location) from None
     except ValueError:  # a NUL in it
         raise _missing(ascii(location)[1:-1], "a name that no file can have") from None
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        why = getattr(error, "strerror", "") or str(error) or "it does not fit into memory"
         raise SourceError(
             location,
-            found=f"a file that cannot be read ({error.strerror or error})",
+            found=f"a file that cannot be read ({why})",
             expected="a readable file",
             remedy="Check its permissions and its name.",
         ) from error
 
 
-def _fetch_url(location: str) -> bytes:
+def _refuse_special(path: str) -> None:
+    """Refuse pipes, devices and sockets: reading one may wait, or give bytes, for ever.
+
+    Standard input and the pipes that a shell opens for `<(…)` are named on purpose.
+    """
+    kind = special_kind(os.stat(path).st_mode)
+    if kind and not path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
+        raise SourceError(
+            path,
+            found=kind,
+            expected="a regular file",
+            remedy="Take it out of the directory, or read it through standard input.",
+        )
+
+
+def special_kind(mode: int) -> str | None:
+    """The kind of a file that is neither regular nor a directory, by its mode."""
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode))
+
+
+def _fetch_url(location: str, most: int | None) -> bytes:
     import fsspec  # only here: most runs are local files
 
     try:
         with fsspec.open(location, "rb") as file:
-            return bytes(file.read())
+            return bytes(file.read() if most is None else file.read(most + 1))
     except FileNotFoundError:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
@@ -193,13 +244,6 @@ def _refuse_empty(location: str, data: bytes) -> None:
 
 def _refuse_other_kinds(location: str, data: bytes) -> None:
     head = data[:512].lstrip()
-    if head.startswith(b"version https://git-lfs"):
-        raise SourceError(
-            location,
-            found="a git-LFS pointer, not the file itself",
-            expected=EXPECTED,
-            remedy="Run `git lfs pull` in its repository.",
-        )
     if head[:1] == b"<":
         raise SourceError(
             location,
