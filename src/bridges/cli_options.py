@@ -107,7 +107,7 @@ def targeting(command: F) -> F:
         click.option(
             "--callback-version",
             metavar="X.Y",
-            help="Name metrics as the callback of this transformers release [default: 5.23].",
+            help="Name metrics as the callback of this transformers release [default: 5.24].",
         ),
         click.option(
             "--duplicates",

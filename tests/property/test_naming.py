@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
+from bridges.stream.layout import LayoutOptions
 from bridges.stream.naming import LATEST, STYLES, TARGETS, Naming, Place, Version, parse_version
 
 SERIES, SUMMARY, TEXT, DROPPED = Place.SERIES, Place.SUMMARY, Place.TEXT, Place.DROPPED
@@ -109,7 +110,7 @@ def test_the_step_key_of_wandb(target: str, style: str, version: Version, key: s
 @pytest.mark.parametrize(
     ("text", "version"),
     [
-        ("5.23", (5, 23)),
+        ("5.24", (5, 24)),
         ("4.0", (4, 0)),
         ("4.57.1", (4, 57)),
         ("3.4", (3, 4)),
@@ -127,7 +128,7 @@ def test_no_version(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_version(text)
     assert str(caught.value) == (
-        f"--callback-version {text!r} is no version. Give a transformers release such as 5.23."
+        f"--callback-version {text!r} is no version. Give a transformers release such as 5.24."
     )
 
 
@@ -136,7 +137,7 @@ def test_unknown_versions(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_version(text)
     assert str(caught.value) == (
-        f"--callback-version {text!r} is not known. The callbacks are known from 3.4 to 5.23."
+        f"--callback-version {text!r} is not known. The callbacks are known from 3.4 to 5.24."
     )
 
 
@@ -197,3 +198,9 @@ def test_a_suffixed_tag_that_is_taken_is_suffixed_again() -> None:
     tags, findings = naming.table(["a@1", crafted, "a%1"])
     assert len(set(tags.values())) == 3
     assert len(findings) == 1
+
+
+def test_the_release_before_the_default_one_names_alike_and_makes_no_other_run() -> None:
+    assert LayoutOptions().callback_version == (5, 24)
+    assert LayoutOptions(callback_version=(5, 23)).identity() == LayoutOptions().identity() == {}
+    assert LayoutOptions(callback_version=(5, 22)).identity() == {"callback": "5.22"}

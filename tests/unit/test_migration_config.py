@@ -81,7 +81,7 @@ BAD_SOURCES = {
     "callback_version: 4.10": "callback_version: found the number 4.1; expected a text in quotes: "
     "as a number, 4.50 is 4.5.",
     "callback_version: new": "callback_version: found 'new'; expected a transformers release such "
-    "as '5.23'.",
+    "as '5.24'.",
     'name: "{nam}"': "name: found the field {nam}; expected one of name, parent, group, trial, "
     "trial_name, status, writer, rows, params.<key>, facts.<key>, tags.<key>. "
     "Did you mean {name}?",
@@ -423,9 +423,9 @@ def test_a_target_wins_over_a_source_and_that_over_the_defaults() -> None:
     assert (dict(first.tags), dict(second.tags)) == ({"a": "1", "b": "1"}, {"a": "1", "b": "2"})
     layouts = [s.export_options(t).layout for s in made.sources for t in made.targets]
     assert [(each.x_axis, each.naming, each.callback_version) for each in layouts] == [
-        ("epoch", "raw", (5, 23)),
+        ("epoch", "raw", (5, 24)),
         ("epoch", "live", (4, 57)),
-        ("step", "raw", (5, 23)),
+        ("step", "raw", (5, 24)),
         ("step", "live", (4, 57)),
     ]
     assert {each.clock for each in layouts} == {"log"}

@@ -35,7 +35,7 @@ def _version(text: str) -> str:
         parse_version(text)
     except ConfigError:
         raise ValueError(
-            f"found {text!r}; expected a transformers release such as '5.23'"
+            f"found {text!r}; expected a transformers release such as '5.24'"
         ) from None
     return text
 

@@ -18,7 +18,7 @@ from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
-from bridges.stream.naming import LATEST, STYLES, Naming, Place, Version, encodable
+from bridges.stream.naming import ALIKE, LATEST, STYLES, Naming, Place, Version, encodable
 
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
 EARLIEST_RULES, RULES = 1, 2
@@ -48,11 +48,12 @@ class LayoutOptions:
 
     def identity(self) -> dict[str, str]:
         """The choices that are not the default: with them it is another run in the target."""
+        version = LATEST if self.callback_version in ALIKE else self.callback_version
         chosen = {
             "x-axis": self.x_axis,
             "naming": self.naming,
             "duplicates": self.duplicates.replace("error", "all"),
-            "callback": f"{self.callback_version[0]}.{self.callback_version[1]}",
+            "callback": f"{version[0]}.{version[1]}",
         }
         usual = {
             "x-axis": "step",

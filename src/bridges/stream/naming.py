@@ -17,7 +17,8 @@ from bridges.errors import ConfigError
 from bridges.stream.finding import Finding, Severity
 
 Version = tuple[int, int]
-LATEST: Version = (5, 23)
+LATEST: Version = (5, 24)
+ALIKE = frozenset({(5, 23), LATEST})  # each was the default, and names as the others do
 STYLES = ("live", "raw")
 TARGETS = ("mlflow", "tensorboard", "wandb")
 WANDB_SUMMARY_KEYS = frozenset(
@@ -42,11 +43,11 @@ class Place(str, Enum):
 
 
 def parse_version(text: str) -> Version:
-    """`5.23` (or `5.23.1`) as (5, 23). Raises ConfigError for anything else."""
+    """`5.24` (or `5.24.1`) as (5, 24). Raises ConfigError for anything else."""
     match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\w+)*", text)
     if not match:
         raise ConfigError(
-            f"--callback-version {text!r} is no version. Give a transformers release such as 5.23."
+            f"--callback-version {text!r} is no version. Give a transformers release such as 5.24."
         )
     version = int(match[1]), int(match[2])
     if not (3, 4) <= version <= (5, 999):
