@@ -57,6 +57,7 @@ def export(
     duplicates: str = "all",
     clock: str | None = None,
     callback_version: str | None = None,
+    params: Sequence[str] = (),
     run_name: str | None = None,
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -72,8 +73,9 @@ def export(
     """Export every run of the locations to the targets and compare what they then hold.
 
     `to` is a target's name, an exporter, or several of them; `target_options` (such as `logdir`)
-    go to the targets given by name; `jobs` runs at a time are written to a W&B server. Raises
-    ConfigError; what fails with a run is in the report.
+    go to the targets given by name; `params` are patterns of the params to write (none: all);
+    `jobs` runs at a time are written to a W&B server. Raises ConfigError; what fails with a run is
+    in the report.
     """
     options = export_options(
         x_axis=x_axis,
@@ -81,6 +83,7 @@ def export(
         duplicates=duplicates,
         clock=clock,
         callback_version=callback_version,
+        params=params,
         run_name=run_name,
         group=group,
         tags=tags,
@@ -109,6 +112,7 @@ def follow(
     duplicates: str = "all",
     clock: str | None = None,
     callback_version: str | None = None,
+    params: Sequence[str] = (),
     run_name: str | None = None,
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -132,6 +136,7 @@ def follow(
         duplicates=duplicates,
         clock=clock,
         callback_version=callback_version,
+        params=params,
         run_name=run_name,
         group=group,
         tags=tags,
@@ -156,6 +161,7 @@ def verify(
     duplicates: str = "all",
     clock: str | None = None,
     callback_version: str | None = None,
+    params: Sequence[str] = (),
     run_name: str | None = None,
     group: str | None = None,
     salvage: bool = False,
@@ -174,6 +180,7 @@ def verify(
         duplicates=duplicates,
         clock=clock,
         callback_version=callback_version,
+        params=params,
         run_name=run_name,
         group=group,
         salvage=salvage,
@@ -192,6 +199,7 @@ def export_options(
     duplicates: str = "all",
     clock: str | None = None,
     callback_version: str | None = None,
+    params: Sequence[str] = (),
     run_name: str | None = None,
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -210,8 +218,9 @@ def export_options(
             "--redact-home masks these: leave out one of the two"
         )
     version = parse_version(callback_version) if callback_version else LATEST
+    patterns = (params,) if isinstance(params, str) else tuple(params)
     return ExportOptions(
-        layout=LayoutOptions(x_axis, naming, duplicates, version, clock),
+        layout=LayoutOptions(x_axis, naming, duplicates, version, clock, patterns),
         read=ReadOptions(salvage, redact_home=redact_home),
         source=source,
         run_name=run_name,

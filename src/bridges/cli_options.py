@@ -136,6 +136,13 @@ def targeting(command: F) -> F:
             type=click.Choice(["step", "epoch"]),
             help="epoch: the step of a point is round(epoch × 1000).",
         ),
+        click.option(
+            "--params",
+            multiple=True,
+            metavar="PATTERN",
+            help="Write only params that match, such as 'learning_rate' or 'lora_*'; may be"
+            " repeated.",
+        ),
         click.option("--group", metavar="NAME", help="Put the runs into this group."),
         click.option("--run-name", metavar="NAME", help="Name the run (else: its directory)."),
         click.option(

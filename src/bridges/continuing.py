@@ -47,6 +47,13 @@ def continued(
     return layout if times is None else again(held=times)
 
 
+def by_rules_of(held: Held, layout: Layout, exporter: Exporter, options: LayoutOptions) -> Layout:
+    """The layout by the rules that a stored run was written by."""
+    if held.rules == layout.rules:
+        return layout
+    return exporter.fit(lay_out(layout.run, exporter.rules, options, rules=held.rules))
+
+
 def _held_times(layout: Layout, held: Held, exporter: Exporter) -> HeldTimes | None:
     """The times of the rows that the target holds; None where they are not those that were written,
     which comparing will tell.

@@ -18,7 +18,7 @@ import numpy as np
 from bridges import plugins
 from bridges.attachments import attach_sources
 from bridges.compare import compare, expected_points, holds_rows
-from bridges.continuing import continued
+from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held, Points
 from bridges.report import RunReport, failure
@@ -201,7 +201,7 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
-    held = _same_history(layout, exporter)
+    held = _same_history(layout, exporter, options.layout)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
     report = _report(layout, exporter, held, expected)
@@ -228,15 +228,17 @@ def _is_there(layout: Layout, held: Held | None) -> bool:
     return held.rows >= layout.rows or held.history > layout.history
 
 
-def _same_history(layout: Layout, exporter: Exporter) -> Held | None:
+def _same_history(layout: Layout, exporter: Exporter, options: LayoutOptions) -> Held | None:
     """The run of the target that holds this history, an older part of it, or more of it."""
     held = sorted(exporter.find(layout), key=lambda run: (-run.rows, not run.whole))
     for run in held:
         if run.history <= layout.history and _digest(layout, run.history) == run.digest:
             return run
     for run in held:
-        if run.history > layout.history and holds_rows(layout, exporter.read_back(run), exporter):
-            return run
+        if run.history > layout.history:
+            mine = by_rules_of(run, layout, exporter, options)
+            if holds_rows(mine, exporter.read_back(run), exporter):
+                return run
     return None
 
 
@@ -336,7 +338,7 @@ def _verified(
 def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
-    held = _same_history(layout, exporter)
+    held = _same_history(layout, exporter, options.layout)
     layout = continued(layout, held, exporter, options.layout)
     if held is None or not _is_there(layout, held):
         there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"

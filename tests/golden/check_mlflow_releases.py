@@ -51,7 +51,7 @@ LONG = 30_000  # rows, of which an answer of a server holds 25,000
 TABLES = ("runs", "params", "tags", "metrics", "latest_metrics")
 VARIES = ("run_uuid", "artifact_uri")
 TOLD = {  # what the scenarios lose on purpose, and what is told of their times
-    *("clock-synthetic", "infinity-clamped", "integer-beyond-int64", "key-refused"),
+    *("clock-synthetic", "infinity-clamped", "integer-beyond-int64", "key-renamed"),
     "value-not-kept",
     "tail-not-logged",  # half of a history
 }

@@ -142,4 +142,4 @@ def test_a_new_database_has_the_limits_of_its_maker(
     monkeypatch.setattr(mlflow_direct, "installed_release", lambda: "2.14.3")
     run = make_run([{"a:b": 1.0, "step": 1}], tags={"long": "x" * 6000})
     report = export_run(run, MlflowExporter(f"sqlite:///{tmp_path}/new.db"), ExportOptions())
-    assert {"key-refused", "tag-refused"} <= {finding.code for finding in report.findings}
+    assert {"key-renamed", "tag-refused"} <= {finding.code for finding in report.findings}

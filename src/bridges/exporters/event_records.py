@@ -66,14 +66,14 @@ def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
 
 def _end(layout: Layout) -> Iterator[bytes]:
     """The event behind all others, of a run that is finished."""
-    if layout.run.status == "finished" and layout.run.params:
+    if layout.run.status == "finished" and layout.params:
         end = layout.clock.end / 1000.0
         yield proto.summary_event(end, 0, [proto.session_end(end)])
 
 
 def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
     """Params as a table of the Text page and as a row of the HParams page."""
-    params = layout.run.params
+    params = layout.params
     if not params:
         return
     lines = [f"|{_cell(key)}|{_cell(params[key])}|" for key in sorted(params)]

@@ -24,6 +24,7 @@ from bridges.exporters.mlflow_client import ClientWriter
 from bridges.exporters.mlflow_database import Database
 from bridges.exporters.mlflow_direct import DirectWriter
 from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_params import ParamRules
 from bridges.exporters.mlflow_schema import UnknownSchemaError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
@@ -96,6 +97,7 @@ class MlflowExporter:
             raise ConfigError(message)
         self._wanted = mlflow_writer
         self._force = force
+        self._params = ParamRules.of_environment()
         self._is_server = self.uri.startswith(("http:", "https:"))
         self._why_client: str | None = None
 
@@ -147,8 +149,8 @@ class MlflowExporter:
         return SdkApi(self.uri)
 
     def fit(self, layout: Layout) -> Layout:
-        """Metrics whose keys MLflow refuses are left out, and counted."""
-        return rows.fit(layout, self._writer.limits)
+        """With keys and params that MLflow takes; what is changed or left out is counted."""
+        return rows.fit(layout, self._writer.limits, self._params)
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the experiment with the layout's key."""
@@ -191,6 +193,8 @@ class MlflowExporter:
                 clamped += int(np.isinf(series.values).sum())
                 zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
         notes = rows.refusals(layout, self._writer.limits)
+        if rounded := rows.rounded(layout):
+            notes.append(rounded)
         if clamped:
             message = f"MLflow holds infinities as ±{rows.LARGEST}, as it would have live"
             code = "infinity-clamped"

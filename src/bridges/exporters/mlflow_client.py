@@ -134,7 +134,7 @@ class ClientWriter:
         held: Held | None,
     ) -> None:
         """Log what is missing, settle, and set the completion mark."""
-        params = rows.params(layout, self.limits) if held is None or not held.whole else {}
+        params = dict(layout.params) if held is None or not held.whole else {}
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)

@@ -108,7 +108,7 @@ class DirectWriter:
         run_id = self._free_id(session, experiment, layout)
         name, status = rows.run_name(layout, self.limits), rows.STATUS[layout.run.status]
         self._insert_run(session, experiment, run_id, name, status, layout)
-        put_pairs(session, "params", run_id, rows.params(layout, self.limits))
+        put_pairs(session, "params", run_id, layout.params)
         parent = self._parent(session, experiment, layout)
         if parent:
             put_pairs(session, "tags", run_id, {rows.PARENT_TAG: parent})
@@ -173,7 +173,7 @@ class DirectWriter:
             start = 0
             for table in REWRITTEN:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
-            put_pairs(session, "params", run_id, rows.params(layout, self.limits))
+            put_pairs(session, "params", run_id, layout.params)
         session.execute(
             "update runs set status = ?, end_time = ? where run_uuid = ?",
             (status, layout.clock.end, run_id),

@@ -1,16 +1,18 @@
 """What MLflow takes: lengths, batch sizes and the rule for keys, by release.
 
-A database and a server have a release of their own, which may not be the installed one. A server
-cuts what is too long without a word, so nothing longer must be sent.
+A database and a server have a release of their own, which may not be the installed one. Servers
+truncate silently, so oversized values must not be sent.
 """
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
 
 _KEY = re.compile(r"[/\w.\- :]*\Z")
+_REFUSED = re.compile(r"[^/\w.\- :]")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class Limits:
             return False
         plain = len(key) <= self.key and _KEY.match(key) is not None and key not in ("", ".")
         return plain and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
+
+    def legal_key(self, key: str) -> str:
+        """The key itself if MLflow takes it, else the nearest key that it takes."""
+        if self.takes_key(key):
+            return key
+        legal = _REFUSED.sub("_", key if self.colon else key.replace(":", "_"))
+        legal = "/".join("_" if part in ("", ".", "..") else part for part in legal.split("/"))
+        legal = f"__{legal[2:]}" if legal.startswith("..") else legal
+        if len(legal) <= self.key:
+            return legal
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
+        return f"{legal[: self.key - 9]}-{digest}"
 
     def takes_param(self, key: str, value: str) -> bool:
         """Whether MLflow takes a param as it is; PostgreSQL keeps no NUL."""

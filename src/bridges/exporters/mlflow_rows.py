@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_params import ParamRules, params_of
 from bridges.exporters.mlflow_state import KEY_TAG
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.layout import Layout
+from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.model import Float64, Int64, Series
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
+from bridges.stream.tagging import named, under_tags
 
 PARENT_TAG = "mlflow.parentRunId"
+EXACT = 2**53  # the integers up to here are float64, too
 LARGEST = 1.7976931348623157e308  # what the SQL stores keep of an infinity
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
 
@@ -50,20 +53,42 @@ def stored(values: NDArray[Any]) -> Float64:
     return np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST) + 0.0
 
 
-def fit(layout: Layout, limits: Limits) -> Layout:
-    """The layout without the metrics whose keys MLflow refuses, with a finding for each."""
-    refused = {part.key for part in layout.stream.series if not limits.takes_key(part.key)}
-    kept = tuple(part for part in layout.stream.series if part.key not in refused)
-    findings = [_refused_key(key, layout.stream.series) for key in sorted(refused)]
-    stream = replace(layout.stream, series=kept)
-    return replace(layout, stream=stream, findings=(*layout.findings, *findings))
+def fit(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
+    """The layout with keys that MLflow takes, and the params that it gets."""
+    series, of_keys = _with_legal_keys(layout, limits)
+    params, of_params = params_of(layout, limits, rules)
+    return replace(
+        layout,
+        stream=replace(layout.stream, series=tuple(series)),
+        params=params,
+        findings=(*layout.findings, *of_keys, *of_params),
+    )
 
 
-def _refused_key(key: str, series: tuple[Series, ...]) -> Finding:
-    count = sum(len(part.rows) for part in series if part.key == key)
-    shown = key if len(key) <= 60 else f"{key[:60]}…"
-    message = "MLflow refuses this key, and a live run would have lost its whole rows"
-    return Finding("key-refused", Severity.WARNING, f"key {shown!r}", message, count)
+def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], list[Finding]]:
+    series = layout.stream.series
+    legal = {key: limits.legal_key(key) for key in layout.stream.keys}
+    changed = sorted(key for key, name in legal.items() if name != key)
+    if not changed:
+        return series, []
+    points = sum(len(part.rows) for part in series if part.key in changed)
+    if layout.rules == EARLIEST_RULES:  # which left these keys out
+        kept = [part for part in series if part.key not in changed]
+        return kept, [_left_out(changed, points, layout.is_live)]
+    message = f"MLflow does not take these keys; the first one becomes {legal[changed[0]]!r}"
+    renamed = Finding("key-renamed", Severity.WARNING, named(changed), message, points)
+    tagged, met = under_tags(series, legal, limits.legal_key)
+    return tagged, [renamed, *met]
+
+
+def _left_out(keys: list[str], points: int, is_live: bool) -> Finding:
+    """Of a stored run that lacks the points of these keys."""
+    message = (
+        "MLflow does not take these keys, and the version of bridges that wrote this run left them "
+        "out. Delete the run in MLflow and export it with --force to keep them under other keys."
+    )
+    severity = Severity.WARNING if is_live else Severity.LOSS  # live, their rows would be lost
+    return Finding("key-refused", severity, named(keys), message, points)
 
 
 def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
@@ -80,20 +105,12 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
             )
 
 
-def params(layout: Layout, limits: Limits) -> dict[str, str]:
-    """The settings as MLflow params, those that it takes."""
-    texts = {key: encodable(str(value)) for key, value in layout.run.params.items()}
-    return {key: text for key, text in texts.items() if limits.takes_param(key, text)}
-
-
 def refusals(layout: Layout, limits: Limits) -> list[Finding]:
-    """The settings, tags and names that MLflow does not take as they are."""
-    run, kept = layout.run, params(layout, limits)
-    param = "MLflow does not take this setting as a param, as live"
+    """The tags and names that MLflow does not take as they are."""
+    run = layout.run
     tag = "MLflow does not take this tag: its key or its value is not allowed"
     cut = f"MLflow keeps {limits.name} characters of a run's name, so it was cut"
-    found = [("param-refused", f"param {key!r}", param) for key in run.params if key not in kept]
-    found += [
+    found = [
         ("tag-refused", f"tag {key!r}", tag)
         for key, value in run.tags.items()
         if not limits.takes_tag(key, encodable(value))
@@ -101,6 +118,19 @@ def refusals(layout: Layout, limits: Limits) -> list[Finding]:
     if len(encodable(run.name)) > limits.name:
         found.append(("run-name-cut", f"run {run.name[:60]!r}", cut))
     return [Finding(code, Severity.WARNING, where, message) for code, where, message in found]
+
+
+def rounded(layout: Layout) -> Finding | None:
+    """The integers that MLflow, which holds float64, cannot hold exactly."""
+    count = 0
+    for part in layout.stream.numbers:
+        if part.values.dtype == np.int64:
+            large = part.values[np.abs(part.values.astype(np.float64)) >= EXACT].tolist()
+            count += sum(int(float(value)) != value for value in large)
+    if not count:
+        return None
+    message = "MLflow holds these integers beyond 2^53 as the nearest float64, as live"
+    return Finding("integer-rounded", Severity.WARNING, "all metrics", message, count)
 
 
 def run_name(layout: Layout, limits: Limits) -> str:

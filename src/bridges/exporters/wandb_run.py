@@ -126,7 +126,7 @@ def config(layout: Layout, state: State) -> dict[str, Any]:
     """
     clock = layout.clock
     own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
-    return {**layout.run.params, KEY: layout.key, STATE: own}
+    return {**layout.params, KEY: layout.key, STATE: own}
 
 
 def _definitions(layout: Layout) -> Iterator[bytes]:

@@ -81,7 +81,7 @@ class SourceSpec(RunSettings):
         chosen = {k: getattr(self, k) if v is None else v for k, v in said.items()}
         version = chosen.pop("callback_version")
         return ExportOptions(
-            layout=_layout(**chosen, version=version, clock=self.clock),
+            layout=_layout(**chosen, version=version, clock=self.clock, params=self.params),
             read=self.read_options(),
             source=self.source,
             verify=self.verify,
@@ -132,7 +132,7 @@ class SourceSpec(RunSettings):
 
 
 @lru_cache(maxsize=64)  # it is asked for with every run
-def _layout(version: str | None, **chosen: str | None) -> LayoutOptions:
+def _layout(version: str | None, **chosen: str | tuple[str, ...] | None) -> LayoutOptions:
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     return LayoutOptions(**given, callback_version=parse_version(version) if version else LATEST)
 

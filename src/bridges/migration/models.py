@@ -139,6 +139,9 @@ class RunSettings(Strict):
         default={}, description="Pattern of a metric to its new name; each * stays what it was."
     )
     drop: Patterns = Field(default=(), description="Patterns of metrics that are left out.")
+    params: Patterns = Field(
+        default=(), description="Patterns of the params that are written; else all are."
+    )
     clock: ClockName | None = Field(
         default=None, description="Where times come from; else the best that there is."
     )

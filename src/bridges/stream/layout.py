@@ -5,8 +5,9 @@ Made of the neutral stream by alignment, naming and clock; an exporter only has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import ALIKE, LATEST, STYLES, Naming, Place, Version, encodable
+from bridges.stream.tagging import named, under_tags
 
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
 EARLIEST_RULES, RULES = 1, 2
@@ -27,13 +29,17 @@ ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that ste
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """The choices that change what a target is to hold. Raises ConfigError for unknown ones."""
+    """The choices that change what a target is to hold. Raises ConfigError for unknown ones.
+
+    `params` are patterns of the params that it gets (none: all).
+    """
 
     x_axis: str = "step"
     naming: str = "live"
     duplicates: str = "all"
     callback_version: Version = LATEST
     clock: str | None = None
+    params: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -71,7 +77,8 @@ class Layout:
     `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
     keeps as such; `texts` are the series of text and `summary` the values without a step.
     `key` names the run in the target, `digest` is that of its whole history, `rules` the version of
-    the rules that made the layout.
+    the rules that made the layout, and whether tags follow the live callback is `is_live`. `params`
+    are the params that the target gets.
     """
 
     run: Run
@@ -84,6 +91,8 @@ class Layout:
     clock: Clock
     findings: tuple[Finding, ...]
     rules: int = RULES
+    params: Mapping[str, Any] = field(default_factory=dict)
+    is_live: bool = True
 
     @property
     def rows(self) -> int:
@@ -152,8 +161,9 @@ def lay_out(
         require_clock(options.clock, run)
     evidence = run.evidence if clock is None else ()
     timed, used_clock, notes = apply_clock(stream, evidence, clock or options.clock, held)
-    placed = _Placed.of(timed, naming)
+    placed = _Placed.of(timed, naming, rules)
     identity = options.identity()
+    params, left_out = _chosen_params(run.params, options.params)
     return Layout(
         run=run,
         key=run_key(run, identity),
@@ -163,9 +173,25 @@ def lay_out(
         texts=tuple(placed.texts),
         summary=placed.summary,
         clock=used_clock,
-        findings=(*findings, *dropped, *notes, *placed.findings),
+        findings=(*findings, *dropped, *notes, *placed.findings, *left_out),
         rules=rules,
+        params=params,
+        is_live=naming.is_live,
     )
+
+
+def _chosen_params(
+    params: Mapping[str, Any], patterns: Sequence[str]
+) -> tuple[Mapping[str, Any], list[Finding]]:
+    """The params that one of the patterns (none: all) chooses, and a finding of the others."""
+    if not patterns:
+        return params, []
+    taken = {k: v for k, v in params.items() if any(fnmatchcase(k, each) for each in patterns)}
+    left = [key for key in params if key not in taken]
+    if not left:
+        return params, []
+    message = f"these params are left out: --params chooses {', '.join(patterns)}"
+    return taken, [Finding("params-left-out", Severity.INFO, named(left), message, len(left))]
 
 
 @dataclass
@@ -179,26 +205,38 @@ class _Placed:
     findings: list[Finding]
 
     @classmethod
-    def of(cls, stream: MetricStream, naming: Naming) -> _Placed:
-        tags, findings = naming.table(stream.keys)
-        placed = cls([], [], {}, {}, findings)
+    def of(cls, stream: MetricStream, naming: Naming, rules: int) -> _Placed:
+        placed = cls([], [], {}, {}, [])
         for series in stream.series:
             for place, part in _by_place(series, naming):
-                placed._add(place, part, tags[series.key])
+                placed._add(place, part)
+        if rules == EARLIEST_RULES:
+            tags, found = naming.table(stream.keys)
+            placed.findings = [*found, *placed.findings]
+            placed._name(lambda series: ([replace(s, key=tags[s.key]) for s in series], []))
+        else:
+            tags = {key: encodable(naming.tag(key)) for key in stream.keys}
+            placed._name(lambda series: under_tags(series, tags))
         return placed
 
-    def _add(self, place: Place, series: Series, tag: str) -> None:
+    def _add(self, place: Place, series: Series) -> None:
         if place is Place.SERIES:
-            self.numbers.append(Series(tag, series.rows, series.values))
+            self.numbers.append(series)
         elif place is Place.TEXT:
             texts = [encodable(text) for text in series.values.tolist()]
-            self.texts.append(Series(tag, series.rows, as_array(texts, object)))
+            self.texts.append(replace(series, values=as_array(texts, object)))
         elif place is Place.SUMMARY:
             row, value = int(series.rows[-1]), series.values.tolist()[-1]
             if row >= self.summary_rows.get(series.key, 0):  # the last row's value stands
                 self.summary[series.key], self.summary_rows[series.key] = value, row
         else:
             self.findings.append(_not_kept(series))
+
+    def _name(self, tagged: Callable[[list[Series]], tuple[list[Series], list[Finding]]]) -> None:
+        """Put the series under their tags."""
+        self.numbers, of_numbers = tagged(self.numbers)
+        self.texts, of_texts = tagged(self.texts)
+        self.findings = [*of_numbers, *of_texts, *self.findings]
 
 
 def _by_place(series: Series, naming: Naming) -> list[tuple[Place, Series]]:

@@ -7,7 +7,6 @@ keeps the keys of the file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from enum import Enum
 
 from bridges.errors import ConfigError
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.tagging import digest
 
 Version = tuple[int, int]
 LATEST: Version = (5, 24)
@@ -113,7 +113,10 @@ class Naming:
         return "train/global_step" if self.version >= (4, 5) or not self.is_live else None
 
     def table(self, keys: Iterable[str]) -> tuple[dict[str, str], list[Finding]]:
-        """The tag of every key; where two keys meet in one tag, the later gets a stable suffix."""
+        """The tag of every key by the first version's rules, which stored runs may have.
+
+        Where two keys meet in one tag, the later one gets a stable suffix.
+        """
         tags: dict[str, str] = {}
         taken: dict[str, str] = {}
         findings = []
@@ -122,13 +125,9 @@ class Naming:
             if taken.setdefault(tag, key) != key:
                 findings.append(_collision(key, taken[tag], tag))
                 while taken.setdefault(tag, key) != key:
-                    tag = f"{tag}-{_digest(key)}"
+                    tag = f"{tag}-{digest(key)}"
             tags[key] = tag
         return tags, findings
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def encodable(text: str) -> str:

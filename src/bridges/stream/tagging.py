@@ -1,0 +1,108 @@
+"""The series of a stream under their tags, also where several keys meet in one tag.
+
+A live callback that meets two keys of one tag in a row keeps the last of them. So the tag holds
+what the live run shows, and the values that it lost there get a tag of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Series
+
+SHOWN = 5  # keys that a finding names
+
+
+def under_tags(
+    series: Sequence[Series],
+    tags: Mapping[str, str],
+    legal: Callable[[str], str] = str,
+) -> tuple[list[Series], list[Finding]]:
+    """The series under the tags of their keys, and a finding for each tag in which keys meet.
+
+    Of the keys in one row, the last in alphabetical order has the tag: that is their order in a
+    saved state. The tag of another one has a suffix, and is made `legal`. Rows that come later
+    change nothing for those before them.
+    """
+    keys = dict.fromkeys(part.key for part in series)
+    taken = {tags[key] for key in keys}
+    if len(taken) == len(keys):
+        return [Series(tags[part.key], part.rows, part.values) for part in series], []
+    meeting: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        meeting.setdefault(tags[key], []).append(key)
+    tagged, findings = [], []
+    for tag, members in meeting.items():
+        parts = [part for part in series if part.key in members]
+        shown, others = _by_row(parts, members)
+        tagged += [Series(tag, part.rows, part.values) for part in _as_one(shown)]
+        own = {part.key: _own_tag(tag, part.key, taken, legal) for part in others}
+        tagged += [Series(own[part.key], part.rows, part.values) for part in others]
+        if len(members) > 1:
+            findings.append(_met(tag, members, others))
+    return tagged, findings
+
+
+def _by_row(parts: list[Series], members: list[str]) -> tuple[list[Series], list[Series]]:
+    """The values that are the last of their row, and the other ones."""
+    if len(members) == 1:
+        return parts, []
+    rank = {key: position for position, key in enumerate(members)}
+    last = np.full(1 + max(int(part.rows[-1]) for part in parts), -1, np.int64)
+    for part in parts:
+        last[part.rows] = np.maximum(last[part.rows], rank[part.key])
+    shown: list[Series] = []
+    others: list[Series] = []
+    for part in parts:
+        is_last = last[part.rows] == rank[part.key]
+        for mask, found in ((is_last, shown), (~is_last, others)):
+            if mask.any():
+                found.append(Series(part.key, part.rows[mask], part.values[mask]))
+    return shown, others
+
+
+def _as_one(parts: list[Series]) -> list[Series]:
+    """One series for each type of values, in the order of the rows."""
+    by_type: dict[str, list[Series]] = {}
+    for part in parts:
+        by_type.setdefault(part.values.dtype.kind, []).append(part)
+    return [_joined(same) if len(same) > 1 else same[0] for same in by_type.values()]
+
+
+def _joined(parts: list[Series]) -> Series:
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows, kind="stable")
+    values = np.concatenate([part.values for part in parts])
+    return Series(parts[0].key, rows[order], values[order])
+
+
+def _own_tag(tag: str, key: str, taken: set[str], legal: Callable[[str], str]) -> str:
+    """The tag of a key whose own tag shows another one."""
+    suffix = digest(key)
+    while tag in taken:
+        tag = legal(f"{tag}-{suffix}")
+    return tag
+
+
+def digest(key: str) -> str:
+    """Eight hex digits that tell keys apart."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+def _met(tag: str, members: list[str], others: list[Series]) -> Finding:
+    message = f"these keys share the tag {tag!r}, which shows the last of them in each row"
+    count = sum(len(part.rows) for part in others)
+    if count:
+        message += "; the values of the others are kept under tags with a suffix"
+    return Finding("tag-collision", Severity.WARNING, named(members), message, count or 1)
+
+
+def named(keys: Sequence[str]) -> str:
+    """Keys for people: `keys 'a@1', 'a_1' and 3 more`."""
+    shown = ", ".join(repr(key if len(key) <= 60 else f"{key[:60]}…") for key in keys[:SHOWN])
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return f"{'key' if len(keys) == 1 else 'keys'} {shown}{more}"
