@@ -29,8 +29,8 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run, Values
+from bridges.stream.naming import reserved_tag
 
-RESERVED_TAGS = ("bridges.", "mlflow.")  # prefixes of the tags that exporters or MLflow manage
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
 OnPhase = Callable[[str, str], None]
 
@@ -60,17 +60,6 @@ class ExportOptions:
         for key in self.tags:
             if problem := reserved_tag(key):
                 raise ConfigError(f"--tag: {problem}")
-
-
-def reserved_tag(key: str) -> str:
-    """Why a user may not set the tag of this key; empty if they may."""
-    if not key.startswith(RESERVED_TAGS):
-        return ""
-    remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
-    return (
-        f"found {key!r}; tags that begin with {' or '.join(RESERVED_TAGS)} are set by bridges and"
-        f" MLflow themselves; expected another name.{remedy}"
-    )
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:

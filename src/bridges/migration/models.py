@@ -20,8 +20,7 @@ from pydantic import (
 from bridges import plugins
 from bridges.errors import ConfigError
 from bridges.migration.templates import check_template
-from bridges.pipeline import reserved_tag
-from bridges.stream.naming import parse_version
+from bridges.stream.naming import parse_version, reserved_tag
 
 XAxis = Literal["step", "epoch"]
 Naming = Literal["live", "raw"]

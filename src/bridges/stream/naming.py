@@ -30,6 +30,7 @@ WANDB_SUMMARY_KEYS = frozenset(
         "total_flos",
     }
 )
+RESERVED_TAGS = ("bridges.", "mlflow.")  # prefixes of the tags that exporters or MLflow manage
 _MLFLOW_REFUSED = re.compile(r"[^0-9A-Za-z_\-. :/]")
 
 
@@ -141,4 +142,15 @@ def _collision(key: str, other: str, tag: str) -> Finding:
         Severity.WARNING,
         f"key {key!r}",
         f"the tag {tag!r} belongs to key {other!r} already; this key gets a suffix",
+    )
+
+
+def reserved_tag(key: str) -> str:
+    """Why a user may not set the tag of this key; empty if they may."""
+    if not key.startswith(RESERVED_TAGS):
+        return ""
+    remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
+    return (
+        f"found {key!r}; tags that begin with {' or '.join(RESERVED_TAGS)} are set by bridges and"
+        f" MLflow themselves; expected another name.{remedy}"
     )
