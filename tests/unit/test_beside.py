@@ -223,13 +223,13 @@ def deep() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no zip archive"),
-        (b"PK\x03\x04broken", "pickle is broken"),
+        (b"", "not a zip archive"),
+        (b"PK\x03\x04broken", "archive is broken"),
         (packed(b"x", "other.txt"), "holds no data.pkl"),
         (packed(b"\x80\x04garbage"), "pickle is broken"),
         (packed(pickle.dumps([1, 2])), "no object with settings"),
         (packed(bomb()), "nested beyond reason"),
-        (packed(b"0" * 5_000_001), "larger than 5,000,000 bytes"),
+        (packed(b"0" * 5_000_001), "larger than 1,000,000 bytes"),
         (packed(b"\x80\x04\x8e" + b"\xff" * 8), "pickle is broken"),
         (packed(deep()), "no object with settings"),
     ],

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridges.sources.plain_values import plain_values
 from bridges.sources.yaml_settings import LARGEST, compose, reason
 
 if sys.version_info >= (3, 11):
@@ -48,7 +49,7 @@ def read_yaml_text(data: bytes) -> Document:
             _walk(loader, node, (), document)
             if not document.problems:
                 document.data = loader.construct_document(node)
-    except (yaml.YAMLError, AttributeError, LookupError) as error:
+    except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
         raise ValueError(f"it is no YAML of plain values ({reason(error)})") from None
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
@@ -61,9 +62,13 @@ def read_toml_text(data: bytes) -> Document:
         raise ValueError(f"it has {len(data):,} bytes, and a config no more than {LARGEST:,}")
     text = data.decode("utf-8-sig")
     try:
-        return Document(tomllib.loads(text), _toml_lines(text))
+        return Document(plain_values(tomllib.loads(text)), _toml_lines(text))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"it is no TOML ({error})") from None
+    except ValueError as error:
+        if "4300 digits" not in str(error):
+            raise
+        raise ValueError("it holds an integer of more than 4,300 digits") from None
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
 

@@ -6,7 +6,6 @@ as `peft_config`), the arguments as other tools write them, and the Trainer's ow
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridges.errors import SourceError
+from bridges.sources.json_settings import read_json
+from bridges.sources.plain_values import plain_values
 from bridges.sources.text import fetch
 from bridges.sources.training_args import ArgsError, read_training_args
 from bridges.sources.yaml_settings import read_yaml
@@ -26,15 +27,8 @@ _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
 _CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
 
 
-def _json(data: bytes) -> dict[str, Any]:
-    found = json.loads(data.decode("utf-8-sig"))
-    if not isinstance(found, dict):
-        raise TypeError(f"it is a JSON document that is no object but {type(found).__name__}")
-    return found
-
-
 def _adapter(data: bytes) -> dict[str, Any]:
-    return {"peft_config": {"default": _json(data)}}
+    return {"peft_config": {"default": read_json(data)}}
 
 
 def _arguments(data: bytes) -> dict[str, Any]:
@@ -68,9 +62,9 @@ def _value(text: str) -> Any:
 
 READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "README.md": _card,
-    "config.json": _json,
+    "config.json": read_json,
     "adapter_config.json": _adapter,
-    "args.json": _json,
+    "args.json": read_json,
     "training_args.yaml": read_yaml,
     "training_args.bin": _arguments,
 }  # in the order in which they win
@@ -91,7 +85,7 @@ class Settings:
 
     def add(self, params: Mapping[str, Any], file: str) -> None:
         """Settings that win over those that are there."""
-        clean, masked = redact(params, home=self.redact_home)
+        clean, masked = redact(plain_values(params), home=self.redact_home)
         self.params |= clean
         self.files |= dict.fromkeys(clean, file)
         # the history itself may still be attached: nothing of this is in it

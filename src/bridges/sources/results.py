@@ -6,7 +6,6 @@ is finished, because rows that come later would make it another run.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import SourceError
+from bridges.sources.json_settings import read_json
 from bridges.sources.text import fetch
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run
 
 NAME = re.compile(r"\w+_results\.json\Z")
+LARGEST = 5_000_000  # bytes of a file of results
 PREFIXES = ("test_", "predict_")  # of `evaluate` and `predict` after the training
 
 
@@ -60,15 +61,11 @@ def _metrics(files: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
 
 def _read(file: str, findings: list[Finding]) -> dict[str, Any]:
     try:
-        found = json.loads(fetch(file).decode("utf-8-sig"))
-        if isinstance(found, dict):
-            return found
-        why: object = f"it is a JSON document that is no object but {type(found).__name__}"
-    except (SourceError, ValueError, RecursionError) as error:
-        why = error
-    message = f"not read as results: {why}"
-    findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
-    return {}
+        return read_json(fetch(file, LARGEST, "a file of results"))
+    except (SourceError, ValueError, TypeError) as error:
+        message = f"not read as results: {error}"
+        findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
+        return {}
 
 
 def append_rows(stream: MetricStream, rows: Sequence[dict[str, Any]]) -> MetricStream:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
+from bridges.sources.plain_values import plain_values
 from bridges.sources.text import EXPECTED, Text, load
 from bridges.stream.align import fill_steps, row_kinds
 from bridges.stream.columns import column_of, series_from_rows
@@ -281,7 +282,7 @@ def make_run(
         facts=facts,
         trial=_trial(state),
         trial_name=state.trial_name if state else None,
-        trial_params=redact(state.trial_params or {})[0] if state else {},
+        trial_params=redact(_trial_params(state))[0],
         status=_status(state, stream),
         writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
         provenance=(text.provenance,),
@@ -302,13 +303,16 @@ def _stream(
 
 def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:
     values = {name: getattr(state, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    return plain_values({name: value for name, value in values.items() if value is not None})
 
 
 def _params(state: TrainerState | None) -> dict[str, Any]:
     """Settings: those of the state, and over them the trial's."""
-    trial = state.trial_params if state and state.trial_params else {}
-    return {**_fields(state, PARAMS), **trial}
+    return {**_fields(state, PARAMS), **_trial_params(state)}
+
+
+def _trial_params(state: TrainerState | None) -> dict[str, Any]:
+    return plain_values(state.trial_params) if state and state.trial_params else {}
 
 
 def _trial(state: TrainerState | None) -> str | None:

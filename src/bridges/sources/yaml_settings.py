@@ -10,6 +10,9 @@ from typing import Any
 
 LARGEST = 250_000  # bytes; the parser is slow
 MOST = 50_000  # values that aliases may unfold to
+MOST_TEXT = LARGEST  # characters that they may unfold to
+LONGEST_NUMBER = 100  # characters; longer ones stay text, as base 60 takes quadratic time
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 def read_yaml(data: bytes) -> dict[str, Any]:
@@ -22,7 +25,8 @@ def read_yaml(data: bytes) -> dict[str, Any]:
     try:
         loader, node = compose(data)
         found = None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, AttributeError, LookupError) as error:  # of `!!bool maybe` and the like
+    # the latter ones of `!!bool maybe` and the like
+    except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
         raise ValueError(f"it is no YAML of plain values ({reason(error)})") from None
     if not isinstance(found, dict | None):
         raise TypeError(f"it is a YAML document that is no mapping but {type(found).__name__}")
@@ -40,27 +44,37 @@ def compose(data: bytes) -> tuple[Any, Any]:
         raise ValueError(f"it has {len(data):,} bytes, and YAML settings no more than {LARGEST:,}")
     loader = yaml.SafeLoader(data.decode("utf-8-sig"))
     node = loader.get_single_node()
-    _count(node, {})
+    _check_size(node, {})
     return loader, node
 
 
-def _count(node: Any, known: dict[int, int]) -> int:
-    """How many values a node unfolds to; no more than `MOST`, and itself in none of them."""
+def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values and characters a node unfolds to, itself in none of them.
+
+    Long numbers become text meanwhile. Raises ValueError for more than `MOST` or `MOST_TEXT`.
+    """
     import yaml
 
     if not isinstance(node, yaml.CollectionNode):
-        return 1
+        size = len(node.value) if node is not None else 0
+        if size > LONGEST_NUMBER and node.tag in _NUMBERS:
+            node.tag = "tag:yaml.org,2002:str"
+        return 1, size
     if id(node) not in known:
-        known[id(node)] = MOST + 1  # as long as we are inside of it
+        known[id(node)] = MOST + 1, 0  # as long as we are inside of it
         children = (
             [part for pair in node.value for part in pair]
             if isinstance(node, yaml.MappingNode)
             else node.value
         )
-        known[id(node)] = 1 + sum(_count(child, known) for child in children)
-    if known[id(node)] > MOST:
+        sizes = [_check_size(child, known) for child in children]
+        known[id(node)] = 1 + sum(values for values, _ in sizes), sum(text for _, text in sizes)
+    values, text = known[id(node)]
+    if values > MOST:
         raise ValueError(f"with its aliases it stands for more than {MOST:,} values")
-    return known[id(node)]
+    if text > MOST_TEXT:
+        raise ValueError(f"with its aliases it stands for more than {MOST_TEXT:,} characters")
+    return values, text
 
 
 def reason(error: Exception) -> str:

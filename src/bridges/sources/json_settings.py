@@ -1,0 +1,34 @@
+"""The object in a small JSON file beside a history: settings or results, of any size and shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import from_json
+
+MOST = 100_000  # values: each takes up to 250 bytes of memory, and 3 of the file
+
+
+def read_json(data: bytes) -> dict[str, Any]:
+    """The entries of the object. NaN and Infinity are allowed; integers of more than 4,300 digits
+    stay text.
+
+    Raises ValueError or TypeError that says what the file holds instead.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST:
+        raise ValueError(f"it holds more than {MOST:,} values")
+    try:
+        found = from_json(data, cache_strings="keys")
+    except ValueError as error:
+        if "recursion limit" in str(error):
+            raise ValueError("its values are nested too deep") from None
+        found = json.loads(data.decode(), parse_int=_integer)
+    if not isinstance(found, dict):
+        raise TypeError(f"it is a JSON document that is not an object but {type(found).__name__}")
+    return found
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= 4300 else digits

@@ -1,0 +1,43 @@
+"""Plain values: settings and facts of a run in a form that every target can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+DEEPEST = 200  # levels of nesting, as many as the JSON parser allows
+_BITS = 1023  # any integer of so many is within float64, as targets compare and plot numbers
+_PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value with integers beyond float64 and lone surrogates as text that can be stored.
+
+    Raises ValueError where lists and dicts are nested more than `DEEPEST` levels deep.
+    """
+    if type(value) is int:
+        return value if value.bit_length() <= _BITS else _digits(value)
+    if isinstance(value, str):
+        return value if value.isascii() else _valid(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == DEEPEST:
+        raise ValueError(f"its values are nested more than {DEEPEST} levels deep")
+    if isinstance(value, dict):
+        return {plain(key): plain(item, depth + 1) for key, item in value.items()}
+    return [plain(item, depth + 1) for item in value]
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`plain` of each value, and of its key."""
+    return {plain(key): plain(value) for key, value in values.items()}
+
+
+def _digits(value: int) -> str:
+    """The integer as text: decimal, or hexadecimal where Python would not print it."""
+    return str(value) if value.bit_length() < _PRINTABLE_BITS else hex(value)
+
+
+def _valid(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which UTF-8 cannot hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,32 @@
+"""Code in a process of its own whose memory and processor time are bounded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_START = """
+import os, resource, sys
+import bridges.api, bridges.sources.run_directory, bridges.formats.event_reader
+from bridges.formats import crc32c, pickles
+from bridges.sources import beside, trainer_log, trainer_state
+import pydantic_core, yaml, zipfile, json, fsspec
+crc32c.crc32c(b"tables are made")
+mebibytes, seconds, *args = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (mebibytes << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (seconds + 10,) * 2)
+"""
+
+
+def bounded(code: str, *args: str, mebibytes: int = 64, seconds: int = 20) -> str:
+    """The output of Python code, which finds its arguments in `args`.
+
+    It may use `mebibytes` beside what the imports of bridges take, and `seconds` of processor time
+    (10 more are for the imports): neither depends on what else the machine does. Linux only.
+    """
+    command = [sys.executable, "-c", _START + code, str(mebibytes), str(seconds), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr[-2000:]}"
+    return done.stdout
