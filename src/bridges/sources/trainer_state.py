@@ -49,6 +49,7 @@ FACTS = (
     "num_input_tokens_seen",
     "total_flos",
 )
+_PLACE = ("step", "epoch")
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 REMEDY_ROW = "Mend that row, or take it out of the file."
 _REMEDY_OTHER = "This is another file: look for the trainer_state.json of a Trainer's output."
@@ -138,6 +139,7 @@ def _decode(
         value = [value]
     if isinstance(value, list):
         _refuse_stepless(location, value)
+        _refuse_nested(location, value)
         return None, value, findings
     raise _not_a_history(location, value)
 
@@ -157,6 +159,28 @@ def _refuse_stepless(location: str, rows: list[Any]) -> None:
             expected=EXPECTED,
             remedy=_REMEDY_OTHER,
         )
+
+
+def _refuse_nested(location: str, rows: list[Any]) -> None:
+    """Rows of which none has a value of its own, as other tools write them: `{"step", "data"}`."""
+    if not rows or not all(map(_is_nested, rows)):
+        return
+    key, value = next((key, rows[0][key]) for key in rows[0] if key not in _PLACE)
+    raise SourceError(
+        location,
+        place="log row 0",
+        found=f"{describe(value)} under {key!r}, and no metric beside it in any row",
+        expected="rows that hold their metrics beside 'step', as those of a 'log_history'",
+        remedy=f"Move what is under {key!r} up into its row.",
+    )
+
+
+def _is_nested(row: Any) -> bool:
+    """Whether a row holds objects and lists only."""
+    if type(row) is not dict:
+        return False
+    types = {type(value) for key, value in row.items() if key not in _PLACE}
+    return bool(types) and types <= {dict, list}
 
 
 def _keys(value: Mapping[str, Any]) -> str:
