@@ -21,6 +21,7 @@ from bridges.compare import compare, expected_points, holds_rows
 from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held, Points
+from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
 from bridges.sources.remote import forget_listings
@@ -190,7 +191,7 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
-    _refuse_nothing(layout, exporter)
+    refuse_nothing(layout, exporter.name)
     held = _same_history(layout, exporter, options.layout)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
@@ -209,26 +210,6 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
         on_phase(run.name, "attaching the source of")
         report = report.with_findings(attach_sources(run, held, exporter))
     return report
-
-
-def _refuse_nothing(layout: Layout, exporter: Exporter) -> None:
-    """Raises ExportError where the target would keep nothing of what the source holds."""
-    if layout.points:
-        return
-    keys = layout.run.stream.keys
-    if keys:
-        shown = ", ".join(map(repr, keys[:5])) + (" …" if len(keys) > 5 else "")
-        raise ExportError(
-            f"{exporter.name} keeps none of the values that this run holds (under {shown}), so "
-            "nothing was written. Log numbers, or export to a target that keeps such values, such "
-            "as wandb."
-        )
-    for finding in layout.run.findings:
-        if finding.code.endswith("-left-out"):
-            raise ExportError(
-                f"the history has no rows, and what lies beside it is left out ({finding.message}),"
-                " so nothing was written. Export the run again when its history has rows."
-            )
 
 
 def _is_there(layout: Layout, held: Held | None) -> bool:

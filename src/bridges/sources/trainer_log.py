@@ -18,14 +18,9 @@ from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.log_formats import LogFormat, Row, recognise, same_line
 from bridges.sources.log_times import log_evidence
+from bridges.sources.not_a_history import describe
 from bridges.sources.text import Text, load
-from bridges.sources.trainer_state import (
-    REMEDY_ROW,
-    TrainerState,
-    describe,
-    make_run,
-    read_text,
-)
+from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Run
 from bridges.stream.redact import redact
