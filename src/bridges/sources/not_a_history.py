@@ -51,6 +51,7 @@ def _keys(value: Mapping[str, Any]) -> str:
 
 
 def not_a_history(location: str, value: Any) -> SourceError:
+    """The error for JSON of another shape."""
     if isinstance(value, dict):
         found = f"a JSON object without 'log_history' ({_keys(value)})"
     else:
