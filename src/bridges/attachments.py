@@ -1,6 +1,7 @@
 """The files a run was made from, kept beside it in the target (`--attach-source`).
 
-Only what was read is attached: a file that has changed since, or that holds secrets, is not.
+Only what was read is attached: a file that has changed since, or that holds secrets, is not. A
+masked copy would no longer be the file of which the target keeps the digest.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from urllib.parse import urlsplit
 
 from bridges.errors import ExportError, SourceError
 from bridges.exporters.base import Exporter, Held
-from bridges.sources.text import fetch
+from bridges.sources.text import fetch, unpacked
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance, Run
+from bridges.stream.redact import redact_text
 
 
 def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
@@ -22,10 +24,13 @@ def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
 
     Raises ExportError where the target does not answer.
     """
-    if any(finding.code == "secret-masked" for finding in run.findings):
-        return [_not_attached(run.source, "it holds secrets, which the target would show")]
     try:
-        files = _named({file.location: _content(file) for file in run.provenance})
+        contents = {file.location: _content(file) for file in run.provenance}
+        secret = [where for where, content in contents.items() if _holds_secret(where, content)]
+        if secret or any(finding.code == "secret-masked" for finding in run.findings):
+            where = ", ".join(secret) or run.source
+            return [_not_attached(where, "it holds secrets, which the target would show")]
+        files = _named(contents)
         if not exporter.attach(held, files):
             return [_not_attached(exporter.name, "this target holds no files")]
     except (SourceError, ExportError) as error:
@@ -42,6 +47,12 @@ def _content(file: Provenance) -> bytes:
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ExportError("the file has changed since it was read: export it again")
     return content
+
+
+def _holds_secret(location: str, content: bytes) -> bool:
+    """Whether the text of a file holds a secret, in a part of it that the run keeps or not."""
+    text = unpacked(location, content, True, []).decode(errors="replace")
+    return redact_text(text) != text
 
 
 def _named(contents: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from bridges.exporters.base import Exporter, Points, Recorded
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Series
+from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
 
@@ -63,6 +64,16 @@ def holds_rows(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
         if there is None or not (_begins(there, points) or not _counts(points) - _counts(there)):
             return False
     return not Counter(_other_values(layout)) - Counter(_canonical(recorded))
+
+
+def secrets_in(recorded: Recorded, target: str) -> list[Finding]:
+    """A finding where a target holds secrets of the log: earlier releases did not mask them."""
+    shown = {tag for tag, _, value in recorded.others if redact_value(tag, value) != value}
+    if not shown:
+        return []
+    message = f"{target} holds secrets of the log: delete the run there, and export it again"
+    where = ", ".join(sorted(shown))
+    return [Finding("secret-in-target", Severity.WARNING, where, message, len(shown))]
 
 
 def _compare_tag(tag: str, want: Points | None, have: Points | None) -> list[Finding]:
@@ -156,7 +167,8 @@ def _other_values(layout: Layout) -> list[tuple[str, int, str]]:
 
 
 def _canonical(recorded: Recorded) -> list[tuple[str, int, str]]:
-    return [(tag, step, _json(value)) for tag, step, value in recorded.others]
+    """What the target holds besides numbers; earlier releases did not mask the secrets in it."""
+    return [(tag, step, _json(redact_value(tag, value))) for tag, step, value in recorded.others]
 
 
 def _json(value: Any) -> str:
@@ -189,7 +201,7 @@ def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:
 
 
 def _compare_summary(want: Mapping[str, Any], have: Mapping[str, Any]) -> list[Finding]:
-    wrong = [key for key in want if _json(want[key]) != _json(have.get(key))]
+    wrong = [key for key in want if _json(want[key]) != _json(redact_value(key, have.get(key)))]
     if not wrong:
         return []
     message = "the summary values differ"

@@ -12,6 +12,7 @@ from bridges.stream.clock import apply_clock
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
+from bridges.stream.redact import redact_stream
 
 MANY_KEYS = 60  # rows of the table unless all are asked for
 MANY_PARAMS = 20
@@ -20,9 +21,10 @@ WIDE = 100  # columns of a terminal that has room for the first values
 
 def inspect(run: Run) -> dict[str, Any]:
     """All that is understood of a run; the `keys` hold one entry for each key of the log."""
-    timed, clock, notes = apply_clock(run.stream, run.evidence)
+    stream, secrets = redact_stream(run.stream)
+    timed, clock, notes = apply_clock(stream, run.evidence)
     epoch = run.stream.epoch
-    findings: list[Finding] = [*run.findings, *notes]
+    findings: list[Finding] = [*run.findings, *secrets, *notes]
     return {
         "source": run.source,
         "run": run.name,
@@ -42,7 +44,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "params": dict(run.params),
         "param_files": dict(run.param_files),
         "facts": dict(run.facts),
-        "keys": [_key(run.stream, key) for key in run.stream.keys],
+        "keys": [_key(stream, key) for key in stream.keys],
         "findings": [finding.as_dict() for finding in findings],
     }
 

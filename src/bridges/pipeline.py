@@ -17,11 +17,10 @@ import numpy as np
 
 from bridges import plugins
 from bridges.attachments import attach_sources
-from bridges.compare import compare, expected_points, holds_rows
+from bridges.compare import compare, expected_points, holds_rows, secrets_in
 from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held, Points
-from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
 from bridges.sources.remote import forget_listings
@@ -191,7 +190,6 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
-    refuse_nothing(layout, exporter.name)
     held = _same_history(layout, exporter, options.layout)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
@@ -320,7 +318,9 @@ def _verified(
 ) -> RunReport:
     if held.history > layout.history:  # found by comparing all points, see `_same_history`
         return replace(report, verified=True)
-    wrong = compare(layout, exporter.read_back(held), expected)
+    recorded = exporter.read_back(held)
+    report = report.with_findings(secrets_in(recorded, exporter.name))
+    wrong = compare(layout, recorded, expected)
     if not wrong:
         return replace(report, verified=True)
     return replace(report.with_findings(wrong), status="failed", verified=False)

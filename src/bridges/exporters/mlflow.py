@@ -7,7 +7,6 @@ directly (`mlflow_direct`), servers and all else through the public API (`mlflow
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -26,9 +25,9 @@ from bridges.exporters.mlflow_direct import DirectWriter
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_params import ParamRules
 from bridges.exporters.mlflow_schema import UnknownSchemaError
+from bridges.exporters.mlflow_uri import quoted_uri, shown_uri
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.redact import redact_text
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "bridges"
@@ -88,8 +87,8 @@ class MlflowExporter:
         mlflow_writer: str = "auto",
         force: bool = False,
     ) -> None:
-        self.uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-        self.shown = show_uri(self.uri)
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.uri, self.shown = quoted_uri(uri), shown_uri(uri)
         named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
         self.experiment = self.place = named or DEFAULT_EXPERIMENT
         if mlflow_writer not in WRITERS:
@@ -212,15 +211,6 @@ class MlflowExporter:
         if self._is_server:
             return locations[-1]
         return f"mlflow ui --backend-store-uri {self.shown}"
-
-
-def show_uri(uri: str) -> str:
-    """A tracking URI for people: a user's name stays, passwords and tokens do not."""
-    user = re.compile(r"(?<=://)([^/@:\s]+)(?::[^@/\s]*)?@")
-    named = user.match(uri, uri.find("://") + 3)
-    if named is None or uri.startswith(("http:", "https:")):
-        return redact_text(uri)
-    return redact_text(uri.replace(named[0], "", 1)).replace("://", f"://{named[1]}@", 1)
 
 
 class _NotDirectError(Exception):

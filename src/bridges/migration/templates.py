@@ -16,6 +16,7 @@ from typing import Any
 from bridges.errors import ConfigError
 from bridges.sources.trainer_state import default_name
 from bridges.stream.model import Run
+from bridges.stream.redact import redact_text
 
 FIELDS = ("name", "parent", "group", "trial", "trial_name", "status", "writer", "rows")
 MAPPINGS = ("params", "facts", "tags")
@@ -90,6 +91,8 @@ def _value(field: str, run: Run) -> Any:
         return _looked_up(_mapping(head, run), key)
     if head == "parent":
         return _parent(run.source)
+    if head == "trial":  # which is kept as it was written: it tells runs apart
+        return run.trial and redact_text(run.trial)
     return len(run.stream) if head == "rows" else getattr(run, head)
 
 

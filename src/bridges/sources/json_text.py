@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from bridges.errors import SourceError
 from bridges.sources.text import EXPECTED
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.redact import redact_text
 
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
 _FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
@@ -232,7 +233,7 @@ def _explain(text: str, position: int, message: str) -> tuple[str, str, str]:
 def _shown(text: str, position: int) -> str:
     """The text from a place on, to the end of its line, for a message."""
     line = text[position : position + 40].lstrip().partition("\n")[0]
-    return repr(line.rstrip() or text[position])
+    return repr(redact_text(line.rstrip()) or text[position])
 
 
 def _bad_number(location: str, text: str, first_line: int) -> SourceError:

@@ -18,7 +18,6 @@ from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural, unlisted
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
-from bridges.sources.log_beside import with_log
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
@@ -27,6 +26,7 @@ from bridges.sources.trainer_state import TrainerStateSource
 from bridges.sources.trials import trial_places
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
+from bridges.stream.redact import redact_text
 
 KEPT_POINTS = 1_000_000  # of runs that were read and may be needed again: about 10 MB
 
@@ -119,22 +119,8 @@ class _Tree:
         run = _complete(run, folded, name, settings)
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
-            run = replace(run, group=group, name=own or name)
-        run = self._with_results(self._with_log(run, folded))
-        return self._told(self._timed(run, folded))
-
-    def _with_log(self, run: Run, folded: Folded) -> Run:
-        logs = self._logs(folded)
-        if self._options.growing or run.source in logs:
-            return run
-        return with_log(run, logs, is_alone=self._is_alone(folded))
-
-    def _logs(self, folded: Folded) -> list[str]:
-        return self._found.logs.get(_outputs(folded)[0], [])
-
-    def _is_alone(self, folded: Folded) -> bool:
-        """Whether no other run wrote to its output directories."""
-        return all(self._writers[output] == 1 for output in _outputs(folded))
+            run = replace(run, group=redact_text(group), name=redact_text(own or name))
+        return self._told(self._timed(self._with_results(run), folded))
 
     def _with_results(self, run: Run) -> Run:
         beside = self._found.beside.get(output_of(run.source), [])
@@ -147,9 +133,9 @@ class _Tree:
             run,
             [(save.location, save.rows) for save in folded.saves],
             outputs,
-            self._logs(folded),
+            self._found.logs.get(outputs[0], []),
             self._events,
-            is_alone=self._is_alone(folded),
+            is_alone=all(self._writers[output] == 1 for output in outputs),
         )
 
     def _told(self, run: Run) -> Run:
@@ -236,7 +222,7 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         findings.append(_other_end(folded))
     return replace(
         run,
-        name=name,
+        name=redact_text(name),
         params=settings.params,
         param_files=settings.files,
         findings=tuple(findings),

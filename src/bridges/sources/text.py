@@ -56,14 +56,18 @@ def load(location: str, *, salvage: bool = False) -> Text:
     raw = fetch(location)
     provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
     findings: list[Finding] = []
-    data = raw
-    if data[:2] == b"\x1f\x8b":
-        data = _gunzip(location, data, salvage, findings)
+    data = unpacked(location, raw, salvage, findings)
     data = data.removeprefix(b"\xef\xbb\xbf")
     _refuse_other_kinds(location, data)
     data = _unwrap_table(location, data, salvage)
     _refuse_empty(location, data)
     return Text(data, provenance, findings)
+
+
+def unpacked(location: str, raw: bytes, salvage: bool, findings: list[Finding]) -> bytes:
+    """The bytes themselves, or what they hold where they are gzip. Raises SourceError."""
+    is_gzip = raw[:2] == b"\x1f\x8b"
+    return _gunzip(location, raw, salvage, findings) if is_gzip else raw
 
 
 def fetch(location: str, most: int | None = None, expected: str = EXPECTED) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bridges.stream.columns import series_from_rows
 from bridges.stream.model import Evidence, Int64, MetricStream, Run, Series
+from bridges.stream.redact import redact_value
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,18 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
 
 
+def _masked(key: str, value: Any) -> Any:
+    """A value for the target to keep: numbers of a log are no secrets."""
+    return value if isinstance(value, (int, float)) else redact_value(key, value)
+
+
 def rows_of(stream: MetricStream, rows: Sequence[int]) -> tuple[AddedRow, ...]:
     """Some rows of a stream, with the values that they hold."""
     found = []
     for row, values in zip(rows, stream.take(np.array(rows, np.int64)), strict=True):
         step = values.pop("step")
-        found.append(AddedRow(row, int(stream.kind[row]), step, values))
+        masked = {key: _masked(key, value) for key, value in values.items()}
+        found.append(AddedRow(row, int(stream.kind[row]), step, masked))
     return tuple(found)
 
 

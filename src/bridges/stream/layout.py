@@ -20,6 +20,7 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import ALIKE, LATEST, STYLES, Naming, Place, Version, encodable
+from bridges.stream.redact import redact_stream
 from bridges.stream.tagging import named, under_tags
 
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
@@ -152,7 +153,7 @@ def lay_out(
     rows after each write, and the version of the rules by which it was written first.
     """
     naming = Naming(target, options.naming, options.callback_version)
-    stream = run.stream
+    stream, secrets = redact_stream(run.stream)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and target not in ANY_AXIS:
         stream, findings = epoch_axis(stream)
@@ -173,7 +174,7 @@ def lay_out(
         texts=tuple(placed.texts),
         summary=placed.summary,
         clock=used_clock,
-        findings=(*findings, *dropped, *notes, *placed.findings, *left_out),
+        findings=(*secrets, *findings, *dropped, *notes, *placed.findings, *left_out),
         rules=rules,
         params=params,
         is_live=naming.is_live,

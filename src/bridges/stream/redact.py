@@ -1,32 +1,47 @@
-"""Redaction: nothing secret leaves this function. It masks what a key or a value gives away.
+"""Redaction: secrets in params, log rows and messages are masked before anything is written.
 
-As the live callbacks do, a setting whose name ends in `_token` becomes `<ITS_NAME>`; passwords,
-keys, tokens inside URLs and strings that look like well-known credentials are masked as well.
+A value under the name of a secret becomes `<NAME>`, as the live callbacks mask settings whose name
+ends in `_token`. A secret within a text becomes `<SECRET>`, the login of a URL `<LOGIN>`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
+from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import MetricStream, Series
+from bridges.stream.secret_rules import FORMATS, MASK, Kind, is_secret, kind_of
 
-_SECRET_KEY = re.compile(
-    r"(?:^|[_\-.]|(?<=[a-z0-9])(?=[A-Z]))"
-    r"(?i:token|secret|passw(or)?d|credentials?|(api|access|private|secret|auth)[_-]?key)$"
-)
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
-_URL_SECRET = re.compile(
-    r"([?&](?:[\w-]*(?:token|key|secret|password|signature|sig))=)[^&\s#]+", re.I
-)
-_CREDENTIAL = re.compile(
-    r"\b(hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
-    r"|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})\b"
-)
 _HOME = re.compile(
     r"(?<![\w.])((/[\w.-]+)*/(home|Users)/|[A-Za-z]:\\Users\\)[^/\\\s\"']+"  # also /mnt/home
 )
+_UNBROKEN = re.compile(r"[^\s\"']+")  # text that can hold a URL
+_USER = re.compile(r"[^:@/?#]*")
+_PORT = re.compile(r":\d{1,5}[/?#]")
+_URL_SECRET = re.compile(
+    r"(?<=[?&#;])([\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s#;\"'<][^&\s#;\"']*", re.I
+)
+_HEADER = re.compile(r"\b((?:Bearer|Basic)\s+)(?=\S*[\d=]|\S{20})[\w.~+/=-]{8,}", re.I)
+_VALUE = (
+    r"(?P<value>\\?\"[^\"\\]*(?:\\[^\"][^\"\\]*)*\\?\"|\\?'[^'\\]*(?:\\[^'][^'\\]*)*\\?'"
+    r"|\[[^\]\[]*\]|\{[^}{]*\}|[^\s\"',;&<()\[\]{}][^\s\"',;&()\[\]}]*(?![\w([]))"
+)
+_ASSIGNED = re.compile(
+    r"(?:token|secret|password|passwd|passphrase|passcode|pass|pwd|key|credential|authorization"
+    r"|cookie|jwt)s?[\d_-]{0,4}"
+    rf"(?P<sign>\\?[\"']?\]?\s{{0,4}}[=:]\s{{0,4}}){_VALUE}",
+    re.I,
+)
+_OPTION = re.compile(
+    r"(?<![\w-])--?(?P<name>[A-Za-z][\w.-]{0,60})[\"']?,?\s{1,4}(?P<value>\"[^\"-][^\"]*\"|'[^'-][^']*'"
+    r"|[^\s\"',;-][^\s\"',;\]]*)"
+)
+_QUOTED = re.compile(r"\"([^\"\\]*)\\?\"|'([^'\\]*)\\?'")
 
 
 def redact(
@@ -36,38 +51,190 @@ def redact(
 
     `home` also turns home directories (`/home/anna/x`) into `~/x`.
     """
-    masked: list[str] = []
-    clean = {key: _clean(key, value, key, masked, home) for key, value in params.items()}
-    if not masked:
+    cleaner = _Cleaner(home)
+    clean = {key: cleaner.value(key, value, key) for key, value in cleaner.keys(params, "").items()}
+    if not cleaner.masked:
         return clean, []
-    where = ", ".join(dict.fromkeys(masked))
     message = "secrets are masked before anything is written"
-    return clean, [Finding("secret-masked", Severity.INFO, where, message, len(masked))]
+    return clean, [_finding("secret-masked", Severity.INFO, cleaner.masked, message)]
+
+
+def redact_value(key: str, value: Any) -> Any:
+    """A value of any JSON type under a key, its secrets masked."""
+    return _Cleaner(home=False).value(key, value, key)
+
+
+def redact_stream(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
+    """The stream with the secrets in its texts, lists, objects and keys masked, and a finding."""
+    cleaner = _Cleaner(home=False)
+    names = cleaner.keys(dict.fromkeys(stream.keys), "")
+    renamed = dict(zip(stream.keys, names, strict=True))
+    series = tuple(cleaner.series(each, renamed[each.key]) for each in stream.series)
+    if not cleaner.masked:
+        return stream, []
+    message = "secrets in the log are masked wherever it is written; the file still holds them"
+    return replace(stream, series=series), [
+        _finding("secret-masked-in-log", Severity.WARNING, cleaner.masked, message)
+    ]
 
 
 def redact_text(text: str, *, home: bool = False) -> str:
     """One string with credentials, logins in URLs and (on request) home directories masked."""
-    text = _URL_LOGIN.sub("<LOGIN>@", text)
-    text = _URL_SECRET.sub(r"\1<SECRET>", text)
-    text = _CREDENTIAL.sub("<SECRET>", text)
+    if "://" in text and "@" in text:
+        text = _UNBROKEN.sub(lambda found: _without_logins(found[0]), text)
+    text = FORMATS.sub(MASK, text)
+    if "=" in text:
+        text = _URL_SECRET.sub(rf"\1{MASK}", text)
+    if " " in text:
+        text = _HEADER.sub(rf"\1{MASK}", text)
+        text = _masked(_OPTION, text, lambda found: _holds(found["name"], found["value"]))
+    if "=" in text or ":" in text:
+        text = _masked(_ASSIGNED, text, _is_assigned_secret)
     return _HOME.sub("~", text) if home else text
 
 
-def _clean(key: str, value: Any, path: str, masked: list[str], home: bool) -> Any:
-    secret = _SECRET_KEY.search(key)
-    if isinstance(value, Mapping):  # what lies under a secret name is secret
-        names = {k: key if secret else str(k) for k in value}
-        return {str(k): _clean(names[k], v, f"{path}.{k}", masked, home) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(key, item, path, masked, home) for item in value]
-    number = type(value) in (int, float) and not key.lower().endswith("token")  # a count of tokens
-    mask = f"<{key.upper()}>"
-    if secret and (number or (isinstance(value, str) and value not in ("", mask))):
-        masked.append(path)
-        return mask
-    if not isinstance(value, str):
+def _without_logins(text: str) -> str:
+    """Text without blanks, the logins of its URLs masked."""
+    first, *urls = text.split("://")
+    shown = [first]
+    for url in urls:
+        is_web = shown[-1].lower().endswith(("http", "https"))
+        shown.append(f"<LOGIN>{url[end:]}" if (end := login_end(url, is_web)) else url)
+    return "://".join(shown)
+
+
+def login_end(url: str, has_port: bool) -> int:
+    """Where the login of a URL (given without its scheme) ends; 0 where it has none.
+
+    A password may hold `@` and `/`. With `has_port`, what reads as `host:80/path` has no login.
+    """
+    end = _USER.match(url).end()  # type: ignore[union-attr]  # it matches every text
+    if url[end : end + 1] == "@":
+        path = min((at for sign in "/?#" if (at := url.find(sign)) > 0), default=len(url))
+        return url.rindex("@", 0, path)
+    if url[end : end + 1] != ":" or (has_port and _PORT.match(url, end)):
+        return 0
+    return max(url.rfind("@"), 0)
+
+
+def _masked(pattern: re.Pattern[str], text: str, is_secret: Callable[..., bool]) -> str:
+    """The text with the group `value` masked of each match that is secret.
+
+    What is not secret is searched again from its value on.
+    """
+    parts, done, at = [], 0, 0
+    while found := pattern.search(text, at):
+        start, at = found.span("value")
+        if is_secret(found):
+            quote = found["value"][: found["value"].find(found["value"].lstrip("\\")[:1]) + 1]
+            quote = quote if quote[-1:] in ("'", '"') else ""
+            parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
+            done = at
+        else:
+            at = start
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+def _is_assigned_secret(found: re.Match[str]) -> bool:
+    """Whether `name=value`, `name: value` or `"name": value` sets a secret.
+
+    Prose has colons: without quotes, a value behind one has digits or is long.
+    """
+    name = _name_before(found.string, found.start("sign"))
+    value, sign = found["value"], found["sign"]
+    is_loose = sign != "=" and sign[0] not in "\\\"'" and value[0] not in "\\\"'[{"
+    if is_loose and len(value) < 20 and not any(map(str.isdigit, value)):
+        return False
+    return _holds(name, value)
+
+
+def _name_before(text: str, end: int) -> str:
+    start = end
+    while start and end - start < 80 and (text[start - 1].isalnum() or text[start - 1] in "_-."):
+        start -= 1
+    return text[start:end]
+
+
+def _holds(name: str, value: str) -> bool:
+    """Whether a printed value under a name is secret: itself, or a text within it."""
+    if value[0] in "[{":
+        return any(is_secret(name, a or b) for a, b in _QUOTED.findall(value))
+    return is_secret(name, value.strip("\\\"'"))
+
+
+class _Cleaner:
+    """Masks values, and remembers where (`masked`: paths such as `x.api_key`)."""
+
+    def __init__(self, home: bool) -> None:
+        self._home = home
+        self.masked: list[str] = []
+
+    def keys(self, mapping: Mapping[Any, Any], path: str) -> dict[str, Any]:
+        """The mapping under clean keys; those that become equal are numbered."""
+        clean: dict[str, Any] = {}
+        for key, value in mapping.items():
+            name = shown = _clean_key(str(key))
+            if shown != str(key):
+                self.masked.append(f"{path}{shown}")
+            while name in clean:
+                name = f"{shown}-{len(clean)}"
+            clean[name] = value
+        return clean
+
+    def series(self, series: Series, key: str) -> Series:
+        """The series under a clean key."""
+        if series.is_number:
+            return series if key == series.key else replace(series, key=key)
+        values = [self.value(key, value, key) for value in series.values.tolist()]
+        return Series(key, series.rows, as_array(values, object))
+
+    def value(self, key: str, value: Any, path: str) -> Any:
+        """A value under a key, which lies at a path."""
+        if isinstance(value, str):
+            return self._text(key, value, path)
+        if isinstance(value, Mapping):  # what lies under the name of a secret is secret
+            is_plain = kind_of(key) is Kind.PLAIN
+            items = self.keys(value, f"{path}.").items()
+            return {k: self.value(k if is_plain else key, v, f"{path}.{k}") for k, v in items}
+        if isinstance(value, (list, tuple)):
+            return self._list(key, value, path)
+        if type(value) is int and abs(value) > 999 and kind_of(key) is Kind.SECRET:
+            return self._mask(key, path)
         return value
-    shown = redact_text(value)
-    if shown != value:
-        masked.append(path)
-    return redact_text(shown, home=True) if home else shown
+
+    def _list(self, key: str, values: Sequence[Any], path: str) -> list[Any]:
+        """Values of a list, where `--hub_token` is followed by its value."""
+        names = [key, *(_secret_option(value) or key for value in values)]
+        pairs = zip(names, values, strict=False)
+        return [self.value(key if _is_option(v) else name, v, path) for name, v in pairs]
+
+    def _text(self, key: str, text: str, path: str) -> str:
+        if is_secret(key, text):
+            return self._mask(key, path)
+        shown = redact_text(text)
+        if shown != text:
+            self.masked.append(path)
+        return _HOME.sub("~", shown) if self._home else shown
+
+    def _mask(self, key: str, path: str) -> str:
+        self.masked.append(path)
+        return f"<{key.rpartition('/')[2].upper()}>"
+
+
+@lru_cache(maxsize=8192)
+def _clean_key(key: str) -> str:
+    return redact_text(key)
+
+
+def _is_option(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("-")
+
+
+def _secret_option(value: Any) -> str:
+    """`hub_token` of `--hub_token`; empty where a value is not the option of a secret."""
+    name = value.lstrip("-") if _is_option(value) else ""
+    return name if kind_of(name) is not Kind.PLAIN and "=" not in name else ""
+
+
+def _finding(code: str, severity: Severity, masked: Sequence[str], message: str) -> Finding:
+    return Finding(code, severity, ", ".join(dict.fromkeys(masked)), message, len(masked))

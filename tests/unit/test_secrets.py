@@ -1,0 +1,188 @@
+"""No secret of a source reaches a target, a file beside it, or a message."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bridges
+from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_uri import quoted_uri
+from bridges.migration.templates import render
+from bridges.report import RunReport
+from bridges.stream import layout
+from tests.support import read_bytes
+
+TOKEN = "hf_AbCdEfGhIjKlMnOpQrSt"
+ROWS = [
+    {"loss": 1.0, "step": 1, "note": TOKEN, "url": "https://u:hunter2@h/x"},
+    {"loss": 0.5, "step": 2, "args": {"cmd": "--hub_token s3cr3t", "n": [TOKEN]}, TOKEN: 1.0},
+    {"loss": 0.25, "step": 3, "tokens": ["s3cr3t"], "note": "nothing"},
+]
+PLANTED = (TOKEN, "hunter2", "s3cr3t")
+
+
+def write_state(path: Path, rows: list[dict[str, Any]] = ROWS, **fields: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"log_history": rows, "global_step": len(rows), **fields}))
+    return path
+
+
+def export(source: Path, to: str, folder: Path, **options: Any) -> RunReport:
+    options[{"tensorboard": "logdir", "wandb": "wandb_dir"}[to]] = folder
+    (run,) = bridges.export(source, to=to, **options).runs
+    return run
+
+
+def codes(run: RunReport) -> list[str]:
+    return [finding.code for finding in run.findings]
+
+
+def files_with_secrets(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    contents = {path: f"{path} {path.read_bytes()!r}" for path in files}
+    return [path for path, text in contents.items() if any(each in text for each in PLANTED)]
+
+
+@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+def test_secrets_of_the_log_are_masked_and_counted(to: str, tmp_path: Path) -> None:
+    source = write_state(tmp_path / "run" / "trainer_state.json")
+    run = export(source, to, tmp_path / to)
+    assert (run.status, run.verified, run.failed) == ("exported", True, False)
+    (finding,) = (each for each in run.findings if each.code == "secret-masked-in-log")
+    assert finding.count == 6
+    assert finding.where == "<SECRET>, note, url, args.cmd, args.n, tokens"
+    assert files_with_secrets(tmp_path / to) == []
+    assert export(source, to, tmp_path / to).status == "unchanged"
+
+
+@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+def test_a_run_that_was_written_unmasked_is_found_and_told(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"loss": 1.0, "step": 1, "note": TOKEN}]
+    source = write_state(tmp_path / "run" / "trainer_state.json", rows)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(layout, "redact_stream", lambda stream: (stream, []))
+        export(source, to, tmp_path / to, verify=False)
+    assert files_with_secrets(tmp_path / to)
+    run = export(source, to, tmp_path / to)
+    assert (run.status, run.verified, run.failed) == ("unchanged", True, False)
+    assert codes(run)[-1] == "secret-in-target"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"log_history": [{"loss": 1, "step": 1, "tokens": ["s3cr3t"]}]},
+        {"log_history": [{"loss": 1, "step": 1, "args": ["--hub_token", "s3cr3t"]}]},
+        {"log_history": [{"loss": 1, "step": 1}], "trial_params": {"db_pass": "hunter2"}},
+        {"log_history": [{"loss": 1, "step": 1}], "stateful_callbacks": {"A": {"key": TOKEN}}},
+        {"log_history": [{"loss": 1, "step": 1}], "unknown": '{"hub_token": "s3cr3t"}'},
+    ],
+    ids=["log", "tokens", "options", "trial", "callback", "unknown"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_with_secrets_is_not_attached(
+    fields: dict[str, Any], packed: bool, tmp_path: Path
+) -> None:
+    source = write_state(tmp_path / "run" / "trainer_state.json", **fields)
+    if packed:
+        source = source.with_suffix(".json.gz")
+        source.write_bytes(gzip.compress(source.with_suffix("").read_bytes()))
+    run = export(source, "wandb", tmp_path / "wandb", attach_source=True)
+    assert codes(run)[-1] == "source-not-attached"
+    assert "holds secrets" in run.findings[-1].message
+    assert run.failed
+    assert files_with_secrets(tmp_path / "wandb") == []
+
+
+def test_a_file_without_secrets_is_attached(tmp_path: Path) -> None:
+    rows = [{"loss": 1, "step": 1, "num_tokens": 5000000, "eos_token": "</s>"}]
+    source = write_state(tmp_path / "run" / "trainer_state.json", rows)
+    run = export(source, "wandb", tmp_path / "wandb", attach_source=True)
+    assert not run.failed
+    assert [*(tmp_path / "wandb").rglob("trainer_state.json")]
+
+
+def test_names_are_masked_and_keep_runs_apart(tmp_path: Path) -> None:
+    state = {"log_history": [], "global_step": 0, "trial_name": f"run {TOKEN}"}
+    state["trial_params"] = {"lr": 1}
+    run = read_bytes(tmp_path, json.dumps(state).encode())
+    assert (run.trial_name, render("{trial_name} {trial}", run)) == (
+        "run <SECRET>",
+        "run <SECRET> run <SECRET>[('lr', 1)]",
+    )
+    assert run.trial == f"run {TOKEN}[('lr', 1)]"  # as ever: part of the run's key
+    source = write_state(tmp_path / f"out-{TOKEN}" / "trainer_state.json")
+    for place in (source, source.parent):
+        assert [run.name for run in bridges.read(place)] == ["out-<SECRET>"]
+
+
+@pytest.mark.parametrize(
+    "text", [f'{{"log_history": [], "global_step": "{TOKEN}"}}', f"{{ {TOKEN}"]
+)
+def test_messages_about_a_file_show_none_of_its_secrets(text: str, tmp_path: Path) -> None:
+    with pytest.raises(bridges.SourceError, match="<SECRET>") as error:
+        read_bytes(tmp_path, text.encode())
+    assert TOKEN not in str(error.value)
+
+
+def test_inspect_masks_keys(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from bridges.cli import app
+
+    source = write_state(tmp_path / "trainer_state.json")
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(app, ["inspect", str(source), *options]).output
+        assert "secret-masked-in-log" in shown
+        assert not any(each in shown for each in PLANTED)
+
+
+@pytest.mark.parametrize(
+    ("uri", "quoted", "shown"),
+    [
+        ("postgresql://u:p@S3C/w0rd@h:5432/db", "u:p%40S3C%2Fw0rd@", "postgresql://u@h:5432/db"),
+        ("postgresql+psycopg://u:S3C@h/db", "u:S3C@", "postgresql+psycopg://u@h/db"),
+        ("mysql+pymysql://u:S3C?#@h/db", "u:S3C%3F%23@", "mysql+pymysql://u@h/db"),
+        ("mysql://h:3306/db?ca=/a@b", "h:3306", "mysql://h@b"),
+        ("https://u:S3C@S3C@h:5000", "u:S3C%40S3C@", "https://<LOGIN>@h:5000"),
+        ("https://h:5000/x@y", "h:5000/x@y", "https://h:5000/x@y"),
+        ("https://S3C@h", "S3C@", "https://<LOGIN>@h"),
+        ("sqlite:////data/a@b/c.db", "/data/a@b/c.db", "sqlite:////data/a@b/c.db"),
+    ],
+)
+def test_tracking_uris(uri: str, quoted: str, shown: str) -> None:
+    exporter = MlflowExporter(uri)
+    assert quoted in exporter.uri
+    assert quoted_uri(exporter.uri) == exporter.uri
+    assert exporter.shown == shown
+    assert str(exporter.hint(["x"], 1)) in ("x", f"mlflow ui --backend-store-uri {shown}")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://u:p@S3CRET/S3CRET@127.0.0.1:1/db",
+        "postgresql://u:S3CRET/S3CRET@127.0.0.1:1/db",
+        "http://u:S3CRET/S3CRET@127.0.0.1:1",
+        "http://S3CRET@127.0.0.1:1",
+        "mysql+pymysql://u:S3CRET@S3CRET@127.0.0.1:1/db",
+        "nothing://u:S3CRET/S3CRET@127.0.0.1:1/db",
+    ],
+)
+def test_no_message_shows_the_password_of_a_tracking_uri(uri: str, tmp_path: Path) -> None:
+    source = write_state(tmp_path / "trainer_state.json", [{"loss": 1, "step": 1}])
+    try:
+        message = repr(bridges.export(source, to="mlflow", tracking_uri=uri).as_dict())
+    except bridges.BridgeError as error:
+        message = str(error)
+    assert "S3CRET" not in message
+    assert "127.0.0.1" in message or "holds a login" in message or "no scheme" in message.lower()
