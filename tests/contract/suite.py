@@ -236,6 +236,18 @@ class ExporterContract:
             exporter.write(layout, held)
         assert export(whole, open_target()).status == "unchanged"
 
+    def test_exports_that_meet_write_a_run_once_whatever_its_names(
+        self, open_target: OpenTarget
+    ) -> None:
+        one, other = make_run(ROWS), make_run(ROWS, name="other")
+        first, second = open_target(), open_target()
+        assert self.held(one, first) == self.held(other, second) == []
+        first.write(first.fit(lay_out(one, first.rules, LayoutOptions())), None)
+        with pytest.raises(ConflictError):
+            second.write(second.fit(lay_out(other, second.rules, LayoutOptions())), None)
+        (held,) = self.held(other, second)
+        assert [run.location for run in self.held(one, first)] == [held.location]
+
     def test_a_changed_value_is_another_history(self, open_target: OpenTarget) -> None:
         export(make_run(ROWS), open_target())
         changed = [*ROWS[:3], {**ROWS[3], "loss": 0.0}, *ROWS[4:]]

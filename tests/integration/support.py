@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from bridges.exporters.event_journal import JOURNAL
+
 Row = dict[str, Any]
 Point = tuple[int, str]  # step, and the float32 as repr of its float64
 
@@ -109,12 +111,17 @@ def tree(directory: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Bytes of every file below, by relative path; hidden ones as well."""
+    """Bytes of every file below, by relative path; hidden ones as well, but no journal."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != JOURNAL
     }
+
+
+def entries(logdir: Path) -> list[str]:
+    """The names in a log directory, hidden ones as well, without its journal."""
+    return sorted(path.name for path in logdir.iterdir() if path.name != JOURNAL)
 
 
 def visible(directory: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from tests.integration.support import (
     ENVIRONMENT,
     Row,
     contents,
+    entries,
     export_command,
     read_raw,
     show,
@@ -98,9 +99,9 @@ def case(
     return Case(states[len(ROWS)], before, contents(root / "clean"))
 
 
-def export(state: Path, logdir: Path) -> str:
+def export(state: Path, logdir: Path, name: str = "run") -> str:
     """Export within this process; the status."""
-    (report,) = bridges.export(state, to="tensorboard", logdir=logdir, run_name="run").runs
+    (report,) = bridges.export(state, to="tensorboard", logdir=logdir, run_name=name).runs
     assert report.verified, report
     assert not report.failed, report
     return report.status
@@ -118,7 +119,7 @@ def check_after_a_kill(case: Case, logdir: Path) -> None:
         assert case.clean[path.relative_to(logdir).as_posix()] == path.read_bytes()
     export(case.state, logdir)
     assert contents(logdir) == case.clean
-    assert [entry.name for entry in logdir.iterdir()] == ["run"]
+    assert entries(logdir) == ["run"]
 
 
 # --- kills ------------------------------------------------------------------------------------
@@ -243,7 +244,21 @@ def test_commands_for_one_run_leave_one_run(case: Case, writers: int, tmp_path: 
         command = export_command(case.state, logdir, "--run-name", "run")
         assert commands_at_once([command] * writers) == [0] * writers
         assert contents(logdir) == case.clean
-        assert [entry.name for entry in logdir.iterdir()] == ["run"]
+        assert entries(logdir) == ["run"]
+
+
+@pytest.mark.parametrize("writers", [2, 4, 8])
+def test_exports_of_one_run_under_other_names_leave_one_run(
+    writers: int, states: dict[int, Path], tmp_path: Path
+) -> None:
+    for number in range(8):
+        logdir = tmp_path / str(number)
+        actions = [
+            partial(export, states[len(ROWS)], logdir, f"run{name}") for name in range(writers)
+        ]
+        assert at_once(actions) == [0] * writers
+        assert len(entries(logdir)) == 1
+        assert held(logdir) == EXPECTED
 
 
 @pytest.mark.parametrize("writers", [2, 4, 8])
@@ -254,7 +269,7 @@ def test_exports_of_one_run_leave_one_run(case: Case, writers: int, tmp_path: Pa
         actions = [partial(export, case.state, logdir)] * writers
         assert at_once(actions) == [0] * writers
         assert contents(logdir) == case.clean
-        assert [entry.name for entry in logdir.iterdir()] == ["run"]
+        assert entries(logdir) == ["run"]
 
 
 def test_exports_of_one_run_where_its_name_is_taken(
@@ -266,7 +281,7 @@ def test_exports_of_one_run_where_its_name_is_taken(
         (logdir / "run" / "mine").write_text("")
         actions = [partial(export, states[len(ROWS)], logdir)] * 4
         assert at_once(actions) == [0] * 4
-        assert sorted(entry.name for entry in logdir.iterdir()) == ["run", "run-2"]
+        assert entries(logdir) == ["run", "run-2"]
         assert held(logdir) == EXPECTED
 
 
@@ -277,7 +292,7 @@ def test_exports_of_two_runs_of_one_name_leave_two_runs(tmp_path: Path) -> None:
         logdir = tmp_path / str(number)
         actions = [partial(export, source, logdir) for source in sources * 2]
         assert at_once(actions) == [0] * 4
-        assert sorted(entry.name for entry in logdir.iterdir()) == ["run", "run-2"]
+        assert entries(logdir) == ["run", "run-2"]
         have = [held(logdir / name) for name in ("run", "run-2")]
         assert [expected(rows) in have for rows in runs] == [True, True]
 
@@ -290,7 +305,7 @@ def test_forks_of_one_beginning_leave_two_runs(tmp_path: Path) -> None:
         logdir = tmp_path / str(number)
         actions = [partial(export, source, logdir) for source in sources * 2]
         assert at_once(actions) == [0] * 4
-        assert sorted(entry.name for entry in logdir.iterdir()) == ["run", "run-2"]
+        assert entries(logdir) == ["run", "run-2"]
         have = [held(logdir / name) for name in ("run", "run-2")]
         assert [expected(part) in have for part in runs] == [True, True]
 
@@ -306,7 +321,7 @@ def test_histories_of_different_lengths_become_one(
         order = random.Random(number).sample(LENGTHS, len(LENGTHS))
         actions = [partial(export, states[size], logdir) for size in order]
         assert at_once(actions) == [0] * len(order)
-        assert [entry.name for entry in logdir.iterdir()] == ["run"]
+        assert entries(logdir) == ["run"]
         assert held(logdir) == EXPECTED
         assert [path for path in (logdir / "run").iterdir() if path.name.startswith(".")] == []
         assert export(states[len(ROWS)], logdir) == "unchanged"

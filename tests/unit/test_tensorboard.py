@@ -27,7 +27,16 @@ from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.formats.event_reader import read_event_file
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
-from tests.integration.support import Row, contents, show, training_rows, tree, visible, write_state
+from tests.integration.support import (
+    Row,
+    contents,
+    entries,
+    show,
+    training_rows,
+    tree,
+    visible,
+    write_state,
+)
 from tests.support import make_run
 
 ROWS = training_rows(60)
@@ -102,7 +111,7 @@ def test_a_new_run_is_one_file_in_its_directory(logdir: Path) -> None:
     (path,) = (logdir / "run").iterdir()
     assert NAME.fullmatch(path.name)
     assert points(logdir / "run") == expected(ROWS)
-    assert [entry.name for entry in logdir.iterdir()] == ["run"]
+    assert entries(logdir) == ["run"]
 
 
 def test_the_same_again_changes_nothing_on_disk(logdir: Path) -> None:
@@ -453,7 +462,7 @@ def test_a_damaged_file_is_named_and_never_trusted(logdir: Path) -> None:
             assert "damaged" in message
             assert "Delete its directory and export the run again." in message
             assert report.verified is not True
-    assert [entry.name for entry in logdir.iterdir()] == ["run"]
+    assert entries(logdir) == ["run"]
     assert len(visible(logdir)) == 1
 
 
@@ -531,7 +540,7 @@ def test_a_killed_export_before_the_claim_is_mended(logdir: Path, tmp_path: Path
     assert visible(logdir) == []
     assert export(logdir, ROWS).status == "exported"
     assert {f"run/{name}": data for name, data in clean.items()} == contents(logdir)
-    assert [entry.name for entry in logdir.iterdir()] == ["run"]
+    assert entries(logdir) == ["run"]
 
 
 def test_a_leftover_beside_a_whole_run_is_removed(logdir: Path) -> None:
@@ -539,7 +548,7 @@ def test_a_leftover_beside_a_whole_run_is_removed(logdir: Path) -> None:
     key = visible(logdir)[0].name.split(".")[-2]
     (logdir / f".bridges-{key}-01234567").mkdir()
     assert export(logdir, ROWS).status == "unchanged"
-    assert [entry.name for entry in logdir.iterdir()] == ["run"]
+    assert entries(logdir) == ["run"]
 
 
 @pytest.mark.parametrize("name", ["run", "run-2"])

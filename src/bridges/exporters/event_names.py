@@ -14,8 +14,8 @@ SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})
 FILE = re.compile(
     r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
 )
-ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.[0-9a-f]{32}\.\d{10}\.partial)-[0-9a-f]{8}")
-HIDDEN = re.compile(r"\.bridges-([0-9a-f]{32})-[0-9a-f]{8}")
+ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.([0-9a-f]{32})\.(\d{10})\.partial)-[0-9a-f]{8}")
+HIDDEN = re.compile(r"\.bridges-([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
@@ -34,6 +34,11 @@ def hidden_name(key: str) -> str:
     return f".bridges-{key}-{os.urandom(4).hex()}"
 
 
+def claim_name(key: str) -> str:
+    """The name of that directory while the run is being published."""
+    return f".bridges-{key}"
+
+
 def segment_name(key: str, start: int, row: int) -> str:
     """Zero-padded, so that readers, which sort by name, see the segments in order.
 
@@ -45,6 +50,11 @@ def segment_name(key: str, start: int, row: int) -> str:
 def partial_name(name: str) -> str:
     """The name under which a file grows; no reader takes a name without `tfevents`."""
     return f".{name.removeprefix(_PREFIX)}.partial"
+
+
+def attempt_name(name: str) -> str:
+    """A new name under which one of several exports writes the file."""
+    return f"{partial_name(name)}-{os.urandom(4).hex()}"
 
 
 def final_name(partial: str) -> str:

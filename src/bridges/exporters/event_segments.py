@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held
+from bridges.exporters.base import Held
 from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
 from bridges.exporters.event_records import STATE_TAG, parse_state
 from bridges.exporters.files import unlink
@@ -108,15 +108,14 @@ def publish_partial(directory: str, partial: str) -> None:
         os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
 
 
-def rename_unless_taken(hidden: str, path: str) -> str:
-    """Rename a directory to one that is free or empty. Raises FileExistsError for others."""
-    try:
-        os.rename(hidden, path)
-    except FileNotFoundError:
-        raise ConflictError from None
-    except OSError as error:
-        raise FileExistsError(path) from error
-    return path
+def remove_unpublished(directory: str, key: str) -> None:
+    """Remove a run that was not published when its export was killed, or overtaken."""
+    for name in names_in(directory):
+        match = ATTEMPT.fullmatch(name)
+        if match and match[2] == key and not int(match[3]):
+            unlink(os.path.join(directory, name))
+            with suppress(OSError):  # there may be more in it
+                os.rmdir(directory)
 
 
 def _mended(directory: str, key: str) -> list[str]:

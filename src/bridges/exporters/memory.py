@@ -59,6 +59,8 @@ class MemoryExporter:
         return stored.held
 
     def _create(self, layout: Layout) -> Held:
+        if any(run.digest == layout.digest for run in self.find(layout)):
+            raise ConflictError
         name, number = layout.run.path, 2
         while name in self.runs:
             name, number = f"{layout.run.path}-{number}", number + 1

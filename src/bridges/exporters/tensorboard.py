@@ -8,8 +8,7 @@ history adds a file with the new rows only; nothing that was published is ever c
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.event_claims import Attempt, attempt, discard
 from bridges.exporters.event_file import as_float32
+from bridges.exporters.event_journal import Journal
 from bridges.exporters.event_names import (
     FILE,
+    attempt_name,
     directory_name,
-    hidden_name,
-    partial_name,
     segment_name,
 )
 from bridges.exporters.event_records import OWN_TEXTS, records
@@ -33,8 +33,7 @@ from bridges.exporters.event_segments import (
     in_force,
     leftovers,
     names_in,
-    publish_partial,
-    rename_unless_taken,
+    remove_unpublished,
     segment_names,
     segments,
     visible,
@@ -47,6 +46,7 @@ from bridges.stream.align import hidden_duplicates
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
+MOST_OF_A_NAME = 10_000  # runs
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
 MARKS = ".bridges.marks.jsonl"  # in the log directory; no reader takes it
 SHARED = ("step", "wall_time")  # what the tags of a record have in common
@@ -67,6 +67,7 @@ class TensorBoardExporter:
                 "Export to one, then copy it there as a whole."
             )
         self._directories: dict[str, list[str]] | None = None
+        self._journal = Journal(self.logdir)
         self._marks = MarkFile(os.path.join(self.logdir, MARKS), self.logdir)
         self._leftovers: dict[str, list[str]] | None = None
         self._seen: set[str] = set()
@@ -97,7 +98,14 @@ class TensorBoardExporter:
             for path, files in visible(self.logdir):
                 for key in {match[2] for match in map(FILE.fullmatch, files) if match}:
                     self._directories.setdefault(key, []).append(path)
+        self._learn(self._journal.news())
         return self._directories
+
+    def _learn(self, news: Iterable[tuple[str, str]]) -> None:
+        """Add to the index what the journal says."""
+        assert self._directories is not None
+        for key, place in news:
+            self._directories.setdefault(key, []).append(os.path.join(self.logdir, place))
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Publish the run in a new directory, or its new rows beside the old ones."""
@@ -108,48 +116,53 @@ class TensorBoardExporter:
             raise ExportError(
                 f"{error.filename or self.logdir}: cannot be written: {error.strerror or error}"
             ) from error
-        self._index().setdefault(layout.key, []).append(directory)
         return state.held(os.path.relpath(directory, self.logdir), directory, layout)
 
     def _create(self, layout: Layout, state: State) -> str:
-        """Build the directory under a hidden name; its renaming claims the run's name."""
+        """Write the run under a hidden name, claim its key, and publish it."""
         name = segment_name(layout.key, layout.clock.start // 1000, 0)
-        hidden = os.path.join(self.logdir, hidden_name(layout.key))
         try:
-            os.makedirs(hidden)
-            write_file(os.path.join(hidden, partial_name(name)), records(layout, 0, state))
-            directory = self._claim(hidden, layout)
+            with attempt(self.logdir, layout.key, name) as made:
+                write_file(made.path, records(layout, 0, state))
+                made.claim()
+                self._move(made, layout)
+                directory = made.publish()
         except FileNotFoundError:  # a faster export of this run took it for a leftover
+            if not os.path.isdir(self.logdir):
+                raise
             raise ConflictError from None
-        finally:
-            if os.path.isdir(hidden):  # it could not be finished, or not be claimed
-                shutil.rmtree(hidden, ignore_errors=True)
-        publish_partial(directory, partial_name(name))
         sync_directory(directory)
         self._remove_leftovers(layout.key)
         return directory
 
-    def _claim(self, hidden: str, layout: Layout) -> str:
-        """Rename to the first free name; a directory with anything in it is not free.
-
-        Raises ConflictError where a name was taken for this run since it was looked for.
+    def _move(self, made: Attempt, layout: Layout) -> None:
+        """Give the claimed directory the first free name: one at which there is nothing, or an
+        empty directory. Raises ConflictError where the run was published since it was looked for.
         """
-        name = directory_name(layout.run.path)
-        for number in range(1, 10_000):
+        name, index = directory_name(layout.run.path), self._index()
+        for number in range(1, MOST_OF_A_NAME):
             path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
-            if not os.path.isdir(os.path.dirname(path)):
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-            with suppress(FileExistsError, NotADirectoryError):
-                if not names_in(path):
-                    return rename_unless_taken(hidden, path)
-            self._refuse_news(path, layout.key)
+            if names_in(path):
+                self._refuse_news([path], layout.key)
+            if not names_in(path):
+                if not os.path.isdir(os.path.dirname(path)):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                self._learn(self._journal.add(layout.key, os.path.relpath(path, self.logdir)))
+                self._refuse_news(index.get(layout.key, ()), layout.key)
+                with suppress(FileExistsError):
+                    return made.move(path)
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
 
-    def _refuse_news(self, path: str, key: str) -> None:
-        """Raise ConflictError if the run is in a directory where `find` did not see it."""
-        if path not in self._seen and segments(path, key):
-            self._index().setdefault(key, []).append(path)
-            raise ConflictError
+    def _refuse_news(self, paths: Iterable[str], key: str) -> None:
+        """Raise ConflictError if one of these directories holds the run, but `find` did not see it
+        there. Where it is not published yet it never will be.
+        """
+        for path in paths:
+            if path not in self._seen:
+                remove_unpublished(path, key)
+                if segments(path, key):
+                    self._index().setdefault(key, []).append(path)
+                    raise ConflictError
 
     def _remove_leftovers(self, key: str) -> None:
         """What killed exports of this run left behind, once the run is there.
@@ -160,7 +173,8 @@ class TensorBoardExporter:
         if self._leftovers is None:
             self._leftovers = leftovers(self.logdir)
         for path in self._leftovers.pop(key, ()):
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                discard(path, key)
 
     def _append(self, layout: Layout, held: Held, state: State) -> str:
         """Publish the new rows; the file's name can be taken only once.
@@ -170,7 +184,7 @@ class TensorBoardExporter:
         """
         started = segments(held.location, layout.key)[0].started
         name = segment_name(layout.key, started, held.rows)
-        partial = os.path.join(held.location, f"{partial_name(name)}-{os.urandom(4).hex()}")
+        partial = os.path.join(held.location, attempt_name(name))
         start = 0 if _goes_back(layout, held.rows) else held.rows
         try:
             write_file(partial, records(layout, start, state))

@@ -72,11 +72,13 @@ class OnlineRuns:
         """Send what the server lacks. Raises ConflictError, ExportError."""
         with only_one(f"wandb-{layout.key}") as lock:
             found = self._found(layout)
-            remotes = {other: remote for other, remote in found if other}
-            is_there = any(other.whole and other.digest == layout.digest for other in remotes)
-            if is_there if held is None else held not in remotes:
+            same = [remote for other, remote in found if other and other == held]
+            is_there = any(
+                other.whole and other.digest == layout.digest for other, _ in found if other
+            )
+            if is_there if held is None else not same:
                 raise ConflictError
-            part = self._continued(layout, held, remotes[held]) if held else None
+            part = self._continued(layout, held, same[0]) if held else None
             if part is None:
                 part = Part(self._new_id(layout, found), whole_state(layout))
             is_all = 0 < part.first == len(layout.stream)

@@ -1,0 +1,120 @@
+"""Claims: of all exports that publish a run with one key at the same time, one succeeds.
+
+A run is built in `.bridges-KEY-RANDOM`, in a file with a random name. Renaming that directory to
+`.bridges-KEY` claims the key: no second directory can get that name. Whoever holds the claim knows
+what was published before (see `event_journal`), renames the directory to the run's own name, which
+ends the claim, and renames the file, which publishes the run. Until then the next holder of the
+claim may remove the file. A claim whose owner was killed or is slow is moved away after a while; an
+owner that still lives finds its file gone, and begins anew. So no clock and no lock decides whether
+a run is published twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bridges.exporters.base import ConflictError
+from bridges.exporters.event_names import attempt_name, claim_name, hidden_name
+
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # where something has the name already
+PATIENCE = 2.0  # seconds until a claim is taken from its owner
+GLANCE = 0.01  # seconds between two attempts to claim
+
+
+class Attempt:
+    """A run on its way into a log directory; `path` is where its file is to be written."""
+
+    def __init__(self, logdir: str, key: str, name: str) -> None:
+        self._claim = os.path.join(logdir, claim_name(key))
+        self._directory = os.path.join(logdir, hidden_name(key))
+        self._file = attempt_name(name)
+        self._name = name
+        self._key = key
+
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return os.path.join(self._directory, self._file)
+
+    def begin(self) -> None:
+        """Make the hidden directory, and the log directory above it."""
+        os.makedirs(self._directory)
+
+    def claim(self) -> None:
+        """Claim the key once that is free, or its owner has had time enough."""
+        owner: list[str] | None = None
+        since = 0.0
+        while True:
+            try:
+                return self.move(self._claim)
+            except FileExistsError:
+                there = _names(self._claim)
+            if there != owner:
+                owner, since = there, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                discard(self._claim, self._key)
+            time.sleep(GLANCE)
+
+    def move(self, directory: str) -> None:
+        """Rename the directory to a path that is free, or an empty directory.
+
+        Raises FileExistsError where something else is there, ConflictError where the run is gone.
+        """
+        try:
+            os.rename(self._directory, directory)
+        except FileNotFoundError:
+            raise ConflictError from None
+        except OSError as error:
+            if error.errno in TAKEN:
+                raise FileExistsError(directory) from error
+            raise
+        self._directory = directory
+
+    def publish(self) -> str:
+        """Give the file the name that readers take; its directory. Raises ConflictError."""
+        try:
+            os.rename(self.path, os.path.join(self._directory, self._name))
+        except FileNotFoundError:
+            raise ConflictError from None
+        return self._directory
+
+    def withdraw(self) -> None:
+        """Remove what was not published."""
+        with suppress(OSError):
+            os.unlink(self.path)
+        with suppress(OSError):  # it may be another's by now
+            os.rmdir(self._directory)
+
+
+@contextmanager
+def attempt(logdir: str, key: str, name: str) -> Iterator[Attempt]:
+    """A run to be written, claimed, moved and published; else it is removed in the end."""
+    made = Attempt(logdir, key, name)
+    try:
+        made.begin()
+        yield made
+    except BaseException:
+        made.withdraw()
+        raise
+
+
+def discard(path: str, key: str) -> None:
+    """Remove a hidden directory; who works in it notices at once, for it is renamed first.
+
+    Raises OSError where it cannot be renamed.
+    """
+    aside = os.path.join(os.path.dirname(path), hidden_name(key))
+    with suppress(FileNotFoundError):
+        os.rename(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(directory)
+    return []

@@ -1,0 +1,48 @@
+"""The journal of a log directory: which run was published where, one line each.
+
+An exporter walks the log directory once; what others publish later it learns from their lines. A
+line is a hint: the run may not be there yet, or no longer.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import BinaryIO
+
+JOURNAL = ".bridges.journal"  # in the log directory; no reader takes it
+
+
+class Journal:
+    """Lines `KEY PATH`, with the path of a run's directory below the log directory.
+
+    Both methods return key and path of the lines that this object has not returned yet.
+    """
+
+    def __init__(self, logdir: str) -> None:
+        self._path = os.path.join(logdir, JOURNAL)
+        self._read = 0  # bytes
+
+    def news(self) -> list[tuple[str, str]]:
+        """What was added."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.stat(self._path).st_size != self._read:
+                with open(self._path, "rb") as file:
+                    return self._lines(file)
+        return []
+
+    def add(self, key: str, path: str) -> list[tuple[str, str]]:
+        """Add a line. It comes before the run gets its name, so that no run lacks its line."""
+        with open(self._path, "a+b") as file:
+            file.write(b"\n%s %s\n" % (key.encode(), os.fsencode(path)))  # a torn line ends here
+            return self._lines(file)
+
+    def _lines(self, file: BinaryIO) -> list[tuple[str, str]]:
+        if file.seek(0, os.SEEK_END) < self._read:  # someone removed the one before
+            self._read = 0
+        file.seek(self._read)
+        text = file.read()
+        text = text[: text.rfind(b"\n") + 1]  # the last line may still be written
+        self._read += len(text)
+        parts = (line.partition(b" ") for line in text.split(b"\n"))
+        return [(key.decode(errors="replace"), os.fsdecode(path)) for key, _, path in parts if path]
