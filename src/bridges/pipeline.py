@@ -21,6 +21,7 @@ from bridges.compare import compare, expected_points, holds_rows, secrets_in
 from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.exporters.base import ConflictError, Exporter, Held, Points
+from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
 from bridges.sources.remote import forget_listings
@@ -190,6 +191,7 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
+    refuse_nothing(layout, exporter.name)
     held = _same_history(layout, exporter, options.layout)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)

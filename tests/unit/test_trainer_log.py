@@ -319,6 +319,16 @@ def test_broken_lines_get_one_message(case: str, tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: {message}"
 
 
+def test_a_log_of_progress_alone_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "out" / "trainer_log.jsonl", [line(5), line(10)])
+    with pytest.raises(SourceError, match="2 lines of progress and none with a metric"):
+        read(path)
+    assert bridges.export(tmp_path, to="memory").exit_code == 1
+    assert len(read(path, growing=True).stream) == 0
+    put(path, [line(5), line(10, loss=1.0)])
+    assert len(read(path).stream) == 1
+
+
 def test_gzip(tmp_path: Path) -> None:
     run = read(put(tmp_path / "trainer_log.jsonl.gz", packed(text(FACTORY["2025, lr"]))))
     assert same([*run.stream], ROWS)
@@ -442,3 +452,77 @@ def test_elapsed_times_of_what_is_no_log(data: bytes, tmp_path: Path) -> None:
     for path in (put(tmp_path / "logging.jsonl", data), tmp_path / "nothing"):
         steps, seconds = elapsed(str(path))
         assert (steps.tolist(), seconds.tolist()) == ([], [])
+
+
+FAULTS = Path(__file__).parent.parent / "data" / "faults"
+
+
+def test_lines_of_two_processes_with_another_speed_are_one_row() -> None:
+    run = read(FAULTS / "swift_twice" / "logging.jsonl")
+    assert run.stream.step.tolist() == [1, 5, 10]
+    assert run.stream.column("train_speed(iter/s)")[1].tolist() == [0.119, 0.123, 0.128]
+    assert count(run, "log-line-twice") == 3
+
+
+@pytest.mark.parametrize("key", ["throughput", "vram_reserved", "memory(GiB)", "train_speed(s/it)"])
+def test_what_is_of_a_process_does_not_make_another_row(key: str, tmp_path: Path) -> None:
+    lines = [{**line(5, loss=1.0, epoch=0.1), key: value} for value in (1.0, 2.0)]
+    run = read(put(tmp_path / "trainer_log.jsonl", lines))
+    assert run.stream.column(key)[1].tolist() == [1.0]
+
+
+def test_evaluations_of_two_processes_are_one_row_and_those_of_one_are_two(tmp_path: Path) -> None:
+    train, again = line(5, loss=1.0, epoch=0.1), line(10, loss=0.5, epoch=0.2)
+    first, second = (line(5, eval_loss=2.0, eval_runtime=seconds, epoch=0.1) for seconds in (1, 2))
+    run = read(put(tmp_path / "trainer_log.jsonl", [train, train, first, second, again, again]))
+    assert run.stream.step.tolist() == [5, 5, 10]
+    assert run.stream.column("eval_runtime")[1].tolist() == [1.0]
+    run = read(put(tmp_path / "trainer_log.jsonl", [train, train, again, first, second]))
+    assert run.stream.column("eval_runtime")[1].tolist() == [1.0, 2.0]
+
+
+def timed(step: int, seconds: int, **metrics: Any) -> dict[str, Any]:
+    clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return {**line(step, **metrics), "elapsed_time": clock}
+
+
+def test_the_clock_of_two_processes_is_not_used() -> None:
+    run = read(FAULTS / "lf_interleaved" / "trainer_log.jsonl")
+    assert len(run.stream) == 6
+    assert run.evidence == ()
+    (found,) = [found for found in run.findings if found.code == "log-of-two-processes"]
+    assert (found.severity.value, found.count) == ("warning", 6)
+    (report,) = bridges.export(FAULTS / "lf_interleaved", to="memory").runs
+    assert [found.code for found in report.findings].count("log-of-two-processes") == 1
+
+
+Points = dict[str, list[tuple[int, int]]]
+IN_TURNS: Points = {
+    "two lines each": [(10, 3600), (10, 3603), (20, 7205), (20, 7202)],
+    "one far ahead": [(100, 900), (10, 90), (110, 990), (20, 180), (120, 1080), (30, 270)],
+    "one much faster": [(10, 10), (5, 50), (20, 20), (30, 30), (40, 40), (10, 100), (50, 50)],
+}
+RESTARTS: Points = {
+    "once": [(10, 60), (20, 120), (30, 180), (20, 65), (30, 125), (40, 190)],
+    "at its last step": [(10, 60), (20, 120), (30, 70), (40, 130), (50, 200)],
+    "three times": [(10, 60), (20, 120), (20, 65), (30, 125), (30, 66), (40, 127), (40, 61)],
+    "early, then late": [(5, 5), (5, 5), (10, 10), (50, 50), (45, 6), (50, 11), (55, 16)],
+    "not at all": [(10, 60), (20, 120), (30, 180)],
+}
+
+
+@pytest.mark.parametrize("case", IN_TURNS | RESTARTS)
+def test_processes_in_turns_are_told_from_restarts(case: str, tmp_path: Path) -> None:
+    points = (IN_TURNS | RESTARTS)[case]
+    lines = [timed(step, at, loss=float(n), epoch=0.1) for n, (step, at) in enumerate(points)]
+    run = read(put(tmp_path / "trainer_log.jsonl", lines))
+    assert bool(run.evidence) is (case in RESTARTS)
+
+
+def test_evaluations_between_are_of_the_same_process(tmp_path: Path) -> None:
+    lines = []
+    for step, start in ((10, 0), (20, 0), (30, 0), (20, 10), (30, 10), (40, 10)):  # a restart
+        lines += [timed(step, 6 * (step - start), loss=1 / step, epoch=0.1)]
+        lines += [timed(step, 6 * (step - start) + 2, eval_loss=1 / step, epoch=0.1)]
+    lines += [timed(40, 250, eval_loss=1.0, epoch=0.1)]
+    assert read(put(tmp_path / "trainer_log.jsonl", lines)).evidence

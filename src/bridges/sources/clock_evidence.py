@@ -32,14 +32,16 @@ def with_evidence(
     paths = events.of(outputs)
     written = events.evidence(run.stream, paths)
     found += [written] if written else []
-    found += [one for log in logs[:1] if (one := log_evidence(log, run.stream))]
+    beside = [log for log in logs[:1] if run.source not in logs]  # the run of a log has its times
+    logged, log_findings = log_evidence(beside[0], run.stream) if beside else (None, [])
+    found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)
     found += [saved] if saved else []
     begun = start_evidence(
         paths if is_alone else [], outputs, run.params.get("logging_dir"), run.writer
     )
     found += [begun] if begun else []
-    told = [*([] if written else findings), *_new(events)]
+    told = [*([] if written else findings), *log_findings, *_new(events)]
     if not found and not told:
         return run
     return replace(run, evidence=tuple(found), findings=(*run.findings, *told))

@@ -36,6 +36,8 @@ _OUTCOME = frozenset(
     }
 )
 _DURATIONS = frozenset({"elapsed_time", "remaining_time"})
+_OF_PROCESS = re.compile(r"(train_speed|memory)\(|(throughput|vram_\w+)\Z")
+_OF_RUNTIME = re.compile(r"_(runtime|per_second)\Z")
 Row = dict[str, Any]
 
 
@@ -47,7 +49,8 @@ class LogFormat:
     line, as far as it has them, and `step_key` the key that its step is under. `bookkeeping` are
     keys that are no metrics, `renamed` those that the Trainer calls otherwise, `outcome` those of a
     line that is no row. `shortcoming` is what its rows lack against the Trainer's, as code and
-    message of a finding; where `null_is_absent`, null is written for what a row has not.
+    message of a finding; where `null_is_absent`, null is written for what a row has not. `digits`
+    is the number of decimals that values are rounded to, None where they are exact.
     """
 
     tool: str
@@ -60,6 +63,7 @@ class LogFormat:
     renamed: Mapping[str, str] = field(default_factory=dict)
     outcome: frozenset[str] = frozenset()
     null_is_absent: bool = False
+    digits: int | None = None
 
     def is_outcome(self, line: Row) -> bool:
         """Whether a line tells of the run's outcome and is no row."""
@@ -77,9 +81,23 @@ class LogFormat:
         }
 
 
-def without_durations(line: Row) -> Row:
-    """The line less what differs between two processes that write the same."""
-    return {key: value for key, value in line.items() if key not in _DURATIONS}
+def is_of_process(key: str) -> bool:
+    """Whether two processes of one run log other values under a key: times, speed and memory."""
+    return key in _DURATIONS or _OF_PROCESS.match(key) is not None
+
+
+def same_line(line: Row, other: Row, *, runtimes: bool = False) -> bool:
+    """Whether two lines differ at most in what is of the process that wrote them; with `runtimes`,
+    at most in these and in the durations of evaluations.
+
+    Texts are compared, because NaN is not equal to itself.
+    """
+    if line.keys() != other.keys():
+        return False
+    kept = [
+        key for key in line if not is_of_process(key) and not (runtimes and _OF_RUNTIME.search(key))
+    ]
+    return repr([line[key] for key in kept]) == repr([other[key] for key in kept])
 
 
 def recognise(data: bytes) -> LogFormat | None:
@@ -157,5 +175,6 @@ MS_SWIFT = LogFormat(
         "ms-swift's log has all values rounded to 8 decimals; a trainer_state.json would not",
     ),
     outcome=_OUTCOME,
+    digits=8,
 )
 FORMATS = (LLAMA_FACTORY, MS_SWIFT)

@@ -18,6 +18,7 @@ from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural, unlisted
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
+from bridges.sources.log_beside import with_log
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import add_results
@@ -120,7 +121,21 @@ class _Tree:
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
             run = replace(run, group=redact_text(group), name=redact_text(own or name))
-        return self._told(self._timed(self._with_results(run), folded))
+        run = self._with_results(self._with_log(run, folded))
+        return self._told(self._timed(run, folded))
+
+    def _with_log(self, run: Run, folded: Folded) -> Run:
+        logs = self._logs(folded)
+        if self._options.growing or run.source in logs:
+            return run
+        return with_log(run, logs, is_alone=self._is_alone(folded))
+
+    def _logs(self, folded: Folded) -> list[str]:
+        return self._found.logs.get(_outputs(folded)[0], [])
+
+    def _is_alone(self, folded: Folded) -> bool:
+        """Whether no other run wrote to its output directories."""
+        return all(self._writers[output] == 1 for output in _outputs(folded))
 
     def _with_results(self, run: Run) -> Run:
         beside = self._found.beside.get(output_of(run.source), [])
@@ -133,9 +148,9 @@ class _Tree:
             run,
             [(save.location, save.rows) for save in folded.saves],
             outputs,
-            self._found.logs.get(outputs[0], []),
+            self._logs(folded),
             self._events,
-            is_alone=all(self._writers[output] == 1 for output in outputs),
+            is_alone=self._is_alone(folded),
         )
 
     def _told(self, run: Run) -> Run:

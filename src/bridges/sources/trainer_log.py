@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
-from bridges.sources.log_formats import LogFormat, Row, recognise, without_durations
+from bridges.sources.log_formats import LogFormat, Row, recognise, same_line
 from bridges.sources.log_times import log_evidence
+from bridges.sources.not_a_history import describe
 from bridges.sources.text import Text, load
-from bridges.sources.trainer_state import (
-    REMEDY_ROW,
-    TrainerState,
-    describe,
-    make_run,
-    read_text,
-)
+from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Run
 from bridges.stream.redact import redact
@@ -49,9 +44,16 @@ class TrainerLogSource:
         if log_format is None:
             yield read_text(location, text, options)
         else:
-            run = _read_log(location, text, log_format, options)
-            times = log_evidence(location, run.stream)
-            yield replace(run, evidence=(times,) if times else ())
+            log = read_log(location, text, log_format)
+            if log.bare and not log.best_rows and not options.growing:
+                raise _progress_only(log)
+            run = run_of_log(location, text, log, options)
+            times, findings = log_evidence(location, run.stream)
+            yield replace(
+                run,
+                evidence=(times,) if times else (),
+                findings=(*run.findings, *findings),
+            )
 
 
 def is_log(location: str) -> bool:
@@ -66,13 +68,17 @@ def is_log(location: str) -> bool:
 
 
 @dataclass
-class _Log:
-    """What was read so far: rows with the numbers of their lines, and what was left out."""
+class ToolLog:
+    """What a log holds: `lines` are the numbers of the lines that its `rows` come from, `history`
+    the unrounded rows that its last line may hold, `outcome` the last line that is not a row.
+    """
 
     location: str
     log_format: LogFormat
     rows: list[Row] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     outcome: Row = field(default_factory=dict)
     step: int = 0  # of the last line that has one
     total: int | None = None
@@ -81,6 +87,17 @@ class _Log:
     bare: list[int] = field(default_factory=list)
     _last: Row = field(default_factory=dict)
     _last_step: int | None = None
+    _number: int = 0  # of the last line that was not there before
+    _in_pairs: bool = False  # whether the line before the last, or the last, was there twice
+
+    @property
+    def best_rows(self) -> list[Row]:
+        """The unrounded rows where the last line holds them, else those of the lines."""
+        return self.history or self.rows
+
+    def place_of(self, row: int) -> str:
+        """Where one of the `best_rows` stands, for a message."""
+        return f"last line, log row {row}" if self.history else f"line {self.lines[row]}"
 
     def add(self, number: int, line: Any) -> None:
         """Take in one line. Raises SourceError."""
@@ -91,9 +108,12 @@ class _Log:
             return
         row = self.log_format.metrics(line)
         step = self._step(number, line, row)
-        if self._is_last_again(line, step):
+        if step == self._last_step and same_line(line, self._last, runtimes=self._in_pairs):
             self.twice.append(number)
+            self._in_pairs = True
             return
+        self._in_pairs = self._in_pairs and self.twice[-1] > self._number
+        self._number = number
         self._last, self._last_step = line, step
         self.shapes[tuple(line)] += 1
         if row.keys() <= {"epoch"}:
@@ -115,15 +135,6 @@ class _Log:
             self.step, self.total = step, total if total and total > 0 else self.total
         return step
 
-    def _is_last_again(self, line: Row, step: int | None) -> bool:
-        """Whether a second process wrote the last line again, maybe a second later.
-
-        Their texts are compared, because NaN is not equal to itself.
-        """
-        if step != self._last_step or line.keys() != self._last.keys():
-            return False
-        return repr(without_durations(line)) == repr(without_durations(self._last))
-
     def _bad(self, number: int, key: str, value: Any, expected: str) -> SourceError:
         return SourceError(
             self.location,
@@ -134,29 +145,37 @@ class _Log:
         )
 
 
-def _read_log(location: str, text: Text, log_format: LogFormat, options: ReadOptions) -> Run:
+def read_log(location: str, text: Text, log_format: LogFormat) -> ToolLog:
+    """What the text of a log holds. Raises SourceError."""
     data, is_cut = _whole_lines(location, text.data)
     values, findings = json_text.parse_each_line(location, data)
     numbers = [number for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
     text.data = data = b""  # not needed any more
-    log = _Log(location, log_format)
+    log = ToolLog(location, log_format)
     for number, value in zip(numbers, values, strict=True):
         log.add(number, value)
-    history = _history(values[-1], log_format) if values else []
-    rows = history or log.rows
-    findings += [*_findings(log, not history), *([_cut_off(len(numbers))] if is_cut else [])]
-    state = TrainerState(log_history=[], global_step=log.step, max_steps=log.total)
-    place = _place_of(history, log)
+    log.history = _history(values[-1], log_format) if values else []
+    log.findings = [*findings, *_findings(log), *([_cut_off(len(numbers))] if is_cut else [])]
+    return log
+
+
+def run_of_log(location: str, text: Text, log: ToolLog, options: ReadOptions) -> Run:
+    """The run of a log that no state lies beside."""
+    position = TrainerState(log_history=[], global_step=log.step, max_steps=log.total)
     facts, secrets = redact(_scalars(log.outcome), home=True)
-    run = make_run(location, text, state, rows, [*findings, *secrets], options, place)
+    found = [*log.findings, *secrets]
+    run = make_run(location, text, position, log.best_rows, found, options, log.place_of)
     # which release of transformers wrote it can only be told of a state
     return replace(run, facts={**facts, **run.facts}, writer=None)
 
 
-def _place_of(history: list[Row], log: _Log) -> Callable[[int], str]:
-    if history:
-        return "last line, log row {}".format
-    return lambda row: f"line {log.lines[row]}"
+def _progress_only(log: ToolLog) -> SourceError:
+    return SourceError(
+        log.location,
+        found=f"{len(log.bare)} lines of progress and none with a metric",
+        expected="lines that hold a loss or other metrics",
+        remedy="Export the trainer_state.json of a checkpoint instead; it holds the metrics.",
+    )
 
 
 def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
@@ -184,10 +203,10 @@ def _scalars(outcome: Row) -> Row:
     return {key: value for key, value in outcome.items() if type(value) in (str, int, float, bool)}
 
 
-def _findings(log: _Log, from_lines: bool) -> list[Finding]:
-    """What is told of a log as a whole; of its lines only where the rows come `from_lines`."""
+def _findings(log: ToolLog) -> list[Finding]:
+    """The findings of a log as a whole; those of its lines only where the rows come from them."""
     tool, findings = log.log_format.tool, []
-    if not from_lines:
+    if log.history:
         message = "the last line holds the whole log history, unrounded: the rows come from there"
         return [Finding("log-holds-history", Severity.INFO, "last line", message)]
     left_out: Counter[str] = Counter()

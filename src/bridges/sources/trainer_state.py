@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
+from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
 from bridges.sources.plain_values import plain_values
-from bridges.sources.text import EXPECTED, Text, load
+from bridges.sources.text import Text, load
 from bridges.stream.align import fill_steps, row_kinds
 from bridges.stream.columns import column_of, series_from_rows
 from bridges.stream.diagnose import diagnose, unfinished_tail
@@ -51,7 +52,6 @@ FACTS = (
 )
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 REMEDY_ROW = "Mend that row, or take it out of the file."
-_REMEDY_OTHER = "This is another file: look for the trainer_state.json of a Trainer's output."
 _TYPES = {  # pydantic's names of errors, in words for people
     "bool_type": "true, false or null",
     "dict_type": "an object or null",
@@ -137,43 +137,16 @@ def _decode(
     if isinstance(value, dict) and "step" in value and len(value) > 1:
         value = [value]
     if isinstance(value, list):
-        _refuse_stepless(location, value)
+        refuse_stepless(location, value)
+        refuse_nested(location, value)
         return None, value, findings
-    raise _not_a_history(location, value)
+    raise not_a_history(location, value)
 
 
 def _salvaged(header: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
     """A state of what is left; where `global_step` came after the rows, their last step."""
     steps = [row["step"] for row in rows if type(row.get("step")) is int]
     return {"global_step": steps[-1] if steps else 0, **header, "log_history": rows}
-
-
-def _refuse_stepless(location: str, rows: list[Any]) -> None:
-    """Objects of which none has a step are something else: a data set, joined states."""
-    if rows and all(type(row) is dict and "step" not in row for row in rows):
-        raise SourceError(
-            location,
-            found=f"no 'step' in any of its rows (the first has {_keys(rows[0])})",
-            expected=EXPECTED,
-            remedy=_REMEDY_OTHER,
-        )
-
-
-def _keys(value: Mapping[str, Any]) -> str:
-    return f"the keys {json_text.names(value)}" if value else "no keys"
-
-
-def _not_a_history(location: str, value: Any) -> SourceError:
-    if isinstance(value, dict):
-        found = f"a JSON object without 'log_history' ({_keys(value)})"
-    else:
-        found = f"a JSON document that is {describe(value)}"
-    return SourceError(
-        location,
-        found=found,
-        expected=EXPECTED,
-        remedy=_REMEDY_OTHER,
-    )
 
 
 def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
@@ -238,19 +211,6 @@ def _check_rows(location: str, rows: Sequence[Any]) -> None:
             expected="an object with the keys and values of one log row",
             remedy=REMEDY_ROW,
         )
-
-
-def describe(value: Any) -> str:
-    """A JSON value for a message: its kind and its beginning."""
-    kinds = {bool: "the boolean", str: "the text", int: "the integer", float: "the number"}
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return f"an object with {len(value)} key{'s' * (len(value) != 1)}"
-    if isinstance(value, list):
-        return f"a list of {len(value)} value{'s' * (len(value) != 1)}"
-    shown = str(value).lower() if isinstance(value, bool) else repr(value)
-    return f"{kinds.get(type(value), 'the value')} {redact_text(shown)[:60]}"
 
 
 def make_run(

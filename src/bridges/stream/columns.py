@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.model import Int64, Series, Values
+from bridges.stream.model import Int64, MetricStream, Series, Values
 
 Piece = tuple[Int64, list[Any]]
 
@@ -28,6 +28,23 @@ def series_from_rows(rows: Sequence[dict[str, Any]]) -> tuple[tuple[Series, ...]
         series += parts
         findings += found
     return tuple(series), findings
+
+
+def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
+    """The rows of a stream without times, followed by those of another one."""
+    series = {(part.key, part.values.dtype.kind): part for part in stream.series}
+    for part in other.series:
+        name, rows, values = (
+            (part.key, part.values.dtype.kind),
+            part.rows + len(stream),
+            part.values,
+        )
+        if name in series:
+            rows = np.concatenate([series[name].rows, rows])
+            values = np.concatenate([series[name].values, values])
+        series[name] = Series(part.key, rows, values)
+    step = np.concatenate([stream.step, other.step])
+    return MetricStream(step, np.concatenate([stream.kind, other.kind]), tuple(series.values()))
 
 
 def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
