@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from bridges.report import RunReport
 from bridges.stream.finding import Severity
 from bridges.stream.layout import EARLIEST_RULES, LayoutOptions, lay_out
 from bridges.stream.model import Run
-from tests.support import DATA, GROUNDTRUTH, make_run, needs_groundtruth
+from tests.support import DATA, make_run
 
 AT_K: list[dict[str, Any]] = [  # rows of a live run, in which the callback made one metric of them
     {"at%k": 2.0, "at@k": 1.0, "at_k": 3.0, "epoch": 0.25, "step": 2},
@@ -65,25 +63,6 @@ def test_the_metric_of_keys_that_meet_is_the_live_one(path: Path) -> None:
     assert found.pop("epoch") == [0.25] * 3
     assert sorted(found.values()) == [[1.0, 1.5], [2.0]]
     assert all(key.startswith("at_k-") for key in found)
-
-
-@needs_groundtruth
-def test_odd_keys_of_a_live_run(path: Path) -> None:
-    folder = GROUNDTRUTH / "odd_keys_apart"
-    (report,) = bridges.export(folder / "out", to="mlflow", tracking_uri=f"sqlite:///{path}").runs
-    assert (report.verified, report.failed) == (True, False)
-    live: Counter[tuple[str, float]] = Counter()
-    for line in (folder / "received.jsonl").read_text().splitlines():
-        found = json.loads(line)
-        if (found["tracker"], found["kind"]) == ("mlflow", "scalar"):
-            live[found["tag"], float(found["value"])] += 1
-    ours = Counter((key, value) for key, values in metrics(path).items() for value in values)
-    assert live - ours == Counter()
-    assert sorted(metrics(path)["at_k"]) == sorted(LIVE_AT_K)
-    rows = json.loads((folder / "out" / "trainer_state.json").read_text())["log_history"]
-    numbers = [v for row in rows for k, v in row.items() if k != "step" and type(v) in (int, float)]
-    assert Counter(ours.elements()) == ours  # each point once
-    assert Counter(value for _, value in ours.elements()) == Counter(map(float, numbers))
 
 
 def test_raw_keys_that_mlflow_does_not_take_are_kept(path: Path) -> None:
