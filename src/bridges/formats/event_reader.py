@@ -6,8 +6,8 @@ protobuf, and decodes as columns all records that differ from it only in wall ti
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.formats.crc32c import FieldEffects, UInt8, mask_all, unmask
+from bridges.formats.event_message import Event, take_apart, varint
 from bridges.formats.tfrecord import (
     FOOTER,
     HEADER,
+    TOGETHER,
     check_records,
     crc_fits,
     damaged,
@@ -31,11 +33,12 @@ from bridges.stream.model import Float64, Int64
 
 BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
 FEW = 4  # records of one shape below which taking each apart is faster
-MANY = 32  # records to take apart after a search for like ones that did not pay
+MANY = 32  # records taken apart after a search for like ones did not pay, then twice as many
+SMALL, MERGED = 8, 1024  # parts of a tag that become one, and its points: small parts cost memory
 LONG = 64  # bytes of a record for each like it above which it is, as tables grow with its length
 
 
-@dataclass
+@dataclass(slots=True)
 class ScalarPart:
     """Some points of one tag: the offsets of their records in the file, step, value, wall time.
 
@@ -56,36 +59,39 @@ class EventFile:
     texts: list[tuple[int, str, int, str]] = field(default_factory=list)  # offset, tag, step, text
     start: float | None = None
 
-    def add(self, offset: Int64, event: _Event, step: Int64, time: Float64, values: Any) -> None:
+    def add(self, offset: Int64, event: Event, step: Int64, time: Float64, values: Any) -> None:
         """Add the points of records of one shape; `values` has one column a scalar."""
         for index, (tag, _) in enumerate(event.scalars):
-            part = ScalarPart(offset, step, values[index], time)
-            self.scalars.setdefault(tag, []).append(part)
+            parts = self.scalars.setdefault(tag, [])
+            parts.append(ScalarPart(offset, step, values[index], time))
+            if len(parts) % SMALL == 0:
+                _merge_small(parts)
 
 
-@dataclass
-class _Event:
-    """One record taken apart: where its parts lie in the data, and what they are."""
-
-    wall_time: int = -1
-    step: tuple[int, int] = (-1, -1)
-    scalars: list[tuple[str, int]] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)
-    file_version: str | None = None
-
-    def is_columnar(self) -> bool:
-        """Whether records like this one can be read as columns."""
-        return bool(self.scalars) and not self.texts and self.wall_time >= 0 and self.step[0] >= 0
+def _merge_small(parts: list[ScalarPart]) -> None:
+    """Make one of the last parts, if they are small."""
+    last = parts[-SMALL:]
+    if sum(len(part.step) for part in last) < MERGED:
+        columns = (
+            [getattr(part, name) for part in last]
+            for name in ("offset", "step", "value", "wall_time")
+        )
+        parts[-SMALL:] = [ScalarPart(*map(np.concatenate, columns))]
 
 
 def read_event_file(path: str) -> EventFile:
-    """The whole file. Raises VerifyError for anything that is not a sound event file."""
+    """The whole file, as this program wrote it. Raises VerifyError for anything that is not a sound
+    event file.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read()
+        return decode(path, data)
     except OSError as error:
         raise VerifyError(f"{path}: cannot be read back: {error.strerror}") from error
-    return decode(path, data)
+    except VerifyError as error:
+        message = f"{error} Delete its directory and export the run again."
+        raise VerifyError(message) from None
 
 
 def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
@@ -96,6 +102,7 @@ def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
     offset = 0
     texts: list[tuple[str, str]] = []
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         for _ in range(records):
             header = file.read(HEADER)
             if not header:
@@ -103,50 +110,57 @@ def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
             length = int.from_bytes(header[:8], "little")
             if header != record_header(length):
                 raise damaged(path, offset, "the CRC of its length is wrong")
-            data = file.read(length)
+            data = file.read(min(length, size))
             if not crc_fits(data, file.read(FOOTER)):
                 raise damaged(path, offset, "the CRC of its data is wrong")
-            texts += _take_apart(data).texts
+            texts += take_apart(data).texts
             offset = file.tell()
     return texts
 
 
-def decode(path: str, data: bytes, *, whole: bool = True) -> EventFile:
+def decode(
+    path: str, data: bytes, *, whole: bool = True, most_tags: int | None = None
+) -> EventFile:
     """What the bytes of an event file hold. One that is still written (`whole` is False) may end
-    inside of a record. Raises VerifyError for what is damaged.
+    inside of a record. Raises VerifyError for what is damaged, and for more than `most_tags`.
     """
     out, by_length = EventFile(), offsets_by_length(path, data, whole)
     check_records(path, data, [(int(where[0]), length) for length, where in by_length.items()])
     for length, where in by_length.items():
-        _decode_equal_lengths(path, data, length, where, out)
+        _decode_equal_lengths(path, data, length, where, out, most_tags)
     return out
 
 
 def _decode_equal_lengths(
-    path: str, data: bytes, length: int, where: Int64, out: EventFile
+    path: str, data: bytes, length: int, where: Int64, out: EventFile, most_tags: int | None
 ) -> None:
     """Decode the records of one length; the CRCs of the first of them are right."""
-    pending, plainly = where, 0
+    pending, checked, ahead, plainly, many = where, 1, 1, 0, MANY
     while len(pending):
         offset = int(pending[0])
-        if pending is not where:
-            check_records(path, data, [(offset, length)])
-        event = _take_apart(data[offset + HEADER : offset + HEADER + length])
-        if plainly or len(pending) < max(FEW, length // LONG) or not event.is_columnar():
+        if not checked:
+            some = pending[: min(max(plainly, ahead), TOGETHER)].tolist()
+            check_records(path, data, [(each, length) for each in some])
+            checked = len(some)
+        event = take_apart(data[offset + HEADER : offset + HEADER + length])
+        if most_tags is not None and len(event.scalars) + len(out.scalars) > most_tags:
+            raise VerifyError(f"{path}: holds more than {most_tags:,} tags")
+        ahead = 1 if event.is_columnar() else TOGETHER
+        if plainly or len(pending) < max(FEW, length // LONG) or ahead > 1:
             _decode_one(data, length, offset, event, out)
-            pending, plainly = pending[1:], max(plainly - 1, 0)
+            pending, checked, plainly = pending[1:], checked - 1, max(plainly - 1, 0)
             continue
         rest = _decode_columns(path, data, length, pending, event, out)
         if len(pending) - len(rest) < MANY:  # many shapes: looking for like ones does not pay
-            plainly = MANY
-        pending = rest
+            plainly, many = many, 2 * many
+        pending, checked = rest, 0
 
 
-def _decode_one(data: bytes, length: int, offset: int, event: _Event, out: EventFile) -> None:
+def _decode_one(data: bytes, length: int, offset: int, event: Event, out: EventFile) -> None:
     body = data[offset + HEADER : offset + HEADER + length]
     time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
-    step = _varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
-    step -= (step >> 63) << 64
+    step = varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
+    step = (step + (1 << 63)) % (1 << 64) - (1 << 63)
     if event.file_version is not None and out.start is None:
         out.start = time
     out.texts += [(offset, tag, step, text) for tag, text in event.texts]
@@ -155,7 +169,7 @@ def _decode_one(data: bytes, length: int, offset: int, event: _Event, out: Event
 
 
 def _decode_columns(
-    path: str, data: bytes, length: int, where: Int64, event: _Event, out: EventFile
+    path: str, data: bytes, length: int, where: Int64, event: Event, out: EventFile
 ) -> Int64:
     """Decode the records like the first of `where`; the offsets of the others are returned."""
     first, size = int(where[0]), HEADER + length + FOOTER
@@ -205,7 +219,7 @@ class _Shape:
     common: _Common
 
     @classmethod
-    def of(cls, event: _Event, record: bytes) -> _Shape:
+    def of(cls, event: Event, record: bytes) -> _Shape:
         """The shape of a record whose CRC is right."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
         crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
@@ -252,65 +266,3 @@ def _steps(varints: UInt8) -> Int64:
     shifts = np.arange(varints.shape[1], dtype=np.uint64) * np.uint64(7)
     bits = (varints & np.uint8(0x7F)).astype(np.uint64) << shifts
     return np.asarray(np.bitwise_or.reduce(bits, axis=1)).view(np.int64)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned number at an offset, and the offset behind it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, offset and end of each field of a message (a varint's bytes, or the payload)."""
-    at = start
-    while at < end:
-        key, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
-        wire = key & 7
-        if wire == 2:
-            size, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
-            stop = at + size
-        elif wire == 0:
-            stop = at + 1 if data[at] < 0x80 else _varint(data, at)[1]
-        else:
-            stop = at + (8 if wire == 1 else 4)
-        if stop > end:
-            raise IndexError
-        yield key >> 3, at, stop
-        at = stop
-
-
-def _take_apart(data: bytes) -> _Event:
-    """An event as protobuf: unknown fields are passed over, as every reader does."""
-    event = _Event()
-    try:
-        for number, at, end in _fields(data, 0, len(data)):
-            if number == 1:
-                event.wall_time = at
-            elif number == 2:
-                event.step = (at, end - at)
-            elif number == 3:
-                event.file_version = data[at:end].decode()
-            elif number == 5:
-                _take_summary(event, data, at, end)
-    except (IndexError, UnicodeDecodeError):
-        return _Event()  # no event, though its CRC is right: whoever compares misses its points
-    return event
-
-
-def _take_summary(event: _Event, data: bytes, start: int, stop: int) -> None:
-    for number, at, end in _fields(data, start, stop):
-        if number != 1:
-            continue
-        parts = {field: (a, e) for field, a, e in _fields(data, at, end)}
-        tag_at, tag_end = parts.get(1, (0, 0))
-        tag = data[tag_at:tag_end].decode()
-        if 2 in parts:
-            event.scalars.append((tag, parts[2][0]))
-        elif 8 in parts:
-            strings = [data[a:e] for field, a, e in _fields(data, *parts[8]) if field == 8]
-            event.texts += [(tag, text.decode()) for text in strings]

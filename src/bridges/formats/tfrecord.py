@@ -19,7 +19,6 @@ HEADER, FOOTER = 12, 4  # bytes around the data
 TOGETHER = 256  # records that are checked together: their data are copied for that
 ALIKE = 16  # records of one length in a row after which more are looked for at once
 _LENGTH = struct.Struct("<Q")
-_REMEDY = "Delete its directory and export the run again."
 
 
 @lru_cache(maxsize=1024)
@@ -128,4 +127,4 @@ def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.vo
 
 def damaged(path: str, offset: int, why: str) -> VerifyError:
     """The error of a record that is not as it was written."""
-    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}. {_REMEDY}")
+    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}.")

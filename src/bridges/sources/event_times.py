@@ -27,6 +27,8 @@ SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recip
 FINGERPRINT = 64  # points of a file that are compared first
 # of files that were read and may be needed again; a point keeps its record, 25 to 60 bytes
 KEPT_POINTS = 500_000
+MOST_TAGS = 50_000  # of a file: a Trainer has a few hundred, and each takes memory
+LAST = 4_102_444_800.0  # seconds since 1970 UTC: no training was at the year 2100
 _NAN = np.uint32(0x7FC00000)
 
 
@@ -85,14 +87,15 @@ class EventFiles:
             self._kept.move_to_end(path)
             return self._kept[path]
         try:
-            file: EventFile | None = decode(
-                path, fetch(path, expected="an event file"), whole=False
-            )
+            data = fetch(path, expected="an event file")
+            read = decode(path, data, whole=False, most_tags=MOST_TAGS)
+            file: EventFile | None = read
+            found = _without_odd_times(path, read)
         except BridgeError as error:
-            file = None
-            if path not in self._first:
-                message = f"not read as a clock: {error}"
-                self.findings.append(Finding("beside-unreadable", Severity.WARNING, path, message))
+            message = f"not read as a clock: {error}"
+            file, found = None, [Finding("beside-unreadable", Severity.WARNING, path, message)]
+        if path not in self._first:
+            self.findings += found
         self._first[path] = _first_points(file)
         self._kept[path] = file
         self._points += _size(file)
@@ -104,7 +107,24 @@ class EventFiles:
 def started(path: str) -> int | None:
     """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
     match = NAME.search(path.rpartition("/")[2])
-    return int(match[1]) if match else None
+    return int(match[1]) if match and int(match[1]) < LAST else None
+
+
+def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
+    """Make NaN of wall times that cannot be, and say how many these were."""
+    count = 0
+    for part in (part for parts in file.scalars.values() for part in parts):
+        can_be = (part.wall_time > 0) & (part.wall_time < LAST)
+        if not can_be.all():
+            count += int((~can_be).sum())
+            part.wall_time = np.where(can_be, part.wall_time, np.nan)
+    if file.start is not None and not 0 < file.start < LAST:
+        file.start = None
+        count += 1
+    if not count:
+        return []
+    message = "wall times outside of the years 1970 to 2099 are not used as a clock"
+    return [Finding("times-out-of-range", Severity.WARNING, path, message, count)]
 
 
 def _upwards(folder: str) -> list[str]:
