@@ -20,6 +20,7 @@ import click
 from bridges.exporters.base import Exporter
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.redact import redact_message
 
 MARKS = {"failed": ("✗", "red"), "planned": ("○", "cyan"), "unchanged": ("=", "green")}
 COLOURS = {
@@ -64,7 +65,7 @@ def printable(text: str) -> str:
 def print_error(message: str) -> None:
     """One line on stderr."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(printable(message), err=True)
+    click.echo(printable(redact_message(message)), err=True)
 
 
 def format_run(report: RunReport, verbose: bool) -> str:

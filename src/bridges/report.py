@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.redact import redact_message
 
 STATUSES = ("exported", "appended", "unchanged", "failed", "planned")
 PLANS = STATUSES[:3]  # what a dry run says would be done
@@ -55,7 +56,7 @@ class RunReport:
     def as_dict(self) -> dict[str, Any]:
         """The run as the JSON document shows it."""
         return {
-            "source": self.source,
+            "source": redact_message(self.source),
             "run": self.run,
             "key": self.key,
             "target": self.target,
@@ -174,11 +175,12 @@ def failure(
     source: str, target: str, message: str, *, code: str = "failed", **known: Any
 ) -> RunReport:
     """A run that could not be handled at all."""
-    finding = Finding(code, Severity.ERROR, source, message)
+    shown = redact_message(source)
+    finding = Finding(code, Severity.ERROR, shown, redact_message(message))
     earlier: Sequence[Finding] = known.pop("findings", ())
     return RunReport(
         source,
-        known.pop("run", source),
+        known.pop("run", shown),
         target,
         "failed",
         findings=(*earlier, finding),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import bridges
+from bridges import cli
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_uri import quoted_uri
 from bridges.migration.templates import render
@@ -134,14 +135,11 @@ def test_messages_about_a_file_show_none_of_its_secrets(text: str, tmp_path: Pat
     assert TOKEN not in str(error.value)
 
 
-def test_inspect_masks_keys(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from bridges.cli import app
-
+def test_inspect_masks_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_state(tmp_path / "trainer_state.json")
     for options in ([], ["--json"]):
-        shown = CliRunner().invoke(app, ["inspect", str(source), *options]).output
+        assert cli.run(["inspect", str(source), *options]) == 0
+        shown = capsys.readouterr().out
         assert "secret-masked-in-log" in shown
         assert not any(each in shown for each in PLANTED)
 
@@ -186,3 +184,21 @@ def test_no_message_shows_the_password_of_a_tracking_uri(uri: str, tmp_path: Pat
         message = str(error)
     assert "S3CRET" not in message
     assert "127.0.0.1" in message or "holds a login" in message or "no scheme" in message.lower()
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "migrate"])
+@pytest.mark.parametrize("url", ["http://u:S3C/H1DE@127.0.0.1:1/x.json", "s3x://b/x?sig=S3CH1DE"])
+def test_no_message_shows_the_login_of_a_source(
+    command: str, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"sources": [url], "targets": ["memory"]}))
+    arguments = {
+        "inspect": ["inspect", url],
+        "export": ["export", url, "--to", "memory", "--json"],
+        "migrate": ["migrate", str(config), "--json"],
+    }[command]
+    assert cli.run(arguments) in (1, 2)
+    shown = "".join(capsys.readouterr())
+    assert "H1DE" not in shown
+    assert "<LOGIN>@127.0.0.1" in shown or "<SECRET>" in shown or "credential" in shown

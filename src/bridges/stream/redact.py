@@ -80,17 +80,24 @@ def redact_stream(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
 
 def redact_text(text: str, *, home: bool = False) -> str:
     """One string with credentials, logins in URLs and (on request) home directories masked."""
-    if "://" in text and "@" in text:
-        text = _UNBROKEN.sub(lambda found: _without_logins(found[0]), text)
-    text = FORMATS.sub(MASK, text)
-    if "=" in text:
-        text = _URL_SECRET.sub(rf"\1{MASK}", text)
+    text = redact_message(text)
     if " " in text:
         text = _HEADER.sub(rf"\1{MASK}", text)
         text = _masked(_OPTION, text, lambda found: _holds(found["name"], found["value"]))
     if "=" in text or ":" in text:
         text = _masked(_ASSIGNED, text, _is_assigned_secret)
     return _HOME.sub("~", text) if home else text
+
+
+def redact_message(text: str) -> str:
+    """A message with logins in URLs and credentials of known formats masked.
+
+    It may name settings, as in `key 'hub_token': found …`, without a secret behind the name.
+    """
+    if "://" in text and "@" in text:
+        text = _UNBROKEN.sub(lambda found: _without_logins(found[0]), text)
+    text = FORMATS.sub(MASK, text)
+    return _URL_SECRET.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
 def _without_logins(text: str) -> str:
