@@ -299,13 +299,22 @@ def test_a_project_that_wandb_refuses_is_told(project: str) -> None:
         WandbExporter(project=project)
 
 
-def test_a_run_that_the_folder_holds_for_another_project_is_told(tmp_path: Path) -> None:
-    assert export(make_run(ROWS), tmp_path, project="one", entity="us").status == "exported"
-    assert export(make_run(ROWS), tmp_path, project="one").status == "unchanged"
-    for other in ({"project": "two", "entity": "us"}, {"project": "one", "entity": "they"}):
-        report = export(make_run(ROWS), tmp_path, **other)
-        assert report.status == "failed"
-        assert "is this run for the W&B project us/one, not " in report.findings[-1].message
+def test_a_folder_holds_a_run_once_for_each_project(tmp_path: Path) -> None:
+    """Runs of one folder are told apart by their ids: the second project's gets a suffix."""
+    places = [{"project": "one", "entity": "us"}, {"project": "two", "entity": "us"}]
+    places += [{"project": "one", "entity": "they"}]
+    first = [export(make_run(ROWS), tmp_path, **place) for place in places]
+    assert [(run.status, run.verified) for run in first] == [("exported", True)] * 3
+    heads = [of_kind(Path(str(run.location)), "run")[0] for run in first]
+    assert [{"project": head.project, "entity": head.entity} for head in heads] == places
+    assert len({head.run_id for head in heads}) == 3
+    assert {head.run_id[:16] for head in heads} == {heads[0].run_id}
+    for rows, status in ((ROWS, "unchanged"), ([*ROWS, {"loss": 0.1, "step": 99}], "appended")):
+        again = [export(make_run(rows), tmp_path, **place) for place in places]
+        assert [(run.status, run.location) for run in again] == [
+            (status, run.location) for run in first
+        ]
+    assert export(make_run(rows), tmp_path, project="one").status == "unchanged"
 
 
 def test_long_names_and_tags_are_cut_and_told(tmp_path: Path) -> None:

@@ -58,15 +58,15 @@ class RunFolder:
         self.path = path
         self._names: dict[str, list[str]] = {}
         self._changed: int | None = None  # the folder's time of change that `_names` is for
-        self._seen: list[Place] = []
+        self.seen: list[Place] = []  # what `places` gave last
         self._read = 0  # bytes of the journal
         self._is_swept = False
 
     def places(self, key: str) -> list[Place]:
         """The parts of all runs whose ids begin with these digits, in the order of their names."""
         self._look()
-        self._seen = self._places(key)
-        return self._seen
+        self.seen = self._places(key)
+        return self.seen
 
     def parts(self, run_id: str) -> list[Place]:
         """The parts of a run, in their order."""
@@ -177,7 +177,7 @@ class RunFolder:
         folder = os.path.join(self.path, name)
         with self.locked():
             self._refresh()
-            if self._places(key) != self._seen:
+            if self._places(key) != self.seen:
                 raise ConflictError
             os.rename(staged, folder)
             self._remember(name)

@@ -6,6 +6,7 @@ rows go into a part of their own: a second directory of the same run, which `wan
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -61,7 +62,7 @@ class OfflineRuns:
         self._make = make
 
     def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key."""
+        """The runs of the project with the layout's key."""
         with self._told():
             runs = {place.run_id: place for place in self._folder.places(layout.key)}
         # of several parts the newest tells of the whole run
@@ -75,27 +76,31 @@ class OfflineRuns:
                 f"{path} is not a run that bridges wrote, but stands where this one belongs. "
                 "Move it away, or give another --wandb-dir."
             )
-        if head.key != layout.key:
+        if head.key != layout.key or not self._is_ours(head):
             return None
-        self._check_project(path, head)
         return head.state.held(head.name, path, layout)
 
-    def _check_project(self, path: str, head: RunHead) -> None:
-        """Raises ExportError for a run that `wandb sync` will upload elsewhere."""
+    def _is_ours(self, head: RunHead) -> bool:
+        """Whether `wandb sync` uploads a run to the target's project; any entity will do where none
+        is given.
+        """
         target = self._target
-        entity = target.entity or head.entity  # where none is wanted any will do
-        if (head.entity, head.project) != (entity, target.project):
-            there, wanted = f"{head.entity}/{head.project}", f"{entity}/{target.project}"
-            raise ExportError(
-                f"{path} is this run for the W&B project {there.lstrip('/')}, not "
-                f"{wanted.lstrip('/')}: give each project a --wandb-dir of its own."
-            )
+        return head.project == target.project and target.entity in (None, head.entity)
+
+    def _new_id(self, layout: Layout) -> str:
+        """The id of a new run, with a suffix made of the project where another one has the id: the
+        folder tells runs apart by their ids alone.
+        """
+        run_id, project = run_id_of(layout), f"{self._target.entity or ''}/{self._target.project}"
+        if all(place.run_id != run_id for place in self._folder.seen):
+            return run_id
+        return f"{run_id}-{hashlib.blake2b(project.encode(), digest_size=3).hexdigest()}"
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""
         with self._told():
             if held is None:
-                part = Part(run_id_of(layout), whole_state(layout))
+                part = Part(self._new_id(layout), whole_state(layout))
                 path = self._add(layout, part, [])
             else:
                 path = self._continue(layout, held)

@@ -143,7 +143,7 @@ class OnlineRuns:
 
     def _mark_local(self, layout: Layout) -> None:
         """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""
-        with suppress(ExportError):  # a run of another project is none of these
+        with suppress(ExportError):  # one that cannot be read is none of these
             for held in self._local.find(layout):
                 if held.digest == layout.digest:
                     write_file(f"{held.location}.synced", [])
