@@ -9,6 +9,7 @@ import contextlib
 import html
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -143,6 +144,18 @@ def tensorboard(logdir: Path, sources: Path, *options: str) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_the_printed_command_shows_every_point(loader: str, tmp_path: Path) -> None:
+    logdir = tmp_path / "my logs"
+    state = write_state(tmp_path / "long.json", training_rows(3000))
+    printed = bridge("export", state, "--to", "tensorboard", "--logdir", logdir)
+    command = shlex.split(printed.splitlines()[-1].removeprefix("Look at it: "))
+    assert command[:3] == ["tensorboard", "--logdir", str(logdir)]
+    with tensorboard(logdir, tmp_path, *command[3:], *LOADERS[loader]) as running:
+        running.shows("long")
+        assert len(running.scalars("long")["train/loss"]) == 3000
 
 
 @pytest.fixture(scope="module", params=LOADERS)

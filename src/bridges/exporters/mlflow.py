@@ -7,6 +7,7 @@ directly (`mlflow_direct`), servers and all else through the public API (`mlflow
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -210,7 +211,7 @@ class MlflowExporter:
         """The command, or the page, that shows the runs."""
         if self._is_server:
             return locations[-1]
-        return f"mlflow ui --backend-store-uri {self.shown}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
 
 
 class _NotDirectError(Exception):

@@ -8,6 +8,7 @@ history adds a file with the new rows only; nothing that was published is ever c
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -48,6 +49,7 @@ from bridges.stream.layout import Layout
 
 MOST_OF_A_NAME = 10_000  # runs
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
+EVERY = 1_000_000_000  # points of a tag, as its option: 0 would show none
 MARKS = ".bridges.marks.jsonl"  # in the log directory; no reader takes it
 SHARED = ("step", "wall_time")  # what the tags of a record have in common
 
@@ -245,8 +247,8 @@ class TensorBoardExporter:
 
     def hint(self, locations: list[str], longest: int) -> str | None:
         """The command that shows the runs, all points of them."""
-        every = " --samples_per_plugin scalars=0" if longest > SAMPLED else ""
-        return f"tensorboard --logdir {self.logdir}{every}"
+        every = f" --samples_per_plugin scalars={EVERY}" if longest > SAMPLED else ""
+        return f"tensorboard --logdir {shlex.quote(self.logdir)}{every}"
 
 
 def _counting(held: Held) -> list[str]:

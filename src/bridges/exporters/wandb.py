@@ -7,6 +7,7 @@ uploads those that are to be online (`wandb_online`).
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
@@ -175,9 +176,8 @@ class WandbExporter:
         if self._is_online:
             return locations[-1]
         places = list(dict.fromkeys(os.path.dirname(path) for path in locations))
-        command = "wandb sync " + (
-            places[0] if len(places) == 1 else f"{self._folder}/offline-run-*"
-        )
+        one, every = shlex.quote(places[0]), f"{shlex.quote(self._folder)}/offline-run-*"
+        command = f"wandb sync {one if len(places) == 1 else every}"
         grown = any(self._local.is_part(path) for path in locations)
         return f"{command}  # with wandb 0.28 or later, which adds to runs" if grown else command
 
