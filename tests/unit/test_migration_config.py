@@ -82,8 +82,8 @@ BAD_SOURCES = {
     "as a number, 4.50 is 4.5.",
     "callback_version: new": "callback_version: found 'new'; expected a transformers release such "
     "as '5.24'.",
-    'name: "{nam}"': "name: found the field {nam}; expected one of name, parent, group, trial, "
-    "trial_name, status, writer, rows, params.<key>, facts.<key>, tags.<key>. "
+    'name: "{nam}"': "name: found the field {nam}; expected one of name, run_name, parent, group, "
+    "trial, trial_name, status, writer, rows, params.<key>, facts.<key>, tags.<key>. "
     "Did you mean {name}?",
     'name: "{name"': "name: found '{name' (expected '}' before end of string); expected a template "
     "such as {name}.",

@@ -58,7 +58,7 @@ def test_other_values(protocol: int) -> None:
         None: 1,
     }
     read = read_pickle(pickle.dumps(value, protocol))
-    assert read == {str(key): part for key, part in value.items()}
+    assert read == {key if key == 1 else str(key): part for key, part in value.items()}
     assert read["shared"][0] is read["shared"][1]
 
 

@@ -181,7 +181,7 @@ class ClientWriter:
         there = self._active(experiment, key)
         if not there:
             tags, start = rows.parent_tags(layout, self.limits), layout.clock.start
-            new = NewRun(experiment, tags["mlflow.runName"], start, tags)
+            new = NewRun(experiment, tags[rows.NAME_TAG], start, tags)
             mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
             there = self._active(experiment, key) or [mine]
             if mine.run_id != there[0].run_id:  # another export made one at the same time
@@ -216,7 +216,7 @@ class ClientWriter:
             self._api.set_status(run.run_id, RUNNING, None)
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
         begun = begun_state(layout, held, uuid.uuid4().hex)
-        tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
+        tags = {**rows.later_tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
         self._tag(run.run_id, tags)
         self._api.set_status(run.run_id, RUNNING, None)
         return run, list(rows.metric_columns(layout, held.rows))

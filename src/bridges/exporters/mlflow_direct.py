@@ -110,8 +110,8 @@ class DirectWriter:
         self._insert_run(session, experiment, run_id, name, status, layout)
         put_pairs(session, "params", run_id, layout.params)
         parent = self._parent(session, experiment, layout)
-        if parent:
-            put_pairs(session, "tags", run_id, {rows.PARENT_TAG: parent})
+        names = {rows.NAME_TAG: name, **({rows.PARENT_TAG: parent} if parent else {})}
+        put_pairs(session, "tags", run_id, names)
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
         return self._held(StoredRun(run_id, name, "active", status, ""), experiment, layout, state)
@@ -141,7 +141,7 @@ class DirectWriter:
             run_id = there[0].run_id
         else:
             run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self.limits)
-            name = tags["mlflow.runName"]
+            name = tags[rows.NAME_TAG]
             self._insert_run(session, experiment, run_id, name, "FINISHED", layout)
             put_pairs(session, "tags", run_id, tags)
         statement = "update runs set end_time = ? where run_uuid = ? and end_time < ?"
@@ -187,7 +187,7 @@ class DirectWriter:
     ) -> None:
         session.insert_points(run_id, rows.metric_columns(layout, start))
         put_latest(session, run_id, rows.metric_columns(layout, 0))
-        tags = {**rows.tags(layout, self.limits), STATE_TAG: state.text(self.limits.tag)}
+        tags = {**rows.later_tags(layout, self.limits), STATE_TAG: state.text(self.limits.tag)}
         put_pairs(session, "tags", run_id, tags)
 
     def read_back(self, held: Held) -> Recorded:

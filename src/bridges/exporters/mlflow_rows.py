@@ -25,7 +25,7 @@ from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 from bridges.stream.tagging import named, under_tags
 
-PARENT_TAG = "mlflow.parentRunId"
+NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 EXACT = 2**53  # the integers up to here are float64, too
 LARGEST = 1.7976931348623157e308  # what the SQL stores keep of an infinity
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
@@ -152,7 +152,7 @@ def parent_tags(layout: Layout, limits: Limits) -> dict[str, str]:
     note = f"The trials of the search {name}, written by bridges."
     return {
         "mlflow.note.content": note,
-        "mlflow.runName": name,
+        NAME_TAG: name,
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user(),
         KEY_TAG: str(parent_key(layout)),
@@ -164,7 +164,7 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     run, clock = layout.run, layout.clock
     own = {
         "mlflow.note.content": encodable(_note(layout))[: limits.tag],
-        "mlflow.runName": run_name(layout, limits),
+        NAME_TAG: run_name(layout, limits),
         "mlflow.source.name": encodable(redact_text(posixpath.basename(run.source)))[: limits.tag],
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user(),
@@ -176,6 +176,11 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     texts = {key: encodable(value) for key, value in run.tags.items()}
     given = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
     return {**given, **own}
+
+
+def later_tags(layout: Layout, limits: Limits) -> dict[str, str]:
+    """The tags of a run that is there already: it keeps its name."""
+    return {key: text for key, text in tags(layout, limits).items() if key != NAME_TAG}
 
 
 def user() -> str:

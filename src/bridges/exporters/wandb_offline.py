@@ -115,7 +115,7 @@ class OfflineRuns:
         before = parts if is_synced else parts[:-1]
         first = _first_row(layout, before)
         files = set() if is_synced else _attached(held.location) - {METADATA}
-        part = Part(parts[-1].run_id, whole_state(layout, held), first, files)
+        part = Part(parts[-1].run_id, whole_state(layout, held), first, files, held.name)
         if is_synced:
             check_appends()
             return self._add(layout, part, parts)

@@ -98,7 +98,7 @@ class OnlineRuns:
             if is_doubled or there != wandb_steps(layout)[: len(there)].tolist():
                 return None
             first = len(there)
-        return Part(remote.run_id, whole_state(layout, held), first)
+        return Part(remote.run_id, whole_state(layout, held), first, name=held.name)
 
     def _new_id(self, layout: Layout, found: list[tuple[Held | None, Remote]]) -> str:
         """An id that no run has, nor had: W&B never takes that of a deleted run again."""
@@ -185,7 +185,7 @@ def _held(remote: Remote, layout: Layout) -> Held | None:
     if state is None or key != layout.key:
         return None
     whole = _is_whole(remote, state.rows, layout)
-    return state.held(layout.run.name, remote.url, layout, whole=whole)
+    return state.held(remote.name or layout.run.name, remote.url, layout, whole=whole)
 
 
 def _is_whole(remote: Remote, rows: int, layout: Layout) -> bool:

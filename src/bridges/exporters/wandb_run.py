@@ -50,13 +50,19 @@ class Target:
 class Part:
     """What one file is to hold: the rows of the stream from `first` on, and the run's state.
 
-    `files` are the attached files, which lie below `files/` beside it.
+    `files` are the attached files, which lie below `files/` beside it. A run that is there already
+    keeps its `name`.
     """
 
     run_id: str
     state: State
     first: int = 0
     files: Collection[str] = ()
+    name: str | None = None
+
+    def name_of(self, layout: Layout) -> str:
+        """The name of the run."""
+        return short(self.name or layout.run.name)
 
 
 def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes | Batch]:
@@ -114,7 +120,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
         parts.append(text(6, short(run.group)))
     if target.job_type:
         parts.append(text(7, short(target.job_type)))
-    parts += [text(8, short(run.name)), text(9, notes(layout))]
+    parts += [text(8, part.name_of(layout)), text(9, notes(layout))]
     parts += [text(10, tag) for tag in tag_texts(layout)]
     stamps = integer(1, stamp // 1000) + integer(2, stamp % 1000 * 1_000_000)
     return b"".join([*parts, message(17, stamps)])

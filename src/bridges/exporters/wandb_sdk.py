@@ -43,7 +43,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         project=target.project,
         entity=target.entity,
         id=part.run_id,
-        name=short(layout.run.name),
+        name=part.name_of(layout),
         group=short(layout.run.group) if layout.run.group else None,
         job_type=target.job_type,
         tags=tag_texts(layout),

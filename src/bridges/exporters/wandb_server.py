@@ -51,11 +51,12 @@ class DeletedError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """A run of the server: its id, config (values by name) and page; how many rows it says it has,
-    and its last `_step` (-1 where it has no rows).
+    """A run of the server: its id, name, config (values by name) and page; how many rows it says it
+    has, and its last `_step` (-1 where it has no rows).
     """
 
     run_id: str
+    name: str
     config: Mapping[str, Any]
     url: str
     lines: int
@@ -214,7 +215,14 @@ class Server:
 
 def _remote(run: Any) -> Remote:
     lines, last = run._attrs.get("historyLineCount"), _last_step(run)
-    return Remote(run.id, dict(run.config), run.url, last + 1 if lines is None else lines, last)
+    return Remote(
+        run.id,
+        run.name or "",
+        dict(run.config),
+        run.url,
+        last + 1 if lines is None else lines,
+        last,
+    )
 
 
 def _last_step(run: Any) -> int:

@@ -33,7 +33,7 @@ class Pickled:
 
 
 def read_pickle(data: bytes) -> Any:
-    """The value of a pickle: sets as lists, keys of dicts as text, objects as `Pickled`.
+    """The value of a pickle: sets as lists, keys of dicts as text or integer, objects as `Pickled`.
 
     Values may be shared, nested and in a circle as the pickle likes. Raises PickleError.
     """
@@ -104,11 +104,13 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def _key(key: Any) -> str:
-    """A key of a dict as text: only what is plain is named, since text of nested values is long."""
-    if isinstance(key, str):
+def _key(key: Any) -> str | int:
+    """A key of a dict, an integer or text: only what is plain is named, since text of nested values
+    is long.
+    """
+    if isinstance(key, str) or (type(key) is int and abs(key) < 2**64):
         return key
-    plain = key is None or isinstance(key, (bool, float)) or (type(key) is int and abs(key) < 2**64)
+    plain = key is None or isinstance(key, (bool, float))
     return str(key) if plain else f"<{type(key).__name__}>"
 
 
@@ -149,7 +151,7 @@ def _tuple(count: int) -> Callable[[_Machine], None]:
     return action
 
 
-def _pairs(values: list[Any]) -> dict[str, Any]:
+def _pairs(values: list[Any]) -> dict[str | int, Any]:
     return {_key(key): value for key, value in zip(values[::2], values[1::2], strict=True)}
 
 
@@ -227,7 +229,8 @@ def _build(machine: _Machine) -> None:
             machine.built += len(part)
             if machine.built > MOST_BUILT:
                 raise PickleError("its objects have too many attributes")
-            owner.fields.update((key, part[key]) for key in part if not key.startswith("_"))
+            fields = {str(key): value for key, value in part.items()}
+            owner.fields.update((key, fields[key]) for key in fields if not key.startswith("_"))
 
 
 def _persistent(machine: _Machine) -> None:

@@ -120,12 +120,12 @@ class SourceSpec(RunSettings):
 
     def _called(self, taken: Run, run: Run) -> Run:
         """With the names that the templates make of the run as it was read."""
-        if not (self.name or self.group or self.tags):
+        if not (self.name or self.group or self.tags or run.run_name):
             return taken
         tags = {key: render(text, run) for key, text in self.tags.items()}
         return replace(
             taken,
-            name=render(self.name, run) if self.name else run.name,
+            name=render(self.name, run) if self.name else run.run_name or run.name,
             group=render(self.group, run) if self.group else run.group,
             tags={**run.tags, **tags},
         )

@@ -18,7 +18,9 @@ from bridges.sources.trainer_state import default_name
 from bridges.stream.model import Run
 from bridges.stream.redact import redact_text
 
-FIELDS = ("name", "parent", "group", "trial", "trial_name", "status", "writer", "rows")
+FIELDS = (
+    *("name", "run_name", "parent", "group", "trial", "trial_name", "status", "writer", "rows"),
+)
 MAPPINGS = ("params", "facts", "tags")
 KNOWN = (*FIELDS, *(f"{name}.<key>" for name in MAPPINGS))
 SHOWN = 12  # of the fields that a run has, in a message

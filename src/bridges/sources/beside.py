@@ -14,6 +14,7 @@ from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.json_settings import read_json
+from bridges.sources.live_params import in_live_order, read_config, with_integer_keys
 from bridges.sources.plain_values import plain_values
 from bridges.sources.text import fetch
 from bridges.sources.training_args import ArgsError, read_training_args
@@ -62,7 +63,7 @@ def _value(text: str) -> Any:
 
 READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "README.md": _card,
-    "config.json": read_json,
+    "config.json": read_config,
     "adapter_config.json": _adapter,
     "args.json": read_json,
     "training_args.yaml": read_yaml,
@@ -85,7 +86,9 @@ class Settings:
 
     def add(self, params: Mapping[str, Any], file: str) -> None:
         """Settings that win over those that are there."""
-        clean, masked = redact(plain_values(params), home=self.redact_home)
+        plain = plain_values(params)
+        clean, masked = redact(plain, home=self.redact_home)
+        clean = with_integer_keys(clean, plain)
         self.params |= clean
         self.files |= dict.fromkeys(clean, file)
         # the history itself may still be attached: nothing of this is in it
@@ -110,6 +113,7 @@ def read_settings(
             if _name(file) == name:
                 _read(file, name, settings)
                 break
+    settings.params = in_live_order(settings.params, settings.files)
     used = dict.fromkeys(file for file in settings.files.values() if file != source)
     if used:
         message = f"settings come from {', '.join(used)}"

@@ -18,6 +18,7 @@ from bridges.sources.clock_evidence import with_evidence
 from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural, unlisted
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
+from bridges.sources.live_params import project_of, run_name_of
 from bridges.sources.log_beside import with_log
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
@@ -118,18 +119,30 @@ class _Tree:
             redact_home=self._options.redact_home,
         )
         run = _complete(run, folded, name, settings)
+        run = replace(
+            run,
+            run_name=self._given_name(folded, settings),
+            project=project_of(settings.files, run.stream.keys),
+        )
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
             run = replace(run, group=redact_text(group), name=redact_text(own or name))
         run = self._with_results(self._with_log(run, folded))
         return self._told(self._timed(run, folded))
 
+    def _given_name(self, folded: Folded, settings: Settings) -> str | None:
+        """The name in the arguments, where these are surely the run's. Trials have their own."""
+        longest = folded.longest.location
+        is_own = folder_of(settings.files.get("run_name", "")) == folder_of(longest)
+        if longest in self._trials or not (is_own or self._is_alone(folded)):
+            return None
+        return run_name_of(settings.params, settings.files)
+
     def _with_log(self, run: Run, folded: Folded) -> Run:
         logs = self._logs(folded)
-        if run.source in logs:
+        if self._options.growing or run.source in logs:
             return run
-        growing = self._options.growing
-        return with_log(run, logs, is_alone=self._is_alone(folded), growing=growing)
+        return with_log(run, logs, is_alone=self._is_alone(folded))
 
     def _logs(self, folded: Folded) -> list[str]:
         return self._found.logs.get(_outputs(folded)[0], [])

@@ -34,9 +34,10 @@ def read_training_args(data: bytes) -> dict[str, Any]:
         raise ArgsError(f"its pickle is broken ({error})") from None
     state = found.fields if isinstance(found, Pickled) else found
     values = _Values()
+    named = {str(key): value for key, value in state.items()} if isinstance(state, dict) else {}
     settings = {
         key: values.plain(value)
-        for key, value in (state if isinstance(state, dict) else {}).items()
+        for key, value in named.items()
         if not key.startswith("_") and key not in NOT_SETTINGS
     }
     if not settings:
@@ -82,8 +83,11 @@ class _Values:
         if isinstance(found, Pickled):
             return self._object(found, depth)
         if isinstance(found, dict):
-            self._text -= sum(map(len, found))
-            return {key: self.plain(item, depth + 1) for key, item in found.items()}
+            has_integers = all(type(key) is int for key in found)
+            keys = found if has_integers else [str(key) for key in found]
+            self._text -= sum(len(str(key)) for key in keys)
+            values = [self.plain(item, depth + 1) for item in found.values()]
+            return dict(zip(keys, values, strict=True))
         if isinstance(found, (list, tuple)):
             return [self.plain(item, depth + 1) for item in found]
         if isinstance(found, bytes):

@@ -32,7 +32,7 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     duplicates) where they are not the default: another layout is another run there.
     """
     digest = hashlib.blake2b(FORMAT, digest_size=16)
-    digest.update(_canonical(_first_row(run.history) or [run.name, dict(run.params)]))
+    digest.update(_canonical(_first_row(run.history) or [run.name, _text_keys(run.params)]))
     digest.update(_canonical(run.trial))
     digest.update(_canonical(sorted(layout.items()) if layout else None))
     return digest.hexdigest()
@@ -84,6 +84,13 @@ def _first_row(stream: MetricStream) -> list[Any] | None:
 def is_measured(key: str) -> bool:
     """Whether a key tells one run from another of the same recipe."""
     return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
+
+
+def _text_keys(value: Any) -> Any:
+    """The value with text for every key, which keys of runs are made of since the first version."""
+    if isinstance(value, Mapping):
+        return {str(key): _text_keys(item) for key, item in value.items()}
+    return [_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _canonical(value: Any) -> bytes:

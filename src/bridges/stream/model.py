@@ -206,17 +206,6 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Log:
-    """The rows of a log beside a history.
-
-    `same` (int64, one a row of the log) are the rows of the history that are the same (-1: none).
-    """
-
-    stream: MetricStream
-    same: Int64
-
-
-@dataclass(frozen=True)
 class Run:
     """A metric stream and what is known of the run that made it.
 
@@ -228,14 +217,13 @@ class Run:
     begins with the same rows, and how many these are. `trial` tells the trials of a search apart;
     `trial_name` and `trial_params` are what the search called and gave this one.
 
+    `run_name` is the name that the training was started with, and `project` the one that its
+    library sets for its trackers; None where there is none.
+
     `added` are the positions of rows that are not part of the history: the source found them beside
     it, as in a results file. They count neither for the run's key nor for its digest. `settings`
     tell runs with equal rows apart. `earlier_added` are the values of the rows that the first
     version added instead, as part of the history: runs that it exported are recognised by them.
-
-    `logged` are the ranges of rows of the history that come from a log beside it (see
-    `bridges.stream.logged`), and `logs` the logs that an earlier export may have taken rows from.
-    `key` is the run key under which a target holds the run, where that is not its own.
     """
 
     name: str
@@ -256,12 +244,11 @@ class Run:
     forked: tuple[str, int] | None = None
     trial_name: str | None = None
     trial_params: Mapping[str, Any] = field(default_factory=dict)
+    run_name: str | None = None
+    project: str | None = None
     added: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
     earlier_added: tuple[Mapping[str, Any], ...] = ()
-    logged: tuple[tuple[int, int, int], ...] = ()
-    logs: tuple[Log, ...] = ()
-    key: str | None = None
 
     @cached_property
     def history(self) -> MetricStream:
