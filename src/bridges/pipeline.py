@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bridges import plugins
+from bridges.as_logged import recognised
 from bridges.attachments import attach_sources
 from bridges.compare import compare, expected_points, holds_rows, secrets_in
 from bridges.continuing import by_rules_of, continued
@@ -192,7 +193,7 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     refuse_nothing(layout, exporter.name)
-    held = _same_history(layout, exporter, options.layout)
+    layout, held = recognised(layout, exporter, options.layout, _same_history)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
     report = _report(layout, exporter, held, expected)
@@ -331,7 +332,7 @@ def _verified(
 def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
-    held = _same_history(layout, exporter, options.layout)
+    layout, held = recognised(layout, exporter, options.layout, _same_history)
     layout = continued(layout, held, exporter, options.layout)
     if held is None or not _is_there(layout, held):
         there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"

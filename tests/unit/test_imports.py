@@ -19,7 +19,7 @@ ROOMS = (
     ("stream",),
     ("report", "plugins", "formats"),
     ("sources", "exporters"),
-    ("compare", "attachments", "continuing", "nothing_kept"),
+    ("compare", "attachments", "continuing", "nothing_kept", "as_logged"),
     ("pipeline",),
     ("batch",),
     ("following", "console"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bridges.stream.added import AddedRow
 from bridges.stream.finding import Finding
 from bridges.stream.layout import EARLIEST_RULES, Layout
+from bridges.stream.logged import Ranges
 from bridges.stream.model import Float64, Int64
 from bridges.stream.settings import Settings
 
@@ -31,7 +32,7 @@ class Held:
 
     `rules` is the version of the rules by which it was written first, `added` are its rows that are
     not part of the history (in an interrupted write, those that it was adding, too), and `settings`
-    tell runs with equal rows apart.
+    tell runs with equal rows apart. `logged` are the rows of its history that come from a log.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Held:
     rules: int = EARLIEST_RULES
     added: tuple[AddedRow, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    logged: Ranges = ()
 
     @property
     def history(self) -> int:

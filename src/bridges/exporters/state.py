@@ -19,6 +19,7 @@ from bridges.exporters.marks import Mark
 from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout
+from bridges.stream.logged import Ranges
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.settings import Settings
 
@@ -44,7 +45,8 @@ class State:
     of a write under way those that it adds; `digest` is that of the history, `clock` the name of
     the clock, `cuts` the row counts after each write. `layout` are the choices that make it another
     run than the usual one, `times` a digest of the times where the log alone does not give them.
-    `rules` is the version of the rules by which the run was written first.
+    `rules` is the version of the rules by which the run was written first, `logged` are the rows of
+    the history that come from a log beside it.
     """
 
     rows: int
@@ -57,6 +59,7 @@ class State:
     rules: int = EARLIEST_RULES
     added: tuple[AddedRow, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    logged: Ranges = ()
 
     def text(self, longest: int) -> str:
         """The state as text. After very many writes it forgets the earlier ones, which only the
@@ -95,6 +98,7 @@ class State:
             state.rules,
             state.added,
             state.settings,
+            state.logged,
         )
 
     def _recognised(self, run: Run) -> State:
@@ -131,6 +135,8 @@ class State:
             state["added"] = [row.as_json() for row in self.added]
         if self.settings != Settings():
             state["settings"] = self.settings.as_json()
+        if self.logged:
+            state["logged"] = self.logged
         return state
 
     def _json(self, cuts: tuple[int, ...]) -> str:
@@ -158,6 +164,7 @@ class State:
             rules=int(state.get("rules", EARLIEST_RULES)),
             added=tuple(map(AddedRow.parse, state.get("added", ()))),
             settings=Settings.parse(settings) if settings else Settings(),
+            logged=tuple((int(a), int(b), int(c)) for a, b, c in state.get("logged", ())),
         )
 
 
@@ -174,6 +181,7 @@ def whole_state(layout: Layout, held: Held | None = None) -> State:
         rules=layout.rules,
         added=rows_of(layout.run.stream, layout.run.added),
         settings=layout.run.settings,
+        logged=layout.run.logged,
     )
 
 

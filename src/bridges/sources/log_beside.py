@@ -8,159 +8,97 @@ has exact rows; the others lack metrics, or are rounded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from bridges.errors import SourceError
-from bridges.sources.base import ReadOptions
-from bridges.sources.log_formats import is_of_process, recognise
+from bridges.sources.log_formats import recognise
+from bridges.sources.log_matching import measured_values, same_rows
 from bridges.sources.text import load
-from bridges.sources.trainer_log import ToolLog, read_log, run_of_log
+from bridges.sources.trainer_log import ToolLog, read_log, with_lines
+from bridges.sources.trainer_state import rows_stream
 from bridges.stream.columns import appended
 from bridges.stream.diagnose import diagnose
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.identity import is_measured
-from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.logged import ranges_of
+from bridges.stream.model import Int64, MetricStream, RowKind, Run
 
-Row = dict[str, Any]
 _UNTRUE = ("no-rows", "tail-not-logged")  # findings of the state that the log refutes
-MOST_AT_STEP = 50  # lines of one step that a row is compared with
 
 
-def with_log(run: Run, logs: Sequence[str], *, is_alone: bool) -> Run:
-    """The run of a state, followed by what only the logs in its directory hold.
+def with_log(run: Run, logs: Sequence[str], *, is_alone: bool, growing: bool) -> Run:
+    """The run of a state, followed by what only the log in its directory holds.
 
-    A run that is not `is_alone` there shares the logs with others: rows after a step back are not
-    taken, because they may be those of another run.
+    A run that is not `is_alone` there shares the log with others: rows after a step back are not
+    taken, because they may be those of another run. One that is `growing` waits for its next state.
     """
-    for location in logs:
-        run = _with_one(run, location, is_alone=is_alone)
-    return run
-
-
-def _with_one(run: Run, location: str, *, is_alone: bool) -> Run:
+    if not logs:
+        return run
+    location = logs[0]
     try:
         text = load(location, salvage=True)
         log_format = recognise(text.data)
         if log_format is None:
             return run
         log = read_log(location, text, log_format)
-        other = run_of_log(location, text, log, ReadOptions()).stream
+        other = rows_stream(location, log.best_rows, log.place_of)
     except SourceError as error:
         message = f"not read as the log of this run: {error}"
         found = Finding("beside-unreadable", Severity.WARNING, location, message)
         return replace(run, findings=(*run.findings, found))
-    shared = _Shared.of(run.stream, other, None if log.history else log_format.digits)
-    further = _further_rows(run, log, other, shared, is_alone=is_alone)
-    if not further.rows:
-        return replace(run, findings=(*run.findings, *_left_out(further, location, is_alone)))
-    run = replace(run, provenance=(*run.provenance, text.provenance))
-    return _followed(run, log, other.take(np.array(further.rows, np.int64)))
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What a state and a log share: how many rows of the state the log holds too, the first row of
-    the state that the log contradicts, and the rows of the log behind the last shared one.
-    """
-
-    rows: int
-    contradicted: int | None
-    end: int
-
-    @classmethod
-    def of(cls, state: MetricStream, log: MetricStream, digits: int | None) -> _Shared:
-        """Compare from the end, where an attempt stands that a resume has not replaced."""
-        of_step: dict[int, list[int]] = {}
-        for line, step in enumerate(log.step.tolist()):
-            of_step.setdefault(step, []).append(line)
-        mine, theirs = _measured(state), _measured(log)
-        before, rows, end, contradicted = len(log), 0, 0, None
-        for row in range(len(state) - 1, -1, -1):
-            lines = of_step.get(int(state.step[row]), [])
-            while lines and lines[-1] >= before:
-                lines.pop()
-            known = [line for line in lines[-MOST_AT_STEP:] if mine[row].keys() & theirs[line]]
-            equal = [line for line in known if _agree(mine[row], theirs[line], digits)]
-            if equal:
-                before, rows, end = equal[-1], rows + 1, max(end, equal[-1] + 1)
-            elif known:
-                contradicted = row
-        return cls(rows, contradicted, end)
-
-
-def _measured(stream: MetricStream) -> list[Row]:
-    """The values of each row that tell one run from another."""
-    rows: list[Row] = [{} for _ in range(len(stream))]
-    for series in stream.numbers:
-        if is_measured(series.key) and not is_of_process(series.key):
-            for row, value in zip(series.rows.tolist(), series.values.tolist(), strict=True):
-                rows[row][series.key] = value
-    return rows
-
-
-def _agree(row: Row, line: Row, digits: int | None) -> bool:
-    """Whether all values that both hold are equal, as far as the log's digits go."""
-    return all(_equal(row[key], line[key], digits) for key in row.keys() & line.keys())
-
-
-def _equal(value: float, logged: float, digits: int | None) -> bool:
-    if value == logged or (value != value and logged != logged):
-        return True
-    return digits is not None and abs(value - logged) <= 10**-digits
-
-
-@dataclass(frozen=True)
-class _Further:
-    """Rows of the log that follow the state; or how many do not, because the log may be of another
-    run, and `why`.
-    """
-
-    rows: tuple[int, ...] = ()
-    left_out: int = 0
-    why: str = ""
-
-
-def _further_rows(
-    run: Run, log: ToolLog, other: MetricStream, shared: _Shared, *, is_alone: bool
-) -> _Further:
-    step, last = other.step, int(run.stream.step[-1]) if len(run.stream) else -1
-    why = _why_apart(run, log, shared)
+    same, contradicted = same_rows(run.stream, other, None if log.history else log.digits)
+    why = _why_apart(run, log, same, contradicted)
     if why:
-        return _Further((), int((step > last).sum()), why)
-    measured = _measured(other)
-    behind = [
-        line
-        for line in range(shared.end, len(other))
-        if step[line] > last or measured[line]  # the line of a summary may have none
-    ]
-    if is_alone:
-        return _Further(tuple(behind))
-    back = (at for at, line in enumerate(behind) if step[line] < last)
-    return _Further(tuple(behind[: next(back, None)]))
+        return replace(run, findings=(*run.findings, *_left_out(run, other, log, why, is_alone)))
+    further = [] if growing else _further_rows(run, other, same, is_alone=is_alone)
+    if further:
+        run = replace(run, provenance=(*run.provenance, text.provenance))
+        run = _followed(run, log, other.take(np.array(further, np.int64)))
+    own = np.concatenate([np.full(len(run.stream) - len(further), -1), further]).astype(np.int64)
+    logged = () if log.history else ranges_of(own)
+    return replace(with_lines(run, log), logged=logged)
 
 
-def _why_apart(run: Run, log: ToolLog, shared: _Shared) -> str:
-    """Why a log is not that of a run; empty where it is."""
+def _why_apart(run: Run, log: ToolLog, same: Int64, contradicted: int | None) -> str:
+    """Why a log may be of another run; empty where it is of this one."""
     end = run.params.get("max_steps")
-    if shared.contradicted is not None:
-        return f"it contradicts {name_rows([shared.contradicted])} of the state"
+    if contradicted is not None:
+        return f"it contradicts {name_rows([contradicted])} of the state"
     if len(run.stream):
-        return "" if shared.rows else "they share no row"
+        return "" if (same >= 0).any() else "they share no row"
     return "" if end in (None, log.total) else "they end at different steps"
 
 
-def _left_out(further: _Further, location: str, is_alone: bool) -> list[Finding]:
-    """Rows of a log that cannot be joined are lost, where no other run of the directory has it."""
-    if not further.left_out or not is_alone:
+def _further_rows(run: Run, log: MetricStream, same: Int64, *, is_alone: bool) -> list[int]:
+    """The rows of the log that follow the state."""
+    last = int(run.stream.step[-1]) if len(run.stream) else -1
+    end = int(np.flatnonzero(same >= 0)[-1]) + 1 if len(run.stream) else 0
+    measured = measured_values(log)
+    behind = [
+        line
+        for line in range(end, len(log))
+        if log.step[line] > last or measured[line]  # the line of a summary may have none
+    ]
+    back = (at for at, line in enumerate(behind) if log.step[line] < last)
+    return behind if is_alone else behind[: next(back, None)]
+
+
+def _left_out(
+    run: Run, other: MetricStream, log: ToolLog, why: str, is_alone: bool
+) -> list[Finding]:
+    """Further rows of a log that may be of another run are lost, unless another run of the
+    directory has them.
+    """
+    last = int(run.stream.step[-1]) if len(run.stream) else -1
+    count = int((other.step > last).sum())
+    if not count or not is_alone:
         return []
     message = (
-        f"the log goes on behind the state, but {further.why}, so it may be of another run: its "
-        "further rows are left out; to export them as a run of their own, name the log"
+        f"the log goes on behind the state, but {why}, so it may be of another run: its further "
+        "rows are left out; to export them as a run of their own, name the log"
     )
-    return [Finding("log-rows-left-out", Severity.LOSS, location, message, further.left_out)]
+    return [Finding("log-rows-left-out", Severity.LOSS, log.location, message, count)]
 
 
 def _followed(run: Run, log: ToolLog, further: MetricStream) -> Run:

@@ -86,17 +86,24 @@ def is_of_process(key: str) -> bool:
     return key in _DURATIONS or _OF_PROCESS.match(key) is not None
 
 
-def same_line(line: Row, other: Row, *, runtimes: bool = False) -> bool:
-    """Whether two lines differ at most in what is of the process that wrote them; with `runtimes`,
-    at most in these and in the durations of evaluations.
+def is_duration(key: str) -> bool:
+    """Whether a key holds how long the process has run, or will."""
+    return key in _DURATIONS
+
+
+def is_of_process_or_runtime(key: str) -> bool:
+    """Whether a key is of the process, or how long an evaluation took."""
+    return is_of_process(key) or _OF_RUNTIME.search(key) is not None
+
+
+def same_line(line: Row, other: Row, passing: Callable[[str], bool]) -> bool:
+    """Whether two lines differ at most in `passing` keys.
 
     Texts are compared, because NaN is not equal to itself.
     """
     if line.keys() != other.keys():
         return False
-    kept = [
-        key for key in line if not is_of_process(key) and not (runtimes and _OF_RUNTIME.search(key))
-    ]
+    kept = [key for key in line if not passing(key)]
     return repr([line[key] for key in kept]) == repr([other[key] for key in kept])
 
 

@@ -140,9 +140,10 @@ class _Tree:
 
     def _with_log(self, run: Run, folded: Folded) -> Run:
         logs = self._logs(folded)
-        if self._options.growing or run.source in logs:
+        if run.source in logs:
             return run
-        return with_log(run, logs, is_alone=self._is_alone(folded))
+        growing = self._options.growing
+        return with_log(run, logs, is_alone=self._is_alone(folded), growing=growing)
 
     def _logs(self, folded: Folded) -> list[str]:
         return self._found.logs.get(_outputs(folded)[0], [])

@@ -13,16 +13,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
-from bridges.sources.log_formats import LogFormat, Row, recognise, same_line
+from bridges.sources.log_formats import (
+    LogFormat,
+    Row,
+    is_duration,
+    is_of_process,
+    is_of_process_or_runtime,
+    recognise,
+    same_line,
+)
+from bridges.sources.log_matching import same_rows
 from bridges.sources.log_times import log_evidence
 from bridges.sources.not_a_history import describe
 from bridges.sources.text import Text, load
-from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text
+from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text, rows_stream
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.model import Run
+from bridges.stream.logged import ranges_of
+from bridges.stream.model import Log, Run
 from bridges.stream.redact import redact
 
 NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
@@ -48,9 +60,11 @@ class TrainerLogSource:
             if log.bare and not log.best_rows and not options.growing:
                 raise _progress_only(log)
             run = run_of_log(location, text, log, options)
+            if not log.history:
+                run = replace(run, logged=ranges_of(np.arange(len(run.stream))))
             times, findings = log_evidence(location, run.stream)
             yield replace(
-                run,
+                with_lines(run, log),
                 evidence=(times,) if times else (),
                 findings=(*run.findings, *findings),
             )
@@ -71,6 +85,8 @@ def is_log(location: str) -> bool:
 class ToolLog:
     """What a log holds: `lines` are the numbers of the lines that its `rows` come from, `history`
     the unrounded rows that its last line may hold, `outcome` the last line that is not a row.
+    `earlier` are the rows as the first version read them: with lines of a second process that
+    differ in its speed or memory.
     """
 
     location: str
@@ -78,6 +94,7 @@ class ToolLog:
     rows: list[Row] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     history: list[Row] = field(default_factory=list)
+    earlier: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     outcome: Row = field(default_factory=dict)
     step: int = 0  # of the last line that has one
@@ -87,8 +104,14 @@ class ToolLog:
     bare: list[int] = field(default_factory=list)
     _last: Row = field(default_factory=dict)
     _last_step: int | None = None
+    _earlier: Row = field(default_factory=dict)  # the last line of the earlier rows
     _number: int = 0  # of the last line that was not there before
     _in_pairs: bool = False  # whether the line before the last, or the last, was there twice
+
+    @property
+    def digits(self) -> int | None:
+        """The number of decimals that the rows of the lines are rounded to."""
+        return self.log_format.digits
 
     @property
     def best_rows(self) -> list[Row]:
@@ -108,7 +131,12 @@ class ToolLog:
             return
         row = self.log_format.metrics(line)
         step = self._step(number, line, row)
-        if step == self._last_step and same_line(line, self._last, runtimes=self._in_pairs):
+        is_row = not row.keys() <= {"epoch"}
+        if step != self._last_step or not same_line(line, self._earlier, is_duration):
+            self._earlier = line
+            self.earlier += [{**row, "step": step}] if is_row else []
+        passing = is_of_process_or_runtime if self._in_pairs else is_of_process
+        if step == self._last_step and same_line(line, self._last, passing):
             self.twice.append(number)
             self._in_pairs = True
             return
@@ -116,12 +144,12 @@ class ToolLog:
         self._number = number
         self._last, self._last_step = line, step
         self.shapes[tuple(line)] += 1
-        if row.keys() <= {"epoch"}:
-            self.bare.append(number)
-        else:
+        if is_row:
             row["step"] = step
             self.rows.append(row)
             self.lines.append(number)
+        else:
+            self.bare.append(number)
 
     def _step(self, number: int, line: Row, row: Row) -> int | None:
         """The step of a line; the last one where its writer had forgotten it after the training."""
@@ -167,6 +195,18 @@ def run_of_log(location: str, text: Text, log: ToolLog, options: ReadOptions) ->
     run = make_run(location, text, position, log.best_rows, found, options, log.place_of)
     # which release of transformers wrote it can only be told of a state
     return replace(run, facts={**facts, **run.facts}, writer=None)
+
+
+def with_lines(run: Run, log: ToolLog) -> Run:
+    """The run with the rows of the log's lines, by which earlier exports of these are recognised.
+
+    Where they are those of the run itself, there is nothing to recognise.
+    """
+    found = [log.rows] if log.history or run.source != log.location else []
+    found += [log.earlier] if len(log.earlier) > len(log.rows) else []
+    streams = [rows_stream(log.location, rows, "log row {}".format) for rows in found if rows]
+    logs = [Log(lines, same_rows(run.stream, lines, log.digits)[0]) for lines in streams]
+    return replace(run, logs=tuple(logs))
 
 
 def _progress_only(log: ToolLog) -> SourceError:

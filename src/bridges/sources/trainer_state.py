@@ -250,6 +250,12 @@ def make_run(
     )
 
 
+def rows_stream(location: str, rows: list[Any], place_of: PlaceOf) -> MetricStream:
+    """The stream of log rows. Raises SourceError where a row is not what a log row is."""
+    _check_rows(location, rows)
+    return _stream(location, rows, place_of)[0]
+
+
 def _stream(
     location: str, rows: list[dict[str, Any]], place_of: PlaceOf
 ) -> tuple[MetricStream, list[Finding]]:

@@ -109,11 +109,11 @@ def arranged(run: Run, held: Sequence[AddedRow]) -> Run:
         run,
         stream=joined(run.stream, held).take(order),
         added=tuple(sorted([*(row.row for row in held), *place[fresh].tolist()])),
-        evidence=tuple(_moved(one, place) for one in run.evidence),
+        evidence=tuple(moved(one, place) for one in run.evidence),
     )
 
 
-def _moved(evidence: Evidence, place: Int64) -> Evidence:
+def moved(evidence: Evidence, place: Int64) -> Evidence:
     """The evidence for rows that have new places."""
     rows = place[evidence.rows]
     order = np.argsort(rows, kind="stable")

@@ -167,7 +167,7 @@ def lay_out(
     params, left_out = _chosen_params(run.params, options.params)
     return Layout(
         run=run,
-        key=run_key(run, identity),
+        key=run.key or run_key(run, identity),
         digest=prefix_digest(run.history, len(run.history)),
         identity=identity,
         stream=replace(timed, series=tuple(placed.numbers)),

@@ -206,6 +206,17 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Log:
+    """The rows of a log beside a history.
+
+    `same` (int64, one a row of the log) are the rows of the history that are the same (-1: none).
+    """
+
+    stream: MetricStream
+    same: Int64
+
+
+@dataclass(frozen=True)
 class Run:
     """A metric stream and what is known of the run that made it.
 
@@ -224,6 +235,10 @@ class Run:
     it, as in a results file. They count neither for the run's key nor for its digest. `settings`
     tell runs with equal rows apart. `earlier_added` are the values of the rows that the first
     version added instead, as part of the history: runs that it exported are recognised by them.
+
+    `logged` are the ranges of rows of the history that come from a log beside it (see
+    `bridges.stream.logged`), and `logs` the logs that an earlier export may have taken rows from.
+    `key` is the run key under which a target holds the run, where that is not its own.
     """
 
     name: str
@@ -249,6 +264,9 @@ class Run:
     added: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
     earlier_added: tuple[Mapping[str, Any], ...] = ()
+    logged: tuple[tuple[int, int, int], ...] = ()
+    logs: tuple[Log, ...] = ()
+    key: str | None = None
 
     @cached_property
     def history(self) -> MetricStream:

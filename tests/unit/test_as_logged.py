@@ -1,0 +1,202 @@
+"""A run that was exported from a log first is the same run when a state holds its rows."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bridges
+from bridges.compare import expected_points
+from bridges.exporters.base import Exporter
+from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.wandb import WandbExporter
+from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.report import RunReport
+from bridges.sources.base import ReadOptions
+from bridges.sources.run_directory import RunDirectorySource
+from bridges.stream.logged import lines_of, ranges_of
+from bridges.stream.model import Run
+from tests.unit.test_log_beside import FAULTS, ROWS, TOOLS, factory, put, save, swift
+
+SUMMARY = {"train_runtime": 9.0, "total_flos": 1.0, "train_loss": 0.5, "epoch": 1.0, "step": 90}
+
+
+def exporter_of(target: str, place: Path) -> Exporter:
+    if target == "memory":
+        return MemoryExporter()
+    if target == "tensorboard":
+        return TensorBoardExporter(logdir=str(place / "tb"))
+    if target == "wandb":
+        return WandbExporter(wandb_dir=str(place / "wb"))
+    return MlflowExporter(
+        tracking_uri=f"sqlite:///{place}/m.db", mlflow_writer=target.removeprefix("mlflow-")
+    )
+
+
+TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb")
+
+
+def export(place: Path, exporter: Exporter, **read: Any) -> RunReport:
+    """Export the only run of a place, and verify it by itself."""
+    options = ExportOptions(read=ReadOptions(**read))
+    (run,) = RunDirectorySource().read(str(place), options.read)
+    report = export_run(run, exporter, options)
+    assert report.verified, report.findings
+    again = export_run(run, exporter, options)
+    assert (again.status, again.location) == ("unchanged", report.location)
+    assert verify_run(run, exporter, options).verified
+    return report
+
+
+def points_of(place: Path, exporter: Exporter, tag: str) -> list[tuple[int, float]]:
+    """The points of a tag as read back, after the run was found anew."""
+    (run,) = bridges.read(place)
+    options = ExportOptions()
+    from bridges.as_logged import recognised
+    from bridges.pipeline import _same_history
+    from bridges.stream.layout import lay_out
+
+    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
+    layout, held = recognised(layout, exporter, options.layout, _same_history)
+    assert held is not None
+    there = exporter.read_back(held).points
+    assert there.keys() == expected_points(layout, exporter).keys()
+    found = there.get(tag) or there[f"train/{tag}"]
+    return list(zip(found.step.tolist(), found.value.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_log_and_then_its_state_are_one_run(target: str, tmp_path: Path) -> None:
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    shutil.copytree(FAULTS / "lf_live" / "1", place)
+    first = export(place, exporter)
+    assert (first.status, first.rows) == ("exported", 4)
+    shutil.copytree(FAULTS / "lf_live" / "2", place, dirs_exist_ok=True)
+    second = export(place, exporter)
+    assert (second.status, second.rows, second.location) == ("appended", 7, first.location)
+    losses = points_of(place, exporter, "loss")
+    assert [step for step, _ in losses] == [10, 20, 30, 40, 50, 60, 70]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_run_that_is_exported_all_the_time_is_one(name: str, target: str, tmp_path: Path) -> None:
+    exporter, place, tool = exporter_of(target, tmp_path), tmp_path / "run", TOOLS[name]
+    put(place, name, tool(ROWS[:3]))
+    locations = {export(place, exporter).location}
+    put(place, name, tool(ROWS[:5]))
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    locations.add(export(place, exporter).location)  # rows of the log lie on both sides
+    put(place, name, tool(ROWS))
+    save(place / "checkpoint-70", ROWS[:7], max_steps=90)
+    locations.add(export(place, exporter).location)
+    save(place, [*ROWS, SUMMARY], max_steps=90)
+    locations.add(export(place, exporter).location)
+    assert len(locations) == 1
+    losses = points_of(place, exporter, "loss")
+    assert [step for step, _ in losses] == [row["step"] for row in ROWS]
+    expected = [row["loss"] for row in ROWS]
+    assert [value for _, value in losses] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_growing_run_gets_each_row_once(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:3]))
+    export(place, exporter, growing=True)
+    put(place, "trainer_log.jsonl", factory(ROWS[:5]))
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    assert export(place, exporter, growing=True).rows == 4
+    save(place / "checkpoint-90", ROWS, max_steps=90)
+    put(place, "trainer_log.jsonl", factory(ROWS))
+    assert export(place, exporter, growing=True).rows == 9
+    assert len(exporter.runs) == 1
+
+
+def test_a_log_that_is_ahead_of_the_state_stays_the_run(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:7]))
+    export(place, exporter, growing=True)
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    assert export(place, exporter, growing=True).status == "unchanged"
+    assert len(exporter.runs) == 1
+
+
+def test_a_resume_goes_on_behind_the_rows_of_the_lost_attempt(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:8]))
+    save(place / "checkpoint-60", ROWS[:6], max_steps=90)
+    assert export(place, exporter).rows == 8
+    again = [{**row, "loss": row["loss"] + 0.5} for row in ROWS[6:]]
+    put(place, "trainer_log.jsonl", factory([*ROWS[:8], *again]))
+    save(place, [*ROWS[:6], *again, SUMMARY], max_steps=90)
+    report = export(place, exporter)
+    assert (report.status, report.rows) == ("appended", 12)
+    assert len(exporter.runs) == 1
+    steps = [step for step, _ in points_of(place, exporter, "loss")]
+    assert steps == [10, 20, 30, 40, 50, 60, 70, 80, 70, 80, 90]
+
+
+def test_a_history_in_the_last_line_is_the_run_of_the_lines(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "logging.jsonl", swift(ROWS[:5]))
+    export(place, exporter)
+    history = [*ROWS, SUMMARY]
+    outcome = {"last_model_checkpoint": "x", "log_history": history}
+    put(place, "logging.jsonl", [*swift(history), outcome])
+    assert export(place, exporter).status == "appended"
+    assert len(exporter.runs) == 1
+    assert [step for step, _ in points_of(place, exporter, "train_loss")] == [90]
+
+
+def test_another_run_with_the_same_steps_is_another_run(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:4]))
+    export(place, exporter)
+    save(place / "checkpoint-60", [{**row, "loss": row["loss"] + 1} for row in ROWS[:6]])
+    (run,) = bridges.read(place)
+    assert export_run(run, exporter, ExportOptions()).status == "exported"
+    assert len(exporter.runs) == 2
+
+
+def test_lines_that_the_first_version_kept_twice_are_recognised(tmp_path: Path) -> None:
+    exporter = MemoryExporter()
+    (run,) = bridges.read(FAULTS / "swift_twice" / "logging.jsonl")
+    (earlier,) = run.logs
+    assert len(earlier.stream) == 6
+    first = earlier.stream.take(np.arange(4))
+    old = replace(run, stream=first, logs=(), logged=())
+    assert export_run(old, exporter, ExportOptions()).rows == 4
+    report = export_run(run, exporter, ExportOptions())
+    assert (report.status, report.rows, report.verified) == ("appended", 5, True)
+    assert len(exporter.runs) == 1
+
+
+def test_rows_of_a_log_are_recorded_in_ranges() -> None:
+    ranges = ((2, 4, 7), (4, 5, 1), (9, 10, 2))
+    lines = lines_of(ranges, 10)
+    assert lines.tolist() == [-1, -1, 7, 8, 1, -1, -1, -1, -1, 2]
+    assert ranges_of(lines) == ranges
+    assert lines_of(ranges, 3).tolist() == [-1, -1, 7]
+    assert ranges_of(np.full(3, -1)) == ()
+
+
+def test_where_the_rows_are_from_is_told(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:4]))
+    run: Run
+    (run,) = bridges.read(place)
+    assert run.logged == ((0, 4, 0),)
+    export(place, exporter)
+    put(place, "trainer_log.jsonl", factory(ROWS[:7]))
+    save(place / "checkpoint-60", ROWS[:6], max_steps=90)
+    (run,) = bridges.read(place)
+    assert run.logged == ((6, 7, 6),)
+    report = export_run(run, exporter, ExportOptions())
+    assert [f.count for f in report.findings if f.code == "rows-from-log"] == [1]
