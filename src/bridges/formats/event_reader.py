@@ -122,8 +122,11 @@ def decode(
     path: str, data: bytes, *, whole: bool = True, most_tags: int | None = None
 ) -> EventFile:
     """What the bytes of an event file hold. One that is still written (`whole` is False) may end
-    inside of a record. Raises VerifyError for what is damaged, and for more than `most_tags`.
+    inside of a record, or with the zero bytes that a power cut leaves. Raises VerifyError for what
+    is damaged, and for more than `most_tags`.
     """
+    if not whole and data.endswith(bytes(HEADER)):
+        data = data.rstrip(b"\0")
     out, by_length = EventFile(), offsets_by_length(path, data, whole)
     check_records(path, data, [(int(where[0]), length) for length, where in by_length.items()])
     for length, where in by_length.items():

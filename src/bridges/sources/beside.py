@@ -19,6 +19,7 @@ from bridges.sources.plain_values import plain_values
 from bridges.sources.text import fetch
 from bridges.sources.training_args import ArgsError, read_training_args
 from bridges.sources.yaml_settings import read_yaml
+from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 
@@ -61,13 +62,14 @@ def _value(text: str) -> Any:
     return text
 
 
+ARGUMENTS = "training_args.bin"
 READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "README.md": _card,
     "config.json": read_config,
     "adapter_config.json": _adapter,
     "args.json": read_json,
     "training_args.yaml": read_yaml,
-    "training_args.bin": _arguments,
+    ARGUMENTS: _arguments,
 }  # in the order in which they win
 NAMES = frozenset(READERS)
 
@@ -125,6 +127,9 @@ def read_settings(
 def _read(file: str, name: str, settings: Settings) -> None:
     try:
         data = fetch(file, LARGEST, "a file of settings")
+        zeros = zero_bytes(data) if name != ARGUMENTS or not data.strip(b"\0") else None
+        if zeros:
+            raise ValueError(f"it holds {zeros}")
         settings.add(READERS[name](data), file)
     except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"

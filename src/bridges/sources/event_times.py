@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import BridgeError
+from bridges.errors import BridgeError, VerifyError
 from bridges.formats.event_reader import EventFile, ScalarPart, decode
 from bridges.sources.text import fetch
+from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Series
 from bridges.stream.naming import Naming
@@ -88,6 +89,8 @@ class EventFiles:
             return self._kept[path]
         try:
             data = fetch(path, expected="an event file")
+            if data and not data.strip(b"\0"):
+                raise VerifyError(f"{path}: found {zero_bytes(data)}; expected an event file")
             read = decode(path, data, whole=False, most_tags=MOST_TAGS)
             file: EventFile | None = read
             found = _without_odd_times(path, read)

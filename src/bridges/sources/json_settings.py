@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from bridges.sources.zero_bytes import zero_bytes
+
 MOST = 100_000  # values: each takes up to 250 bytes of memory, and 3 of the file
 
 
@@ -17,6 +19,9 @@ def read_json(data: bytes) -> dict[str, Any]:
     Raises ValueError or TypeError that says what the file holds instead.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
+    zeros = zero_bytes(data)
+    if zeros:
+        raise ValueError(f"it holds {zeros}")
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST:
         raise ValueError(f"it holds more than {MOST:,} values")
     try:

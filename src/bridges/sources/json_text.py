@@ -16,15 +16,13 @@ from pydantic_core import from_json
 
 from bridges.errors import SourceError
 from bridges.sources.text import EXPECTED
+from bridges.sources.text import SALVAGE as SALVAGE
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_text
 
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
 _FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
-SALVAGE = (
-    "The save was cut off: use an earlier checkpoint's file, or read its whole rows with --salvage."
-)
 _EXPECTED = {  # what the standard parser's message means in terms of the file
     "Expecting ',' delimiter": "a comma or a closing bracket",
     "Expecting ':' delimiter": "a colon after the key",

@@ -14,13 +14,17 @@ import zlib
 from dataclasses import dataclass, field
 
 from bridges.errors import SourceError
+from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
 
 EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
 LARGEST = 4 << 30  # bytes a compressed file may unfold to
+CUT_OFF = "The save was cut off: use an earlier checkpoint's file"
+SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
+ZERO, NEWLINE = b"\0", b"\n"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"\x28\xb5\x2f\xfd": "a zstandard archive",
@@ -59,6 +63,7 @@ def load(location: str, *, salvage: bool = False) -> Text:
     data = unpacked(location, raw, salvage, findings)
     data = data.removeprefix(b"\xef\xbb\xbf")
     _refuse_other_kinds(location, data)
+    data = _without_zeros(location, data, salvage, findings)
     data = _unwrap_table(location, data, salvage)
     _refuse_empty(location, data)
     return Text(data, provenance, findings)
@@ -242,8 +247,27 @@ def _truncated_gzip(location: str, salvage: bool) -> Finding:
 
 def _refuse_empty(location: str, data: bytes) -> None:
     if not data[:512].strip() and not data.strip():
-        found, remedy = "an empty file", "The save was cut off: use an earlier checkpoint's file."
+        found, remedy = "an empty file", f"{CUT_OFF}."
         raise SourceError(location, found=found, expected=EXPECTED, remedy=remedy)
+
+
+def _without_zeros(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:
+    """The text less its zero bytes and what they cut, if it is to `salvage`. Raises SourceError."""
+    found = zero_bytes(data)
+    if found is None:
+        return data
+    place = f"line {data.count(NEWLINE, 0, data.index(ZERO)) + 1}"
+    left = whole_part(data) if salvage else b""
+    if not left.strip():
+        only = not data.strip(ZERO)
+        remedy = f"{CUT_OFF}." if only or salvage else SALVAGE
+        raise SourceError(
+            location, place="" if only else place, found=found, expected="text", remedy=remedy
+        )
+    lost = len(data) - data.count(ZERO) - len(left)
+    message = f"{found}: {len(left):,} bytes of whole text are read, {lost:,} beside them are lost"
+    findings.append(Finding("zero-bytes", Severity.WARNING, place, message))
+    return left
 
 
 def _refuse_other_kinds(location: str, data: bytes) -> None:
@@ -256,7 +280,7 @@ def _refuse_other_kinds(location: str, data: bytes) -> None:
             remedy="Download the raw file instead of the page that shows it.",
         )
     kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-    if kind is None and b"\0" in head:
+    if kind is None and ZERO in head and not is_torn(data):
         kind = "binary data or UTF-16 text (it holds zero bytes)"
     if kind is not None:
         remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
