@@ -9,6 +9,7 @@ READY := $(VENV)/ready
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip uninstall --quiet --yes bridges 2>&1 | grep -v WARNING || true # old name
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
@@ -19,10 +20,14 @@ demo: $(READY)
 	$(BIN)/bridge export configs/example-run/trainer_state.json --to mlflow \
 	  --tracking-uri sqlite:///runs/mlflow.db
 	$(BIN)/bridge export configs/example-run/trainer_state.json --to wandb --wandb-dir runs
-	@echo "(run 'make demo' again: nothing changes. The trackers are in $(BIN): type"
-	@echo " $(BIN)/tensorboard --logdir runs"
-	@echo " $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
-	@echo " $(BIN)/wandb sync runs/wandb/offline-run-* )"
+	@echo
+	@echo "Run 'make demo' again: nothing changes. After the last line below, these commands work:"
+	@echo "  tensorboard --logdir runs"
+	@echo "  mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+	@echo "  wandb sync runs/wandb/offline-run-*"
+	@echo "  bridge --help"
+	@echo "Activate the environment:"
+	@echo ". $(BIN)/activate"
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

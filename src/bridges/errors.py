@@ -16,6 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+DISTRIBUTION = "tracker-bridges"  # on the package index, where `bridges` is another project
+
+
+def pip_line(extra: str) -> str:
+    """The command that installs the packages of an extra."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
 
 class BridgeError(Exception):
     """Base of every error that bridges raises on purpose."""
@@ -85,6 +92,4 @@ class MissingDependencyError(BridgeError):
 
     def __init__(self, package: str, extra: str) -> None:
         self.package = package
-        super().__init__(
-            f"{package} is not installed. Install it with: pip install 'bridges[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed. Install it with: {pip_line(extra)}")

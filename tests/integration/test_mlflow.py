@@ -320,7 +320,7 @@ def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
     assert failure(export(make_run(ROWS), path)) == (
-        "mlflow is not installed. Install it with: pip install 'bridges[mlflow]'"
+        "mlflow is not installed. Install it with: pip install 'tracker-bridges[mlflow]'"
     )
     assert os.listdir(path.parent) == []
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import ConfigError, ExportError
+from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import Held, Recorded
 from bridges.exporters.marks import Marked
@@ -237,7 +237,7 @@ def _open_database(uri: str) -> Database:
         try:
             import psycopg  # noqa: F401
         except ImportError:
-            message = "psycopg is not installed (pip install 'bridges[postgresql]')"
+            message = f"psycopg is not installed ({pip_line('postgresql')})"
             raise _NotDirectError(message, True) from None
         from bridges.exporters.mlflow_postgres import PostgresDatabase
 
