@@ -26,7 +26,7 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
     """The points of each tag as the target should hold them, in row order."""
     stream = layout.stream
     assert stream.time is not None
-    seconds = stream.time / 1000.0
+    seconds = stream.time / 1e6
     series: dict[str, list[Series]] = {}
     for part in stream.numbers:
         if len(part.rows):
@@ -151,7 +151,7 @@ def _counts(points: Points) -> Counter[tuple[int, Any]]:
 
 def _differs(code: str, tag: str, points: Counter[Any], what: str) -> Finding:
     count = sum(points.values())
-    shown = ", ".join(f"step {step} at {time:.3f} s" for step, _, time in list(points)[:SHOWN])
+    shown = ", ".join(f"step {step} at {time:.6f} s" for step, _, time in list(points)[:SHOWN])
     more = " …" if len(points) > SHOWN else ""
     message = f"{what} {count} points: {shown}{more}"
     return Finding(code, Severity.ERROR, f"tag {tag!r}", message, count)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, Held, Points, Recorded
 from bridges.stream.added import arranged
-from bridges.stream.clock import IN_LOG, HeldTimes, times_digest
-from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.clock import IN_LOG, SECOND, HeldTimes, in_ticks, times_digest
+from bridges.stream.layout import Layout, LayoutOptions, lay_out, tick_of
 from bridges.stream.model import Series
 
 
@@ -62,16 +62,18 @@ def _held_times(layout: Layout, held: Held, exporter: Exporter) -> HeldTimes | N
         recorded = exporter.read_back(held)
     except VerifyError:
         return None
-    time = np.full(len(layout.stream), -1, np.int64)
+    time, tick = np.full(len(layout.stream), -1, np.int64), tick_of(layout.rules)
     for series in layout.stream.numbers:
-        _take_times(time, series.slice(0, layout.position(held.rows)), recorded, exporter)
+        _take_times(time, series.slice(0, layout.position(held.rows)), recorded, exporter, tick)
     rows = np.flatnonzero(time >= 0)
-    if held.whole and times_digest(time, rows) != held.times:
+    if held.whole and times_digest(time, rows, tick) != held.times:
         return None
     return HeldTimes(rows, time[rows], held.clock)
 
 
-def _take_times(time: NDArray[Any], series: Series, recorded: Recorded, exporter: Exporter) -> None:
+def _take_times(
+    time: NDArray[Any], series: Series, recorded: Recorded, exporter: Exporter, tick: int
+) -> None:
     """Put the times of a tag's points at their rows, if these are the points of that series."""
     there = recorded.points.get(series.key)
     if there is None:
@@ -80,7 +82,7 @@ def _take_times(time: NDArray[Any], series: Series, recorded: Recorded, exporter
     values = exporter.stored(series.values)
     count = min(len(values), len(in_order))
     if _equal(there, in_order[:count], values[:count]):
-        time[series.rows[:count]] = np.rint(there.time[in_order[:count]] * 1000)
+        time[series.rows[:count]] = in_ticks(there.time[in_order[:count]] * (SECOND // tick), tick)
 
 
 def _equal(there: Points, chosen: NDArray[Any], values: NDArray[Any]) -> bool:

@@ -50,7 +50,7 @@ def inspect(run: Run) -> dict[str, Any]:
 
 
 def _clock(clock: Clock, timed: MetricStream) -> dict[str, Any]:
-    start = datetime.fromtimestamp(clock.start / 1000, timezone.utc)
+    start = datetime.fromtimestamp(clock.start / 1e6, timezone.utc)
     return {
         "source": clock.source,
         "origin": clock.origin,
@@ -83,7 +83,7 @@ def _span(values: Any) -> list[Any] | None:
 
 def _duration(stream: MetricStream) -> float:
     time = stream.time
-    return float(time[-1] - time[0]) / 1000 if time is not None and len(time) else 0.0
+    return float(time[-1] - time[0]) / 1e6 if time is not None and len(time) else 0.0
 
 
 def _key(stream: MetricStream, key: str) -> dict[str, Any]:

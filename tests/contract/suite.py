@@ -86,7 +86,7 @@ class ExporterContract:
         run, exporter = make_run(ROWS), open_target()
         report = export(run, exporter)
         assert (report.status, report.verified, report.rows) == ("exported", True, len(ROWS))
-        layout = lay_out(run, exporter.rules, LayoutOptions())
+        layout = exporter.fit(lay_out(run, exporter.rules, LayoutOptions()))
         (held,) = self.held(run, open_target())
         recorded = open_target().read_back(held)
         assert compare(layout, recorded, expected_points(layout, exporter)) == []

@@ -83,7 +83,7 @@ def by_client(run: Run, path: Path) -> None:
     client = MlflowClient(f"sqlite:///{path}")
     experiment = client.create_experiment("bridges")
     own = {**tags(layout, Limits()), STATE_TAG: whole_state(layout).text(8000)}
-    made = client.create_run(experiment, layout.clock.start, own, layout.run.name)
+    made = client.create_run(experiment, layout.clock.start // 1000, own, layout.run.name)
     run_id = made.info.run_id
     series = [part for part in layout.stream.numbers if len(part.rows)]
     for original, column in zip(series, metric_columns(layout, 0), strict=True):
@@ -92,7 +92,7 @@ def by_client(run: Run, path: Path) -> None:
         client.log_batch(run_id, [Metric(column.key, *point) for point in points])
     params, _ = params_of(layout, Limits(), ParamRules())
     client.log_batch(run_id, params=[Param(*pair) for pair in params.items()])
-    client.set_terminated(run_id, "FINISHED", layout.clock.end)
+    client.set_terminated(run_id, "FINISHED", layout.clock.end // 1000)
 
 
 def test_the_five_tables_equal_the_clients(path: Path, tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ Points = list[tuple[int, float, int]]  # step, value, timestamp
 def history() -> dict[str, Points]:
     """The points of each metric: values and steps from the file, times as the stream has them."""
     rows = json.loads(STATE.read_text())["log_history"]
-    times = lay_out(read_one(STATE), "mlflow", LayoutOptions()).stream.time
-    assert times is not None
+    microseconds = lay_out(read_one(STATE), "mlflow", LayoutOptions()).stream.time
+    assert microseconds is not None
+    times = microseconds // 1000
     points: dict[str, Points] = {}
     for row, time in zip(rows, times.tolist(), strict=True):
         for key in row.keys() - {"step"}:

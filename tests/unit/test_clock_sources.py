@@ -17,14 +17,16 @@ import pytest
 import bridges
 from bridges.exporters.event_proto import file_version_event, frame, scalar_value, summary_event
 from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.mlflow import MlflowExporter
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.start_times import start_evidence
-from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock
+from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Run
-from tests.support import state
+from bridges.stream.layout import LayoutOptions, lay_out
+from bridges.stream.model import Evidence, Run
+from tests.support import make_stream, state
 
 T0 = 1_700_000_000.0
 Row = dict[str, Any]
@@ -76,7 +78,7 @@ def clocked(run: Run, source: str | None = None) -> tuple[list[float], str, list
     """Times in seconds, the clock's name, and what is said of it."""
     stream, clock, findings = apply_clock(run.stream, run.evidence, source)
     assert stream.time is not None
-    return [time / 1000 for time in stream.time.tolist()], clock.name, findings
+    return [time / 1e6 for time in stream.time.tolist()], clock.name, findings
 
 
 def told(run: Run) -> list[str]:
@@ -331,7 +333,7 @@ def test_a_log_beside_a_state_tells_its_pace(tmp_path: Path) -> None:
     (run,) = read(tmp_path)
     times, name, _ = clocked(run)
     assert name == "log"
-    began = SYNTHETIC_ORIGIN / 1000
+    began = SYNTHETIC_ORIGIN / 1e6
     assert times == [began + int(live(step) - T0) for step in range(1, 7)]
 
 
@@ -359,7 +361,7 @@ def test_names_tell_the_start(
 ) -> None:
     found = start_evidence([], outputs, logging_dir, writer)
     assert found is not None
-    assert found.start == datetime(*moment, tzinfo=timezone.utc).timestamp() * 1000  # type: ignore[misc,arg-type]
+    assert found.start == datetime(*moment, tzinfo=timezone.utc).timestamp() * 1e6  # type: ignore[misc,arg-type]
     assert note in found.note
 
 
@@ -385,7 +387,7 @@ def test_a_forced_clock_is_taken(tmp_path: Path) -> None:
     assert clocked(run, "elapsed")[1] == "elapsed from events"
     times, name, (finding,) = clocked(run, "synthetic")
     assert (name, finding.code) == ("synthetic", "clock-synthetic")
-    assert times[0] == SYNTHETIC_ORIGIN / 1000 + 1
+    assert times[0] == SYNTHETIC_ORIGIN / 1e6 + 1
 
 
 def export(place: Path, exporter: MemoryExporter, **options: Any) -> RunReport:
@@ -503,3 +505,48 @@ def test_times_that_were_changed_in_the_target_are_told(tmp_path: Path) -> None:
     assert export(tmp_path, exporter).status == "failed"
     shutil.rmtree(tmp_path / "out" / "runs")  # nor does it pass where nothing tells the times
     assert export(tmp_path, exporter).status == "failed"
+
+
+def test_a_row_has_the_time_of_its_first_point_and_what_the_others_differ_is_told(
+    tmp_path: Path,
+) -> None:
+    put_state(tmp_path / "out", history(3))
+    records = [frame(file_version_event(T0))]
+    for row in history(3):
+        for place, key in enumerate(("loss", "learning_rate", "epoch")):
+            parts = [scalar_value(f"train/{key}", np.float32(row[key]).tobytes())]
+            time = T0 + row["step"] + place * 0.043_001
+            records.append(frame(summary_event(time, row["step"], parts)))
+    file = tmp_path / "out" / "events.out.tfevents.1700000000.host.1.0"
+    file.write_bytes(b"".join(records))
+    (run,) = read(tmp_path)
+    times, _, (finding,) = clocked(run)
+    assert times == [T0 + 1, T0 + 2, T0 + 3]
+    assert finding.message == (
+        "times are from event files; a row has the time of its first point, the others were within "
+        "0.086 s"
+    )
+    assert run.evidence[0].spread == 86_002
+
+
+def test_times_are_microseconds_and_of_earlier_rules_milliseconds(tmp_path: Path) -> None:
+    put_state(tmp_path / "out", history(3))
+    put_events(tmp_path / "out", history(3), shift=0.123_456)
+    (run,) = read(tmp_path)
+    fine, coarse = (lay_out(run, "tensorboard", LayoutOptions(), rules=rules) for rules in (2, 1))
+    assert fine.stream.time is not None
+    assert coarse.stream.time is not None
+    assert (fine.stream.time % 1000).tolist() == [456] * 3
+    assert (coarse.stream.time - fine.stream.time).tolist() == [-456] * 3
+    assert coarse.times_digest(3) == times_digest(coarse.stream.time // 1000, np.arange(3))
+    in_mlflow = MlflowExporter(f"sqlite:///{tmp_path}/mlflow.db").fit(fine).stream.time
+    assert in_mlflow is not None
+    assert in_mlflow.tolist() == coarse.stream.time.tolist()
+
+
+def test_rows_of_one_millisecond_are_moved_apart_for_targets_that_keep_whole_ones() -> None:
+    rows = make_stream([{"loss": 1.0, "step": step} for step in (1, 2, 3)])
+    known = Evidence("events", np.arange(3), np.array([5_000_100, 5_000_900, 5_001_400]), "x")
+    timed, _, _ = apply_clock(rows, [known])
+    assert timed.time is not None
+    assert timed.time.tolist() == [5_000_100, 5_001_000, 5_002_000]

@@ -88,7 +88,7 @@ def test_rows_behind_the_state_are_kept_and_counted() -> None:
     assert "LLaMA-Factory's log has few of the Trainer's metrics" in found.message
     assert run.status == "unfinished"
     (times,) = run.evidence
-    assert (times.time // 60_000).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert (times.time // 60_000_000).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -55,7 +55,7 @@ def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]
 
 def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
     """The events before all scalars."""
-    begin = layout.clock.start / 1000.0
+    begin = layout.clock.start / 1e6
     yield proto.file_version_event(begin)
     value = proto.text_value(STATE_TAG, _state_text(layout, start, state))
     yield proto.summary_event(begin, 0, [value])
@@ -67,7 +67,7 @@ def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
 def _end(layout: Layout) -> Iterator[bytes]:
     """The event behind all others, of a run that is finished."""
     if layout.run.status == "finished" and layout.params:
-        end = layout.clock.end / 1000.0
+        end = layout.clock.end / 1e6
         yield proto.summary_event(end, 0, [proto.session_end(end)])
 
 
@@ -124,7 +124,7 @@ def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
     """The rows from `start` on by step: the default loader drops what a lower step follows."""
     stream = layout.stream
     assert stream.time is not None
-    step, time = stream.step[start:], stream.time[start:] / 1000.0
+    step, time = stream.step[start:], stream.time[start:] / 1e6
     parts = (series.slice(start, layout.rows) for series in stream.series)
     columns = [ScalarColumn(part.key, part.rows - start, as_float32(part.values)) for part in parts]
     if (step[1:] < step[:-1]).any():
@@ -153,7 +153,7 @@ def _texts(layout: Layout, start: int) -> Iterator[bytes]:
         by_step = np.argsort(stream.step[part.rows], kind="stable")
         for some in np.array_split(by_step, len(by_step) // TEXTS + 1):
             rows = part.rows[some]
-            columns = stream.time[rows] / 1000.0, stream.step[rows], part.values[some]
+            columns = stream.time[rows] / 1e6, stream.step[rows], part.values[some]
             events = [
                 proto.summary_event(
                     time, step, [proto.text_value(f"{series.key}/text_summary", text)]

@@ -116,7 +116,7 @@ def _points(series: Series, layout: Layout) -> Points:
     return Points(
         layout.stream.step[series.rows],
         series.values.astype(np.float64),
-        layout.stream.time[series.rows] / 1000.0,
+        layout.stream.time[series.rows] / 1e6,
     )
 
 

@@ -139,7 +139,7 @@ class ClientWriter:
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
         self._settle(experiment, run, layout)
-        self._api.set_status(run.run_id, rows.STATUS[layout.run.status], layout.clock.end)
+        self._api.set_status(run.run_id, rows.STATUS[layout.run.status], rows.ended(layout))
 
     def _is_gone(self, run: ApiRun) -> bool:
         with suppress(ExportError):
@@ -165,7 +165,7 @@ class ClientWriter:
         parent = self._parent(experiment, layout)
         if parent:
             tags[rows.PARENT_TAG] = parent
-        new = NewRun(experiment, rows.run_name(layout, self.limits), layout.clock.start, tags)
+        new = NewRun(experiment, rows.run_name(layout, self.limits), rows.started(layout), tags)
 
         def made_by_me() -> ApiRun | None:
             runs = self._search(experiment, layout.key)
@@ -180,13 +180,13 @@ class ClientWriter:
             return None
         there = self._active(experiment, key)
         if not there:
-            tags, start = rows.parent_tags(layout, self.limits), layout.clock.start
+            tags, start = rows.parent_tags(layout, self.limits), rows.started(layout)
             new = NewRun(experiment, tags[rows.NAME_TAG], start, tags)
             mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
             there = self._active(experiment, key) or [mine]
             if mine.run_id != there[0].run_id:  # another export made one at the same time
                 self._supersede(mine)
-        end = max(there[0].end or 0, layout.clock.end)
+        end = max(there[0].end or 0, rows.ended(layout))
         if end != there[0].end:
             self._api.set_status(there[0].run_id, "FINISHED", end)
         return there[0].run_id

@@ -127,8 +127,8 @@ class DirectWriter:
     ) -> None:
         statement = "select artifact_location from experiments where experiment_id = ?"
         root = session.execute(statement, (experiment,)).fetchone()[0]
-        place, clock = f"{root}/{run_id}/artifacts", layout.clock
-        row = (run_id, name, rows.user(), status, clock.start, clock.end, place, experiment)
+        place, times = f"{root}/{run_id}/artifacts", (rows.started(layout), rows.ended(layout))
+        row = (run_id, name, rows.user(), status, *times, place, experiment)
         session.execute(_RUN, row)
 
     def _parent(self, session: Session, experiment: int, layout: Layout) -> str | None:
@@ -145,7 +145,7 @@ class DirectWriter:
             self._insert_run(session, experiment, run_id, name, "FINISHED", layout)
             put_pairs(session, "tags", run_id, tags)
         statement = "update runs set end_time = ? where run_uuid = ? and end_time < ?"
-        session.execute(statement, (layout.clock.end, run_id, layout.clock.end))
+        session.execute(statement, (rows.ended(layout), run_id, rows.ended(layout)))
         return run_id
 
     def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
@@ -176,7 +176,7 @@ class DirectWriter:
             put_pairs(session, "params", run_id, layout.params)
         session.execute(
             "update runs set status = ?, end_time = ? where run_uuid = ?",
-            (status, layout.clock.end, run_id),
+            (status, rows.ended(layout), run_id),
         )
         state = whole_state(layout, held)
         self._write_rows(session, run_id, layout, start, state)

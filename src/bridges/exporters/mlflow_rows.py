@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_params import ParamRules, params_of
 from bridges.exporters.mlflow_state import KEY_TAG
+from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.model import Float64, Int64, Series
@@ -54,12 +55,16 @@ def stored(values: NDArray[Any]) -> Float64:
 
 
 def fit(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
-    """The layout with keys that MLflow takes, and the params that it gets."""
+    """The layout with keys that MLflow takes, the params that it gets, and times of whole
+    milliseconds.
+    """
+    time = layout.stream.time
+    assert time is not None
     series, of_keys = _with_legal_keys(layout, limits)
     params, of_params = params_of(layout, limits, rules)
     return replace(
         layout,
-        stream=replace(layout.stream, series=tuple(series)),
+        stream=replace(layout.stream, series=tuple(series), time=time // MILLISECOND * MILLISECOND),
         params=params,
         findings=(*layout.findings, *of_keys, *of_params),
     )
@@ -91,6 +96,16 @@ def _left_out(keys: list[str], points: int, is_live: bool) -> Finding:
     return Finding("key-refused", severity, named(keys), message, points)
 
 
+def started(layout: Layout) -> int:
+    """When the run began, in milliseconds."""
+    return layout.clock.start // MILLISECOND
+
+
+def ended(layout: Layout) -> int:
+    """When the run ended, in milliseconds."""
+    return layout.clock.end // MILLISECOND
+
+
 def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
     """The metrics of the rows from `start` on, key by key."""
     stream = layout.stream
@@ -101,7 +116,11 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
             value, is_nan = stored(part.values), np.isnan(np.asarray(part.values, np.float64))
             value = np.where(is_nan, 0.0, value)
             yield MetricColumn(
-                part.key, value, is_nan, stream.time[part.rows], stream.step[part.rows]
+                part.key,
+                value,
+                is_nan,
+                stream.time[part.rows] // MILLISECOND,
+                stream.step[part.rows],
             )
 
 

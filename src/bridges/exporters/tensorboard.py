@@ -44,6 +44,7 @@ from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import State, whole_state
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
+from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
@@ -122,7 +123,7 @@ class TensorBoardExporter:
 
     def _create(self, layout: Layout, state: State) -> str:
         """Write the run under a hidden name, claim its key, and publish it."""
-        name = segment_name(layout.key, layout.clock.start // 1000, 0)
+        name = segment_name(layout.key, layout.clock.start // SECOND, 0)
         try:
             with attempt(self.logdir, layout.key, name) as made:
                 write_file(made.path, records(layout, 0, state))

@@ -139,8 +139,8 @@ class RunFolder:
         self._names.setdefault(name[ID_AT : ID_AT + KEY_DIGITS], []).append(name)
 
     def new_name(self, start: int, run_id: str, parts: list[Place]) -> str:
-        """The directory of a new part, by when it begins (milliseconds), after those there are."""
-        stamp = datetime.fromtimestamp(start / 1000.0, timezone.utc)
+        """The directory of a new part, by when it begins (microseconds), after those there are."""
+        stamp = datetime.fromtimestamp(start / 1e6, timezone.utc)
         if parts:
             stamp = max(stamp, parts[-1].stamp + timedelta(seconds=1))
         return f"{PREFIX}{stamp:{STAMP}}-{run_id}"

@@ -56,8 +56,8 @@ def _columns(layout: Layout, first: int) -> Iterator[Column]:
     for key, values in (
         (GLOBAL_STEP, stream.step[first:]),
         ("_step", wandb_steps(layout)[first:]),
-        ("_timestamp", time / 1000.0),
-        ("_runtime", (time - layout.clock.start) / 1000.0),
+        ("_timestamp", time / 1e6),
+        ("_runtime", (time - layout.clock.start) / 1e6),
     ):
         yield Column(np.arange(len(time)), _before(key), number_texts(values.tolist()))
 

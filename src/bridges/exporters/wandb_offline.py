@@ -22,6 +22,7 @@ from bridges.exporters.wandb_log import LogError, write_log
 from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
 from bridges.exporters.wandb_release import check_appends
 from bridges.exporters.wandb_run import METADATA, Part, Target, metadata, records, start_of
+from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
 
 DIGEST_DIGITS = 6  # of a run's id, after those of the key
@@ -177,7 +178,7 @@ class OfflineRuns:
             write_file(file, content)
             if newest.is_synced:
                 put_files(staged, named)
-                start = int(newest.stamp.timestamp() * 1000)
+                start = int(newest.stamp.timestamp()) * SECOND
                 name = self._folder.new_name(start, newest.run_id, parts)
                 self._folder.publish(staged, name, newest.run_id)
                 return

@@ -25,6 +25,7 @@ from bridges.exporters.wandb_history import (
 )
 from bridges.exporters.wandb_limits import short, tag_texts
 from bridges.exporters.wandb_log import integer, message, text
+from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
 from bridges.stream.redact import redact_text
 
@@ -122,7 +123,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
         parts.append(text(7, short(target.job_type)))
     parts += [text(8, part.name_of(layout)), text(9, notes(layout))]
     parts += [text(10, tag) for tag in tag_texts(layout)]
-    stamps = integer(1, stamp // 1000) + integer(2, stamp % 1000 * 1_000_000)
+    stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
     return b"".join([*parts, message(17, stamps)])
 
 
@@ -147,13 +148,13 @@ def _definitions(layout: Layout) -> Iterator[bytes]:
             yield message(METRIC, text(1, key) + text(4, axis) + synced)
 
 
-def iso(milliseconds: int) -> str:
+def iso(microseconds: int) -> str:
     """A time as text, in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000.0, timezone.utc).isoformat()
+    return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat()
 
 
 def start_of(layout: Layout, first: int) -> int:
-    """When a part begins, in milliseconds: `wandb sync` uploads parts of a run in this order."""
+    """When a part begins, in microseconds: `wandb sync` uploads parts of a run in this order."""
     time = layout.stream.time
     assert time is not None
     if first == 0:
@@ -179,11 +180,11 @@ def notes(layout: Layout) -> str:
 
 
 def _seconds(layout: Layout) -> float:
-    return (layout.clock.end - layout.clock.start) / 1000.0
+    return (layout.clock.end - layout.clock.start) / 1e6
 
 
 def _summary(layout: Layout) -> bytes:
-    seconds, end = _seconds(layout), layout.clock.end / 1000.0
+    seconds, end = _seconds(layout), layout.clock.end / 1e6
     own: dict[str, Any] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
     if len(layout.stream):
         own |= {GLOBAL_STEP: int(layout.run.stream.step[-1]), "_timestamp": end}

@@ -92,7 +92,7 @@ def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
         part = series.slice(first, len(stream))
         for row, value in zip((part.rows - first).tolist(), part.values.tolist(), strict=True):
             rows[row][series.key] = value
-    steps, times = wandb_steps(layout)[first:].tolist(), (stream.time[first:] / 1000.0).tolist()
+    steps, times = wandb_steps(layout)[first:].tolist(), (stream.time[first:] / 1e6).tolist()
     for row, step, time_, own in zip(rows, stream.step[first:].tolist(), times, steps, strict=True):
         yield own, {**row, GLOBAL_STEP: step, "_timestamp": time_}
 

@@ -33,7 +33,7 @@ def disk_evidence(
         return None, []
     rows = np.array([count - 1 for count in sorted(times)], np.int64)
     time = np.array([times[count] for count in sorted(times)], np.int64)
-    why = _copied(stream, rows, time / 1000.0, [location for location, _ in saves])
+    why = _copied(stream, rows, time / 1e6, [location for location, _ in saves])
     where = saves[0][0]
     if why:
         message = f"the times of the saved files are not used as a clock: {why}"
@@ -42,7 +42,7 @@ def disk_evidence(
 
 
 def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
-    """Milliseconds since 1970 at which each number of rows was saved first."""
+    """Microseconds since 1970 at which each number of rows was saved first."""
     times: dict[int, int] = {}
     for location, rows in saves:
         saved = None if "://" in location else _changed(location)
@@ -53,7 +53,7 @@ def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
 
 def _changed(path: str) -> int | None:
     with suppress(OSError, ValueError):
-        return os.stat(path).st_mtime_ns // 1_000_000
+        return os.stat(path).st_mtime_ns // 1000
     return None
 
 

@@ -60,17 +60,20 @@ class EventFiles:
             return None
         wanted = _wanted(stream)
         known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
-        times, used, starts = [], [], []
+        times, ends, used, starts = [], [], [], []
         for path in paths:
             file = self._read(path) if self._could_be(path, known) else None
-            found = None if file is None else _row_times(len(stream), wanted, file)
-            if file is not None and found is not None and not np.isnan(found).all():
-                times.append(found)
+            if file is None:
+                continue
+            first, last = _row_times(len(stream), wanted, file)
+            if not np.isnan(first).all():
+                times.append(first)
+                ends.append(last)
                 used.append(path)
                 starts += [] if file.start is None else [file.start]
         if not times:
             return None
-        return _chosen(np.array(times), used, starts)
+        return _chosen(np.array(times), np.array(ends), used, starts)
 
     def _could_be(self, path: str, known: Int64) -> bool:
         """Whether one of a file's first points is one of the run."""
@@ -182,11 +185,13 @@ def _first_points(file: EventFile | None) -> Int64:
     return np.sort(np.concatenate(heads)) if heads else np.empty(0, np.int64)
 
 
-def _row_times(rows: int, wanted: Wanted, file: EventFile) -> Float64:
-    """Milliseconds since 1970 at which a file has each row (float64, NaN where it has not)."""
+def _row_times(rows: int, wanted: Wanted, file: EventFile) -> tuple[Float64, Float64]:
+    """Microseconds since 1970 at which a file has the first and the last point of each row
+    (float64, NaN where it has not the whole row).
+    """
     needed, got = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     telling = np.zeros(rows, bool)
-    first = np.full(rows, np.inf)
+    first, last = np.full(rows, np.inf), np.full(rows, -np.inf)
     for tag, (keys, at, is_telling) in wanted.items():
         if tag not in file.scalars:
             continue
@@ -195,7 +200,10 @@ def _row_times(rows: int, wanted: Wanted, file: EventFile) -> Float64:
         got[at[hit]] += 1
         telling[at[hit]] |= is_telling
         first[at[hit]] = np.minimum(first[at[hit]], time[hit])
-    return np.where(telling & (got == needed), np.rint(first * 1000), np.nan)
+        last[at[hit]] = np.maximum(last[at[hit]], time[hit])
+    whole = telling & (got == needed)
+    first, last = (np.where(whole, np.rint(time * 1e6), np.nan) for time in (first, last))
+    return first, last
 
 
 def _looked_up(keys: Int64, parts: Sequence[ScalarPart]) -> tuple[NDArray[np.bool_], Float64]:
@@ -207,15 +215,18 @@ def _looked_up(keys: Int64, parts: Sequence[ScalarPart]) -> tuple[NDArray[np.boo
     return there[order][place] == keys, time[order][place]
 
 
-def _chosen(times: Float64, files: Sequence[str], starts: Sequence[float]) -> Evidence | None:
-    """One time for each row of those that its files (first axis) have."""
+def _chosen(
+    times: Float64, ends: Float64, files: Sequence[str], starts: Sequence[float]
+) -> Evidence | None:
+    """One time for each row of those that its files (first axis) have: that of its first point."""
     several = int((np.sum(~np.isnan(times), axis=0) > 1).sum())
     best = _latest_that_fit(times)
     rows = np.flatnonzero(~np.isnan(best))
     where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-    start = int(min(starts) * 1000) if starts else None
+    start = round(min(starts) * 1e6) if starts else None
     note = f"{several} rows were written twice, and have the later time" if several else ""
-    return Evidence("events", rows, best[rows].astype(np.int64), where, start, note)
+    spread = int(np.max(np.where(times == best, ends - times, 0.0)))
+    return Evidence("events", rows, best[rows].astype(np.int64), where, start, note, spread)
 
 
 def _latest_that_fit(times: Float64) -> Float64:

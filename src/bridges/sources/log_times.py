@@ -63,7 +63,7 @@ def log_evidence(location: str, stream: MetricStream) -> tuple[Evidence | None, 
         )
         found = Finding("log-of-two-processes", Severity.WARNING, location, message, len(rows))
         return None, [found]
-    time = np.rint(chosen * 1000).astype(np.int64)
+    time = np.rint(chosen * 1e6).astype(np.int64)
     return Evidence("log", rows, time, location), []
 
 

@@ -32,7 +32,7 @@ def start_evidence(
     begun = [(start, path) for path in events if (start := started(path))]
     if begun:
         seconds, path = min(begun)
-        return _start(seconds * 1000, path, "")
+        return _start(seconds * 1_000_000, path, "")
     for output in outputs:
         for name in output.split("/"):
             if match := _SWIFT.fullmatch(name):
@@ -52,7 +52,7 @@ def _without_year(folders: Iterable[str], writer: str | None) -> Evidence | None
             note = f"the year {year} and UTC are assumed"
             text = f"{year} {match[1]}" if match else ""
             found = _local(text, "%Y %b%d_%H-%M-%S", folder, note)
-            if found is not None and (found.start or 0) >= released.timestamp() * 1000:
+            if found is not None and (found.start or 0) >= released.timestamp() * 1_000_000:
                 return found
     return None
 
@@ -63,9 +63,9 @@ def _local(text: str, form: str, where: str, note: str) -> Evidence | None:
     except ValueError:
         return None
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return _start((moment - epoch) // timedelta(milliseconds=1), where, note)
+    return _start((moment - epoch) // timedelta(microseconds=1), where, note)
 
 
-def _start(milliseconds: int, where: str, note: str) -> Evidence:
+def _start(microseconds: int, where: str, note: str) -> Evidence:
     nothing = np.empty(0, np.int64)
-    return Evidence("start", nothing, nothing, where, milliseconds, note)
+    return Evidence("start", nothing, nothing, where, microseconds, note)

@@ -11,8 +11,9 @@ durations, whose origin may be an instant from beside the log:
     duration   the summary's `train_runtime`
     synthetic  nothing: one second for each step
 
-Times are integer milliseconds, strictly rising from row to row. What a target holds already keeps
-its times, so that a run can grow there whatever becomes known later.
+Times are integer microseconds. From row to row they rise by at least a millisecond as MLflow sees
+it, which keeps whole ones. What a target holds already keeps its times, so that a run can grow
+there whatever becomes known later.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Clock, Evidence, Float64, Int64, MetricStream, Run
 from bridges.stream.pace import REAL, Pace, best_pace, elapsed_rows, pace_of, summary_duration
 
-SYNTHETIC_ORIGIN = 946_684_800_000  # 2000-01-01T00:00:00Z in milliseconds
+SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
+SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
 CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")
 INSTANTS = ("events", "mtimes")
 IN_LOG = ("elapsed", "duration", "synthetic")  # names of clocks that the log alone gives again
-AGREED = 10_000  # milliseconds by which the instants of one process may be apart
+AGREED = 10 * SECOND  # by which the instants of one process may be apart
 _WORDS = {
     "events": "event files",
     "elapsed": "train_runtime in the rows of the log",
@@ -46,7 +48,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class HeldTimes:
-    """The times (int64, milliseconds) that a target holds for some rows (int64, rising), and the
+    """The times (int64, microseconds) that a target holds for some rows (int64, rising), and the
     name of the clock that they are from.
     """
 
@@ -60,11 +62,14 @@ def apply_clock(
     evidence: Sequence[Evidence] = (),
     source: str | None = None,
     held: HeldTimes | None = None,
+    tick: int = 1,
 ) -> tuple[MetricStream, Clock, list[Finding]]:
     """The stream with its times, the clock that gave them, and what there is to say of it.
 
     `source` forces one of `CLOCKS` (see `require_clock`); rows that a target holds keep its times.
+    Times are whole multiples of `tick` microseconds.
     """
+    evidence = [_rounded(one, tick) for one in evidence]
     found = {one.source: one for one in evidence}
     chosen = source or next(name for name in CLOCKS if _is_there(name, stream, found))
     if chosen == "synthetic":
@@ -73,8 +78,8 @@ def apply_clock(
     log = found.get("log")
     name = best_pace(stream, log) if chosen in INSTANTS else chosen
     pace = pace_of(name, stream, log)
-    seen = _Times.of(chosen, pace, found)
-    times = _strictly_rising(_held_first(seen.rows, held))
+    seen = _Times.of(chosen, pace, found, tick)
+    times = _strictly_rising(_held_first(seen.rows, held, tick))
     start = min(seen.start, int(times[0])) if len(times) else seen.start
     end = int(times[-1]) if len(times) else start
     clock = Clock(chosen, seen.origin, start, end)
@@ -98,9 +103,19 @@ def _kept(clock: Clock, chosen: str) -> Finding:
     return Finding("clock-kept", Severity.INFO, "all rows", message)
 
 
-def times_digest(time: Int64, rows: Int64) -> str:
-    """A digest of the times of these rows."""
-    return hashlib.sha256(np.ascontiguousarray(time[rows], "<i8").tobytes()).hexdigest()[:16]
+def times_digest(time: Int64, rows: Int64, tick: int = 1) -> str:
+    """A digest of the times of these rows, in ticks."""
+    return hashlib.sha256(np.ascontiguousarray(time[rows] // tick, "<i8").tobytes()).hexdigest()[
+        :16
+    ]
+
+
+def _rounded(evidence: Evidence, tick: int) -> Evidence:
+    """The evidence with times that are multiples of a tick."""
+    if tick == 1:
+        return evidence
+    start = None if evidence.start is None else evidence.start // tick * tick
+    return replace(evidence, time=in_ticks(evidence.time / tick, tick), start=start)
 
 
 def _is_there(name: str, stream: MetricStream, found: Mapping[str, Evidence]) -> bool:
@@ -127,59 +142,62 @@ def require_clock(name: str, run: Run) -> None:
 
 @dataclass(frozen=True)
 class _Times:
-    """Times in milliseconds (float64, one a row), the start, what fixes the first instant, and the
+    """Times in microseconds (int64, one a row), the start, what fixes the first instant, and the
     instants that were refused because they do not agree.
     """
 
-    rows: Float64
+    rows: Int64
     start: int
     origin: str
     refused: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: str, pace: Pace, found: Mapping[str, Evidence]) -> _Times:
+    def of(cls, source: str, pace: Pace, found: Mapping[str, Evidence], tick: int) -> _Times:
         if source in INSTANTS:
-            times, start = _between(found[source], pace)
+            times, start = _between(found[source], pace, tick)
             known = found[source].start
             return cls(times, start if known is None else known, source)
         refused: list[str] = []
         for name in INSTANTS:
             if name in found and len(found[name].rows):
-                shifted = _shifted(found[name], pace)
+                shifted = _shifted(found[name], pace, tick)
                 if shifted is not None:
                     return cls(*shifted, name, tuple(refused))
                 refused.append(name)
         origin = found["start"].start if "start" in found else None
         start = SYNTHETIC_ORIGIN if origin is None else origin
-        times = start + np.rint(pace.seconds * 1000)
+        times = start + in_ticks(pace.seconds * (SECOND // tick), tick)
         return cls(times, start, "synthetic" if origin is None else "start", tuple(refused))
 
 
-def _between(known: Evidence, pace: Pace) -> tuple[Float64, int]:
+def _between(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int]:
     """Times through the known instants, the other rows in between by the pace."""
     # the start is a row before all others; a millisecond for each row keeps all of them apart
-    course = np.concatenate([[0.0], pace.seconds * 1000]) + np.arange(len(pace.seconds) + 1)
-    at, time = course[known.rows + 1], known.time.astype(np.float64)
+    gaps = np.arange(len(pace.seconds) + 1) * (MILLISECOND // tick)
+    course = np.concatenate([[0.0], pace.seconds * (SECOND // tick)]) + gaps
+    at, time = course[known.rows + 1], known.time / tick
     rate = 1.0
     if pace.name not in REAL and len(at) > 1:
         rate = (time[-1] - time[0]) / (at[-1] - at[0])
     times = np.interp(course, at, time)
     times = np.where(course < at[0], time[0] - (at[0] - course) * rate, times)
     times = np.where(course > at[-1], time[-1] + (course - at[-1]) * rate, times)
-    return np.rint(times[1:]), int(np.rint(times[0]))
+    whole = in_ticks(times, tick)
+    return whole[1:], int(whole[0])
 
 
-def _shifted(known: Evidence, pace: Pace) -> tuple[Float64, int] | None:
+def _shifted(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int] | None:
     """The pace moved to known instants, each process by itself; None where they do not agree.
 
     The least shift counts: an instant is never before the row that it is of.
     """
-    shift = known.time - pace.seconds[known.rows] * 1000
+    elapsed = pace.seconds * (SECOND // tick)
+    shift = known.time / tick - elapsed[known.rows]
     sessions = pace.session[known.rows]
     shifts = np.full(int(pace.session.max(initial=0)) + 1, np.nan)
     for session in np.unique(sessions):
         of_it = shift[sessions == session]
-        if of_it.max() - of_it.min() > AGREED:
+        if of_it.max() - of_it.min() > AGREED / tick:
             return None
         shifts[session] = of_it.min()
     for session in range(1, len(shifts)):  # one without any goes on from the one before it
@@ -187,25 +205,33 @@ def _shifted(known: Evidence, pace: Pace) -> tuple[Float64, int] | None:
             shifts[session] = shifts[session - 1]
     first = int(np.flatnonzero(~np.isnan(shifts))[0])
     shifts[:first] = shifts[first]
-    return np.rint(pace.seconds * 1000 + shifts[pace.session]), int(np.rint(shifts[0]))
+    return in_ticks(elapsed + shifts[pace.session], tick), int(in_ticks(shifts[:1], tick)[0])
 
 
-def _held_first(times: Float64, held: HeldTimes | None) -> Int64:
+def in_ticks(times: Float64, tick: int) -> Int64:
+    """Microseconds of times that are counted in ticks, each rounded to a whole one."""
+    return np.asarray(np.rint(times).astype(np.int64) * tick)
+
+
+def _held_first(times: Int64, held: HeldTimes | None, tick: int) -> Int64:
     """The times with those that a target holds; the rows after them go on from there."""
-    moved: Int64 = np.asarray(times, np.int64)
     if held is None or not len(held.rows):
-        return moved
+        return times
+    moved = times.copy()
     last = int(held.rows[-1])
     moved[last + 1 :] += held.time[-1] - moved[last]
-    known = np.interp(np.arange(last + 1), held.rows, held.time)
-    moved[: last + 1] = np.rint(known)
+    known = np.interp(np.arange(last + 1), held.rows, held.time / tick)
+    moved[: last + 1] = in_ticks(known, tick)
     moved[held.rows] = held.time
     return moved
 
 
 def _strictly_rising(times: Int64) -> Int64:
+    """The times, each moved to the next whole millisecond that no row before it has."""
     index = np.arange(len(times), dtype=np.int64)
-    return np.asarray(np.maximum.accumulate(times - index) + index, np.int64)
+    own = times // MILLISECOND
+    free = np.maximum.accumulate(own - index) + index
+    return np.asarray(np.where(free == own, times, free * MILLISECOND), np.int64)
 
 
 def _clock_findings(
@@ -239,6 +265,9 @@ def _real(clock: Clock, pace: Pace, origin: Evidence) -> Finding:
         rows = len(pace.seconds)
         if len(origin.rows) < rows:
             message += f" for {len(origin.rows)} of {rows} rows, the others by {_WORDS[pace.name]}"
+        if origin.spread:
+            apart = f"{origin.spread / SECOND:.2g} s"
+            message += f"; a row has the time of its first point, the others were within {apart}"
     else:
         message += f", beginning with {_WORDS[clock.origin]}"
     note = f"; {origin.note}" if origin.note else ""

@@ -14,7 +14,15 @@ import numpy as np
 
 from bridges.errors import ConfigError
 from bridges.stream.align import DUPLICATES, X_AXES, apply_duplicates, epoch_axis
-from bridges.stream.clock import CLOCKS, IN_LOG, HeldTimes, apply_clock, require_clock, times_digest
+from bridges.stream.clock import (
+    CLOCKS,
+    IN_LOG,
+    MILLISECOND,
+    HeldTimes,
+    apply_clock,
+    require_clock,
+    times_digest,
+)
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
@@ -26,6 +34,11 @@ from bridges.stream.tagging import named, under_tags
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
 EARLIEST_RULES, RULES = 1, 2
 ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that steps stay steps
+
+
+def tick_of(rules: int) -> int:
+    """Of how many microseconds the times of a run are multiples that was written by these rules."""
+    return MILLISECOND if rules == EARLIEST_RULES else 1
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,8 @@ class Layout:
         timed = np.zeros(len(self.stream), bool)
         for series in self.stream.numbers:
             timed[series.rows] = True
-        return times_digest(self.stream.time, np.flatnonzero(timed[: self.position(row)]))
+        rows = np.flatnonzero(timed[: self.position(row)])
+        return times_digest(self.stream.time, rows, tick_of(self.rules))
 
     def position(self, row: int) -> int:
         """Where a row of the history lies in `stream`: only merged steps move it."""
@@ -161,7 +175,9 @@ def lay_out(
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
     evidence = run.evidence if clock is None else ()
-    timed, used_clock, notes = apply_clock(stream, evidence, clock or options.clock, held)
+    timed, used_clock, notes = apply_clock(
+        stream, evidence, clock or options.clock, held, tick_of(rules)
+    )
     placed = _Placed.of(timed, naming, rules)
     identity = options.identity()
     params, left_out = _chosen_params(run.params, options.params)

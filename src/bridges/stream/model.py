@@ -70,7 +70,7 @@ class Series:
 class MetricStream:
     """The log of one run, column by column, rows in their original order.
 
-    `step` (int64, n rows), `kind` (uint8, n, a `RowKind`), `time` (int64, n: milliseconds since
+    `step` (int64, n rows), `kind` (uint8, n, a `RowKind`), `time` (int64, n: microseconds since
     1970 UTC, strictly rising) or None where no clock was applied yet.
     """
 
@@ -158,9 +158,10 @@ class Evidence:
     """What something beside the log says of the times of its rows.
 
     `source` is `events`, `log`, `mtimes` or `start`; `rows` (int64, n, rising) are the rows that it
-    knows, `time` (int64, n) their milliseconds: since 1970 UTC, and in a `log` since its start.
-    `start` is when the run began, in milliseconds since 1970 UTC, where that is known. `where` is
-    the file or name that tells, `note` what had to be assumed.
+    knows, `time` (int64, n) their microseconds: since 1970 UTC, and in a `log` since its start.
+    `start` is when the run began, in microseconds since 1970 UTC, where that is known. `where` is
+    the file or name that tells, `note` what had to be assumed. `spread` is how many microseconds
+    the points of one row lie apart at most, where each has a time of its own.
     """
 
     source: str
@@ -169,6 +170,7 @@ class Evidence:
     where: str
     start: int | None = None
     note: str = ""
+    spread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Clock:
     """Where the times of a run come from.
 
     `source` is one of `bridges.stream.clock.CLOCKS`; `origin` says what fixes the first instant;
-    `start` and `end` are milliseconds since 1970 UTC.
+    `start` and `end` are microseconds since 1970 UTC.
     """
 
     source: str

@@ -48,7 +48,7 @@ def pace_of(name: str, stream: MetricStream, log: Evidence | None = None) -> Pac
     if name == "elapsed":
         seconds, session = _through_known(stream, *elapsed_rows(stream))
     elif name == "log" and log is not None:
-        seconds, session = _through_known(stream, log.rows, log.time / 1000.0)
+        seconds, session = _through_known(stream, log.rows, log.time / 1e6)
     elif name == "duration":
         seconds = _from_duration(stream)
     else:
