@@ -58,14 +58,17 @@ def _strict(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could rewrite the screen."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """The text without secrets of URLs, and without control characters, which could rewrite the
+    screen.
+    """
+    shown = redact_message(text)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
 
 
 def print_error(message: str) -> None:
     """One line on stderr."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(printable(redact_message(message)), err=True)
+    click.echo(printable(message), err=True)
 
 
 def format_run(report: RunReport, verbose: bool) -> str:

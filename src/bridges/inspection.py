@@ -12,7 +12,7 @@ from bridges.stream.clock import apply_clock
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
-from bridges.stream.redact import redact_stream
+from bridges.stream.redact import redact_message, redact_stream, shown_finding
 
 MANY_KEYS = 60  # rows of the table unless all are asked for
 MANY_PARAMS = 20
@@ -26,11 +26,11 @@ def inspect(run: Run) -> dict[str, Any]:
     epoch = run.stream.epoch
     findings: list[Finding] = [*run.findings, *secrets, *notes]
     return {
-        "source": run.source,
+        "source": redact_message(run.source),
         "run": run.name,
         "group": run.group,
         "trial": _trial(run),
-        "saves": list(run.saves),
+        "saves": [*map(redact_message, run.saves)],
         "forked": _forked(run),
         "key": run_key(run),
         "status": run.status,
@@ -45,7 +45,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "param_files": dict(run.param_files),
         "facts": dict(run.facts),
         "keys": [_key(stream, key) for key in stream.keys],
-        "findings": [finding.as_dict() for finding in findings],
+        "findings": [*map(shown_finding, findings)],
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.redact import redact_message
+from bridges.stream.redact import redact_message, shown_finding
 
 STATUSES = ("exported", "appended", "unchanged", "failed", "planned")
 PLANS = STATUSES[:3]  # what a dry run says would be done
@@ -68,7 +68,7 @@ class RunReport:
             "location": self.location,
             "verified": self.verified,
             "seconds": round(self.seconds, 6),
-            "findings": [finding.as_dict() for finding in self.findings],
+            "findings": [*map(shown_finding, self.findings)],
         }
 
 

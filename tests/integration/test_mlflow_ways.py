@@ -158,10 +158,16 @@ def test_the_source_is_attached_through_a_server(mlflow_url: str, tmp_path: Path
 def test_what_cannot_be_attached_is_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "state.json"
-    file.write_bytes(state([{"loss": 1, "step": 1}], trial_params={"api_key": "x"}))
-    report = bridges.export(file, to="mlflow", attach_source=True)
-    assert (report.exit_code, codes_of(report.runs)[-1]) == (1, "source-not-attached")
-    assert "holds secrets" in report.runs[0].findings[-1].message
+    row = {"loss": 1, "step": 1}
+    for content in (
+        state([row], trial_params={"api_key": "x"}),
+        state([{**row, "note": "hf_AbCdEfGhIjKlMnOpQrSt", "url": "https://u:hunter2@h/x"}]),
+    ):
+        file.write_bytes(content)
+        report = bridges.export(file, to="mlflow", attach_source=True)
+        assert (report.exit_code, codes_of(report.runs)[-1]) == (1, "source-not-attached")
+        assert "holds secrets" in report.runs[0].findings[-1].message
+    assert not [*tmp_path.rglob("artifacts/source")]
     report = bridges.export(SEED, to="tensorboard", attach_source=True)
     assert (report.exit_code, codes_of(report.runs)[-1]) == (1, "source-not-attached")
     (tmp_path / "mlruns").write_text("in the way")
@@ -185,6 +191,18 @@ def golden_columns_of_all() -> list[MetricColumn]:
     from bridges.exporters.mlflow_limits import Limits
 
     return golden_columns(Limits())
+
+
+@pytest.mark.parametrize("writer", ["direct", "client"])
+def test_a_password_may_hold_the_signs_of_a_uri(postgres: PostgreSQL, writer: str) -> None:
+    """As typed, not percent-encoded."""
+    database = f"signs{writer}"
+    postgres.create_database(database)
+    uri = postgres.create_login(f"user{writer}", "PASSWORD", database)
+    postgres.execute("ALTER ROLE {} PASSWORD 'a@b/c?d#e'", f"user{writer}")
+    report = export(make_run(ROWS), uri.replace("PASSWORD", "a@b/c?d#e"), mlflow_writer=writer)
+    assert report.verified
+    assert "b/c" not in repr(report)
 
 
 def test_a_password_is_never_shown(postgres: PostgreSQL) -> None:

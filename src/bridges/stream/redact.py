@@ -100,6 +100,12 @@ def redact_message(text: str) -> str:
     return _URL_SECRET.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
+def shown_finding(finding: Finding) -> dict[str, str | int]:
+    """A finding as the JSON document shows it; it may name the URL of a source."""
+    place, message = redact_message(finding.where), redact_message(finding.message)
+    return replace(finding, where=place, message=message).as_dict()
+
+
 def _without_logins(text: str) -> str:
     """Text without blanks, the logins of its URLs masked."""
     first, *urls = text.split("://")
