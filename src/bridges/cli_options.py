@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+MOST_JOBS = 256
 # options that belong to one target, by the names that its exporter takes
 TARGET_OPTIONS = (
     *("logdir", "tracking_uri", "experiment", "mlflow_writer", "force"),
@@ -90,7 +91,7 @@ def targeting(command: F) -> F:
         ),
         click.option(
             "--jobs",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MOST_JOBS),
             default=4,
             show_default=True,
             metavar="N",

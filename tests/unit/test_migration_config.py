@@ -91,6 +91,8 @@ BAD_SOURCES = {
     'rename: {"a*": b}': "rename: found 'a*': 'b'; expected as many * in the new name as in the "
     "pattern.",
     "filter: {min_rows: -1}": "filter.min_rows: found the number -1; expected no less than 0.",
+    f"name: 0x{'F' * 5000}": "name: found a text of 5,002 characters; expected no more than 1,000.",
+    f"group: {'g' * 1001}": "group: found a text of 1,001 characters; expected no more than 1,000.",
     "filter: {params: {a: {b: 1}}}": "filter.params.a: found a mapping; expected a value, or a "
     "list of values.",
     "filter: {steps: {first: 5, last: 2}}": "filter.steps: found first 5 and last 2; expected "
@@ -206,6 +208,22 @@ def test_yaml_and_toml_are_equal(tmp_path: Path) -> None:
         '[[targets]]\nto = "mlflow"\nlimit = 2\n[engine]\nworkers = 3\n'
     )
     assert load(tmp_path / "c.yaml") == load(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize("key", ["workers", "retries", "patience"])
+@pytest.mark.parametrize("number", [3_000_000_000, 10**300])
+def test_absurd_numbers_of_the_engine_are_refused(
+    key: str, number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"sources: [.]\ntargets: [memory]\nengine: {{{key}: {number}}}\n"
+    (message,) = problems(tmp_path, text)
+    assert message.startswith(f"3: engine.{key}: found the ")
+    if key == "retries":  # which has no option
+        return
+    (tmp_path / "m.yaml").write_text("sources: [.]\ntargets: [memory]\n")
+    assert bridge(["migrate", str(tmp_path / "m.yaml"), f"--{key}", str(number)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {key}: Input should be less than or equal to "), said
 
 
 def test_toml_errors_have_lines(tmp_path: Path) -> None:

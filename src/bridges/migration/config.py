@@ -11,7 +11,15 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bridges.errors import ConfigError
 from bridges.migration import selection
@@ -137,6 +145,11 @@ def _layout(version: str | None, **chosen: str | tuple[str, ...] | None) -> Layo
     return LayoutOptions(**given, callback_version=parse_version(version) if version else LATEST)
 
 
+MOST_WORKERS = 1024
+MOST_RETRIES = 100
+LONGEST_PATIENCE = 31_536_000  # seconds: a year
+
+
 class EngineSpec(Strict):
     """What does the work."""
 
@@ -146,17 +159,22 @@ class EngineSpec(Strict):
     workers: StrictInt | None = Field(
         default=None,
         ge=1,
+        le=MOST_WORKERS,
         description="How many worker processes; else as many as there are cores.",
     )
     scheduler: StrictStr | None = Field(
         default=None, description="dask: address of the scheduler, such as tcp://host:8786."
     )
     retries: StrictInt = Field(
-        default=2, ge=0, description="How often a run is tried again whose worker was lost."
+        default=2,
+        ge=0,
+        le=MOST_RETRIES,
+        description="How often a run is tried again whose worker was lost.",
     )
     patience: StrictInt = Field(
         default=300,
         ge=0,
+        le=LONGEST_PATIENCE,
         description="Seconds to wait for a target that stops answering; a tenth if it never did.",
     )
 
@@ -169,7 +187,12 @@ class EngineSpec(Strict):
     ) -> EngineSpec:
         """The engine with what the command line says instead. Raises ConfigError."""
         said = {"kind": kind, "workers": workers, "scheduler": scheduler, "patience": patience}
-        engine = self.model_copy(update={k: v for k, v in said.items() if v is not None})
+        given = {key: value for key, value in said.items() if value is not None}
+        try:
+            engine = EngineSpec.model_validate({**dict(self), **given})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}") from None
         if engine.kind == "dask" and not engine.scheduler:
             raise ConfigError(
                 "the engine dask needs the address of its scheduler: `scheduler` under `engine`, "

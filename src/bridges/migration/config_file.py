@@ -139,6 +139,11 @@ def _words(error: ErrorDetails, loc: Loc) -> str:
         return f"found {_shown(value)}; expected a text in quotes: as a number, 4.50 is 4.5."
     if kind == "greater_than_equal":
         return f"found {_shown(value)}; expected no less than {error['ctx']['ge']}."
+    if kind == "less_than_equal":
+        return f"found {_shown(value)}; expected no more than {error['ctx']['le']:,}."
+    if kind == "string_too_long":
+        most = error["ctx"]["max_length"]
+        return f"found a text of {len(value):,} characters; expected no more than {most:,}."
     expected = EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")
     return f"found {_shown(value)}; expected {expected}."
 

@@ -63,7 +63,11 @@ def _tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     return tags
 
 
+LONGEST_NAME = 1000  # characters
 Template = Annotated[StrictStr, Field(min_length=1), AfterValidator(check_template)]
+Name = Annotated[
+    StrictStr, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_template)
+]
 Release = Annotated[StrictStr, AfterValidator(_version)]
 Reader = Annotated[StrictStr, AfterValidator(_reader)]
 Rules = Annotated[Mapping[StrictStr, StrictStr], AfterValidator(_rules)]
@@ -122,11 +126,11 @@ class RunSettings(Strict):
         default=None,
         description="Read with this source (`bridge targets`) instead of the one that fits.",
     )
-    name: Template | None = Field(
+    name: Name | None = Field(
         default=None, description="Template of the run's name, such as {parent}/{name}."
     )
-    group: Template | None = Field(default=None, description="Template of the run's group.")
-    experiment: Template | None = Field(
+    group: Name | None = Field(default=None, description="Template of the run's group.")
+    experiment: Name | None = Field(
         default=None,
         description="MLflow experiment or W&B project, as a template, where the target names none.",
     )
