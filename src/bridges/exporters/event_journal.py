@@ -33,7 +33,7 @@ class Journal:
 
     def add(self, key: str, path: str) -> list[tuple[str, str]]:
         """Add a line. It comes before the run gets its name, so that no run lacks its line."""
-        with open(self._path, "a+b") as file:
+        with open(self._path, "r+b", opener=_append) as file:
             file.write(b"\n%s %s\n" % (key.encode(), os.fsencode(path)))  # a torn line ends here
             return self._lines(file)
 
@@ -46,3 +46,13 @@ class Journal:
         self._read += len(text)
         parts = (line.partition(b" ") for line in text.split(b"\n"))
         return [(key.decode(errors="replace"), os.fsdecode(path)) for key, _, path in parts if path]
+
+
+def _append(path: str, flags: int) -> int:
+    """Open the journal, which all users may write who may write in the log directory."""
+    with suppress(FileNotFoundError):
+        return os.open(path, flags | os.O_APPEND)
+    descriptor = os.open(path, flags | os.O_APPEND | os.O_CREAT, 0o666)
+    with suppress(OSError):
+        os.chmod(path, os.stat(os.path.dirname(path) or os.curdir).st_mode & 0o666)
+    return descriptor

@@ -113,7 +113,8 @@ def remove_unpublished(directory: str, key: str) -> None:
     for name in names_in(directory):
         match = ATTEMPT.fullmatch(name)
         if match and match[2] == key and not int(match[3]):
-            unlink(os.path.join(directory, name))
+            with suppress(FileNotFoundError):  # it was published meanwhile
+                os.unlink(os.path.join(directory, name))
             with suppress(OSError):  # there may be more in it
                 os.rmdir(directory)
 

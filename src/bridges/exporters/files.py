@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from bridges.errors import ExportError
+
 
 def publish_once(partial: str, path: str) -> None:
     """Give a whole file its name. Raises FileExistsError where the name is taken."""
@@ -41,9 +43,38 @@ def sync_directory(path: str) -> None:
 
 
 def unlink(path: str) -> None:
-    """Remove a file, if it is there."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    """Remove a file that nobody needs, if that can be done."""
+    with suppress(OSError):
         os.unlink(path)
+
+
+@contextmanager
+def system_errors(place: str, done: str = "written") -> Iterator[None]:
+    """Raise an ExportError for what the system refuses at a place or below it."""
+    try:
+        yield
+    except OSError as error:
+        at = error.filename if isinstance(error.filename, str) else place
+        if f"{os.sep}." in at.removeprefix(place):  # nobody knows the names of hidden files
+            at = place
+        raise ExportError(f"{at}: cannot be {done}: {_reason(at, error)}") from error
+
+
+def _reason(path: str, error: OSError) -> str:
+    path = os.path.abspath(path)
+    for part in _parts(path):
+        if os.path.islink(part) and not os.path.exists(part):
+            return f"{part} is a link to {os.readlink(part)}, which does not exist"
+        is_inner = part != path or isinstance(error, FileExistsError | NotADirectoryError)
+        if is_inner and os.path.exists(part) and not os.path.isdir(part):
+            return f"{part} is not a directory"
+    return error.strerror or str(error)
+
+
+def _parts(path: str) -> list[str]:
+    """A path and the directories that it lies in, the outermost first."""
+    parent = os.path.dirname(path)
+    return [*_parts(parent), path] if parent != path else [path]
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import os
 from collections.abc import Collection, Mapping
 
 from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.mlflow_errors import mlflow_errors, silence
+from bridges.stream.redact import redact_text
 
 # alembic revision: the newest mlflow release that has it (tests/data/mlflow_schemas)
 SCHEMAS = {
@@ -53,16 +55,21 @@ def check_schema(where: str, revision: str | None, columns: Mapping[str, Collect
     """The release of the schema.
 
     Raises UnknownSchemaError unless the revision is known and the tables have the columns, and
-    ExportError where it is no MLflow database at all (`revision` is None).
+    ExportError where it is not an MLflow database (`revision` is None) or lacks a table.
     """
     if revision is None:
-        raise ExportError(f"{where}: this is no MLflow database. Give another --tracking-uri.")
+        raise ExportError(f"{where}: this is not an MLflow database. Give another --tracking-uri.")
     if revision not in SCHEMAS:
         first, *_, last = SCHEMAS.values()
         known = f"known are those of mlflow {first} to {last}"
         raise UnknownSchemaError(f"its schema {revision} is not known; {known}")
     for table, needed in COLUMNS.items():
-        missing = needed.difference(columns.get(table, ()))
+        if not columns.get(table):
+            raise ExportError(
+                f"{where}: this MLflow database has lost its table {table!r}. Restore a backup, or "
+                "give another --tracking-uri."
+            )
+        missing = needed.difference(columns[table])
         if missing:
             raise UnknownSchemaError(f"its table {table} has no column {sorted(missing)[0]!r}")
     return SCHEMAS[revision]
@@ -91,13 +98,12 @@ def make_tables(uri: str, artifacts: str) -> None:
 
     Only one process may do so at a time: mlflow's migrations cannot share a database.
     """
-    import logging
     import warnings
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mlflow_errors(redact_text(uri)):
         warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        silence()
         SqlAlchemyStore(uri, artifacts).engine.dispose()

@@ -5,7 +5,6 @@ files, and servers that only mlflow's own client can reach.
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import tempfile
 import warnings
@@ -16,18 +15,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bridges.errors import ExportError, MissingDependencyError
-from bridges.exporters.base import ConflictError, Points
+from bridges.errors import MissingDependencyError
+from bridges.exporters.base import Points
 from bridges.exporters.mlflow_api import PAGE, ApiRun, Batch, NewRun, tag_filter
 from bridges.exporters.mlflow_artifacts import FOLDER
+from bridges.exporters.mlflow_errors import mlflow_errors, silence
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
-NO_FILES = (
-    "this mlflow writes no more files. Export to sqlite:///mlflow.db (and bring over what is in "
-    "the files with `mlflow migrate-filestore`), or set MLFLOW_ALLOW_FILE_STORE=true."
-)
 
 
 class SdkApi:
@@ -43,8 +39,7 @@ class SdkApi:
                 from mlflow import MlflowClient, entities
             except ImportError:
                 raise MissingDependencyError("mlflow", "mlflow") from None
-            logging.getLogger("mlflow").setLevel(logging.ERROR)
-            logging.getLogger("alembic").setLevel(logging.ERROR)
+            silence()
             gc.freeze()  # mlflow's 300,000 objects stay: a fifth of the time otherwise
             self._release = str(mlflow.__version__)
             self._entities: Any = entities
@@ -69,20 +64,9 @@ class SdkApi:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Errors of mlflow, and of what it builds on, as ours."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
-                yield
-        except (ExportError, ConflictError, MissingDependencyError):
-            raise
-        except Exception as error:  # deliberately broad: stores may be plug-ins of mlflow
-            if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
-                raise ConflictError from None
-            said = f"{type(error).__name__}: {redact_text(' '.join(str(error).split()))[:500]}"
-            if "maintenance mode" in said:
-                said = NO_FILES
-            away = _is_away(error)
-            raise ExportError(f"{self._shown}: {said}", transient=away, waited=away) from error
+        with warnings.catch_warnings(), mlflow_errors(self._shown):
+            warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
+            yield
 
     def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
         with self._errors():
@@ -168,12 +152,6 @@ class SdkApi:
             with open(path, "wb") as file:
                 file.write(content)
             self._call(self._client.log_artifact, run.run_id, path, FOLDER)
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the store did not answer; mlflow tells a database by a code, a server in words."""
-    code, said = getattr(error, "error_code", ""), str(error)
-    return code == "TEMPORARILY_UNAVAILABLE" or ("API request to" in said and "failed" in said)
 
 
 def _run(run: Any) -> ApiRun:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.files import publish_once, unlink
+from bridges.exporters.files import publish_once, system_errors, unlink
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import (
     COLUMNS,
@@ -117,24 +117,19 @@ class SqliteDatabase:
         """Make an empty store, as the installed mlflow does, if there is none."""
         if self.exists():
             return
-        fresh = f"{self.path}.bridges-{os.urandom(4).hex()}"
         template = _template()
-        try:
+        with system_errors(self.path), self._database_errors():
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-            shutil.copyfile(template, fresh)
-            _adopt(fresh)
-            with suppress(FileExistsError):  # another process was faster
-                publish_once(fresh, self.path)
-        except OSError as error:
-            message = f"{self.path}: cannot be made: {error.strerror or error}"
-            raise ExportError(message) from error
-        finally:
-            unlink(fresh)
+            path = os.path.realpath(self.path)  # of a link, where it leads
+            if os.path.exists(path):
+                _fill(path, template)
+            else:
+                _put(path, template)
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[SqliteSession]:
         """The connection within one transaction. Raises ExportError for what SQLite refuses."""
-        try:
+        with self._database_errors():
             database = self._connect()
             database.execute("begin immediate" if write else "begin")
             try:
@@ -143,6 +138,11 @@ class SqliteDatabase:
             finally:
                 if database.in_transaction:
                     database.execute("rollback")
+
+    @contextmanager
+    def _database_errors(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.IntegrityError as error:
             if "UNIQUE" in str(error):
                 raise ConflictError from None
@@ -192,18 +192,45 @@ def _template() -> Path:
     name = f"mlflow-{needed_release()}.db"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridges"
     template = cache / name
-    if not template.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = cache / f"{template.name}.{os.urandom(4).hex()}"
-        make_tables(f"sqlite:///{fresh}", str(cache / "mlruns"))
-        os.replace(fresh, template)
+    with system_errors(str(cache)):
+        if not template.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            fresh = cache / f"{template.name}.{os.urandom(4).hex()}"
+            make_tables(f"sqlite:///{fresh}", str(cache / "mlruns"))
+            os.replace(fresh, template)
     return template
 
 
-def _adopt(path: str) -> None:
+def _put(path: str, template: Path) -> None:
+    """Publish a copy of the template, unless another process was faster."""
+    folder, name = os.path.split(path)
+    fresh = os.path.join(folder, f".{name}.bridges-{os.urandom(4).hex()}")
+    try:
+        shutil.copyfile(template, fresh)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as database:
+            _adopt(database)
+        with suppress(FileExistsError):
+            publish_once(fresh, path)
+    finally:
+        unlink(fresh)
+
+
+def _fill(path: str, template: Path) -> None:
+    """Make the tables of the template in a file of no bytes, unless they are there by now."""
+    with (
+        closing(sqlite3.connect(path, PATIENCE, isolation_level=None)) as database,
+        closing(sqlite3.connect(template)) as source,
+    ):
+        database.execute("begin immediate")
+        if not database.execute("select 1 from sqlite_master").fetchone():
+            for statement in source.iterdump():
+                if statement not in ("BEGIN TRANSACTION;", "COMMIT;"):
+                    database.execute(statement)
+            _adopt(database)
+        database.execute("commit")
+
+
+def _adopt(database: sqlite3.Connection) -> None:
     """Give the default experiment of a copied template its place: mlflow's own default."""
-    database = sqlite3.connect(path)
     location = os.path.abspath(os.path.join("mlruns", "0"))
     database.execute("update experiments set artifact_location = ?", (location,))
-    database.commit()
-    database.close()

@@ -39,7 +39,13 @@ from bridges.exporters.event_segments import (
     segments,
     visible,
 )
-from bridges.exporters.files import publish_once, sync_directory, unlink, write_file
+from bridges.exporters.files import (
+    publish_once,
+    sync_directory,
+    system_errors,
+    unlink,
+    write_file,
+)
 from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import State, whole_state
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
@@ -81,18 +87,21 @@ class TensorBoardExporter:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key: first under the expected name, then anywhere."""
-        likely = os.path.join(self.logdir, directory_name(layout.run.path))
-        held = held_in(self.logdir, likely, layout)
-        if held and held.rows == layout.rows and held.digest == layout.digest:
-            found = [held]
-        else:
-            places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
-            looked = [held_in(self.logdir, path, layout) for path in places]
-            found = [run for run in looked if run is not None]
+        with system_errors(self.logdir, "read"):
+            found = self._find(layout)
         if any(run.digest == layout.digest for run in found):
             self._remove_leftovers(layout.key)
         self._seen = {run.location for run in found}
         return found
+
+    def _find(self, layout: Layout) -> list[Held]:
+        likely = os.path.join(self.logdir, directory_name(layout.run.path))
+        held = held_in(self.logdir, likely, layout)
+        if held and held.rows == layout.rows and held.digest == layout.digest:
+            return [held]
+        places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
+        looked = [held_in(self.logdir, path, layout) for path in places]
+        return [run for run in looked if run is not None]
 
     def _index(self) -> dict[str, list[str]]:
         """The directories of each run key. The log directory is walked once by each exporter."""
@@ -113,12 +122,8 @@ class TensorBoardExporter:
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Publish the run in a new directory, or its new rows beside the old ones."""
         state = whole_state(layout, held)
-        try:
+        with system_errors(self.logdir):
             directory = self._append(layout, held, state) if held else self._create(layout, state)
-        except OSError as error:
-            raise ExportError(
-                f"{error.filename or self.logdir}: cannot be written: {error.strerror or error}"
-            ) from error
         return state.held(os.path.relpath(directory, self.logdir), directory, layout)
 
     def _create(self, layout: Layout, state: State) -> str:
@@ -201,7 +206,8 @@ class TensorBoardExporter:
 
     def read_back(self, held: Held) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
-        files = [read_event_file(path) for path in _counting(held)]
+        with system_errors(held.location, "read"):
+            files = [read_event_file(path) for path in _counting(held)]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         joined = _Joined()
         points = {

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Recorded
-from bridges.exporters.files import sync_directory, write_file
+from bridges.exporters.files import sync_directory, system_errors, write_file
 from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder
@@ -64,7 +64,7 @@ class OfflineRuns:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs of the project with the layout's key."""
-        with self._told():
+        with system_errors(self._folder.path, "read"):
             runs = {place.run_id: place for place in self._folder.places(layout.key)}
         # of several parts the newest tells of the whole run
         held = [self._held(place.path, layout) for place in runs.values()]
@@ -99,7 +99,7 @@ class OfflineRuns:
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""
-        with self._told():
+        with system_errors(self._folder.path):
             if held is None:
                 part = Part(self._new_id(layout), whole_state(layout))
                 path = self._add(layout, part, [])
@@ -163,7 +163,7 @@ class OfflineRuns:
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Put the files beside the run, unless they are there."""
-        with self._told():
+        with system_errors(self._folder.path):
             parts = self._parts(held)
             named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
             if not any(_has_files(part, named) for part in parts):
@@ -197,18 +197,9 @@ class OfflineRuns:
 
     def remembered(self) -> Iterator[Marked]:
         """The marked runs, none of whose files is read; a part that came later has no mark."""
-        with self._told():
+        with system_errors(self._folder.path, "read"):
             newest = {place.path for place in self._folder.newest()}
         yield from (run for run in self._marks.read() if run.location in newest)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What the system says, as an error of ours."""
-        try:
-            yield
-        except OSError as error:
-            message = f"{self._folder.path}: cannot be written: {error.strerror or error}"
-            raise ExportError(message) from error
 
 
 def _first_row(layout: Layout, before: list[Place]) -> int:

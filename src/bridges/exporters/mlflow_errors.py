@@ -1,0 +1,46 @@
+"""Errors of the installed mlflow as ours, and nothing of its own on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridges.errors import BridgeError, ExportError
+from bridges.exporters.base import ConflictError
+from bridges.stream.redact import redact_text
+
+NO_FILES = (
+    "this mlflow writes no more files. Export to sqlite:///mlflow.db (and bring over what is in "
+    "the files with `mlflow migrate-filestore`), or set MLFLOW_ALLOW_FILE_STORE=true."
+)
+
+
+def silence() -> None:
+    """Let mlflow log nothing: what goes wrong is in the errors that it raises."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def mlflow_errors(where: str) -> Iterator[None]:
+    """Errors of mlflow, and of what it builds on, as ours; `where` is how the store is shown."""
+    try:
+        yield
+    except (BridgeError, ConflictError):
+        raise
+    except Exception as error:  # deliberately broad: stores may be plug-ins of mlflow
+        if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
+            raise ConflictError from None
+        said = " ".join(str(error).split()).partition(" [SQL: ")[0]
+        said = f"{type(error).__name__}: {redact_text(said)[:500]}"
+        if "maintenance mode" in said:
+            said = NO_FILES
+        away = _is_away(error)
+        raise ExportError(f"{where}: {said}", transient=away, waited=away) from error
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the store did not answer; mlflow tells a database by a code, a server in words."""
+    code, said = getattr(error, "error_code", ""), str(error)
+    return code == "TEMPORARILY_UNAVAILABLE" or ("API request to" in said and "failed" in said)
