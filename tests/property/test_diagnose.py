@@ -60,6 +60,25 @@ CASES: dict[str, tuple[list[tuple[int, float]], list[tuple[str, Severity, str, i
         [(10 * n, (n // 8) + 0.01003 * (n % 8)) for n in range(1, 30)],
         [("iterable-dataset", Severity.INFO, "rows 7, 15, 23", 3)],
     ),
+    "iterable dataset with few passes, resumed (as live)": (
+        [(3, 0.15), (6, 0.3), (9, 1.1), (10, 1.15), (12, 1.1), (15, 1.25), (18, 2.05), (20, 2.15)],
+        [
+            ("epoch-restarts", Severity.WARNING, "row 4", 1),
+            ("iterable-dataset", Severity.INFO, "rows 2, 6", 2),
+        ],
+    ),
+    "iterable dataset whose pass is most of the training": (
+        [(n, n / 20) for n in range(1, 16)] + [(n, 1 + (n - 15) / 20) for n in range(16, 21)],
+        [("iterable-dataset", Severity.INFO, "row 15", 1)],
+    ),
+    "less than an epoch, resumed with half the steps per epoch": (
+        [(n, n / 100) for n in range(1, 31)] + [(n, n / 50) for n in range(31, 45)],
+        [("epoch-not-linear", Severity.WARNING, "row 30", 1)],
+    ),
+    "two ranks in turns, one of them late": (
+        [(step + late, (step + late) / 100) for step in range(2, 20) for late in (0, -1)],
+        [("steps-go-back", Severity.WARNING, "rows 1, 3, 5, 7, 9 and 13 more", 18)],
+    ),
     "rounded epochs (transformers 4.2 to 4.39)": (
         [(step, round(step / 400, 2)) for step in range(1, 100)],
         [("epoch-rounded", Severity.INFO, "99 steps", 99 - 26)],
@@ -91,6 +110,14 @@ def test_the_messages() -> None:
     assert fall.message == (
         "the epoch falls (epoch 3 to 1.501 at step 1501): "
         "resumed with another number of steps per epoch"
+    )
+    turns = [(step + late, step / 99) for step in range(2, 20) for late in (0, -1)]
+    assert diagnose(make_stream(log(turns)))[0].message == (
+        "the step is lower than that of the row before: several processes wrote this log in turns"
+    )
+    joined = linear(1, 9, 10) + linear(5, 12, 10) + linear(8, 15, 10) + linear(3, 20, 10)
+    assert diagnose(make_stream(log(joined)))[0].message == (
+        "the step is lower than that of the row before: two histories may be joined here"
     )
     (jump,) = diagnose(
         make_stream(log(linear(1, 15, 10) + [(step, 2 + step / 10) for step in range(16, 30)]))

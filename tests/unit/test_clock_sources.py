@@ -26,7 +26,7 @@ from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Evidence, Run
-from tests.support import make_stream, state
+from tests.support import DATA, make_stream, state
 
 T0 = 1_700_000_000.0
 Row = dict[str, Any]
@@ -350,6 +350,17 @@ def test_a_log_alone_has_its_own_pace(tmp_path: Path) -> None:
         ([], "out/runs/Nov22_09-46-44_vm", "4.41-4.49", (2024, 11, 22, 9, 46, 44), "year 2024"),
         ([], "out\\runs\\Feb02_01-02-03_vm", "4.41-4.49", (2025, 2, 2, 1, 2, 3), "year 2025"),
         ([], "out/runs/Feb29_01-02-03_vm", "4.32-4.35", (2024, 2, 29, 1, 2, 3), "year 2024"),
+        # a date or a year in the path is the year of the log directory
+        (
+            ["a/20260521-lora"],
+            "b/May21_01-02-03_vm",
+            None,
+            (2026, 5, 21, 1, 2, 3),
+            "UTC is assumed",
+        ),
+        ([], "2023-12-31/Jan01_01-02-03_vm", None, (2024, 1, 1, 1, 2, 3), "UTC is assumed"),
+        (["2026/a"], "b/May21_01-02-03_vm", "4.41-4.49", (2026, 5, 21, 1, 2, 3), "UTC is assumed"),
+        (["x-2026-02-02"], "May21_01-02-03_vm", "4.41-4.49", (2024, 5, 21, 1, 2, 3), "year 2024"),
     ],
 )
 def test_names_tell_the_start(
@@ -363,6 +374,7 @@ def test_names_tell_the_start(
     assert found is not None
     assert found.start == datetime(*moment, tzinfo=timezone.utc).timestamp() * 1e6  # type: ignore[misc,arg-type]
     assert note in found.note
+    assert ("year" in note) == ("year" in found.note)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +389,31 @@ def test_names_tell_the_start(
 )
 def test_names_that_tell_no_start(logging_dir: str | None, writer: str | None) -> None:
     assert start_evidence([], ["out"], logging_dir, writer) is None
+
+
+def event_name(start: int, pid: int = 1, file: int = 0) -> str:
+    return f"out/events.out.tfevents.{start}.my.host.{pid}.{file}"
+
+
+@pytest.mark.parametrize(
+    ("events", "duration", "start", "several"),
+    [
+        ([event_name(1_700_000_000)], None, 1_700_000_000, False),
+        # an evaluation after the training has a file of its own, by the same process
+        ([event_name(1_700_000_000), event_name(1_700_003_600, 1, 1)], 3600, 1_700_000_000, False),
+        # an attempt that ended after two minutes did not train for an hour
+        ([event_name(1_700_000_000), event_name(1_700_000_120, 2)], 3600, 1_700_000_120, True),
+        ([event_name(1_700_000_000), event_name(1_700_000_120, 2)], None, 1_700_000_000, True),
+        ([event_name(1_700_000_000), event_name(1_700_009_000, 2)], 3600, 1_700_000_000, True),
+    ],
+    ids=["one", "evaluation", "aborted before", "no duration", "both may be"],
+)
+def test_the_first_process_that_its_duration_allows_tells_the_start(
+    events: list[str], duration: float | None, start: int, several: bool
+) -> None:
+    found = start_evidence(events, ["out"], None, None, duration)
+    assert found is not None
+    assert (found.start, bool(found.note)) == (start * 1_000_000, several)
 
 
 def test_a_forced_clock_is_taken(tmp_path: Path) -> None:
@@ -550,3 +587,9 @@ def test_rows_of_one_millisecond_are_moved_apart_for_targets_that_keep_whole_one
     timed, _, _ = apply_clock(rows, [known])
     assert timed.time is not None
     assert timed.time.tolist() == [5_000_100, 5_001_000, 5_002_000]
+
+
+def test_a_live_iterable_dataset_is_no_resume_with_other_data() -> None:
+    (run,) = read(DATA / "live" / "iterable_tokens_resume" / "out")
+    assert not {"resume-other-steps-per-epoch", "epoch-not-linear"} & {*told(run)}
+    assert {"epoch-restarts", "iterable-dataset"} <= {*told(run)}

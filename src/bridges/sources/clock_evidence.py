@@ -11,6 +11,7 @@ from bridges.sources.log_times import log_evidence
 from bridges.sources.start_times import start_evidence
 from bridges.stream.finding import Finding
 from bridges.stream.model import Evidence, Run
+from bridges.stream.pace import summary_duration
 
 
 def with_evidence(
@@ -37,8 +38,13 @@ def with_evidence(
     found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)
     found += [saved] if saved else []
+    trained = summary_duration(run.stream)
     begun = start_evidence(
-        paths if is_alone else [], outputs, run.params.get("logging_dir"), run.writer
+        paths if is_alone else [],
+        outputs,
+        run.params.get("logging_dir"),
+        run.writer,
+        trained[1] if trained else None,
     )
     found += [begun] if begun else []
     told = [*([] if written else findings), *log_findings, *_new(events)]

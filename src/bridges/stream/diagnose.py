@@ -11,6 +11,7 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind
 from bridges.stream.resumes import resumes
 
+LONGEST_TURN = 2  # rows that a process logs before another one does, usually
 ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together
 
 
@@ -23,12 +24,14 @@ def diagnose(stream: MetricStream) -> list[Finding]:
     if len(rows) < 2:
         return findings
     rounded = bool((np.round(epochs, 2) == epochs).all())
+    tolerance = ROUNDING if rounded else 1e-9
+    slope = _usual_slope(steps, epochs, tolerance)
     if rounded and (np.diff(epochs) == 0).any():
         findings.append(_rounded(epochs))
     falls = np.flatnonzero(np.diff(epochs) < 0) + 1
     if len(falls):
-        findings.append(_falls(rows, steps, epochs, falls))
-    return findings + _slopes(rows, steps, epochs, falls, ROUNDING if rounded else 1e-9)
+        findings.append(_falls(rows, steps, epochs, falls, slope))
+    return findings + _slopes(rows, steps, epochs, falls, slope, tolerance)
 
 
 def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
@@ -44,15 +47,40 @@ def _backward_steps(stream: MetricStream) -> list[Finding]:
     back = np.flatnonzero(stream.step[1:] < stream.step[:-1]) + 1
     if not len(back):
         return []
-    return [
-        Finding(
-            "steps-go-back",
-            Severity.WARNING,
-            name_rows(back.tolist()),
-            "the step is lower than that of the row before: two histories may be joined here",
-            len(back),
-        )
-    ]
+    why = "two histories may be joined here"
+    if _take_turns(stream.step):
+        why = "several processes wrote this log in turns"
+    message = f"the step is lower than that of the row before: {why}"
+    where = name_rows(back.tolist())
+    return [Finding("steps-go-back", Severity.WARNING, where, message, len(back))]
+
+
+def _take_turns(steps: Int64) -> bool:
+    """Whether rows that are behind the furthest step alternate with rows that are ahead.
+
+    A history that goes on from an earlier step logs all of its rows behind one after another.
+    """
+    behind = steps < np.maximum.accumulate(steps)
+    turns = np.flatnonzero(np.diff(behind))
+    return len(turns) > 2 and bool(np.median(np.diff(turns)) <= LONGEST_TURN)
+
+
+def _usual_slope(steps: Int64, epochs: Float64, tolerance: float) -> float:
+    """The epochs per step where no epoch falls or jumps."""
+    gain, width = np.diff(epochs), np.diff(steps)
+    rising = gain >= 0
+    if not rising.any():
+        return float("inf")
+    usual = np.median(gain[rising] / width[rising])
+    steady = rising & (gain <= 2 * usual * width + tolerance)
+    return float(gain[steady].sum() / width[steady].sum())
+
+
+def _is_iterable(steps: Int64, slope: float) -> bool:
+    """Whether the slope is that of an iterable dataset, whose epochs are its passes, counted whole,
+    plus the steps of this pass as a share of all steps of the training.
+    """
+    return slope * float(steps[-1]) <= 1.02
 
 
 def _rounded(epochs: Float64) -> Finding:
@@ -66,12 +94,12 @@ def _rounded(epochs: Float64) -> Finding:
     )
 
 
-def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64) -> Finding:
+def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, slope: float) -> Finding:
     """An epoch that falls: an iterable dataset restarts its count, or a resume changed it."""
     where = name_rows(rows[falls].tolist())
     first = falls[0]
     change = f"epoch {epochs[first - 1]:.4g} to {epochs[first]:.4g} at step {steps[first]}"
-    if (epochs[falls] < 1).all():
+    if (epochs[falls] < 1).all() or _is_iterable(steps, slope):
         message = f"the epoch starts again ({change}): an iterable dataset or a restart"
         return Finding("epoch-restarts", Severity.WARNING, where, message, len(falls))
     message = f"the epoch falls ({change}): resumed with another number of steps per epoch"
@@ -79,7 +107,7 @@ def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64) -> Finding:
 
 
 def _slopes(
-    rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float
+    rows: Int64, steps: Int64, epochs: Float64, falls: Int64, slope: float, tolerance: float
 ) -> list[Finding]:
     """Changes in epochs per step between two falls: a jump, a new slope, or a dip in each epoch."""
     gain, width = np.diff(epochs), np.diff(steps)
@@ -95,6 +123,9 @@ def _slopes(
     odd = np.flatnonzero(np.abs(surplus) > slack) + 1
     if not len(odd):
         return []
+    begun = epochs[odd] % 1 <= slope * width[odd - 1] + tolerance  # passes begin in between
+    if _is_iterable(steps, slope) and (surplus[odd - 1] > 0).all() and begun.all():
+        return [_passes(rows[odd])]
     if (surplus > 0.5).any():
         return [_jumps(rows[1:][surplus > 0.5], epochs[1:][surplus > 0.5])]
     if _once_per_epoch(epochs, odd, tolerance):
@@ -106,10 +137,15 @@ def _jumps(rows: Int64, epochs: Float64) -> Finding:
     """A jump to a whole epoch is an iterable dataset's next pass; another one is a resume."""
     where = name_rows(rows.tolist())
     if (epochs - np.floor(epochs) < 0.1).all():
-        message = "the epoch jumps to the next whole one: an iterable dataset counts its passes so"
-        return Finding("iterable-dataset", Severity.INFO, where, message, len(rows))
+        return _passes(rows)
     message = "the epoch jumps: resumed with another number of steps per epoch"
     return Finding("resume-other-steps-per-epoch", Severity.WARNING, where, message, len(rows))
+
+
+def _passes(rows: Int64) -> Finding:
+    message = "the epoch jumps to the next whole one: an iterable dataset counts its passes so"
+    where = name_rows(rows.tolist())
+    return Finding("iterable-dataset", Severity.INFO, where, message, len(rows))
 
 
 def _partial_accumulation(rows: Int64) -> Finding:
