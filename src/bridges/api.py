@@ -36,15 +36,18 @@ def read(
     location: Location,
     *,
     salvage: bool = False,
+    max_unpacked: int | None = None,
     redact_home: bool = False,
     source: str | None = None,
 ) -> list[Run]:
     """The runs at a path, an fsspec URL or `-` (standard input). Raises SourceError.
 
-    `salvage` reads a truncated file up to its last whole row; `redact_home` masks home directories
-    in params, too; `source` names the source to use.
+    `salvage` reads a truncated file up to its last whole row; `max_unpacked` is how many bytes a
+    gzip file may unpack to (by default 100 times its own, or 64 MiB); `redact_home` masks home
+    directories in params, too; `source` names the source to use.
     """
-    options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
+    read = ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked)
+    options = ExportOptions(read=read, source=source)
     return list(read_runs(fspath(location), options))
 
 
@@ -62,6 +65,7 @@ def export(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     salvage: bool = False,
+    max_unpacked: int | None = None,
     redact_home: bool = False,
     source: str | None = None,
     verify: bool = True,
@@ -88,6 +92,7 @@ def export(
         group=group,
         tags=tags,
         salvage=salvage,
+        max_unpacked=max_unpacked,
         redact_home=redact_home,
         source=source,
         verify=verify,
@@ -117,6 +122,7 @@ def follow(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     salvage: bool = False,
+    max_unpacked: int | None = None,
     source: str | None = None,
     verify: bool = True,
     attach_source: bool = False,
@@ -141,6 +147,7 @@ def follow(
         group=group,
         tags=tags,
         salvage=salvage,
+        max_unpacked=max_unpacked,
         source=source,
         verify=verify,
         attach_source=attach_source,
@@ -165,6 +172,7 @@ def verify(
     run_name: str | None = None,
     group: str | None = None,
     salvage: bool = False,
+    max_unpacked: int | None = None,
     redact_home: bool = False,
     source: str | None = None,
     jobs: int = 4,
@@ -184,6 +192,7 @@ def verify(
         run_name=run_name,
         group=group,
         salvage=salvage,
+        max_unpacked=max_unpacked,
         redact_home=redact_home,
         source=source,
         jobs=jobs,
@@ -204,6 +213,7 @@ def export_options(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     salvage: bool = False,
+    max_unpacked: int | None = None,
     redact_home: bool = False,
     source: str | None = None,
     verify: bool = True,
@@ -221,7 +231,7 @@ def export_options(
     patterns = (params,) if isinstance(params, str) else tuple(params)
     return ExportOptions(
         layout=LayoutOptions(x_axis, naming, duplicates, version, clock, patterns),
-        read=ReadOptions(salvage, redact_home=redact_home),
+        read=ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked),
         source=source,
         run_name=run_name,
         group=group,

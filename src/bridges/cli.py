@@ -211,6 +211,7 @@ def inspect(
     quiet: bool,
     verbose: bool,
     salvage: bool,
+    max_unpacked: int | None,
     redact_home: bool,
     source: str | None,
 ) -> int:
@@ -230,7 +231,8 @@ def inspect(
     from bridges.pipeline import ExportOptions
     from bridges.sources.base import ReadOptions
 
-    options = ExportOptions(read=ReadOptions(salvage, redact_home=redact_home), source=source)
+    read = ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked)
+    options = ExportOptions(read=read, source=source)
     return show(sources, options, as_json, quiet, verbose)
 
 

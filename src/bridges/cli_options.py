@@ -27,6 +27,12 @@ def reading(command: F) -> F:
         click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),
         click.option("--redact-home", is_flag=True, help="Mask home directories in params, too."),
         click.option(
+            "--max-unpacked",
+            type=click.IntRange(1),
+            metavar="BYTES",
+            help="What a gzip file may unpack to [default: 100 times its size, or 64 MiB].",
+        ),
+        click.option(
             "--salvage", is_flag=True, help="Read a truncated file up to its last whole row."
         ),
         click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."),

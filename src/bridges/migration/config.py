@@ -81,7 +81,9 @@ class SourceSpec(RunSettings):
 
     def read_options(self) -> ReadOptions:
         """How to read the runs."""
-        return ReadOptions(salvage=self.salvage, redact_home=self.redact_home)
+        return ReadOptions(
+            salvage=self.salvage, redact_home=self.redact_home, max_unpacked=self.max_unpacked
+        )
 
     def export_options(self, target: TargetSpec) -> ExportOptions:
         """How to export the runs into a target. Names are not in it: `prepare` gives them."""

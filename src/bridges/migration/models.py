@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveInt,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -160,6 +161,10 @@ class RunSettings(Strict):
     )
     salvage: StrictBool = Field(
         default=False, description="Read broken files up to their last whole row."
+    )
+    max_unpacked: PositiveInt | None = Field(
+        default=None,
+        description="Bytes that a gzip file may unpack to; else 100 times its own, or 64 MiB.",
     )
     redact_home: StrictBool = Field(
         default=False, description="Mask home directories in params, too."

@@ -139,4 +139,5 @@ def unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:
     missing = isinstance(error, MissingSourceError)
     source = getattr(error, "source", location)
     message = str(error).replace("--salvage", "`salvage: true` in the config")
+    message = message.replace("--max-unpacked BYTES", "`max_unpacked: BYTES` in the config")
     return failure(source, target.label, message, code="source", missing=missing)

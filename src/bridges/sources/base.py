@@ -14,12 +14,15 @@ class ReadOptions:
     """How to read: `salvage` reads a truncated file up to its last whole row, `redact_home` masks
     home directories in params (those in facts and locations always are).
 
+    `max_unpacked` is how many bytes a gzip file may unpack to, where that is more than usual.
+
     A run that is `growing` may get more rows: nothing is put behind those of its history.
     """
 
     salvage: bool = False
     growing: bool = False
     redact_home: bool = False
+    max_unpacked: int | None = None
 
 
 class Source(Protocol):

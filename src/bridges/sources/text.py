@@ -14,12 +14,12 @@ import zlib
 from dataclasses import dataclass, field
 
 from bridges.errors import SourceError
+from bridges.sources.gzip_members import TooLargeError, bound_of, gunzip
 from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
 
 EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
-LARGEST = 4 << 30  # bytes a compressed file may unfold to
 CUT_OFF = "The save was cut off: use an earlier checkpoint's file"
 SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
@@ -55,12 +55,15 @@ class MissingSourceError(SourceError):
     """There is nothing at the location."""
 
 
-def load(location: str, *, salvage: bool = False) -> Text:
-    """The text at a path, an fsspec URL or `-` (standard input). Raises SourceError."""
+def load(location: str, *, salvage: bool = False, max_unpacked: int | None = None) -> Text:
+    """The text at a path, an fsspec URL or `-` (standard input). Raises SourceError.
+
+    A gzip file may unpack to `max_unpacked` bytes; by default to 100 times its own, or 64 MiB.
+    """
     raw = fetch(location)
     provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
     findings: list[Finding] = []
-    data = unpacked(location, raw, salvage, findings)
+    data = unpacked(location, raw, salvage, findings, max_unpacked)
     data = data.removeprefix(b"\xef\xbb\xbf")
     _refuse_other_kinds(location, data)
     data = _without_zeros(location, data, salvage, findings)
@@ -69,10 +72,16 @@ def load(location: str, *, salvage: bool = False) -> Text:
     return Text(data, provenance, findings)
 
 
-def unpacked(location: str, raw: bytes, salvage: bool, findings: list[Finding]) -> bytes:
+def unpacked(
+    location: str,
+    raw: bytes,
+    salvage: bool,
+    findings: list[Finding],
+    max_unpacked: int | None = None,
+) -> bytes:
     """The bytes themselves, or what they hold where they are gzip. Raises SourceError."""
     is_gzip = raw[:2] == b"\x1f\x8b"
-    return _gunzip(location, raw, salvage, findings) if is_gzip else raw
+    return _gunzip(location, raw, salvage, max_unpacked, findings) if is_gzip else raw
 
 
 def fetch(location: str, most: int | None = None, expected: str = EXPECTED) -> bytes:
@@ -199,28 +208,25 @@ def _is_directory(location: str) -> SourceError:
     return SourceError(location, found="a directory", expected=EXPECTED, remedy=remedy)
 
 
-def _gunzip(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:
+def _gunzip(
+    location: str, data: bytes, salvage: bool, most: int | None, findings: list[Finding]
+) -> bytes:
     """What all members of a gzip file hold; zeros may follow the last one."""
-    parts: list[bytes] = []
-    while data.rstrip(b"\0"):
-        stream = zlib.decompressobj(wbits=31)
-        room = max(LARGEST - sum(map(len, parts)), 1)  # 0 would mean no limit
-        try:
-            parts.append(stream.decompress(data, room))
-        except zlib.error as error:
-            raise _broken_gzip(location, error) from error
-        if stream.unconsumed_tail:
-            raise SourceError(
-                location,
-                found=f"gzip data that unfolds to more than {LARGEST} bytes",
-                expected="a log history",
-                remedy="Unpack it yourself if it is one.",
-            )
-        if not stream.eof:
-            findings.append(_truncated_gzip(location, salvage))
-            break
-        data = stream.unused_data
-    return b"".join(parts)
+    bound = most or bound_of(len(data))
+    try:
+        content, whole = gunzip(data, bound)
+    except zlib.error as error:
+        raise _broken_gzip(location, error) from error
+    except TooLargeError:
+        raise SourceError(
+            location,
+            found=f"{len(data):,} bytes of gzip data that unpack to more than {bound:,}",
+            expected="a log history",
+            remedy="If it is one, allow more with --max-unpacked BYTES.",
+        ) from None
+    if not whole:
+        findings.append(_truncated_gzip(location, salvage))
+    return content
 
 
 def _broken_gzip(location: str, error: zlib.error) -> SourceError:

@@ -51,7 +51,7 @@ class TrainerLogSource:
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that log. Raises SourceError."""
-        text = load(location, salvage=options.salvage)
+        text = load(location, salvage=options.salvage, max_unpacked=options.max_unpacked)
         log_format = recognise(text.data)
         if log_format is None:
             yield read_text(location, text, options)

@@ -108,7 +108,11 @@ class TrainerStateSource:
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that file. Raises SourceError."""
-        yield read_text(location, load(location, salvage=options.salvage), options)
+        yield read_text(
+            location,
+            load(location, salvage=options.salvage, max_unpacked=options.max_unpacked),
+            options,
+        )
 
 
 def read_text(location: str, text: Text, options: ReadOptions) -> Run:
