@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import migrate, mlflow, tree, wandb
-from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
+from tests.benchmarks.timing import (
+    BRIDGE,
+    ROWS,
+    SHARE,
+    best,
+    history,
+    in_turn,
+    least_cpu,
+    line,
+    millis,
+    process,
+)
 
 KEYS = ("epoch", "grad_norm", "learning_rate", "loss", "entropy")
 LOOP = """
@@ -60,11 +71,12 @@ def writer(folder: Path) -> None:
             if sync:
                 os.fsync(file.fileno())
 
-    def raw() -> None:
+    def raw(sync: bool = True) -> None:
         (folder / "raw").unlink(missing_ok=True)
         with open(folder / "raw", "wb", buffering=0) as file:
             file.write(ready)
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
 
     def stock() -> None:
         out = EventFileWriter(str(folder / "stock"))
@@ -83,6 +95,8 @@ def writer(folder: Path) -> None:
     line("writer alone, 1,000,000 scalars: faster than EventFileWriter", slow / fast, "≥ 1,000")
     line("the same with fsync", slow / synced, "", f"{synced * 1000:.0f} ms")
     line("with fsync, to writing the same bytes from one buffer", synced / floor, "≤ 4")
+    made, copied = least_cpu(lambda: ours(False), lambda: raw(False))
+    line("CPU, to writing the same bytes from one buffer", made / copied, "≤ 2", millis(made))
 
 
 def whole(folder: Path) -> None:

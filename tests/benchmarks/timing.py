@@ -113,6 +113,17 @@ def own_cpu(action: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
+def least_cpu(*actions: Callable[[], object], repeats: int = 9) -> list[float]:
+    """The least CPU seconds of each action, run A B A B …: the least a loaded machine disturbs."""
+    rounds = [[own_cpu(action) for action in actions] for _ in range(repeats)]
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def millis(seconds: float) -> str:
+    """A time for a note of the table."""
+    return f"{1000 * seconds:.0f} ms"
+
+
 def two_at_once() -> float:
     """How much more two processes compute than one in the same time: less than 2 where processors
     share a core, or others use them.

@@ -20,12 +20,16 @@ from bridges.exporters import event_proto as proto
 from bridges.exporters.event_file import (
     BLOCK,
     FEW,
+    MANY,
+    PAIRS,
+    WORD,
     ScalarColumn,
     as_float32,
     encode,
     encode_fast,
     encode_plain,
     scalar_records,
+    step_words,
     varint_sizes,
 )
 from bridges.formats.crc32c import crc32c, mask
@@ -165,6 +169,49 @@ def _columns(draw: st.DrawFn) -> tuple[list[ScalarColumn], Any, Any]:
 @settings(max_examples=200)
 def test_mixed_tag_sets_are_written_row_by_row(table: tuple[list[ScalarColumn], Any, Any]) -> None:
     assert joined(scalar_records(*table)) == row_by_row(*table)
+
+
+@pytest.mark.parametrize("rows", [MANY - 1, MANY, BLOCK + MANY, PAIRS + MANY + 3])
+@pytest.mark.parametrize("steps", ["rising", "one length", "negative", "alternating blocks"])
+def test_many_rows_are_written_as_row_by_row(rows: int, steps: str) -> None:
+    """Long blocks share one matrix, whose length and step size change on the way."""
+    rng = np.random.default_rng(rows)
+    step = {
+        "rising": np.arange(rows) * 3,
+        "one length": 2**40 + rng.integers(0, 2**40, rows),
+        "negative": -1 - np.arange(rows),
+        "alternating blocks": np.where(np.arange(rows) // MANY % 2, 5, 2**55 + np.arange(rows)),
+    }[steps]
+    wall = rng.normal(1.7e9, 1e5, rows)
+    wall[rows // 2 :] = wall[0]  # bytes that all rows of a block share
+    every = np.arange(rows)
+    columns = [
+        ScalarColumn("train/損失", every, as_float32(rng.normal(size=rows))),
+        ScalarColumn("train/constant", every, np.full(rows, 0.1, np.float32)),
+        ScalarColumn("train/strided", every, as_float32(rng.normal(size=(rows, 2)))[:, 1]),
+    ]
+    plain, _ = encode_plain(
+        tuple(column.tag for column in columns), step, wall, [column.values for column in columns]
+    )
+    assert joined(scalar_records(columns, step, wall)) == plain.tobytes()
+
+
+def test_long_blocks_lie_in_the_same_memory() -> None:
+    """Fresh memory for each block costs more than what is written into it."""
+    rows = 4 * BLOCK
+    columns = [ScalarColumn("train/loss", np.arange(rows), np.zeros(rows, np.float32))]
+    blocks = scalar_records(columns, 10**6 + np.arange(rows), np.zeros(rows))
+    places = [np.frombuffer(block, np.uint8).ctypes.data for block in blocks]
+    assert len(places) == 4
+    assert len(set(places)) == 1
+
+
+def test_words_of_steps_are_their_varints() -> None:
+    edges = np.array([step for step in VARINT_EDGES if 0 <= step < 2 ** (7 * WORD)], np.int64)
+    for step in edges:
+        size = len(proto.varint(int(step)))
+        word = step_words(np.array([step]), size).tobytes()
+        assert word[:size] == proto.varint(int(step))
 
 
 @pytest.mark.parametrize("rows", [FEW * 3, BLOCK, BLOCK + 1, 2 * BLOCK + FEW + 5])

@@ -2,7 +2,8 @@
 
 Rows that have the same tags and a step of the same varint length make records of equal length, so
 a block of them is a byte matrix: a template, into which the wall times, steps, values and CRCs are
-written column by column. A few rows are cheaper one by one; both ways give the same bytes.
+written column by column. A few rows are cheaper one by one. Long blocks reuse one matrix, and their
+CRCs come from the columns instead of the matrix. All three ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters import event_proto as proto
-from bridges.formats.crc32c import FieldEffects, UInt8, crc32c, mask_all
+from bridges.formats.crc32c import ColumnEffects, FieldEffects, UInt8, crc32c, mask_all
 from bridges.formats.tfrecord import FOOTER, HEADER, record_dtype
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
 BLOCK = 8192  # rows in one byte matrix: about 1 MB, which stays in the cache
 FEW = 4  # rows below which the plain way is faster
+MANY = 1024  # rows from which a reused matrix is faster
+WORD = 8  # bytes of a varint up to which it is worked out as one number
+PAIRS = 32_768  # rows of a group from which tables of byte pairs are worth making
+PAIRED = 12  # columns up to which they are: 512 KiB each, and they should stay in the cache
 LONG = 64  # bytes of tags for each row above which it is, as tables grow with the record
 
 
@@ -47,7 +53,7 @@ def scalar_records(
     """The records of all rows, in row order, a block at a time.
 
     `step` (int64) and `wall_time` (float64, seconds) have one entry a row of the log; a row without
-    any scalar gives no record.
+    any scalar gives no record. A block is valid until the next one is taken: its memory is reused.
     """
     groups = _groups(columns, len(step)) if len(step) else []
     for start in range(0, len(step), BLOCK):
@@ -55,12 +61,13 @@ def scalar_records(
         yield from _in_row_order([part for part in parts if part is not None])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
     """The rows (int64, n) that have exactly these columns."""
 
     rows: Int64
     columns: tuple[ScalarColumn, ...]
+    matrix: _Matrix | None = None  # where the rows are many
 
     def block(self, step: Int64, wall_time: Float64, start: int, stop: int) -> _Block | None:
         """The encoded records of the group's rows in [start, stop)."""
@@ -68,9 +75,31 @@ class _Group:
         if low == high:
             return None
         rows = self.rows[low:high]
+        where = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == high - low - 1 else rows
         values = [_values_at(column, rows) for column in self.columns]
+        return _Block(rows, *self._encode(step[where], wall_time[where], values))
+
+    def _encode(
+        self, step: Int64, wall_time: Float64, values: Sequence[Float32]
+    ) -> tuple[UInt8, Int64]:
+        """`encode`; many rows of one step size go into a matrix that the next ones overwrite."""
         tags = tuple(column.tag for column in self.columns)
-        return _Block(rows, *encode(tags, step[rows], wall_time[rows], values))
+        if len(step) < MANY:
+            return encode(tags, step, wall_time, values)
+        sizes = varint_sizes(step)
+        size = int(sizes[0])
+        if size > WORD or (sizes != size).any():
+            return encode(tags, step, wall_time, values)
+        records = self._matrix(_template(tags, size), len(step)).fill(step, wall_time, values)
+        return records.ravel(), np.full(len(records), records.shape[1], np.int64)
+
+    def _matrix(self, template: _Template, rows: int) -> _Matrix:
+        """The matrix in use, or a new one where the template is another or it is too short."""
+        matrix = self.matrix
+        if matrix is None or matrix.template is not template or len(matrix.data) < rows:
+            pairs = len(self.rows) >= PAIRS and len(self.columns) <= PAIRED
+            matrix = self.matrix = _Matrix.of(template, min(2 * rows, BLOCK), pairs=pairs)
+        return matrix
 
 
 @dataclass(frozen=True)
@@ -196,6 +225,7 @@ class _Template:
     record: UInt8
     crc: np.uint32
     step_size: int
+    places: tuple[tuple[int, int], ...]  # offset in the data and size of each field but the CRC
     fields: np.dtype[np.void]
     effects: FieldEffects
 
@@ -219,6 +249,53 @@ class _Template:
         return out
 
 
+@dataclass(frozen=True)
+class _Matrix:
+    """A matrix of many records of a template (uint8, n x record length), filled again and again."""
+
+    template: _Template
+    data: UInt8
+    scratch: NDArray[np.uint32]
+    effects: list[ColumnEffects]  # of wall time, step and each value
+
+    @classmethod
+    def of(cls, template: _Template, rows: int, *, pairs: bool) -> _Matrix:
+        """A matrix for at most that many rows, and the tables for its CRCs."""
+        data = np.empty((rows, len(template.record)), np.uint8)
+        data[:] = template.record
+        length = len(template.record) - HEADER - FOOTER
+        effects = [ColumnEffects(at, size, length, pairs=pairs) for at, size in template.places]
+        return cls(template, data, np.empty(rows, np.uint32), effects)
+
+    def fill(self, step: Int64, wall_time: Float64, values: Sequence[Float32]) -> UInt8:
+        """The records of n rows (uint8, n x record length), valid until the next call."""
+        out, scratch = self.data[: len(step)], self.scratch[: len(step)]
+        rows = out.view(self.template.fields)[:, 0]
+        words = step_words(step, self.template.step_size)
+        crc = np.full(len(step), self.template.crc, np.uint32)
+        numbers = [np.ascontiguousarray(column) for column in (wall_time, words, *values)]
+        for effects, column in zip(self.effects, numbers, strict=True):
+            effects.add(crc, column, scratch)
+        for name, column in zip(self.template.fields.names or (), numbers, strict=False):
+            if name != "step":
+                rows[name] = column
+        at, size = self.template.places[1]
+        for index, byte in enumerate(words.view(np.uint8).reshape(len(step), -1).T[:size]):
+            out[:, HEADER + at + index] = byte
+        rows["crc"] = mask_all(crc)
+        return out
+
+
+def step_words(step: Int64, size: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Varints of that size, at most 8, as the low bytes of a word (uint32 or uint64, n)."""
+    kind: type[np.unsignedinteger[Any]] = np.uint32 if size <= 4 else np.uint64
+    numbers: NDArray[np.unsignedinteger[Any]] = step.astype(kind)
+    words = np.full(len(step), sum(0x80 << 8 * index for index in range(size - 1)), kind)
+    for index in range(size):
+        words |= (numbers & kind(0x7F << 7 * index)) << kind(index)
+    return words
+
+
 @lru_cache(maxsize=4096)
 def _template(tags: tuple[str, ...], step_size: int) -> _Template:
     zero = bytes(4)
@@ -233,6 +310,7 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         record=np.frombuffer(record, np.uint8),
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
+        places=tuple(fields),
         fields=record_dtype(fields, len(record)),
         effects=FieldEffects(fields, len(data)),
     )

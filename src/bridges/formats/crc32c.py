@@ -150,3 +150,35 @@ class FieldEffects:
             looked_up = tables[fields + self._starts]
             np.bitwise_xor.reduce(looked_up, axis=0, out=found[start : start + width])
         return found
+
+
+class ColumnEffects:
+    """What one column of a field adds to the CRCs of many records, read from the column itself.
+
+    `at` is the offset of the field in the data of each record, which has `length` bytes. With
+    `pairs`, two bytes share one look-up; each such table takes 256 KiB.
+    """
+
+    def __init__(self, at: int, size: int, length: int, *, pairs: bool) -> None:
+        self._tables: list[tuple[int, str, UInt32]] = []  # first byte, dtype, what it adds
+        width = 2 if pairs else 1
+        for start in range(0, size, width):
+            tables = [byte_table(length - 1 - at - i) for i in range(start, size)[:width]]
+            if len(tables) == 1:
+                self._tables.append((start, "u1", tables[0]))
+            else:
+                both = np.bitwise_xor.outer(tables[1], tables[0]).ravel()
+                self._tables.append((start, "<u2", both))
+
+    def add(self, crc: UInt32, column: NDArray[np.generic], scratch: UInt32) -> None:
+        """XOR into the CRCs (uint32, n) what the column (n, contiguous, little-endian) adds.
+
+        `scratch` (uint32, n) is overwritten. Bytes that all rows share cost one look-up.
+        """
+        for start, kind, table in self._tables:
+            part = np.ndarray(len(column), kind, column.data, start, column.strides)
+            if part[0] == part[-1] and (part == part[0]).all():
+                crc ^= table[part[0]]
+            else:
+                np.take(table, part, out=scratch, mode="clip")  # other modes copy `scratch`
+                crc ^= scratch
