@@ -89,6 +89,29 @@ def test_a_run_has_the_rows_of_the_live_callback(server: str, project: str, tmp_
         assert (there["state"], there["rows_received"]) == ("finished", len(rows))
 
 
+def test_runs_go_to_the_project_of_their_library(server: str, tmp_path: Path) -> None:
+    library = f"library-{uuid.uuid4().hex[:8]}"
+    values = {"loss": random.random()}
+    stored = make_run([{**row, **values} for row in ROWS[:3]])
+    assert export_to(stored, tmp_path, mode="online").status == "exported"  # by the first version
+    grown = make_run([{**row, **values} for row in ROWS], project=library)
+    report = export_to(grown, tmp_path, mode="online")
+    assert (report.status, report.verified) == ("appended", True)
+    assert runs_of(server, library) == []
+    fresh = make_run([{**row, "loss": random.random()} for row in ROWS], project=library)
+    for status in ("exported", "unchanged"):
+        report = export_to(fresh, tmp_path, mode="online")
+        assert (report.status, report.verified) == (status, True)
+    assert len(runs_of(server, library)) == 1
+
+
+def test_a_run_keeps_its_name_on_the_server(server: str, project: str, tmp_path: Path) -> None:
+    export(make_run(ROWS[:3], name="first"), project, tmp_path)
+    report = export(make_run(ROWS, name="second"), project, tmp_path)
+    assert (report.status, report.run) == ("appended", "first")
+    assert [run["displayName"] for run in runs_of(server, project)] == ["first"]
+
+
 def test_a_run_that_grows_gets_its_new_rows_only(server: str, project: str, tmp_path: Path) -> None:
     for stop in (2, 4, 6):
         assert export(make_run(ROWS[:stop]), project, tmp_path / str(stop)).verified

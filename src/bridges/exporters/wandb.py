@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from bridges.exporters.base import Held, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.wandb_history import stored
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
+from bridges.exporters.wandb_projects import Projects, Runs
 from bridges.exporters.wandb_release import untested
 from bridges.exporters.wandb_run import Target
 from bridges.stream.finding import Finding, Severity
@@ -32,41 +34,10 @@ MODES = ("offline", "online")
 WRITERS = ("auto", "direct", "sdk")
 
 
-class Runs(Protocol):
-    """A place for runs: a folder of offline runs, or a server."""
-
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key."""
-        ...
-
-    def write(self, layout: Layout, held: Held | None) -> Held:
-        """Write the run, or what it lacks."""
-        ...
-
-    def read_back(self, held: Held) -> Recorded:
-        """All points of the run."""
-        ...
-
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
-        """Keep the files among those of the run, unless they are there."""
-        ...
-
-    def preload(self) -> None:
-        """Ask once for all runs of the project, for `find`."""
-        ...
-
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        ...
-
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs."""
-        ...
-
-
 class WandbExporter:
     """Writes runs of `project` of `entity`: into files below `wandb_dir`/wandb (`mode` offline),
-    or to the server that wandb is set up for (online), several at once.
+    or to the server that wandb is set up for (online), several at once. Without a `project`, runs
+    go where the live callback puts them: to the project of their library, else to `huggingface`.
 
     `wandb_step` says what `_step` is: the `row` of the log, as live, or the `global_step`, which
     merges the rows of one step.
@@ -85,15 +56,16 @@ class WandbExporter:
         mode: str = "offline",
         wandb_writer: str = "auto",
     ) -> None:
-        named = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+        given = project or os.environ.get("WANDB_PROJECT")
         entity = entity or os.environ.get("WANDB_ENTITY")
-        target = Target(wandb_limits.check_project(named), entity, job_type)
-        self.place = f"{entity or ''}/{named}"
+        usual = wandb_limits.check_project(given or DEFAULT_PROJECT)
+        self._has_one_project = given is not None
+        self.place = f"{entity or ''}/{usual}"
         self._is_merged = _one_of("wandb-step", wandb_step, STEPS) == "global_step"
         self._folder = os.path.join(wandb_dir, "wandb")
         self._untested: str | None = None
-        self._target, self._make = target, self._maker(wandb_writer)
-        self._local = OfflineRuns(self._folder, target, self._make)
+        self._target, self._make = Target(usual, entity, job_type), self._maker(wandb_writer)
+        self._local = OfflineRuns(self._folder, self._target, self._make)
         self._is_online = _one_of("mode", mode, MODES) == "online"
         self.parallel = self._is_online
         self._lock = Lock()
@@ -105,11 +77,21 @@ class WandbExporter:
             return self.__dict__.get("_runs") or self._open()
 
     def _open(self) -> Runs:
+        usual = self._target.project
+        if self._has_one_project:
+            return self._open_project(usual)
+        return Projects(self._open_project, usual)
+
+    def _open_project(self, project: str) -> Runs:
+        target, local = self._target, self._local
+        if project != target.project:
+            target = replace(target, project=project)
+            local = OfflineRuns(self._folder, target, self._make)
         if not self._is_online:
-            return self._local
+            return local
         from bridges.exporters.wandb_online import OnlineRuns
 
-        return OnlineRuns(self._target, self._make, self._local)
+        return OnlineRuns(target, self._make, local)
 
     def _maker(self, writer: str) -> MakeFile:
         """What writes the files: our own encoder, or wandb."""

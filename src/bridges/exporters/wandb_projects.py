@@ -1,0 +1,117 @@
+"""Runs in the projects of their libraries, where the live callback puts them if none is given.
+
+sentence-transformers and SetFit set a project of their own. The first version of bridges did not
+know that, so a run may also be in the usual project, and stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
+from typing import Protocol
+
+from bridges.exporters.base import Held, Recorded
+from bridges.exporters.marks import Marked
+from bridges.stream.layout import Layout
+
+
+class Runs(Protocol):
+    """A place for runs: a folder of offline runs, or a server."""
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs with the layout's key."""
+        ...
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Write the run, or what it lacks."""
+        ...
+
+    def read_back(self, held: Held) -> Recorded:
+        """All points of the run."""
+        ...
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files among those of the run, unless they are there."""
+        ...
+
+    def preload(self) -> None:
+        """Ask once for all runs of the project, for `find`."""
+        ...
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        ...
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs."""
+        ...
+
+
+class Projects:
+    """The runs of several projects, each opened by `open_project` when it is first needed.
+
+    `usual` is the project of runs whose library sets none.
+    """
+
+    def __init__(self, open_project: Callable[[str], Runs], usual: str) -> None:
+        self._open_project = open_project
+        self._usual = usual
+        self._opened: dict[str, Runs] = {}
+        self._by_location: dict[str, Runs] = {}
+        self._is_preloaded = False
+        self._lock = Lock()
+
+    def _runs(self, project: str | None) -> Runs:
+        """The runs of a project (None: the usual one)."""
+        name = project or self._usual
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = self._open_project(name)
+                if self._is_preloaded:
+                    self._opened[name].preload()
+            return self._opened[name]
+
+    def _runs_of(self, location: str) -> Runs:
+        """The runs among which one was found or written."""
+        return self._by_location.get(location) or self._runs(None)
+
+    def find(self, layout: Layout) -> list[Held]:
+        """The runs with the layout's key, in the library's project and in the usual one."""
+        found = []
+        for runs in dict.fromkeys([self._runs(layout.run.project), self._runs(None)]):
+            held = runs.find(layout)
+            self._by_location |= {each.location: runs for each in held}
+            found += held
+        return found
+
+    def write(self, layout: Layout, held: Held | None) -> Held:
+        """Write the run, or what it lacks where it is."""
+        runs = self._runs_of(held.location) if held else self._runs(layout.run.project)
+        written = runs.write(layout, held)
+        self._by_location[written.location] = runs
+        return written
+
+    def read_back(self, held: Held) -> Recorded:
+        """All points of the run."""
+        return self._runs_of(held.location).read_back(held)
+
+    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+        """Keep the files among those of the run, unless they are there."""
+        self._runs_of(held.location).attach(held, files)
+
+    def preload(self) -> None:
+        """Ask once for all runs of each project, for `find`."""
+        self._is_preloaded = True
+        self._runs(None).preload()
+
+    def remember(self, runs: Sequence[Marked]) -> None:
+        """Set the marks of these runs."""
+        by_project: dict[Runs, list[Marked]] = {}
+        for run in runs:
+            by_project.setdefault(self._runs_of(run.location), []).append(run)
+        for project, some in by_project.items():
+            project.remember(some)
+
+    def remembered(self) -> Iterator[Marked]:
+        """The marked runs of a folder, or of the usual project of a server."""
+        yield from self._runs(None).remembered()
