@@ -6,9 +6,13 @@ beside a state, the run is looked up by both, and goes on from the rows that the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from bridges.compare import compare, expected_points
+from bridges.continuing import continued
 from bridges.exporters.base import Exporter, Held
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
@@ -20,11 +24,18 @@ Look = Callable[[Layout, Exporter, LayoutOptions], Held | None]
 
 
 def recognised(
-    layout: Layout, exporter: Exporter, options: LayoutOptions, look: Look
+    layout: Layout,
+    exporter: Exporter,
+    options: LayoutOptions,
+    look: Look,
+    *,
+    is_written: bool = False,
 ) -> tuple[Layout, Held | None]:
     """The run of the target that is this one, and the layout with the rows that it has.
 
     `look` finds a run by the layout alone; its key must be the last that an exporter is asked for.
+    Where the run `is_written` next and the target can be rewritten, exact rows replace those of the
+    log that the target has.
     """
     if not layout.run.logs:
         return layout, look(layout, exporter, options)
@@ -32,8 +43,15 @@ def recognised(
     held = look(layout, exporter, options)
     if held is not None:
         return layout, held
-    found = [*by_logs, *exporter.find(layout)]
-    return _as_logged(layout, found, exporter, options) or (layout, None)
+    for held in sorted(
+        [*by_logs, *exporter.find(layout)], key=lambda run: (-run.rows, not run.whole)
+    ):
+        for stored, exact in _views(layout.run, held):
+            if prefix_digest(stored.history, held.history) == held.digest:
+                lay = _Layer(exporter, options, held)
+                better = lay.replacing(stored, exact, layout.run) if is_written else None
+                return better or lay.out(_noted(stored, layout.run)), held
+    return layout, None
 
 
 def _found_by_logs(layout: Layout, exporter: Exporter, options: LayoutOptions) -> list[Held]:
@@ -47,39 +65,69 @@ def _found_by_logs(layout: Layout, exporter: Exporter, options: LayoutOptions) -
     return [held for runs in found.values() for held in runs]
 
 
-def _as_logged(
-    layout: Layout, found: Sequence[Held], exporter: Exporter, options: LayoutOptions
-) -> tuple[Layout, Held] | None:
-    """The first of these runs that is this one, and the layout with the rows that it has."""
-    for held in sorted(found, key=lambda held: (-held.rows, not held.whole)):
-        for run in _views(layout.run, held):
-            if prefix_digest(run.history, held.history) == held.digest:
-                run = replace(run, key=held.key, findings=(*run.findings, *_note(run, layout.run)))
-                return exporter.fit(lay_out(run, exporter.rules, options)), held
-    return None
-
-
-def _views(run: Run, held: Held) -> Iterator[Run]:
-    """The run as it is, and with the rows of its logs that the target may have."""
+def _views(run: Run, held: Held) -> Iterator[tuple[Run, Run | None]]:
+    """The run as it is, and with the rows of its logs that the target may have; each of these also
+    with exact rows in their place.
+    """
     if held.history <= len(run.history):
-        yield run
+        yield run, None
+    logged = held.logged or ((0, held.history, 0),)
     for log in run.logs:
-        view = as_stored(run, log, held.logged or ((0, held.history, 0),), held.history)
-        if view is not None:
-            yield view
+        stored = as_stored(run, log, logged, held.history)
+        if stored is not None:
+            yield stored, as_stored(run, log, logged, held.history, exact=True)
 
 
-def _note(run: Run, source: Run) -> list[Finding]:
-    """What the target has from the log although the source holds it exactly."""
-    count = _logged(run) - _logged(source)
+@dataclass(frozen=True)
+class _Layer:
+    """Lays out runs for a target that holds one under a key of its own."""
+
+    exporter: Exporter
+    options: LayoutOptions
+    held: Held
+
+    def out(self, run: Run) -> Layout:
+        """The layout of a run under the key that the target has for it."""
+        keyed = replace(run, key=self.held.key)
+        return self.exporter.fit(lay_out(keyed, self.exporter.rules, self.options))
+
+    def replacing(self, stored: Run, exact: Run | None, source: Run) -> Layout | None:
+        """The layout that replaces what the target has by exact rows; None where there are none, or
+        the target cannot, or it was changed by hand.
+        """
+        if exact is None or logged_rows(exact) == logged_rows(stored) or self.held.added:
+            return None
+        layout = self.out(replace(exact, replaces=True))
+        can_replace = getattr(self.exporter, "can_replace", None)
+        if can_replace is None or not can_replace(layout, self.held) or self._is_changed(stored):
+            return None
+        count = logged_rows(stored) - logged_rows(exact)
+        message = "rows that were exported from the log are replaced by the exact ones of the state"
+        found = Finding("rows-from-log-replaced", Severity.INFO, source.source, message, count)
+        return replace(layout, findings=(*layout.findings, found))
+
+    def _is_changed(self, stored: Run) -> bool:
+        """Whether the target's rows are not those that were written."""
+        there = stored.history.take(np.arange(self.held.history))
+        layout = self.out(replace(stored, stream=there, added=(), evidence=()))
+        layout = continued(layout, self.held, self.exporter, self.options)
+        expected = expected_points(layout, self.exporter)
+        return bool(compare(layout, self.exporter.read_back(self.held), expected))
+
+
+def _noted(run: Run, source: Run) -> Run:
+    """The run with a finding of what the target has from the log though the source is exact."""
+    count = logged_rows(run) - logged_rows(source)
     if count <= 0:
-        return []
+        return run
     message = (
         "rows were exported from the log before a state held them: the target keeps them as the "
         "log has them, with fewer metrics or rounded"
     )
-    return [Finding("rows-kept-from-log", Severity.INFO, source.source, message, count)]
+    found = Finding("rows-kept-from-log", Severity.INFO, source.source, message, count)
+    return replace(run, findings=(*run.findings, found))
 
 
-def _logged(run: Run) -> int:
+def logged_rows(run: Run) -> int:
+    """How many rows of the history are from a log."""
     return sum(stop - start for start, stop, _ in run.logged)

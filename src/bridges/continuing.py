@@ -26,7 +26,7 @@ def continued(
 
     A run of which the target holds more than the source keeps the layout of the source.
     """
-    if held is None or held.history > layout.history:
+    if held is None or held.history > layout.history or layout.run.replaces:
         return layout
 
     def again(**known: Any) -> Layout:

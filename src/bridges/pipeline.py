@@ -193,7 +193,7 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
     layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     refuse_nothing(layout, exporter.name)
-    layout, held = recognised(layout, exporter, options.layout, _same_history)
+    layout, held = recognised(layout, exporter, options.layout, _same_history, is_written=True)
     layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
     report = _report(layout, exporter, held, expected)
@@ -215,7 +215,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
 
 def _is_there(layout: Layout, held: Held | None) -> bool:
     """Whether the target holds the whole run; or more of its history, which is left as it is."""
-    if held is None or not held.whole:
+    if held is None or not held.whole or layout.run.replaces:
         return False
     return held.rows >= layout.rows or held.history > layout.history
 

@@ -86,6 +86,55 @@ def test_a_log_and_then_its_state_are_one_run(target: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_exact_rows_replace_those_of_the_log(target: str, tmp_path: Path) -> None:
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    put(place, "logging.jsonl", swift(ROWS[:4]))
+    export(place, exporter)
+    put(place, "logging.jsonl", swift(ROWS))
+    save(place / "checkpoint-80", ROWS[:8], max_steps=100)
+    report = export(place, exporter)
+    assert [f.count for f in report.findings if f.code == "rows-from-log-replaced"] == [4]
+    losses = [value for _, value in points_of(place, exporter, "loss")]
+    exact = exporter.stored(np.array([row["loss"] for row in ROWS[:8]])).tolist()
+    assert losses == [*exact, *exporter.stored(np.array([round(ROWS[8]["loss"], 8)])).tolist()]
+    save(place, [*ROWS, SUMMARY], max_steps=100)
+    assert export(place, exporter).status == "appended"
+    norms = [value for _, value in points_of(place, exporter, "grad_norm")]
+    assert norms == exporter.stored(np.array([row["grad_norm"] for row in ROWS])).tolist()
+
+
+def test_a_target_that_cannot_be_rewritten_keeps_the_rows_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryExporter, "can_replace", lambda *_: False)
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "logging.jsonl", swift(ROWS[:4]))
+    export(place, exporter)
+    save(place, ROWS, max_steps=100)
+    report = export(place, exporter)
+    assert [f.count for f in report.findings if f.code == "rows-kept-from-log"] == [4]
+    losses = [value for _, value in points_of(place, exporter, "loss")]
+    assert losses[:4] == [round(row["loss"], 8) for row in ROWS[:4]]
+    assert losses[4:] == [row["loss"] for row in ROWS[4:]]
+
+
+def test_a_run_that_was_changed_by_hand_is_not_replaced(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:4]))
+    export(place, exporter)
+    (stored,) = exporter.runs.values()
+    ((_, layout),) = stored.layouts
+    changed = [replace(series, values=series.values * 2) for series in layout.stream.series]
+    layout = replace(layout, stream=replace(layout.stream, series=tuple(changed)))
+    stored.layouts = [(0, layout)]
+    save(place, ROWS, max_steps=100)
+    (run,) = bridges.read(place)
+    report = export_run(run, exporter, ExportOptions())
+    assert report.status == "failed"
+    assert "rows-from-log-replaced" not in [f.code for f in report.findings]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_run_that_is_exported_all_the_time_is_one(name: str, target: str, tmp_path: Path) -> None:
     exporter, place, tool = exporter_of(target, tmp_path), tmp_path / "run", TOOLS[name]
@@ -124,7 +173,9 @@ def test_a_log_that_is_ahead_of_the_state_stays_the_run(tmp_path: Path) -> None:
     put(place, "trainer_log.jsonl", factory(ROWS[:7]))
     export(place, exporter, growing=True)
     save(place / "checkpoint-40", ROWS[:4], max_steps=90)
-    assert export(place, exporter, growing=True).status == "unchanged"
+    report = export(place, exporter, growing=True)
+    assert (report.rows, report.status) == (7, "appended")  # the exact rows of the state
+    assert [step for step, _ in points_of(place, exporter, "grad_norm")] == [10, 20, 30, 40]
     assert len(exporter.runs) == 1
 
 

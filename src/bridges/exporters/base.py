@@ -88,7 +88,9 @@ class Exporter(Protocol):
     `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
     One that also has `parallel = True` is called for several runs at the same time, by threads. One
     that has a method `preload(self) -> None` asks its target there once for all runs of the place;
-    `find` answers from that from then on. It is called where nothing will be written.
+    `find` answers from that from then on. It is called where nothing will be written. One that has
+    a method `can_replace(self, layout: Layout, held: Held) -> bool` can rewrite a run: where the
+    layout's run `replaces` it, `write` puts the whole layout in its place.
     """
 
     name: str

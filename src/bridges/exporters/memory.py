@@ -53,10 +53,17 @@ class MemoryExporter:
         stored = self.runs[held.location]
         if stored.held.rows != held.rows:
             raise ConflictError
-        stored.layouts.append((held.rows, layout))
+        if layout.run.replaces:
+            stored.layouts = [(0, layout)]
+        else:
+            stored.layouts.append((held.rows, layout))
         stored.marked = None
         stored.held = whole_state(layout, held).held(held.name, held.location, layout)
         return stored.held
+
+    def can_replace(self, layout: Layout, held: Held) -> bool:
+        """Any run can be replaced."""
+        return True
 
     def _create(self, layout: Layout) -> Held:
         if any(run.digest == layout.digest for run in self.find(layout)):

@@ -160,6 +160,10 @@ class MlflowExporter:
         """Write the run, or what it lacks."""
         return self._writer.write(layout, held)
 
+    def can_replace(self, layout: Layout, held: Held) -> bool:
+        """In a database that is written directly."""
+        return isinstance(self._writer, DirectWriter)
+
     def read_back(self, held: Held) -> Recorded:
         """Every point of the run."""
         return self._writer.read_back(held)

@@ -169,7 +169,7 @@ class DirectWriter:
         if run is None or held_in(run, held.location, layout) != held:
             raise ConflictError
         status, start = rows.STATUS[layout.run.status], held.rows
-        if not held.whole:  # the client path was interrupted here
+        if not held.whole or layout.run.replaces:  # or the client path was interrupted
             start = 0
             for table in REWRITTEN:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))

@@ -69,7 +69,11 @@ def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
     history = goal.rows - len(state.added)
     if history > layout.history:  # it holds more than the layout, or not all: its points tell
         state, whole = replace(state, rows=goal.rows, digest=goal.digest), True
-    elif pending and pending.digest != prefix_digest(layout.run.history, history):
+    elif (
+        pending
+        and not layout.run.logs  # the rows may be those of a log
+        and pending.digest != prefix_digest(layout.run.history, history)
+    ):
         return None
     return state.held(run.name, location, layout, whole=whole)
 

@@ -126,6 +126,10 @@ class TensorBoardExporter:
             directory = self._append(layout, held, state) if held else self._create(layout, state)
         return state.held(os.path.relpath(directory, self.logdir), directory, layout)
 
+    def can_replace(self, layout: Layout, held: Held) -> bool:
+        """With new rows only: a file is named after the first of them."""
+        return layout.rows > held.rows
+
     def _create(self, layout: Layout, state: State) -> str:
         """Write the run under a hidden name, claim its key, and publish it."""
         name = segment_name(layout.key, layout.clock.start // SECOND, 0)
@@ -193,7 +197,8 @@ class TensorBoardExporter:
         started = segments(held.location, layout.key)[0].started
         name = segment_name(layout.key, started, held.rows)
         partial = os.path.join(held.location, attempt_name(name))
-        start = 0 if _goes_back(layout, held.rows) else held.rows
+        is_whole = layout.run.replaces or _goes_back(layout, held.rows)
+        start = 0 if is_whole else held.rows
         try:
             write_file(partial, records(layout, start, state))
             publish_once(partial, os.path.join(held.location, name))

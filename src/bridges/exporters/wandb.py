@@ -116,6 +116,10 @@ class WandbExporter:
         """Write the run, or what it lacks."""
         return self._runs.write(layout, held)
 
+    def can_replace(self, layout: Layout, held: Held) -> bool:
+        """Before any part of it is synced."""
+        return not self._is_online and self._local.can_replace(held)
+
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""
         return self._runs.read_back(held)

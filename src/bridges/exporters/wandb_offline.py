@@ -122,6 +122,11 @@ class OfflineRuns:
             return self._add(layout, part, parts)
         return self._replace(layout, part, held)
 
+    def can_replace(self, held: Held) -> bool:
+        """Whether the run has one part, which was not synced."""
+        parts = self._folder.parts(Place(held.location).run_id)
+        return [(part.path, part.is_synced) for part in parts] == [(held.location, False)]
+
     def _parts(self, held: Held) -> list[Place]:
         """The parts of a run; the last is the one that was found."""
         parts = self._folder.parts(Place(held.location).run_id)
