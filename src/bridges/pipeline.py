@@ -221,17 +221,35 @@ def _is_there(layout: Layout, held: Held | None) -> bool:
 
 
 def _same_history(layout: Layout, exporter: Exporter, options: LayoutOptions) -> Held | None:
-    """The run of the target that holds this history, an older part of it, or more of it."""
-    held = sorted(exporter.find(layout), key=lambda run: (-run.rows, not run.whole))
+    """The run of the target that holds this history, an older part of it, or more of it.
+
+    Of several that fit, those with the same settings come before those whose settings are unknown.
+    """
+    mine = layout.run.settings
+    held = [run for run in exporter.find(layout) if _is_one(layout, run)]
+    held.sort(key=lambda run: (-run.rows, not run.whole, run.settings.digest != mine.digest))
     for run in held:
-        if run.history <= layout.history and _digest(layout, run.history) == run.digest:
+        if _begins(layout, run):
             return run
     for run in held:
         if run.history > layout.history:
-            mine = by_rules_of(run, layout, exporter, options)
-            if holds_rows(mine, exporter.read_back(run), exporter):
+            alike = by_rules_of(run, layout, exporter, options)
+            if holds_rows(alike, exporter.read_back(run), exporter):
                 return run
     return None
+
+
+def _begins(layout: Layout, held: Held) -> bool:
+    """Whether the history of a run in the target is that of the layout, or the beginning of it."""
+    return held.history <= layout.history and _digest(layout, held.history) == held.digest
+
+
+def _is_one(layout: Layout, held: Held) -> bool:
+    """Whether the settings of a run in the target allow that it is the layout's run."""
+    mine, theirs = layout.run.settings, held.settings
+    if held.history > layout.history:
+        return mine.is_same_run(theirs, equal_rows=False)
+    return theirs.is_same_run(mine, equal_rows=held.history == layout.history)
 
 
 def _digest(layout: Layout, rows: int) -> str:

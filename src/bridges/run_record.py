@@ -16,9 +16,18 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
 SPARK = 12  # characters of a course
-PLACE_CODES = frozenset({"files-ignored", "checkpoint-without-state"})  # not of one run
+PLACE_CODES = frozenset(
+    {"files-ignored", "checkpoint-without-state", "empty-saves"}
+)  # not of one run
 SHOWN_CODES = frozenset(  # what the lines say in their own way
-    {"checkpoints-folded", "params-beside", "results-added", "forked", "clock-copied"}
+    {
+        "checkpoints-folded",
+        "params-beside",
+        "results-added",
+        "predictions-kept",
+        "forked",
+        "clock-copied",
+    }
 )
 TIMED_BY = {"events": "event files", "log": "a log", "mtimes": "the checkpoints' files"}
 STATUS = {"finished": "green", "unfinished": "yellow"}

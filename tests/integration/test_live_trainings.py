@@ -61,44 +61,14 @@ NEVER_SAVED: dict[str, tuple[Row, ...]] = {
     "resume_other_cadence": ((10, TRAIN), (12, TRAIN), (12, EVAL), (14, TRAIN)),
 }
 
-# metrics of `*_results.json` that are not yet rows as the callbacks send them
-RESULTS_MISSING: dict[tuple[str, str], tuple[Row, ...]] = {
-    **{
-        ("results_after_state", target): (
-            (8, EVAL),
-            (8, (*classified("eval_mm"), "epoch")),
-            (8, (*classified("final"), "epoch")),
-            (8, EPOCH),
-        )
-        for target in ("tensorboard", "mlflow")
-    },
-    ("results_after_state", "wandb"): (
-        (8, EVAL),
-        (8, (*classified("eval_mm"), "epoch")),
-        (8, (*classified("final"), "epoch")),
-        (8, (*classified("test_ood"), "epoch")),
-    ),
-    **{
-        ("seq2seq_test_prefix", target): ((16, (*generated("eval"), "epoch")), *[(16, EPOCH)] * 2)
-        for target in ("tensorboard", "mlflow")
-    },
-    ("seq2seq_test_prefix", "wandb"): (
-        (16, (*generated("eval"), "epoch")),
-        (16, (*generated("test"), "epoch")),
-        (16, (*generated("test_ood"), "epoch")),
-    ),
-}
-RESULTS_EXTRA: dict[tuple[str, str], tuple[Row, ...]] = {
-    **{
-        ("results_after_state", target): ((8, classified("test")), (8, classified("predict")))
-        for target in ("tensorboard", "mlflow")
-    },
-    ("results_after_state", "wandb"): ((8, (*classified("test"), *classified("test_ood"))),),
-    **{
-        ("seq2seq_test_prefix", target): ((16, generated("predict")),)
-        for target in ("tensorboard", "mlflow")
-    },
-    ("seq2seq_test_prefix", "wandb"): ((16, (*generated("test"), *generated("test_ood"))),),
+# predictions, which live callbacks send to W&B and Trackio alone
+PREDICTIONS: dict[tuple[str, str], tuple[Row, ...]] = {
+    (scenario, target): ((step, row),)
+    for scenario, step, row in (
+        ("results_after_state", 8, classified("predict")),
+        ("seq2seq_test_prefix", 16, generated("predict")),
+    )
+    for target in ("tensorboard", "mlflow")
 }
 
 # rows that the callback lost with a key that MLflow refuses, each with the key that it has instead
@@ -118,12 +88,12 @@ ODD_EXTRA: tuple[Row, ...] = (
 
 def missing(scenario: str, target: str) -> tuple[Row, ...]:
     """The rows that the export lacks."""
-    return (*NEVER_SAVED.get(scenario, ()), *RESULTS_MISSING.get((scenario, target), ()))
+    return NEVER_SAVED.get(scenario, ())
 
 
 def extra(scenario: str, target: str) -> tuple[Row, ...]:
     """The rows that only the export has."""
-    known = RESULTS_EXTRA.get((scenario, target), ())
+    known = PREDICTIONS.get((scenario, target), ())
     return known + (ODD_EXTRA if (scenario, target) == ODD else ())
 
 

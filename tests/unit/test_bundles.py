@@ -47,13 +47,13 @@ def check(place: Path, count: int) -> None:
 
 @needs_groundtruth
 def test_all_of_the_ground_truth(tmp_path: Path) -> None:
-    """Seven scenarios, one of them a search with two trials; without the copies of their states,
+    """Sixteen scenarios, one of them a search with two trials; without the copies of their states,
     and of the two that begin with the same rows one: forks between directories are not told.
     """
     for place in GROUNDTRUTH.iterdir():
         if place.is_dir() and place.name != "crash_resume_same_run":
             shutil.copytree(place, tmp_path / place.name, ignore=lambda *_: ["states"])
-    check(tmp_path, 8)
+    check(tmp_path, 17)
 
 
 def trial(folder: Path, rate: float, loss: float) -> None:

@@ -112,4 +112,4 @@ def test_no_module_hides_a_public_name() -> None:
 
 def test_modules_are_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name: size for name, size in sizes.items() if size > 350} == {}
+    assert {name: size for name, size in sizes.items() if size > 500} == {}

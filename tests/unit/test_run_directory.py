@@ -229,7 +229,7 @@ def test_any_saves_in_any_order_fold_back(rows: int, cuts: list[int], chance: An
             runs[f"{name}{cut}"] = make_run(whole[:cut], source=f"{name}{cut}")
     saves = [Save.of(run) for run in runs.values()]
     chance.shuffle(saves)
-    folded = fold(saves, lambda location: runs[location].stream)
+    folded = fold(saves, lambda at: runs[at].stream, lambda at: runs[at].settings)
     assert sorted(run.longest.location for run in folded) == [f"a{rows}", f"b{rows}"]
     assert sum(len(run.saves) for run in folded) == len(runs)
     assert all(run.forked is None for run in folded)

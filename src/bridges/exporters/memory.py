@@ -66,7 +66,8 @@ class MemoryExporter:
         return True
 
     def _create(self, layout: Layout) -> Held:
-        if any(run.digest == layout.digest for run in self.find(layout)):
+        mine = layout.digest, layout.run.settings
+        if any((run.digest, run.settings) == mine for run in self.find(layout)):
             raise ConflictError
         name, number = layout.run.path, 2
         while name in self.runs:

@@ -97,7 +97,7 @@ class TensorBoardExporter:
     def _find(self, layout: Layout) -> list[Held]:
         likely = os.path.join(self.logdir, directory_name(layout.run.path))
         held = held_in(self.logdir, likely, layout)
-        if held and held.rows == layout.rows and held.digest == layout.digest:
+        if held and _is_just(held, layout):
             return [held]
         places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
         looked = [held_in(self.logdir, path, layout) for path in places]
@@ -277,6 +277,12 @@ def _counting(held: Held) -> list[str]:
 def _published(directory: str, key: str) -> list[str]:
     """The paths of a run's event files, in their order."""
     return [os.path.join(directory, name) for name in segment_names(names_in(directory), key)]
+
+
+def _is_just(held: Held, layout: Layout) -> bool:
+    """Whether a run can only be that of the layout, with all its rows."""
+    mine = layout.rows, layout.digest, layout.run.settings.digest
+    return (held.rows, held.digest, held.settings.digest) == mine
 
 
 def _goes_back(layout: Layout, rows: int) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import count, islice
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
@@ -89,13 +90,19 @@ class OfflineRuns:
         return head.project == target.project and target.entity in (None, head.entity)
 
     def _new_id(self, layout: Layout) -> str:
-        """The id of a new run, with a suffix made of the project where another one has the id: the
-        folder tells runs apart by their ids alone.
+        """The id of a new run. The folder tells runs apart by their ids alone: where a run of
+        another project has the id, a suffix is made of the project, and where a run with equal rows
+        has it, of the settings.
         """
-        run_id, project = run_id_of(layout), f"{self._target.entity or ''}/{self._target.project}"
-        if all(place.run_id != run_id for place in self._folder.seen):
-            return run_id
-        return f"{run_id}-{hashlib.blake2b(project.encode(), digest_size=3).hexdigest()}"
+        run_id, target = run_id_of(layout), self._target
+        taken = {place.run_id: place.path for place in self._folder.seen}
+        if run_id in taken and not self._is_ours(_head(taken[run_id])):
+            project = f"{target.entity or ''}/{target.project}".encode()
+            run_id += f"-{hashlib.blake2b(project, digest_size=3).hexdigest()}"
+        if run_id in taken and layout.run.settings.digest:
+            run_id += f"-{layout.run.settings.digest[:DIGEST_DIGITS]}"
+        numbered = (f"{run_id}-{number}" for number in count(2))
+        return next(name for name in (run_id, *islice(numbered, len(taken))) if name not in taken)
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""

@@ -22,7 +22,10 @@ from bridges.sources.yaml_settings import read_yaml
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
+from bridges.stream.settings import Settings as Identity
+from bridges.stream.settings import digests, file_digest
 
+CARD = "README.md"
 LARGEST = 5_000_000  # bytes of a file of settings
 NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # kept by Trainer for itself
 _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
@@ -64,7 +67,7 @@ def _value(text: str) -> Any:
 
 ARGUMENTS = "training_args.bin"
 READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
-    "README.md": _card,
+    CARD: _card,
     "config.json": read_config,
     "adapter_config.json": _adapter,
     "args.json": read_json,
@@ -78,21 +81,32 @@ NAMES = frozenset(READERS)
 class Settings:
     """Settings of a run, the file that each comes from, and what there is to say of the files.
 
-    With `redact_home`, home directories in them are masked, too.
+    `kinds` are the settings of each kind of file. With `redact_home`, home directories in them are
+    masked, too.
     """
 
     redact_home: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, params: Mapping[str, Any], file: str) -> None:
+    def identity(self, of_state: Identity) -> Identity:
+        """What tells the run from others with equal rows: what its state says, and these."""
+        kinds = {kind: found for kind, found in self.kinds.items() if kind != CARD}
+        merged = {key: value for found in kinds.values() for key, value in found.items()}
+        files = {kind: file_digest(found) for kind, found in kinds.items()}
+        return replace(of_state, known={**of_state.known, **digests(merged)}, files=files)
+
+    def add(self, params: Mapping[str, Any], file: str, kind: str | None = None) -> None:
         """Settings that win over those that are there."""
         plain = plain_values(params)
         clean, masked = redact(plain, home=self.redact_home)
         clean = with_integer_keys(clean, plain)
         self.params |= clean
         self.files |= dict.fromkeys(clean, file)
+        if kind is not None:
+            self.kinds[kind] = clean
         # the history itself may still be attached: nothing of this is in it
         self.findings += [replace(found, code="secret-masked-beside") for found in masked]
 
@@ -130,7 +144,7 @@ def _read(file: str, name: str, settings: Settings) -> None:
         zeros = zero_bytes(data) if name != ARGUMENTS or not data.strip(b"\0") else None
         if zeros:
             raise ValueError(f"it holds {zeros}")
-        settings.add(READERS[name](data), file)
+        settings.add(READERS[name](data), file, name)
     except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"
         settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))

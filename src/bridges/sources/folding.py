@@ -1,7 +1,9 @@
-"""Folding: which states are earlier saves of one run, by their rows alone.
+"""Folding: which states are earlier saves of one run, by their rows and their settings.
 
-A state belongs to a longer one exactly if its rows are the first rows of that one. Digests of
-prefixes tell; no two histories are compared row by row, and none has to stay in memory.
+A state belongs to a longer one if its rows are the first rows of that one, and if it lies in the
+same output directory or no setting of the two contradicts. Digests of prefixes tell; no two
+histories are compared row by row, and none has to stay in memory. A state without rows belongs to
+no other.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bridges.sources.discovery import CHECKPOINT
+from bridges.sources.places import folder_of, last_of, output_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import MetricStream, Run
+from bridges.stream.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Save:
 
     `first` is the digest of its first row and its trial, equal for all saves of one run; `digest`
     that of all rows; both are empty where it is the only one. `max_steps` is where the run was to
-    end; None where that is not known.
+    end, `step` how far the state is; None where that is not known.
     """
 
     location: str
@@ -27,18 +32,33 @@ class Save:
     first: str
     digest: str
     max_steps: int | None = None
+    step: int | None = None
     is_trial: bool = False
     trial_name: str | None = None
 
     @classmethod
     def of(cls, run: Run, *, is_alone: bool = False) -> Save:
         """The save that a run was read from; one that is alone is compared with no other."""
-        rows, first, digest, end = len(run.stream), "", "", run.params.get("max_steps")
+        rows, first, digest, own = len(run.stream), "", "", run.settings
         if not is_alone:
             first = f"{prefix_digest(run.stream, min(rows, 1))} {run.trial or ''}"
             digest = prefix_digest(run.stream, rows)
-        end = end if isinstance(end, int) and end > 0 else None
-        return cls(run.source, rows, first, digest, end, run.trial is not None, run.trial_name)
+        is_trial = run.trial is not None
+        return cls(
+            run.source, rows, first, digest, own.max_steps, own.step, is_trial, run.trial_name
+        )
+
+    @property
+    def order(self) -> tuple[int, int, bool, list[int]]:
+        """Sorts later saves first: by rows, step, the state outside of a checkpoint, number."""
+        folder = folder_of(self.location)
+        number = CHECKPOINT.match(last_of(folder) if folder else "")
+        return (
+            -self.rows,
+            -(self.step or 0),
+            number is not None,
+            [-int(number[1])] if number else [],
+        )
 
 
 @dataclass
@@ -68,20 +88,30 @@ class Folded:
         return [save for save in self.earlier if end and save.max_steps not in (None, end)]
 
 
-def fold(saves: Iterable[Save], stream_of: Callable[[str], MetricStream]) -> list[Folded]:
+def fold(
+    saves: Iterable[Save],
+    stream_of: Callable[[str], MetricStream],
+    settings_of: Callable[[str], Settings],
+) -> list[Folded]:
     """The runs that the saves are of, in the order of the saves.
 
-    `stream_of` reads a save again; that is needed where several begin with the same row only.
+    `stream_of` reads a save again, which is needed where several begin with the same row only, and
+    `settings_of` the settings beside it, where saves of several directories do.
     """
     alike: dict[str, list[Save]] = {}
     for save in saves:
-        alike.setdefault(save.first, []).append(save)
-    return [run for group in alike.values() for run in _fold_alike(group, stream_of)]
+        # a state without rows is a run of its own
+        alike.setdefault(save.first if save.rows else save.location, []).append(save)
+    return [run for group in alike.values() for run in _fold_alike(group, stream_of, settings_of)]
 
 
-def _fold_alike(group: Sequence[Save], stream_of: Callable[[str], MetricStream]) -> list[Folded]:
+def _fold_alike(
+    group: Sequence[Save],
+    stream_of: Callable[[str], MetricStream],
+    settings_of: Callable[[str], Settings],
+) -> list[Folded]:
     """The runs of saves that begin with the same row."""
-    left = sorted(group, key=lambda save: -save.rows)  # the first of equals stays first
+    left = sorted(group, key=lambda save: save.order)
     runs: list[Folded] = []
     while left:
         run = Folded(left.pop(0))
@@ -89,10 +119,25 @@ def _fold_alike(group: Sequence[Save], stream_of: Callable[[str], MetricStream])
             stream = stream_of(run.longest.location)
             run.forked = _fork(stream, runs, stream_of)
             digests = {rows: prefix_digest(stream, rows) for rows in {save.rows for save in left}}
-            run.earlier = [save for save in left if digests[save.rows] == save.digest]
-            left = [save for save in left if digests[save.rows] != save.digest]
+            others: list[Save] = []
+            for save in left:
+                begins = digests[save.rows] == save.digest
+                is_one = begins and _is_one(save, run.longest, settings_of)
+                (run.earlier if is_one else others).append(save)
+            left = others
         runs.append(run)
     return runs
+
+
+def _is_one(save: Save, longest: Save, settings_of: Callable[[str], Settings]) -> bool:
+    """Whether nothing speaks against two saves with the same rows being of one run.
+
+    In one directory a run may have been resumed with other settings; in another one the same
+    beginning with other settings is another run, such as a smoke test.
+    """
+    if output_of(save.location) == output_of(longest.location):
+        return True
+    return not settings_of(save.location).contradict(settings_of(longest.location))
 
 
 def _fork(

@@ -1,14 +1,18 @@
-"""`*_results.json`: the metrics of test and prediction, which no state ever holds.
+"""`*_results.json`: evaluations and predictions that were made after the state was saved.
 
-They have no step and no time, so they become rows after the last one; only behind a history that
-is finished, because rows that come later would make it another run.
+Each of these files holds the metrics of one or several calls of `evaluate` or `predict`, and
+`all_results.json` those of all files together. A call whose metrics the history lacks becomes a row
+behind the last one, as the live callback logs it: at the step of the state, with its epoch where
+the file has it (`evaluate` writes it, `predict` does not). The rows are not part of the history:
+files that change later add rows to the run instead of making another one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,50 +20,45 @@ import numpy as np
 from bridges.errors import SourceError
 from bridges.sources.json_settings import read_json
 from bridges.sources.text import fetch
+from bridges.stream.added import AddedRow, joined
+from bridges.stream.align import row_kinds
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run
 
 NAME = re.compile(r"\w+_results\.json\Z")
 LARGEST = 5_000_000  # bytes of a file of results
-PREFIXES = ("test_", "predict_")  # of `evaluate` and `predict` after the training
+ALL = "all"  # of the file that holds the metrics of all others
+USUAL = {"train", "eval", "test", "predict"}
+TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, of `predict`
+EARLIER_PREFIXES = ("test_", "predict_")  # of the only rows that the first version added
+SUMMARY_KEYS = ("total_flos",)  # of a summary, without its prefix
+
+Metrics = dict[str, Any]
 
 
-def add_results(run: Run, files: Sequence[str]) -> Run:
-    """The run with a row for each kind of results that its history lacks."""
-    if not files:
-        return run
-    metrics, findings = _metrics(files)
-    known = set(run.stream.keys)
-    rows = [
-        {key: value for key, value in metrics.items() if key.startswith(prefix)}
-        for prefix in PREFIXES
-    ]
-    rows = [row for row in rows if row.keys() - known]
-    if rows and run.status != "finished":
-        findings.append(_told(run, "results-left-out", "of a run that goes on are left out"))
-    elif rows:
-        run = replace(run, stream=append_rows(run.stream, rows))
-        added = _told(run, "results-added", "are rows after the last one, at its step")
-        findings.append(replace(added, count=len(rows)))
-    return replace(run, findings=(*run.findings, *findings))
+@dataclass(frozen=True)
+class Results:
+    """The metrics of one results file; `split` is what its name says they are of."""
+
+    file: str
+    split: str
+    metrics: Metrics
 
 
-def _told(run: Run, code: str, what: str) -> Finding:
-    message = f"the metrics of test and prediction beside it {what}"
-    return Finding(code, Severity.INFO, run.source, message)
-
-
-def _metrics(files: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
-    """All metrics of these files, the findings of those that cannot be read."""
-    metrics: dict[str, Any] = {}
+def read_results(files: Sequence[str]) -> tuple[list[Results], list[Finding]]:
+    """The results that can be read, and findings for those that cannot."""
+    found: list[Results] = []
     findings: list[Finding] = []
     for file in files:
-        metrics |= _read(file, findings)
-    return {key: metrics[key] for key in metrics if key.startswith(PREFIXES)}, findings
+        name = file.replace("\\", "/").rpartition("/")[2]
+        metrics = _read(file, findings)
+        if metrics:
+            found.append(Results(file, name.removesuffix("_results.json"), metrics))
+    return found, findings
 
 
-def _read(file: str, findings: list[Finding]) -> dict[str, Any]:
+def _read(file: str, findings: list[Finding]) -> Metrics:
     try:
         return read_json(fetch(file, LARGEST, "a file of results"))
     except (SourceError, ValueError, TypeError) as error:
@@ -68,14 +67,121 @@ def _read(file: str, findings: list[Finding]) -> dict[str, Any]:
         return {}
 
 
-def append_rows(stream: MetricStream, rows: Sequence[dict[str, Any]]) -> MetricStream:
-    """The stream with rows of other keys after the last one, at its step."""
-    count = len(stream)
-    step = stream.step[-1:] if count else np.zeros(1, np.int64)
-    added, _ = series_from_rows(rows)
-    moved = tuple(replace(series, rows=series.rows + count) for series in added)
-    return MetricStream(
-        np.concatenate([stream.step, np.repeat(step, len(rows))]),
-        np.concatenate([stream.kind, np.full(len(rows), RowKind.TEST, np.uint8)]),
-        (*stream.series, *moved),
+def with_results(run: Run, results: Sequence[Results]) -> Run:
+    """The run with a row for each call that its history lacks."""
+    calls, left_out = _calls(results)
+    fresh = {prefix: call for prefix, call in calls.items() if not _holds(run.stream, call)}
+    if not fresh:
+        return replace(run, findings=(*run.findings, *left_out))
+    rows = [*fresh.values()]
+    last = int(run.stream.step[-1]) if len(run.stream) else 0
+    step = max(last, int(run.facts.get("global_step", 0)))
+    kinds = _kinds(rows)
+    added = [AddedRow(0, kind, step, row) for kind, row in zip(kinds, rows, strict=True)]
+    count = len(run.stream)
+    return replace(
+        run,
+        stream=joined(run.stream, added),
+        added=tuple(range(count, count + len(added))),
+        status="finished" if RowKind.SUMMARY in kinds else run.status,
+        findings=(*run.findings, *left_out, *_findings(run.source, fresh, step)),
     )
+
+
+def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
+    """The rows that the first version added to the history of a finished run."""
+    if run.status != "finished":
+        return ()
+    merged: Metrics = {}
+    for found in results:
+        merged |= found.metrics
+    known = set(run.stream.keys)
+    rows = [{k: merged[k] for k in merged if k.startswith(prefix)} for prefix in EARLIER_PREFIXES]
+    return tuple(row for row in rows if row.keys() - known)
+
+
+def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[Finding]]:
+    """The metrics of each call by their prefix: the summary first, evaluations, predictions last.
+
+    A file of its own counts more than the file of all.
+    """
+    calls: dict[str, Metrics] = {}
+    others: dict[str, None] = {}
+    for found in sorted(results, key=lambda one: (one.split == ALL, one.split)):
+        for prefix, metrics in _split(found, others).items():
+            calls.setdefault(prefix, metrics)
+    order = sorted(calls, key=lambda prefix: (*_rank(prefix), prefix))
+    findings = [_left_out(results[0].file, [*others])] if others else []
+    return {prefix: calls[prefix] for prefix in order}, findings
+
+
+def _rank(prefix: str) -> tuple[bool, bool, bool]:
+    return prefix != TRAIN, prefix == PREDICT, not prefix.startswith("eval")
+
+
+def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
+    """The metrics of each call in a file; keys that no call logs are added to `others`.
+
+    Every call has a runtime, which gives its prefix away; `eval_mm_loss` is of `eval_mm`, if there
+    is such a call, and not of `eval`.
+    """
+    metrics = results.metrics
+    prefixes = {key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")}
+    # transformers before 4.2 log no runtime
+    prefixes |= USUAL if results.split == ALL else {results.split}
+    calls: dict[str, Metrics] = {}
+    for key in metrics:
+        own = [prefix for prefix in prefixes if key.startswith(f"{prefix}_")]
+        prefix = max(own, key=len, default=TRAIN if key in SUMMARY_KEYS else "")
+        if prefix and key != f"{prefix}_samples":  # which scripts add
+            calls.setdefault(prefix, {})[key] = metrics[key]
+        elif key != "epoch":
+            others[key] = None
+    for prefix in calls:
+        if "epoch" in metrics and (results.split != ALL or prefix != PREDICT):
+            calls[prefix]["epoch"] = metrics["epoch"]
+    return calls
+
+
+def _holds(stream: MetricStream, call: Mapping[str, Any]) -> bool:
+    """Whether a row of the stream has all numbers of a call.
+
+    The runtime counts: an evaluation that is made again has the same metrics in another time.
+    """
+    rows = np.ones(len(stream), bool)
+    for key, value in call.items():
+        if key == "epoch" or key in SUMMARY_KEYS or type(value) not in (int, float):
+            continue
+        at, values = stream.column(key)
+        same = np.zeros(len(stream), bool)
+        with suppress(OverflowError):  # of an integer that no column holds
+            number = float(value)
+            same[at[(values == number) | (np.isnan(values) & (number != number))]] = True
+        rows &= same
+    return bool(rows.any())
+
+
+def _kinds(rows: Sequence[Metrics]) -> list[int]:
+    kinds = row_kinds(len(rows), series_from_rows(rows)[0])
+    is_summary = [f"{TRAIN}_runtime" in row or f"{TRAIN}_loss" in row for row in rows]
+    return [int(kind) for kind in np.where(is_summary, RowKind.SUMMARY, kinds)]
+
+
+def _findings(source: str, calls: Mapping[str, Metrics], step: int) -> Iterable[Finding]:
+    message = (
+        f"metrics that only results files hold ({', '.join(calls)}) are rows behind the last one, "
+        f"at step {step}"
+    )
+    yield Finding("results-added", Severity.INFO, source, message, len(calls))
+    predicted = sum("epoch" not in call for call in calls.values())
+    if predicted:
+        message = (
+            "results without an epoch are of predict(), which live callbacks send to W&B and "
+            "Trackio alone; they are kept here, too"
+        )
+        yield Finding("predictions-kept", Severity.INFO, source, message, predicted)
+
+
+def _left_out(where: str, keys: list[str]) -> Finding:
+    message = f"{', '.join(keys[:5])}: a script added these to the results; no callback logs them"
+    return Finding("results-keys-left-out", Severity.INFO, where, message, len(keys))

@@ -7,8 +7,9 @@ one directory stay several, each under a name of its own.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.base import ReadOptions
@@ -22,13 +23,14 @@ from bridges.sources.live_params import project_of, run_name_of
 from bridges.sources.log_beside import with_log
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
-from bridges.sources.results import add_results
+from bridges.sources.results import earlier_added, read_results, with_results
 from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.sources.trials import trial_places
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 from bridges.stream.redact import redact_text
+from bridges.stream.settings import Settings as Identity
 
 KEPT_POINTS = 1_000_000  # of runs that were read and may be needed again: about 10 MB
 
@@ -80,10 +82,10 @@ def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
     # of equal saves the one outside a checkpoint names the run
     states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
     saves = [save for path in states if (save := reader.save(path))]
-    runs = _without_empty(fold(saves, reader.stream))
+    runs, empty = _without_empty(fold(saves, reader.stream, reader.settings(found)))
     runs.sort(key=lambda run: natural(run.longest.location))
     names = names_of([run.longest.location for run in runs], dict(bundle.depths))
-    tree = _Tree(bundle.location, found, runs, _trials(bundle, runs, reader), options)
+    tree = _Tree(bundle.location, found, runs, _trials(bundle, runs, reader), options, empty)
     for run, name in zip(runs, names, strict=True):
         yield tree.whole(reader.run(run.longest.location), run, name)
     errors = [*reader.errors, *(unlisted(*each) for each in found.unlisted.items())]
@@ -101,10 +103,16 @@ class _Tree:
         runs: Sequence[Folded],
         trials: Mapping[str, tuple[str, str]],
         options: ReadOptions,
+        empty: Sequence[str],
     ) -> None:
         self._found = found
+        self._empty = Counter(map(output_of, empty))
         self._options = options
         self._trials = trials
+        self._runs: dict[str, list[Folded]] = {}
+        for run in runs:
+            self._runs.setdefault(output_of(run.longest.location), []).append(run)
+        self._ownerless: set[str] = set()
         self._writers = Counter(output for run in runs for output in _outputs(run))
         self._events = EventFiles(found.events, self._writers)
         self._broken = found.without_state()
@@ -127,7 +135,7 @@ class _Tree:
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
             run = replace(run, group=redact_text(group), name=redact_text(own or name))
-        run = self._with_results(self._with_log(run, folded))
+        run = self._with_results(self._with_log(run, folded), folded)
         return self._told(self._timed(run, folded))
 
     def _given_name(self, folded: Folded, settings: Settings) -> str | None:
@@ -152,10 +160,35 @@ class _Tree:
         """Whether no other run wrote to its output directories."""
         return all(self._writers[output] == 1 for output in _outputs(folded))
 
-    def _with_results(self, run: Run) -> Run:
-        beside = self._found.beside.get(output_of(run.source), [])
-        results = [file for file in beside if RESULTS.match(name_of(file))]
-        return add_results(run, [] if self._options.growing else results)
+    def _with_results(self, run: Run, folded: Folded) -> Run:
+        output = output_of(run.source)
+        beside = self._found.beside.get(output, [])
+        files = [file for file in beside if RESULTS.match(name_of(file))]
+        if self._options.growing or not files:
+            return run
+        results, unreadable = read_results(files)
+        run = replace(
+            run,
+            findings=(*run.findings, *unreadable),
+            earlier_added=earlier_added(run, results),
+        )
+        owner = self._owner(output)
+        if owner is folded:
+            return with_results(run, results)
+        if owner is None and output not in self._ownerless:
+            self._ownerless.add(output)
+            return replace(run, findings=(*run.findings, _of_which(output, files)))
+        return run
+
+    def _owner(self, output: str) -> Folded | None:
+        """The run of a directory whose results lie there: the only one, or that of the state which
+        lies there, too; None where that cannot be told.
+        """
+        runs = self._runs[output]
+        if len(runs) == 1:
+            return runs[0]
+        own = [run for run in runs if output in map(folder_of, run.locations)]
+        return own[0] if len(own) == 1 else None
 
     def _timed(self, run: Run, folded: Folded) -> Run:
         outputs = _outputs(folded)
@@ -173,6 +206,8 @@ class _Tree:
         output, notes = output_of(run.source), self._notes
         if output in self._broken:
             notes = [*notes, _without_state(output, self._broken.pop(output))]
+        if output in self._empty:
+            notes = [*notes, _without_rows(output, self._empty.pop(output))]
         self._notes = []
         return replace(run, findings=(*run.findings, *notes)) if notes else run
 
@@ -198,6 +233,17 @@ class _Reader:
     def stream(self, location: str) -> MetricStream:
         """The rows at a location."""
         return self.run(location).stream
+
+    def settings(self, found: Found) -> Callable[[str], Identity]:
+        """What tells the run of a save from others with equal rows, its files included."""
+
+        def settings(location: str) -> Identity:
+            run = self.run(location)
+            folders = dict.fromkeys([folder_of(location), output_of(location)])
+            beside = [found.beside.get(folder, []) for folder in folders]
+            return read_settings(run.params, run.source, beside).identity(run.settings)
+
+        return cache(settings)
 
     def run(self, location: str) -> Run:
         """The run at a location, as its file alone tells it."""
@@ -228,10 +274,16 @@ def _logs_alone(found: Found) -> list[str]:
     return known
 
 
-def _without_empty(runs: list[Folded]) -> list[Folded]:
-    """Without states that have no rows yet, where the same directory has others."""
+def _without_empty(runs: list[Folded]) -> tuple[list[Folded], list[str]]:
+    """The runs but states without rows in directories that have others, and where those lie."""
     full = {output_of(run.longest.location) for run in runs if run.longest.rows}
-    return [run for run in runs if run.longest.rows or output_of(run.longest.location) not in full]
+    kept, empty = [], []
+    for run in runs:
+        if run.longest.rows or output_of(run.longest.location) not in full:
+            kept.append(run)
+        else:
+            empty.append(run.longest.location)
+    return kept, empty
 
 
 def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
@@ -244,10 +296,13 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         findings.append(
             Finding("checkpoints-folded", Severity.INFO, run.source, message, len(folded.earlier))
         )
-    if folded.forked:
-        other, rows = folded.forked
-        message = f"the first {rows} rows are those of {other}, then it goes another way"
-        findings.append(Finding("forked", Severity.WARNING, f"row {rows}", message))
+    forked = folded.forked
+    if forked and forked[1] < folded.longest.rows:
+        message = f"the first {forked[1]} rows are those of {forked[0]}, then it goes another way"
+        findings.append(Finding("forked", Severity.WARNING, f"row {forked[1]}", message))
+    elif forked:
+        findings.append(_same_rows(run, *forked))
+        forked = None
     if folded.other_ends:
         findings.append(_other_end(folded))
     return replace(
@@ -255,9 +310,10 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         name=redact_text(name),
         params=settings.params,
         param_files=settings.files,
+        settings=replace(settings.identity(run.settings), output=name_of(output_of(run.source))),
         findings=tuple(findings),
         saves=tuple(folded.locations),
-        forked=folded.forked,
+        forked=forked,
     )
 
 
@@ -314,6 +370,24 @@ def _without_state(folder: str, names: list[str]) -> Finding:
         f"{', '.join(names[:5])}: left without a trainer_state.json, as by a crash while saving"
     )
     return Finding("checkpoint-without-state", Severity.WARNING, folder, message, len(names))
+
+
+def _same_rows(run: Run, other: str, rows: int) -> Finding:
+    message = f"all its rows are also rows of {other}, but their settings differ: two runs"
+    return Finding("same-rows", Severity.INFO, run.source, message, rows)
+
+
+def _without_rows(folder: str, count: int) -> Finding:
+    message = "states without any log row: they belong to no run, and nothing of them is exported"
+    return Finding("empty-saves", Severity.WARNING, folder, message, count)
+
+
+def _of_which(folder: str, files: Sequence[str]) -> Finding:
+    message = (
+        f"{', '.join(map(name_of, files))}: several runs lie in this directory, and nothing tells "
+        "of which these results are. Move each run into a directory of its own to export them."
+    )
+    return Finding("results-left-out", Severity.LOSS, folder, message, len(files))
 
 
 def _no_states(location: str, found: Found) -> SourceError:

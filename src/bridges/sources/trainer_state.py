@@ -26,6 +26,7 @@ from bridges.stream.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.redact import redact, redact_text
+from bridges.stream.settings import Settings, digests
 from bridges.stream.version import writer_band
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
@@ -251,6 +252,7 @@ def make_run(
         writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
         provenance=(text.provenance,),
         findings=tuple(findings),
+        settings=_settings(state, params),
     )
 
 
@@ -258,6 +260,14 @@ def rows_stream(location: str, rows: list[Any], place_of: PlaceOf) -> MetricStre
     """The stream of log rows. Raises SourceError where a row is not what a log row is."""
     _check_rows(location, rows)
     return _stream(location, rows, place_of)[0]
+
+
+def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings:
+    """What tells the run from others with equal rows, as far as its state says it."""
+    if state is None:
+        return Settings()
+    ends = state.max_steps if (state.max_steps or 0) > 0 else None
+    return Settings(digests(params, "state "), max_steps=ends, step=state.global_step)
 
 
 def _stream(

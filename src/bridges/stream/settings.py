@@ -18,7 +18,8 @@ KEY_DIGITS, VALUE_DIGITS = 5, 3  # of base64: 30 and 18 bits
 # settings that one run may have in several values: where it lies, how it is called, how it goes on
 _PASSING = re.compile(
     r"(^|_)(dir|path|name|id|url|port|host|token|folder|file|output)$"
-    r"|^(_?local_rank|resume_from_checkpoint|overwrite_output_dir|transformers_version)$"
+    r"|^(local_rank|resume_from_checkpoint|overwrite_output_dir|transformers_version)$"
+    r"|^(max_steps|num_train_epochs)$"  # compared by themselves
     r"|^_|_version$"
 )
 
@@ -60,6 +61,20 @@ class Settings:
             for name, digest in theirs.items()
         )
 
+    def is_same_run(self, other: Settings, *, equal_rows: bool) -> bool:
+        """Whether the rows of one run being the first of the other means that they are one run.
+
+        A run that goes on with other settings does so in its output directory; the same beginning
+        elsewhere is another run, such as a smoke test. `self` is the shorter one.
+        """
+        if not self.contradict(other):
+            return True
+        if equal_rows:
+            return False
+        if self.output and other.output:
+            return self.output == other.output
+        return not self.is_done
+
     def as_json(self) -> dict[str, Any]:
         """The settings as a target keeps them."""
         known = "".join(f"{name}{self.known[name]}" for name in sorted(self.known))
@@ -87,7 +102,7 @@ def digests(settings: Mapping[str, Any], origin: str = "") -> dict[str, str]:
     Only settings of one `origin` are compared: a state and an arguments file may differ.
     """
     return {
-        _digest(f"{origin}{key}", KEY_DIGITS): _digest(_plain(value), VALUE_DIGITS)
+        _digest(f"{origin}{key}", KEY_DIGITS): _digest(repr(_normal(value)), VALUE_DIGITS)
         for key, value in settings.items()
         if not _PASSING.search(key) and not _is_path(value)
     }
@@ -107,12 +122,14 @@ def _digest(text: str, digits: int) -> str:
     return base64.urlsafe_b64encode(digest)[:digits].decode()
 
 
-def _plain(value: Any) -> str:
-    """The text of a value, the same whether YAML, JSON or a pickle held it."""
+def _normal(value: Any) -> Any:
+    """The value as it is whether YAML, JSON or a pickle held it: numbers, text and nothing else."""
     if isinstance(value, Mapping):
-        return repr(sorted((str(key), _plain(value[key])) for key in value))
+        return [(str(key), _normal(value[key])) for key in sorted(value, key=str)]
     if isinstance(value, list | tuple):
-        return repr([_plain(item) for item in value])
+        return [_normal(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        return hex(value)  # of any length, which neither a float nor decimal digits are
     text = str(value).lower()
     try:
         return repr(float(text))

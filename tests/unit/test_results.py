@@ -1,0 +1,209 @@
+"""Results files beside a state: which rows they add, to which run, and how targets keep them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridges.exporters.memory import MemoryExporter
+from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.report import RunReport
+from bridges.sources.base import ReadOptions
+from bridges.sources.run_directory import RunDirectorySource
+from bridges.stream.model import RowKind, Run
+from tests.support import DATA, codes, state
+
+FAULTS = DATA / "faults"
+TRAIN = {"loss": 1.0, "epoch": 1.0, "step": 3}
+SUMMARY = {"train_loss": 1.0, "train_runtime": 9.0, "total_flos": 1.0, "epoch": 1.0, "step": 3}
+EVAL = {"eval_loss": 0.5, "eval_runtime": 2.0, "epoch": 1.0}
+
+
+def put(folder: Path, results: dict[str, dict[str, Any]], rows: Any = (TRAIN, SUMMARY)) -> Path:
+    """A directory with a finished run and results files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = state(rows, global_step=3, max_steps=3)
+    (folder / "trainer_state.json").write_bytes(text)
+    for split, metrics in results.items():
+        (folder / f"{split}_results.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def read(folder: Path) -> list[Run]:
+    return list(RunDirectorySource().read(str(folder), ReadOptions()))
+
+
+def added(run: Run) -> list[dict[str, Any]]:
+    return [[*run.stream][row] for row in run.added]
+
+
+def counts(findings: Any) -> dict[str, int]:
+    return {finding.code: finding.count for finding in findings}
+
+
+def test_an_evaluation_after_the_state_was_saved_is_the_last_row() -> None:
+    (run,) = read(FAULTS / "glue")
+    assert added(run) == [
+        {
+            "epoch": 0.2,
+            "eval_accuracy": 0.8725,
+            "eval_loss": 0.4125,
+            "eval_runtime": 2.5,
+            "eval_samples_per_second": 348.8,
+            "step": 20,
+        }
+    ]
+    assert run.stream.kind[-1] == RowKind.EVAL
+    assert counts(run.findings)["results-keys-left-out"] == 2  # the samples, which scripts add
+
+
+def test_each_call_in_a_file_is_a_row_and_prefixes_do_not_swallow_each_other(
+    tmp_path: Path,
+) -> None:
+    test = {"test_loss": 0.1, "test_runtime": 1.0}
+    ood = {"test_ood_loss": 0.2, "test_ood_runtime": 1.5}
+    (run,) = read(put(tmp_path, {"test": {**test, **ood, "epoch": 1.0}}))
+    assert added(run) == [
+        {**test, "epoch": 1.0, "step": 3},
+        {**ood, "epoch": 1.0, "step": 3},
+    ]
+
+
+def test_what_the_history_holds_is_not_added_again(tmp_path: Path) -> None:
+    test = {"test_loss": 0.1, "test_runtime": 1.0, "epoch": 1.0}
+    rows = [TRAIN, {**EVAL, "step": 3}, SUMMARY, {**test, "step": 3}]
+    new = {"test_ood_loss": 0.2, "test_ood_runtime": 1.5, "epoch": 1.0}
+    summary = {key: SUMMARY[key] for key in ("train_loss", "train_runtime", "epoch")}
+    merged = {**EVAL, **test, **new, **summary}
+    results = {"eval": EVAL, "test": test, "test_ood": new, "train": summary, "all": merged}
+    (run,) = read(put(tmp_path, results, rows))
+    assert added(run) == [{**new, "step": 3}]
+
+
+def test_an_evaluation_that_was_made_again_is_another_row(tmp_path: Path) -> None:
+    """Live, both calls were logged; only their runtimes differ."""
+    again = {**EVAL, "eval_runtime": 2.5}
+    (run,) = read(put(tmp_path, {"eval": again}, [TRAIN, {**EVAL, "step": 3}, SUMMARY]))
+    assert added(run) == [{**again, "step": 3}]
+
+
+def test_predictions_have_no_epoch_and_are_named(tmp_path: Path) -> None:
+    predict = {"predict_loss": 0.1, "predict_runtime": 1.0}
+    (run,) = read(put(tmp_path, {"predict": predict, "all": {**predict, "epoch": 1.0}}))
+    assert added(run) == [{**predict, "step": 3}]
+    assert counts(run.findings)["predictions-kept"] == 1
+
+
+def test_the_file_of_all_results_stands_for_files_that_are_gone(tmp_path: Path) -> None:
+    merged = {"eval_loss": 0.5, "train_loss": 1.0, "train_runtime": 9.0, "epoch": 1.0}
+    (run,) = read(put(tmp_path, {"all": merged}, [TRAIN]))
+    summary, evaluation = added(run)
+    assert summary == {"train_loss": 1.0, "train_runtime": 9.0, "epoch": 1.0, "step": 3}
+    assert evaluation == {"eval_loss": 0.5, "epoch": 1.0, "step": 3}
+    assert run.status == "finished"
+
+
+def test_results_of_a_run_that_goes_on_are_kept(tmp_path: Path) -> None:
+    put(tmp_path, {"eval": EVAL})
+    (tmp_path / "trainer_state.json").write_bytes(state([TRAIN], global_step=3, max_steps=9))
+    (run,) = read(tmp_path)
+    assert added(run) == [{**EVAL, "step": 3}]
+    growing = ReadOptions(growing=True)
+    (run,) = RunDirectorySource().read(str(tmp_path), growing)
+    assert added(run) == []
+
+
+def test_results_of_one_of_several_runs_are_a_counted_loss(tmp_path: Path) -> None:
+    for number, loss in ((1, 1.0), (2, 2.0)):
+        folder = tmp_path / f"checkpoint-{number}"
+        folder.mkdir()
+        text = state([{**TRAIN, "loss": loss}], global_step=number)
+        (folder / "trainer_state.json").write_bytes(text)
+    (tmp_path / "eval_results.json").write_text(json.dumps(EVAL))
+    runs = read(tmp_path)
+    assert [added(run) for run in runs] == [[], []]
+    assert [codes(run).count("results-left-out") for run in runs] == [1, 0]
+    put(tmp_path, {}, [{**TRAIN, "loss": 1.0}, SUMMARY])  # the state beside the results owns them
+    assert {len(run.history): len(added(run)) for run in read(tmp_path)} == {2: 1, 1: 0}
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_added(tmp_path: Path) -> None:
+    put(tmp_path, {"test": {"test_loss": 0.5, "epoch": 1.0}})
+    (tmp_path / "eval_results.json").write_text("[]")
+    (tmp_path / "train_results.json").write_text('{"a":' * 200_000)
+    (run,) = read(tmp_path)
+    assert codes(run).count("beside-unreadable") == 2
+    assert added(run) == [{"test_loss": 0.5, "epoch": 1.0, "step": 3}]
+
+
+# how a target keeps them
+
+
+def export(folder: Path, target: MemoryExporter) -> RunReport:
+    (run,) = read(folder)
+    report = export_run(run, target, ExportOptions())
+    assert report.verified, report.findings
+    assert verify_run(run, target, ExportOptions()).status == "unchanged"
+    return report
+
+
+def points(target: MemoryExporter) -> Counter[tuple[str, int, float]]:
+    """Every point of the only run."""
+    (stored,) = target.runs.values()
+    recorded = target.read_back(stored.held)
+    return Counter(
+        (tag, step, value)
+        for tag, found in recorded.points.items()
+        for step, value in zip(found.step.tolist(), found.value.tolist(), strict=True)
+    )
+
+
+def test_new_and_changed_results_are_appended(tmp_path: Path) -> None:
+    target = MemoryExporter()
+    assert export(put(tmp_path, {}), target).status == "exported"
+    assert export(put(tmp_path, {"eval": EVAL}), target).status == "appended"
+    assert export(tmp_path, target).status == "unchanged"
+    changed = {**EVAL, "eval_loss": 0.25}
+    assert export(put(tmp_path, {"eval": changed}), target).status == "appended"
+    assert export(tmp_path, target).status == "unchanged"
+    assert points(target)["eval_loss", 3, 0.5] == points(target)["eval_loss", 3, 0.25] == 1
+    (tmp_path / "eval_results.json").unlink()
+    assert export(tmp_path, target).status == "unchanged"
+
+
+def test_a_training_that_goes_on_after_results_is_appended(tmp_path: Path) -> None:
+    target = MemoryExporter()
+    export(put(tmp_path, {"eval": EVAL}), target)
+    more = [TRAIN, SUMMARY, {**TRAIN, "loss": 0.5, "step": 4}]
+    put(tmp_path, {"test": {"test_loss": 0.75, "epoch": 2.0}}, more)
+    report = export(tmp_path, target)
+    assert (report.status, report.rows) == ("appended", 5)
+    assert export(tmp_path, target).status == "unchanged"
+    (stored,) = target.runs.values()
+    assert [row.row for row in stored.held.added] == [2, 4]
+    assert points(target)["loss", 4, 0.5] == points(target)["eval_loss", 3, 0.5] == 1
+
+
+def test_times_stay_when_rows_come_between(tmp_path: Path) -> None:
+    target = MemoryExporter()
+    export(put(tmp_path, {"eval": EVAL}), target)
+    (stored,) = target.runs.values()
+    before = target.read_back(stored.held).points["loss"].time
+    export(put(tmp_path, {}, [TRAIN, SUMMARY, {**TRAIN, "step": 4}]), target)
+    after = target.read_back(stored.held).points["loss"].time
+    assert np.array_equal(before, after[: len(before)])
+    assert (np.diff(after) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["glue", "tie"])
+def test_faults_of_results_are_exported_once(name: str, tmp_path: Path) -> None:
+    shutil.copytree(FAULTS / name, tmp_path / name)
+    target = MemoryExporter()
+    assert export(tmp_path / name, target).status == "exported"
+    assert export(tmp_path / name, target).status == "unchanged"
