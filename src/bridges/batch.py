@@ -16,7 +16,7 @@ from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
-from bridges.sources.text import MissingSourceError
+from bridges.sources.places import has_nothing, output_of
 from bridges.stream.model import Run
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ def _work(
 
     for location in locations:
         started = time.perf_counter()
+        read: set[str] = set()
         on_phase(location, "reading")
         try:
             for run in read_runs(location, options):
+                read.add(output_of(run.source))
                 seconds = time.perf_counter() - started
                 for exporter in exporters:
                     is_parallel = bool(getattr(exporter, "parallel", False))
@@ -81,15 +83,14 @@ def _work(
             raise
         except BridgeError as error:
             yield from (
-                (partial(_unread, location, one, exporter), False)
+                (partial(_unread, location, one, exporter, has_nothing(one, read)), False)
                 for one in (error.errors if isinstance(error, TreeError) else [error])
                 for exporter in exporters
             )
 
 
-def _unread(location: str, error: BridgeError, exporter: Exporter) -> RunReport:
-    """The report of what could not be read."""
-    missing = isinstance(error, MissingSourceError)
+def _unread(location: str, error: BridgeError, exporter: Exporter, missing: bool) -> RunReport:
+    """The report of what could not be read, or was not there."""
     source = getattr(error, "source", location)
     return failure(source, exporter.name, str(error), code="source", missing=missing)
 

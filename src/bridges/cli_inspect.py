@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridges import console
-from bridges.errors import BridgeError, SourceError, TreeError
+from bridges.errors import SourceError, TreeError
 from bridges.inspection import print_page
 from bridges.pipeline import ExportOptions, read_runs
-from bridges.sources.text import MissingSourceError
+from bridges.sources.places import has_nothing, output_of
 from bridges.tree_view import Place, print_tree
 
 
@@ -31,7 +31,7 @@ def inspect(
         _show(places, verbose)
     for failure in errors:
         console.print_error(str(failure))
-    return _exit_code(errors)
+    return _exit_code(places)
 
 
 def _read(place: Place, options: ExportOptions) -> None:
@@ -53,7 +53,13 @@ def _show(places: Sequence[Place], verbose: bool) -> None:
             print_page(page, verbose)
 
 
-def _exit_code(errors: Sequence[BridgeError]) -> int:
-    if not errors:
+def _exit_code(places: Sequence[Place]) -> int:
+    """1 where something cannot be read, else 2 where there is nothing to read, else 0."""
+    nothing = [
+        has_nothing(error, {output_of(record.source) for record in place.records})
+        for place in places
+        for error in place.errors
+    ]
+    if not nothing:
         return 0
-    return 2 if all(isinstance(error, MissingSourceError) for error in errors) else 1
+    return 2 if all(nothing) else 1

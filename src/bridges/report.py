@@ -122,7 +122,7 @@ class Totals:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some run failed or lost data, 2 nothing but sources that do not exist."""
+        """0 all well, 1 some run failed or lost data, 2 only sources with nothing to read."""
         if not self.failed:
             return 0
         return 2 if self._missing == self.failed else 1
@@ -158,7 +158,7 @@ class BatchReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some run failed or lost data, 2 nothing but sources that do not exist."""
+        """0 all well, 1 some run failed or lost data, 2 only sources with nothing to read."""
         return Totals(self.runs).exit_code
 
     @property

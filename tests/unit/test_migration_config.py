@@ -646,3 +646,20 @@ def test_the_readme_has_every_key_and_a_config(tmp_path: Path) -> None:
     section = readme.partition("## Many runs from one file")[2].partition("\n## ")[0]
     named = {*SourceSpec.model_fields, *TargetSpec.model_fields, *EngineSpec.model_fields}
     assert {key for key in named if f"`{key}`" not in section} == set()
+
+
+def test_templates_see_the_group_of_the_config(tmp_path: Path) -> None:
+    """`{group}` is the group that the config gives; in `group` itself, that of the run."""
+    text = """
+sources:
+  - {location: x.json, group: "{group|lone}-2", name: "{group}/{name}", tags: {of: "{group}"},
+     experiment: "old {group}"}
+targets: [{to: mlflow}]
+"""
+    (tmp_path / "c.yaml").write_text(text)
+    (spec,) = load(str(tmp_path / "c.yaml")).sources
+    run = make_run([{"loss": 1.0, "step": 1}])
+    taken = spec.prepare(run)
+    assert taken is not None
+    assert (taken.group, taken.name, taken.tags) == ("lone-2", "lone-2/run", {"of": "lone-2"})
+    assert spec.experiment_of(run) == "old lone-2"

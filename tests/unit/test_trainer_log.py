@@ -323,7 +323,7 @@ def test_a_log_of_progress_alone_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path / "out" / "trainer_log.jsonl", [line(5), line(10)])
     with pytest.raises(SourceError, match="2 lines of progress and none with a metric"):
         read(path)
-    assert bridges.export(tmp_path, to="memory").exit_code == 1
+    assert bridges.export(tmp_path, to="memory").exit_code == 2
     assert len(read(path, growing=True).stream) == 0
     put(path, [line(5), line(10, loss=1.0)])
     assert len(read(path).stream) == 1

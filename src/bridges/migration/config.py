@@ -77,7 +77,7 @@ class SourceSpec(RunSettings):
 
     def experiment_of(self, run: Run) -> str | None:
         """The experiment of a run as it was read, before `prepare`: see TargetSpec.exporter."""
-        return None if self.experiment is None else render(self.experiment, run)
+        return None if self.experiment is None else render(self.experiment, self._grouped(run))
 
     def read_options(self) -> ReadOptions:
         """How to read the runs."""
@@ -129,16 +129,21 @@ class SourceSpec(RunSettings):
         return key == selection.EPOCH or selection.matches(key, keys.include)
 
     def _called(self, taken: Run, run: Run) -> Run:
-        """With the names that the templates make of the run as it was read."""
+        """With the names that the templates make of the run as it was read, and of its group."""
         if not (self.name or self.group or self.tags or run.run_name):
             return taken
+        run = self._grouped(run)
         tags = {key: render(text, run) for key, text in self.tags.items()}
         return replace(
             taken,
             name=render(self.name, run) if self.name else run.run_name or run.name,
-            group=render(self.group, run) if self.group else run.group,
+            group=run.group,
             tags={**run.tags, **tags},
         )
+
+    def _grouped(self, run: Run) -> Run:
+        """The run in the group that the config gives it, which other templates may name."""
+        return replace(run, group=render(self.group, run)) if self.group else run
 
 
 @lru_cache(maxsize=64)  # it is asked for with every run

@@ -19,9 +19,9 @@ from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
 from bridges.sources.discovery import GLOB
+from bridges.sources.places import has_nothing
 from bridges.sources.remote import forget_listings
 from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.text import MissingSourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,12 @@ def failed(task: Task, why: str, code: str = "worker") -> Done:
     )
 
 
-def unread(error: BridgeError, location: str, target: TargetSpec) -> RunReport:
-    """The report of what could not be read."""
-    missing = isinstance(error, MissingSourceError)
+def unread(
+    error: BridgeError, location: str, target: TargetSpec, read: Collection[str] = ()
+) -> RunReport:
+    """The report of what could not be read; `read` are the output directories of what could."""
     source = getattr(error, "source", location)
+    missing = has_nothing(error, read)
     message = str(error).replace("--salvage", "`salvage: true` in the config")
     message = message.replace("--max-unpacked BYTES", "`max_unpacked: BYTES` in the config")
     return failure(source, target.label, message, code="source", missing=missing)

@@ -24,6 +24,7 @@ from bridges.pipeline import ExportOptions, export_run, guarded, source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
+from bridges.sources.places import output_of
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 
@@ -176,7 +177,8 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
     except BridgeError as error:
         errors = error.errors if isinstance(error, TreeError) else [error]
         told = [target for target in task.targets if target.label not in left]
-        reports += (unread(one, task.location, target) for one in errors for target in told)
+        read = {*map(output_of, seen)}
+        reports += (unread(one, task.location, to, read) for one in errors for to in told)
     whole = [to for to in task.targets if to.label not in left and not task.done]
     marks = _marks(reading, whole, reports, len(left_out))
     return Done(tuple(reports), tuple(left_out), tuple(left.values()), marks)

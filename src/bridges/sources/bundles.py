@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -45,6 +45,7 @@ class Bundle:
             checkpoints={*self.checkpoints},
             others=Counter(dict(self.others)),
             unlisted=dict(self.unlisted),
+            pattern="*",  # all of its files are to be read
         )
         for path in self.files:
             found.add(path)
@@ -60,7 +61,7 @@ def bundles(location: str, found: Found) -> list[Bundle]:
     for output, top in tops.items():
         inside.setdefault(top, []).append(output)
     files, checkpoints = _dealt(found, tops), _checkpoints(found, tops)
-    events, depths = EventFiles(found.events, outputs), _depths(outputs)
+    events, depths = EventFiles(found.events, outputs), _depths(outputs, found.named)
     neighbours = _neighbours(found.states, tops)
     others = tuple(found.others.items())
     made: list[Bundle] = []
@@ -71,7 +72,7 @@ def bundles(location: str, found: Found) -> list[Bundle]:
                 location,
                 (*files.get(top, ()), *events.of(own)),
                 tuple(checkpoints.get(top, ())),
-                tuple((place, depths[place]) for place in places if depths.get(place, 1) > 1),
+                tuple((place, depths[place]) for place in places if place in depths),
                 neighbours.get(top),
                 max(map(_size, files.get(top, ())), default=0),
                 () if made else others,
@@ -89,7 +90,7 @@ def whole(location: str, found: Found) -> Bundle:
         location,
         (*found.states, *files),
         tuple(sorted(found.checkpoints)),
-        tuple(_depths(_outputs(found)).items()),
+        tuple(_depths(_outputs(found), found.named).items()),
         others=tuple(found.others.items()),
         unlisted=tuple(found.unlisted.items()),
     )
@@ -129,13 +130,16 @@ def _checkpoints(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
     return checkpoints
 
 
-def _depths(outputs: Sequence[str]) -> dict[str, int]:
-    """How many names of its path each directory, and each that holds such, needs."""
+def _depths(outputs: Sequence[str], named: Collection[str]) -> dict[str, int]:
+    """How many names of its path each directory, and each that holds such, needs: left out are
+    those that need one, unless they tell `named` files of several directories apart.
+    """
     depths: dict[str, int] = {}
+    telling = {*map(output_of, named)} if len({*map(output_of, named)}) > 1 else set()
     for places in ([*dict.fromkeys(map(folder_of, outputs))], outputs):
         names = names_of([f"{place}/x" for place in places])
         depths |= {place: name.count("/") + 1 for place, name in zip(places, names, strict=True)}
-    return depths
+    return {place: depth for place, depth in depths.items() if depth > 1 or place in telling}
 
 
 def _neighbours(states: Sequence[str], tops: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from bridges.errors import SourceError
@@ -24,6 +25,10 @@ from bridges.sources.trainer_log import NAME as LOG
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
 GLOB = re.compile(r"[*?\[]")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
+ENDINGS = (".json", ".jsonl", ".ndjson", ".txt", ".gz")  # of histories of any name
+_NO_HISTORY = re.compile(  # JSON that transformers saves beside a model
+    r"(.*config|.*\.index|tokenizer|vocab|added_tokens|special_tokens_map|merges)\.(json|txt)\Z"
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +36,9 @@ class Found:
     """What lies below a place: its states, files of settings and results by their directory, what
     has the name of a tuning tool's log and event files by theirs, how many other files by the ends
     of their names, the directories of checkpoints, and why some directories cannot be listed.
+
+    `pattern` matches the names of files that were asked for: these are states under any name, and
+    `named` holds those that only the pattern tells.
     """
 
     states: list[str] = field(default_factory=list)
@@ -40,6 +48,8 @@ class Found:
     others: Counter[str] = field(default_factory=Counter)
     checkpoints: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
+    pattern: str = ""
+    named: set[str] = field(default_factory=set)
 
     def add(self, path: str) -> None:
         """Sort in one file."""
@@ -54,6 +64,9 @@ class Found:
             self.events.setdefault(folder, []).append(path)
         elif LOG.match(name):
             self.logs.setdefault(folder, []).append(path)
+        elif fnmatchcase(name, self.pattern) and not _NO_HISTORY.match(name):
+            self.states.append(path)
+            self.named.add(path)
         else:
             self.ignore(name)
 
@@ -100,13 +113,19 @@ def _is_remote_directory(location: str) -> bool:
 
 def discover(location: str) -> Found:
     """All that lies below a place. Raises SourceError if the place itself cannot be listed."""
-    found = Found()
+    found = Found(pattern=_file_pattern(location))
     for path in walk(location, found.unlisted):
         found.add(path)
     if location in found.unlisted:
         raise unlisted(location, found.unlisted[location])
     found.states.sort(key=natural)
     return found
+
+
+def _file_pattern(location: str) -> str:
+    """The last part of a pattern that names files by their ending, such as `*.json`; else none."""
+    last = location.replace(os.sep, "/").rpartition("/")[2]
+    return last if is_place(location) and GLOB.search(last) and last.endswith(ENDINGS) else ""
 
 
 def walk(location: str, unlisted: dict[str, str] | None = None) -> Iterator[str]:
@@ -204,7 +223,7 @@ def _walk_remote(location: str) -> Iterator[str]:
 def _nothing(location: str) -> MissingSourceError:
     return MissingSourceError(
         location,
-        found="nothing that this pattern names",
+        found="no match for this pattern",
         expected="files or directories",
         remedy="Check the path; quote the pattern if your shell changes it.",
     )

@@ -10,6 +10,11 @@ from bridges.sources import json_text
 from bridges.sources.text import EXPECTED
 from bridges.stream.redact import redact_text
 
+
+class OtherFileError(SourceError):
+    """A whole file that holds something else than a history."""
+
+
 _PLACE = ("step", "epoch")
 _REMEDY = "This is another file: look for the trainer_state.json of a Trainer's output."
 
@@ -17,7 +22,7 @@ _REMEDY = "This is another file: look for the trainer_state.json of a Trainer's 
 def refuse_stepless(location: str, rows: list[Any]) -> None:
     """Objects of which none has a step are something else: a data set, joined states."""
     if rows and all(type(row) is dict and "step" not in row for row in rows):
-        raise SourceError(
+        raise OtherFileError(
             location,
             found=f"no 'step' in any of its rows (the first has {_keys(rows[0])})",
             expected=EXPECTED,
@@ -57,7 +62,7 @@ def not_a_history(location: str, value: Any) -> SourceError:
         found = f"a JSON object without 'log_history' ({_keys(value)})"
     else:
         found = f"a JSON document that is {describe(value)}"
-    return SourceError(
+    return OtherFileError(
         location,
         found=found,
         expected=EXPECTED,

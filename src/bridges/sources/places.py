@@ -5,26 +5,36 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from sys import intern
 
-from bridges.sources.discovery import CHECKPOINT
+from bridges.errors import BridgeError
+from bridges.sources.discovery import CHECKPOINT, STATE
+from bridges.sources.text import MissingSourceError
+from bridges.sources.trainer_log import NAME as LOG
+
+_KNOWN = re.compile(rf"(?:{STATE.pattern})|(?:{LOG.pattern})|[^.]*\Z")  # of files
 
 
 def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) -> list[str]:
     """A name for each run: that of its directory, with as much of its path as tells it apart.
 
-    `depths` says how many names of its path an output directory needs at least.
+    A file that is not called as tools call it gives its own name. `depths` says how many names of
+    its path an output directory needs at least.
     """
     # there may be very many: the names that their paths share are held once
     outputs = [tuple(map(intern, parts_of(output_of(location)))) for location in locations]
     count = Counter(outputs)
+    owns = [not _KNOWN.match(location.rpartition("/")[2]) for location in locations]
     paths = [
-        parts if count[parts] == 1 else (*parts, last_of(location))
-        for parts, location in zip(outputs, locations, strict=True)
+        (*parts, last_of(location)) if own or count[parts] > 1 else parts
+        for parts, own, location in zip(outputs, owns, locations, strict=True)
     ]
-    needed = [(depths or {}).get(output_of(location), 1) for location in locations]
-    sizes = [size + (count[parts] > 1) for size, parts in zip(needed, outputs, strict=True)]
+    known = depths or {}
+    sizes = [
+        known.get(output, 0) + 1 if own else known.get(output, 1) + (count[parts] > 1)
+        for output, own, parts in zip(map(output_of, locations), owns, outputs, strict=True)
+    ]
     while True:
         names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
         twice = Counter(names)
@@ -43,6 +53,13 @@ def output_of(location: str) -> str:
     if "checkpoint-" not in folder:  # most are not in one, and there may be very many
         return folder
     return folder_of(folder) if CHECKPOINT.match(last_of(folder)) else folder
+
+
+def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
+    """Whether an error means that there is nothing to read, here and beside it: `read` are the
+    output directories of the runs that were read.
+    """
+    return isinstance(error, MissingSourceError) and output_of(error.source) not in read
 
 
 def folder_of(path: str) -> str:

@@ -21,9 +21,11 @@ from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.live_params import project_of, run_name_of
 from bridges.sources.log_beside import with_log
+from bridges.sources.not_a_history import OtherFileError
 from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import earlier_added, read_results, with_results
+from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.sources.trials import trial_places
@@ -82,6 +84,7 @@ def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
     # of equal saves the one outside a checkpoint names the run
     states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
     saves = [save for path in states if (save := reader.save(path))]
+    reader.pass_over(found)
     runs, empty = _without_empty(fold(saves, reader.stream, reader.settings(found)))
     runs.sort(key=lambda run: natural(run.longest.location))
     names = names_of([run.longest.location for run in runs], dict(bundle.depths))
@@ -221,11 +224,23 @@ class _Reader:
         self._kept: OrderedDict[str, Run] = OrderedDict()
         self._points = 0
         self.errors: list[SourceError] = []
+        self.others: list[SourceError] = []
+
+    def pass_over(self, found: Found) -> None:
+        """Count files that hold no history and were not asked for: errors where no other was."""
+        for error in self.others:
+            if error.source in found.named and self._kept:
+                found.ignore(name_of(error.source))
+            else:
+                self.errors.append(error)
 
     def save(self, location: str) -> Save | None:
         """The save at a location; None where it cannot be read, which is told later."""
         try:
             return Save.of(self.run(location), is_alone=self._is_alone)
+        except OtherFileError as error:
+            self.others.append(error)
+            return None
         except SourceError as error:
             self.errors.append(error)
             return None
@@ -390,10 +405,13 @@ def _of_which(folder: str, files: Sequence[str]) -> Finding:
     return Finding("results-left-out", Severity.LOSS, folder, message, len(files))
 
 
-def _no_states(location: str, found: Found) -> SourceError:
-    return SourceError(
+def _no_states(location: str, found: Found) -> MissingSourceError:
+    ending = next((end for end in (".json", ".jsonl") if end in found.others), "")
+    pattern = f"{location.rstrip('/')}/*{ending}"
+    by_pattern = f", or all of them by a pattern in quotes: '{pattern}'" if ending else ""
+    return MissingSourceError(
         location,
         found=f"no trainer_state.json below it ({_kinds(found) or 'no files at all'})",
         expected="the output directory of a Trainer, or a directory of such",
-        remedy="Name another directory, or the file itself if it has another name.",
+        remedy=f"Name another directory, or the file itself if it has another name{by_pattern}.",
     )

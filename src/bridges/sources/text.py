@@ -52,7 +52,7 @@ class Text:
 
 
 class MissingSourceError(SourceError):
-    """There is nothing at the location."""
+    """There is nothing to read at the location: nothing at all, or only empty files."""
 
 
 def load(location: str, *, salvage: bool = False, max_unpacked: int | None = None) -> Text:
@@ -254,7 +254,7 @@ def _truncated_gzip(location: str, salvage: bool) -> Finding:
 def _refuse_empty(location: str, data: bytes) -> None:
     if not data[:512].strip() and not data.strip():
         found, remedy = "an empty file", f"{CUT_OFF}."
-        raise SourceError(location, found=found, expected=EXPECTED, remedy=remedy)
+        raise MissingSourceError(location, found=found, expected=EXPECTED, remedy=remedy)
 
 
 def _without_zeros(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:

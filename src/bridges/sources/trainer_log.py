@@ -30,7 +30,7 @@ from bridges.sources.log_formats import (
 from bridges.sources.log_matching import same_rows
 from bridges.sources.log_times import log_evidence
 from bridges.sources.not_a_history import describe
-from bridges.sources.text import Text, load
+from bridges.sources.text import MissingSourceError, Text, load
 from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text, rows_stream
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
@@ -209,8 +209,8 @@ def with_lines(run: Run, log: ToolLog) -> Run:
     return replace(run, logs=tuple(logs))
 
 
-def _progress_only(log: ToolLog) -> SourceError:
-    return SourceError(
+def _progress_only(log: ToolLog) -> MissingSourceError:
+    return MissingSourceError(
         log.location,
         found=f"{len(log.bare)} lines of progress and none with a metric",
         expected="lines that hold a loss or other metrics",
