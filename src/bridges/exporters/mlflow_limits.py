@@ -6,10 +6,11 @@ truncate silently, so oversized values must not be sent.
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
+
+from bridges.stream.tagging import digest
 
 _KEY = re.compile(r"[/\w.\- :]*\Z")
 _REFUSED = re.compile(r"[^/\w.\- :]")
@@ -47,8 +48,7 @@ class Limits:
         legal = f"__{legal[2:]}" if legal.startswith("..") else legal
         if len(legal) <= self.key:
             return legal
-        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
-        return f"{legal[: self.key - 9]}-{digest}"
+        return f"{legal[: self.key - 9]}-{digest(key)}"
 
     def takes_param(self, key: str, value: str) -> bool:
         """Whether MLflow takes a param as it is; PostgreSQL keeps no NUL."""

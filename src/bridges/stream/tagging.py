@@ -7,7 +7,7 @@ what the live run shows, and the values that it lost there get a tag of their ow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -28,40 +28,42 @@ def under_tags(
     saved state. The tag of another one has a suffix, and is made `legal`. Rows that come later
     change nothing for those before them.
     """
-    keys = dict.fromkeys(part.key for part in series)
-    taken = {tags[key] for key in keys}
-    if len(taken) == len(keys):
-        return [Series(tags[part.key], part.rows, part.values) for part in series], []
+    by_key: dict[str, list[Series]] = {}
+    for part in series:
+        by_key.setdefault(part.key, []).append(part)
     meeting: dict[str, list[str]] = {}
-    for key in sorted(keys):
+    for key in sorted(by_key):
         meeting.setdefault(tags[key], []).append(key)
+    if len(meeting) == len(by_key):
+        return [Series(tags[part.key], part.rows, part.values) for part in series], []
     tagged, findings = [], []
-    for tag, members in meeting.items():
-        parts = [part for part in series if part.key in members]
-        shown, others = _by_row(parts, members)
+    for tag, keys in meeting.items():
+        shown, others = _by_row([part for key in keys for part in by_key[key]])
+        own = {part.key: _own_tag(tag, part.key, meeting, legal) for part in others}
         tagged += [Series(tag, part.rows, part.values) for part in _as_one(shown)]
-        own = {part.key: _own_tag(tag, part.key, taken, legal) for part in others}
         tagged += [Series(own[part.key], part.rows, part.values) for part in others]
-        if len(members) > 1:
-            findings.append(_met(tag, members, others))
+        if len(keys) > 1:
+            findings.append(_met(tag, keys, others))
     return tagged, findings
 
 
-def _by_row(parts: list[Series], members: list[str]) -> tuple[list[Series], list[Series]]:
-    """The values that are the last of their row, and the other ones."""
-    if len(members) == 1:
+def _by_row(parts: list[Series]) -> tuple[list[Series], list[Series]]:
+    """The values that are the last of their row in the order of the parts, and the other ones."""
+    if len(parts) == 1:
         return parts, []
-    rank = {key: position for position, key in enumerate(members)}
-    last = np.full(1 + max(int(part.rows[-1]) for part in parts), -1, np.int64)
-    for part in parts:
-        last[part.rows] = np.maximum(last[part.rows], rank[part.key])
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows, kind="stable")
+    is_last = np.empty(len(rows), bool)
+    is_last[order] = np.append(np.diff(rows[order]) != 0, True)
     shown: list[Series] = []
     others: list[Series] = []
+    start = 0
     for part in parts:
-        is_last = last[part.rows] == rank[part.key]
-        for mask, found in ((is_last, shown), (~is_last, others)):
-            if mask.any():
-                found.append(Series(part.key, part.rows[mask], part.values[mask]))
+        mask = is_last[start : start + len(part.rows)]
+        start += len(part.rows)
+        for chosen, found in ((mask, shown), (~mask, others)):
+            if chosen.any():
+                found.append(Series(part.key, part.rows[chosen], part.values[chosen]))
     return shown, others
 
 
@@ -80,7 +82,7 @@ def _joined(parts: list[Series]) -> Series:
     return Series(parts[0].key, rows[order], values[order])
 
 
-def _own_tag(tag: str, key: str, taken: set[str], legal: Callable[[str], str]) -> str:
+def _own_tag(tag: str, key: str, taken: Collection[str], legal: Callable[[str], str]) -> str:
     """The tag of a key whose own tag shows another one."""
     suffix = digest(key)
     while tag in taken:
