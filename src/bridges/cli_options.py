@@ -151,7 +151,11 @@ def targeting(command: F) -> F:
             " repeated.",
         ),
         click.option("--group", metavar="NAME", help="Put the runs into this group."),
-        click.option("--run-name", metavar="NAME", help="Name the run (else: its directory)."),
+        click.option(
+            "--run-name",
+            metavar="NAME",
+            help="Name the run [default: run_name of its arguments, else its directory].",
+        ),
         click.option(
             "--to",
             "targets",

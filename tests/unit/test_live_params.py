@@ -254,11 +254,12 @@ def test_the_name_of_the_arguments_is_the_live_one(path: Path) -> None:
 def test_a_stored_run_keeps_its_name(path: Path) -> None:
     """As one that was written before the arguments named runs."""
     folder = run_with(path.parent / "out")
-    for target in ("mlflow", "wandb"):
+    targets = ("mlflow", "wandb", "tensorboard")
+    for target in targets:
         bridges.export(folder, to=target)
     run_with(folder, training_args__bin=arguments(run_name="baseline"))
     put(folder, "trainer_state.json", state([*ROWS, {"loss": 0.1, "step": 4}]))
-    for target in ("mlflow", "wandb"):
+    for target in targets:
         (run,) = bridges.export(folder, to=target).runs
         assert (run.status, run.run, run.verified) == ("appended", "out", True)
         (run,) = bridges.export(folder, to=target).runs
