@@ -18,6 +18,7 @@ else:
     import tomli as tomllib
 
 from bridges.errors import DISTRIBUTION, MissingDependencyError
+from bridges.exporters.tensorboard import EVERY
 from tests.support import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -134,6 +135,10 @@ def _without_time(line: str) -> str:
 def test_the_python_runs(folder: Path) -> None:
     for block in blocks("python"):
         subprocess.run([sys.executable, "-c", block], cwd=folder, check=True)
+
+
+def test_the_option_of_tensorboard_is_the_printed_one() -> None:
+    assert f"`--samples_per_plugin scalars={EVERY}`" in README
 
 
 def test_the_changelog_is_of_this_version() -> None:

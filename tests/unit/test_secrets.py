@@ -124,6 +124,9 @@ def test_names_are_masked_and_keep_runs_apart(tmp_path: Path) -> None:
     source = write_state(tmp_path / f"out-{TOKEN}" / "trainer_state.json")
     for place in (source, source.parent):
         assert [run.name for run in bridges.read(place)] == ["out-<SECRET>"]
+        for to in ("tensorboard", "wandb"):
+            assert not export(place, to, tmp_path / to).failed
+            assert files_with_secrets(tmp_path / to) == []
 
 
 @pytest.mark.parametrize(
