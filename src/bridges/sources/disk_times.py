@@ -15,7 +15,7 @@ import numpy as np
 from bridges.sources.discovery import CHECKPOINT
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
-from bridges.stream.pace import eval_seconds, summary_duration
+from bridges.stream.pace import LATEST, eval_seconds, summary_duration
 
 BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
 SLACK = 1.0  # seconds that a time may be off: some file systems keep whole ones only
@@ -53,7 +53,8 @@ def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
 
 def _changed(path: str) -> int | None:
     with suppress(OSError, ValueError):
-        return os.stat(path).st_mtime_ns // 1000
+        microseconds = os.stat(path).st_mtime_ns // 1000
+        return microseconds if 0 < microseconds < LATEST * 1_000_000 else None
     return None
 
 

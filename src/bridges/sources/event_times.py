@@ -22,6 +22,7 @@ from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Series
 from bridges.stream.naming import Naming
+from bridges.stream.pace import LATEST
 
 NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
@@ -29,7 +30,6 @@ FINGERPRINT = 64  # points of a file that are compared first
 # of files that were read and may be needed again; a point keeps its record, 25 to 60 bytes
 KEPT_POINTS = 500_000
 MOST_TAGS = 50_000  # of a file: a Trainer has a few hundred, and each takes memory
-LAST = 4_102_444_800.0  # seconds since 1970 UTC: no training was at the year 2100
 _NAN = np.uint32(0x7FC00000)
 
 
@@ -113,18 +113,18 @@ class EventFiles:
 def started(path: str) -> int | None:
     """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
     match = NAME.search(path.rpartition("/")[2])
-    return int(match[1]) if match and int(match[1]) < LAST else None
+    return int(match[1]) if match and int(match[1]) < LATEST else None
 
 
 def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
     """Make NaN of wall times that cannot be, and say how many these were."""
     count = 0
     for part in (part for parts in file.scalars.values() for part in parts):
-        can_be = (part.wall_time > 0) & (part.wall_time < LAST)
+        can_be = (part.wall_time > 0) & (part.wall_time < LATEST)
         if not can_be.all():
             count += int((~can_be).sum())
             part.wall_time = np.where(can_be, part.wall_time, np.nan)
-    if file.start is not None and not 0 < file.start < LAST:
+    if file.start is not None and not 0 < file.start < LATEST:
         file.start = None
         count += 1
     if not count:

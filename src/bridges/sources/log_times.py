@@ -15,6 +15,7 @@ from bridges.sources.log_formats import LogFormat, recognise
 from bridges.sources.text import load
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
+from bridges.stream.pace import LONGEST_RUN
 
 MOST_PROCESSES = 8  # that are remembered of a log
 _TIMEDELTA = re.compile(
@@ -137,13 +138,14 @@ class _Process:
 def parse_elapsed(value: Any) -> float | None:
     """Seconds of a duration, as `4 days, 7:18:24`, `1d 2h 3m 4s` or a number; None of others."""
     if type(value) in (int, float):
-        return float(value) if 0 <= value < 2**53 else None
+        return float(value) if 0 <= value <= LONGEST_RUN else None
     if not isinstance(value, str):
         return None
     match = _TIMEDELTA.fullmatch(value) or _LETTERS.fullmatch(value)
     if match is None:
         return None
-    return sum(float(count) * _SECONDS[unit] for unit, count in match.groupdict("0").items())
+    seconds = sum(float(count) * _SECONDS[unit] for unit, count in match.groupdict("0").items())
+    return seconds if seconds <= LONGEST_RUN else None
 
 
 def _pair(line: bytes, log_format: LogFormat) -> tuple[int, float] | None:

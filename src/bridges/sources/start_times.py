@@ -23,6 +23,7 @@ import numpy as np
 
 from bridges.sources.event_times import started
 from bridges.stream.model import Evidence
+from bridges.stream.pace import LATEST
 from bridges.stream.version import RELEASED
 
 _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
@@ -113,6 +114,8 @@ def _local(text: str, form: str, where: str, note: str) -> Evidence | None:
     try:
         moment = datetime.strptime(text, form).replace(tzinfo=timezone.utc)
     except ValueError:
+        return None
+    if not 0 < moment.timestamp() < LATEST:
         return None
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return _start((moment - epoch) // timedelta(microseconds=1), where, note)

@@ -27,7 +27,15 @@ import numpy as np
 from bridges.errors import SourceError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Clock, Evidence, Float64, Int64, MetricStream, Run
-from bridges.stream.pace import REAL, Pace, best_pace, elapsed_rows, pace_of, summary_duration
+from bridges.stream.pace import (
+    LONGEST_RUN,
+    REAL,
+    Pace,
+    best_pace,
+    elapsed_rows,
+    pace_of,
+    summary_duration,
+)
 
 SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
 SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
@@ -182,7 +190,8 @@ def _between(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int]:
     times = np.interp(course, at, time)
     times = np.where(course < at[0], time[0] - (at[0] - course) * rate, times)
     times = np.where(course > at[-1], time[-1] + (course - at[-1]) * rate, times)
-    whole = in_ticks(times, tick)
+    end = time[-1] + LONGEST_RUN * (SECOND // tick)  # a rate may lead anywhere
+    whole = in_ticks(np.clip(times, 0, end), tick)
     return whole[1:], int(whole[0])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
 
 LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
+LATEST = 4_102_444_800  # seconds since 1970 UTC: no training was at the year 2100
 LONGEST_STEP = 10_000.0  # seconds: what a synthetic pace gives to one row at most
 REAL = ("elapsed", "log", "duration")  # those whose seconds are really seconds
 
