@@ -16,7 +16,8 @@ from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
-from bridges.sources.places import has_nothing, output_of
+from bridges.sources.output_directory import output_of
+from bridges.sources.places import has_nothing
 from bridges.stream.model import Run
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from bridges import console
 from bridges.errors import SourceError, TreeError
 from bridges.inspection import print_page
 from bridges.pipeline import ExportOptions, read_runs
-from bridges.sources.places import has_nothing, output_of
+from bridges.sources.output_directory import output_of
+from bridges.sources.places import has_nothing
 from bridges.tree_view import Place, print_tree
 
 

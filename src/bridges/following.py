@@ -27,8 +27,9 @@ from bridges.errors import ConfigError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, export_run
 from bridges.report import BatchReport, RunReport, Tally
+from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
-from bridges.sources.watching import Stamp, Stamps, output_directory, stamps
+from bridges.sources.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import is_measured, prefix_digest
 from bridges.stream.model import RowKind, Run
 
@@ -311,7 +312,7 @@ def _seen(run: Run) -> Seen:
         rows=len(run.stream),
         has_summary=bool((run.stream.kind == RowKind.SUMMARY).any()),
         saves=run.saves or (run.source,),
-        folder=output_directory(run.source),
+        folder=output_of(run.source),
     )
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from bridges.console import COLOURS, sparkline
-from bridges.sources.discovery import CHECKPOINT, natural
+from bridges.sources.discovery import natural
+from bridges.sources.output_directory import CHECKPOINT, folder_of, output_of
 from bridges.stream.course import main_keys
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
@@ -113,7 +115,10 @@ def _made_from(run: Run) -> Iterator[Part]:
         yield ", ".join(f"{key}={_value(value)}" for key, value in run.trial_params.items()), ""
     if run.forked:
         other, rows = run.forked
-        yield f"forks from {short_state(other)} after {many(rows, 'row')}", "yellow"
+        yield (
+            f"forks from {_apart(other, output_of(run.source))} after {many(rows, 'row')}",
+            "yellow",
+        )
     if run.saves:
         yield f"from {_states(run.saves)}", "dim"
     results = sum(note.count for note in run.findings if note.code == "results-added")
@@ -133,10 +138,14 @@ def _value(value: Any) -> str:
 
 
 def _states(saves: Sequence[str]) -> str:
-    """`9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`."""
-    folders = [parts[-2] for parts in map(_parts, saves) if len(parts) > 1]
-    checkpoints = sorted({name for name in folders if CHECKPOINT.match(name)}, key=natural)
-    others = [path for path in map(short_state, saves) if path not in checkpoints]
+    """`9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`; where two have
+    one name, those in other directories by their paths.
+    """
+    names = [short_state(save) for save in saves]
+    if len({*names}) < len(names):
+        names = [_apart(save, output_of(saves[0])) for save in saves]
+    checkpoints = sorted({name for name in names if CHECKPOINT.match(name)}, key=natural)
+    others = [name for name in names if name not in checkpoints]
     return _listed([_numbers(checkpoints), *others[:3]] if checkpoints else others[:3])
 
 
@@ -157,9 +166,20 @@ def _listed(names: Sequence[str]) -> str:
 
 def _output(run: Run) -> str:
     """The directory that holds the checkpoints of a run, or its state where it has none."""
-    folders = ["/".join(_parts(save)[:-1]) for save in run.saves]
-    outputs = [folder.rpartition("/") for folder in folders]
-    return next((outer for outer, _, name in outputs if CHECKPOINT.match(name)), folders[0])
+    folders = [folder_of(save) for save in run.saves]
+    outputs = map(output_of, run.saves)
+    pairs = zip(outputs, folders, strict=True)
+    return next((output for output, folder in pairs if output != folder), folders[0])
+
+
+def _apart(location: str, home: str) -> str:
+    """A state by its short name; one of another directory than `home` by what tells that apart."""
+    output = output_of(location)
+    if output == home:
+        return short_state(location)
+    pairs = zip(_parts(output), _parts(home), strict=False)
+    shared = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+    return "/".join([*_parts(output)[shared:], short_state(location)])
 
 
 def short_state(location: str) -> str:

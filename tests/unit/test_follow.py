@@ -26,8 +26,9 @@ from bridges.following import Following, Pace, Seen, Waiting
 from bridges.pipeline import ExportOptions
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
+from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
-from bridges.sources.watching import Stamp, output_directory, stamps
+from bridges.sources.watching import Stamp, stamps
 from bridges.stream.layout import Layout
 from tests.support import state
 
@@ -688,7 +689,7 @@ def test_a_plug_in_source_is_asked_only_when_a_file_changed(
 
 
 def test_output_directories() -> None:
-    assert output_directory("a/out/trainer_state.json") == "a/out"
-    assert output_directory("a/out/checkpoint-12/trainer_state.json") == "a/out"
-    assert output_directory("s3://b/out/checkpoint-2/trainer_state.json") == "s3://b/out"
-    assert output_directory("trainer_state.json") == ""
+    assert output_of("a/out/trainer_state.json") == "a/out"
+    assert output_of("a/out/checkpoint-12/trainer_state.json") == "a/out"
+    assert output_of("s3://b/out/checkpoint-2/trainer_state.json") == "s3://b/out"
+    assert output_of("trainer_state.json") == ""

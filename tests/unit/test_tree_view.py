@@ -319,3 +319,17 @@ def test_a_real_directory_of_many_runs(tmp_path: Path, capsys: pytest.CaptureFix
     assert "warning learning-rate-jumps and 2 more" in text
     assert "from 5 checkpoints (checkpoint-500, -1000 … -3500)" in text
     assert "forks from checkpoint-3500 after 1,515 rows" in text
+
+
+def test_states_of_other_directories_are_shown_with_their_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fork names the run it left, and copies in two directories are told apart."""
+    other = [*HISTORY[:4], *({**row, "loss": 9.0} for row in HISTORY[4:])]
+    put(tmp_path / "a", HISTORY)
+    put(tmp_path / "b", other)
+    put(tmp_path / "c", HISTORY)
+    run(["inspect", str(tmp_path)])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "forks from a/trainer_state.json after" in out
+    assert "from trainer_state.json and c/trainer_state.json" in out

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bridges
+from bridges.sources.base import ReadOptions
+from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
+from tests.support import DATA
 from tests.unit.test_run_directory import HISTORY, put, read
 
 
@@ -95,3 +100,36 @@ def test_a_search_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         trial(tmp_path / "search" / f"t{number}", number)
     monkeypatch.chdir(tmp_path / "search")
     assert paths(read(".")) == paths(read("t*")) == ["search/t0", "search/t1"]
+
+
+RAY = DATA / "faults" / "ray2"
+
+
+def test_a_search_of_ray_tune(tmp_path: Path) -> None:
+    """Its checkpoints lie in directories of Ray's own; the next save changes no name."""
+    shutil.copytree(RAY, tmp_path / "ray")
+    (search,) = (tmp_path / "ray").iterdir()
+    first, second = sorted(folder.name for folder in search.iterdir())
+    for gone in ("checkpoint_000001", "nothing"):
+        runs = read(tmp_path / "ray")
+        assert [(run.group, run.name) for run in runs] == [
+            (search.name, first),
+            (search.name, second),
+        ]
+        assert parts_of_ray(tmp_path / "ray") == [run.path for run in runs]
+        for trial in (first, second):
+            shutil.rmtree(search / trial / gone, ignore_errors=True)
+    (alone,) = read(search / first)
+    assert (alone.group, alone.name) == (search.name, first)
+
+
+def parts_of_ray(place: Path) -> list[str]:
+    source = RunDirectorySource()
+    bundles = source.split(str(place))
+    return [run.path for bundle in bundles for run in source.read_bundle(bundle, ReadOptions())]
+
+
+def test_a_checkpoint_of_ray_tune_has_the_name_of_its_trial() -> None:
+    (file, *_) = sorted(RAY.rglob("trainer_state.json"))
+    (run,) = bridges.read(file)
+    assert run.name == file.parents[2].name

@@ -116,7 +116,7 @@ def _parent(source: str) -> str | None:
     path = source.split("://", 1)[-1] if "://" in source else os.path.abspath(source)
     parts = [part for part in re.split(r"[/\\]", path) if part]
     named = default_name(source)
-    directories = [end for end in (-2, -3) if len(parts) + end >= 0 and parts[end] == named]
+    directories = [end for end in (-2, -3, -4) if len(parts) + end >= 0 and parts[end] == named]
     end = directories[0] if directories else -1
     return parts[end - 1] if len(parts) + end > 0 else None
 

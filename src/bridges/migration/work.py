@@ -24,7 +24,7 @@ from bridges.pipeline import ExportOptions, export_run, guarded, source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
-from bridges.sources.places import output_of
+from bridges.sources.output_directory import output_of
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from bridges.sources.discovery import Found, natural
 from bridges.sources.event_times import EventFiles
-from bridges.sources.places import folder_of, names_of, output_of
+from bridges.sources.output_directory import folder_of, output_of
+from bridges.sources.places import names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,14 @@ def _dealt(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
     for folder, logs in found.logs.items():
         files.setdefault(tops[folder], []).extend(logs)
     for folder, beside in found.beside.items():
-        top = next((tops[place] for place in (folder, folder_of(folder)) if place in tops), None)
+        top = next(
+            (
+                tops[place]
+                for place in (folder, output_of(f"{folder}/"), folder_of(folder))
+                if place in tops
+            ),
+            None,
+        )
         if top is not None:
             files.setdefault(top, []).extend(beside)
     return files
@@ -125,8 +133,8 @@ def _checkpoints(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
     """The checkpoints of each part."""
     checkpoints: dict[str, list[str]] = {}
     for folder in sorted(found.checkpoints):
-        if folder_of(folder) in tops:
-            checkpoints.setdefault(tops[folder_of(folder)], []).append(folder)
+        if (output := output_of(f"{folder}/")) in tops:
+            checkpoints.setdefault(tops[output], []).append(folder)
     return checkpoints
 
 

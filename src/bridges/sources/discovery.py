@@ -17,6 +17,7 @@ from typing import Any
 from bridges.errors import SourceError
 from bridges.sources.beside import NAMES as BESIDE
 from bridges.sources.event_times import NAME as EVENTS
+from bridges.sources.output_directory import CHECKPOINT, output_of
 from bridges.sources.remote import opened
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.text import MissingSourceError
@@ -24,7 +25,6 @@ from bridges.sources.trainer_log import NAME as LOG
 
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
 GLOB = re.compile(r"[*?\[]")
-CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
 ENDINGS = (".json", ".jsonl", ".ndjson", ".txt", ".gz")  # of histories of any name
 _NO_HISTORY = re.compile(  # JSON that transformers saves beside a model
     r"(.*config|.*\.index|tokenizer|vocab|added_tokens|special_tokens_map|merges)\.(json|txt)\Z"
@@ -85,8 +85,8 @@ class Found:
         found: dict[str, list[str]] = {}
         whole = {path.replace(os.sep, "/").rpartition("/")[0] for path in self.states}
         for folder in sorted(self.checkpoints - whole, key=natural):
-            outer, _, name = folder.rpartition("/")
-            found.setdefault(outer, []).append(name)
+            name = folder.rpartition("/")[2]
+            found.setdefault(output_of(f"{folder}/"), []).append(name)
         return found
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from bridges.sources.discovery import CHECKPOINT
+from bridges.sources.output_directory import CHECKPOINT
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 from bridges.stream.pace import LATEST, eval_seconds, summary_duration

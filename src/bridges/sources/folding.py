@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bridges.sources.discovery import CHECKPOINT
-from bridges.sources.places import folder_of, last_of, output_of
+from bridges.sources.output_directory import CHECKPOINT, folder_of, output_of
+from bridges.sources.places import last_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import MetricStream, Run
 from bridges.stream.settings import Settings

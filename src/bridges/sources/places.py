@@ -1,4 +1,4 @@
-"""Places: what the paths of a run tell, its output directory and its name."""
+"""Places: what the paths of a run tell of its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from sys import intern
 
 from bridges.errors import BridgeError
-from bridges.sources.discovery import CHECKPOINT, STATE
+from bridges.sources.discovery import STATE
+from bridges.sources.output_directory import folder_of, output_of
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import NAME as LOG
 
@@ -27,13 +28,17 @@ def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) 
     count = Counter(outputs)
     owns = [not _KNOWN.match(location.rpartition("/")[2]) for location in locations]
     paths = [
-        (*parts, last_of(location)) if own or count[parts] > 1 else parts
+        (*parts, last_of(location))
+        if own or (count[parts] > 1 and not is_root(location))
+        else parts
         for parts, own, location in zip(outputs, owns, locations, strict=True)
     ]
     known = depths or {}
     sizes = [
-        known.get(output, 0) + 1 if own else known.get(output, 1) + (count[parts] > 1)
-        for output, own, parts in zip(map(output_of, locations), owns, outputs, strict=True)
+        known.get(output, 0) + 1 if own else known.get(output, 1) + len(path) - len(parts)
+        for output, own, path, parts in zip(
+            map(output_of, locations), owns, paths, outputs, strict=True
+        )
     ]
     while True:
         names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
@@ -47,14 +52,6 @@ def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) 
         sizes = longer
 
 
-def output_of(location: str) -> str:
-    """The directory that a run wrote to: where its state or its checkpoints lie."""
-    folder = folder_of(location)
-    if "checkpoint-" not in folder:  # most are not in one, and there may be very many
-        return folder
-    return folder_of(folder) if CHECKPOINT.match(last_of(folder)) else folder
-
-
 def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
     """Whether an error means that there is nothing to read, here and beside it: `read` are the
     output directories of the runs that were read.
@@ -62,16 +59,22 @@ def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
     return isinstance(error, MissingSourceError) and output_of(error.source) not in read
 
 
-def folder_of(path: str) -> str:
-    """The directory of a path, with slashes."""
-    return path.replace("\\", "/").rpartition("/")[0]
+def is_root(location: str) -> bool:
+    """Whether it is the state that lies in an output directory itself, under its usual name."""
+    return folder_of(location) == output_of(location) and (
+        _stem(location.replace("\\", "/").rpartition("/")[2]) == "trainer_state"
+    )
 
 
 def last_of(location: str) -> str:
     """The last name of a path that says something: not that of the state itself."""
     parts = parts_of(location)
-    stem = re.sub(r"\.jsonl?(\.gz)?\Z", "", parts[-1])
+    stem = _stem(parts[-1])
     return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.(jsonl?|ndjson|txt)?(\.gz)?\Z", "", name)
 
 
 def parts_of(path: str) -> list[str]:

@@ -16,13 +16,14 @@ from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
 from bridges.sources.bundles import Bundle, bundles, whole
 from bridges.sources.clock_evidence import with_evidence
-from bridges.sources.discovery import CHECKPOINT, Found, discover, is_place, natural, unlisted
+from bridges.sources.discovery import Found, discover, is_place, natural, unlisted
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded, Save, fold
 from bridges.sources.live_params import project_of, run_name_of
 from bridges.sources.log_beside import with_log
 from bridges.sources.not_a_history import OtherFileError
-from bridges.sources.places import folder_of, last_of, name_of, names_of, output_of
+from bridges.sources.output_directory import CHECKPOINT, folder_of, output_of
+from bridges.sources.places import last_of, name_of, names_of
 from bridges.sources.results import NAME as RESULTS
 from bridges.sources.results import earlier_added, read_results, with_results
 from bridges.sources.text import MissingSourceError

@@ -18,6 +18,7 @@ from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
+from bridges.sources.output_directory import output_of
 from bridges.sources.plain_values import plain_values
 from bridges.sources.text import Text, load
 from bridges.stream.align import fill_steps, row_kinds
@@ -319,6 +320,5 @@ def default_name(location: str) -> str:
     stem = re.sub(r"\.(gz|json|jsonl|ndjson|txt)$", "", re.sub(r"\.gz$", "", parts.pop()))
     if not re.fullmatch(r"trainer_state|log_history|state|trainer_log|logging", stem):
         return stem
-    if parts and re.fullmatch(r"checkpoint-\d+(-run-.*)?", parts[-1]) and len(parts) > 1:
-        return parts[-2]
-    return parts[-1] if parts else stem
+    outer = output_of("/".join([*parts, ""])).rpartition("/")[2]
+    return outer or (parts[-1] if parts else stem)

@@ -1,7 +1,9 @@
 """Trials of a hyperparameter search: which directory is a trial's own, and which is the search's.
 
 transformers writes `<search>/run-<id>/checkpoint-N`, or `<search>/<hp_name>/checkpoint-N` with any
-name, and the state of the last trial as `<search>/trainer_state.json`. A name alone proves nothing.
+name, and the state of the last trial as `<search>/trainer_state.json`. Ray Tune has directories of
+its own: `<search>/<trial>_<params>_<date>/checkpoint_00000N/checkpoint-N`. A name alone proves
+nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from bridges.sources.discovery import CHECKPOINT
 from bridges.sources.folding import Folded, Save
+from bridges.sources.output_directory import CHECKPOINT, output_of
 
 DEFAULT_NAME = re.compile(r"run-[\w-]+\Z")  # of a trial without an `hp_name`
 
@@ -40,7 +42,8 @@ def _in_checkpoints(run: Folded, searches: set[str]) -> tuple[str, str] | None:
     if name and place.endswith(f"/{name}"):  # a name may go through several directories
         return place.removesuffix(f"/{name}"), name
     outer, own = _up(place)
-    return (outer, own) if own and (outer in searches or DEFAULT_NAME.match(own)) else None
+    is_named = bool(DEFAULT_NAME.match(own) or (name and own.startswith(f"{name}_")))  # Ray Tune
+    return (outer, own) if own and (outer in searches or is_named) else None
 
 
 def _in_root(run: Folded, searches: set[str]) -> tuple[str, str] | None:
@@ -55,7 +58,7 @@ def _in_root(run: Folded, searches: set[str]) -> tuple[str, str] | None:
 def _own(run: Folded) -> str:
     """The directory that holds the checkpoints of a trial; empty where none is left."""
     folders = (_up(save.location)[0] for save in run.saves)
-    return next((_up(folder)[0] for folder in folders if CHECKPOINT.match(_up(folder)[1])), "")
+    return next((output_of(f"{path}/") for path in folders if CHECKPOINT.match(_up(path)[1])), "")
 
 
 def _is_root(save: Save) -> bool:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bridges.sources.discovery import CHECKPOINT, discover, is_place, walk
+from bridges.sources.discovery import discover, is_place, walk
 from bridges.sources.remote import MISSING, described, forget_listings
 
 
@@ -64,10 +64,3 @@ def _remote(location: str, every: bool) -> Stamps | None:
             return None
         found[url] = Stamp(mark)
     return found
-
-
-def output_directory(state: str) -> str:
-    """The directory that the run of a state wrote to: its own, or the one around a checkpoint's."""
-    folder = state.replace("\\", "/").rpartition("/")[0]
-    outer, _, last = folder.rpartition("/")
-    return outer if CHECKPOINT.match(last) else folder
