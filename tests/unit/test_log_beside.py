@@ -142,6 +142,7 @@ def test_an_attempt_that_a_resume_replaced_is_not_behind_the_state(tmp_path: Pat
     save(tmp_path / "checkpoint-60", ROWS[:6], max_steps=100)
     run = read(tmp_path)
     assert run.stream.column("loss")[1].tolist() == [row["loss"] for row in ROWS]
+    assert finding(run, "log-rows-superseded").count == 3
 
 
 def test_attempts_behind_the_state_follow_in_their_order(tmp_path: Path) -> None:
@@ -162,6 +163,7 @@ def test_the_log_of_another_run_is_a_loss_that_names_what_to_do(tmp_path: Path) 
     found = finding(run, "log-rows-left-out")
     assert (found.count, found.severity) == (3, Severity.LOSS)
     assert "contradicts row 0 of the state" in found.message
+    assert run.evidence == ()  # its times are of the other run
     assert bridges.export(tmp_path, to="memory").exit_code == 1
 
 

@@ -33,8 +33,7 @@ def with_evidence(
     paths = events.of(outputs)
     written = events.evidence(run.stream, paths)
     found += [written] if written else []
-    beside = [log for log in logs[:1] if run.source not in logs]  # the run of a log has its times
-    logged, log_findings = log_evidence(beside[0], run.stream) if beside else (None, [])
+    logged, log_findings = log_evidence(logs[0], run.stream) if logs else (None, [])
     found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)
     found += [saved] if saved else []

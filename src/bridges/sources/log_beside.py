@@ -7,7 +7,6 @@ has exact rows; the others lack metrics, or are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,42 +21,57 @@ from bridges.stream.columns import appended
 from bridges.stream.diagnose import diagnose
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
-from bridges.stream.model import Int64, MetricStream, RowKind, Run
+from bridges.stream.model import Int64, Log, MetricStream, RowKind, Run
 
 _UNTRUE = ("no-rows", "tail-not-logged")  # findings of the state that the log refutes
 
 
-def with_log(run: Run, logs: Sequence[str], *, is_alone: bool, growing: bool) -> Run:
-    """The run of a state, followed by what only the log in its directory holds.
+def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple[Run, bool]:
+    """The run of a state, followed by what only the log in its directory holds; and whether the log
+    may be of this run.
 
     A run that is not `is_alone` there shares the log with others: rows after a step back are not
     taken, because they may be those of another run. One that is `growing` waits for its next state.
     """
-    if not logs:
-        return run
-    location = logs[0]
     try:
         text = load(location, salvage=True)
         log_format = recognise(text.data)
         if log_format is None:
-            return run
+            return run, True
         log = read_log(location, text, log_format)
         other = rows_stream(location, log.best_rows, log.place_of)
     except SourceError as error:
         message = f"not read as the log of this run: {error}"
         found = Finding("beside-unreadable", Severity.WARNING, location, message)
-        return replace(run, findings=(*run.findings, found))
+        return replace(run, findings=(*run.findings, found)), True
     same, contradicted = same_rows(run.stream, other, None if log.history else log.digits)
     why = _why_apart(run, log, same, contradicted)
     if why:
-        return replace(run, findings=(*run.findings, *_left_out(run, other, log, why, is_alone)))
+        findings = (*run.findings, *_left_out(run, other, log, why, is_alone))
+        return replace(run, findings=findings), contradicted is None
     further = [] if growing else _further_rows(run, other, same, is_alone=is_alone)
+    rows = np.array(further, np.int64)
+    same[rows] = len(run.stream) + np.arange(len(rows))
+    if is_alone:
+        run = replace(run, findings=(*run.findings, *_superseded(log, other, same)))
     if further:
         run = replace(run, provenance=(*run.provenance, text.provenance))
-        run = _followed(run, log, other.take(np.array(further, np.int64)))
-    own = np.concatenate([np.full(len(run.stream) - len(further), -1), further]).astype(np.int64)
-    logged = () if log.history else ranges_of(own)
-    return replace(with_lines(run, log), logged=logged)
+        run = _followed(run, log, other.take(rows))
+    if log.history:
+        return with_lines(run, log), True
+    lines = np.concatenate([np.full(len(run.stream) - len(rows), -1, np.int64), rows])
+    return with_lines(replace(run, logged=ranges_of(lines)), log, Log(other, same)), True
+
+
+def _superseded(log: ToolLog, other: MetricStream, same: Int64) -> list[Finding]:
+    """Rows of the log before the last one of the run, which the run has not."""
+    measured, known = measured_values(other), np.flatnonzero(same >= 0)
+    end = int(known[-1]) if len(known) else 0
+    count = sum(bool(measured[line]) for line in np.flatnonzero(same[:end] < 0).tolist())
+    if not count:
+        return []
+    message = "rows of the log that the state has not, as of an attempt that was resumed: left out"
+    return [Finding("log-rows-superseded", Severity.INFO, log.location, message, count)]
 
 
 def _why_apart(run: Run, log: ToolLog, same: Int64, contradicted: int | None) -> str:

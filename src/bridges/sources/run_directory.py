@@ -139,8 +139,8 @@ class _Tree:
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
             run = replace(run, group=redact_text(group), name=redact_text(own or name))
-        run = self._with_results(self._with_log(run, folded), folded)
-        return self._told(self._timed(run, folded))
+        run, logs = self._with_log(run, folded)
+        return self._told(self._timed(self._with_results(run, folded), folded, logs))
 
     def _given_name(self, folded: Folded, settings: Settings) -> str | None:
         """The name in the arguments, where these are surely the run's. Trials have their own."""
@@ -150,15 +150,14 @@ class _Tree:
             return None
         return run_name_of(settings.params, settings.files)
 
-    def _with_log(self, run: Run, folded: Folded) -> Run:
-        logs = self._logs(folded)
-        if run.source in logs:
-            return run
-        growing = self._options.growing
-        return with_log(run, logs, is_alone=self._is_alone(folded), growing=growing)
-
-    def _logs(self, folded: Folded) -> list[str]:
-        return self._found.logs.get(_outputs(folded)[0], [])
+    def _with_log(self, run: Run, folded: Folded) -> tuple[Run, list[str]]:
+        """The run with what its log adds, and the log if its times may be of the run."""
+        logs = self._found.logs.get(_outputs(folded)[0], [])
+        if not logs or run.source in logs:
+            return run, []
+        is_alone, growing = self._is_alone(folded), self._options.growing
+        run, is_own = with_log(run, logs[0], is_alone=is_alone, growing=growing)
+        return run, logs[:1] if is_own else []
 
     def _is_alone(self, folded: Folded) -> bool:
         """Whether no other run wrote to its output directories."""
@@ -194,13 +193,13 @@ class _Tree:
         own = [run for run in runs if output in map(folder_of, run.locations)]
         return own[0] if len(own) == 1 else None
 
-    def _timed(self, run: Run, folded: Folded) -> Run:
+    def _timed(self, run: Run, folded: Folded, logs: Sequence[str]) -> Run:
         outputs = _outputs(folded)
         return with_evidence(
             run,
             [(save.location, save.rows) for save in folded.saves],
             outputs,
-            self._logs(folded),
+            logs,
             self._events,
             is_alone=self._is_alone(folded),
         )

@@ -132,9 +132,10 @@ class ToolLog:
         row = self.log_format.metrics(line)
         step = self._step(number, line, row)
         is_row = not row.keys() <= {"epoch"}
+        row["step"] = step
         if step != self._last_step or not same_line(line, self._earlier, is_duration):
             self._earlier = line
-            self.earlier += [{**row, "step": step}] if is_row else []
+            self.earlier += [row] if is_row else []
         passing = is_of_process_or_runtime if self._in_pairs else is_of_process
         if step == self._last_step and same_line(line, self._last, passing):
             self.twice.append(number)
@@ -145,7 +146,6 @@ class ToolLog:
         self._last, self._last_step = line, step
         self.shapes[tuple(line)] += 1
         if is_row:
-            row["step"] = step
             self.rows.append(row)
             self.lines.append(number)
         else:
@@ -197,16 +197,21 @@ def run_of_log(location: str, text: Text, log: ToolLog, options: ReadOptions) ->
     return replace(run, facts={**facts, **run.facts}, writer=None)
 
 
-def with_lines(run: Run, log: ToolLog) -> Run:
+def with_lines(run: Run, log: ToolLog, lines: Log | None = None) -> Run:
     """The run with the rows of the log's lines, by which earlier exports of these are recognised.
 
-    Where they are those of the run itself, there is nothing to recognise.
+    `lines` are known already, unless the run has the rows of the last line. Where they are those of
+    the run itself, there is nothing to recognise.
     """
-    found = [log.rows] if log.history or run.source != log.location else []
-    found += [log.earlier] if len(log.earlier) > len(log.rows) else []
-    streams = [rows_stream(log.location, rows, "log row {}".format) for rows in found if rows]
-    logs = [Log(lines, same_rows(run.stream, lines, log.digits)[0]) for lines in streams]
-    return replace(run, logs=tuple(logs))
+    found = [lines] if lines else [_lines_beside(run, log, log.rows)] if log.history else []
+    if len(log.earlier) > len(log.rows):
+        found.append(_lines_beside(run, log, log.earlier))
+    return replace(run, logs=tuple(lines for lines in found if len(lines.stream)))
+
+
+def _lines_beside(run: Run, log: ToolLog, rows: list[Row]) -> Log:
+    stream = rows_stream(log.location, rows, "log row {}".format)
+    return Log(stream, same_rows(run.stream, stream, log.digits)[0])
 
 
 def _progress_only(log: ToolLog) -> MissingSourceError:
