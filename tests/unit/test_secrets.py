@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,13 @@ def test_inspect_masks_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         ("postgresql://u:p@S3C/w0rd@h:5432/db", "u:p%40S3C%2Fw0rd@", "postgresql://u@h:5432/db"),
         ("postgresql+psycopg://u:S3C@h/db", "u:S3C@", "postgresql+psycopg://u@h/db"),
+        ("postgresql://u:S'3 \"C@h/db", "u:S%273%20%22C@", "postgresql://u@h/db"),
+        ("postgresql://u:Sé%40C@h/db", "u:S%C3%A9%40C@", "postgresql://u@h/db"),
+        (
+            "postgresql://u@h/db?sslpassword=S3C",
+            "u@h/db",
+            "postgresql://u@h/db?sslpassword=<SECRET>",
+        ),
         ("mysql+pymysql://u:S3C?#@h/db", "u:S3C%3F%23@", "mysql+pymysql://u@h/db"),
         ("mysql://h:3306/db?ca=/a@b", "h:3306", "mysql://h@b"),
         ("https://u:S3C@S3C@h:5000", "u:S3C%40S3C@", "https://<LOGIN>@h:5000"),
@@ -165,7 +173,10 @@ def test_tracking_uris(uri: str, quoted: str, shown: str) -> None:
     assert quoted in exporter.uri
     assert quoted_uri(exporter.uri) == exporter.uri
     assert exporter.shown == shown
-    assert str(exporter.hint(["x"], 1)) in ("x", f"mlflow ui --backend-store-uri {shown}")
+    assert str(exporter.hint(["x"], 1)) in (
+        "x",
+        f"mlflow ui --backend-store-uri {shlex.quote(shown)}",
+    )
 
 
 @pytest.mark.parametrize(

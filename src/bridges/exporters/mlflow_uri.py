@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from bridges.stream.redact import login_end, redact_text
+from bridges.stream.redact import login_end, redact_message
 
-_RESERVED = re.compile(r"[@/?#]")
+_RESERVED = re.compile(r"[^\w.~!$&()*+,;=%-]|[^\0-\x7f]")  # what a password may not hold
 
 
 def quoted_uri(uri: str) -> str:
-    """The URI with `@`, `/`, `?` and `#` of its password percent-encoded.
+    """The URI with `@`, `/` and other reserved characters of its password percent-encoded.
 
     Clients differ in where such a password ends, and show the rest of it as the host in messages.
     """
@@ -26,9 +26,8 @@ def quoted_uri(uri: str) -> str:
 
 def shown_uri(uri: str) -> str:
     """A tracking URI for people: a database user's name stays, passwords and tokens do not."""
-    scheme, _, rest = uri.partition("://")
-    user = rest[: login_end(rest, has_port=False)].partition(":")[0]
-    shown = redact_text(uri)
-    if not user or scheme in ("http", "https"):
-        return shown
-    return shown.replace("<LOGIN>", user, 1)
+    scheme, separator, rest = uri.partition("://")
+    is_web = scheme in ("http", "https")
+    end = login_end(rest, has_port=is_web)
+    user = "<LOGIN>" if is_web else rest[:end].partition(":")[0]
+    return f"{scheme}{separator}{user if end else ''}{redact_message(rest[end:])}"

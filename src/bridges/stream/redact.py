@@ -41,6 +41,7 @@ _OPTION = re.compile(
     r"(?<![\w-])--?(?P<name>[A-Za-z][\w.-]{0,60})[\"']?,?\s{1,4}(?P<value>\"[^\"-][^\"]*\"|'[^'-][^']*'"
     r"|[^\s\"',;-][^\s\"',;\]]*)"
 )
+_QUOTE = re.compile(r"(?:\\?[\"'])?")
 _QUOTED = re.compile(r"\"([^\"\\]*)\\?\"|'([^'\\]*)\\?'")
 
 
@@ -139,8 +140,7 @@ def _masked(pattern: re.Pattern[str], text: str, is_secret: Callable[..., bool])
     while found := pattern.search(text, at):
         start, at = found.span("value")
         if is_secret(found):
-            quote = found["value"][: found["value"].find(found["value"].lstrip("\\")[:1]) + 1]
-            quote = quote if quote[-1:] in ("'", '"') else ""
+            quote = _QUOTE.match(found["value"])[0]  # type: ignore[index]  # it may be empty
             parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
             done = at
         else:
