@@ -227,6 +227,9 @@ def test_a_single_pattern_may_be_a_text() -> None:
         (None, "out", None),
         ("", "out", None),
         (5, "out", None),
+        ("a\0b\n\x1b[31m ", "out", "a b  [31m"),
+        (" \n", "out", None),
+        ("x" * 251, "out", None),
         ("baseline", None, "baseline"),
     ],
 )

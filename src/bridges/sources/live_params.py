@@ -12,6 +12,7 @@ from typing import Any
 from bridges.sources.json_settings import read_json
 
 CONFIG, ARGUMENTS = "config.json", "training_args.bin"
+LONGEST_NAME = 250  # characters
 _NUMBERED = ("id2label", "pruned_heads")  # of a model's configuration: their keys are integers
 _OF_SETFIT = "embedding_loss"  # what SetFit calls the loss
 _OF_SENTENCE_TRANSFORMERS = "multi_dataset_batch_sampler"  # a setting that only its trainers have
@@ -55,14 +56,15 @@ def in_live_order(params: Mapping[str, Any], files: Mapping[str, str]) -> dict[s
 def run_name_of(params: Mapping[str, Any], files: Mapping[str, str]) -> str | None:
     """The name that a run was started with, and has in its live trackers; None where it has none.
 
-    Older releases of transformers take the output directory for a name.
+    Older releases of transformers take the output directory for a name. One that is longer than
+    trackers allow is not used.
     """
-    name = params.get("run_name")
-    if not isinstance(name, str) or not name.strip() or not _is_of_arguments("run_name", files):
+    given, output = params.get("run_name"), params.get("output_dir")
+    if not isinstance(given, str) or not _is_of_arguments("run_name", files):
         return None
-    output = params.get("output_dir")
-    is_place = isinstance(output, str) and posixpath.normpath(name) == posixpath.normpath(output)
-    return None if is_place else name
+    is_place = isinstance(output, str) and posixpath.normpath(given) == posixpath.normpath(output)
+    name = "".join(sign if sign.isprintable() else " " for sign in given).strip()
+    return name if 0 < len(name) <= LONGEST_NAME and not is_place else None
 
 
 def project_of(files: Mapping[str, str], keys: Sequence[str]) -> str | None:
