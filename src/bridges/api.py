@@ -38,15 +38,22 @@ def read(
     salvage: bool = False,
     max_unpacked: int | None = None,
     redact_home: bool = False,
+    fill_from_events: bool = False,
     source: str | None = None,
 ) -> list[Run]:
     """The runs at a path, an fsspec URL or `-` (standard input). Raises SourceError.
 
     `salvage` reads a truncated file up to its last whole row; `max_unpacked` is how many bytes a
     gzip file may unpack to (by default 100 times its own, or 64 MiB); `redact_home` masks home
-    directories in params, too; `source` names the source to use.
+    directories in params, too; `fill_from_events` adds rows that only event files hold; `source`
+    names the source to use.
     """
-    read = ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked)
+    read = ReadOptions(
+        salvage,
+        redact_home=redact_home,
+        max_unpacked=max_unpacked,
+        fill_from_events=fill_from_events,
+    )
     options = ExportOptions(read=read, source=source)
     return list(read_runs(fspath(location), options))
 
@@ -67,6 +74,7 @@ def export(
     salvage: bool = False,
     max_unpacked: int | None = None,
     redact_home: bool = False,
+    fill_from_events: bool = False,
     source: str | None = None,
     verify: bool = True,
     attach_source: bool = False,
@@ -94,6 +102,7 @@ def export(
         salvage=salvage,
         max_unpacked=max_unpacked,
         redact_home=redact_home,
+        fill_from_events=fill_from_events,
         source=source,
         verify=verify,
         attach_source=attach_source,
@@ -174,6 +183,7 @@ def verify(
     salvage: bool = False,
     max_unpacked: int | None = None,
     redact_home: bool = False,
+    fill_from_events: bool = False,
     source: str | None = None,
     jobs: int = 4,
     **target_options: Any,
@@ -194,6 +204,7 @@ def verify(
         salvage=salvage,
         max_unpacked=max_unpacked,
         redact_home=redact_home,
+        fill_from_events=fill_from_events,
         source=source,
         jobs=jobs,
     )
@@ -215,6 +226,7 @@ def export_options(
     salvage: bool = False,
     max_unpacked: int | None = None,
     redact_home: bool = False,
+    fill_from_events: bool = False,
     source: str | None = None,
     verify: bool = True,
     attach_source: bool = False,
@@ -231,7 +243,12 @@ def export_options(
     patterns = (params,) if isinstance(params, str) else tuple(params)
     return ExportOptions(
         layout=LayoutOptions(x_axis, naming, duplicates, version, clock, patterns),
-        read=ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked),
+        read=ReadOptions(
+            salvage,
+            redact_home=redact_home,
+            max_unpacked=max_unpacked,
+            fill_from_events=fill_from_events,
+        ),
         source=source,
         run_name=run_name,
         group=group,

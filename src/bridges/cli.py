@@ -108,6 +108,11 @@ def export(
     pace = {name: options.pop(name) for name in ("interval", "idle_timeout")}
     given = {name: seconds for name, seconds in pace.items() if seconds is not None}
     if options.pop("follow"):
+        if options["fill_from_events"]:
+            raise ConfigError(
+                "--fill-from-events is for trainings that have ended, and --follow for those that "
+                "go on: leave out one of the two"
+            )
         from bridges.cli_follow import follow
 
         return follow(sources, *_prepare(sources, options), given, as_json, quiet, verbose)
@@ -213,6 +218,7 @@ def inspect(
     salvage: bool,
     max_unpacked: int | None,
     redact_home: bool,
+    fill_from_events: bool,
     source: str | None,
 ) -> int:
     """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
@@ -231,7 +237,12 @@ def inspect(
     from bridges.pipeline import ExportOptions
     from bridges.sources.base import ReadOptions
 
-    read = ReadOptions(salvage, redact_home=redact_home, max_unpacked=max_unpacked)
+    read = ReadOptions(
+        salvage,
+        redact_home=redact_home,
+        max_unpacked=max_unpacked,
+        fill_from_events=fill_from_events,
+    )
     options = ExportOptions(read=read, source=source)
     return show(sources, options, as_json, quiet, verbose)
 

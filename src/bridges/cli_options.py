@@ -27,6 +27,11 @@ def reading(command: F) -> F:
         click.option("--source", metavar="NAME", help="Read with this source (bridge targets)."),
         click.option("--redact-home", is_flag=True, help="Mask home directories in params, too."),
         click.option(
+            "--fill-from-events",
+            is_flag=True,
+            help="Add rows of an ended training that only its event files hold, where they fit.",
+        ),
+        click.option(
             "--max-unpacked",
             type=click.IntRange(1),
             metavar="BYTES",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -58,6 +59,11 @@ class EventFile:
     scalars: dict[str, list[ScalarPart]] = field(default_factory=dict)
     texts: list[tuple[int, str, int, str]] = field(default_factory=list)  # offset, tag, step, text
     start: float | None = None
+
+    @property
+    def parts(self) -> Iterator[ScalarPart]:
+        """The points of all tags."""
+        return (part for parts in self.scalars.values() for part in parts)
 
     def add(self, offset: Int64, event: Event, step: Int64, time: Float64, values: Any) -> None:
         """Add the points of records of one shape; `values` has one column a scalar."""

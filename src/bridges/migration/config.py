@@ -82,7 +82,10 @@ class SourceSpec(RunSettings):
     def read_options(self) -> ReadOptions:
         """How to read the runs."""
         return ReadOptions(
-            salvage=self.salvage, redact_home=self.redact_home, max_unpacked=self.max_unpacked
+            salvage=self.salvage,
+            redact_home=self.redact_home,
+            max_unpacked=self.max_unpacked,
+            fill_from_events=self.fill_from_events,
         )
 
     def export_options(self, target: TargetSpec) -> ExportOptions:

@@ -169,6 +169,10 @@ class RunSettings(Strict):
     redact_home: StrictBool = Field(
         default=False, description="Mask home directories in params, too."
     )
+    fill_from_events: StrictBool = Field(
+        default=False,
+        description="Add rows of an ended training that only its event files hold, where they fit.",
+    )
     attach_source: StrictBool = Field(
         default=False, description="Keep the source file beside the run."
     )

@@ -16,12 +16,15 @@ class ReadOptions:
 
     `max_unpacked` is how many bytes a gzip file may unpack to, where that is more than usual.
 
+    `fill_from_events` adds the rows that only the event files of a run hold.
+
     A run that is `growing` may get more rows: nothing is put behind those of its history.
     """
 
     salvage: bool = False
     growing: bool = False
     redact_home: bool = False
+    fill_from_events: bool = False
     max_unpacked: int | None = None
 
 

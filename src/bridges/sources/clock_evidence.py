@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from bridges.sources.disk_times import disk_evidence
-from bridges.sources.event_times import EventFiles
+from bridges.sources.event_points import with_event_rows
+from bridges.sources.event_times import EventFiles, wanted_points
 from bridges.sources.log_times import log_evidence
 from bridges.sources.start_times import start_evidence
 from bridges.stream.finding import Finding
@@ -22,17 +25,24 @@ def with_evidence(
     events: EventFiles,
     *,
     is_alone: bool,
+    fill: bool = False,
 ) -> Run:
     """The run with what lies beside it of its times.
 
     `saves` are its states (location and number of rows), `outputs` the directories that it wrote
     to, `logs` those of other tools there; one that `is_alone` in them owns the event files whose
-    values do not tell.
+    values do not tell. With `fill`, rows that only event files hold are added.
     """
-    found: list[Evidence] = list(run.evidence)
     paths = events.of(outputs)
     written = events.evidence(run.stream, paths)
-    found += [written] if written else []
+    files = events.live(run.stream, paths, is_alone=is_alone) if paths else {}
+    if files:
+        nothing = np.empty(0, np.int64)
+        known = written or Evidence("events", nothing, nothing, paths[0])
+        rows = len(run.stream)
+        run = with_event_rows(run, files, wanted_points(run.stream), known, fill=fill)
+        written = written if len(run.stream) == rows else events.evidence(run.stream, paths)
+    found: list[Evidence] = [*run.evidence, *([written] if written else [])]
     logged, log_findings = log_evidence(logs[0], run.stream) if logs else (None, [])
     found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)

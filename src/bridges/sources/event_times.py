@@ -24,6 +24,7 @@ from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Series
 from bridges.stream.naming import Naming
 from bridges.stream.pace import LATEST
 
+PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
 NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
 FINGERPRINT = 64  # points of a file that are compared first
@@ -58,7 +59,7 @@ class EventFiles:
         """What these files tell of the times of a stream; None where none is of its run."""
         if not paths:
             return None
-        wanted = _wanted(stream)
+        wanted = wanted_points(stream)
         known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
         times, ends, used, starts = [], [], [], []
         for path in paths:
@@ -74,6 +75,18 @@ class EventFiles:
         if not times:
             return None
         return _chosen(np.array(times), np.array(ends), used, starts)
+
+    def live(
+        self, stream: MetricStream, paths: Sequence[str], *, is_alone: bool
+    ) -> dict[str, EventFile]:
+        """The files that processes of this run wrote, by their start: those with its points, and
+        those by the same processes; all, where the run `is_alone` in its directories.
+        """
+        wanted = wanted_points(stream)
+        known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
+        mine = {process_of(path) for path in paths if is_alone or self._could_be(path, known)}
+        files = {path: self._read(path) for path in paths if process_of(path) in mine}
+        return {path: file for path, file in files.items() if file and not _is_ours(file)}
 
     def _could_be(self, path: str, known: Int64) -> bool:
         """Whether one of a file's first points is one of the run."""
@@ -116,6 +129,12 @@ def started(path: str) -> int | None:
     return int(match[1]) if match and int(match[1]) < LATEST else None
 
 
+def process_of(path: str) -> str:
+    """What the files of one process have in common: its host and its number."""
+    match = PROCESS.search(path)
+    return match[1] if match else path
+
+
 def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
     """Make NaN of wall times that cannot be, and say how many these were."""
     count = 0
@@ -139,13 +158,16 @@ def _upwards(folder: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
 
 
+def _is_ours(file: EventFile) -> bool:
+    """Whether bridges wrote it."""
+    return any(tag.startswith("bridges/") for _, tag, _, _ in file.texts)
+
+
 def _size(file: EventFile | None) -> int:
-    if file is None:
-        return 0
-    return sum(len(part.step) for parts in file.scalars.values() for part in parts)
+    return sum(len(part.step) for part in file.parts) if file else 0
 
 
-def _keys(step: Int64, value: NDArray[Any]) -> Int64:
+def point_keys(step: Int64, value: NDArray[Any]) -> Int64:
     """Step and value (as float32, bit by bit) in one number each."""
     with np.errstate(over="ignore", invalid="ignore"):
         bits = value.astype(np.float32).view(np.uint32)
@@ -157,7 +179,7 @@ def _keys(step: Int64, value: NDArray[Any]) -> Int64:
 Wanted = dict[str, tuple[Int64, Int64, bool]]  # keys and rows of a tag, whether it tells runs apart
 
 
-def _wanted(stream: MetricStream) -> Wanted:
+def wanted_points(stream: MetricStream) -> Wanted:
     """The points that a live callback would have written of a stream, by tag."""
     tags, _ = Naming("tensorboard").table(stream.keys)
     series: dict[str, list[Series]] = {}
@@ -165,7 +187,7 @@ def _wanted(stream: MetricStream) -> Wanted:
         series.setdefault(part.key, []).append(part)
     return {
         tags[key]: (
-            np.concatenate([_keys(stream.step[part.rows], part.values) for part in parts]),
+            np.concatenate([point_keys(stream.step[part.rows], part.values) for part in parts]),
             np.concatenate([part.rows for part in parts]),
             key not in SHARED,
         )
@@ -177,7 +199,7 @@ def _first_points(file: EventFile | None) -> Int64:
     """Keys of a file's first points that could be of one run only."""
     shared = {Naming("tensorboard").tag(key) for key in SHARED}
     heads = [
-        _keys(part.step[:FINGERPRINT], part.value[:FINGERPRINT])
+        point_keys(part.step[:FINGERPRINT], part.value[:FINGERPRINT])
         for tag, parts in (file.scalars if file else {}).items()
         if tag not in shared
         for part in parts[:1]
@@ -208,7 +230,7 @@ def _row_times(rows: int, wanted: Wanted, file: EventFile) -> tuple[Float64, Flo
 
 def _looked_up(keys: Int64, parts: Sequence[ScalarPart]) -> tuple[NDArray[np.bool_], Float64]:
     """Which keys are among the points, and the wall time (seconds) of the last one that equals."""
-    there = np.concatenate([_keys(part.step, part.value) for part in parts])
+    there = np.concatenate([point_keys(part.step, part.value) for part in parts])
     time = np.concatenate([part.wall_time for part in parts])
     order = np.argsort(there, kind="stable")
     place = np.maximum(np.searchsorted(there[order], keys, side="right") - 1, 0)

@@ -202,6 +202,7 @@ class _Tree:
             logs,
             self._events,
             is_alone=self._is_alone(folded),
+            fill=self._options.fill_from_events and not self._options.growing,
         )
 
     def _told(self, run: Run) -> Run:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.sources.event_times import started
+from bridges.sources.event_times import process_of, started
 from bridges.stream.model import Evidence
 from bridges.stream.pace import LATEST
 from bridges.stream.version import RELEASED
@@ -30,7 +30,6 @@ _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
 _SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 _YEAR = re.compile(r"(?:^|[/\\])(20\d\d)(?=[/\\]|$)")
-_PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
 LATE = 60  # seconds by which a process may end after its duration
 
 
@@ -67,8 +66,7 @@ def _first_process(events: Sequence[str], duration: float) -> Evidence | None:
     begun: dict[str, tuple[int, str]] = {}
     for path in events:
         if start := started(path):
-            process = _PROCESS.search(path)
-            name = process[1] if process else path
+            name = process_of(path)
             begun[name] = min(begun.get(name, (start, path)), (start, path))
     starts = sorted(begun.values())
     for (start, path), (following, _) in pairwise([*starts, (10**12, "")]):
