@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MOST = 100_000  # values in all settings of a file; each takes up to 250 bytes of memory
 DEEPEST = 200  # levels of nesting, as many as the JSON parser allows
 _BITS = 1023  # any integer of so many is within float64, as targets compare and plot numbers
 _PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
@@ -29,8 +30,23 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`plain` of each value, and of its key."""
+    """`plain` of each value, and of its key. Raises ValueError for more than `MOST` values."""
+    if count_values(values, MOST) > MOST:
+        raise ValueError(f"it holds more than {MOST:,} values")
     return {plain(key): plain(value) for key, value in values.items()}
+
+
+def count_values(value: Any, most: int) -> int:
+    """How many values a value holds, itself counted; it stops counting behind `most`."""
+    waiting, count = [value], 0
+    while waiting and count <= most:
+        found = waiting.pop()
+        count += 1
+        if isinstance(found, Mapping):
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+    return count
 
 
 def _digits(value: int) -> str:

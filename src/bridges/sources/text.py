@@ -24,6 +24,7 @@ CUT_OFF = "The save was cut off: use an earlier checkpoint's file"
 SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
+SMALL = 1 << 20  # bytes of a text that takes little memory, whatever it holds
 ZERO, NEWLINE = b"\0", b"\n"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
@@ -67,6 +68,7 @@ def load(location: str, *, salvage: bool = False, max_unpacked: int | None = Non
     data = data.removeprefix(b"\xef\xbb\xbf")
     _refuse_other_kinds(location, data)
     data = _without_zeros(location, data, salvage, findings)
+    _refuse_dense(location, data)
     data = _unwrap_table(location, data, salvage)
     _refuse_empty(location, data)
     return Text(data, provenance, findings)
@@ -249,6 +251,20 @@ def _truncated_gzip(location: str, salvage: bool) -> Finding:
         )
     message = "the gzip data ends too early; what was there is read"
     return Finding("gzip-truncated", Severity.WARNING, "end of file", message)
+
+
+def _refuse_dense(location: str, data: bytes) -> None:
+    """Refuse a large text of many small objects, lists or lines: each takes far more memory than
+    its bytes, and a log row with a step has at least 16 of these.
+    """
+    count = data.count(b"{") + data.count(b"[") + (data[:1] == b"|") * data.count(NEWLINE)
+    if len(data) > SMALL and count > len(data) // 16:
+        raise SourceError(
+            location,
+            found=f"{count:,} objects, lists or lines of a table in {len(data):,} bytes",
+            expected=EXPECTED,
+            remedy="This is not a log history: check which file you gave.",
+        )
 
 
 def _refuse_empty(location: str, data: bytes) -> None:

@@ -19,7 +19,7 @@ from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
 from bridges.sources.output_directory import output_of
-from bridges.sources.plain_values import plain_values
+from bridges.sources.plain_values import MOST, count_values, plain_values
 from bridges.sources.text import Text, load
 from bridges.stream.align import fill_steps, row_kinds
 from bridges.stream.columns import column_of, series_from_rows
@@ -158,7 +158,7 @@ def _salvaged(header: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
 def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
     known = {name: value[name] for name in TrainerState.model_fields if name in value}
     try:
-        return TrainerState.model_validate(known)
+        state = TrainerState.model_validate(known)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         key, given = str(errors[0]["loc"][0]), errors[0]["input"]
@@ -177,6 +177,15 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
             expected=_expected(key, [e["type"] for e in errors if e["loc"][0] == key]),
             remedy="Mend that value: transformers never writes it so.",
         ) from None
+    if count_values(state.trial_params, MOST) > MOST:
+        raise SourceError(
+            location,
+            place="key 'trial_params'",
+            found=f"more than {MOST:,} values",
+            expected="the parameters of a trial",
+            remedy="Take it out: transformers never writes it so.",
+        )
+    return state
 
 
 def _fixed_columns(
