@@ -47,7 +47,7 @@ def recognised(
         [*by_logs, *exporter.find(layout)], key=lambda run: (-run.rows, not run.whole)
     ):
         for stored, exact in _views(layout.run, held):
-            if prefix_digest(stored.history, held.history) == held.digest:
+            if _is_one(stored, held):
                 lay = _Layer(exporter, options, held)
                 better = lay.replacing(stored, exact, layout.run) if is_written else None
                 return better or lay.out(_noted(stored, layout.run)), held
@@ -76,6 +76,15 @@ def _views(run: Run, held: Held) -> Iterator[tuple[Run, Run | None]]:
         stored = as_stored(run, log, logged, held.history)
         if stored is not None:
             yield stored, as_stored(run, log, logged, held.history, exact=True)
+
+
+def _is_one(stored: Run, held: Held) -> bool:
+    """Whether a run of the target has the rows of this one, and settings that allow it."""
+    equal_rows = held.history == len(stored.history)
+    return (
+        held.settings.is_same_run(stored.settings, equal_rows=equal_rows)
+        and prefix_digest(stored.history, held.history) == held.digest
+    )
 
 
 @dataclass(frozen=True)

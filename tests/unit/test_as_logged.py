@@ -172,7 +172,7 @@ def test_a_log_that_is_ahead_of_the_state_stays_the_run(tmp_path: Path) -> None:
     exporter, place = MemoryExporter(), tmp_path / "run"
     put(place, "trainer_log.jsonl", factory(ROWS[:7]))
     export(place, exporter, growing=True)
-    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    save(place / "checkpoint-40", ROWS[:4], max_steps=100)
     report = export(place, exporter, growing=True)
     assert (report.rows, report.status) == (7, "appended")  # the exact rows of the state
     assert [step for step, _ in points_of(place, exporter, "grad_norm")] == [10, 20, 30, 40]
@@ -213,6 +213,21 @@ def test_another_run_with_the_same_steps_is_another_run(tmp_path: Path) -> None:
     save(place / "checkpoint-60", [{**row, "loss": row["loss"] + 1} for row in ROWS[:6]])
     (run,) = bridges.read(place)
     assert export_run(run, exporter, ExportOptions()).status == "exported"
+    assert len(exporter.runs) == 2
+
+
+def test_settings_that_contradict_make_another_run(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:4], total=100))
+    export(place, exporter)
+    other = tmp_path / "smoke"
+    put(other, "trainer_log.jsonl", factory(ROWS[:6], total=200))
+    save(other, ROWS[:6], max_steps=200)
+    assert export(other, exporter).status == "exported"
+    assert len(exporter.runs) == 2
+    put(place, "trainer_log.jsonl", factory(ROWS, total=300))  # resumed with another length
+    save(place, ROWS, max_steps=300)
+    assert export(place, exporter).status == "appended"
     assert len(exporter.runs) == 2
 
 

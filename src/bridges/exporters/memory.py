@@ -44,7 +44,10 @@ class MemoryExporter:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        return [stored.held for stored in self.runs.values() if stored.held.key == layout.key]
+        return self._with_key(layout.key)
+
+    def _with_key(self, key: str) -> list[Held]:
+        return [stored.held for stored in self.runs.values() if stored.held.key == key]
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Keep the run, or its new rows."""
@@ -67,7 +70,7 @@ class MemoryExporter:
 
     def _create(self, layout: Layout) -> Held:
         mine = layout.digest, layout.run.settings
-        if any((run.digest, run.settings) == mine for run in self.find(layout)):
+        if any((run.digest, run.settings) == mine for run in self._with_key(layout.key)):
             raise ConflictError
         name, number = layout.run.path, 2
         while name in self.runs:
