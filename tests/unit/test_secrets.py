@@ -123,11 +123,22 @@ def test_names_are_masked_and_keep_runs_apart(tmp_path: Path) -> None:
     )
     assert run.trial == f"run {TOKEN}[('lr', 1)]"  # as ever: part of the run's key
     source = write_state(tmp_path / f"out-{TOKEN}" / "trainer_state.json")
-    for place in (source, source.parent):
+    for number, place in enumerate((source, source.parent)):
         assert [run.name for run in bridges.read(place)] == ["out-<SECRET>"]
         for to in ("tensorboard", "wandb"):
-            assert not export(place, to, tmp_path / to).failed
-            assert files_with_secrets(tmp_path / to) == []
+            assert not export(place, to, tmp_path / f"{to}{number}").failed
+            assert files_with_secrets(tmp_path / f"{to}{number}") == []
+
+
+@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+def test_secrets_of_results_files_are_masked(to: str, tmp_path: Path) -> None:
+    source = write_state(tmp_path / "run" / "trainer_state.json", [{"loss": 1.0, "step": 1}])
+    results = {"eval_loss": 0.5, "eval_note": TOKEN, f"eval_{TOKEN}": 2.0, "epoch": 1.0}
+    source.with_name("eval_results.json").write_text(json.dumps(results))
+    for status in ("exported", "unchanged"):
+        run = export(source.parent, to, tmp_path / to)
+        assert (run.status, run.verified, run.rows, run.failed) == (status, True, 2, False)
+    assert files_with_secrets(tmp_path / to) == []
 
 
 @pytest.mark.parametrize(

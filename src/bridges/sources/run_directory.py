@@ -321,12 +321,13 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
         forked = None
     if folded.other_ends:
         findings.append(_other_end(folded))
+    output = redact_text(name_of(output_of(run.source)))
     return replace(
         run,
         name=redact_text(name),
         params=settings.params,
         param_files=settings.files,
-        settings=replace(settings.identity(run.settings), output=name_of(output_of(run.source))),
+        settings=replace(settings.identity(run.settings), output=output),
         findings=tuple(findings),
         saves=tuple(folded.locations),
         forked=forked,

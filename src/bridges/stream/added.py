@@ -16,7 +16,7 @@ import numpy as np
 
 from bridges.stream.columns import series_from_rows
 from bridges.stream.model import Evidence, Int64, MetricStream, Run, Series
-from bridges.stream.redact import redact_value
+from bridges.stream.redact import redact_key, redact_value
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def rows_of(stream: MetricStream, rows: Sequence[int]) -> tuple[AddedRow, ...]:
     found = []
     for row, values in zip(rows, stream.take(np.array(rows, np.int64)), strict=True):
         step = values.pop("step")
-        masked = {key: _masked(key, value) for key, value in values.items()}
+        masked = {redact_key(key): _masked(key, value) for key, value in values.items()}
         found.append(AddedRow(row, int(stream.kind[row]), step, masked))
     return tuple(found)
 

@@ -65,6 +65,12 @@ def redact_value(key: str, value: Any) -> Any:
     return _Cleaner(home=False).value(key, value, key)
 
 
+@lru_cache(maxsize=8192)
+def redact_key(key: str) -> str:
+    """A key, its secrets masked."""
+    return redact_text(key)
+
+
 def redact_stream(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
     """The stream with the secrets in its texts, lists, objects and keys masked, and a finding."""
     cleaner = _Cleaner(home=False)
@@ -186,7 +192,7 @@ class _Cleaner:
         """The mapping under clean keys; those that become equal are numbered."""
         clean: dict[str, Any] = {}
         for key, value in mapping.items():
-            name = shown = _clean_key(str(key))
+            name = shown = redact_key(str(key))
             if shown != str(key):
                 self.masked.append(f"{path}{shown}")
             while name in clean:
@@ -232,11 +238,6 @@ class _Cleaner:
     def _mask(self, key: str, path: str) -> str:
         self.masked.append(path)
         return f"<{key.rpartition('/')[2].upper()}>"
-
-
-@lru_cache(maxsize=8192)
-def _clean_key(key: str) -> str:
-    return redact_text(key)
 
 
 def _is_option(value: Any) -> bool:
