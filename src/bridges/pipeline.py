@@ -21,7 +21,7 @@ from bridges.attachments import attach_sources
 from bridges.compare import compare, expected_points, holds_rows, secrets_in
 from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
-from bridges.exporters.base import ConflictError, Exporter, Held, Points
+from bridges.exporters.base import ConflictError, Exporter, Held, Labels, Points, Relabels
 from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
@@ -57,6 +57,11 @@ class ExportOptions:
     dry_run: bool = False
     jobs: int = 4
     retries: int = 3
+
+    @property
+    def labels(self) -> Labels:
+        """What was asked for by name."""
+        return Labels(self.run_name, self.group, self.tags)
 
     def __post_init__(self) -> None:
         for key in self.tags:
@@ -204,6 +209,10 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
         held = exporter.write(layout, held)
         report = replace(report, run=held.name, location=held.location)
     assert held is not None
+    if options.labels and report.status != "exported":
+        on_phase(run.name, "renaming")
+        held, told = _relabelled(layout, held, exporter, options.labels)
+        report = replace(report, run=held.name).with_findings(told)
     if options.verify:
         on_phase(run.name, "verifying")
         report = _verified(report, layout, held, exporter, expected)
@@ -211,6 +220,17 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
         on_phase(run.name, "attaching the source of")
         report = report.with_findings(attach_sources(run, held, exporter))
     return report
+
+
+def _relabelled(
+    layout: Layout, held: Held, exporter: Exporter, labels: Labels
+) -> tuple[Held, list[Finding]]:
+    """The run with the name, group and tags that were asked for, where its target can change it."""
+    changed = exporter.relabel(layout, held, labels) if isinstance(exporter, Relabels) else None
+    if changed is not None:
+        return changed, []
+    message = f"the run is there as {held.name!r}, whose name, group and tags cannot be changed"
+    return held, [Finding("labels-kept", Severity.INFO, exporter.name, message)]
 
 
 def _is_there(layout: Layout, held: Held | None) -> bool:

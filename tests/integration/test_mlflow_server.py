@@ -11,12 +11,15 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from bridges.errors import ConfigError
 from bridges.exporters import http
+from bridges.exporters.mlflow import MlflowExporter
+from bridges.pipeline import ExportOptions, export_run
 from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import (
     Judged,
@@ -264,3 +267,29 @@ def test_a_deleted_run_is_told_and_forced(mlflow_url: str, experiment: str) -> N
     assert export(run, mlflow_url, experiment).location == forced.location
     MlflowClient(mlflow_url).delete_experiment(str(forced.location).split("/")[-3])
     assert "is deleted in MLflow. Restore it" in failure(export(run, mlflow_url, experiment))
+
+
+def test_a_run_gets_another_name_and_keeps_its_end(mlflow_url: str, experiment: str) -> None:
+    def exported(**labels: Any) -> Any:
+        run = make_run(long_rows(3), **({"name": labels["run_name"]} if labels else {}))
+        exporter = MlflowExporter(mlflow_url, experiment)
+        return export_run(run, exporter, ExportOptions(**labels))
+
+    exported()
+    before = _only_run(mlflow_url, experiment)
+    report = exported(run_name="second", tags={"team": "b"})
+    assert (report.status, report.run, report.verified) == ("unchanged", "second", True)
+    after = _only_run(mlflow_url, experiment)
+    assert (after.info.run_name, after.data.tags["team"]) == ("second", "b")
+    assert after.info.end_time == before.info.end_time
+    assert after.info.status == before.info.status == "FINISHED"
+
+
+def _only_run(url: str, experiment: str) -> Any:
+    import mlflow
+
+    client = mlflow.MlflowClient(url)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id])
+    return run

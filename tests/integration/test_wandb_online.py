@@ -434,3 +434,19 @@ def test_a_migration_done_again_reads_nothing(server: str, project: str, tmp_pat
     assert [run.findings[0].code for run in again.runs] == ["known-by-its-files"] * 4
     post(server, "/_delete", run=f"fake-entity/{project}/{run['name']}")
     assert sorted(run.status for run in migrate(config).runs) == ["exported", *["unchanged"] * 3]
+
+
+def test_labels_of_a_run_on_the_server_change(server: str, project: str, tmp_path: Path) -> None:
+    rows = long_history_rows(3)
+    export(make_run(rows, name="first", tags={"team": "a", "stay": ""}), project, tmp_path)
+    exporter = WandbExporter(project=project, wandb_dir=str(tmp_path), mode="online")
+    options = ExportOptions(run_name="second", group="g", tags={"team": "b"})
+    report = export_run(make_run(rows, name="second", tags={"team": "b"}), exporter, options)
+    assert (report.status, report.run, report.verified) == ("unchanged", "second", True)
+    (there,) = runs_of(server, project)
+    assert (there["displayName"], there["group"]) == ("second", "g")
+    assert sorted(there["tags"]) == ["stay", "team:b"]
+
+
+def long_history_rows(count: int) -> list[dict[str, Any]]:
+    return [{"loss": float(number), "step": number} for number in range(count)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -75,6 +75,30 @@ class Recorded:
     points: Mapping[str, Points] = field(default_factory=dict)
     others: tuple[tuple[str, int, Any], ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How the user wants a run to be called; None and empty where nothing was asked."""
+
+    name: str | None = None
+    group: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.name or self.group or self.tags)
+
+
+@runtime_checkable
+class Relabels(Protocol):
+    """An exporter whose target can change how a run is called."""
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels, unchanged if it has them; None where that run cannot change.
+
+        Raises ConflictError, ExportError.
+        """
+        ...
 
 
 class ConflictError(Exception):

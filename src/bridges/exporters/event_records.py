@@ -40,6 +40,11 @@ def parse_state(text: str) -> tuple[int, State]:
     return int(first), State.of({**found, "rows": rows})
 
 
+def parse_tags(text: str) -> dict[str, str]:
+    """The tags of the run that a segment's first text records."""
+    return dict(json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))["tags"])
+
+
 def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]:
     """The records of rows `start` and later: version, state, settings, scalars, texts, end.
 

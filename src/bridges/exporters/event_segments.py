@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Held
 from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
-from bridges.exporters.event_records import STATE_TAG, parse_state
+from bridges.exporters.event_records import STATE_TAG, parse_state, parse_tags
 from bridges.exporters.files import unlink
 from bridges.exporters.state import UNREADABLE, State
 from bridges.formats.event_reader import first_texts
@@ -152,3 +152,9 @@ def _read_state(path: str) -> tuple[int, State]:
             f"{path}: its first records are damaged, so it cannot be told what it holds. "
             "Delete its directory and export the run again."
         ) from None
+
+
+def recorded_tags(path: str) -> dict[str, str]:
+    """The tags of its run that a published file records. Raises ExportError where it is damaged."""
+    _read_state(path)
+    return parse_tags(dict(first_texts(path))[STATE_TAG])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters import mlflow_rows as rows
-from bridges.exporters.base import Held, Recorded
+from bridges.exporters.base import Held, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api
 from bridges.exporters.mlflow_client import ClientWriter
@@ -60,6 +60,10 @@ class Writer(Protocol):
 
     def preload(self) -> None:
         """Ask once for all runs of the experiment, for `find`."""
+        ...
+
+    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+        """The run with these tags, one of which may be that of its name."""
         ...
 
     def remember(self, runs: Sequence[Marked]) -> None:
@@ -172,6 +176,10 @@ class MlflowExporter:
         """Keep the files as artifacts of the run."""
         self._writer.attach(held, files)
         return True
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels, which are tags."""
+        return self._writer.relabel(held, rows.label_tags(labels, self._writer.limits))
 
     def preload(self) -> None:
         """Ask once for all runs of the experiment; `find` answers from that."""

@@ -137,6 +137,10 @@ class Api(Protocol):
         """Set the status and, unless None, the end (ms)."""
         ...
 
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Give a run another name."""
+        ...
+
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
         """All points of these keys, page by page, in the order of their times."""
         ...

@@ -299,6 +299,15 @@ class ClientWriter:
         found = self._api.histories(run.run_id, run.latest)
         return Recorded({key: _as_stored(points) for key, points in found.items()})
 
+    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+        """The run with these tags, one of which may be that of its name."""
+        run, name = self._api.get_run(run_id_of(held.location)), tags.get(rows.NAME_TAG, held.name)
+        if not tags.items() <= run.tags.items():
+            self._tag(run.run_id, dict(tags))
+        if name != run.name:
+            self._api.rename(run, name)
+        return replace(held, name=name)
+
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
         run, digest = self._api.get_run(run_id_of(held.location)), artifacts.digest(files)

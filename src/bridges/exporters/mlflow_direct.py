@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -194,6 +195,18 @@ class DirectWriter:
         """Every point of the run."""
         with self._database.transaction() as session:
             return Recorded(session.read_points(run_id_of(held.location)))
+
+    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+        """The run with these tags, one of which may be that of its name."""
+        run_id, name = run_id_of(held.location), tags.get(rows.NAME_TAG, held.name)
+        statement = "select key, value from tags where run_uuid = ?"
+        with self._database.transaction() as session:
+            known = dict(session.execute(statement, (run_id,)).fetchall())
+        if not tags.items() <= known.items() or name != held.name:
+            with self._database.transaction(write=True) as session:
+                session.execute("update runs set name = ? where run_uuid = ?", (name, run_id))
+                put_pairs(session, "tags", run_id, tags)
+        return replace(held, name=name)
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""

@@ -153,6 +153,12 @@ class RestApi:
         more = {} if end is None else {"end_time": end}
         self._post("runs/update", {"run_id": run_id, "status": status, **more})
 
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Give a run another name; servers reset a status or an end that is not sent along."""
+        end = {} if run.end is None else {"end_time": run.end}
+        body = {"run_id": run.run_id, "run_name": name, "status": run.status, **end}
+        self._post("runs/update", body)
+
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
         """All points of these keys, page by page."""
         return {key: self._history(run_id, key) for key in keys}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.exporters.base import Labels
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_params import ParamRules, params_of
 from bridges.exporters.mlflow_state import KEY_TAG
@@ -200,6 +201,17 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
 def later_tags(layout: Layout, limits: Limits) -> dict[str, str]:
     """The tags of a run that is there already: it keeps its name."""
     return {key: text for key, text in tags(layout, limits).items() if key != NAME_TAG}
+
+
+def label_tags(labels: Labels, limits: Limits) -> dict[str, str]:
+    """The tags that hold what the user wants a run to be called."""
+    texts = {key: encodable(value) for key, value in labels.tags.items()}
+    found = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
+    if labels.group:
+        found["bridges.group"] = encodable(labels.group)
+    if labels.name:
+        found[NAME_TAG] = encodable(labels.name)[: limits.name]
+    return found
 
 
 def user() -> str:

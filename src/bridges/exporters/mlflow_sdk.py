@@ -129,6 +129,10 @@ class SdkApi:
         else:
             self._call(self._client.set_terminated, run_id, status, end)
 
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Give a run another name."""
+        self._call(self._client.update_run, run.run_id, None, name)
+
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
         """All points of these keys; the client asks page by page."""
         return {key: self._history(run_id, key) for key in keys}

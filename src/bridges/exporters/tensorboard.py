@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import ConfigError, ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.base import ConflictError, Held, Labels, Points, Recorded
 from bridges.exporters.event_claims import Attempt, attempt, discard
 from bridges.exporters.event_file import as_float32
 from bridges.exporters.event_journal import Journal
@@ -34,6 +34,7 @@ from bridges.exporters.event_segments import (
     in_force,
     leftovers,
     names_in,
+    recorded_tags,
     remove_unpublished,
     segment_names,
     segments,
@@ -226,6 +227,12 @@ class TensorBoardExporter:
             if tag not in OWN_TEXTS
         )
         return Recorded(points, others)
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run if it has these labels; else None, for they are in its directory and its file."""
+        has_name = not (labels.name or labels.group) or held.name == directory_name(layout.run.path)
+        tags = recorded_tags(_counting(held)[0]) if labels.tags else {}
+        return held if has_name and labels.tags.items() <= tags.items() else None
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
         """TensorBoard shows no files."""

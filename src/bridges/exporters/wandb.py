@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import ConfigError
 from bridges.exporters import wandb_limits
-from bridges.exporters.base import Held, Recorded
+from bridges.exporters.base import Held, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.wandb_history import stored
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
@@ -119,6 +119,10 @@ class WandbExporter:
     def can_replace(self, layout: Layout, held: Held) -> bool:
         """Before any part of it is synced."""
         return not self._is_online and self._local.can_replace(held)
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels: before any part of it is synced, or on a server."""
+        return self._runs.relabel(layout, held, labels)
 
     def read_back(self, held: Held) -> Recorded:
         """All points of the run."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -188,10 +189,16 @@ def _row_sizes(stream: MetricStream) -> Int64:
     return sizes
 
 
-def tag_texts(layout: Layout) -> list[str]:
-    """The tags as W&B has them: a word, or `key:value`; the first 64 characters."""
-    pairs = layout.run.tags.items()
-    return [(f"{key}:{value}" if value else key)[:LONGEST_TAG] for key, value in pairs]
+def tag_texts(tags: Mapping[str, str]) -> list[str]:
+    """Tags as W&B has them: a word, or `key:value`; the first 64 characters."""
+    return [(f"{key}:{value}" if value else key)[:LONGEST_TAG] for key, value in tags.items()]
+
+
+def merged_tags(texts: Sequence[str], tags: Mapping[str, str]) -> list[str]:
+    """Tags as texts, with new ones in place of those of the same keys."""
+    fresh = tag_texts(tags)
+    keys = {text.partition(":")[0] for text in fresh}
+    return [*(text for text in texts if text.partition(":")[0] not in keys), *fresh]
 
 
 def short(name: str) -> str:

@@ -14,11 +14,12 @@ from itertools import count, islice
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Recorded
+from bridges.exporters.base import ConflictError, Held, Labels, Recorded
 from bridges.exporters.files import sync_directory, system_errors, write_file
 from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder
+from bridges.exporters.wandb_limits import short, tag_texts
 from bridges.exporters.wandb_log import LogError, write_log
 from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
 from bridges.exporters.wandb_release import check_appends
@@ -116,14 +117,38 @@ class OfflineRuns:
         assert written is not None
         return written
 
-    def _continue(self, layout: Layout, held: Held) -> str:
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels; None where it was synced, as its uploaded part stays."""
+        with system_errors(self._folder.path):
+            head = _head(held.location)
+            has_name = not labels.name or short(labels.name) == head.name
+            has_group = not labels.group or short(labels.group) == head.group
+            if has_name and has_group and {*tag_texts(labels.tags)} <= {*head.tags}:
+                return held
+            if not self.can_replace(held):
+                return None
+            written = self._held(self._continue(layout, held, labels), layout)
+        assert written is not None
+        return written
+
+    def _continue(self, layout: Layout, held: Held, labels: Labels | None = None) -> str:
         """A part of its own for what comes after a sync, else the newest part once more."""
         parts = self._parts(held)
         is_synced = parts[-1].is_synced
         before = parts if is_synced else parts[:-1]
         first = _first_row(layout, before)
         files = set() if is_synced else _attached(held.location) - {METADATA}
-        part = Part(parts[-1].run_id, whole_state(layout, held), first, files, held.name)
+        labels = labels or Labels()
+        head = _head(held.location)
+        part = Part(
+            parts[-1].run_id,
+            whole_state(layout, held),
+            first,
+            files,
+            name=labels.name or held.name,
+            group=labels.group or head.group,
+            tags=head.tags,
+        )
         if is_synced:
             check_appends()
             return self._add(layout, part, parts)

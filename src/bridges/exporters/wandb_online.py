@@ -11,17 +11,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Recorded
+from bridges.exporters.base import ConflictError, Held, Labels, Recorded
 from bridges.exporters.files import only_one, write_file
 from bridges.exporters.marks import Marked
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, wandb_steps
+from bridges.exporters.wandb_limits import merged_tags, short
 from bridges.exporters.wandb_marks import marked_runs, put_marks
 from bridges.exporters.wandb_offline import (
     SOURCE_FOLDER,
@@ -98,7 +100,8 @@ class OnlineRuns:
             if is_doubled or there != wandb_steps(layout)[: len(there)].tolist():
                 return None
             first = len(there)
-        return Part(remote.run_id, whole_state(layout, held), first, name=held.name)
+        state, labels = whole_state(layout, held), (held.name, remote.group, remote.tags)
+        return Part(remote.run_id, state, first, (), *labels)
 
     def _new_id(self, layout: Layout, found: list[tuple[Held | None, Remote]]) -> str:
         """An id that no run has, nor had: W&B never takes that of a deleted run again."""
@@ -160,6 +163,17 @@ class OnlineRuns:
         summary = self._server.summary(run_id)
         own = {key: value for key, value in summary.items() if key not in of_rows}
         return Recorded(found.points, found.others, own)
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels."""
+        remote = self._server.get(_id_of(held))
+        if remote is None:
+            raise ConflictError
+        name, group = short(labels.name or remote.name), short(labels.group or remote.group)
+        tags = merged_tags(remote.tags, labels.tags)
+        if (name, group, sorted(tags)) != (remote.name, remote.group, sorted(remote.tags)):
+            self._server.relabel(remote.run_id, name, group, tags)
+        return replace(held, name=name)
 
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Upload the files, unless they are there."""

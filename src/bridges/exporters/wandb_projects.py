@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Protocol
 
-from bridges.exporters.base import Held, Recorded
+from bridges.exporters.base import Held, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.stream.layout import Layout
 
@@ -36,6 +36,10 @@ class Runs(Protocol):
 
     def preload(self) -> None:
         """Ask once for all runs of the project, for `find`."""
+        ...
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels; None where they cannot change."""
         ...
 
     def remember(self, runs: Sequence[Marked]) -> None:
@@ -98,6 +102,10 @@ class Projects:
     def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run, unless they are there."""
         self._runs_of(held.location).attach(held, files)
+
+    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+        """The run with these labels; None where they cannot change."""
+        return self._runs_of(held.location).relabel(layout, held, labels)
 
     def preload(self) -> None:
         """Ask once for all runs of each project, for `find`."""

@@ -29,13 +29,15 @@ HEAD_BYTES = 1 << 16  # enough for nearly every run record
 
 @dataclass(frozen=True)
 class RunHead:
-    """What the run record says: entity (may be empty) and project, the shown name, the key and the
-    state (None: not ours).
+    """What the run record says: entity (may be empty) and project, the shown name, the group (may
+    be empty), the tags as texts, the key and the state (None: not ours).
     """
 
     entity: str
     project: str
     name: str
+    group: str
+    tags: tuple[str, ...]
     key: str
     state: State | None
 
@@ -61,8 +63,9 @@ def _find_head(log: Iterable[bytes]) -> RunHead:
 def _head(run: int | bytes) -> RunHead:
     assert isinstance(run, bytes)
     found = dict(fields(run))
-    entity, project, name = (_text(found.get(number, b"")) for number in (2, 3, 8))
-    return RunHead(entity, project, name, *state_of(_items(found.get(4, b""))))
+    entity, project, name, group = (_text(found.get(number, b"")) for number in (2, 3, 8, 6))
+    tags = tuple(_text(content) for number, content in fields(run) if number == 10)
+    return RunHead(entity, project, name, group, tags, *state_of(_items(found.get(4, b""))))
 
 
 def _text(content: int | bytes) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -23,7 +23,7 @@ from bridges.exporters.wandb_history import (
     last_values,
     wandb_steps,
 )
-from bridges.exporters.wandb_limits import short, tag_texts
+from bridges.exporters.wandb_limits import merged_tags, short
 from bridges.exporters.wandb_log import integer, message, text
 from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
@@ -52,7 +52,7 @@ class Part:
     """What one file is to hold: the rows of the stream from `first` on, and the run's state.
 
     `files` are the attached files, which lie below `files/` beside it. A run that is there already
-    keeps its `name`.
+    keeps its `name`, `group` and `tags` (as texts).
     """
 
     run_id: str
@@ -60,6 +60,17 @@ class Part:
     first: int = 0
     files: Collection[str] = ()
     name: str | None = None
+    group: str | None = None
+    tags: Sequence[str] = ()
+
+    def group_of(self, layout: Layout) -> str | None:
+        """The group of the run."""
+        group = self.group or layout.run.group
+        return short(group) if group else None
+
+    def tags_of(self, layout: Layout) -> list[str]:
+        """The tags of the run as texts."""
+        return merged_tags(self.tags, layout.run.tags)
 
     def name_of(self, layout: Layout) -> str:
         """The name of the run."""
@@ -109,7 +120,7 @@ def _file(path: str) -> bytes:
 
 
 def _run(layout: Layout, target: Target, part: Part) -> bytes:
-    run, stamp = layout.run, start_of(layout, part.first)
+    stamp = start_of(layout, part.first)
     # up to 0.29 the client adds what it knows of a run to `_wandb` only where that is there
     items = {**config(layout, part.state), "_wandb": {}}.items()
     updates = (text(1, key) + text(16, config_json(value)) for key, value in items)
@@ -117,12 +128,12 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
     if target.entity:
         parts.append(text(2, target.entity))
     parts += [text(3, target.project), message(4, b"".join(message(1, u) for u in updates))]
-    if run.group:
-        parts.append(text(6, short(run.group)))
+    if group := part.group_of(layout):
+        parts.append(text(6, group))
     if target.job_type:
         parts.append(text(7, short(target.job_type)))
     parts += [text(8, part.name_of(layout)), text(9, notes(layout))]
-    parts += [text(10, tag) for tag in tag_texts(layout)]
+    parts += [text(10, tag) for tag in part.tags_of(layout)]
     stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
     return b"".join([*parts, message(17, stamps)])
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.wandb_history import GLOBAL_STEP, wandb_steps
-from bridges.exporters.wandb_limits import short, tag_texts
 from bridges.exporters.wandb_log import LogError
 from bridges.exporters.wandb_reader import is_whole
 from bridges.exporters.wandb_run import EXIT_CODES, Part, Target, axis_of, config, notes
@@ -44,9 +43,9 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         entity=target.entity,
         id=part.run_id,
         name=part.name_of(layout),
-        group=short(layout.run.group) if layout.run.group else None,
+        group=part.group_of(layout),
         job_type=target.job_type,
-        tags=tag_texts(layout),
+        tags=part.tags_of(layout),
         notes=notes(layout),
         config=config(layout, part.state),
         dir=folder,

@@ -52,7 +52,7 @@ class DeletedError(Exception):
 @dataclass(frozen=True)
 class Remote:
     """A run of the server: its id, name, config (values by name) and page; how many rows it says it
-    has, and its last `_step` (-1 where it has no rows).
+    has, and its last `_step` (-1 where it has no rows); its group (may be empty) and tags.
     """
 
     run_id: str
@@ -61,6 +61,8 @@ class Remote:
     url: str
     lines: int
     last_step: int
+    group: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def config_json(self) -> dict[str, str]:
@@ -117,6 +119,17 @@ class Server:
             if value is not None:
                 run.config[name] = value
                 run.update()
+
+        self._asked(ask)
+
+    def relabel(self, run_id: str, name: str, group: str, tags: Sequence[str]) -> None:
+        """Set how a run is called; the client sends its config once more as it is."""
+
+        def ask() -> None:
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            run.name, run.group, run.tags = name, group or None, [*tags]
+            run.update()
 
         self._asked(ask)
 
@@ -222,6 +235,8 @@ def _remote(run: Any) -> Remote:
         run.url,
         last + 1 if lines is None else lines,
         last,
+        getattr(run, "group", None) or "",
+        tuple(run.tags or ()),
     )
 
 
