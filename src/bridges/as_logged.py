@@ -14,6 +14,7 @@ import numpy as np
 from bridges.compare import compare, expected_points
 from bridges.continuing import continued
 from bridges.exporters.base import Exporter, Held
+from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
@@ -104,9 +105,9 @@ class _Layer:
         """The layout that replaces what the target has by exact rows; None where there are none, or
         the target cannot, or it was changed by hand.
         """
-        if exact is None or logged_rows(exact) == logged_rows(stored) or self.held.added:
+        if exact is None or logged_rows(exact) == logged_rows(stored):
             return None
-        layout = self.out(replace(exact, replaces=True))
+        layout = self.out(replace(arranged(exact, self.held.added), replaces=True))
         can_replace = getattr(self.exporter, "can_replace", None)
         if can_replace is None or not can_replace(layout, self.held) or self._is_changed(stored):
             return None

@@ -103,6 +103,23 @@ def test_exact_rows_replace_those_of_the_log(target: str, tmp_path: Path) -> Non
     assert norms == exporter.stored(np.array([row["grad_norm"] for row in ROWS])).tolist()
 
 
+@pytest.mark.parametrize("can_replace", [True, False])
+def test_results_behind_rows_of_a_log_are_kept_once(
+    can_replace: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryExporter, "can_replace", lambda *_: can_replace)
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS, total=90))
+    (place / "eval_results.json").write_text('{"epoch": 1.0, "eval_accuracy": 0.5}')
+    assert export(place, exporter).rows == 10
+    save(place, [*ROWS, SUMMARY], max_steps=90)
+    report = export(place, exporter)
+    assert (report.rows, report.status, len(exporter.runs)) == (11, "appended", 1)
+    assert points_of(place, exporter, "eval_accuracy") == [(90, 0.5)]
+    (stored,) = exporter.runs.values()
+    assert ("grad_norm" in exporter.read_back(stored.held).points) is can_replace
+
+
 def test_a_target_that_cannot_be_rewritten_keeps_the_rows_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +221,17 @@ def test_a_history_in_the_last_line_is_the_run_of_the_lines(tmp_path: Path) -> N
     assert export(place, exporter).status == "appended"
     assert len(exporter.runs) == 1
     assert [step for step, _ in points_of(place, exporter, "train_loss")] == [90]
+
+
+def test_the_run_of_a_log_that_an_earlier_version_wrote_goes_on(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", factory(ROWS[:4]))
+    (run,) = bridges.read(place)
+    export_run(replace(run, logged=()), exporter, ExportOptions())  # it did not store the ranges
+    put(place, "trainer_log.jsonl", factory(ROWS))
+    save(place / "checkpoint-60", ROWS[:6], max_steps=100)
+    assert export(place, exporter).status == "appended"
+    assert len(exporter.runs) == 1
 
 
 def test_another_run_with_the_same_steps_is_another_run(tmp_path: Path) -> None:
