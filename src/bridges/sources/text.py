@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from bridges.errors import SourceError
+from bridges.sources.density import too_many_parts
 from bridges.sources.gzip_members import TooLargeError, bound_of, gunzip
 from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
 from bridges.stream.finding import Finding, Severity
@@ -24,7 +25,6 @@ CUT_OFF = "The save was cut off: use an earlier checkpoint's file"
 SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
-SMALL = 1 << 20  # bytes of a text that takes little memory, whatever it holds
 ZERO, NEWLINE = b"\0", b"\n"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
@@ -254,11 +254,8 @@ def _truncated_gzip(location: str, salvage: bool) -> Finding:
 
 
 def _refuse_dense(location: str, data: bytes) -> None:
-    """Refuse a large text of many small objects, lists or lines: each takes far more memory than
-    its bytes, and a log row with a step has at least 16 of these.
-    """
-    count = data.count(b"{") + data.count(b"[") + (data[:1] == b"|") * data.count(NEWLINE)
-    if len(data) > SMALL and count > len(data) // 16:
+    count = too_many_parts(data)
+    if count is not None:
         raise SourceError(
             location,
             found=f"{count:,} objects, lists or lines of a table in {len(data):,} bytes",
