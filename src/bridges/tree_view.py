@@ -54,7 +54,8 @@ class Place:
     @property
     def is_tree(self) -> bool:
         """Whether there is more to show than the page of one file."""
-        return len(self.records) > 1 or any(record.states for record in self.records)
+        is_file = [record.source for record in self.records] == [self.location]
+        return not is_file and (len(self.records) > 1 or any(run.states for run in self.records))
 
 
 @dataclass

@@ -230,12 +230,8 @@ def test_a_file_is_its_page_alone(tmp_path: Path, capsys: pytest.CaptureFixture[
     put(tmp_path / "out", HISTORY)
     assert screen(capsys, "out/trainer_state.json")[0].startswith("out ───")
     (shown,) = documents(capsys, "out/trainer_state.json")
-    assert (shown["saves"], shown["forked"], shown["group"], shown["trial"]) == (
-        [],
-        None,
-        None,
-        None,
-    )
+    told = (shown["saves"], shown["forked"], shown["group"], shown["trial"])
+    assert told == (["out/trainer_state.json"], None, None, None)
 
 
 def test_quiet_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

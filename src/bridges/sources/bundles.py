@@ -25,7 +25,8 @@ class Bundle:
     have no state; how many names of its path each output directory needs to be told apart, where
     that is more than one; the state of a neighbour (trials of a search have some); the bytes of its
     largest state (0 where they are not known); and, told with one of them, the other files of the
-    tree and its directories that cannot be listed.
+    tree and its directories that cannot be listed. Of a file that was `named`, it is what that file
+    belongs to, and only the run of the file is read.
 
     There may be very many, so it is kept small: what its files are is worked out when it is read.
     """
@@ -38,6 +39,7 @@ class Bundle:
     size: int = 0
     others: tuple[tuple[str, int], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
+    named: str = ""
 
     @property
     def found(self) -> Found:

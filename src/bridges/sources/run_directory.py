@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from bridges.errors import SourceError, TreeError
+from bridges.sources.around_file import bundle_around, is_history
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
 from bridges.sources.bundles import Bundle, bundles, whole
@@ -44,14 +45,18 @@ class RunDirectorySource:
     name = "run_directory"
 
     def claims(self, location: str) -> bool:
-        """Whether it is a directory or a pattern."""
-        return is_place(location)
+        """Whether it is a directory, a pattern, or a local file called as a history is."""
+        return is_place(location) or is_history(location)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The runs of that tree; what cannot be read is told after the others.
 
-        Raises SourceError, and TreeError where several files are broken.
+        Of a file, the run whose history it holds, as of its directory. Raises SourceError, and
+        TreeError where several files are broken.
         """
+        if not is_place(location):
+            yield from _read_file(bundle_around(location), options)
+            return
         found = discover(location)
         nothing = True
         for run in _read(whole(location, found), found, options):
@@ -65,6 +70,8 @@ class RunDirectorySource:
 
         Raises SourceError.
         """
+        if not is_place(location):
+            return [bundle_around(location)]
         found = discover(location)
         parts = bundles(location, found)
         if not parts and found.unlisted:
@@ -75,7 +82,58 @@ class RunDirectorySource:
 
     def read_bundle(self, bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part of a tree, as `read`."""
+        if bundle.named:
+            return _read_file(bundle, options)
         return _read(bundle, bundle.found, options)
+
+
+def _read_file(bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
+    """The run of a named file, with what lies around it if its directory holds that run alone.
+
+    Of an earlier save it is the shorter history, without what came later.
+    """
+    named, found = bundle.named, bundle.found
+    reader = _Reader(options, is_alone=False)
+    run = reader.run(named)
+    states = [*found.states, *_logs_alone(found)]
+    saves = [save for path in states if (save := reader.save(path))]
+    runs, _ = _without_empty(fold(saves, reader.stream, reader.settings(found)))
+    mine = [folded for folded in runs if named in folded.locations]
+    if not mine or [other for other in runs if _share(other, mine[0])] != mine:
+        yield _alone(run, bundle)
+        return
+    folded, trials = mine[0], _trials(bundle, runs, reader)
+    (name,) = names_of([folded.longest.location], dict(bundle.depths))
+    if named != folded.longest.location:
+        options = replace(options, growing=True)
+        if folded.longest.location in trials:
+            trials[named] = trials[folded.longest.location]
+        folded = _up_to(named, folded)
+    yield _Tree(named, found, runs, trials, options, ()).whole(run, folded, name)
+
+
+def _share(one: Folded, other: Folded) -> bool:
+    """Whether two runs wrote to one directory."""
+    return not {*_outputs(one)}.isdisjoint(_outputs(other))
+
+
+def _up_to(location: str, folded: Folded) -> Folded:
+    """The run as it was when the save at that location was made."""
+    (last,) = (save for save in folded.saves if save.location == location)
+    earlier = [save for save in folded.saves if save.rows <= last.rows and save is not last]
+    return Folded(last, earlier)
+
+
+def _alone(run: Run, bundle: Bundle) -> Run:
+    """A run as its file alone holds it, and a note where something lies beside that."""
+    if len(bundle.files) == 1:
+        return run
+    message = (
+        "several runs lie in this directory, so that settings and event files beside the file may "
+        "be those of another run: they are not read. `bridge inspect` shows the directory."
+    )
+    note = Finding("beside-left-out", Severity.INFO, output_of(run.source) or ".", message)
+    return replace(run, findings=(*run.findings, note))
 
 
 def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
