@@ -24,6 +24,7 @@ from bridges.stream.model import Run
 from tests.integration.support import read_raw
 from tests.integration.test_live_trainings import LIVE, live_points, received
 from tests.integration.wandb_support import file_of, rows_of
+from tests.support import DATA
 
 ONLY, OTHERS, FILLED = "rows-only-in-events", "points-only-in-events", "rows-from-events"
 # points of attempts that crashed or ran out of memory, and of the rows behind the last whole save
@@ -161,3 +162,16 @@ def test_event_files_of_bridges_itself_are_no_source(tmp_path: Path) -> None:
     (again,) = bridges.read(out, fill_from_events=True)
     (whole,) = bridges.read(LIVE / "nested_named_env" / "out")
     assert again.stream.points == whole.stream.points
+
+
+def test_trials_that_share_a_directory_of_event_files_have_their_own_points(tmp_path: Path) -> None:
+    search = DATA / "groundtruth" / "hp_search_unnamed"
+    out = tmp_path / "out"
+    shutil.copytree(search / "logs", out / "runs")
+    shutil.copytree(search / "trial_0", out / "run-0" / "checkpoint-8")
+    (out / "run-1").mkdir()
+    shutil.copy(search / "trainer_state.json", out / "run-1")
+    first, last = sorted(bridges.read(out), key=lambda run: run.source)
+    assert (counts(first), counts(last)) == ({ONLY: 6}, {})  # the summary of the first trial
+    filled, _ = sorted(bridges.read(out, fill_from_events=True), key=lambda run: run.source)
+    assert {"train_loss", "total_flos", "epoch"} < {*list(filled.stream)[-1]}

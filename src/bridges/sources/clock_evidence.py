@@ -35,7 +35,8 @@ def with_evidence(
     """
     paths = events.of(outputs)
     written = events.evidence(run.stream, paths)
-    files = events.live(run.stream, paths, is_alone=is_alone) if paths else {}
+    owns = is_alone and run.trial is None and events.lie_in(outputs)
+    files = events.live(run.stream, paths, is_alone=owns) if paths else {}
     if files:
         nothing = np.empty(0, np.int64)
         known = written or Evidence("events", nothing, nothing, paths[0])

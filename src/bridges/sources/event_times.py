@@ -38,7 +38,7 @@ class EventFiles:
     """The event files below a place, by the output directory whose runs may have written them."""
 
     def __init__(self, files: Mapping[str, Sequence[str]], outputs: Collection[str]) -> None:
-        homes = {*outputs, *(output.rpartition("/")[0] for output in outputs)}
+        homes = {*outputs, *(_above(output) for output in outputs)}
         self._owned: dict[str, list[str]] = {}
         for folder, paths in files.items():
             home = next((place for place in _upwards(folder) if place in homes), None)
@@ -51,9 +51,17 @@ class EventFiles:
 
     def of(self, outputs: Sequence[str]) -> list[str]:
         """The files that runs of these directories may have written, by their start."""
-        places = [*outputs, *(output.rpartition("/")[0] for output in outputs)]
-        found = next((self._owned[place] for place in places if place in self._owned), [])
+        found = self._owned.get(self._place(outputs), [])
         return sorted(found, key=lambda path: (started(path) or 0, path))
+
+    def lie_in(self, outputs: Sequence[str]) -> bool:
+        """Whether its files lie in these directories, and not beside them, as others' may too."""
+        return self._place(outputs) in outputs
+
+    def _place(self, outputs: Sequence[str]) -> str:
+        """The place of the files of these directories: one of them, or the one above."""
+        places = [*outputs, *map(_above, outputs)]
+        return next((place for place in places if place in self._owned), "")
 
     def evidence(self, stream: MetricStream, paths: Sequence[str]) -> Evidence | None:
         """What these files tell of the times of a stream; None where none is of its run."""
@@ -79,13 +87,13 @@ class EventFiles:
     def live(
         self, stream: MetricStream, paths: Sequence[str], *, is_alone: bool
     ) -> dict[str, EventFile]:
-        """The files that processes of this run wrote, by their start: those with its points, and
-        those by the same processes; all, where the run `is_alone` in its directories.
+        """The files that this run may have written, by their start: those with its points; all,
+        where the run `is_alone`.
         """
         wanted = wanted_points(stream)
         known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
-        mine = {process_of(path) for path in paths if is_alone or self._could_be(path, known)}
-        files = {path: self._read(path) for path in paths if process_of(path) in mine}
+        mine = [path for path in paths if is_alone or self._could_be(path, known)]
+        files = {path: self._read(path) for path in mine}
         return {path: file for path, file in files.items() if file and not _is_ours(file)}
 
     def _could_be(self, path: str, known: Int64) -> bool:
@@ -150,6 +158,10 @@ def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
         return []
     message = "wall times outside of the years 1970 to 2099 are not used as a clock"
     return [Finding("times-out-of-range", Severity.WARNING, path, message, count)]
+
+
+def _above(folder: str) -> str:
+    return folder.rpartition("/")[0]
 
 
 def _upwards(folder: str) -> list[str]:
