@@ -99,6 +99,23 @@ def writer(folder: Path) -> None:
     line("CPU, to writing the same bytes from one buffer", made / copied, "≤ 2", millis(made))
 
 
+def read(folder: Path) -> None:
+    """Reading one large history, to parsing it as JSON alone."""
+    from pydantic_core import from_json
+
+    from bridges.sources.base import ReadOptions
+    from bridges.sources.trainer_state import TrainerStateSource
+
+    state = history(folder / "state.json", ROWS)
+    source, options, data = TrainerStateSource(), ReadOptions(), state.read_bytes()
+    ours, parsed = least_cpu(
+        lambda: [*source.read(str(state), options)],
+        lambda: from_json(data, cache_strings="keys"),
+        repeats=5,
+    )
+    line("reading 1,000,000 values, to parsing JSON", ours / parsed, "≤ 1.8", millis(ours))
+
+
 def whole(folder: Path) -> None:
     """`bridge export` of one large history as a whole process."""
     state, part = history(folder / "state.json", ROWS), history(folder / "part.json", ROWS // SHARE)
@@ -145,6 +162,7 @@ def main() -> None:
     """Run the sections named on the command line, or all."""
     sections = {
         "writer": writer,
+        "read": read,
         "whole": whole,
         "small": small,
         **mlflow.SECTIONS,

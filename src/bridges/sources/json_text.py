@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
@@ -20,6 +21,7 @@ from bridges.sources.text import SALVAGE as SALVAGE
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_text
 
+_COLON = ord(":")
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
 _FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
@@ -59,7 +61,7 @@ def parse(
     except ValueError as error:
         _refuse_deep(location, str(error), first_line)
         return _parse_slowly(location, data, first_line, more)
-    if _may_repeat_a_key(data, value):
+    if may_repeat_a_key(data, value):
         return _parse_slowly(location, data, first_line, more)
     return value, []
 
@@ -77,7 +79,7 @@ def parse_each_line(location: str, data: bytes) -> tuple[list[Any], list[Finding
     lines = [line for line in data.split(b"\n") if line.strip()]
     try:
         rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
-        if len(rows) == len(lines) and not _may_repeat_a_key(data, rows):
+        if len(rows) == len(lines) and not may_repeat_a_key(data, rows):
             return rows, []
     except ValueError:
         pass  # line by line the place is known
@@ -95,7 +97,7 @@ def _parse_lines_slowly(location: str, data: bytes) -> tuple[list[Any], list[Fin
     return rows, findings
 
 
-def _may_repeat_a_key(data: bytes, value: Any) -> bool:
+def may_repeat_a_key(data: bytes, value: Any) -> bool:
     """False only if every entry of the text is an entry of the value.
 
     Each entry has one colon, so the text has no more entries than colons. Where strings hold
@@ -103,7 +105,7 @@ def _may_repeat_a_key(data: bytes, value: Any) -> bool:
     unless blanks stand between the two.
     """
     entries = _entries(value)
-    if data.count(b":") == entries:
+    if np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON) == entries:
         return False
     if any(data.count(blank + b":") for blank in (b" ", b"\n", b"\t", b"\r")):
         return True

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
+from bridges.sources.long_state import LONG, read_long
 from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
 from bridges.sources.output_directory import output_of
 from bridges.sources.plain_values import MOST, count_values, plain_values
@@ -25,7 +27,7 @@ from bridges.stream.align import fill_steps, row_kinds
 from bridges.stream.columns import column_of, series_from_rows
 from bridges.stream.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Finding
-from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.model import MetricStream, RowKind, Run, Series
 from bridges.stream.redact import redact, redact_text
 from bridges.stream.settings import Settings, digests
 from bridges.stream.version import writer_band
@@ -119,6 +121,12 @@ class TrainerStateSource:
 
 def read_text(location: str, text: Text, options: ReadOptions) -> Run:
     """The run of a text that was loaded from a location. Raises SourceError."""
+    long = read_long(location, text.data) if len(text.data) >= LONG else None
+    if long is not None:
+        text.data = b""
+        stream, missing = _with_steps(long.step, long.known, long.series)
+        found = [*long.repeated, *missing, *long.findings]
+        return _run(location, text, _state(location, long.header), stream, found, options)
     state, rows, findings = _decode(location, text, options)
     text.data = b""  # the text may be large, and is not needed any more
     return make_run(location, text, state, rows, findings, options)
@@ -244,9 +252,21 @@ def make_run(
     """
     _check_rows(location, rows)
     stream, findings = _stream(location, rows, place_of)
+    return _run(location, text, state, stream, [*found, *findings], options)
+
+
+def _run(
+    location: str,
+    text: Text,
+    state: TrainerState | None,
+    stream: MetricStream,
+    found: list[Finding],
+    options: ReadOptions,
+) -> Run:
+    """The run of this stream, with the findings of its reading."""
     params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
-    findings = [*text.findings, *found, *findings, *secrets, *diagnose(stream)]
+    findings = [*text.findings, *found, *secrets, *diagnose(stream)]
     cut = any(finding.code == "salvaged" for finding in found)  # fields after the rows are lost
     findings += unfinished_tail(stream, state.global_step if state and not cut else None)
     return Run(
@@ -287,8 +307,16 @@ def _stream(
     series, findings = series_from_rows(rows)
     known = np.array([step is not None for step in fixed.step], bool)
     raw = np.array([0 if step is None else step for step in fixed.step], np.int64)
+    stream, missing = _with_steps(raw, known, series)
+    return stream, [*missing, *findings]
+
+
+def _with_steps(
+    raw: NDArray[np.int64], known: NDArray[np.bool_], series: tuple[Series, ...]
+) -> tuple[MetricStream, list[Finding]]:
+    """The stream of rows whose steps (n) are `raw` where they are `known`."""
     step, missing = fill_steps(raw, known)
-    return MetricStream(step, row_kinds(len(rows), series), series), [*missing, *findings]
+    return MetricStream(step, row_kinds(len(step), series), series), missing
 
 
 def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ _BLOCK = 512  # bytes: no disk writes less
 
 def zero_bytes(data: bytes) -> str | None:
     """What the zero bytes of a text are, for a message; None where it has none."""
-    count = data.count(b"\0")
-    if not count:
+    if b"\0" not in data:  # far faster than to count none
         return None
+    count = data.count(b"\0")
     only = "nothing but " if count == len(data) else ""
     return f"{only}{count:,} zero byte{'s' * (count > 1)}, as a power cut leaves them"
 

@@ -7,6 +7,7 @@ is a few dozen nanoseconds a value.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -20,14 +21,50 @@ Piece = tuple[Int64, list[Any]]
 
 def series_from_rows(rows: Sequence[dict[str, Any]]) -> tuple[tuple[Series, ...], list[Finding]]:
     """Every key but `step` as typed series, in the order in which the keys first appear."""
-    series: list[Series] = []
-    findings: list[Finding] = []
-    for key, pieces in _values_by_key(rows).items():
-        positions, values = _in_row_order(pieces)
-        parts, found = _typed(key, positions, values)
-        series += parts
-        findings += found
-    return tuple(series), findings
+    columns = RowColumns()
+    columns.add(rows, without=("step",))
+    return columns.series()
+
+
+class RowColumns:
+    """The columns of rows that come in parts: no row outlives the call that adds it."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._parts: dict[str, list[tuple[Int64, Values | list[Any]]]] = {}
+
+    def add(self, rows: Sequence[dict[str, Any]], without: tuple[str, ...] = ()) -> None:
+        """Append rows, less some of their keys."""
+        for key, pieces in _values_by_key(rows).items():
+            if key not in without:
+                positions, values = _in_row_order(pieces)
+                part = positions + self.rows if self.rows else positions, _typed(values)
+                self._parts.setdefault(key, []).append(part)
+        self.rows += len(rows)
+
+    def series(self) -> tuple[tuple[Series, ...], list[Finding]]:
+        """Every key as typed series, in the order in which the keys first appear."""
+        series: list[Series] = []
+        findings: list[Finding] = []
+        for key, parts in self._parts.items():
+            positions = _joined([positions for positions, _ in parts])
+            arrays = [values for _, values in parts if isinstance(values, np.ndarray)]
+            if len(arrays) == len(parts) and len({values.dtype for values in arrays}) == 1:
+                series.append(Series(key, positions, _joined(arrays)))
+            else:
+                values = [value for _, part in parts for value in _listed(part)]
+                split, found = _split_by_type(key, positions, values)
+                series += split
+                findings += found
+        return tuple(series), findings
+
+
+def _joined(arrays: list[Values]) -> Values:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _listed(values: Values | list[Any]) -> list[Any]:
+    return values if isinstance(values, list) else list(values.tolist())
 
 
 def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
@@ -51,14 +88,13 @@ def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
     whole = _whole_columns(rows)
     if whole is not None:
         every = np.arange(len(rows), dtype=np.int64)
-        return {key: [(every, values)] for key, values in whole.items() if key != "step"}
+        return {key: [(every, values)] for key, values in whole.items()}
     by_key: dict[str, list[Piece]] = {}
     for keys, positions in _rows_by_keys(rows).items():
         members = rows if len(positions) == len(rows) else [rows[i] for i in positions.tolist()]
         for key in keys:
-            if key != "step":
-                piece = (positions, list(map(itemgetter(key), members)))
-                by_key.setdefault(key, []).append(piece)
+            piece = (positions, list(map(itemgetter(key), members)))
+            by_key.setdefault(key, []).append(piece)
     return by_key
 
 
@@ -97,18 +133,17 @@ def _in_row_order(pieces: list[Piece]) -> Piece:
     return positions[order], [values[i] for i in order.tolist()]
 
 
-def _typed(key: str, rows: Int64, values: list[Any]) -> tuple[list[Series], list[Finding]]:
+def _typed(values: list[Any]) -> Values | list[Any]:
+    """The values as float64, bool or int64 where they are of one type and fit, else as given."""
     types = set(map(type, values))
     if types == {float}:
-        return [Series(key, rows, np.array(values, np.float64))], []
+        return np.fromiter(values, np.float64, len(values))
     if types == {bool}:
-        return [Series(key, rows, np.array(values, np.bool_))], []
+        return np.array(values, np.bool_)
     if types == {int}:
-        try:
-            return [Series(key, rows, np.array(values, np.int64))], []
-        except OverflowError:
-            pass
-    return _split_by_type(key, rows, values)
+        with suppress(OverflowError):
+            return np.array(values, np.int64)
+    return values
 
 
 def _split_by_type(key: str, rows: Int64, values: list[Any]) -> tuple[list[Series], list[Finding]]:
