@@ -248,9 +248,13 @@ def _same_history(layout: Layout, exporter: Exporter, options: LayoutOptions) ->
     mine = layout.run.settings
     held = [run for run in exporter.find(layout) if _is_one(layout, run)]
     held.sort(key=lambda run: (-run.rows, not run.whole, run.settings.digest != mine.digest))
-    for run in held:
-        if _begins(layout, run):
-            return run
+    fitting = [run for run in held if _begins(layout, run)]
+    if fitting:
+        first, *others = fitting
+        is_known = first.settings.digest == mine.digest != ""
+        return replace(
+            first, alike=0 if is_known else sum(run.rows == first.rows for run in others)
+        )
     for run in held:
         if run.history > layout.history:
             alike = by_rules_of(run, layout, exporter, options)
@@ -286,6 +290,8 @@ def _report(
     findings = [*layout.run.findings, *layout.findings, *lost]
     if held is not None and held.history > layout.history:
         findings.append(_target_is_longer(held.history, layout.history))
+    if held is not None and held.alike:
+        findings.append(_several_fit(held))
     if held is not None and not held.whole:
         message = "an earlier export was interrupted here; what it left out is added"
         findings.append(Finding("interrupted-before", Severity.INFO, exporter.name, message))
@@ -311,6 +317,14 @@ def _status(held: Held | None, layout: Layout) -> str:
     if held is None or not held.cuts:
         return "exported"
     return "unchanged" if _is_there(layout, held) else "appended"
+
+
+def _several_fit(held: Held) -> Finding:
+    message = (
+        f"{held.alike + 1} runs there have these rows, and no settings beside the source tell "
+        f"which is meant: {held.name!r}, the first one, is taken"
+    )
+    return Finding("several-runs-fit", Severity.INFO, held.location, message, held.alike + 1)
 
 
 def _target_is_longer(there: int, rows: int) -> Finding:

@@ -74,6 +74,15 @@ def test_runs_that_diverged_alike_are_three_runs_in_a_target(target: str, tmp_pa
     assert again == [("unchanged", place) for _, place in first] * 2
 
 
+def test_without_settings_the_first_of_several_is_meant(tmp_path: Path) -> None:
+    exporter = MemoryExporter()
+    (first, _) = export(exporter, put(tmp_path / "a", 3, seed=1), put(tmp_path / "b", 3, seed=2))
+    (run,) = read(put(tmp_path / "unknown", 3))
+    report = export_run(run, exporter, ExportOptions())
+    assert (report.status, report.location) == ("unchanged", first[1])
+    assert [f.count for f in report.findings if f.code == "several-runs-fit"] == [2]
+
+
 def test_a_smoke_test_is_no_earlier_save_of_the_full_run(tmp_path: Path) -> None:
     put(tmp_path / "smoke", 2, max_steps=2, seed=1)
     put(tmp_path / "full", 6, max_steps=6, seed=1)

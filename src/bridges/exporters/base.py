@@ -32,7 +32,8 @@ class Held:
 
     `rules` is the version of the rules by which it was written first, `added` are its rows that are
     not part of the history (in an interrupted write, those that it was adding, too), and `settings`
-    tell runs with equal rows apart. `logged` are the rows of its history that come from a log.
+    tell runs with equal rows apart. `logged` are the rows of its history that come from a log,
+    `alike` is the number of other runs that could be meant as well.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Held:
     added: tuple[AddedRow, ...] = ()
     settings: Settings = field(default_factory=Settings)
     logged: Ranges = ()
+    alike: int = field(default=0, compare=False)
 
     @property
     def history(self) -> int:

@@ -22,6 +22,7 @@ from bridges.migration.config import SAME_RUNS, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.sources.bundles import Bundle
 from bridges.sources.remote import described
+from bridges.stream.layout import RULES
 from bridges.stream.model import Run
 
 SIZE = 16  # bytes of a digest
@@ -95,7 +96,7 @@ def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
     where in the target those go of which it does not say that.
     """
     said = [
-        __version__,
+        [__version__, RULES],
         source.model_dump(mode="json", exclude={"location"}),
         target.model_dump(mode="json", exclude=REACHED),
         place,
