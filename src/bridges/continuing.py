@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, Held, Points, Recorded
+from bridges.saved_since import replacing, saved_since
 from bridges.stream.added import arranged
 from bridges.stream.clock import IN_LOG, SECOND, HeldTimes, in_ticks, times_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out, tick_of
@@ -24,10 +25,18 @@ def continued(
 ) -> Layout:
     """The layout that goes on from what the target holds: its rows, its times, its earlier writes.
 
-    A run of which the target holds more than the source keeps the layout of the source.
+    A run of which the target holds more than the source keeps the layout of the source. Raises
+    ExportError where the target holds rows that would be there twice, and cannot be rewritten.
     """
     if held is None or held.history > layout.history or layout.run.replaces:
         return layout
+    kept = _kept(layout, held, exporter, options)
+    rows = saved_since(layout, held)
+    return replacing(layout, kept, held, exporter, rows) if rows else kept
+
+
+def _kept(layout: Layout, held: Held, exporter: Exporter, options: LayoutOptions) -> Layout:
+    """The layout in which the target keeps all that it has."""
 
     def again(**known: Any) -> Layout:
         run = arranged(layout.run, held.added)

@@ -6,6 +6,7 @@ export equal to what the live callbacks received, in the same order.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -175,3 +176,31 @@ def test_trials_that_share_a_directory_of_event_files_have_their_own_points(tmp_
     assert (counts(first), counts(last)) == ({ONLY: 6}, {})  # the summary of the first trial
     filled, _ = sorted(bridges.read(out, fill_from_events=True), key=lambda run: run.source)
     assert {"train_loss", "total_flos", "epoch"} < {*list(filled.stream)[-1]}
+
+
+STORES: dict[str, str] = {"tensorboard": "logdir", "mlflow": "tracking_uri", "wandb": "wandb_dir"}
+
+
+@pytest.mark.parametrize("target", STORES)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_filled_rows_that_a_state_holds_later_are_not_there_twice(
+    target: str, goes_on: bool, tmp_path: Path
+) -> None:
+    out = cut("st_evaluators", tmp_path)
+    place = f"sqlite:///{tmp_path}/mlflow.db" if target == "mlflow" else str(tmp_path / target)
+    options: dict[str, Any] = {"to": target, STORES[target]: place}
+    (filled,) = bridges.export(out, fill_from_events=True, **options).runs
+    state = LIVE / "st_evaluators" / "out" / "trainer_state.json"
+    content = json.loads(state.read_text())
+    if goes_on:
+        content["log_history"].append({"eval_loss": 0.5, "epoch": 5.0, "step": 20})
+    (out / "trainer_state.json").write_text(json.dumps(content))
+    (saved,) = bridges.export(out, fill_from_events=True, **options).runs
+    if target == "tensorboard" and not goes_on:  # a new file needs a new name
+        assert "would be there twice" in saved.findings[-1].message
+        return
+    assert (saved.status, saved.verified, saved.location) == ("appended", True, filled.location)
+    assert "filled-rows-replaced" in [finding.code for finding in saved.findings]
+    assert saved.points == filled.points + (2 if goes_on else 0)
+    (again,) = bridges.export(out, fill_from_events=True, **options).runs
+    assert (again.status, again.verified) == ("unchanged", True)
