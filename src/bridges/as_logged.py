@@ -21,6 +21,7 @@ from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.logged import as_stored
 from bridges.stream.model import Run
 
+MOST_RANGES = 50  # of rows from a log, between rows of a state: what every target can store
 Look = Callable[[Layout, Exporter, LayoutOptions], Held | None]
 
 
@@ -106,6 +107,8 @@ class _Layer:
         the target cannot, or it was changed by hand.
         """
         if exact is None or logged_rows(exact) == logged_rows(stored):
+            return None
+        if len(exact.logged) > MOST_RANGES:
             return None
         layout = self.out(replace(arranged(exact, self.held.added), replaces=True))
         can_replace = getattr(self.exporter, "can_replace", None)

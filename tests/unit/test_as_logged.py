@@ -21,7 +21,7 @@ from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
-from bridges.stream.logged import lines_of, ranges_of
+from bridges.stream.logged import checked, lines_of, ranges_of
 from bridges.stream.model import Run
 from tests.unit.test_log_beside import FAULTS, ROWS, TOOLS, factory, put, save, swift
 
@@ -279,6 +279,23 @@ def test_rows_of_a_log_are_recorded_in_ranges() -> None:
     assert ranges_of(lines) == ranges
     assert lines_of(ranges, 3).tolist() == [-1, -1, 7]
     assert ranges_of(np.full(3, -1)) == ()
+
+
+@pytest.mark.parametrize("found", [[[-1, 2, 0]], [[3, 2, 0]], [[0, 2, 0], [1, 3, 2]], [[0, 1]], 3])
+def test_ranges_that_a_person_changed_are_refused(found: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        checked(found)
+
+
+def test_rows_of_two_processes_in_turns_are_kept_as_they_are(tmp_path: Path) -> None:
+    exporter, place = exporter_of("mlflow-direct", tmp_path), tmp_path / "run"
+    rows = [{**ROWS[0], "step": step, "loss": 1.0 / step} for step in range(1, 200)]
+    lines = [line for row in rows for line in factory([row, {**row, "loss": row["loss"] + 1}])]
+    put(place, "trainer_log.jsonl", lines)
+    assert export(place, exporter).rows == 398
+    save(place, rows, max_steps=100)
+    report = export(place, exporter)
+    assert [f.count for f in report.findings if f.code == "rows-kept-from-log"] == [398]
 
 
 def test_where_the_rows_are_from_is_told(tmp_path: Path) -> None:

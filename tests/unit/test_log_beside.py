@@ -136,6 +136,16 @@ def test_a_final_evaluation_at_the_last_step_is_kept(tmp_path: Path) -> None:
     assert read(tmp_path).stream.column("eval_loss")[1].tolist() == [0.25]
 
 
+def test_the_last_line_of_a_second_process_is_not_behind_the_state(tmp_path: Path) -> None:
+    other = [{**row, "loss": row["loss"] + 1} for row in ROWS]
+    lines = [line for pair in zip(ROWS, other, strict=True) for line in factory([*pair])]
+    put(tmp_path, "trainer_log.jsonl", lines)
+    save(tmp_path, ROWS, max_steps=100)
+    run = read(tmp_path)
+    assert [*run.stream] == ROWS
+    assert finding(run, "log-rows-superseded").count == 9
+
+
 def test_an_attempt_that_a_resume_replaced_is_not_behind_the_state(tmp_path: Path) -> None:
     lost = [{**row, "loss": 9.0} for row in ROWS[3:6]]
     put(tmp_path, "trainer_log.jsonl", factory([*ROWS[:3], *lost, *ROWS[3:]]))

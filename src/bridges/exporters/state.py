@@ -19,7 +19,7 @@ from bridges.exporters.marks import Mark
 from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout
-from bridges.stream.logged import Ranges
+from bridges.stream.logged import Ranges, checked
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.settings import Settings
 
@@ -164,7 +164,7 @@ class State:
             rules=int(state.get("rules", EARLIEST_RULES)),
             added=tuple(map(AddedRow.parse, state.get("added", ()))),
             settings=Settings.parse(settings) if settings else Settings(),
-            logged=tuple((int(a), int(b), int(c)) for a, b, c in state.get("logged", ())),
+            logged=checked(state.get("logged", ())),
         )
 
 

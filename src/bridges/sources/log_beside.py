@@ -52,7 +52,7 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
     further = [] if growing else _further_rows(run, other, same, is_alone=is_alone)
     rows = np.array(further, np.int64)
     same[rows] = len(run.stream) + np.arange(len(rows))
-    if is_alone:
+    if is_alone and not growing:
         run = replace(run, findings=(*run.findings, *_superseded(log, other, same)))
     if further:
         run = replace(run, provenance=(*run.provenance, text.provenance))
@@ -64,13 +64,15 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
 
 
 def _superseded(log: ToolLog, other: MetricStream, same: Int64) -> list[Finding]:
-    """Rows of the log before the last one of the run, which the run has not."""
-    measured, known = measured_values(other), np.flatnonzero(same >= 0)
-    end = int(known[-1]) if len(known) else 0
-    count = sum(bool(measured[line]) for line in np.flatnonzero(same[:end] < 0).tolist())
+    """Rows of the log that are not rows of the run."""
+    measured = measured_values(other)
+    count = sum(bool(measured[line]) for line in np.flatnonzero(same < 0).tolist())
     if not count:
         return []
-    message = "rows of the log that the state has not, as of an attempt that was resumed: left out"
+    message = (
+        "rows of the log that the state does not hold, as of an attempt that a resume replaced or of "
+        "a second process: left out"
+    )
     return [Finding("log-rows-superseded", Severity.INFO, log.location, message, count)]
 
 
@@ -85,14 +87,20 @@ def _why_apart(run: Run, log: ToolLog, same: Int64, contradicted: int | None) ->
 
 
 def _further_rows(run: Run, log: MetricStream, same: Int64, *, is_alone: bool) -> list[int]:
-    """The rows of the log that follow the state."""
-    last = int(run.stream.step[-1]) if len(run.stream) else -1
-    end = int(np.flatnonzero(same >= 0)[-1]) + 1 if len(run.stream) else 0
-    measured = measured_values(log)
+    """The rows of the log that follow the state.
+
+    At the last step of the state, a row of training is of a second process, and one without metrics
+    is the line of the summary.
+    """
+    state, measured = run.stream, measured_values(log)
+    last = int(state.step[-1]) if len(state) else -1
+    is_trained = bool((state.kind[state.step == last] == RowKind.TRAIN).any())
+    end = int(np.flatnonzero(same >= 0)[-1]) + 1 if len(state) else 0
+    known = (log.step[end:] == last) & (log.kind[end:] == RowKind.TRAIN) & is_trained
     behind = [
         line
-        for line in range(end, len(log))
-        if log.step[line] > last or measured[line]  # the line of a summary may have none
+        for line in (end + np.flatnonzero(~known)).tolist()
+        if measured[line] or log.step[line] > last
     ]
     back = (at for at, line in enumerate(behind) if log.step[line] < last)
     return behind if is_alone else behind[: next(back, None)]

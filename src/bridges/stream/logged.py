@@ -8,6 +8,8 @@ rows where it has them, and those of the history that it lacks behind them.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,15 @@ from bridges.stream.columns import appended
 from bridges.stream.model import Int64, Log, Run
 
 Ranges = tuple[tuple[int, int, int], ...]  # first row, row after the last, first row of the log
+
+
+def checked(found: Any) -> Ranges:
+    """The ranges that a target keeps. Raises ValueError or TypeError for anything else."""
+    ranges = tuple((int(start), int(stop), int(first)) for start, stop, first in found)
+    ends = [0, *(end for start, stop, _ in ranges for end in (start, stop))]
+    if any(later < end for end, later in pairwise(ends)) or any(one[2] < 0 for one in ranges):
+        raise ValueError(found)
+    return ranges
 
 
 def lines_of(ranges: Ranges, rows: int) -> Int64:
