@@ -70,8 +70,8 @@ def _superseded(log: ToolLog, other: MetricStream, same: Int64) -> list[Finding]
     if not count:
         return []
     message = (
-        "rows of the log that the state does not hold, as of an attempt that a resume replaced or of "
-        "a second process: left out"
+        "rows of the log that the state does not hold, as of an attempt that a resume replaced, or "
+        "of a second process: left out"
     )
     return [Finding("log-rows-superseded", Severity.INFO, log.location, message, count)]
 
