@@ -34,16 +34,18 @@ def for_each_run(
     options: ExportOptions,
     on_phase: OnPhase = lambda run, phase: None,
     on_report: Callable[[RunReport], None] = lambda report: None,
+    on_found: Callable[[Run], None] = lambda run: None,
 ) -> BatchReport:
     """`export_run` or `verify_run` for every run of every location and every exporter.
 
     One bad run or location never stops the rest. `on_phase` is told what is done now,
-    `on_report` each report, in the order of the runs.
+    `on_found` each run that was read, `on_report` each report, in the order of the runs.
     """
+    one_name(locations, options)
     reports: list[RunReport] = []
     crew = _Crew(options.jobs)
     try:
-        for work in _work(action, locations, exporters, options, on_phase):
+        for work in _work(action, locations, exporters, options, on_phase, on_found):
             for report in crew.take(*work):
                 reports.append(report)
                 on_report(report)
@@ -52,7 +54,15 @@ def for_each_run(
             on_report(report)
     finally:
         crew.close()
+        for report in crew.rest(done_only=True):  # of what was interrupted
+            on_report(report)
     return BatchReport(tuple(reports))
+
+
+def one_name(locations: Sequence[str], options: ExportOptions) -> None:
+    """Raises ConfigError where one name is given for several locations."""
+    if options.run_name and len(locations) > 1:
+        raise ConfigError("--run-name names one run, but several sources are given; use --group")
 
 
 def _work(
@@ -61,6 +71,7 @@ def _work(
     exporters: Sequence[Exporter],
     options: ExportOptions,
     on_phase: OnPhase,
+    on_found: Callable[[Run], None],
 ) -> Iterator[tuple[Work, bool]]:
     """What is to be done, and whether that can be while other work is."""
 
@@ -74,6 +85,7 @@ def _work(
         on_phase(location, "reading")
         try:
             for run in read_runs(location, options):
+                on_found(run)
                 read.add(output_of(run.source))
                 seconds = time.perf_counter() - started
                 for exporter in exporters:
@@ -120,10 +132,12 @@ class _Crew:
             yield from self.rest()
             yield work()
 
-    def rest(self) -> Iterator[RunReport]:
-        """The results that were not there yet."""
+    def rest(self, *, done_only: bool = False) -> Iterator[RunReport]:
+        """The results that were not there yet; with `done_only` without those that failed."""
         while self._waiting:
-            yield self._waiting.popleft().result()
+            result = self._waiting.popleft()
+            if not done_only or not (result.cancelled() or result.exception()):
+                yield result.result()
 
     def close(self) -> None:
         """Begin nothing more, and wait for what was begun."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridges.exporters.base import Exporter
     from bridges.pipeline import ExportOptions
     from bridges.report import RunReport
+    from bridges.stream.model import Run
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -33,7 +34,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was finished stays finished", err=True)
+        message = "interrupted; what was finished stays finished: the same command does the rest"
+        click.echo(message, err=True)
         return INTERRUPTED
     except BridgeError as error:
         from bridges.console import print_error
@@ -150,10 +152,16 @@ def _transfer(
 ) -> int:
     from bridges import console
     from bridges.batch import for_each_run
+    from bridges.cli_signals import interrupts
 
     exporters, chosen = _prepare(sources, options)
     shown: list[RunReport] = []
-    with console.Progress(len(sources) * len(exporters), quiet) as progress:
+    found: list[str] = []
+    with interrupts(), console.Progress(len(sources) * len(exporters), quiet) as progress:
+
+        def on_found(run: Run) -> None:
+            found.append(run.source)
+            progress.total = max(progress.total, len(found) * len(exporters))
 
         def on_report(report: RunReport) -> None:
             progress.advance()
@@ -162,23 +170,26 @@ def _transfer(
                 progress.echo(console.format_run(report, verbose))
 
         try:
-            report = for_each_run(action, sources, exporters, chosen, progress.phase, on_report)
+            for_each_run(action, sources, exporters, chosen, progress.phase, on_report, on_found)
         except KeyboardInterrupt:
-            if as_json:
-                _print_interrupted(shown)
+            _print_end(shown, exporters, as_json, quiet)
             raise
+    return _print_end(shown, exporters, as_json, quiet)
+
+
+def _print_end(
+    shown: Sequence[RunReport], exporters: Sequence[Exporter], as_json: bool, quiet: bool
+) -> int:
+    """Print what was done to these runs in all; the exit code."""
+    from bridges import console
+    from bridges.report import BatchReport
+
+    report = BatchReport(tuple(shown))
     if as_json:
         console.print_json(report.as_dict())
     elif not quiet:
         console.print_end(report, exporters)
     return report.exit_code
-
-
-def _print_interrupted(shown: Sequence[RunReport]) -> None:
-    from bridges.console import print_json
-    from bridges.report import BatchReport
-
-    print_json(BatchReport(tuple(shown)).as_dict())
 
 
 def _prepare(
@@ -192,8 +203,6 @@ def _prepare(
     own = _pairs("--option", options.pop("plug_in_options"))
     given = {name: options.pop(name) for name in TARGET_OPTIONS}
     own |= {name: value for name, value in given.items() if value is not None}
-    if options["run_name"] and len(sources) > 1:
-        raise ConfigError("--run-name names one run, but several sources are given; use --group")
     options["tags"] = _pairs("--tag", options.pop("tags", ()))
     return make_exporters(targets, own), export_options(**options)
 

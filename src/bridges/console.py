@@ -234,7 +234,7 @@ class Progress:
         with live:
             task, self._live = live.add_task(self._line(), total=self.total), live
             while not self._stop.wait(0.1):
-                live.update(task, description=self._line(), completed=self.done)
+                live.update(task, description=self._line(), completed=self.done, total=self.total)
             self._live = None
 
     def _columns(self) -> Sequence[Any]:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bridges.batch import for_each_run
+from bridges.batch import for_each_run, one_name
 from bridges.errors import ConfigError
 from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, export_run
@@ -111,6 +111,7 @@ class Following:
     ) -> None:
         if "-" in locations:
             raise ConfigError("standard input cannot be followed: give a file or a directory")
+        one_name(locations, options)
         if options.dry_run:
             raise ConfigError("--follow writes what is new, and --dry-run nothing: leave one out")
         self._locations, self._exporters = locations, exporters
@@ -196,11 +197,14 @@ class Following:
 
     def _finish(self) -> BatchReport:
         """One ordinary export of everything, which says what is there and what is wrong."""
+        is_one = sum(len(place.runs) for place in self._places) < 2
+        # a second run that appeared meanwhile keeps its own name
+        options = self._options if is_one else replace(self._options, run_name=None)
         last = for_each_run(
             export_run,
             self._locations,
             self._exporters,
-            self._options,
+            options,
             self._on_phase,
             self._done.add,
         )

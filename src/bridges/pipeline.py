@@ -70,16 +70,41 @@ class ExportOptions:
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
-    """The runs at a location, under the names that the options give. Raises SourceError."""
+    """The runs at a location, under the names that the options give.
+
+    Raises SourceError, and ConfigError where one name is given for several runs.
+    """
     forget_listings([location])
     source = source_of(location, options.source)
-    for run in guarded(source.read(location, options.read), location, source.name):
+    runs = guarded(source.read(location, options.read), location, source.name)
+    if options.run_name and not options.read.growing:
+        runs = _only_one(runs, location)
+    for run in runs:
         yield replace(
             run,
             name=options.run_name or run.run_name or run.name,
             group=options.group or run.group,
             tags={**run.tags, **options.tags},
         )
+
+
+def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:
+    """The one run of a location. Raises ConfigError before any is given if there are more."""
+    first = next(runs, None)
+    if first is None:
+        return
+    try:
+        second = next(runs, None)
+    except BridgeError:
+        yield first
+        raise
+    if second is not None:
+        raise ConfigError(
+            f"--run-name names one run, and {location} holds several, such as {first.path} and "
+            f"{second.path}. Name the directory of one run, or leave --run-name out: each run is "
+            "named after its directory, and --group puts them together."
+        )
+    yield first
 
 
 def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:

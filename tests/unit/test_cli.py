@@ -282,7 +282,9 @@ def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert [entry["status"] for entry in json.loads(out)["runs"]] == ["exported"]
-    assert err.decode().strip() == "interrupted; what was finished stays finished"
+    assert err.decode().strip() == (
+        "interrupted; what was finished stays finished: the same command does the rest"
+    )
 
 
 def test_progress_is_shown_after_a_second(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.sources.trials import trial_places
+from bridges.sources.units import units
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 from bridges.stream.redact import redact_text
@@ -58,10 +59,20 @@ class RunDirectorySource:
             yield from _read_file(bundle_around(location), options)
             return
         found = discover(location)
-        nothing = True
-        for run in _read(whole(location, found), found, options):
-            nothing = False
-            yield run
+        parts = units(location, found) or [whole(location, found)]
+        nothing, errors = True, list[SourceError]()
+        for part in parts:
+            own = part.found if len(parts) > 1 else found
+            if len(parts) > 1:  # the other files are told of with the first run
+                own.others = Counter(found.others if nothing else ())
+            try:
+                for run in _read(part, own, options):
+                    nothing = False
+                    yield run
+            except TreeError as error:
+                errors += error.errors
+        if errors:
+            raise TreeError(location, errors)
         if nothing and not found.states:
             raise _no_states(location, found)
 
