@@ -138,7 +138,9 @@ def test_what_was_not_published_does_not_take_the_name_of_the_run(logdir: Path) 
     name = attempt_name(segment_name(layout.key, 1_700_000_000, 0))
     (logdir / "A" / name).write_bytes(b"")
     assert export(logdir, layout) == "A"
-    assert list(contents(logdir / "A")) == [segment_name(layout.key, layout.clock.start // 1000, 0)]
+    assert list(contents(logdir / "A")) == [
+        segment_name(layout.key, layout.clock.start // 1_000_000, 0)
+    ]
 
 
 @pytest.mark.usefixtures("impatient")
