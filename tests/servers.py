@@ -38,6 +38,7 @@ host all +{GUARDED} {HOST}/32 scram-sha-256
 host all all {HOST}/32 trust
 """
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+HANGS = 600.0  # seconds after which a server that should end or answer is taken to hang
 TRIES = 3  # a free port may be taken before the server binds it
 
 Started = TypeVar("Started")
@@ -118,7 +119,7 @@ def guarded(
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(3 * guard.PATIENCE)
+        process.wait(HANGS)
 
 
 def wait_for(answers: Callable[[], bool], folder: Path, seconds: float) -> None:
@@ -270,7 +271,7 @@ def serve_postgresql(
         guarded(command, folder, owner=owner, stop=signal.SIGINT, environment=environment)
     )
     server = PostgreSQL(port, folder)
-    wait_for(server.answers, folder, 60)
+    wait_for(server.answers, folder, HANGS)
     return server
 
 
@@ -333,7 +334,7 @@ def mlflow_server(
         )
         url = f"http://{HOST}:{port}"
         log = folder / guard.LOG
-        wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder, 120)
+        wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder, HANGS)
         return url
 
     with on_a_free_port(start, port) as url:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +16,7 @@ import pytest
 
 from bridges.exporters.tensorboard import MARKS, TensorBoardExporter
 from bridges.migration.config import MigrationConfig, SourceSpec
+from bridges.migration.fingerprint import Files
 from bridges.migration.memory import Memory
 from bridges.migration.migrate import migrate
 from bridges.migration.tasks import plan
@@ -140,7 +142,18 @@ def test_a_source_that_changed_is_read_again_and_no_other(place: Path, change: C
     assert {run for _, run in read(migrate(config(place)).runs)} == {"run0", "run1"}
 
 
-def test_another_setting_of_a_target_is_another_run_there(place: Path) -> None:
+def wait_until_settled(folder: Path) -> None:
+    """Until the source files were changed long enough ago to be known by how they look."""
+    for path in (folder / "tree").rglob("*.json"):
+        while not Files(str(path)).looks:
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_another_setting_of_a_target_is_another_run_there(place: Path, settled: bool) -> None:
+    """Also where one target knows a run by how its files look, and the others by their content."""
+    if settled:
+        wait_until_settled(place)
     said = config(place).model_dump(mode="json", exclude_none=True)
     said["targets"][0]["naming"] = "raw"
     runs = migrate(MigrationConfig.model_validate(said)).runs

@@ -66,12 +66,8 @@ class Memory:
         """What is left to do of a task, and what is known to be done."""
         if not any(self._known.get(target.label) for target in task.targets):
             return task, Done(())
-        found = (
-            {target.label: self._runs(task, target, files) for target in task.targets}
-            for files in fingerprint.digests_of(task.place)
-        )
-        known = next((known for known in found if any(known.values())), None)
-        if known is None:
+        known = self._known_runs(task)
+        if not any(known.values()):
             return task, Done(())
         left = tuple(target for target in task.targets if not known[target.label])
         reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
@@ -79,6 +75,20 @@ class Memory:
             return replace(task, targets=left), Done(tuple(reports))
         left_out = next(iter(known.values()))[0].mark.left_out
         return None, Done(tuple(reports), ((task.location, "as last time"),) * left_out)
+
+    def _known_runs(self, task: Task) -> dict[str, list[Marked]]:
+        """The runs of a task in each target; none where it does not know the task.
+
+        Targets may know it by different digests: one that was written soon after the files changed
+        does not know how they look.
+        """
+        known: dict[str, list[Marked]] = {target.label: [] for target in task.targets}
+        for files in fingerprint.digests_of(task.place):
+            for target in task.targets:
+                known[target.label] = known[target.label] or self._runs(task, target, files)
+            if all(known.values()):
+                break
+        return known
 
     def _runs(self, task: Task, target: TargetSpec, files: str) -> list[Marked]:
         """The runs of a target that are all that the files of a task give there."""
