@@ -5,8 +5,11 @@ Only what is wrong is named; every other run of the tree is exported, and nothin
 
 from __future__ import annotations
 
+import glob
+import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.migration.fingerprint import Files
 from bridges.sources.base import ReadOptions
-from bridges.sources.discovery import discover
+from bridges.sources.discovery import discover, walk
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import fetch
+from tests.bounds import bounded
 from tests.support import DATA, codes, state
 
 SETTINGS = (
@@ -210,3 +214,52 @@ def test_a_pipe_that_a_shell_opened_is_read() -> None:
 def test_a_good_tree_has_no_findings_of_this(tree: Path) -> None:
     (run, _) = bridges.read(tree)
     assert "beside-unreadable" not in codes(run)
+
+
+PATTERNS = (
+    *("**/t.json", "a/**/t.json", "**/c/*.json", "a/**/c/**/t.json", "**/*.json", "./**/t.json"),
+    *("*/**/t.json", "a/**/*.json", "**/**/t.json", "a/x**/t.json", "a/**/[[]z]/t.json"),
+    *("nothing/**/t.json", "**/nothing", "*.json", "a/?.json"),
+)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_names_what_glob_does(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *("a/t.json", "a/b/t.json", "a/b/c/t.json", "t.json", "x/y/t.json", ".h/t.json"),
+        *("a/[z]/t.json", "a/b/c/u.txt"),
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"")
+    named = sorted({*map(os.path.normpath, glob.glob(pattern, recursive=True))})
+    if named:
+        assert sorted(map(os.path.normpath, walk(pattern))) == named
+    else:
+        with pytest.raises(SourceError, match="found"):
+            list(walk(pattern))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of processor time are those of Linux")
+@pytest.mark.parametrize("pattern", ["**/trainer_state.json", "**", "*/**"])
+def test_a_pattern_follows_links_in_circles_once(pattern: str, tmp_path: Path) -> None:
+    run_at(tmp_path / "in" / "a")
+    for name in ("b", "c"):
+        (tmp_path / "in" / "a" / name).symlink_to("..")
+    code = "print(len(bridges.api.read(args[0])))"
+    assert bounded(code, str(tmp_path / "in" / pattern), seconds=10) == "1\n"
+
+
+def test_very_many_keys_are_refused(tmp_path: Path) -> None:
+    run_at(tmp_path / "out")
+    metrics = {f"test_{number}": 1.0 for number in range(3000)}
+    (tmp_path / "out" / "all_results.json").write_text(json.dumps(metrics))
+    (run,) = bridges.read(tmp_path / "out")
+    (told,) = [f for f in run.findings if f.code == "beside-unreadable"]
+    assert "it holds 3,000 metrics, more than 2,000" in told.message
+    rows = [{"loss": 1.0, "step": 1}, {str(number): 1 for number in range(20_001)} | {"step": 2}]
+    (tmp_path / "out" / "trainer_state.json").write_bytes(state(rows))
+    with pytest.raises(TreeError, match=r"found 20,002 different keys in its rows; expected at mo"):
+        bridges.read(tmp_path / "out")

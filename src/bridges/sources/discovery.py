@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -157,9 +158,7 @@ def _walk_local(location: str, unlisted: dict[str, str]) -> Iterator[str]:
     if os.path.isdir(location):
         yield from _below(location, set(), unlisted)
         return
-    import glob
-
-    matches = sorted(glob.glob(location, recursive=True), key=natural)
+    matches = sorted(_matches(location), key=natural)
     if not matches:
         raise _nothing(location)
     visited: set[tuple[int, int]] = set()
@@ -168,6 +167,41 @@ def _walk_local(location: str, unlisted: dict[str, str]) -> Iterator[str]:
             yield from _below(match, visited, unlisted)
         else:
             yield match
+
+
+def _matches(pattern: str) -> list[str]:
+    """The paths that a pattern names. `**` is walked here: links may lead in a circle, and `glob`
+    follows each of them.
+    """
+    import glob
+
+    if re.search(r"(\A|/)[*][*]/?\Z", pattern):  # all below a directory
+        return _matches(re.sub(r"/?[*][*]/?\Z", "", pattern) or os.curdir)
+    base, stars, rest = re.sub(r"[*][*](?:/[*][*])+", "**", pattern).partition("**/")
+    if not stars or not (base == "" or base.endswith("/")):
+        return glob.glob(pattern, recursive=True)
+    folders: list[str] = []
+    for start in glob.glob(base) if base else [os.curdir]:
+        folders += _folders(start, set())
+    places = (os.path.normpath(folder) if base else os.path.relpath(folder) for folder in folders)
+    found = (_matches(os.path.join(glob.escape(place), rest)) for place in places)
+    return [os.path.normpath(path) for paths in found for path in paths]
+
+
+def _folders(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """A directory and those below it that are not hidden, each once."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        with suppress(OSError):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                inside = [e.path for e in entries if e.name[0] != "." and _is_directory(e)]
+            waiting += inside
+            yield folder
 
 
 def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run
 
 NAME = re.compile(r"\w+_results\.json\Z")
+MOST_METRICS = 2000  # each is a curve in every target
 LARGEST = 5_000_000  # bytes of a file of results
 ALL = "all"  # of the file that holds the metrics of all others
 USUAL = {"train", "eval", "test", "predict"}
@@ -60,7 +61,10 @@ def read_results(files: Sequence[str]) -> tuple[list[Results], list[Finding]]:
 
 def _read(file: str, findings: list[Finding]) -> Metrics:
     try:
-        return read_json(fetch(file, LARGEST, "a file of results"))
+        found = read_json(fetch(file, LARGEST, "a file of results"))
+        if len(found) > MOST_METRICS:
+            raise ValueError(f"it holds {len(found):,} metrics, more than {MOST_METRICS:,}")
+        return found
     except (SourceError, ValueError, TypeError) as error:
         message = f"not read as results: {error}"
         findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))

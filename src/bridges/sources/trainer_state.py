@@ -54,6 +54,7 @@ FACTS = (
     "num_input_tokens_seen",
     "total_flos",
 )
+MOST_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 REMEDY_ROW = "Mend that row, or take it out of the file."
 _TYPES = {  # pydantic's names of errors, in words for people
@@ -264,6 +265,13 @@ def _run(
     options: ReadOptions,
 ) -> Run:
     """The run of this stream, with the findings of its reading."""
+    if len(stream.series) > MOST_KEYS:
+        raise SourceError(
+            location,
+            found=f"{len(stream.keys):,} different keys in its rows",
+            expected=f"at most {MOST_KEYS:,}",
+            remedy="This is not a log history: check which file you gave.",
+        )
     params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *secrets, *diagnose(stream)]
