@@ -48,7 +48,8 @@ def with_event_rows(
     if len(known.rows) == len(run.stream) and held == run.stream.points:  # the usual case
         return run
     log = _Log.of(files, wanted)
-    groups = [group for group in log.groups if _fits(group, log, run)]
+    trained = np.unique(run.stream.step[run.stream.kind == RowKind.TRAIN])
+    groups = [group for group in log.groups if _fits(group, log, trained)]
     rows = np.concatenate([_NOTHING, *groups])
     points = int(np.isin(log.row, rows).sum())  # of equal epochs any may be the one too many
     findings, where = [], next(iter(files), "")
@@ -114,6 +115,21 @@ class _Log:
         return np.flatnonzero(np.diff(self.row, prepend=-1))
 
     @cached_property
+    def row_process(self) -> Int64:
+        """The process that wrote each row."""
+        return self.process[self.first]
+
+    @cached_property
+    def row_step(self) -> Int64:
+        """The step of each row."""
+        return self.step[self.first]
+
+    @cached_property
+    def known_processes(self) -> frozenset[int]:
+        """The processes that wrote rows which the run holds."""
+        return frozenset(self.row_process[self.known].tolist())
+
+    @cached_property
     def known(self) -> Int64:
         """The rows that the run holds: one of their points is one of its own."""
         return np.unique(self.row[self._telling & ~self.extra])
@@ -122,7 +138,7 @@ class _Log:
     def groups(self) -> list[Int64]:
         """Rows that only the files hold, those together that follow one another in a process."""
         only = np.setdiff1d(self.row[self._telling], self.known)
-        process = self.process[self.first[only]]
+        process = self.row_process[only]
         cuts = np.flatnonzero((np.diff(only) != 1) | (np.diff(process) != 0)) + 1
         return [group for group in np.split(only, cuts) if len(group)]
 
@@ -151,8 +167,9 @@ def _key(tag: str) -> str:
 def _extra(tags: Sequence[str], tag: Int64, keys: Int64, wanted: Wanted) -> Mask:
     """Which points the run has not; of equal ones the earlier are those too many."""
     extra = np.ones(len(tag), bool)
-    for index, name in enumerate(tags):
-        at = np.flatnonzero(tag == index)
+    by_tag = np.argsort(tag, kind="stable")
+    cuts = np.searchsorted(tag[by_tag], np.arange(1, len(tags)))
+    for name, at in zip(tags, np.split(by_tag, cuts), strict=False):
         there = np.sort(wanted[name][0]) if name in wanted else np.empty(0, np.int64)
         order = np.argsort(keys[at], kind="stable")
         mine = keys[at][order]
@@ -180,34 +197,37 @@ def _rows(tags: Sequence[str], file: Int64, tag: Int64, step: Int64, offset: Int
     return np.cumsum(np.concatenate([[False], new])[: len(tag)])
 
 
-def _fits(group: Int64, log: _Log, run: Run) -> bool:
+def _fits(group: Int64, log: _Log, trained: Int64) -> bool:
     """Whether the rows of a group lie within the history: their process went on to the next row
-    that the history holds, or it was the last one, and no step goes back or is logged twice.
+    that the history holds, or it was the last one, no step goes back, and none of training is one
+    of those that the history has (`trained`, rising).
     """
     at = int(np.searchsorted(log.known, group[0]))
-    process = log.process[log.first]
-    step = log.step[log.first]
-    if process[group[0]] not in process[log.known]:
+    process = log.row_process
+    if int(process[group[0]]) not in log.known_processes:
         return False
     around = [*log.known[at - 1 : at].tolist(), *group.tolist(), *log.known[at : at + 1].tolist()]
     if at < len(log.known) and process[log.known[at]] != process[group[0]]:
         return False
-    if (np.diff(step[around]) < 0).any():
+    if (np.diff(log.row_step[around]) < 0).any():
         return False
-    trained = run.stream.step[run.stream.kind == RowKind.TRAIN]
-    losses = [row for row in group.tolist() if "loss" in log.values(row)]
-    return not np.isin(step[losses], trained).any()
+    losses = log.row_step[[row for row in group.tolist() if "loss" in log.values(row)]]
+    return bool(
+        (np.searchsorted(trained, losses, "right") == np.searchsorted(trained, losses)).all()
+    )
 
 
 def _filled(run: Run, log: _Log, groups: Sequence[Int64], known: Evidence) -> Run:
     """The run with these rows, each group where its times belong."""
     values, places = [], []
+    timed = np.zeros(len(run.stream), bool)
+    timed[known.rows] = True
     for group in groups:
-        place = _place(group, log, run, known)
+        place = _place(group, log, run, known, timed)
         values += [log.values(row) for row in group.tolist()]
         places += [place] * len(group)
     count, rows = len(run.stream), np.concatenate(groups)
-    steps = log.step[log.first[rows]].tolist()
+    steps = log.row_step[rows].tolist()
     series, _ = series_from_rows(values)
     kinds = row_kinds(len(values), series).tolist()
     added = [AddedRow(0, *one) for one in zip(kinds, steps, values, strict=True)]
@@ -224,17 +244,15 @@ def _filled(run: Run, log: _Log, groups: Sequence[Int64], known: Evidence) -> Ru
     )
 
 
-def _place(group: Int64, log: _Log, run: Run, known: Evidence) -> int:
-    """The row of the run before which a group belongs."""
+def _place(group: Int64, log: _Log, run: Run, known: Evidence, timed: Mask) -> int:
+    """The row of the run before which a group belongs: behind the row before it in time, and those
+    behind that without a time (not `timed`) whose steps are not higher.
+    """
     first = log.first[group[0]]
     earlier = int(np.searchsorted(known.time, np.rint(log.time[first] * 1e6)))
     place = int(known.rows[earlier - 1]) + 1 if earlier else 0
-    timed = set(known.rows.tolist())
-    while (
-        place < len(run.stream)
-        and place not in timed
-        and run.stream.step[place] <= (log.step[first])
-    ):
+    steps = run.stream.step
+    while place < len(steps) and not timed[place] and steps[place] <= log.step[first]:
         place += 1
     return place
 
