@@ -31,7 +31,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app.main(arguments, prog_name="bridge", standalone_mode=False)
         return int(code or 0)
     except click.ClickException as error:
-        error.show()
+        from bridges.console import printable
+
+        click.echo(printable(_shown(error), keep="\n\t"), err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         message = "interrupted; what was finished stays finished: the same command does the rest"
@@ -46,6 +48,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
         return 1
+
+
+def _shown(error: click.ClickException) -> str:
+    """What click itself prints of an error."""
+    shown = io.StringIO()
+    error.show(shown)
+    return shown.getvalue().rstrip("\n")
 
 
 def _use_any_encoding() -> None:

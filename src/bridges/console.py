@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ COLOURS = {
 }
 SPARKS = "▁▂▃▄▅▆▇█"
 PATIENCE = 1.0  # seconds before progress is shown at all
+_NOT_ASCII = re.compile(r"[^\n -~]")
 LONGEST = 50  # characters of a path in the progress line
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
 
@@ -42,9 +44,20 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def json_text(document: Mapping[str, Any]) -> str:
     """The document as `print_json` prints it."""
-    text = json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr)
-    # of a name that is no text, the escapes, which are those of JSON: no encoding has its bytes
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return visible_json(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
+
+
+def visible_json(text: str) -> str:
+    """JSON in which all that does not print is escaped: control characters could rewrite the
+    screen, and no encoding has lone surrogates.
+    """
+    return _NOT_ASCII.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(char: str) -> str:
+    if char.isprintable():
+        return char
+    return json.dumps(char)[1:-1] if ord(char) > 0xFFFF else f"\\u{ord(char):04x}"
 
 
 def _strict(value: Any) -> Any:
@@ -57,12 +70,15 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def printable(text: str) -> str:
-    """The text without secrets of URLs, and without control characters, which could rewrite the
-    screen.
+def printable(text: str, keep: str = "") -> str:
+    """The text without secrets of URLs, and without control characters except those of `keep`:
+    they could rewrite the screen.
     """
     shown = redact_message(text)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+    return "".join(
+        char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}"
+        for char in shown
+    )
 
 
 def print_error(message: str) -> None:
@@ -122,7 +138,7 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
         longest = max((run.longest for run in mine), default=0)
         command = exporter.hint(locations, longest) if locations else None
         if command:
-            click.echo("Look at it: " + click.style(command, bold=True))
+            click.echo("Look at it: " + click.style(printable(command), bold=True))
 
 
 def _statuses(totals: Mapping[str, int]) -> list[str]:
@@ -252,4 +268,4 @@ def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:
     for kind, entries in listed.items():
         click.secho(kind, bold=True)
         for entry in entries:
-            click.echo(f"  {entry.name:<16}{entry.origin:<24}{entry.path}")
+            click.echo(printable(f"  {entry.name:<16}{entry.origin:<24}{entry.path}"))

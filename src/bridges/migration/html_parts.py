@@ -19,6 +19,9 @@ LONG = 200  # characters of a name that is shown in a box of its own
 HEIGHT = 20  # of a sparkline, in pixels; a value is two wide
 # a control character is shown as its picture: HTML forbids most of them
 CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
+# those that have none, and those that turn the direction of what follows
+CONTROLS |= dict.fromkeys([*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F], 0xFFFD)
+CONTROLS |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
 VERIFIED = {True: "yes", False: "NO", None: ""}
 
 

@@ -54,7 +54,7 @@ class ReportLines:
 
     def _write(self, document: Mapping[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps(document) + "\n")
+        self._file.write(json.dumps(document).replace("\x7f", r"\u007f") + "\n")
         self._file.flush()
 
 
