@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-all slow check format bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,8 +29,18 @@ demo: $(READY)
 	@echo "Activate the environment:"
 	@echo ". $(BIN)/activate"
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# All tests: those of `make test`, then the slow ones.
+test-all: test
+	$(PYTEST) -m slow
+
+# Foreign releases, each in an environment of its own; it needs uv.
+slow: $(READY)
+	$(BIN)/python -m tests.golden.check_mlflow_releases
 
 check: $(READY)
 	$(BIN)/ruff check .
