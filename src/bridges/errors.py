@@ -74,12 +74,21 @@ class ExportError(BridgeError):
     """The target could not be written.
 
     `transient` tells whether the same call may succeed later, `waited` that the exporter has tried
-    it again for a while: only who has more patience is to try once more.
+    it again for a while: only who has more patience is to try once more. `answered` is True where
+    the target answered earlier requests.
     """
 
-    def __init__(self, message: str, *, transient: bool = False, waited: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        transient: bool = False,
+        waited: bool = False,
+        answered: bool = False,
+    ) -> None:
         self.transient = transient
         self.waited = waited
+        self.answered = answered
         super().__init__(message)
 
 

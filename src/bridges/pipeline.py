@@ -185,7 +185,9 @@ def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> R
     except ConfigError:
         raise
     except BridgeError as error:
-        known["transient"] = _is_transient(error)
+        silence = _silence(error)
+        known["transient"] = silence is not None
+        known["answered"] = silence is not None and silence.answered
         report = failure(run.source, exporter.name, str(error), **known)
     except Exception as error:  # deliberately broad: the one boundary of a run
         message = f"{type(error).__name__}: {error}. This is a bug of bridges or of a plug-in."
@@ -193,11 +195,13 @@ def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> R
     return replace(report, seconds=time.perf_counter() - started)
 
 
-def _is_transient(error: BaseException | None) -> bool:
-    """Whether a target did not answer; what was read back tells that by its cause."""
-    while error is not None and not getattr(error, "transient", False):
+def _silence(error: BaseException | None) -> ExportError | None:
+    """The error of a target that did not answer, which may be the cause of another one."""
+    while error is not None:
+        if isinstance(error, ExportError) and error.transient:
+            return error
         error = error.__cause__
-    return error is not None
+    return None
 
 
 def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:

@@ -22,7 +22,7 @@ class RunReport:
     where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
     values of the run's main metric, for a picture of it. `key` names the run in every target,
     `digest` its rows; `plan` is the status that a planned run would have got. `transient` says of
-    a failure that the target did not answer.
+    a failure that the target did not answer, `answered` that it had answered before.
     """
 
     source: str
@@ -43,6 +43,7 @@ class RunReport:
     digest: str = ""
     plan: str = ""
     transient: bool = False
+    answered: bool = False
 
     @property
     def failed(self) -> bool:

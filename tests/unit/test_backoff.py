@@ -85,6 +85,14 @@ def test_a_target_that_never_answered_gets_a_tenth_of_the_patience(clock: Clock)
     assert clock.now - began == pytest.approx(30)
 
 
+def test_a_target_that_answered_a_run_in_hand_gets_all_of_the_patience(clock: Clock) -> None:
+    backoff, began = Backoff(300, clock), clock.now
+    assert backoff.failed("away", answered=True)
+    assert backoff.bound == 300
+    outage(backoff, clock)
+    assert clock.now - began == pytest.approx(300)
+
+
 def test_no_patience_is_over_at_once(clock: Clock) -> None:
     backoff = Backoff(0, clock)
     backoff.answered()

@@ -24,7 +24,7 @@ class UncertainError(ExportError):
     """A request may or may not have been carried out: look before it is sent again."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, transient=True, waited=True)
+        super().__init__(message, transient=True, waited=True, answered=True)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class PostgresDatabase:
         self.has_workspaces = False
         self.release: str | None = None
         self._connection: psycopg.Connection[Any] | None = None
+        self._answered = False
 
     def exists(self) -> bool:
         """Whether it has tables."""
@@ -190,11 +191,12 @@ class PostgresDatabase:
             said = f"{where}: {redact_text(what)}"
             if self._connection is None:  # none was made: perhaps there is no such server
                 away = any(word in what for word in AWAY)
-                raise ExportError(said, transient=away, waited=away) from None
+                known = self._answered
+                raise ExportError(said, transient=away, waited=away, answered=known) from None
             broken = self._connection.closed  # worth another try
             if broken:
                 self._connection = None
-            raise ExportError(said, transient=broken) from None
+            raise ExportError(said, transient=broken, answered=True) from None
 
     def _open(self) -> psycopg.Connection[Any]:
         """One connection for all runs."""
@@ -203,6 +205,7 @@ class PostgresDatabase:
         if self._connection is None:
             libpq = SCHEME.sub("postgresql://", self.uri, 1)
             self._connection = psycopg.connect(libpq, autocommit=True, connect_timeout=PATIENCE)
+            self._answered = True
         return self._connection
 
     def _check_schema(self) -> None:

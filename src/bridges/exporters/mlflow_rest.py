@@ -11,7 +11,8 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -28,6 +29,7 @@ from bridges.exporters.http import (
     Connection,
     NoAnswerError,
     environment_number,
+    url_parts,
 )
 from bridges.exporters.mlflow_api import PAGE as RUNS_PAGE
 from bridges.exporters.mlflow_api import (
@@ -44,6 +46,7 @@ from bridges.exporters.mlflow_limits import Limits, limits_of
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 PAGE = 25_000  # points of a history in one answer, the most that MLflow gives
+MOST_PAGES = 10_000
 ONLY_MLFLOW = (  # what only mlflow's own client can do
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
@@ -56,7 +59,7 @@ def needs_mlflow(uri: str) -> str | None:
     for name in ONLY_MLFLOW:
         if os.environ.get(name, "").lower() not in ("", "0", "false"):
             return f"{name} is set"
-    parts = urlsplit(uri)
+    parts, _ = url_parts(uri)
     if parts.scheme in getproxies() and not proxy_bypass(parts.netloc):
         return "there is an HTTP proxy"
     return None
@@ -66,7 +69,7 @@ class RestApi:
     """The tracking server at `url`. Raises ConfigError for a login in the URL."""
 
     def __init__(self, url: str) -> None:
-        if urlsplit(url).username is not None:
+        if url_parts(url)[0].username is not None:
             raise ConfigError(
                 "--tracking-uri holds a login. Take it out of the URL and set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
@@ -75,8 +78,8 @@ class RestApi:
             url,
             _authorization(),
             _context() if url.startswith("https:") else None,
-            int(environment_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS - 1)) + 1,
-            environment_number("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT),
+            int(environment_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS - 1, most=100)) + 1,
+            environment_number("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT, least=1.0, most=86_400),
         )
 
     @cached_property
@@ -89,18 +92,24 @@ class RestApi:
     def find_experiment(self, name: str) -> tuple[str, str] | None:
         """Id and life-cycle stage of the experiment of that name."""
         answer = self._get("experiments/get-by-name", {"experiment_name": name}, missing=True)
-        found = answer.get("experiment")
-        return (found["experiment_id"], found["lifecycle_stage"]) if found else None
+        with self._understood():
+            found = answer.get("experiment")
+            return (
+                (_text(found, "experiment_id"), _text(found, "lifecycle_stage")) if found else None
+            )
 
     def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new experiment. Raises ConflictError where the name is taken."""
         made = self._post("experiments/create", {"name": name, "tags": _pairs(tags)})
-        return str(made["experiment_id"])
+        with self._understood():
+            return _text(made, "experiment_id")
 
     def experiments(self) -> Iterator[str]:
         """The ids of all experiments that are not deleted, page by page."""
         for page in self._pages("experiments/search", {"view_type": "ACTIVE_ONLY"}):
-            yield from (each["experiment_id"] for each in page.get("experiments", ()))
+            with self._understood():
+                found = [_text(each, "experiment_id") for each in page.get("experiments", ())]
+            yield from found
 
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
@@ -112,20 +121,32 @@ class RestApi:
             "run_view_type": "ALL",
         }
         for page in self._pages("runs/search", wanted):
-            yield from map(_run, page.get("runs", ()))
+            with self._understood():
+                found = [_run(each) for each in page.get("runs", ())]
+            yield from found
 
     def _pages(self, call: str, wanted: dict[str, Any]) -> Iterator[Any]:
         wanted["max_results"] = RUNS_PAGE
-        while True:
-            answer = self._post(call, wanted)
+        return self._all_pages(lambda: self._post(call, wanted), wanted)
+
+    def _all_pages(self, ask: Callable[[], Any], wanted: dict[str, Any]) -> Iterator[Any]:
+        """The answers, each asked for with the token of the one before."""
+        for _ in range(MOST_PAGES):
+            answer = ask()
             yield answer
-            if not answer.get("next_page_token"):
+            token = answer.get("next_page_token")
+            if not token:
                 return
-            wanted["page_token"] = answer["next_page_token"]
+            if token == wanted.get("page_token"):
+                break
+            wanted["page_token"] = token
+        raise ExportError(f"{self._server.name}: its list has no end")
 
     def get_run(self, run_id: str) -> ApiRun:
         """The run of that id."""
-        return _run(self._get("runs/get", {"run_id": run_id})["run"])
+        answer = self._get("runs/get", {"run_id": run_id})
+        with self._understood():
+            return _run(answer["run"])
 
     def create_run(self, new: NewRun) -> ApiRun:
         """Make a run. Raises UncertainError."""
@@ -136,7 +157,9 @@ class RestApi:
             "start_time": new.start,
             "tags": _pairs(new.tags),
         }
-        return _run(self._post("runs/create", body, repeatable=False)["run"])
+        answer = self._post("runs/create", body, repeatable=False)
+        with self._understood():
+            return _run(answer["run"])
 
     def log_batch(self, run_id: str, batch: Batch) -> None:
         """Log one batch. Raises UncertainError where it holds metrics."""
@@ -166,12 +189,10 @@ class RestApi:
     def _history(self, run_id: str, key: str) -> Points:
         wanted: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": PAGE}
         points: list[dict[str, Any]] = []
-        while True:
-            answer = self._get("metrics/get-history", wanted)
-            points += answer.get("metrics", ())
-            if not answer.get("next_page_token"):
-                return _points(points)
-            wanted["page_token"] = answer["next_page_token"]
+        with self._understood():
+            for answer in self._all_pages(lambda: self._get("metrics/get-history", wanted), wanted):
+                points += answer.get("metrics", ())
+            return _points(points)
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
@@ -207,6 +228,17 @@ class RestApi:
             raise UncertainError(str(error)) from None
         return self._checked(answer).json()
 
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raise an ExportError for an answer that is not one of MLflow."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ExportError(
+                f"{self._server.name}: its answer is not one of MLflow ({type(error).__name__}: "
+                f"{str(error)[:100]}). Does --tracking-uri name the server itself?"
+            ) from None
+
     def _checked(self, answer: Answer) -> Answer:
         """The answer, if the server agreed."""
         if answer.status < 300:
@@ -234,15 +266,17 @@ def _refusal(answer: Answer, code: str, message: str) -> str:
 def _error(answer: Answer) -> tuple[str, str]:
     """MLflow's own error code and message, empty where there is none."""
     try:
-        said = json.loads(answer.body)
-        return str(said.get("error_code", "")), str(said.get("message", ""))
-    except (ValueError, AttributeError):
+        said = answer.json()
+    except ExportError:
         return "", ""
+    return str(said.get("error_code", "")), str(said.get("message", ""))
 
 
 def _authorization() -> dict[str, str]:
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if token:
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigError("MLFLOW_TRACKING_TOKEN holds a character that no token has")
         return {"Authorization": f"Bearer {token}"}
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not user:
@@ -280,22 +314,33 @@ def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
 
 def _run(run: Mapping[str, Any]) -> ApiRun:
     info, data = run["info"], run.get("data", {})
+    end = info.get("end_time")
     return ApiRun(
-        run_id=info["run_id"],
-        name=info.get("run_name", ""),
-        stage=info["lifecycle_stage"],
-        status=info["status"],
-        artifact_uri=info.get("artifact_uri", ""),
-        experiment=info["experiment_id"],
-        end=info.get("end_time"),
+        run_id=_text(info, "run_id"),
+        name=_text(info, "run_name", ""),
+        stage=_text(info, "lifecycle_stage"),
+        status=_text(info, "status"),
+        artifact_uri=_text(info, "artifact_uri", ""),
+        experiment=_text(info, "experiment_id"),
+        end=None if end is None else int(end),
         tags=_texts(data.get("tags", ())),
         params=_texts(data.get("params", ())),
-        latest={point["key"]: repr(point["value"]) for point in data.get("metrics", ())},
+        latest={_text(point, "key"): repr(point["value"]) for point in data.get("metrics", ())},
     )
 
 
+def _text(values: Mapping[str, Any], key: str, usual: str | None = None) -> str:
+    """A text. Raises KeyError and TypeError where there is none."""
+    found = values[key] if usual is None else values.get(key)
+    if found is None and usual is not None:
+        return usual
+    if not isinstance(found, str):
+        raise TypeError(f"{key} is not a text")
+    return found
+
+
 def _texts(pairs: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return {pair["key"]: pair.get("value", "") for pair in pairs}
+    return {_text(pair, "key"): _text(pair, "value", "") for pair in pairs}
 
 
 def _points(metrics: Sequence[Mapping[str, Any]]) -> Points:

@@ -23,6 +23,7 @@ class Backoff:
         self.why = ""
         self.is_over = False
         self._patience, self._clock = patience, clock
+        self._is_known = False  # it answered, perhaps not for long enough to finish a run
         self._down_since: float | None = None
         self._next = 0.0
         self._pause = FIRST_PAUSE
@@ -30,7 +31,7 @@ class Backoff:
     @property
     def bound(self) -> float:
         """The seconds that it is waited for in all."""
-        return self._patience if self.answers else self._patience * STRANGER
+        return self._patience * (1.0 if self._is_known else STRANGER)
 
     @property
     def is_down(self) -> bool:
@@ -45,10 +46,12 @@ class Backoff:
     def answered(self) -> None:
         """It did what it was asked."""
         self.answers += 1
+        self._is_known = True
         self.is_over, self._down_since, self._pause = False, None, FIRST_PAUSE
 
-    def failed(self, why: str) -> bool:
-        """It did not answer; whether that is news."""
+    def failed(self, why: str, answered: bool = False) -> bool:
+        """It did not answer; whether that is news. `answered`: an earlier request it did."""
+        self._is_known = self._is_known or answered
         now, is_news, self.why = self._clock(), not self.is_down, why
         if not is_news and now < self._next:
             return False  # from a task that was given out before the pause

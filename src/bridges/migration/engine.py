@@ -254,7 +254,7 @@ class Engine:
         """Put what is left of a task back, to be tried when its target answers again."""
         report, task = left.report, left.task
         backoff = self._backoffs[report.target]
-        if backoff.failed(report.findings[-1].message) and not backoff.is_over:
+        if backoff.failed(report.findings[-1].message, report.answered) and not backoff.is_over:
             self.on_wait(report.target, backoff.why, backoff.bound)
         is_strike = backoff.answers > job.answers
         again = Job(task, job.lost, job.strikes + is_strike, backoff.answers)

@@ -1,0 +1,336 @@
+"""Servers that answer slowly, without end, or with something else: an error, soon and in bounds."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from bridges.errors import ConfigError, ExportError
+from bridges.exporters import http, mlflow_rest
+from bridges.exporters.brief import briefly
+from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
+from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_rest import RestApi
+from bridges.pipeline import ExportOptions, export_run
+from tests.support import make_run
+
+Script = Callable[[socket.socket], None]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@contextmanager
+def server(*scripts: Script) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that carries out one of the scripts for each connection, the last one again and
+    again; its URL, and the first bytes of each request.
+    """
+    requests: list[bytes] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):  # it ends when the test does
+            while True:
+                connection, _ = listening.accept()
+                script = scripts[min(len(requests), len(scripts) - 1)]
+                requests.append(connection.recv(65_536))
+                threading.Thread(target=carry_out, args=(script, connection), daemon=True).start()
+
+    def carry_out(script: Script, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            script(connection)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
+    finally:
+        listening.close()
+
+
+def answer(body: bytes, head: bytes = HEAD) -> Script:
+    """A whole answer, after which the connection is closed."""
+    length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return lambda connection: connection.sendall(head + length + body)
+
+
+def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Script:
+    """Pieces until the other side has had enough."""
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+            time.sleep(pause)
+
+    return send
+
+
+def connect(url: str, timeout: float = 60.0) -> Connection:
+    return Connection(url, {}, timeout=timeout, pause=lambda seconds: None)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        endless(HEAD + b"Content-Length: 100000\r\n\r\n", b" ", 0.02),
+        endless(HEAD + b"\r\n", b" ", 0.02),
+        endless(HEAD + CHUNKED, b"1\r\n \r\n", 0.02),
+    ],
+    ids=["length", "until closed", "chunked"],
+)
+def test_a_body_that_trickles_is_given_up(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_TIMEOUT", 0.2)
+    with server(script) as (url, requests):
+        with pytest.raises(NoAnswerError, match=r"takes too long|timed out"):
+            connect(url).request("GET", "/")
+        assert len(requests) == FIRST_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.02),
+        endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01),
+        endless(HEAD, b"X: y\r\n", 0.03),
+    ],
+    ids=["one header", "continue", "headers"],
+)
+def test_headers_that_trickle_are_given_up(script: Script) -> None:
+    with server(script) as (url, requests):
+        with pytest.raises(NoAnswerError):
+            connect(url, 0.3).request("GET", "/")
+        assert len(requests) == FIRST_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        endless(HEAD + b"\r\n", b" " * 65_536),
+        endless(HEAD + b"Content-Length: 99999999999999\r\n\r\n", b" " * 65_536),
+        endless(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"8000\r\n" + b" " * 32_768 + b"\r\n"
+        ),
+    ],
+    ids=["until closed", "length", "chunked"],
+)
+def test_a_body_without_end_is_an_error(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LARGEST_ANSWER", 1 << 20)
+    with server(script) as (url, requests):
+        with pytest.raises(ExportError, match="its answer has more than 1,048,576 bytes") as caught:
+            connect(url).request("GET", "/")
+        assert not caught.value.transient
+        assert len(requests) == 1
+
+
+def test_a_body_that_ends_too_early_is_asked_for_again() -> None:
+    cut = HEAD + b"Content-Length: 99\r\n\r\n{}"
+    with server(lambda connection: connection.sendall(cut), answer(b"{}")) as (url, requests):
+        assert connect(url).request("GET", "/").body == b"{}"
+        assert len(requests) == 2
+
+
+def test_a_large_body_is_read_whole() -> None:
+    body = json.dumps({"x": "y" * 3_000_000}).encode()
+    with server(answer(body)) as (url, _):
+        assert connect(url).request("GET", "/").body == body
+
+
+def test_a_connection_is_kept_for_the_next_request() -> None:
+    def twice(connection: socket.socket) -> None:
+        for _ in range(2):
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+            connection.recv(65_536)
+
+    with server(twice) as (url, requests):
+        kept = connect(url)
+        assert [kept.request("GET", "/").body for _ in range(2)] == [b"{}", b"{}"]
+        assert len(requests) == 1
+
+
+# --- what MLflow does not say ------------------------------------------------------------------
+
+
+def find(url: str) -> object:
+    return RestApi(url).find_experiment("e")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 50_000,
+        b'{"experiment":' * 50_000,
+        b"[]",
+        b"3",
+        b"null",
+        b'"text"',
+        b"<html>\x9b31m</html>",
+        b"\xff\xfe",
+        b'{"experiment": []} trailing',
+        b'{"experiment": [1]}',
+        b'{"experiment": {"experiment_id": "1"}}',
+        b'{"experiment": {"experiment_id": [1], "lifecycle_stage": "active"}}',
+    ],
+)
+def test_an_answer_that_is_not_one_of_mlflow_is_told(body: bytes) -> None:
+    with server(answer(body)) as (url, _), pytest.raises(ExportError) as caught:
+        find(url)
+    assert str(caught.value).endswith("Does --tracking-uri name the server itself?")
+    assert "\x9b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"[" * 50_000, b"[]", b'{"error_code": [{}]}', b"<html>", b""])
+def test_a_refusal_in_other_words_is_told(body: bytes) -> None:
+    head = b"HTTP/1.1 400 Bad Request\r\n"
+    with server(answer(body, head)) as (url, _), pytest.raises(ExportError, match=r"refuses \(400"):
+        find(url)
+
+
+def test_a_redirect_to_itself_is_told_and_not_followed() -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n"
+    with server(answer(b"", head)) as (url, requests):
+        with pytest.raises(ExportError, match=r"it is now at http://127\.0\.0\.1/"):
+            find(url)
+        assert len(requests) == 1
+
+
+RUN = {"info": {"run_id": "r", "lifecycle_stage": "active", "status": "x", "experiment_id": "1"}}
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [3],
+        ["x"],
+        [{"info": {}}],
+        [{"info": {**RUN["info"], "run_id": 3}}],
+        [{**RUN, "data": []}],
+        [{**RUN, "data": {"tags": [{"value": "x"}]}}],
+        [{**RUN, "data": {"tags": [{"key": "k", "value": {}}]}}],
+        [{**RUN, "data": {"metrics": [{"key": "k"}]}}],
+        [{"info": {**RUN["info"], "end_time": "soon"}}],
+        3,
+    ],
+)
+def test_runs_of_another_shape_are_told(runs: Any) -> None:
+    body = json.dumps({"runs": runs}).encode()
+    with (
+        server(answer(body)) as (url, _),
+        pytest.raises(ExportError, match="its answer is not one of MLflow"),
+    ):
+        list(RestApi(url).search(["1"], "tag"))
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {},
+        {"value": 1, "timestamp": "now"},
+        {"value": {}, "timestamp": 1},
+        {"value": 1, "timestamp": 10**400},
+        {"value": 1, "timestamp": 1, "step": 2**70},
+        7,
+    ],
+)
+def test_points_of_another_shape_are_told(point: Any) -> None:
+    body = json.dumps({"metrics": [point]}).encode()
+    with (
+        server(answer(body)) as (url, _),
+        pytest.raises(ExportError, match="its answer is not one of MLflow"),
+    ):
+        RestApi(url).histories("r", ["loss"])
+
+
+def test_a_list_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = answer(b'{"next_page_token": "x", "runs": [], "metrics": []}')
+    with server(same) as (url, requests):
+        for ask in (
+            lambda: list(RestApi(url).search(["1"], "tag")),
+            lambda: RestApi(url).histories("r", ["loss"]),
+        ):
+            with pytest.raises(ExportError, match="its list has no end"):
+                ask()
+        assert len(requests) == 4
+    monkeypatch.setattr(mlflow_rest, "MOST_PAGES", 5)
+    others = [answer(b'{"next_page_token": "%d"}' % number) for number in range(9)]
+    with server(*others) as (url, requests):
+        with pytest.raises(ExportError, match="its list has no end"):
+            list(RestApi(url).search(["1"], "tag"))
+        assert len(requests) == 5
+
+
+# --- silence after an answer ---------------------------------------------------------------------
+
+
+def test_an_error_says_whether_the_server_had_answered_before() -> None:
+    with server(answer(b"{}"), lambda connection: None) as (url, _):
+        connection = connect(url)
+        connection.request("GET", "/")
+        for _ in range(2):
+            with pytest.raises(NoAnswerError) as caught:
+                connection.request("GET", "/")
+            assert caught.value.answered
+    with server(lambda connection: None) as (url, _), pytest.raises(NoAnswerError) as caught:
+        connect(url).request("GET", "/")
+    assert not caught.value.answered
+
+
+def test_a_run_in_hand_counts_as_an_answer() -> None:
+    """The experiment is there; while the run is looked for, the server falls silent."""
+    there = b'{"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}'
+    with server(answer(b"3.1.0"), answer(there), lambda connection: None) as (url, _):
+        exporter = MlflowExporter(url)
+        with briefly():
+            report = export_run(make_run([{"loss": 1.0, "step": 1}]), exporter, ExportOptions())
+    assert (report.transient, report.answered) == (True, True)
+
+
+# --- what the user said ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:99999", "http://host:port", "http://[::1", "http://", "http://:80/x"]
+)
+def test_urls_of_no_server_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is not the URL of a server"):
+        RestApi(url)
+
+
+def test_a_host_name_that_cannot_be_is_told() -> None:
+    with pytest.raises(ExportError):
+        find(f"http://{'a' * 70}.example")
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\r\nX-Other: b", "é", "a\x9bb"])
+def test_tokens_that_no_header_takes_are_refused_unseen(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+    with pytest.raises(ConfigError) as caught:
+        RestApi("http://127.0.0.1:9")
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e400", "-1", "-9" * 3000, "ten", ""])
+def test_absurd_numbers_of_the_environment_are_as_if_unset(
+    number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", number)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", number)
+    with server(answer(b"{}")) as (url, _):
+        assert find(url) is None
+
+
+@pytest.mark.parametrize("seconds", [b"\xb2", b"9" * 5000, b"-1", b"soon"])
+def test_absurd_pauses_that_a_server_asks_for_are_bounded(seconds: bytes) -> None:
+    busy = answer(b"", b"HTTP/1.1 503 Busy\r\nRetry-After: %s\r\n" % seconds)
+    waits: list[float] = []
+    with server(busy, answer(b"{}")) as (url, _):
+        Connection(url, {}, pause=waits.append).request("GET", "/")
+    assert len(waits) == 1
+    assert 0 <= waits[0] <= 60
