@@ -348,5 +348,6 @@ def completion(shell: str) -> int:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(app, {}, "bridge", "_BRIDGE_COMPLETE").source())
+    for command in ("bridge", "bridges"):
+        click.echo(kind(app, {}, command, "_BRIDGE_COMPLETE").source())
     return 0

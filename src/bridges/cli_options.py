@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+_KIND = "exporters"
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_JOBS = 256
 # options that belong to one target, by the names that its exporter takes
@@ -14,6 +16,29 @@ TARGET_OPTIONS = (
     *("logdir", "tracking_uri", "experiment", "mlflow_writer", "force"),
     *("project", "entity", "job_type", "mode", "wandb_dir", "wandb_step", "wandb_writer"),
 )
+
+
+def _paths(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(begun, type="file")]
+
+
+def _directories(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    return [CompletionItem(begun, type="dir")]
+
+
+def _targets(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from bridges import plugins
+
+    names = (each.name for find in (plugins.built_in, plugins.third_party) for each in find(_KIND))
+    return [name for name in names if name.startswith(begun)]
+
+
+def _clocks(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from bridges.stream.clock import CLOCKS  # slow to import
+
+    return [name for name in CLOCKS if name.startswith(begun)]
 
 
 def reading(command: F) -> F:
@@ -40,7 +65,9 @@ def reading(command: F) -> F:
         click.option(
             "--salvage", is_flag=True, help="Read a truncated file up to its last whole row."
         ),
-        click.argument("sources", nargs=-1, required=True, metavar="SOURCE..."),
+        click.argument(
+            "sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=_paths
+        ),
     ):
         command = option(command)
     return command
@@ -93,6 +120,7 @@ def targeting(command: F) -> F:
         click.option(
             "--wandb-dir",
             metavar="DIR",
+            shell_complete=_directories,
             help="wandb: offline runs go to DIR/wandb [default: here].",
         ),
         click.option(
@@ -115,7 +143,12 @@ def targeting(command: F) -> F:
             metavar="NAME",
             help="wandb: project [default: $WANDB_PROJECT, else huggingface].",
         ),
-        click.option("--logdir", metavar="DIR", help="tensorboard: where runs go [default: runs]."),
+        click.option(
+            "--logdir",
+            metavar="DIR",
+            shell_complete=_directories,
+            help="tensorboard: where runs go [default: runs].",
+        ),
         click.option(
             "--callback-version",
             metavar="X.Y",
@@ -138,6 +171,7 @@ def targeting(command: F) -> F:
         click.option(
             "--clock",
             metavar="SOURCE",
+            shell_complete=_clocks,
             help="Where times come from: events, elapsed, log, mtimes, duration or synthetic"
             " [default: the best that there is].",
         ),
@@ -167,6 +201,7 @@ def targeting(command: F) -> F:
             multiple=True,
             required=True,
             metavar="TARGET",
+            shell_complete=_targets,
             help="tensorboard, mlflow, wandb, or a plug-in (bridge targets); may be repeated.",
         ),
     ):
@@ -200,9 +235,17 @@ def following(command: F) -> F:
 def migrating(command: F) -> F:
     """The arguments of `bridge migrate`; those that its engine takes have the engine's names."""
     for option in (
-        click.option("--html", metavar="FILE", help="Write a page of all runs, to look at."),
         click.option(
-            "--report", metavar="FILE", help="Write JSON lines, one for each run as it is done."
+            "--html",
+            metavar="FILE",
+            shell_complete=_paths,
+            help="Write a page of all runs, to look at.",
+        ),
+        click.option(
+            "--report",
+            metavar="FILE",
+            shell_complete=_paths,
+            help="Write JSON lines, one for each run as it is done.",
         ),
         click.option("-v", "--verbose", is_flag=True, help="Show each run as it is done."),
         click.option("-q", "--quiet", is_flag=True, help="Show errors only."),
