@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -21,6 +22,7 @@ from bridges.migration.engine import Engine
 from bridges.migration.tasks import Done, Task, plan
 from tests.integration.readers import until
 from tests.integration.test_migrate import config, make_tree, rows_of
+from tests.servers import HANGS
 from tests.support import REPOSITORY, state
 
 pytestmark = pytest.mark.slow
@@ -48,6 +50,19 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def held(tmp_path: Path, file: Path) -> tuple[subprocess.Popen[str], IO[str]]:
+    """A migration in its midst, and its report, of which the first line is read.
+
+    The report is a pipe that holds the lines of some runs: the migration goes on while it is read.
+    """
+    lines = tmp_path / "runs.jsonl"
+    os.mkfifo(lines)
+    process = start(file, "--report", lines)
+    report = lines.open()
+    assert report.readline()
+    return process, report
+
+
 def started(process: subprocess.Popen[str]) -> dict[int, str]:
     """The commands of the processes that it started, and that live."""
     found = {}
@@ -64,7 +79,7 @@ def test_the_screen_and_the_reports(tmp_path: Path) -> None:
     file = write(tmp_path, 30, 1)
     lines, page = tmp_path / "runs.jsonl", tmp_path / "runs.html"
     process = start(file, "--report", lines, "--html", page)
-    shown, _ = process.communicate(timeout=120)
+    shown, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     short = sum(len(rows_of(number)) < 4 for number in range(1, 30))
     good = 29 - short
@@ -77,7 +92,7 @@ def test_the_screen_and_the_reports(tmp_path: Path) -> None:
     assert last["exit_code"] == 1
     assert page.read_text().count("<details") >= 1
     process = start(file, "--json")
-    document = json.loads(process.communicate(timeout=120)[0])
+    document = json.loads(process.communicate(timeout=HANGS)[0])
     assert document["totals"]["unchanged"] == good
     assert document["totals"]["left_out"] == short
 
@@ -87,19 +102,18 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
     tmp_path: Path, signal_: signal.Signals
 ) -> None:
     file = write(tmp_path, 600)
-    lines = tmp_path / "runs.jsonl"
-    process = start(file, "--report", lines)
-    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
-    process.send_signal(signal_)
-    shown, errors = process.communicate(timeout=60)
+    process, report = held(tmp_path, file)
+    with report:
+        process.send_signal(signal_)
+        done = 1 + len(report.readlines())
+    shown, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130
     assert "interrupted; what was finished stays finished" in errors
-    done = len(lines.read_text().splitlines())
     assert 0 < done < 500
     assert f"{done} run" in shown.replace(",", "")
     assert not [*(tmp_path / "tb").rglob("*partial*")]  # nothing is half-written
     process = start(file, "--json", "-q")
-    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    totals = json.loads(process.communicate(timeout=HANGS)[0])["totals"]
     assert totals["unchanged"] >= done
     assert totals["exported"] + totals["unchanged"] == totals["runs"]
 
@@ -108,23 +122,22 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
 def test_ctrl_c_is_the_affair_of_the_migration_alone(tmp_path: Path, pause: float) -> None:
     """It goes to all processes of a terminal, also to those which are importing still."""
     process = start(write(tmp_path, 20))
-    until(lambda: any("forkserver" in command for command in started(process).values()), 30)
+    until(lambda: any("forkserver" in command for command in started(process).values()), HANGS)
     time.sleep(pause)
     for other in started(process):
         os.kill(other, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 0
     assert [line for line in errors.splitlines() if not line.startswith("tensorboard ")] == []
 
 
 def test_without_the_migration_there_is_no_worker(tmp_path: Path) -> None:
-    lines = tmp_path / "runs.jsonl"
-    process = start(write(tmp_path, 600), "--report", lines)
-    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
-    assert len(started(process)) > 2
-    process.kill()
-    process.communicate(timeout=60)
-    until(lambda: not started(process), 10)
+    process, report = held(tmp_path, write(tmp_path, 600))
+    with report:
+        assert len(started(process)) > 2
+        process.kill()
+    process.communicate(timeout=HANGS)
+    until(lambda: not started(process), HANGS)
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
@@ -136,7 +149,7 @@ def test_the_document_comes_as_the_runs_do_and_is_whole_when_interrupted(
     begin = "".join(process.stdout.readline() for _ in range(40))
     process.send_signal(signal_)
     document = json.loads(begin + process.stdout.read())
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     assert process.returncode == 130
     assert 0 < len(document["runs"]) == document["totals"]["runs"] < 500
     assert document["totals"]["exported"] == document["totals"]["runs"]
@@ -146,7 +159,7 @@ def test_the_document_of_no_runs(tmp_path: Path) -> None:
     file = write(tmp_path, 1)
     file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 99"))
     process = start(file, "--json")
-    document = json.loads(process.communicate(timeout=120)[0])
+    document = json.loads(process.communicate(timeout=HANGS)[0])
     assert document["runs"] == []
     assert (document["totals"]["runs"], document["totals"]["left_out"]) == (0, 1)
 
@@ -187,14 +200,14 @@ def test_a_terminal_shows_bars_and_a_log_lines(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert on_terminal(file, "-q") == ""
     shutil.rmtree(tmp_path / "tb")
-    _, log = start(file).communicate(timeout=120)
+    _, log = start(file).communicate(timeout=HANGS)
     first = log.splitlines()[0]
     assert re.match(r"tensorboard \d+/601, tensorboard 2 \d+/601; [0-9.]+ runs/s, ", first)
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     process = start(write(tmp_path, 10), "--dry-run", "--json")
-    document = json.loads(process.communicate(timeout=120)[0])
+    document = json.loads(process.communicate(timeout=HANGS)[0])
     assert {run["status"] for run in document["runs"]} == {"planned"}
     assert {run["would"] for run in document["runs"]} == {"exported"}
     assert document["totals"]["would_be_exported"] == len(document["runs"])
@@ -206,13 +219,13 @@ def test_a_dry_run_is_a_table_of_what_would_be_done(tmp_path: Path) -> None:
     """One run of each kind: new, grown, as it was, broken."""
     file = write(tmp_path, 4, 1)
     file.write_text(file.read_text().replace("min_rows: 4", "min_rows: 1"))
-    start(file).communicate(timeout=120)
+    start(file).communicate(timeout=HANGS)
     shutil.rmtree(tmp_path / "tb" / "run1")
     rows = [*rows_of(2), {"loss": 1e39, "step": 99}]
     grown = tmp_path / "tree" / "exp2" / "run2" / f"checkpoint-{len(rows)}" / "trainer_state.json"
     grown.parent.mkdir()
     grown.write_bytes(state(rows, global_step=99))
-    shown, _ = start(file, "--dry-run").communicate(timeout=120)
+    shown, _ = start(file, "--dry-run").communicate(timeout=HANGS)
     table, _, end = shown.partition("\n\n")
     header, *lines = table.splitlines()
     assert header.split("  ")[0] == "run"
@@ -230,7 +243,7 @@ def test_a_dry_run_is_a_table_of_what_would_be_done(tmp_path: Path) -> None:
     assert "clock-synthetic" not in table  # a note
     assert re.search(r"^tensorboard +1 +1 +1 +1 +4 ", end, re.M)
     assert "nothing written; 1 run failed" in end
-    verbose, _ = start(file, "--dry-run", "-v").communicate(timeout=120)
+    verbose, _ = start(file, "--dry-run", "-v").communicate(timeout=HANGS)
     assert verbose.count("clock-synthetic · all rows") == 2
     assert verbose.count("known-by-its-files") == 2  # the run that is unchanged, and the totals
 
@@ -249,7 +262,7 @@ def test_the_examples(tmp_path: Path, name: str) -> None:
         (folder / "trainer_state.json").write_bytes(state(rows, trial_params=params))
         (folder / "config.json").write_text('{"model_type": "qwen2"}')
     process = start(place / f"{name}.yaml", "--json")
-    document = json.loads(process.communicate(timeout=180)[0])
+    document = json.loads(process.communicate(timeout=HANGS)[0])
     assert process.returncode == 0
     assert document["runs"]
     assert {run["status"] for run in document["runs"]} == {"exported"}
@@ -292,30 +305,29 @@ def test_runs_that_are_left_out_are_counted_once(tmp_path: Path) -> None:
         "  {to: tensorboard, logdir: tb3, limit: 1}]\n"
     )
     process = start(file, "--json", "--workers", 2)
-    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    totals = json.loads(process.communicate(timeout=HANGS)[0])["totals"]
     short = sum(len(rows_of(number)) < 4 for number in range(40))
     assert totals["left_out"] == short > 0
     assert totals["exported"] == 3 * (40 - short)
-    shown = start(file, "-v").communicate(timeout=120)[0]
+    shown = start(file, "-v").communicate(timeout=HANGS)[0]
     told = re.findall(
         r"^- left out  (.*)/checkpoint-3/\S+: it has 3 rows, fewer .* 4$", shown, re.M
     )
     assert len({*told}) == len(told) == short
-    assert "left out  " not in start(file).communicate(timeout=120)[0]
+    assert "left out  " not in start(file).communicate(timeout=HANGS)[0]
 
 
 def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:
     file = write(tmp_path, 300)
-    lines = tmp_path / "runs.jsonl"
-    process = start(file, "--report", lines)
-    until(lambda: lines.exists() and bool(lines.stat().st_size), 60)
-    group = children(process.pid)
-    assert len(group) >= 2
-    process.kill()
-    process.communicate(timeout=60)
-    until(lambda: not any(map(is_alive, group)), 60)
+    process, report = held(tmp_path, file)
+    with report:
+        group = children(process.pid)
+        assert len(group) >= 2
+        process.kill()
+    process.communicate(timeout=HANGS)
+    until(lambda: not any(map(is_alive, group)), HANGS)
     process = start(file, "--json")
-    totals = json.loads(process.communicate(timeout=120)[0])["totals"]
+    totals = json.loads(process.communicate(timeout=HANGS)[0])["totals"]
     assert totals["exported"] + totals["unchanged"] == totals["runs"]
 
 
