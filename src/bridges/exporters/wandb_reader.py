@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,18 @@ class RunHead:
     state: State | None
 
 
+@contextmanager
+def _sound() -> Iterator[None]:
+    """Raises LogError for contents that no writer makes, whatever fails on them."""
+    try:
+        yield
+    except LogError:
+        raise
+    except (ValueError, LookupError, TypeError, AssertionError, OverflowError) as error:
+        raise LogError(f"a record cannot be read: {error or type(error).__name__}") from None
+
+
+@_sound()
 def read_head(path: str) -> RunHead:
     """The head of a file. Raises LogError where it has none, OSError where it cannot be read."""
     with open(path, "rb") as file:
@@ -100,6 +113,7 @@ def _pair(item: int | bytes) -> tuple[str, str]:
     return key.decode(), value.decode()
 
 
+@_sound()
 def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
     """All points of a run's files (their bytes, in their order), and the summary values that no
     row holds. Raises LogError where one is not whole, or (`from_start`) row 0 is in none.
@@ -126,6 +140,7 @@ def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
 
 
+@_sound()
 def is_whole(path: str) -> bool:
     """Whether a file holds the run's end. Raises LogError where it is damaged."""
     with open(path, "rb") as file:
@@ -133,6 +148,7 @@ def is_whole(path: str) -> bool:
     return any(EXIT in dict(fields(record)) for record in last)
 
 
+@_sound()
 def attached(data: bytes) -> set[str]:
     """The files (paths below `files/`) that a part tells wandb to upload."""
     paths = set()
@@ -150,9 +166,13 @@ def _first_text(item: int | bytes) -> str:
     return content.decode()
 
 
-def with_files(data: bytes, files: Iterable[str], *, rows: bool) -> Iterator[bytes]:
-    """The records of a part with files attached to it, with or without its rows."""
-    return numbered(_with_files(data, files, rows))
+@_sound()
+def with_files(data: bytes, files: Iterable[str], *, rows: bool) -> list[bytes]:
+    """The records of a part with files attached to it, with or without its rows.
+
+    Raises LogError.
+    """
+    return [*numbered(_with_files(data, files, rows))]
 
 
 def _with_files(data: bytes, files: Iterable[str], rows: bool) -> Iterator[bytes]:
