@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.servers import missing
+from tests.servers import HANGS, missing
 from tests.support import REPOSITORY
 
 ARTIFACTS = Path(os.environ.get("BRIDGES_ARTIFACTS") or REPOSITORY / "artifacts")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE = 60.0
+PATIENCE = HANGS
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @contextlib.contextmanager

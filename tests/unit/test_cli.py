@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from bridges import __version__
 from bridges.cli import app, run
+from tests.servers import HANGS
 from tests.support import DATA, state
 
 SEED = str(DATA / "seed.txt")
@@ -274,12 +274,10 @@ def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("runs/small/*tfevents*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.1)
+    assert child.stderr is not None
+    assert child.stderr.readline().startswith(b"1/2 reading - ")  # the first one is finished
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=HANGS)
     assert child.returncode == 130
     assert [entry["status"] for entry in json.loads(out)["runs"]] == ["exported"]
     assert err.decode().strip() == (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from bridges.exporters.event_file import (
     varint_sizes,
 )
 from bridges.formats.crc32c import crc32c, mask
+from tests.bounds import processor_seconds
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, split_records
 
 VARINT_EDGES = [
@@ -235,15 +235,18 @@ def test_mixed_tag_sets_over_several_blocks(rows: int) -> None:
     assert joined(scalar_records(columns, step, wall)) == b"".join(want)
 
 
-def test_ten_thousand_tags_in_every_row() -> None:
+def tags_in_every_row(count: int) -> bytes:
+    """Three rows of so many tags."""
     rows = np.arange(3)
     columns = [
         ScalarColumn(f"tag/{index:05}", rows, as_float32(np.array([index, 0.5, -index])))
-        for index in range(10_000)
+        for index in range(count)
     ]
-    started = time.perf_counter()
-    data = joined(scalar_records(columns, rows, np.zeros(3)))
-    assert time.perf_counter() - started < 20
+    return joined(scalar_records(columns, rows, np.zeros(3)))
+
+
+def test_ten_thousand_tags_in_every_row() -> None:
+    data = tags_in_every_row(10_000)
     events = [parsed(record) for record in split_records(data)]
     assert [len(event.summary.value) for event in events] == [10_000] * 3
     assert [value.simple_value for value in events[2].summary.value] == [
@@ -251,16 +254,27 @@ def test_ten_thousand_tags_in_every_row() -> None:
     ]
 
 
-def test_ten_thousand_tags_in_a_row_each() -> None:
-    count = 10_000
-    columns = [
+def tags_in_a_row_each(count: int) -> list[ScalarColumn]:
+    return [
         ScalarColumn(f"tag/{index:05}", np.array([index]), as_float32(np.array([index])))
         for index in range(count)
     ]
-    started = time.perf_counter()
-    data = joined(scalar_records(columns, np.arange(count), np.zeros(count)))
-    assert time.perf_counter() - started < 20
-    assert data == row_by_row_of_singles(columns, count)
+
+
+def of_a_row_each(count: int) -> bytes:
+    return joined(scalar_records(tags_in_a_row_each(count), np.arange(count), np.zeros(count)))
+
+
+def test_ten_thousand_tags_in_a_row_each() -> None:
+    columns = tags_in_a_row_each(10_000)
+    assert of_a_row_each(10_000) == row_by_row_of_singles(columns, 10_000)
+
+
+@pytest.mark.parametrize("write", [tags_in_every_row, of_a_row_each])
+def test_the_time_is_linear_in_the_tags(write: Callable[[int], bytes]) -> None:
+    """Of 10 times the tags it is about 10 times as much; were it quadratic, 100 times."""
+    few = processor_seconds(lambda: write(1_000))
+    assert processor_seconds(lambda: write(10_000)) < 40 * few + 0.05
 
 
 def row_by_row_of_singles(columns: Sequence[ScalarColumn], count: int) -> bytes:
