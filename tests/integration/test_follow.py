@@ -34,6 +34,7 @@ from tests.integration.support import (
     write_state,
 )
 from tests.integration.wandb_support import TIMES, items_of, of_kind, rows_of, without
+from tests.servers import HANGS
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,21 +49,20 @@ SAVE = 11  # rows between two saves: one evaluation in each
 class Training(threading.Thread):
     """A training that saves as the Trainer does: settings, then the state, then the rotation.
 
-    A state is written straight to its place, in `parts` that reach the disk one by one.
+    A state is written straight to its place, in `parts` that reach the disk one by one. A training
+    that is `held` saves as often as `allowed` was released.
     """
 
     def __init__(
-        self, out: Path, rows: Sequence[Row], *, pause: float = 0.05, parts: int = 3
+        self, out: Path, rows: Sequence[Row], *, pause: float = 0.05, held: bool = False
     ) -> None:
         super().__init__(daemon=True)
-        self.out, self.rows, self.pause, self.parts = out, list(rows), pause, parts
-        self.is_allowed = threading.Event()
-        self.is_allowed.set()
-        self.saves = 0
+        self.out, self.rows, self.pause, self.parts = out, list(rows), pause, 3
+        self.allowed = threading.Semaphore(0 if held else len(rows))
 
     def run(self) -> None:
         for rows in range(SAVE, len(self.rows) + 1, SAVE):
-            self.is_allowed.wait()
+            self.allowed.acquire()
             self.checkpoint(self.rows[:rows])
         end = {**SUMMARY, "epoch": self.rows[-1]["epoch"], "step": self.rows[-1]["step"]}
         self.save(self.out, [*self.rows, end])
@@ -86,7 +86,6 @@ class Training(threading.Thread):
                 file.write(data[start : start + size])
                 file.flush()
                 time.sleep(self.pause / self.parts)
-        self.saves += 1
 
 
 def to(target: str, folder: Path) -> list[str]:
@@ -148,7 +147,7 @@ class Follower:
             )
 
     def wait(self) -> int:
-        return self.process.wait(60)
+        return self.process.wait(HANGS)
 
     @property
     def err(self) -> str:
@@ -207,7 +206,7 @@ def test_a_training_is_followed_to_its_end(target: str, follow: Follow, tmp_path
     make_ready(target, tmp_path / "target")
     rows = training_rows(200)
     follower = follow(tmp_path / "out", target, tmp_path / "target", "-v", "--json")
-    until(lambda: "not yet" in follower.err, 20)
+    until(lambda: "not yet" in follower.err, HANGS)
     training = Training(tmp_path / "out", rows, pause=0.15)
     training.start()
     assert follower.wait() == 0, follower.err
@@ -233,11 +232,15 @@ def test_a_training_is_followed_to_its_end(target: str, follow: Follow, tmp_path
 def test_stopped_in_the_middle_it_tells_and_goes_on(
     number: int, follow: Follow, tmp_path: Path
 ) -> None:
-    training = Training(tmp_path / "out", training_rows(200), pause=0.15)
+    training = Training(tmp_path / "out", training_rows(200), pause=0.15, held=True)
     training.start()
     target = tmp_path / "target"
     follower = follow(tmp_path / "out", "tensorboard", target)
-    until(lambda: follower.has_appended(2), 30)
+    for saves in range(1, 4):
+        training.allowed.release()
+        until(lambda saves=saves: target.exists() and epochs(target) == [saves * SAVE], HANGS)
+    training.allowed.release(3)
+    until(lambda: follower.has_appended(2), HANGS)
     follower.process.send_signal(number)
     assert follower.wait() == 130
     assert follower.err.rstrip().endswith("stays finished: the same command does the rest")
@@ -246,7 +249,8 @@ def test_stopped_in_the_middle_it_tells_and_goes_on(
     assert lines[0].startswith("✓ exported  out  ")
     assert lines[-1] == f"Look at it: tensorboard --logdir {target}"
     (held,) = points("tensorboard", target)
-    assert 2 * SAVE < len(held["train/epoch"]) < 220
+    assert 2 * SAVE < len(held["train/epoch"]) <= 6 * SAVE
+    training.allowed.release(len(training.rows))
     assert follow(tmp_path / "out", "tensorboard", target).wait() == 0
     training.join()
     check_whole("tensorboard", target, tmp_path / "out", tmp_path)
@@ -261,7 +265,7 @@ def test_quiet_says_nothing_and_waits_no_longer_than_it_is_told(
     follower = follow(tmp_path / "out", "tensorboard", tmp_path / "target", *more)
     assert follower.wait() == 0
     assert (follower.out, follower.err) == ("", "")
-    assert 0.5 < time.monotonic() - started < 20
+    assert 0.5 < time.monotonic() - started < HANGS
     assert len(points("tensorboard", tmp_path / "target")) == 1
 
 
@@ -274,10 +278,10 @@ def test_a_crash_and_a_resume_make_two_runs(follow: Follow, tmp_path: Path) -> N
     follower = follow(tmp_path / "out", "tensorboard", target)
     for count in range(1, 6):
         crashed.checkpoint(rows[: count * SAVE])
-    until(lambda: epochs(target) == [5 * SAVE])
+    until(lambda: epochs(target) == [5 * SAVE], HANGS)
     resumed = Training(tmp_path / "out", other)
     resumed.checkpoint(other[: 4 * SAVE])
-    until(lambda: epochs(target) == [4 * SAVE, 5 * SAVE])
+    until(lambda: epochs(target) == [4 * SAVE, 5 * SAVE], HANGS)
     resumed.run()
     assert follower.wait() == 0, follower.err
     assert epochs(target) == [5 * SAVE, len(other) + 1]
@@ -316,18 +320,26 @@ def test_a_terminal_shows_what_is_waited_for(tmp_path: Path) -> None:
 def test_killed_at_random_moments(target: str, follow: Follow, tmp_path: Path) -> None:
     make_ready(target, tmp_path / "target")
     moments = random.Random(7)
-    training = Training(tmp_path / "out", training_rows(600), pause=0.12)
+    training = Training(tmp_path / "out", training_rows(600), pause=0.12, held=True)
     training.start()
+    training.allowed.release(2)
+    began = time.monotonic()
+    first = follow(tmp_path / "out", target, tmp_path / "target")
+    until(lambda: points(target, tmp_path / "target"), HANGS)
+    usual = time.monotonic() - began  # until it gets somewhere
+    first.process.kill()
     kills = 0
-    while training.is_alive():
+    for _ in range(6):
+        training.allowed.release(8)
         follower = follow(tmp_path / "out", target, tmp_path / "target")
-        time.sleep(moments.uniform(0.3, 2.0))
+        time.sleep(usual * moments.uniform(0.3, 2.0))
         follower.process.kill()
         kills += follower.wait() == -signal.SIGKILL
         for path in visible(tmp_path / "target"):
             read_event_file(str(path))  # whole, whatever was killed
     assert kills >= 3
-    assert points(target, tmp_path / "target")  # it got somewhere before the last kill
+    training.allowed.release(len(training.rows))
+    training.join()
     run(tmp_path / "out", target, tmp_path / "target")
     check_whole(target, tmp_path / "target", tmp_path / "out", tmp_path)
 
