@@ -200,8 +200,12 @@ def test_a_terminal_shows_bars_and_a_log_lines(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert on_terminal(file, "-q") == ""
     shutil.rmtree(tmp_path / "tb")
-    _, log = start(file).communicate(timeout=HANGS)
-    first = log.splitlines()[0]
+    process, report = held(tmp_path, file)
+    with report:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # it comes after a second
+        report.read()
+    process.communicate(timeout=HANGS)
     assert re.match(r"tensorboard \d+/601, tensorboard 2 \d+/601; [0-9.]+ runs/s, ", first)
 
 
