@@ -27,6 +27,7 @@ from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
+from bridges.stream.settings import Settings
 from tests.support import make_run
 
 Rows = list[dict[str, Any]]
@@ -167,6 +168,16 @@ class ExporterContract:
         assert second.location != first.location
         assert export(fork, open_target()).status == "unchanged"
         assert export(make_run(ROWS), open_target()).location == first.location
+
+    def test_equal_rows_with_other_settings_are_other_runs(self, open_target: OpenTarget) -> None:
+        known = [Settings(known={"seed-": digest}) for digest in ("one", "two", "six")]
+        runs = [make_run(ROWS, settings=one) for one in known]
+        first = [export(run, open_target()) for run in runs]
+        assert [report.status for report in first] == ["exported"] * 3, first
+        assert len({report.location for report in first}) == 3
+        again = [export(run, open_target()) for run in runs]
+        assert [report.status for report in again] == ["unchanged"] * 3
+        assert [report.location for report in again] == [report.location for report in first]
 
     def test_two_runs_may_have_one_name(self, open_target: OpenTarget) -> None:
         other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])

@@ -335,10 +335,14 @@ def _writer(run: ApiRun) -> str | None:
 
 
 def _same_history(run: ApiRun, layout: Layout) -> bool:
-    """Whether an active run holds, or is being given, exactly this history."""
+    """Whether an active run holds, or is being given, exactly this history, and has settings that
+    allow that it is this run.
+    """
     state = _state(run)
-    goal = state and (state.pending or state)
-    return bool(goal and run.stage == "active" and goal.digest == layout.digest)
+    if state is None or run.stage != "active":
+        return False
+    goal = state.pending or state
+    return goal.digest == layout.digest and not state.settings.contradict(layout.run.settings)
 
 
 def _held(run: ApiRun, location: str, layout: Layout, state: State) -> Held:

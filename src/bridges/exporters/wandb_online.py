@@ -76,7 +76,11 @@ class OnlineRuns:
             found = self._found(layout)
             same = [remote for other, remote in found if other and other == held]
             is_there = any(
-                other.whole and other.digest == layout.digest for other, _ in found if other
+                other.whole
+                and other.digest == layout.digest
+                and not other.settings.contradict(layout.run.settings)
+                for other, _ in found
+                if other
             )
             if is_there if held is None else not same:
                 raise ConflictError
