@@ -31,8 +31,14 @@ def continued(
     if held is None or held.history > layout.history or layout.run.replaces:
         return layout
     kept = _kept(layout, held, exporter, options)
-    rows = saved_since(layout, held)
-    return replacing(layout, kept, held, exporter, rows) if rows else kept
+    saved = saved_since(layout, held)
+    if not saved:
+        return kept
+    others = [row for row in held.added if row not in saved]
+    if others:
+        run = arranged(layout.run, others)
+        layout = exporter.fit(lay_out(run, exporter.rules, options))
+    return replacing(layout, kept, held, exporter, len(saved))
 
 
 def _kept(layout: Layout, held: Held, exporter: Exporter, options: LayoutOptions) -> Layout:

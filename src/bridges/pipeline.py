@@ -26,6 +26,7 @@ from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
 from bridges.sources.base import ReadOptions, Source
 from bridges.sources.remote import forget_listings
+from bridges.stream.added import rows_of
 from bridges.stream.course import course
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
@@ -284,11 +285,14 @@ def _same_history(layout: Layout, exporter: Exporter, options: LayoutOptions) ->
         return replace(
             first, alike=0 if is_known else sum(run.rows == first.rows for run in others)
         )
-    for run in held:
-        if run.history > layout.history:
-            alike = by_rules_of(run, layout, exporter, options)
-            if holds_rows(alike, exporter.read_back(run), exporter):
-                return run
+    longer = [run for run in held if run.history > layout.history]
+    if longer and layout.run.added:  # their place depends on where the history ends
+        bare = replace(layout.run, stream=layout.run.history, added=(), evidence=())
+        layout = exporter.fit(lay_out(bare, exporter.rules, options))
+    for run in longer:
+        alike = by_rules_of(run, layout, exporter, options)
+        if holds_rows(alike, exporter.read_back(run), exporter):
+            return run
     return None
 
 
@@ -319,6 +323,7 @@ def _report(
     findings = [*layout.run.findings, *layout.findings, *lost]
     if held is not None and held.history > layout.history:
         findings.append(_target_is_longer(held.history, layout.history))
+        findings += _results_not_added(layout, held)
     if held is not None and held.alike:
         findings.append(_several_fit(held))
     if held is not None and not held.whole:
@@ -359,6 +364,19 @@ def _several_fit(held: Held) -> Finding:
 def _target_is_longer(there: int, rows: int) -> Finding:
     message = f"the target holds {there} rows of this history, and the source only {rows}"
     return Finding("target-is-longer", Severity.INFO, "all rows", message)
+
+
+def _results_not_added(layout: Layout, held: Held) -> list[Finding]:
+    """Added rows that a target with a longer history lacks."""
+    mine = rows_of(layout.run.stream, layout.run.added)
+    count = sum(not any(there.holds(row) for there in held.added) for row in mine)
+    if not count:
+        return []
+    message = (
+        "rows of results files are not added to a run of which the target holds a longer history: "
+        "export the longest state with them"
+    )
+    return [Finding("results-not-added", Severity.LOSS, layout.run.source, message, count)]
 
 
 def _lost_in_storage(

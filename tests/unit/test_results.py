@@ -207,3 +207,29 @@ def test_faults_of_results_are_exported_once(name: str, tmp_path: Path) -> None:
     target = MemoryExporter()
     assert export(tmp_path / name, target).status == "exported"
     assert export(tmp_path / name, target).status == "unchanged"
+
+
+@pytest.mark.parametrize("results", [{"eval": EVAL}, {"eval": {**EVAL, "eval_runtime": 3.0}}])
+def test_a_history_that_went_back_beside_its_results_is_the_run_that_is_there(
+    results: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    target = MemoryExporter()
+    rows = [{**TRAIN, "loss": 1.0 / step, "step": step} for step in (1, 2, 3)]
+    export(put(tmp_path, {"eval": EVAL}, rows), target)
+    report = export(put(tmp_path, results, rows[:2]), target)
+    assert report.status == "unchanged"
+    lost = [finding.count for finding in report.findings if finding.code == "results-not-added"]
+    assert lost == ([] if results["eval"] == EVAL else [1])
+    assert len(target.runs) == 1
+
+
+def test_results_that_the_state_holds_later_are_there_once(tmp_path: Path) -> None:
+    """Their values are no float32 numbers, as those of event files are."""
+    target = MemoryExporter()
+    first, call = ({**EVAL, "eval_loss": loss, "epoch": 0.8} for loss in (0.7, 0.3))
+    export(put(tmp_path, {"eval": first}, [TRAIN]), target)
+    export(put(tmp_path, {"eval": call}, [TRAIN]), target)
+    saved = [TRAIN, {**call, "step": 3}, {**TRAIN, "loss": 0.1, "step": 4}]
+    assert export(put(tmp_path, {"eval": call}, saved), target).status == "appended"
+    assert points(target)["eval_loss", 3, 0.3] == 1
+    assert points(target)["eval_loss", 3, 0.7] == 1  # which only the target holds
