@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
+from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.wandb import WandbExporter
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
@@ -221,6 +226,35 @@ def test_a_history_that_went_back_beside_its_results_is_the_run_that_is_there(
     lost = [finding.count for finding in report.findings if finding.code == "results-not-added"]
     assert lost == ([] if results["eval"] == EVAL else [1])
     assert len(target.runs) == 1
+
+
+@pytest.mark.parametrize("target", ["memory", "tensorboard", "mlflow", "client", "wandb", "synced"])
+def test_evaluations_become_rows_of_the_history_without_moving(target: str, tmp_path: Path) -> None:
+    """Nothing is rewritten, so that targets which only take new rows do so, too."""
+    exporter, call = _opened(target, tmp_path), {**EVAL, "eval_loss": 0.3, "epoch": 0.8}
+    rows = [TRAIN, {**call, "step": 3}, {**TRAIN, "loss": 0.1, "step": 4}]
+    status = []
+    for saved in (rows[:1], rows[:2], rows, rows):
+        (run,) = read(put(tmp_path / "out", {"eval": call}, saved))
+        report = export_run(run, exporter, ExportOptions())
+        assert report.verified, report.findings
+        status.append((report.status, report.rows))
+        for file in (tmp_path / "wandb").rglob("*.wandb") if target == "synced" else ():
+            Path(f"{file}.synced").touch()
+    assert status == [("exported", 2), ("unchanged", 2), ("appended", 3), ("unchanged", 3)]
+
+
+def _opened(target: str, folder: Path) -> Exporter:
+    database = f"sqlite:///{folder}/mlflow.db"
+    exporters: dict[str, Callable[[], Exporter]] = {
+        "memory": MemoryExporter,
+        "tensorboard": lambda: TensorBoardExporter(str(folder / "tb")),
+        "mlflow": lambda: MlflowExporter(database),
+        "client": lambda: MlflowExporter(database, mlflow_writer="client"),
+        "wandb": lambda: WandbExporter(wandb_dir=str(folder)),
+        "synced": lambda: WandbExporter(wandb_dir=str(folder)),
+    }
+    return exporters[target]()
 
 
 def test_results_that_the_state_holds_later_are_there_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters.base import ConflictError, Held, Points, Recorded
 from bridges.exporters.marks import Marked
-from bridges.exporters.state import whole_state
+from bridges.exporters.state import State, whole_state
 from bridges.stream.finding import Finding
 from bridges.stream.layout import Layout
 from bridges.stream.model import Series
@@ -23,6 +23,7 @@ from bridges.stream.model import Series
 @dataclass
 class _Stored:
     held: Held
+    state: State
     layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
     files: dict[str, bytes] = field(default_factory=dict)
     marked: Marked | None = None
@@ -44,10 +45,11 @@ class MemoryExporter:
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key."""
-        return self._with_key(layout.key)
-
-    def _with_key(self, key: str) -> list[Held]:
-        return [stored.held for stored in self.runs.values() if stored.held.key == key]
+        return [
+            stored.state.held(stored.held.name, stored.held.location, layout)
+            for stored in self.runs.values()
+            if stored.held.key == layout.key
+        ]
 
     def write(self, layout: Layout, held: Held | None) -> Held:
         """Keep the run, or its new rows."""
@@ -61,7 +63,8 @@ class MemoryExporter:
         else:
             stored.layouts.append((held.rows, layout))
         stored.marked = None
-        stored.held = whole_state(layout, held).held(held.name, held.location, layout)
+        stored.state = whole_state(layout, held)
+        stored.held = stored.state.held(held.name, held.location, layout)
         return stored.held
 
     def can_replace(self, layout: Layout, held: Held) -> bool:
@@ -70,13 +73,15 @@ class MemoryExporter:
 
     def _create(self, layout: Layout) -> Held:
         mine = layout.digest, layout.run.settings
-        if any((run.digest, run.settings) == mine for run in self._with_key(layout.key)):
+        there = (stored.held for stored in self.runs.values() if stored.held.key == layout.key)
+        if any((run.digest, run.settings) == mine for run in there):
             raise ConflictError
         name, number = layout.run.path, 2
         while name in self.runs:
             name, number = f"{layout.run.path}-{number}", number + 1
-        held = whole_state(layout).held(name, name, layout)
-        self.runs[name] = _Stored(held, [(0, layout)])
+        state = whole_state(layout)
+        held = state.held(name, name, layout)
+        self.runs[name] = _Stored(held, state, [(0, layout)])
         return held
 
     def read_back(self, held: Held) -> Recorded:

@@ -77,14 +77,15 @@ class State:
         text = self._json(self.cuts[-1:])
         if len(text) > longest:
             raise ExportError(
-                f"the results files beside the run hold {len(self.added)} rows, more than a tag of "
-                f"{longest:,} characters can describe. Export the trainer_state.json alone."
+                f"{len(self.added)} rows from results files or event files are more than a tag of "
+                f"{longest:,} characters can describe. Export the trainer_state.json alone: with "
+                "--source trainer_state, and without --fill-from-events."
             )
         return text
 
     def held(self, name: str, location: str, layout: Layout, *, whole: bool = True) -> Held:
         """The run at a location that this state is of, as seen by the layout's run."""
-        state = self._recognised(layout.run)
+        state = self._recognised(layout.run)._with_saved(layout.run)
         return Held(
             name,
             location,
@@ -111,6 +112,26 @@ class State:
             return self
         added = rows_of(earlier, range(history, self.rows))
         return replace(self, digest=prefix_digest(run.history, history), added=added)
+
+    def _with_saved(self, run: Run) -> State:
+        """With the added rows behind the history that the run's history holds since, in the same
+        order, as rows of the history.
+        """
+        history = self.rows - len(self.added)
+        last = [row for at, row in enumerate(self.added) if row.row >= history + at]
+        if self.pending or not last or len(run.history) <= history:
+            return self
+        if prefix_digest(run.history, history) != self.digest:
+            return self
+        rows = range(history, min(history + len(last), len(run.history)))
+        saved, added = [*rows_of(run.history, rows)], [*self.added]
+        for row in last:
+            if saved and row.equals(saved[0]):
+                added.remove(row)
+                del saved[0]
+        count = len(self.added) - len(added)
+        digest = prefix_digest(run.history, history + count)
+        return replace(self, digest=digest, added=tuple(added)) if count else self
 
     def is_marked(self, mark: Mark) -> bool:
         """Whether a run of this state is whole, and as it was when it got that mark."""

@@ -46,6 +46,10 @@ class AddedRow:
             for key, value in other.values.items()
         )
 
+    def equals(self, other: AddedRow) -> bool:
+        """Whether another row has the same step and the same values."""
+        return self.step == other.step and _text(self.values) == _text(other.values)
+
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
