@@ -154,13 +154,14 @@ class TensorBoardExporter:
         """
         name, index = directory_name(layout.run.path), self._index()
         for number in range(1, MOST_OF_A_NAME):
-            path = os.path.join(self.logdir, name if number == 1 else f"{name}-{number}")
+            place = name if number == 1 else f"{name}-{number}"
+            path = os.path.join(self.logdir, place)
             if names_in(path):
                 self._refuse_news([path], layout.key)
             if not names_in(path):
                 if not os.path.isdir(os.path.dirname(path)):
                     os.makedirs(os.path.dirname(path), exist_ok=True)
-                self._learn(self._journal.add(layout.key, os.path.relpath(path, self.logdir)))
+                self._learn(self._journal.add(layout.key, place))
                 self._refuse_news(index.get(layout.key, ()), layout.key)
                 with suppress(FileExistsError):
                     return made.move(path)

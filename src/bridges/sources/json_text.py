@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from bridges.stream.redact import redact_text
 _COLON = ord(":")
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
 _FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
+_FIRST_ROW = re.compile(rb'"log_history"\s*:\s*\[\s*\{')
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 _EXPECTED = {  # what the standard parser's message means in terms of the file
     "Expecting ',' delimiter": "a comma or a closing bracket",
@@ -290,6 +292,16 @@ def salvage(location: str, data: bytes) -> tuple[dict[str, Any] | None, list[Any
     lost = len(text) - end
     message = f"the file ends too early: {len(rows)} whole rows are read, {lost} characters lost"
     return header, rows, Finding("salvaged", Severity.WARNING, f"row {len(rows) - 1}", message)
+
+
+def first_row(location: str, data: bytes) -> Any:
+    """The first log row of a text that may end too early. Raises SourceError for none."""
+    start = _FIRST_ROW.search(data)
+    if start:
+        with suppress(ValueError, RecursionError):
+            text = data[start.end() - 1 :].decode(errors="ignore")
+            return json.JSONDecoder().raw_decode(text)[0]
+    return salvage(location, data)[1][0]
 
 
 def _whole_characters(data: bytes) -> bytes:

@@ -42,7 +42,7 @@ def count_values(value: Any, most: int) -> int:
     while waiting and count <= most:
         found = waiting.pop()
         count += 1
-        if isinstance(found, Mapping):
+        if isinstance(found, dict):
             waiting.extend(found.values())
         elif isinstance(found, list):
             waiting.extend(found)

@@ -199,12 +199,7 @@ class _Tree:
             [*_folders(folded, self._found)],
             redact_home=self._options.redact_home,
         )
-        run = _complete(run, folded, name, settings)
-        run = replace(
-            run,
-            run_name=self._given_name(folded, settings),
-            project=project_of(settings.files, run.stream.keys),
-        )
+        run = _complete(run, folded, name, settings, self._given_name(folded, settings))
         if folded.longest.location in self._trials:
             group, own = self._trials[folded.longest.location]
             run = replace(run, group=redact_text(group), name=redact_text(own or name))
@@ -371,8 +366,10 @@ def _without_empty(runs: list[Folded]) -> tuple[list[Folded], list[str]]:
     return kept, empty
 
 
-def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
-    """The run with its name, its group, its settings, and what it was made from."""
+def _complete(
+    run: Run, folded: Folded, name: str, settings: Settings, given_name: str | None
+) -> Run:
+    """The run with its names, its project, its settings, and what it was made from."""
     findings = [*run.findings, *settings.findings]
     if folded.earlier:
         steps = ", ".join(last_of(save.location) for save in folded.earlier[:5])
@@ -394,6 +391,8 @@ def _complete(run: Run, folded: Folded, name: str, settings: Settings) -> Run:
     return replace(
         run,
         name=redact_text(name),
+        run_name=given_name,
+        project=project_of(settings.files, run.stream.keys),
         params=settings.params,
         param_files=settings.files,
         settings=replace(settings.identity(run.settings), output=output),

@@ -71,14 +71,14 @@ def _first_row(path: str) -> str:
         return ""
     head = _head(path)
     try:
-        _, rows, _ = json_text.salvage(path, head)
+        row = json_text.first_row(path, head)
     except SourceError:
         if len(head) == HEAD:
             raise
         return ""
-    if not isinstance(rows[0], dict):
+    if not isinstance(row, dict):
         return ""
-    return repr(sorted((key, _plain(value)) for key, value in rows[0].items()))
+    return repr(sorted((key, _plain(value)) for key, value in row.items()))
 
 
 def _head(path: str) -> bytes:

@@ -62,6 +62,8 @@ def _masked(key: str, value: Any) -> Any:
 
 def rows_of(stream: MetricStream, rows: Sequence[int]) -> tuple[AddedRow, ...]:
     """Some rows of a stream, with the values that they hold."""
+    if not rows:
+        return ()
     found = []
     for row, values in zip(rows, stream.take(np.array(rows, np.int64)), strict=True):
         step = values.pop("step")

@@ -25,13 +25,13 @@ def diagnose(stream: MetricStream) -> list[Finding]:
         return findings
     rounded = bool((np.round(epochs, 2) == epochs).all())
     tolerance = ROUNDING if rounded else 1e-9
-    slope = _usual_slope(steps, epochs, tolerance)
-    if rounded and (np.diff(epochs) == 0).any():
+    gain = epochs[1:] - epochs[:-1]
+    if rounded and (gain == 0).any():
         findings.append(_rounded(epochs))
-    falls = np.flatnonzero(np.diff(epochs) < 0) + 1
+    falls = np.flatnonzero(gain < 0) + 1
     if len(falls):
-        findings.append(_falls(rows, steps, epochs, falls, slope))
-    return findings + _slopes(rows, steps, epochs, falls, slope, tolerance)
+        findings.append(_falls(rows, steps, epochs, falls, tolerance))
+    return findings + _slopes(rows, steps, epochs, falls, tolerance)
 
 
 def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
@@ -94,11 +94,12 @@ def _rounded(epochs: Float64) -> Finding:
     )
 
 
-def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, slope: float) -> Finding:
+def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float) -> Finding:
     """An epoch that falls: an iterable dataset restarts its count, or a resume changed it."""
     where = name_rows(rows[falls].tolist())
     first = falls[0]
     change = f"epoch {epochs[first - 1]:.4g} to {epochs[first]:.4g} at step {steps[first]}"
+    slope = _usual_slope(steps, epochs, tolerance)
     if (epochs[falls] < 1).all() or _is_iterable(steps, slope):
         message = f"the epoch starts again ({change}): an iterable dataset or a restart"
         return Finding("epoch-restarts", Severity.WARNING, where, message, len(falls))
@@ -107,10 +108,10 @@ def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, slope: floa
 
 
 def _slopes(
-    rows: Int64, steps: Int64, epochs: Float64, falls: Int64, slope: float, tolerance: float
+    rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float
 ) -> list[Finding]:
     """Changes in epochs per step between two falls: a jump, a new slope, or a dip in each epoch."""
-    gain, width = np.diff(epochs), np.diff(steps)
+    gain, width = epochs[1:] - epochs[:-1], steps[1:] - steps[:-1]
     surplus = np.zeros(len(gain))  # epochs gained beyond what is usual in its segment
     slack = np.maximum(tolerance, 1e-3 * gain)
     for segment in np.split(np.arange(len(gain)), falls - 1):
@@ -123,6 +124,7 @@ def _slopes(
     odd = np.flatnonzero(np.abs(surplus) > slack) + 1
     if not len(odd):
         return []
+    slope = _usual_slope(steps, epochs, tolerance)
     begun = epochs[odd] % 1 <= slope * width[odd - 1] + tolerance  # passes begin in between
     if _is_iterable(steps, slope) and (surplus[odd - 1] > 0).all() and begun.all():
         return [_passes(rows[odd])]

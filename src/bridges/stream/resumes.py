@@ -32,18 +32,21 @@ def _rate_jumps(stream: MetricStream) -> list[Finding]:
     if len(rows) < 4:
         return []
     steps, highest = stream.step[rows], rates.max()
+    change = rates[1:] - rates[:-1]
+    if not ((change > RISE * highest) | (-change > FALL * highest)).any():
+        return []  # the usual case, and what follows takes longer
     jumps = np.flatnonzero(_rises(steps, rates) | _drops(steps, rates)) + 1
     if not len(jumps):
         return []
     first = jumps[0]
-    change = f"{rates[first - 1]:.4g} to {rates[first]:.4g} at step {steps[first]}"
+    shown = f"{rates[first - 1]:.4g} to {rates[first]:.4g} at step {steps[first]}"
     swings = (rates[jumps - 1] <= BOTTOM * highest) & (rates[jumps] >= TOP * highest)
     where, count = name_rows(rows[jumps].tolist()), len(jumps)
     if swings.all():
-        message = f"the learning rate starts again ({change}): a schedule with restarts or a resume"
+        message = f"the learning rate starts again ({shown}): a schedule with restarts or a resume"
         return [Finding("learning-rate-restarts", Severity.INFO, where, message, count)]
     message = (
-        f"the learning rate jumps ({change}): resumed with another schedule or length, "
+        f"the learning rate jumps ({shown}): resumed with another schedule or length, "
         "or a schedule with restarts"
     )
     return [Finding("learning-rate-jumps", Severity.WARNING, where, message, count)]
@@ -85,6 +88,8 @@ def _summary(stream: MetricStream) -> list[Finding]:
     by those that it summed; without a resume both give the mean of the loss rows.
     """
     row, mean = _last(stream, "train_loss")
+    if row < 0:
+        return []
     rows, losses = stream.column("loss")
     rows, losses = rows[rows < row], losses[rows < row]
     width = np.diff(stream.step[rows], prepend=0)

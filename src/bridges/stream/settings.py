@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 KEY_DIGITS, VALUE_DIGITS = 5, 3  # of base64: 30 and 18 bits
@@ -117,6 +118,7 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
+@lru_cache(maxsize=8192)  # many runs have the same settings
 def _digest(text: str, digits: int) -> str:
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=9).digest()
     return base64.urlsafe_b64encode(digest)[:digits].decode()
@@ -124,7 +126,7 @@ def _digest(text: str, digits: int) -> str:
 
 def _normal(value: Any) -> Any:
     """The value as it is whether YAML, JSON or a pickle held it: numbers, text and nothing else."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return [(str(key), _normal(value[key])) for key in sorted(value, key=str)]
     if isinstance(value, list | tuple):
         return [_normal(item) for item in value]

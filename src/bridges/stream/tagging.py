@@ -28,22 +28,23 @@ def under_tags(
     saved state. The tag of another one has a suffix, and is made `legal`. Rows that come later
     change nothing for those before them.
     """
+    keys = {part.key for part in series}
+    if len({tags[key] for key in keys}) == len(keys):  # the usual case
+        return [Series(tags[part.key], part.rows, part.values) for part in series], []
     by_key: dict[str, list[Series]] = {}
     for part in series:
         by_key.setdefault(part.key, []).append(part)
     meeting: dict[str, list[str]] = {}
     for key in sorted(by_key):
         meeting.setdefault(tags[key], []).append(key)
-    if len(meeting) == len(by_key):
-        return [Series(tags[part.key], part.rows, part.values) for part in series], []
     tagged, findings = [], []
-    for tag, keys in meeting.items():
-        shown, others = _by_row([part for key in keys for part in by_key[key]])
+    for tag, members in meeting.items():
+        shown, others = _by_row([part for key in members for part in by_key[key]])
         own = {part.key: _own_tag(tag, part.key, meeting, legal) for part in others}
         tagged += [Series(tag, part.rows, part.values) for part in _as_one(shown)]
         tagged += [Series(own[part.key], part.rows, part.values) for part in others]
-        if len(keys) > 1:
-            findings.append(_met(tag, keys, others))
+        if len(members) > 1:
+            findings.append(_met(tag, members, others))
     return tagged, findings
 
 
