@@ -28,9 +28,12 @@ def count(place: Path) -> int:
     return len(units(str(place), discover(str(place))))
 
 
-def test_the_first_run_is_given_before_the_second_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_the_first_run_is_given_before_the_last_is_read(
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A few small runs are read ahead, by their rows."""
+    monkeypatch.setattr(run_directory, "ROWS_AHEAD", ahead * len(HISTORY))
     for number in range(5):
         put(tmp_path / f"r{number}", at(number))
     opened: list[str] = []
@@ -43,7 +46,7 @@ def test_the_first_run_is_given_before_the_second_is_read(
     monkeypatch.setattr(run_directory._Reader, "run", run)
     runs = RunDirectorySource().read(str(tmp_path), ReadOptions())
     assert next(runs).name == "r0"
-    assert {Path(location).parent.name for location in opened} == {"r0"}
+    assert {Path(location).parent.name for location in opened} == {f"r{n}" for n in range(ahead)}
     assert [run.name for run in runs] == ["r1", "r2", "r3", "r4"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from bridges.errors import SourceError, TreeError
+from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.around_file import bundle_around, is_history
 from bridges.sources.base import ReadOptions
 from bridges.sources.beside import Settings, read_settings
@@ -37,6 +37,7 @@ from bridges.stream.model import MetricStream, Run
 from bridges.stream.redact import redact_text
 from bridges.stream.settings import Settings as Identity
 
+ROWS_AHEAD = 5_000  # of small runs that are read together, which keeps the caches warm
 KEPT_POINTS = 1_000_000  # of runs that were read and may be needed again: about 10 MB
 
 
@@ -55,15 +56,18 @@ class RunDirectorySource:
         Of a file, the run whose history it holds, as of its directory. Raises SourceError, and
         TreeError where several files are broken.
         """
-        if not is_place(location):
+        if is_place(location):
+            yield from _some_ahead(self._read_place(location, options))
+        else:
             yield from _read_file(bundle_around(location), options)
-            return
+
+    def _read_place(self, location: str, options: ReadOptions) -> Iterator[Run]:
         found = discover(location)
         parts = units(location, found) or [whole(location, found)]
         nothing, errors = True, list[SourceError]()
         for part in parts:
             own = part.found if len(parts) > 1 else found
-            if len(parts) > 1:  # the other files are told of with the first run
+            if len(parts) > 1:  # the first run names the other files
                 own.others = Counter(found.others if nothing else ())
             try:
                 for run in _read(part, own, options):
@@ -96,6 +100,26 @@ class RunDirectorySource:
         if bundle.named:
             return _read_file(bundle, options)
         return _read(bundle, bundle.found, options)
+
+
+def _some_ahead(runs: Iterator[Run]) -> Iterator[Run]:
+    """The runs, of which a few small ones are read before the first of them is taken.
+
+    What cannot be read is raised after those that were.
+    """
+    ahead: list[Run] = []
+    rows = 0
+    try:
+        for run in runs:
+            ahead.append(run)
+            rows += len(run.stream)
+            if rows >= ROWS_AHEAD:
+                yield from ahead
+                ahead, rows = [], 0
+    except BridgeError:
+        yield from ahead
+        raise
+    yield from ahead
 
 
 def _read_file(bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
