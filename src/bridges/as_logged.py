@@ -1,7 +1,7 @@
-"""Runs of which a target got rows from a log, before a state held them.
+"""Runs that were exported from a tool's log before a state was saved.
 
-They lie under the key of the log's first row, and their rows are those of the log. Where a log lies
-beside a state, the run is looked up by both, and goes on from the rows that the target has.
+The target stores such a run under the key of the log's first row, with the log's rows. If a log
+lies beside a state, the run is looked up under both keys and continues from the stored rows.
 """
 
 from __future__ import annotations
@@ -103,8 +103,10 @@ class _Layer:
         return self.exporter.fit(lay_out(keyed, self.exporter.rules, self.options))
 
     def replacing(self, stored: Run, exact: Run | None, source: Run) -> Layout | None:
-        """The layout that replaces what the target has by exact rows; None where there are none, or
-        the target cannot, or it was changed by hand.
+        """The layout with exact rows in place of the log's rows.
+
+        None if there are no exact rows, if the target cannot rewrite a run, or if someone changed
+        the run there.
         """
         if exact is None or logged_rows(exact) == logged_rows(stored):
             return None
@@ -129,7 +131,7 @@ class _Layer:
 
 
 def _noted(run: Run, source: Run) -> Run:
-    """The run with a finding of what the target has from the log though the source is exact."""
+    """The run, with a finding if the target keeps rows of the log that the source has exactly."""
     count = logged_rows(run) - logged_rows(source)
     if count <= 0:
         return run

@@ -1,7 +1,7 @@
 """The files a run was made from, kept beside it in the target (`--attach-source`).
 
-Only what was read is attached: a file that has changed since, or that holds secrets, is not. A
-masked copy would no longer be the file of which the target keeps the digest.
+A file is attached as it was read. It is not attached if it has changed since or holds secrets: a
+masked copy would not match the digest in the target.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from bridges.exporters.base import Exporter
 from bridges.pipeline import ExportOptions, OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.output_directory import output_of
-from bridges.sources.places import has_nothing
+from bridges.sources.places import has_nothing, with_rows
 from bridges.stream.model import Run
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def for_each_run(
             on_report(report)
     finally:
         crew.close()
-        for report in crew.rest(done_only=True):  # of what was interrupted
+        for report in crew.rest(done_only=True):  # uploads that ended before the interrupt
             on_report(report)
     return BatchReport(tuple(reports))
 
@@ -84,7 +84,7 @@ def _work(
         read: set[str] = set()
         on_phase(location, "reading")
         try:
-            for run in read_runs(location, options):
+            for run in with_rows(location, read_runs(location, options)):
                 on_found(run)
                 read.add(output_of(run.source))
                 seconds = time.perf_counter() - started
@@ -133,7 +133,7 @@ class _Crew:
             yield work()
 
     def rest(self, *, done_only: bool = False) -> Iterator[RunReport]:
-        """The results that were not there yet; with `done_only` without those that failed."""
+        """The remaining results; `done_only` leaves out cancelled and failed work."""
         while self._waiting:
             result = self._waiting.popleft()
             if not done_only or not (result.cancelled() or result.exception()):

@@ -189,7 +189,7 @@ def _transfer(
 def _print_end(
     shown: Sequence[RunReport], exporters: Sequence[Exporter], as_json: bool, quiet: bool
 ) -> int:
-    """Print what was done to these runs in all; the exit code."""
+    """Print the totals of these runs. Returns the exit code."""
     from bridges import console
     from bridges.report import BatchReport
 

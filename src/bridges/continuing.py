@@ -23,10 +23,10 @@ from bridges.stream.model import Series
 def continued(
     layout: Layout, held: Held | None, exporter: Exporter, options: LayoutOptions
 ) -> Layout:
-    """The layout that goes on from what the target holds: its rows, its times, its earlier writes.
+    """The layout that continues a stored run: its rows, its times, its earlier writes.
 
-    A run of which the target holds more than the source keeps the layout of the source. Raises
-    ExportError where the target holds rows that would be there twice, and cannot be rewritten.
+    If the target holds more rows than the source, the layout stays that of the source. Raises
+    ExportError if rows would be stored twice and the target cannot rewrite the run.
     """
     if held is None or held.history > layout.history or layout.run.replaces:
         return layout

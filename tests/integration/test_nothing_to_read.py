@@ -46,6 +46,15 @@ def test_a_location_with_nothing_to_read(place: str) -> None:
     assert set(codes(place).values()) == {2}
 
 
+def test_states_without_rows_are_nothing_to_read() -> None:
+    Path("out/checkpoint-1").mkdir(parents=True)
+    Path("out/checkpoint-1/trainer_state.json").write_bytes(state([]))
+    told = codes("good", "out")
+    assert told.pop("inspect") == 0  # it shows them
+    assert set(told.values()) == {2}
+    assert [path.name for path in Path("e").iterdir() if path.is_dir()] == ["good"]
+
+
 def test_all_others_are_exported() -> None:
     assert set(codes("good", "empty").values()) == {2}
     assert Path("e/good").is_dir()

@@ -220,10 +220,17 @@ def test_a_file_of_the_name_is_left_alone(logdir: Path) -> None:
     assert (logdir / "run").read_text() == "a note"
 
 
-def test_an_empty_history_is_a_run_without_points(logdir: Path) -> None:
-    report = export(logdir, [])
-    assert (report.status, report.verified, report.points) == ("exported", True, 0)
-    assert export(logdir, []).status == "unchanged"
+def test_an_empty_history_is_not_exported(logdir: Path) -> None:
+    assert (export(logdir, []).status, logdir.exists()) == ("failed", False)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_plan_shows_the_name_that_the_run_gets(logdir: Path, dry_run: bool) -> None:
+    run = make_run([{"loss": 1.0, "step": 1}], name="../../x:y")
+    report = export_run(run, TensorBoardExporter(str(logdir)), ExportOptions(dry_run=dry_run))
+    assert report.run == "x_y"
+    assert [f.code for f in report.findings if f.code == "name-changed"] == ["name-changed"]
+    assert (logdir / "x_y").is_dir() is not dry_run
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -237,7 +244,7 @@ DIRECTORIES = {
     ".": "run",
     "..": "run",
     "...": "run",
-    ". .": " .",
+    ". .": "run",
     "a/b": "a/b",
     "a/../b": "a/b",
     "./a/./b/": "a/b",

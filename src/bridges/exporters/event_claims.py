@@ -1,12 +1,12 @@
 """Claims: of all exports that publish a run with one key at the same time, one succeeds.
 
 A run is built in `.bridges-KEY-RANDOM`, in a file with a random name. Renaming that directory to
-`.bridges-KEY` claims the key: no second directory can get that name. Whoever holds the claim knows
-what was published before (see `event_journal`), renames the directory to the run's own name, which
-ends the claim, and renames the file, which publishes the run. Until then the next holder of the
-claim may remove the file. A claim whose owner was killed or is slow is moved away after a while; an
-owner that still lives finds its file gone, and begins anew. So no clock and no lock decides whether
-a run is published twice.
+`.bridges-KEY` claims the key: no second directory can get that name. The owner of the claim reads
+the journal of published runs (`event_journal`), renames the directory to the run's own name, which
+ends the claim, and then renames the file, which publishes the run. Until that last step the next
+owner may remove the file. A claim without progress for two seconds is moved away; an owner that is
+still alive finds its file gone and starts again. A slow clock or a killed owner costs time but
+never publishes a run twice.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Attempt:
         return self._directory
 
     def withdraw(self) -> None:
-        """Remove what was not published."""
+        """Remove the file and the directory of a run that was not published."""
         with suppress(OSError):
             os.unlink(self.path)
         with suppress(OSError):  # it may be another's by now

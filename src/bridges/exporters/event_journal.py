@@ -1,7 +1,7 @@
 """The journal of a log directory: which run was published where, one line each.
 
-An exporter walks the log directory once; what others publish later it learns from their lines. A
-line is a hint: the run may not be there yet, or no longer.
+An exporter walks the log directory once and then reads the lines that other exporters add. A line
+is a hint: the run may not be published yet, or may have been deleted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Journal:
         self._read = 0  # bytes
 
     def news(self) -> list[tuple[str, str]]:
-        """What was added."""
+        """The lines that other exporters added."""
         with suppress(FileNotFoundError, NotADirectoryError):
             if os.stat(self._path).st_size != self._read:
                 with open(self._path, "rb") as file:

@@ -24,9 +24,9 @@ def directory_name(name: str) -> str:
     shown = [
         part.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for part in name.split("/")
     ]
-    parts = [_UNSAFE.sub("_", part).strip() for part in shown]
-    safe = [part for part in parts if part.strip(".")]
-    return os.path.join(*(part.lstrip(".") for part in safe)) if safe else "run"
+    parts = (_UNSAFE.sub("_", part).strip().lstrip(". ") for part in shown)
+    safe = [part for part in parts if part]
+    return os.path.join(*safe) if safe else "run"
 
 
 def hidden_name(key: str) -> str:

@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -83,8 +84,16 @@ class TensorBoardExporter:
         self._seen: set[str] = set()
 
     def fit(self, layout: Layout) -> Layout:
-        """Event files hold any tag."""
-        return layout
+        """The layout under a name that a directory can have; event files hold any tag."""
+        name = directory_name(layout.run.name)
+        if name == layout.run.name:
+            return layout
+        message = (
+            f"a directory cannot have the name {layout.run.name!r}: the run is called {name!r}"
+        )
+        found = Finding("name-changed", Severity.INFO, layout.run.source, message)
+        run = replace(layout.run, name=name)
+        return replace(layout, run=run, findings=(*layout.findings, found))
 
     def find(self, layout: Layout) -> list[Held]:
         """The runs with the layout's key: first under the expected name, then anywhere."""

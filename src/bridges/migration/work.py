@@ -25,6 +25,7 @@ from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle
 from bridges.sources.output_directory import output_of
+from bridges.sources.places import with_rows
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 
@@ -251,10 +252,11 @@ def _runs(task: Task) -> Iterator[Run]:
     options = task.source.read_options()
     tree = RunDirectorySource()
     if isinstance(task.place, Bundle):
-        yield from guarded(tree.read_bundle(task.place, options), task.location, tree.name)
-        return
-    source: Source = source_of(task.place, task.source.source)
-    yield from guarded(source.read(task.place, options), task.place, source.name)
+        runs = guarded(tree.read_bundle(task.place, options), task.location, tree.name)
+    else:
+        source: Source = source_of(task.place, task.source.source)
+        runs = guarded(source.read(task.place, options), task.place, source.name)
+    yield from with_rows(task.location, runs)
 
 
 def _export(

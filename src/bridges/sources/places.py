@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from sys import intern
 
-from bridges.errors import BridgeError
+from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.discovery import STATE
 from bridges.sources.output_directory import folder_of, output_of
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import NAME as LOG
+from bridges.stream.model import Run
 
 _KNOWN = re.compile(rf"(?:{STATE.pattern})|(?:{LOG.pattern})|[^.]*\Z")  # of files
 
@@ -57,6 +58,32 @@ def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
     output directories of the runs that were read.
     """
     return isinstance(error, MissingSourceError) and output_of(error.source) not in read
+
+
+def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
+    """The runs that have log rows. Raises TreeError, after the last run, for each that has none."""
+    errors: list[SourceError] = []
+    try:
+        for run in runs:
+            if len(run.stream):
+                yield run
+            else:
+                errors.append(_no_rows(run.source))
+    except TreeError as error:
+        errors += error.errors
+    except SourceError as error:
+        errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else TreeError(location, errors)
+
+
+def _no_rows(location: str) -> MissingSourceError:
+    return MissingSourceError(
+        location,
+        found="a state without any log row",
+        expected="a log history with rows",
+        remedy="It was saved before anything was logged: use a later one.",
+    )
 
 
 def is_root(location: str) -> bool:
