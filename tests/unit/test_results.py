@@ -68,6 +68,18 @@ def test_an_evaluation_after_the_state_was_saved_is_the_last_row() -> None:
     assert counts(run.findings)["results-keys-left-out"] == 2  # the samples, which scripts add
 
 
+def test_results_have_the_order_and_the_times_of_event_files() -> None:
+    """By the names of their files, `final` would come before `test_ood`."""
+    (run,) = read(DATA / "live" / "results_after_state" / "out")
+    names = [next(key for key in row if key.endswith("_runtime")) for row in added(run)]
+    assert [name.removesuffix("_runtime") for name in names] == [
+        *("eval", "eval_mm", "test_ood", "final", "predict")
+    ]
+    (known,) = [one for one in run.evidence if one.source == "events"]
+    assert known.rows.tolist() == [*range(10)]  # all but the prediction
+    assert (np.diff(known.time) > 0).all()
+
+
 def test_each_call_in_a_file_is_a_row_and_prefixes_do_not_swallow_each_other(
     tmp_path: Path,
 ) -> None:

@@ -34,6 +34,7 @@ def with_evidence(
     values do not tell. With `fill`, rows that only event files hold are added.
     """
     paths = events.of(outputs)
+    run = events.in_logged_order(run, paths)
     written = events.evidence(run.stream, paths)
     owns = is_alone and run.trial is None and events.lie_in(outputs)
     files = events.live(run.stream, paths, is_alone=owns) if paths else {}

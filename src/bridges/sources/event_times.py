@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from bridges.errors import BridgeError, VerifyError
 from bridges.formats.event_reader import EventFile, ScalarPart, decode
 from bridges.sources.text import fetch
 from bridges.sources.zero_bytes import zero_bytes
+from bridges.stream.added import moved
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Series
+from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series
 from bridges.stream.naming import Naming
 from bridges.stream.pace import LATEST
 
@@ -65,11 +67,33 @@ class EventFiles:
 
     def evidence(self, stream: MetricStream, paths: Sequence[str]) -> Evidence | None:
         """What these files tell of the times of a stream; None where none is of its run."""
-        if not paths:
-            return None
-        wanted = wanted_points(stream)
+        times, ends, used, starts = self._times(stream, paths)
+        return _chosen(np.array(times), np.array(ends), used, starts) if times else None
+
+    def in_logged_order(self, run: Run, paths: Sequence[str]) -> Run:
+        """The run with its added rows sorted by their times in these files, those without last."""
+        added = np.array(run.added, np.int64)
+        times = self._times(run.stream, paths)[0] if len(added) > 1 else []
+        if not times:
+            return run
+        latest = np.fmax.reduce(np.array(times), axis=0)[added]
+        order = np.arange(len(run.stream))
+        order[added] = added[np.argsort(latest, kind="stable")]
+        evidence = tuple(moved(one, np.argsort(order)) for one in run.evidence)
+        return replace(run, stream=run.stream.take(order), evidence=evidence)
+
+    def _times(
+        self, stream: MetricStream, paths: Sequence[str]
+    ) -> tuple[list[Float64], list[Float64], list[str], list[float]]:
+        """The times of first and last points of each row, the path and the start, for each of
+        these files that has rows of the stream.
+        """
+        times: list[Float64] = []
+        ends: list[Float64] = []
+        used: list[str] = []
+        starts: list[float] = []
+        wanted = wanted_points(stream) if paths else {}
         known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
-        times, ends, used, starts = [], [], [], []
         for path in paths:
             file = self._read(path) if self._could_be(path, known) else None
             if file is None:
@@ -80,9 +104,7 @@ class EventFiles:
                 ends.append(last)
                 used.append(path)
                 starts += [] if file.start is None else [file.start]
-        if not times:
-            return None
-        return _chosen(np.array(times), np.array(ends), used, starts)
+        return times, ends, used, starts
 
     def live(
         self, stream: MetricStream, paths: Sequence[str], *, is_alone: bool
