@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -33,4 +34,12 @@ def no_fork_server() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executors, "start_ahead", lambda: None)
+        yield
+
+
+@pytest.fixture
+def strict_warnings() -> Iterator[None]:
+    """Warnings are errors, also where pytest's own handling of warnings is off."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         yield

@@ -96,7 +96,7 @@ def exported(tree: Path, tmp_path: Path) -> list[Any]:
     return reports
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("name", ODD_RECORDS)
 def test_a_record_of_odd_fields_stops_nothing(name: str, tmp_path: Path) -> None:
     record = ODD_RECORDS[name]
@@ -136,7 +136,7 @@ TIMES = {
 }
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("name", TIMES)
 def test_times_that_cannot_be_are_counted_and_not_used(name: str, tmp_path: Path) -> None:
     start, seconds = TIMES[name]

@@ -63,7 +63,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("make", [summary, elapsed, evaluation, log_beside])
 def test_durations_of_any_length(make: Any, seconds: float) -> None:
@@ -72,7 +72,7 @@ def test_durations_of_any_length(make: Any, seconds: float) -> None:
     exported("out")
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("steps", [(-(2**63), 2**63 - 1), (10**12, 10**15), (1, 10**18)])
 def test_steps_of_any_size(steps: tuple[int, int]) -> None:
     rows = [{"loss": 1.0 / (n + 1), "step": step} for n, step in enumerate(steps)]
@@ -87,7 +87,7 @@ NAMES = (
 )
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("logs", ["Jan01_00-00-00_host", "Dec31_23-59-59_host", "Feb29_0-0-0_h"])
 def test_dates_in_names(name: str, logs: str) -> None:
@@ -115,7 +115,7 @@ def test_files_changed_before_1970_or_after_2099(seconds: int) -> None:
     exported("out")
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("strict_warnings")
 def test_a_rate_leads_no_further_than_a_run_lasts() -> None:
     rows = [{"loss": 1.0, "step": 1}, {"loss": 1.0, "step": 2}, {"loss": 1.0, "step": 10**15}]
     first, last = 1_000_000, (LATEST - 1) * 1_000_000
