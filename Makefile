@@ -38,7 +38,8 @@ test: $(READY)
 test-all: test
 	$(PYTEST) -m slow
 
-# Foreign releases, each in an environment of its own; it needs uv.
+# Foreign releases, each in an environment of its own; it needs uv. The results are written to
+# tests/golden/mlflow_releases.md.
 slow: $(READY)
 	$(BIN)/python -m tests.golden.check_mlflow_releases
 

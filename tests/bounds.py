@@ -1,4 +1,6 @@
-"""Bounds of memory and processor time, which do not depend on what else the machine does."""
+"""Bounds that do not depend on what else the machine does: of memory, of processor time, and one of
+wall time that only catches what hangs.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
+
+HANGS = 600.0  # seconds after which what should end, answer or become so is taken to hang
 
 _START = """
 import os, resource, sys
@@ -42,3 +47,13 @@ def processor_seconds(action: Callable[[], object]) -> float:
         action()
         times.append(time.process_time() - started)
     return min(times)
+
+
+def until(condition: Callable[[], object], *processes: subprocess.Popen[Any]) -> None:
+    """Wait for a condition; fail when it hangs, or when one of the processes it needs has ended."""
+    end = time.monotonic() + HANGS
+    while not condition():
+        ended = [process.args for process in processes if process.poll() is not None]
+        assert not ended or condition(), f"ended before it was so: {ended}"
+        assert time.monotonic() < end, f"not so after {HANGS:g} s"
+        time.sleep(0.05)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from tests.bounds import HANGS
 from tests.servers import free_port
 from tests.support import REPOSITORY
 
@@ -26,10 +27,10 @@ def dask_cluster(
         scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address]
         stack.enter_context(_running(scheduler, more))
         worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
-        worker += ["--no-dashboard", "--death-timeout", "60"]
+        worker += ["--no-dashboard", "--death-timeout", f"{HANGS:g}"]
         started = [stack.enter_context(_running(worker, more)) for _ in range(workers)]
-        with Client(address, timeout=60) as client:
-            client.wait_for_workers(workers, timeout=60)
+        with Client(address, timeout=HANGS) as client:
+            client.wait_for_workers(workers, timeout=HANGS)
         yield address, started
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import s3fs
 
-from tests.integration.readers import until
+from tests.bounds import until
 from tests.servers import free_port
 
 
@@ -31,7 +31,7 @@ def object_store() -> Iterator[tuple[dict[str, str], Any]]:
             files = s3fs.S3FileSystem(
                 key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
             )
-            until(lambda: _bucket(files), 60)
+            until(lambda: _bucket(files), server)
             yield found, files
         finally:
             server.terminate()

@@ -28,6 +28,7 @@ import psycopg
 import pytest
 
 from tests import guard
+from tests.bounds import HANGS
 from tests.proxy import FaultyProxy as FaultyProxy
 
 HOST = "127.0.0.1"
@@ -38,7 +39,6 @@ host all +{GUARDED} {HOST}/32 scram-sha-256
 host all all {HOST}/32 trust
 """
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-HANGS = 600.0  # seconds after which a server that should end or answer is taken to hang
 TRIES = 3  # a free port may be taken before the server binds it
 
 Started = TypeVar("Started")
@@ -122,14 +122,14 @@ def guarded(
         process.wait(HANGS)
 
 
-def wait_for(answers: Callable[[], bool], folder: Path, seconds: float) -> None:
-    """Until the server answers; a `ServerError` when it has ended or takes too long."""
-    end = time.monotonic() + seconds
+def wait_for(answers: Callable[[], bool], folder: Path) -> None:
+    """Until the server answers; a `ServerError` when it has ended or hangs."""
+    end = time.monotonic() + HANGS
     while not answers():
         has_ended = (folder / guard.EXITED).exists()
         if has_ended or time.monotonic() > end:
             log = (folder / guard.LOG).read_text(errors="replace") if folder.exists() else ""
-            what = "ended" if has_ended else f"did not answer in {seconds:g} s"
+            what = "ended" if has_ended else f"did not answer in {HANGS:g} s"
             raise ServerError(f"the server {what}; its log:\n{log[-8000:]}")
         time.sleep(0.05)
 
@@ -271,7 +271,7 @@ def serve_postgresql(
         guarded(command, folder, owner=owner, stop=signal.SIGINT, environment=environment)
     )
     server = PostgreSQL(port, folder)
-    wait_for(server.answers, folder, HANGS)
+    wait_for(server.answers, folder)
     return server
 
 
@@ -334,7 +334,7 @@ def mlflow_server(
         )
         url = f"http://{HOST}:{port}"
         log = folder / guard.LOG
-        wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder, HANGS)
+        wait_for(lambda: is_up(url, log, workers or DEFAULT_WORKERS), folder)
         return url
 
     with on_a_free_port(start, port) as url:

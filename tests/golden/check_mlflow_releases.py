@@ -17,7 +17,8 @@ row, but for ids and artifact locations. From the repository's root, with `uv` o
     python -m tests.golden.check_mlflow_releases            # all releases
     python -m tests.golden.check_mlflow_releases 3.16.1     # or some
 
-One line is printed for each release and store; the exit code is 1 if anything failed.
+One line is printed for each release and store; the exit code is 1 if anything failed. When all
+releases are checked, the results are written into mlflow_releases.md, which is committed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,8 @@ TOLD = {  # what the scenarios lose on purpose, and what is told of their times
     "value-not-kept",
     "tail-not-logged",  # half of a history
 }
+RESULTS = Path(__file__).with_name("mlflow_releases.md")
+Outcomes = dict[str, str]  # of the checks of a release: "ok", or what is wrong
 LARGEST = sys.float_info.max
 OURS = ("MLFLOW_", "PYTHON", "PG")  # settings that a release must not see
 
@@ -251,6 +255,14 @@ def check_postgres(release: Release) -> None:
     release.expect_same(uri)
 
 
+CHECKS: dict[str, Callable[[Release], None]] = {
+    "sqlite": check_sqlite,
+    "client": check_client,
+    "server": check_server,
+    "postgres": check_postgres,
+    "files": check_files,
+}
+
 # --- all releases -----------------------------------------------------------------------------
 
 
@@ -264,28 +276,56 @@ def install(release: Release, uv: str, wheel: Path) -> None:
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *wanted], check=True)
 
 
-def succeeds(release: str, name: str, check: Callable[[], None]) -> bool:
-    """Do one check and print its line."""
+def outcome_of(release: str, name: str, check: Callable[[], None]) -> str:
+    """Do one check and print its line; "ok", or what is wrong."""
     start, outcome = time.monotonic(), "ok"
     try:
         check()
     except Exception as error:  # deliberately broad: the other checks shall be done
         outcome = f"FAILED {type(error).__name__}: {error}"
     print(f"{release:8}{name:10}{time.monotonic() - start:6.1f} s  {outcome}", flush=True)
-    return outcome == "ok"
+    return outcome
 
 
-def check_all(release: Release, uv: str, wheel: Path) -> bool:
-    """Do all checks of a release."""
-    if not succeeds(release.name, "install", partial(install, release, uv, wheel)):
-        return False
-    checks = [check_sqlite, check_client, check_server, check_postgres]
-    if release.name.startswith("2."):
-        checks.append(check_files)
-    names = [check.__name__.removeprefix("check_") for check in checks]
-    pairs = zip(names, checks, strict=True)
-    done = [succeeds(release.name, name, partial(check, release)) for name, check in pairs]
-    return all(done)
+def check_all(release: Release, uv: str, wheel: Path) -> Outcomes:
+    """Do all checks of a release; none without its environment."""
+    done = {"install": outcome_of(release.name, "install", partial(install, release, uv, wheel))}
+    if done["install"] != "ok":
+        return done
+    for name, check in CHECKS.items():
+        if check is not check_files or release.name.startswith("2."):
+            done[name] = outcome_of(release.name, name, partial(check, release))
+    return done
+
+
+PAGE = """\
+# MLflow releases
+
+Written by `make slow` on {date} at commit {commit}, with Python {python}.
+What each check does is in `check_mlflow_releases.py`; `-` is a check that was not made.
+
+{table}
+"""
+
+
+def page(found: dict[str, Outcomes], commit: str) -> str:
+    """The results: a table of releases and checks, and what failed."""
+    columns = ["install", *CHECKS]
+    rows = [["MLflow", *columns], ["---"] * (len(columns) + 1)]
+    for release, done in found.items():
+        rows.append([release, *(done.get(name, "-").partition(" ")[0] for name in columns)])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    for release, done in found.items():
+        failed = (f"{name}: {said}" for name, said in done.items() if said != "ok")
+        lines += [f"\n{release}, {text.splitlines()[0]}" for text in failed]
+    date = datetime.now(timezone.utc).date()
+    return PAGE.format(date=date, commit=commit, python=PYTHON, table="\n".join(lines))
+
+
+def commit_of_sources() -> str:
+    """The commit that is checked, and whether files differ from it."""
+    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--exclude=*", "--dirty=, changed"]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main(arguments: list[str]) -> int:
@@ -299,15 +339,17 @@ def main(arguments: list[str]) -> int:
     uv = shutil.which("uv")
     if uv is None:
         raise SystemExit("uv is needed: pip install uv")
-    succeeded = []
+    found, commit = {}, commit_of_sources()
     with tempfile.TemporaryDirectory() as made, servers.postgresql() as postgres:
         build = [uv, "build", "--quiet", "--wheel", "--out-dir", made, str(REPOSITORY)]
         subprocess.run(build, check=True)
         (wheel,) = Path(made).glob("*.whl")
         for name in arguments or RELEASES:
             with tempfile.TemporaryDirectory() as folder:
-                succeeded.append(check_all(Release(name, Path(folder), postgres), uv, wheel))
-    return 0 if all(succeeded) else 1
+                found[name] = check_all(Release(name, Path(folder), postgres), uv, wheel)
+    if not arguments:
+        RESULTS.write_text(page(found, commit))
+    return 0 if all(at == "ok" for done in found.values() for at in done.values()) else 1
 
 
 if __name__ == "__main__":

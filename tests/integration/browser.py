@@ -11,15 +11,15 @@ from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.servers import HANGS, missing
+from tests.bounds import HANGS
+from tests.servers import missing
 from tests.support import REPOSITORY
 
 ARTIFACTS = Path(os.environ.get("BRIDGES_ARTIFACTS") or REPOSITORY / "artifacts")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE = HANGS
-expect.set_options(timeout=PATIENCE * 1000)
+expect.set_options(timeout=HANGS * 1000)
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def chromium_page(name: str, height: int = 2150, **options: Any) -> Iterator[Pag
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *sandbox])
         page = browser.new_page(viewport={"width": 1500, "height": height}, **options)
-        page.set_default_timeout(PATIENCE * 1000)
+        page.set_default_timeout(HANGS * 1000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         try:
             yield page

@@ -6,13 +6,13 @@ import contextlib
 import json
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.bounds import until
 from tests.integration.support import Point, show
 
 TEXT_SUFFIX = "/text_summary"
@@ -89,7 +89,7 @@ def rust_provider(logdir: Path) -> Iterator[Any]:
             stderr=subprocess.PIPE,
         )
         try:
-            until(lambda: port_file.exists() and port_file.read_text().endswith("\n"))
+            until(lambda: port_file.exists() and port_file.read_text().endswith("\n"), server)
             address = f"localhost:{int(port_file.read_text())}"
             with grpc.insecure_channel(address) as channel:
                 yield grpc_provider.GrpcDataProvider(address, grpc_provider.make_stub(channel))
@@ -97,14 +97,6 @@ def rust_provider(logdir: Path) -> Iterator[Any]:
             server.kill()
             _, errors = server.communicate()
         assert b"WARN" not in errors, errors
-
-
-def until(condition: Any, seconds: float = 30.0) -> None:
-    """Wait for a condition; fail after so many seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.05)
 
 
 def by_provider(provider: Any) -> Runs:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import pytest
 import bridges
 from bridges.formats.event_reader import read_event_file
 from bridges.sources.watching import stamps
+from tests.bounds import HANGS, until
 from tests.integration.mlflow_support import judge
-from tests.integration.readers import by_legacy_accumulator, until
+from tests.integration.readers import by_legacy_accumulator
 from tests.integration.support import (
     ENVIRONMENT,
     Row,
@@ -34,7 +36,6 @@ from tests.integration.support import (
     write_state,
 )
 from tests.integration.wandb_support import TIMES, items_of, of_kind, rows_of, without
-from tests.servers import HANGS
 
 pytestmark = [
     pytest.mark.slow,
@@ -206,7 +207,7 @@ def test_a_training_is_followed_to_its_end(target: str, follow: Follow, tmp_path
     make_ready(target, tmp_path / "target")
     rows = training_rows(200)
     follower = follow(tmp_path / "out", target, tmp_path / "target", "-v", "--json")
-    until(lambda: "not yet" in follower.err, HANGS)
+    until(lambda: "not yet" in follower.err)
     training = Training(tmp_path / "out", rows, pause=0.15)
     training.start()
     assert follower.wait() == 0, follower.err
@@ -236,11 +237,15 @@ def test_stopped_in_the_middle_it_tells_and_goes_on(
     training.start()
     target = tmp_path / "target"
     follower = follow(tmp_path / "out", "tensorboard", target)
+
+    def has_rows(count: int) -> bool:
+        return target.exists() and epochs(target) == [count]
+
     for saves in range(1, 4):
         training.allowed.release()
-        until(lambda saves=saves: target.exists() and epochs(target) == [saves * SAVE], HANGS)
+        until(partial(has_rows, saves * SAVE))
     training.allowed.release(3)
-    until(lambda: follower.has_appended(2), HANGS)
+    until(lambda: follower.has_appended(2))
     follower.process.send_signal(number)
     assert follower.wait() == 130
     assert follower.err.rstrip().endswith("stays finished: the same command does the rest")
@@ -278,10 +283,10 @@ def test_a_crash_and_a_resume_make_two_runs(follow: Follow, tmp_path: Path) -> N
     follower = follow(tmp_path / "out", "tensorboard", target)
     for count in range(1, 6):
         crashed.checkpoint(rows[: count * SAVE])
-    until(lambda: epochs(target) == [5 * SAVE], HANGS)
+    until(lambda: epochs(target) == [5 * SAVE])
     resumed = Training(tmp_path / "out", other)
     resumed.checkpoint(other[: 4 * SAVE])
-    until(lambda: epochs(target) == [4 * SAVE, 5 * SAVE], HANGS)
+    until(lambda: epochs(target) == [4 * SAVE, 5 * SAVE])
     resumed.run()
     assert follower.wait() == 0, follower.err
     assert epochs(target) == [5 * SAVE, len(other) + 1]
@@ -325,7 +330,7 @@ def test_killed_at_random_moments(target: str, follow: Follow, tmp_path: Path) -
     training.allowed.release(2)
     began = time.monotonic()
     first = follow(tmp_path / "out", target, tmp_path / "target")
-    until(lambda: points(target, tmp_path / "target"), HANGS)
+    until(lambda: points(target, tmp_path / "target"))
     usual = time.monotonic() - began  # until it gets somewhere
     first.process.kill()
     kills = 0

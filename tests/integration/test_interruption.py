@@ -13,12 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import pytest
 
 import bridges
 from bridges.formats.event_reader import read_event_file
+from tests import kills
 from tests.integration.support import (
     ENVIRONMENT,
     Row,
@@ -126,27 +127,25 @@ def check_after_a_kill(case: Case, logdir: Path) -> None:
 
 
 def test_killed_at_random_moments(case: Case, tmp_path: Path) -> None:
-    begin(case, tmp_path / "measured")
-    started = time.perf_counter()
-    command = export_command(case.state, tmp_path / "measured", "--run-name", "run")
-    subprocess.run(command, check=True, env=ENVIRONMENT)
-    duration = time.perf_counter() - started
-    moments = random.Random(4)
-    killed = number = 0
-    while killed < SUBPROCESS_KILLS:  # one that ended before it was killed does not count
-        number += 1
-        assert number <= 5 * SUBPROCESS_KILLS
-        logdir = tmp_path / str(number)
+    places = (tmp_path / str(number) for number in count())
+
+    def started() -> tuple[Path, kills.Process, kills.HasBegun]:
+        logdir = next(places)
         begin(case, logdir)
-        process = subprocess.Popen(
-            export_command(case.state, logdir, "--run-name", "run"), env=ENVIRONMENT
-        )
-        time.sleep(duration * moments.uniform(0.3, 1.0))
-        process.kill()
-        was_killed = process.wait() == -signal.SIGKILL
-        killed += was_killed
-        duration *= 1.0 if was_killed else 0.8  # it was measured while the machine was busy
+        before = kills.looks(logdir)
+        command = export_command(case.state, logdir, "--run-name", "run")
+        process = kills.start(command, env=ENVIRONMENT)
+        return logdir, process, lambda: kills.looks(logdir) != before
+
+    def attempt(moment: float) -> bool:
+        logdir, process, has_begun = started()
+        counts = kills.killed(process, moment, has_begun)
         check_after_a_kill(case, logdir)
+        return counts
+
+    _, process, has_begun = started()
+    span = kills.undisturbed(process, has_begun)
+    kills.kill_often(SUBPROCESS_KILLS, span, random.Random(4), attempt)
 
 
 def test_killed_again_and_again_in_one_place(case: Case, tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def killed_at(step: int, state: Path, logdir: Path) -> int:
     """Export, and be killed just before the given step in the log directory (in a child)."""
     taken = 0
 
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
+    def step_taken(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal taken
         if not STEPS.fullmatch(event) or not str(arguments[0]).startswith(str(logdir)):
             return
@@ -172,7 +171,7 @@ def killed_at(step: int, state: Path, logdir: Path) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         taken += 1
 
-    sys.addaudithook(count)
+    sys.addaudithook(step_taken)
     export(state, logdir)
     return 0
 

@@ -20,9 +20,8 @@ import pytest
 from bridges.migration.config import EngineSpec
 from bridges.migration.engine import Engine
 from bridges.migration.tasks import Done, Task, plan
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
 from tests.integration.test_migrate import config, make_tree, rows_of
-from tests.servers import HANGS
 from tests.support import REPOSITORY, state
 
 pytestmark = pytest.mark.slow
@@ -122,7 +121,7 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
 def test_ctrl_c_is_the_affair_of_the_migration_alone(tmp_path: Path, pause: float) -> None:
     """It goes to all processes of a terminal, also to those which are importing still."""
     process = start(write(tmp_path, 20))
-    until(lambda: any("forkserver" in command for command in started(process).values()), HANGS)
+    until(lambda: any("forkserver" in command for command in started(process).values()))
     time.sleep(pause)
     for other in started(process):
         os.kill(other, signal.SIGINT)
@@ -137,7 +136,7 @@ def test_without_the_migration_there_is_no_worker(tmp_path: Path) -> None:
         assert len(started(process)) > 2
         process.kill()
     process.communicate(timeout=HANGS)
-    until(lambda: not started(process), HANGS)
+    until(lambda: not started(process))
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
@@ -329,7 +328,7 @@ def test_workers_end_with_the_migration_that_is_killed(tmp_path: Path) -> None:
         assert len(group) >= 2
         process.kill()
     process.communicate(timeout=HANGS)
-    until(lambda: not any(map(is_alive, group)), HANGS)
+    until(lambda: not any(map(is_alive, group)))
     process = start(file, "--json")
     totals = json.loads(process.communicate(timeout=HANGS)[0])["totals"]
     assert totals["exported"] + totals["unchanged"] == totals["runs"]

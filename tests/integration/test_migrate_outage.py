@@ -25,12 +25,11 @@ import pytest
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import Migration
 from bridges.report import BatchReport, RunReport
+from tests.bounds import HANGS, until
 from tests.integration.mlflow_support import export
-from tests.integration.readers import until
 from tests.integration.test_migrate import counts, make_tree
 from tests.proxy import FaultyProxy, Refuse
 from tests.servers import (
-    HANGS,
     PostgreSQL,
     folder_of,
     free_port,
@@ -315,7 +314,7 @@ def test_interrupted_while_it_waits_it_ends_at_once(tmp_path: Path) -> None:
         assert process.stderr is not None
         while "does not answer" not in process.stderr.readline():
             assert process.poll() is None
-        until(lambda: len([*(tmp_path / "tb").rglob("*tfevents*")]) == 5, HANGS)
+        until(lambda: len([*(tmp_path / "tb").rglob("*tfevents*")]) == 5)
         process.send_signal(SIGINT)
         shown, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130

@@ -37,6 +37,7 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
+from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.support import CORPUS, DATA, make_run, needs_corpus, read_one, state
 
@@ -206,7 +207,7 @@ def test_a_killed_export_leaves_nothing(path: Path, tmp_path: Path) -> None:
 def test_exports_at_the_same_time_make_one_run(path: Path, tmp_path: Path) -> None:
     file = long_history(tmp_path, 2000)
     children = [subprocess.Popen(command(path, file), stdout=subprocess.PIPE) for _ in range(4)]
-    said = [child.communicate(timeout=120)[0].decode() for child in children]
+    said = [child.communicate(timeout=HANGS)[0].decode() for child in children]
     assert [child.returncode for child in children] == [0, 0, 0, 0], said
     assert [count for (count,) in table(path, "runs", "count(*)")] == [1]
     assert [count for (count,) in table(path, "metrics", "count(*)")] == [4000]

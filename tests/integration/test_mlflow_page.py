@@ -18,8 +18,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bridges.stream.layout import LayoutOptions, lay_out
-from tests.integration.browser import PATIENCE, chromium_page, save
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
+from tests.integration.browser import chromium_page, save
 from tests.integration.support import bridge
 from tests.servers import mlflow_server
 from tests.support import DATA, read_one
@@ -62,9 +62,9 @@ def check_overview(page: Page, url: str) -> None:
     page.goto(url)
     body = page.locator("body")
     for text in (RUN, "Finished", "Written by bridges from", "Times are synthetic"):
-        expect(body).to_contain_text(text, timeout=PATIENCE * 1000)
+        expect(body).to_contain_text(text, timeout=HANGS * 1000)
     last = {key: points[-1][1] for key, points in history().items()}
-    until(lambda: last.keys() <= neighbours(page).keys(), PATIENCE)
+    until(lambda: last.keys() <= neighbours(page).keys())
     shown = neighbours(page)
     assert {key: float(shown[key]) for key in last} == last
     assert shown["max_steps"] == "24"
@@ -78,7 +78,7 @@ def check_charts(page: Page, url: str) -> None:
     page.on("request", lambda request: asked.append(request.url))
     want = history()
     page.goto(f"{url}/model-metrics")
-    until(lambda: shows_all(page.evaluate(DRAWN), want), PATIENCE)
+    until(lambda: shows_all(page.evaluate(DRAWN), want))
     lines = {key for key, points in want.items() if len(points) > 1}
     served = [answer for address in asked if HISTORY in address for answer in serve(address)]
     assert {key for key, _ in served} >= lines
@@ -99,7 +99,7 @@ def shows_all(charts: list[dict[str, Any]], want: dict[str, Points]) -> bool:
 
 def serve(address: str) -> Iterator[tuple[str, Points]]:
     """The metrics that the page asked for, and the points that the server gives for each."""
-    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+    with urllib.request.urlopen(address, timeout=HANGS) as response:
         metrics: list[dict[str, Any]] = json.load(response)["metrics"]
     for key in parse_qs(urlsplit(address).query)["metric_key"]:
         yield key, [(m["step"], m["value"], m["timestamp"]) for m in metrics if m["key"] == key]
@@ -108,8 +108,8 @@ def serve(address: str) -> Iterator[tuple[str, Points]]:
 def check_list(page: Page, url: str) -> None:
     """The experiment's page lists the run."""
     page.goto(url)
-    expect(page.get_by_role("link", name=RUN)).to_be_visible(timeout=PATIENCE * 1000)
-    expect(page.locator("body")).to_contain_text("1 matching run", timeout=PATIENCE * 1000)
+    expect(page.get_by_role("link", name=RUN)).to_be_visible(timeout=HANGS * 1000)
+    expect(page.locator("body")).to_contain_text("1 matching run", timeout=HANGS * 1000)
     save(page, "mlflow_runs")
 
 

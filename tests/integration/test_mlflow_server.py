@@ -20,6 +20,7 @@ from bridges.errors import ConfigError
 from bridges.exporters import http
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.pipeline import ExportOptions, export_run
+from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import (
     Judged,
@@ -246,7 +247,7 @@ def test_exports_at_the_same_time_make_one_run(
     file = long_history(tmp_path, 1500)
     order = command(mlflow_url, file, "--experiment", experiment)
     children = [subprocess.Popen(order, stdout=subprocess.PIPE) for _ in range(3)]
-    said = [child.communicate(timeout=300)[0].decode() for child in children]
+    said = [child.communicate(timeout=HANGS)[0].decode() for child in children]
     assert [child.returncode for child in children] == [0, 0, 0], said
     (run,) = judge(mlflow_url, experiment)
     assert [len(points) for points in run.points.values()] == [1500, 1500]

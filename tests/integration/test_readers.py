@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import bridges
+from tests.bounds import until
 from tests.integration import readers
 from tests.integration.readers import Runs
 from tests.integration.support import (
@@ -163,7 +164,7 @@ def test_three_files_of_one_run_are_one_series(logdir: Path, by_rust: Runs) -> N
 def test_both_loaders_list_the_same_settings(logdir: Path) -> None:
     python = readers.session_groups(readers.python_provider(logdir))
     with readers.rust_provider(logdir) as provider:
-        readers.until(lambda: len(provider_runs(provider)) == len(RUNS))
+        until(lambda: len(provider_runs(provider)) == len(RUNS))
         rust = readers.session_groups(provider)
     assert settings_of(python) == settings_of(rust)
     assert sorted(settings_of(python)) == RUNS

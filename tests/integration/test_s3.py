@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import s3fs
 
 import bridges
 from bridges.migration.config import MigrationConfig
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
 from tests.object_store import object_store
 from tests.support import state
 
@@ -47,7 +48,7 @@ def bridge(store: dict[str, str], place: Path, *arguments: str) -> dict[str, Any
         env={**os.environ, **store},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -109,9 +110,13 @@ def test_a_training_that_saves_into_a_bucket_is_followed(
     files = s3fs.S3FileSystem(
         key="someone", secret="secret", endpoint_url=store["AWS_ENDPOINT_URL"]
     )
-    options = ["--follow", "--interval", "0.2", "--idle-timeout", "60", "--json"]
+    options = ["--follow", "--interval", "0.2", "--idle-timeout", "0", "--json"]
     command = ["export", "s3://bucket/live", "--to", "tensorboard", *options]
     place = tmp_path / "log"
+
+    def tells(text: str) -> bool:
+        return text in place.read_text()
+
     with place.open("w") as log:
         follower = subprocess.Popen(
             [sys.executable, "-m", "bridges", *command],
@@ -121,14 +126,14 @@ def test_a_training_that_saves_into_a_bucket_is_followed(
             stderr=log,
         )
     try:
-        until(lambda: "following s3://bucket/live" in place.read_text(), 30)
+        until(partial(tells, "following s3://bucket/live"), follower)
         for steps in (2, 4, 6):  # each is seen, though s3fs remembers what it has listed
             rows = state(HISTORY[:steps])
             files.pipe(f"bucket/live/checkpoint-{steps}/trainer_state.json", rows)
-            until(lambda steps=steps: f"  {steps} rows" in place.read_text(), 30)
+            until(partial(tells, f"  {steps} rows"), follower)
         end = {"train_loss": 1.0, "total_flos": 1.0, "train_runtime": 9.0, "step": 8}
         files.pipe("bucket/live/trainer_state.json", state([*HISTORY, end]))
-        out, _ = follower.communicate(timeout=30)
+        out, _ = follower.communicate(timeout=HANGS)
     finally:
         follower.kill()
         follower.wait()

@@ -17,12 +17,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
 from tests.integration.support import (
     ENVIRONMENT,
     Point,
@@ -58,7 +59,7 @@ class Server:
     def get(self, route: str, **query: str) -> Any:
         """The JSON document of a data route."""
         url = f"{self.url}data/{route}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as response:
+        with urllib.request.urlopen(url, timeout=HANGS) as response:
             return json.load(response)
 
     def post(self, route: str, body: dict[str, Any]) -> Any:
@@ -68,7 +69,7 @@ class Server:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=HANGS) as response:
             return json.load(response)
 
     def tags(self, plugin: str, run: str) -> list[str]:
@@ -117,7 +118,7 @@ class Server:
     def shows(self, name: str) -> None:
         """Wait until the server shows all that the event files of a run hold."""
         want, _ = read_raw(self.logdir / name)
-        until(lambda: self.holds(name, want), 40)
+        until(lambda: self.holds(name, want))
 
 
 @contextlib.contextmanager
@@ -133,14 +134,14 @@ def tensorboard(logdir: Path, sources: Path, *options: str) -> Iterator[Server]:
             env=ENVIRONMENT,
         )  # fmt: skip
     try:
-        until(lambda: re.search(r"at (http://\S+)", log.read_text()), 90)
+        until(lambda: re.search(r"at (http://\S+)", log.read_text()), process)
         url = re.search(r"at (http://\S+)", log.read_text())
         assert url is not None
         yield Server(url[1], logdir, sources, FAST_NOTE in log.read_text())
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(20)
+            process.wait(HANGS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -227,7 +228,7 @@ def test_the_settings_are_listed(server: Server) -> None:
         ("trial 1", "trainer_state.json"),
     ):
         rates[name] = json.loads((path / state).read_text())["trial_params"]["learning_rate"]
-    until(lambda: session_rates() == rates, 20)
+    until(lambda: session_rates() == rates)
 
 
 def test_a_run_that_grows_is_shown_as_it_grows(server: Server) -> None:
@@ -295,4 +296,4 @@ def test_a_later_export_that_goes_back_is_all_shown(case: str, server: Server) -
         target = ("--to", "tensorboard", "--logdir", clean, "--run-name", case)
         bridge("export", server.sources / f"{case}.json", *target, *options)
         want, _ = read_raw(clean / case)
-        until(lambda want=want: server.holds(case, want), 40)
+        until(partial(server.holds, case, want))

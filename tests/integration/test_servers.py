@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
 from tests.proxy import Cut, Delay, Drop, Fault, LoseAnswer, Refuse, Replace, Script
 from tests.servers import FaultyProxy, PostgreSQL, ServerError, free_port, missing, mlflow_server
 from tests.support import REPOSITORY
@@ -68,7 +68,7 @@ def upstream() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def connect(proxy: FaultyProxy) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(urlsplit(proxy.url).netloc, timeout=20)
+    return http.client.HTTPConnection(urlsplit(proxy.url).netloc, timeout=HANGS)
 
 
 def post(connection: http.client.HTTPConnection, body: bytes = b"body") -> tuple[int, bytes]:
@@ -223,11 +223,12 @@ def test_a_login_with_a_password(postgres: PostgreSQL) -> None:
 # a shell that runs the tests in the background lets them, and so this, ignore Ctrl-C
 STARTS_POSTGRESQL = """
 import signal, time
+from tests.bounds import HANGS
 from tests.servers import postgresql
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with postgresql() as server:
     print(server.port, server.folder, flush=True)
-    time.sleep(60)
+    time.sleep(HANGS)
     print("not stopped")
 """
 
@@ -248,7 +249,7 @@ def test_no_server_outlives_its_tests(number: signal.Signals) -> None:
         assert accepts(int(port))
         process.send_signal(number)
         assert process.stdout.read() == ""
-    until(lambda: not accepts(int(port)) and not Path(folder).exists(), 40)
+    until(lambda: not accepts(int(port)) and not Path(folder).exists())
 
 
 def accepts(port: int) -> bool:
@@ -271,7 +272,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("store", ["mlflow_url", "mlflow_pg_url"])
 def test_mlflow_server_answers(store: str, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue(store)
-    with urllib.request.urlopen(f"{url}/health", timeout=30) as response:
+    with urllib.request.urlopen(f"{url}/health", timeout=HANGS) as response:
         assert (response.status, response.read()) == (200, b"OK")
     with FaultyProxy(url, lambda method, path, n: Drop() if n == 1 else None) as proxy:
         client = MlflowClient(proxy.url)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 120.0  # seconds: a heavily loaded machine takes some for each key
+from tests.bounds import HANGS
+
 START = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 BEFORE = {
     "bash": "bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; PS1='READY'",
@@ -72,7 +73,7 @@ def terminal(shell: str, folder: Path) -> Iterator[int]:
 
 def read_until(terminal: int, wanted: str) -> str:
     """What the terminal shows, up to what is waited for."""
-    shown, end = "", time.monotonic() + PATIENCE
+    shown, end = "", time.monotonic() + HANGS
     while wanted not in shown and time.monotonic() < end:
         if select.select([terminal], [], [], 1.0)[0]:
             shown += os.read(terminal, 65_536).decode(errors="replace")

@@ -23,6 +23,7 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.layout import LayoutOptions
+from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import long_history
 from tests.integration.wandb_support import (
@@ -239,7 +240,7 @@ def test_exports_at_the_same_time_make_one_run(tmp_path: Path) -> None:
     file = long_history(tmp_path, 20_000)
     order = [sys.executable, "-m", "bridges", "export", str(file), "--to", "wandb", "--wandb-dir"]
     children = [subprocess.Popen([*order, str(tmp_path / "x")], stdout=-1) for _ in range(4)]
-    said = [child.communicate(timeout=120)[0] for child in children]
+    said = [child.communicate(timeout=HANGS)[0] for child in children]
     assert [child.returncode for child in children] == [0, 0, 0, 0], said
     assert len(rows_of(file_of(tmp_path / "x"))) == 20_000
     visible = [path.name[:11] for path in (tmp_path / "x" / "wandb").glob("[!.]*")]

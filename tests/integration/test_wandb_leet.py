@@ -14,6 +14,7 @@ import pytest
 
 from bridges.exporters.wandb_log import BLOCK, FIRST
 from bridges.stream.model import Run
+from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
@@ -38,7 +39,7 @@ def inspect(file: Path, place: Path) -> list[dict[str, Any]]:
         env=environment(NOWHERE),
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.split("\n")  # a value may hold other line breaks

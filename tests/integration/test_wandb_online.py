@@ -27,9 +27,9 @@ from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
+from tests.bounds import HANGS, until
 from tests.contract.suite import ROWS, ExporterContract, OpenTarget
 from tests.integration.mlflow_support import long_history
-from tests.integration.readers import until
 from tests.integration.test_migrate import make_tree
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
@@ -44,7 +44,6 @@ from tests.integration.wandb_support import (
     without,
 )
 from tests.integration.wandb_support import export as export_to
-from tests.servers import HANGS
 from tests.support import make_run, read_one
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wandb-online")]
@@ -356,7 +355,7 @@ def test_an_interrupted_export_ends_what_it_began(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        until(lambda: bool(received(url)), HANGS)
+        until(lambda: bool(received(url)), child)
         child.send_signal(signal.SIGINT)
         said, error = child.communicate(timeout=HANGS)
         assert child.returncode == 130, (said, error)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
@@ -62,7 +63,7 @@ def install(package: str, folder: Path) -> None:
 
 
 def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     if done.returncode:
         pytest.fail(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
 

@@ -16,7 +16,7 @@ from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_log import read_log
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.model import Run
-from tests.integration.readers import until
+from tests.bounds import HANGS, until
 from tests.servers import free_port
 from tests.support import DATA, REPOSITORY
 
@@ -94,7 +94,7 @@ def wandb_server(*faults: str, capture: Path | None = None) -> Iterator[str]:
         command += ["--capture", str(capture)]
     with subprocess.Popen([*command, *faults], stdout=subprocess.DEVNULL) as child:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(url), 20)
+        until(lambda: _answers(url), child)
         try:
             yield url
         finally:
@@ -125,7 +125,7 @@ def sync(url: str, place: Path, *folders: Path, python: str = sys.executable) ->
         env=environment(url),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -525,4 +525,4 @@ def test_a_brief_request_waits_for_seconds_only(monkeypatch: pytest.MonkeyPatch)
         with briefly() if is_brief else nullcontext(), pytest.raises(NoAnswerError):
             connection.request("GET", "/")
         assert (sum(waited) <= BRIEF) == is_brief
-        assert sum(waited) > 1
+        assert sum(waited) >= 0.875  # three pauses, each half as long as it may be at least

@@ -15,7 +15,7 @@ import pytest
 
 from bridges import __version__
 from bridges.cli import app, run
-from tests.servers import HANGS
+from tests.bounds import HANGS
 from tests.support import DATA, state
 
 SEED = str(DATA / "seed.txt")
