@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 import bridges
+from tests.integration.wandb_support import file_of, rows_of
 from tests.support import DATA
 
 GROUNDTRUTH = DATA / "groundtruth"
@@ -90,6 +91,17 @@ def test_times_in_mlflow_are_those_of_the_live_callbacks(tmp_path: Path) -> None
     assert len(rows) == len(truth) == 4
     for step, timestamp in rows:
         assert abs(timestamp / 1000 - truth[step]) < 0.003
+
+
+def test_times_in_wandb_have_the_microseconds_of_the_event_files(tmp_path: Path) -> None:
+    out = output(tmp_path, "token_counts")
+    live = scalars(sorted(out.glob("runs/*/events*")))
+    every = {round(time * 1e6) for there in live.values() for _, time in there}
+    bridges.export(out, to="wandb", wandb_dir=str(tmp_path))
+    times = [round(row["_timestamp"] * 1e6) for row in rows_of(file_of(tmp_path))]
+    assert len(times) > 4
+    assert set(times) <= every
+    assert any(time % 1000 for time in times)
 
 
 def test_the_start_is_that_of_the_event_file(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,13 @@ def test_a_broken_checkpoint_beside_stops_nothing(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "out" / "trainer_state.json", tmp_path / "x.json")
     (alone,) = bridges.read(tmp_path / "x.json")
     assert "hidden_size" not in alone.params
+
+
+def test_standard_input_has_nothing_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = (tmp_path / "trainer_state.json").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    (run,) = bridges.read("-")
+    assert ("hidden_size" in run.params, run.evidence) == (False, ())
+    assert not {"results-added", "predictions-kept"} & {*told(run)}

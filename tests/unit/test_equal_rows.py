@@ -88,11 +88,20 @@ def test_a_smoke_test_is_no_earlier_save_of_the_full_run(tmp_path: Path) -> None
     put(tmp_path / "full", 6, max_steps=6, seed=1)
     short, full = sorted(read(tmp_path), key=lambda run: len(run.stream))
     assert (short.name, full.name, full.saves) == ("smoke", "full", (full.source,))
-    exporter = MemoryExporter()
-    for order in (("smoke", "full"), ("full", "smoke")):
-        exporter = MemoryExporter()
-        done = export(exporter, *(tmp_path / name for name in order))
-        assert [status for status, _ in done] == ["exported"] * 2
+
+
+@pytest.mark.parametrize("order", [("smoke", "full"), ("full", "smoke")])
+@pytest.mark.parametrize("target", ["memory", "tensorboard", "mlflow", "wandb"])
+def test_a_smoke_test_is_another_run_in_a_target(
+    target: str, order: tuple[str, str], tmp_path: Path
+) -> None:
+    put(tmp_path / "smoke", 2, max_steps=2, seed=1)
+    put(tmp_path / "full", 6, max_steps=6, seed=1)
+    exporter = targets(tmp_path)[target]
+    done = export(exporter, *(tmp_path / name for name in order))
+    assert [status for status, _ in done] == ["exported"] * 2
+    again = export(exporter, *(tmp_path / name for name in order))
+    assert again == [("unchanged", place) for _, place in done]
 
 
 def test_a_resume_with_other_settings_in_its_directory_is_one_run(tmp_path: Path) -> None:
@@ -130,6 +139,25 @@ def test_of_two_saves_with_equal_rows_the_later_one_is_the_run() -> None:
     assert Path(run.source).parent.name == "checkpoint-57"
     assert run.status == "finished"
     assert len(run.added) == 1
+
+
+@pytest.mark.parametrize(
+    ("saves", "last"),
+    [
+        ({"checkpoint-10": 9, "checkpoint-9": 9}, "checkpoint-10"),
+        ({"checkpoint-10": 7, "checkpoint-9": 9}, "checkpoint-9"),
+        ({"checkpoint-9": 9, "checkpoint-11": 9, ".": 9}, "."),
+        ({"checkpoint-9": 9, ".": 7}, "checkpoint-9"),
+    ],
+    ids=["number", "global step", "root", "global step before root"],
+)
+def test_the_later_save_wins(saves: dict[str, int], last: str, tmp_path: Path) -> None:
+    for name, step in saves.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "trainer_state.json").write_bytes(state(ROWS[:3], global_step=step))
+    (run,) = read(tmp_path)
+    assert Path(run.source) == tmp_path / last / "trainer_state.json"
+    assert len(run.saves) == len(saves)
 
 
 def test_states_without_rows_are_no_saves_of_each_other(tmp_path: Path) -> None:

@@ -254,6 +254,15 @@ def test_the_name_of_the_arguments_is_the_live_one(path: Path) -> None:
     assert names(path.parent / "own.db") == ["mine"]
 
 
+@pytest.mark.parametrize(
+    ("target", "name"), [("tensorboard", "a/b_ c é"), ("mlflow", "a/b: c é"), ("wandb", "a/b: c é")]
+)
+def test_every_target_has_the_name_of_the_arguments(target: str, name: str, path: Path) -> None:
+    (run,) = bridges.export(LIVE / "nested_named_env" / "out", to=target).runs
+    assert (run.run, run.verified) == (name, True)
+    assert target != "tensorboard" or (path.parent / "runs" / name).is_dir()
+
+
 def test_a_stored_run_keeps_its_name(path: Path) -> None:
     """As one that was written before the arguments named runs."""
     folder = run_with(path.parent / "out")

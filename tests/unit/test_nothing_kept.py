@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from bridges.errors import SourceError
 from tests.support import state
 
 FAULTS = Path(__file__).parent.parent / "data" / "faults"
+TARGETS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "tensorboard": lambda place: {"logdir": place},
+    "mlflow": lambda place: {"tracking_uri": f"sqlite:///{place}.db"},
+    "wandb": lambda place: {"wandb_dir": place},
+}
 
 
 def test_rows_that_hold_objects_only_are_no_empty_success() -> None:
@@ -33,9 +39,20 @@ def test_a_target_that_would_keep_nothing_of_a_state_fails(value: Any, tmp_path:
     assert bridge(["export", *command]) == 0
 
 
-def test_results_alone_that_are_left_out_are_no_success(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_results_beside_a_history_without_rows_are_kept(target: str, tmp_path: Path) -> None:
     (tmp_path / "trainer_state.json").write_bytes(state([], max_steps=9))
     (tmp_path / "predict_results.json").write_text('{"predict_loss": 0.5}')
-    (run,) = bridges.export(tmp_path, to="tensorboard", logdir=tmp_path / "tb").runs
-    assert run.status == "failed" or run.points
-    assert (tmp_path / "tb").exists() == (run.status != "failed")
+    (run,) = bridges.export(tmp_path, to=target, **TARGETS[target](tmp_path / "to")).runs
+    assert (run.status, run.verified, run.rows, run.points) == ("exported", True, 1, 1)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_history_without_rows_and_results_is_no_success(target: str, tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_bytes(state([], max_steps=9))
+    report = bridges.export(tmp_path, to=target, **TARGETS[target](tmp_path / "to"))
+    assert (report.exit_code, [run.status for run in report.runs]) == (2, ["failed"])
+    assert "It was saved before anything was logged: use a later one." in (
+        report.runs[0].findings[-1].message
+    )
+    assert not (tmp_path / "to").exists()

@@ -162,10 +162,11 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_added(tmp_path: Path) -> No
 # how a target keeps them
 
 
-def export(folder: Path, target: MemoryExporter) -> RunReport:
+def export(folder: Path, target: Exporter, status: str | None = None) -> RunReport:
     (run,) = read(folder)
     report = export_run(run, target, ExportOptions())
     assert report.verified, report.findings
+    assert status in (None, report.status)
     assert verify_run(run, target, ExportOptions()).status == "unchanged"
     return report
 
@@ -183,15 +184,27 @@ def points(target: MemoryExporter) -> Counter[tuple[str, int, float]]:
 
 def test_new_and_changed_results_are_appended(tmp_path: Path) -> None:
     target = MemoryExporter()
-    assert export(put(tmp_path, {}), target).status == "exported"
-    assert export(put(tmp_path, {"eval": EVAL}), target).status == "appended"
-    assert export(tmp_path, target).status == "unchanged"
-    changed = {**EVAL, "eval_loss": 0.25}
-    assert export(put(tmp_path, {"eval": changed}), target).status == "appended"
-    assert export(tmp_path, target).status == "unchanged"
+    _new_then_changed(target, tmp_path)
     assert points(target)["eval_loss", 3, 0.5] == points(target)["eval_loss", 3, 0.25] == 1
-    (tmp_path / "eval_results.json").unlink()
-    assert export(tmp_path, target).status == "unchanged"
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "mlflow", "client", "wandb"])
+def test_every_target_takes_new_and_changed_results(target: str, tmp_path: Path) -> None:
+    _new_then_changed(_opened(target, tmp_path), tmp_path / "out")
+
+
+def _new_then_changed(target: Exporter, folder: Path) -> None:
+    """Export a run without results, with results, with changed results, and without again."""
+    places = {
+        export(put(folder, {}), target, "exported").location,
+        export(put(folder, {"eval": EVAL}), target, "appended").location,
+        export(folder, target, "unchanged").location,
+        export(put(folder, {"eval": {**EVAL, "eval_loss": 0.25}}), target, "appended").location,
+        export(folder, target, "unchanged").location,
+    }
+    (folder / "eval_results.json").unlink()
+    places.add(export(folder, target, "unchanged").location)
+    assert len(places) == 1
 
 
 def test_a_training_that_goes_on_after_results_is_appended(tmp_path: Path) -> None:

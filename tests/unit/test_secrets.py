@@ -25,7 +25,15 @@ ROWS = [
     {"loss": 0.5, "step": 2, "args": {"cmd": "--hub_token s3cr3t", "n": [TOKEN]}, TOKEN: 1.0},
     {"loss": 0.25, "step": 3, "tokens": ["s3cr3t"], "note": "nothing"},
 ]
+TARGETS = ("tensorboard", "mlflow", "wandb")
 PLANTED = (TOKEN, "hunter2", "s3cr3t")
+
+
+@pytest.fixture(autouse=True)
+def _artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow puts attached files into the working directory."""
+    (tmp_path / "mlflow").mkdir()
+    monkeypatch.chdir(tmp_path / "mlflow")
 
 
 def write_state(path: Path, rows: list[dict[str, Any]] = ROWS, **fields: Any) -> Path:
@@ -35,7 +43,9 @@ def write_state(path: Path, rows: list[dict[str, Any]] = ROWS, **fields: Any) ->
 
 
 def export(source: Path, to: str, folder: Path, **options: Any) -> RunReport:
-    options[{"tensorboard": "logdir", "wandb": "wandb_dir"}[to]] = folder
+    folder.mkdir(exist_ok=True)
+    place = {"tensorboard": "logdir", "wandb": "wandb_dir", "mlflow": "tracking_uri"}[to]
+    options[place] = f"sqlite:///{folder}/mlflow.db" if to == "mlflow" else folder
     (run,) = bridges.export(source, to=to, **options).runs
     return run
 
@@ -51,7 +61,7 @@ def files_with_secrets(folder: Path) -> list[Path]:
     return [path for path, text in contents.items() if any(each in text for each in PLANTED)]
 
 
-@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("to", TARGETS)
 def test_secrets_of_the_log_are_masked_and_counted(to: str, tmp_path: Path) -> None:
     source = write_state(tmp_path / "run" / "trainer_state.json")
     run = export(source, to, tmp_path / to)
@@ -63,7 +73,7 @@ def test_secrets_of_the_log_are_masked_and_counted(to: str, tmp_path: Path) -> N
     assert export(source, to, tmp_path / to).status == "unchanged"
 
 
-@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("to", ["tensorboard", "wandb"])  # MLflow keeps no texts of rows
 def test_a_run_that_was_written_unmasked_is_found_and_told(
     to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,26 +101,29 @@ def test_a_run_that_was_written_unmasked_is_found_and_told(
     ids=["log", "tokens", "options", "trial", "callback", "unknown"],
 )
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("to", ["mlflow", "wandb"])
 def test_a_file_with_secrets_is_not_attached(
-    fields: dict[str, Any], packed: bool, tmp_path: Path
+    to: str, fields: dict[str, Any], packed: bool, tmp_path: Path
 ) -> None:
     source = write_state(tmp_path / "run" / "trainer_state.json", **fields)
     if packed:
         source = source.with_suffix(".json.gz")
         source.write_bytes(gzip.compress(source.with_suffix("").read_bytes()))
-    run = export(source, "wandb", tmp_path / "wandb", attach_source=True)
-    assert codes(run)[-1] == "source-not-attached"
-    assert "holds secrets" in run.findings[-1].message
+    run = export(source, to, tmp_path / to, attach_source=True)
+    (finding,) = [each for each in run.findings if each.code == "source-not-attached"]
+    assert (finding.severity.value, finding.count) == ("loss", 1)
+    assert "holds secrets" in finding.message
     assert run.failed
-    assert files_with_secrets(tmp_path / "wandb") == []
+    assert files_with_secrets(tmp_path / to) == []
 
 
-def test_a_file_without_secrets_is_attached(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["mlflow", "wandb"])
+def test_a_file_without_secrets_is_attached(to: str, tmp_path: Path) -> None:
     rows = [{"loss": 1, "step": 1, "num_tokens": 5000000, "eos_token": "</s>"}]
     source = write_state(tmp_path / "run" / "trainer_state.json", rows)
-    run = export(source, "wandb", tmp_path / "wandb", attach_source=True)
+    run = export(source, to, tmp_path / to, attach_source=True)
     assert not run.failed
-    assert [*(tmp_path / "wandb").rglob("trainer_state.json")]
+    assert [*(tmp_path / to).rglob("trainer_state.json")]
 
 
 def test_names_are_masked_and_keep_runs_apart(tmp_path: Path) -> None:
@@ -125,12 +138,12 @@ def test_names_are_masked_and_keep_runs_apart(tmp_path: Path) -> None:
     source = write_state(tmp_path / f"out-{TOKEN}" / "trainer_state.json")
     for number, place in enumerate((source, source.parent)):
         assert [run.name for run in bridges.read(place)] == ["out-<SECRET>"]
-        for to in ("tensorboard", "wandb"):
+        for to in TARGETS:
             assert not export(place, to, tmp_path / f"{to}{number}").failed
             assert files_with_secrets(tmp_path / f"{to}{number}") == []
 
 
-@pytest.mark.parametrize("to", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("to", TARGETS)
 def test_secrets_of_results_files_are_masked(to: str, tmp_path: Path) -> None:
     source = write_state(tmp_path / "run" / "trainer_state.json", [{"loss": 1.0, "step": 1}])
     results = {"eval_loss": 0.5, "eval_note": TOKEN, f"eval_{TOKEN}": 2.0, "epoch": 1.0}

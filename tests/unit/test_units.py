@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 
+from bridges.cli import run as bridge
+from bridges.console import Progress
 from bridges.errors import TreeError
+from bridges.exporters.base import Held
+from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.sources import run_directory
 from bridges.sources.base import ReadOptions
 from bridges.sources.discovery import discover
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.units import units
+from bridges.stream.layout import Layout
 from bridges.stream.model import Run
 from tests.support import state
 from tests.unit.test_clock_sources import history, put_events
@@ -85,3 +91,58 @@ def test_what_cannot_be_read_is_told_after_all_units(tmp_path: Path) -> None:
         next(runs)
     assert len(raised.value.errors) == 2
     assert count(tmp_path) == 3
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What an export of five runs does, in its order; `r3` is interrupted if `stop` lies there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_directory, "ROWS_AHEAD", len(HISTORY))
+    for number in range(5):
+        put(Path("tree", f"r{number}"), at(number))
+    done: list[str] = []
+    read, write, advance = run_directory._Reader.run, TensorBoardExporter.write, Progress.advance
+
+    def reads(self: run_directory._Reader, location: str) -> Run:
+        name = Path(location).parent.name
+        if name == "r3" and Path("stop").exists():
+            raise KeyboardInterrupt
+        if done[-1:] != [f"read {name}"]:  # once for its rows, once for its values
+            done.append(f"read {name}")
+        return read(self, location)
+
+    def writes(self: TensorBoardExporter, layout: Layout, held: Held | None) -> Held:
+        written = write(self, layout, held)
+        done.append(f"write {written.name}")
+        return written
+
+    def advances(self: Progress) -> None:
+        advance(self)
+        done.append(f"{self.done} of {self.total}")
+
+    monkeypatch.setattr(run_directory._Reader, "run", reads)
+    monkeypatch.setattr(TensorBoardExporter, "write", writes)
+    monkeypatch.setattr(Progress, "advance", advances)
+    return done
+
+
+def test_a_run_is_written_before_the_next_is_read_and_progress_counts_runs(
+    steps: list[str],
+) -> None:
+    assert bridge(["export", "tree", "--to", "tensorboard", "--logdir", "tb"]) == 0
+    expected = [[f"read r{n}", f"write r{n}", f"{n + 1} of {n + 1}"] for n in range(5)]
+    assert steps == [step for group in expected for step in group]
+
+
+def test_an_interrupted_export_keeps_the_runs_before(
+    steps: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("stop").touch()
+    command = ["export", "tree", "--to", "tensorboard", "--logdir", "tb"]
+    assert bridge(command) == 130
+    assert "what was finished stays finished" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("tb").iterdir() if path.is_dir()) == ["r0", "r1", "r2"]
+    Path("stop").unlink()
+    assert bridge([*command, "--json"]) == 0
+    statuses = [run["status"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert statuses == ["unchanged"] * 3 + ["exported"] * 2
