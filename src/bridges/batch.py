@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
+from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter
-from bridges.pipeline import ExportOptions, OnPhase, read_runs
+from bridges.pipeline import OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.output_directory import output_of
 from bridges.sources.places import has_nothing, with_rows

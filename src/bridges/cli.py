@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridges import __version__
-from bridges.cli_options import TARGET_OPTIONS, following, migrating, reading, targeting
+from bridges.cli_options import following, migrating, pairs, reading, targeting, writing
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
     from bridges.batch import RunAction
+    from bridges.export_options import ExportOptions
     from bridges.exporters.base import Exporter
-    from bridges.pipeline import ExportOptions
     from bridges.report import RunReport
     from bridges.stream.model import Run
 
@@ -88,18 +88,16 @@ def app() -> None:
 @app.command()
 @reading
 @targeting
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag the runs.")
-@click.option("--verify/--no-verify", default=True, help="Read every point back [default: on].")
-@click.option("--attach-source", is_flag=True, help="mlflow, wandb: keep the source file, too.")
-@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@writing
 @following
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
-    """Write runs into TARGETs as the live callback would have, and read every point back.
+    """Write runs into TARGETs as the Trainer callback would have, and read every point back.
 
-    Running it again changes nothing; a longer history adds its new rows only. --follow does that by
-    itself while a training goes on, until its summary row is there, and verifies in the end.
+    Rerunning is safe: unchanged runs are skipped and longer histories only gain their new rows.
+    --follow keeps doing this during training, until the final summary row, then verifies
+    everything.
 
     \b
     Examples:
@@ -119,11 +117,6 @@ def export(
     pace = {name: options.pop(name) for name in ("interval", "idle_timeout")}
     given = {name: seconds for name, seconds in pace.items() if seconds is not None}
     if options.pop("follow"):
-        if options["fill_from_events"]:
-            raise ConfigError(
-                "--fill-from-events is for trainings that have ended, and --follow for those that "
-                "go on: leave out one of the two"
-            )
         from bridges.cli_follow import follow
 
         return follow(sources, *_prepare(sources, options), given, as_json, quiet, verbose)
@@ -205,25 +198,15 @@ def _prepare(
     sources: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[list[Exporter], ExportOptions]:
     """The exporters and options of a command. Raises ConfigError."""
-    from bridges.api import export_options
-    from bridges.pipeline import make_exporters
+    from bridges.export_options import CHOICES, ExportOptions
+    from bridges.exporters.factory import make_exporters
 
-    targets = options.pop("targets")
-    own = _pairs("--option", options.pop("plug_in_options"))
-    given = {name: options.pop(name) for name in TARGET_OPTIONS}
-    own |= {name: value for name, value in given.items() if value is not None}
-    options["tags"] = _pairs("--tag", options.pop("tags", ()))
-    return make_exporters(targets, own), export_options(**options)
-
-
-def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not (key and equals):
-            raise ConfigError(f"{option} {value!r} is not of the form KEY=VALUE")
-        pairs[key] = text
-    return pairs
+    targets, texts = options.pop("targets"), pairs("--option", options.pop("plug_in_options"))
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if "tags" in given:
+        given["tags"] = pairs("--tag", given["tags"])
+    own = {name: given.pop(name) for name in [*given] if name not in CHOICES}
+    return make_exporters(targets, own, texts), ExportOptions.of(given)
 
 
 @app.command()
@@ -233,11 +216,7 @@ def inspect(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    salvage: bool,
-    max_unpacked: int | None,
-    redact_home: bool,
-    fill_from_events: bool,
-    source: str | None,
+    **choices: Any,
 ) -> int:
     """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
 
@@ -252,24 +231,16 @@ def inspect(
       bridge inspect checkpoint-*/trainer_state.json --json
     """
     from bridges.cli_inspect import inspect as show
-    from bridges.pipeline import ExportOptions
-    from bridges.sources.base import ReadOptions
+    from bridges.export_options import ExportOptions
 
-    read = ReadOptions(
-        salvage,
-        redact_home=redact_home,
-        max_unpacked=max_unpacked,
-        fill_from_events=fill_from_events,
-    )
-    options = ExportOptions(read=read, source=source)
-    return show(sources, options, as_json, quiet, verbose)
+    return show(sources, ExportOptions.of(choices), as_json, quiet, verbose)
 
 
 @app.command()
 @migrating
 def migrate(
     config: str,
-    dry_run: bool,
+    dry_run: bool | None,
     recheck: bool,
     as_json: bool,
     quiet: bool,
@@ -280,7 +251,8 @@ def migrate(
 ) -> int:
     """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
 
-    The same command again does only what is missing. Ctrl-C ends the runs in hand, then tells.
+    Rerun the same command to export only what is missing. Ctrl-C finishes the runs in progress,
+    then prints a summary.
 
     \b
     Examples:
@@ -296,7 +268,7 @@ def migrate(
     from bridges.cli_migrate import migrate as carry_out
 
     shown = Shown(as_json, quiet, verbose, report, html, config)
-    return carry_out(config, engine, dry_run, recheck, shown)
+    return carry_out(config, engine, bool(dry_run), recheck, shown)
 
 
 @app.command()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from bridges import console
 from bridges.errors import SourceError, TreeError
+from bridges.export_options import ExportOptions
 from bridges.inspection import print_page
-from bridges.pipeline import ExportOptions, read_runs
+from bridges.pipeline import read_runs
 from bridges.sources.output_directory import output_of
 from bridges.sources.places import has_nothing
 from bridges.tree_view import Place, print_tree

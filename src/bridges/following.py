@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 
 from bridges.batch import for_each_run, one_name
 from bridges.errors import ConfigError
+from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter
-from bridges.pipeline import ExportOptions, OnPhase, export_run
+from bridges.pipeline import OnPhase, export_run
 from bridges.report import BatchReport, RunReport, Tally
 from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
@@ -114,6 +115,11 @@ class Following:
         one_name(locations, options)
         if options.dry_run:
             raise ConfigError("--follow writes what is new, and --dry-run nothing: leave one out")
+        if options.read.fill_from_events:
+            raise ConfigError(
+                "--fill-from-events is for trainings that have ended, and --follow for those that "
+                "go on: leave out one of the two"
+            )
         self._locations, self._exporters = locations, exporters
         self._options, self._pace = options, pace
         self._on_phase, self._on_append, self._on_wait = on_phase, on_append, on_wait

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from inspect import signature
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,12 @@ from bridges.attachments import attach_sources
 from bridges.compare import compare, expected_points, holds_rows, secrets_in
 from bridges.continuing import by_rules_of, continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
+from bridges.export_options import ExportOptions as ExportOptions
 from bridges.exporters.base import ConflictError, Exporter, Held, Labels, Points, Relabels
+from bridges.exporters.factory import make_exporters as make_exporters
 from bridges.nothing_kept import refuse_nothing
 from bridges.report import RunReport, failure
-from bridges.sources.base import ReadOptions, Source
+from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
 from bridges.stream.added import rows_of
 from bridges.stream.course import course
@@ -32,42 +33,9 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run, Values
-from bridges.stream.naming import reserved_tag
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
 OnPhase = Callable[[str, str], None]
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How to export: the layout, how to read, and what to call the run.
-
-    `jobs` is how many runs are written at the same time into targets that wait for a network,
-    `retries` how often a run is tried again after a transient error. Raises ConfigError for a
-    reserved tag.
-    """
-
-    layout: LayoutOptions = field(default_factory=LayoutOptions)
-    read: ReadOptions = field(default_factory=ReadOptions)
-    source: str | None = None
-    run_name: str | None = None
-    group: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    verify: bool = True
-    attach_source: bool = False
-    dry_run: bool = False
-    jobs: int = 4
-    retries: int = 3
-
-    @property
-    def labels(self) -> Labels:
-        """What was asked for by name."""
-        return Labels(self.run_name, self.group, self.tags)
-
-    def __post_init__(self) -> None:
-        for key in self.tags:
-            if problem := reserved_tag(key):
-                raise ConfigError(f"--tag: {problem}")
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
@@ -138,24 +106,6 @@ def source_of(location: str, name: str | None) -> Source:
             return source
     fallback: Source = plugins.find("sources", "trainer_state").load()()
     return fallback
-
-
-def make_exporters(targets: Sequence[str], options: Mapping[str, Any]) -> list[Exporter]:
-    """The exporters of these names; each gets the options that it takes.
-
-    Raises ConfigError for a target that is not installed and an option that no target takes.
-    """
-    classes = [plugins.find("exporters", target).load() for target in targets]
-    taken = [
-        {name: options[name] for name in signature(made).parameters if name in options}
-        for made in classes
-    ]
-    unknown = set(options).difference(*taken)
-    if unknown:
-        raise ConfigError(
-            f"the option {sorted(unknown)[0]!r} is not one of the target {', '.join(targets)}"
-        )
-    return [made(**chosen) for made, chosen in zip(classes, taken, strict=True)]
 
 
 def export_run(

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,9 @@ for path in sys.argv[2:]:
     client.set_terminated(run_id)
 """
 
+if TYPE_CHECKING:
+    from bridges.exporters.mlflow_options import MlflowWriter
+
 
 class Store:
     """A tracking store with ways to fill it; each `export` goes into an experiment of its own."""
@@ -55,14 +58,15 @@ class Store:
         self.client: Any = MlflowClient(uri)
         self.experiments = 0
 
-    def export(self, files: list[Path], *, verify: bool, writer: str = "auto") -> None:
+    def export(self, files: list[Path], *, verify: bool, writer: MlflowWriter = "auto") -> None:
         """Ours, in this process."""
         from bridges.batch import for_each_run
         from bridges.exporters.mlflow import MlflowExporter
+        from bridges.exporters.mlflow_options import MlflowOptions
         from bridges.pipeline import ExportOptions, export_run
 
         self.experiments += 1
-        exporter = MlflowExporter(self.uri, f"e{self.experiments}", writer)
+        exporter = MlflowExporter(MlflowOptions(self.uri, f"e{self.experiments}", writer))
         options = ExportOptions(verify=verify)
         done = for_each_run(export_run, list(map(str, files)), [exporter], options)
         assert done.exit_code == 0, done.runs[0]

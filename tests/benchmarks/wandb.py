@@ -64,6 +64,7 @@ def long(folder: Path) -> None:
 def writer(folder: Path, files: list[Path]) -> float:
     """The time to find no such run and write it, for each file, without reading the sources."""
     from bridges.exporters.wandb import WandbExporter
+    from bridges.exporters.wandb_options import WandbOptions
     from bridges.pipeline import ExportOptions, read_runs
     from bridges.stream.layout import LayoutOptions, lay_out
 
@@ -71,7 +72,7 @@ def writer(folder: Path, files: list[Path]) -> float:
     layouts = [lay_out(run, "wandb", LayoutOptions()) for run in runs]
 
     def write() -> None:
-        exporter = WandbExporter(wandb_dir=str(folder / "alone"))
+        exporter = WandbExporter(WandbOptions(wandb_dir=str(folder / "alone")))
         for layout in layouts:
             exporter.find(layout)
             exporter.write(layout, None)

@@ -56,7 +56,7 @@ histories = st.lists(
 
 def export(run: Run, exporter: Exporter, **layout: Any) -> Any:
     """The report of one export."""
-    return export_run(run, exporter, ExportOptions(LayoutOptions(**layout)))
+    return export_run(run, exporter, ExportOptions(layout=LayoutOptions(**layout)))
 
 
 def _marked(report: Any, source: str) -> Marked:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from tests.contract.suite import ExporterContract, OpenTarget
 
 
@@ -19,14 +22,14 @@ class TestMemory(ExporterContract):
 
 class TestMlflowSqlite(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
-        return lambda: MlflowExporter(f"sqlite:///{folder}/mlflow.db", "contract")
+        return lambda: MlflowExporter(MlflowOptions(f"sqlite:///{folder}/mlflow.db", "contract"))
 
 
 class TestTensorBoard(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
-        return lambda: TensorBoardExporter(str(folder / "runs"))
+        return lambda: TensorBoardExporter(TensorBoardOptions(str(folder / "runs")))
 
 
 class TestWandbOffline(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
-        return lambda: WandbExporter(wandb_dir=str(folder))
+        return lambda: WandbExporter(WandbOptions(wandb_dir=str(folder)))

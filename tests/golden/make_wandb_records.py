@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import Provenance, Run
@@ -54,8 +55,10 @@ def write(name: str, folder: Path) -> list[Path]:
     for run in lengths:
         for file in files_of(folder):
             Path(f"{file}.synced").touch()
-        exporter = WandbExporter("golden", "someone", str(folder), **options, wandb_writer="direct")
-        report = export_run(run, exporter, ExportOptions(layout))
+        exporter = WandbExporter(
+            WandbOptions("golden", "someone", str(folder), **options, wandb_writer="direct")
+        )
+        report = export_run(run, exporter, ExportOptions(layout=layout))
         assert report.verified, report.findings
     return files_of(folder)
 

@@ -20,6 +20,7 @@ from bridges.exporters import mlflow_direct
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_direct import put_latest, put_pairs
 from bridges.exporters.mlflow_limits import Limits, limits_of
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_rows import MetricColumn, stored
 from bridges.exporters.mlflow_schema import SCHEMAS
 from bridges.exporters.mlflow_sqlite import SqliteDatabase
@@ -112,7 +113,9 @@ def test_the_rows_are_those_of_the_client(script: Path, path: Path) -> None:
 def test_a_run_goes_there_directly(script: Path, path: Path) -> None:
     run = make_run(ROWS, params={"lr": 1e-5}, tags={"long": "x" * 6000})
     for status in ("exported", "unchanged"):
-        report = export_run(run, MlflowExporter(f"sqlite:///{path}"), ExportOptions())
+        report = export_run(
+            run, MlflowExporter(MlflowOptions(f"sqlite:///{path}")), ExportOptions()
+        )
         assert (report.status, report.verified) == (status, True)
         codes = {finding.code for finding in report.findings}
         assert "written-by-client" not in codes
@@ -141,5 +144,7 @@ def test_a_new_database_has_the_limits_of_its_maker(
 ) -> None:
     monkeypatch.setattr(mlflow_direct, "installed_release", lambda: "2.14.3")
     run = make_run([{"a:b": 1.0, "step": 1}], tags={"long": "x" * 6000})
-    report = export_run(run, MlflowExporter(f"sqlite:///{tmp_path}/new.db"), ExportOptions())
+    report = export_run(
+        run, MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/new.db")), ExportOptions()
+    )
     assert {"key-renamed", "tag-refused"} <= {finding.code for finding in report.findings}

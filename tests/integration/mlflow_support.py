@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.model import Run
@@ -69,7 +70,9 @@ def _judged(client: Any, run: Any) -> Judged:
 
 def export(run: Run, uri: str, experiment: str = "bridges", **options: Any) -> RunReport:
     """One run into one store."""
-    return export_run(run, MlflowExporter(uri, experiment, **options), ExportOptions())
+    return export_run(
+        run, MlflowExporter(MlflowOptions(uri, experiment, **options)), ExportOptions()
+    )
 
 
 def failure(report: RunReport) -> str:

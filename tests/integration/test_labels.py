@@ -11,8 +11,11 @@ import pytest
 
 from bridges.exporters.base import Exporter
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.exporters.wandb_reader import read_head
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
@@ -42,11 +45,11 @@ def kept(report: RunReport) -> bool:
 
 
 @pytest.mark.parametrize("writer", ["direct", "client"])
-def test_mlflow_changes_labels_and_keeps_others(writer: str, tmp_path: Path) -> None:
+def test_mlflow_changes_labels_and_keeps_others(writer: MlflowWriter, tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
 
     def exporter() -> MlflowExporter:
-        return MlflowExporter(f"sqlite:///{path}", mlflow_writer=writer)
+        return MlflowExporter(MlflowOptions(f"sqlite:///{path}", mlflow_writer=writer))
 
     export(exporter(), run_name="first", tags={"team": "a", "stay": "1"})
     report = export(exporter(), run_name="second", group="g", tags={"team": "b"})
@@ -63,7 +66,7 @@ def test_mlflow_changes_labels_and_keeps_others(writer: str, tmp_path: Path) -> 
 
 def test_wandb_changes_labels_until_a_sync(tmp_path: Path) -> None:
     def exporter() -> WandbExporter:
-        return WandbExporter(wandb_dir=str(tmp_path))
+        return WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
 
     export(exporter(), 3, run_name="first", tags={"team": "a", "stay": ""})
     report = export(exporter(), 3, run_name="second", group="g", tags={"team": "b"})
@@ -85,7 +88,7 @@ def test_wandb_changes_labels_until_a_sync(tmp_path: Path) -> None:
 
 def test_tensorboard_says_that_labels_stay(tmp_path: Path) -> None:
     def exporter() -> TensorBoardExporter:
-        return TensorBoardExporter(str(tmp_path))
+        return TensorBoardExporter(TensorBoardOptions(str(tmp_path)))
 
     export(exporter(), run_name="first", tags={"team": "a"})
     assert not kept(export(exporter(), run_name="first", tags={"team": "a"}))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bridges.exporters.tensorboard import MARKS, TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.fingerprint import Files
 from bridges.migration.memory import Memory
@@ -263,7 +264,7 @@ def test_a_run_that_does_not_verify_gets_no_mark(
     def tampered(self: TensorBoardExporter, layout: Any, held: Any) -> Any:
         """Write the run, and put the values of another one there."""
         written = write(self, layout, held)
-        wrong = write(TensorBoardExporter(str(tmp_path / "kept")), other, None)
+        wrong = write(TensorBoardExporter(TensorBoardOptions(str(tmp_path / "kept"))), other, None)
         (file,), (values,) = (Path(run.location).glob("events*") for run in (written, wrong))
         shutil.copyfile(values, file)
         return written

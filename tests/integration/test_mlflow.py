@@ -27,8 +27,10 @@ import pytest
 
 import bridges
 from bridges.errors import ConfigError, ExportError
+from bridges.exporters.factory import make_exporters
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_params import ParamRules, params_of
 from bridges.exporters.mlflow_rows import metric_columns, tags
 from bridges.exporters.mlflow_state import STATE_TAG
@@ -66,7 +68,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def export(run: Run, path: Path, **options: Any) -> RunReport:
-    return export_run(run, MlflowExporter(f"sqlite:///{path}", **options), ExportOptions())
+    return export_run(
+        run, MlflowExporter(MlflowOptions(f"sqlite:///{path}", **options)), ExportOptions()
+    )
 
 
 def table(path: Path, name: str, columns: str = "*") -> list[tuple[Any, ...]]:
@@ -256,13 +260,13 @@ def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "empty.db")) as database:
         database.execute("create table x (y)")
     assert "this is not an MLflow database" in failure(export(run, tmp_path / "empty.db"))
-    assert failure(export_run(run, MlflowExporter("file:./mlruns"), ExportOptions())).startswith(
-        "file:./mlruns: this mlflow writes no more files. Export to sqlite:///mlflow.db"
-    )
+    assert failure(
+        export_run(run, MlflowExporter(MlflowOptions("file:./mlruns")), ExportOptions())
+    ).startswith("file:./mlruns: this mlflow writes no more files. Export to sqlite:///mlflow.db")
     with pytest.raises(ConfigError, match="database in memory"):
-        export_run(run, MlflowExporter("sqlite:///:memory:"), ExportOptions())
+        export_run(run, MlflowExporter(MlflowOptions("sqlite:///:memory:")), ExportOptions())
     with pytest.raises(ConfigError, match="'fast' is not one of auto, direct, client"):
-        MlflowExporter(mlflow_writer="fast")
+        make_exporters(["mlflow"], {"mlflow_writer": "fast"})
 
 
 def test_a_changed_value_does_not_verify(path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 
 import bridges
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 from bridges.stream.layout import EARLIEST_RULES, LayoutOptions, lay_out
 from bridges.stream.model import Run
+from bridges.stream.options import Style
 from tests.support import DATA, make_run
 
 AT_K: list[dict[str, Any]] = [  # rows of a live run, in which the callback made one metric of them
@@ -33,7 +35,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def exporter(path: Path, **options: Any) -> MlflowExporter:
-    return MlflowExporter(f"sqlite:///{path}", **options)
+    return MlflowExporter(MlflowOptions(f"sqlite:///{path}", **options))
 
 
 def export(run: Run, path: Path, **layout: Any) -> RunReport:
@@ -83,7 +85,7 @@ def test_raw_keys_that_mlflow_does_not_take_are_kept(path: Path) -> None:
     assert [0.71, 0.75] in found.values()
 
 
-def stored_by_earlier_rules(run: Run, path: Path, naming: str = "live") -> None:
+def stored_by_earlier_rules(run: Run, path: Path, naming: Style = "live") -> None:
     """Write the run as the first version did."""
     target = exporter(path)
     layout = lay_out(run, "mlflow", LayoutOptions(naming=naming), rules=EARLIEST_RULES)
@@ -108,7 +110,7 @@ def test_a_stored_run_keeps_its_keys(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("naming", "severity"), [("raw", "loss"), ("live", "warning")])
-def test_what_a_stored_run_lacks_is_told(path: Path, naming: str, severity: str) -> None:
+def test_what_a_stored_run_lacks_is_told(path: Path, naming: Style, severity: str) -> None:
     run = make_run([{"a@1": 1.0, "b//c": 2.0, "d": 3.0, "step": 1}])
     stored_by_earlier_rules(run, path, naming)
     report = export(run, path, naming=naming)

@@ -19,6 +19,7 @@ import pytest
 from bridges.errors import ConfigError
 from bridges.exporters import http
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
 from tests.bounds import HANGS
 from tests.contract.suite import ROWS
@@ -273,7 +274,7 @@ def test_a_deleted_run_is_told_and_forced(mlflow_url: str, experiment: str) -> N
 def test_a_run_gets_another_name_and_keeps_its_end(mlflow_url: str, experiment: str) -> None:
     def exported(**labels: Any) -> Any:
         run = make_run(long_rows(3), **({"name": labels["run_name"]} if labels else {}))
-        exporter = MlflowExporter(mlflow_url, experiment)
+        exporter = MlflowExporter(MlflowOptions(mlflow_url, experiment))
         return export_run(run, exporter, ExportOptions(**labels))
 
     exported()

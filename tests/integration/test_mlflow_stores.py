@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
 from tests.contract.suite import ExporterContract, OpenTarget
 from tests.servers import PostgreSQL
 
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.slow
 
 class Store(ExporterContract):
     uri: str
-    writer = "auto"
+    writer: MlflowWriter = "auto"
 
     def new_target(self, folder: Path) -> OpenTarget:
         experiment = uuid.uuid4().hex
-        return lambda: MlflowExporter(self.uri, experiment, self.writer)
+        return lambda: MlflowExporter(MlflowOptions(self.uri, experiment, self.writer))
 
 
 class TestSqliteByClient(Store):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from bridges.errors import ConfigError
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_log import LogError, read_log, write_log
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
@@ -160,8 +161,10 @@ def test_the_records_are_those_of_a_run(tmp_path: Path) -> None:
 
 
 def test_an_epoch_axis_is_a_defined_metric(tmp_path: Path) -> None:
-    options = ExportOptions(LayoutOptions(x_axis="epoch"))
-    assert export_run(make_run(ROWS), WandbExporter(wandb_dir=str(tmp_path)), options).verified
+    options = ExportOptions(layout=LayoutOptions(x_axis="epoch"))
+    assert export_run(
+        make_run(ROWS), WandbExporter(WandbOptions(wandb_dir=str(tmp_path))), options
+    ).verified
     metrics = of_kind(file_of(tmp_path), "metric")
     assert [(m.name or m.glob_name, m.step_metric) for m in metrics[:2]] == [
         ("train/epoch", ""),
@@ -275,9 +278,11 @@ def test_what_a_merge_overwrites_is_a_loss(tmp_path: Path) -> None:
     (lost,) = [f for f in report.findings if f.fails]
     assert (lost.code, lost.count, report.verified) == ("merge-overwrites", 1, True)
     assert [(r["_step"], r["train/loss"]) for r in rows_of(file_of(tmp_path))] == [(2, 3), (5, 2)]
-    options = ExportOptions(LayoutOptions(duplicates="last"))
+    options = ExportOptions(layout=LayoutOptions(duplicates="last"))
     chosen = export_run(
-        make_run(rows), WandbExporter(wandb_dir=str(tmp_path), wandb_step="global_step"), options
+        make_run(rows),
+        WandbExporter(WandbOptions(wandb_dir=str(tmp_path), wandb_step="global_step")),
+        options,
     )
     assert not [f for f in chosen.findings if f.fails]
 
@@ -298,7 +303,7 @@ def test_job_type_and_times_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("project", ["a/b", "a#b", "x" * 129])
 def test_a_project_that_wandb_refuses_is_told(project: str) -> None:
     with pytest.raises(ConfigError, match="is no name of a W&B project"):
-        WandbExporter(project=project)
+        WandbExporter(WandbOptions(project=project))
 
 
 def test_a_folder_holds_a_run_once_for_each_project(tmp_path: Path) -> None:
@@ -415,7 +420,7 @@ def test_a_release_that_nobody_tested_writes_its_own_files(
 
 
 def test_runs_of_others_and_changes_of_others_are_seen(tmp_path: Path) -> None:
-    exporter = WandbExporter(wandb_dir=str(tmp_path))
+    exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
     runs = [make_run([{"loss": float(number), "step": 1}]) for number in range(3)]
     first, second, _ = [export_run(run, exporter, ExportOptions()) for run in runs]
     (tmp_path / "wandb" / "offline-run-20240101_000000-abc").mkdir()
@@ -446,7 +451,7 @@ def test_a_release_that_would_overwrite_a_run_is_refused(
     monkeypatch.undo()
     report = export(make_run(ROWS), tmp_path)
     assert (report.status, report.verified) == ("appended", True)
-    hint = WandbExporter(wandb_dir=str(tmp_path)).hint([report.location], 1)
+    hint = WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).hint([report.location], 1)
     folder = Path(report.location).parent
     assert hint == f"wandb sync {folder}  # with wandb 0.28 or later, which adds to runs"
 

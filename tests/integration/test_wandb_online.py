@@ -23,6 +23,7 @@ import pytest
 
 from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
@@ -72,7 +73,9 @@ def runs_of(server: str, project: str) -> list[dict[str, Any]]:
 class TestOnline(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
         project = f"contract-{uuid.uuid4().hex[:8]}"
-        return lambda: WandbExporter(project=project, wandb_dir=str(folder), mode="online")
+        return lambda: WandbExporter(
+            WandbOptions(project=project, wandb_dir=str(folder), mode="online")
+        )
 
 
 def export(run: Run, project: str, folder: Path, **options: Any) -> Any:
@@ -160,7 +163,7 @@ def test_a_deleted_id_is_not_used_again(server: str, project: str, tmp_path: Pat
 
 def test_sources_are_uploaded_once(server: str, project: str, tmp_path: Path) -> None:
     source = GROUNDTRUTH / "token_counts" / "trainer_state.json"
-    exporter = WandbExporter(project=project, mode="online", wandb_dir=str(tmp_path))
+    exporter = WandbExporter(WandbOptions(project=project, mode="online", wandb_dir=str(tmp_path)))
     for _ in range(2):
         report = export_run(read_one(source), exporter, ExportOptions(attach_source=True))
         assert (report.verified, report.failed) == (True, False)
@@ -373,7 +376,7 @@ def test_an_interrupted_export_ends_what_it_began(tmp_path: Path) -> None:
 
 def test_a_mark_changes_nothing_else_of_a_run(server: str, project: str, tmp_path: Path) -> None:
     run = make_run(ROWS, params={"lr": 1e-05, "big": 2**60, "none": None, "inf": float("inf")})
-    exporter = WandbExporter(project=project, wandb_dir=str(tmp_path), mode="online")
+    exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     reports = [export_run(run, exporter, ExportOptions()), export(run, f"{project}-2", tmp_path)]
     (before,) = runs_of(server, project)
     marks = [Mark("a", 1, 0, "/x", at.digest, at.rows, at.points, (1.5,)) for at in reports]
@@ -396,7 +399,7 @@ def test_a_mark_changes_nothing_else_of_a_run(server: str, project: str, tmp_pat
 
 
 def test_a_marked_run_that_lost_rows_has_no_mark(server: str, project: str, tmp_path: Path) -> None:
-    exporter = WandbExporter(project=project, wandb_dir=str(tmp_path), mode="online")
+    exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     report = export_run(make_run(ROWS), exporter, ExportOptions())
     mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
     exporter.remember([Marked(report.key, report.run, report.location or "", mark)])
@@ -414,7 +417,7 @@ def test_runs_of_a_project_are_asked_for_at_once(server: str, project: str, tmp_
     runs = [make_run([{"loss": float(n), "step": 1}]) for n in range(4)]
     for run in runs[:3]:
         assert export(run, project, tmp_path).verified
-    exporter = WandbExporter(project=project, wandb_dir=str(tmp_path), mode="online")
+    exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     exporter.preload()
     before = asked()
     planned = [export_run(run, exporter, ExportOptions(dry_run=True)) for run in runs]
@@ -440,7 +443,7 @@ def test_a_migration_done_again_reads_nothing(server: str, project: str, tmp_pat
 def test_labels_of_a_run_on_the_server_change(server: str, project: str, tmp_path: Path) -> None:
     rows = long_history_rows(3)
     export(make_run(rows, name="first", tags={"team": "a", "stay": ""}), project, tmp_path)
-    exporter = WandbExporter(project=project, wandb_dir=str(tmp_path), mode="online")
+    exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     options = ExportOptions(run_name="second", group="g", tags={"team": "b"})
     report = export_run(make_run(rows, name="second", tags={"team": "b"}), exporter, options)
     assert (report.status, report.run, report.verified) == ("unchanged", "second", True)

@@ -11,6 +11,7 @@ import pytest
 
 import bridges
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
 from tests.contract.suite import ROWS, ExporterContract, OpenTarget
@@ -37,7 +38,7 @@ def library_run(rows: list[dict[str, Any]] = ROWS) -> Run:
 
 class TestProjects(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
-        return lambda: WandbExporter(wandb_dir=str(folder))
+        return lambda: WandbExporter(WandbOptions(wandb_dir=str(folder)))
 
 
 def test_the_project_is_that_of_the_live_run(tmp_path: Path) -> None:
@@ -61,14 +62,16 @@ def test_a_given_project_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_runs_of_several_libraries_in_one_folder(tmp_path: Path) -> None:
-    target = WandbExporter(wandb_dir=str(tmp_path))
+    target = WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
     runs = [library_run(), make_run([{**row, "loss": 9.0} for row in ROWS])]
     for status in ("exported", "unchanged"):
         for run in runs:
             report = export_run(run, target, ExportOptions())
             assert (report.status, report.verified) == (status, True)
     assert sorted(map(project_of, files_of(tmp_path))) == ["huggingface", OWN]
-    assert verify_run(runs[0], WandbExporter(wandb_dir=str(tmp_path)), ExportOptions()).verified
+    assert verify_run(
+        runs[0], WandbExporter(WandbOptions(wandb_dir=str(tmp_path))), ExportOptions()
+    ).verified
 
 
 def test_a_run_stays_in_the_project_where_it_was_written(tmp_path: Path) -> None:

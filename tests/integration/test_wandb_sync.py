@@ -12,6 +12,7 @@ import pytest
 
 from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
@@ -116,7 +117,7 @@ def test_merged_rows_that_were_synced_are_not_merged_again(server: str, tmp_path
 @pytest.mark.slow
 def test_sources_are_uploaded_before_and_after_a_sync(server: str, tmp_path: Path) -> None:
     scenario = GROUNDTRUTH / "token_counts" / "trainer_state.json"
-    run, exporter = read_one(scenario), WandbExporter(wandb_dir=str(tmp_path))
+    run, exporter = read_one(scenario), WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
 
     def attach() -> Any:
         report = export_run(run, exporter, ExportOptions(attach_source=True))
@@ -134,7 +135,7 @@ def test_sources_are_uploaded_before_and_after_a_sync(server: str, tmp_path: Pat
     assert there["files"]["source/trainer_state.json"] == scenario.read_text()
     assert there["rows_received"] == 5
     # and where nothing was synced, within the run's own file
-    exporter = WandbExporter(wandb_dir=str(tmp_path / "other"), project="other")
+    exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path / "other"), project="other"))
     attach()
     attach()
     sync(server, tmp_path / "place", file_of(tmp_path / "other").parent)
@@ -146,7 +147,7 @@ def test_sources_are_uploaded_before_and_after_a_sync(server: str, tmp_path: Pat
 @pytest.mark.slow
 def test_marks_stay_where_they_are(server: str, tmp_path: Path) -> None:
     """They are not uploaded, a sync does not touch them, and a part that comes later has none."""
-    exporter = WandbExporter(wandb_dir=str(tmp_path))
+    exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
 
     def marked() -> Marked:
         report = export_run(make_run(ROWS[:3]), exporter, ExportOptions())
@@ -163,7 +164,7 @@ def test_marks_stay_where_they_are(server: str, tmp_path: Path) -> None:
     (run,) = received(server)
     assert not [name for name in run["files"] if "bridges" in name]
     assert marked() == first
-    assert [*WandbExporter(wandb_dir=str(tmp_path)).remembered()] == [first]
+    assert [*WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).remembered()] == [first]
     grown = export(make_run(ROWS), tmp_path)
     assert (grown.status, grown.verified) == ("appended", True)
     assert [*exporter.remembered()] == []

@@ -14,6 +14,7 @@ from typing import Any
 
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_log import read_log
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.model import Run
 from tests.bounds import HANGS, until
@@ -69,7 +70,9 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 def export(run: Run, folder: Path, **options: Any) -> Any:
     """The report of one export."""
-    return export_run(run, WandbExporter(wandb_dir=str(folder), **options), ExportOptions())
+    return export_run(
+        run, WandbExporter(WandbOptions(wandb_dir=str(folder), **options)), ExportOptions()
+    )
 
 
 def without(row: dict[str, Any], *keys: str) -> str:

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from bridges.errors import ConfigError
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run
-from bridges.stream.naming import LATEST, Naming, Place
+from bridges.stream.naming import Naming, Place
+from bridges.stream.options import Duplicates
 from tests.property.histories import odd_rows
 from tests.support import make_run
 
 Rows = list[dict[str, Any]]
 targets = st.sampled_from(["tensorboard", "mlflow", "wandb", "raw"])
-versions = st.sampled_from([(3, 4), (4, 4), (4, 11), (4, 38), (4, 46), (4, 53), LATEST])
+versions = st.sampled_from(["3.4", "4.4", "4.11", "4.38", "4.46", "4.53", None])
 options = st.builds(
     LayoutOptions,
     x_axis=st.sampled_from(["step", "epoch"]),
@@ -34,7 +35,7 @@ def counted(layout: Layout, code: str) -> int:
 
 def summarised(run: Run, target: str, chosen: LayoutOptions) -> int:
     """How many values go to the summary, where the last of a key stands for all."""
-    naming = Naming(target, chosen.naming, chosen.callback_version)
+    naming = Naming(target, chosen.naming, chosen.version)
     return sum(
         naming.place(series.key, type(value)) is Place.SUMMARY
         for series in run.stream.series
@@ -111,6 +112,7 @@ def test_the_summary_holds_the_value_of_the_last_row() -> None:
 
 def test_a_series_whose_points_are_all_dropped_is_gone() -> None:
     rows: Rows = [{"train_runtime": 0.5, "step": 1}, {"train_runtime": 1, "step": 1}]
-    for policy, value in (("first", 0.5), ("last", 1)):
+    policies: dict[Duplicates, float] = {"first": 0.5, "last": 1}
+    for policy, value in policies.items():
         layout = lay_out(make_run(rows), "wandb", LayoutOptions(duplicates=policy))
         assert layout.summary == {"train_runtime": value}

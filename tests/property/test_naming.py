@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.stream.layout import LayoutOptions
-from bridges.stream.naming import LATEST, STYLES, TARGETS, Naming, Place, Version, parse_version
+from bridges.stream.naming import TARGETS, Naming, Place
+from bridges.stream.options import LATEST, Version, parse_version
 
 SERIES, SUMMARY, TEXT, DROPPED = Place.SERIES, Place.SUMMARY, Place.TEXT, Place.DROPPED
 
@@ -144,7 +145,7 @@ def test_unknown_versions(text: str) -> None:
 NAMINGS = st.builds(
     Naming,
     st.sampled_from([*TARGETS, "plug-in"]),
-    st.sampled_from(STYLES),
+    st.sampled_from(["live", "raw"]),
     st.sampled_from([(3, 4), (3, 5), (4, 11), (4, 12), (4, 39), (4, 54), LATEST]),
 )
 KEYS = st.lists(
@@ -201,6 +202,6 @@ def test_a_suffixed_tag_that_is_taken_is_suffixed_again() -> None:
 
 
 def test_the_release_before_the_default_one_names_alike_and_makes_no_other_run() -> None:
-    assert LayoutOptions().callback_version == (5, 24)
-    assert LayoutOptions(callback_version=(5, 23)).identity() == LayoutOptions().identity() == {}
-    assert LayoutOptions(callback_version=(5, 22)).identity() == {"callback": "5.22"}
+    assert LayoutOptions().version == (5, 24)
+    assert LayoutOptions(callback_version="5.23").identity() == LayoutOptions().identity() == {}
+    assert LayoutOptions(callback_version="5.22").identity() == {"callback": "5.22"}

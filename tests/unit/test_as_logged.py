@@ -13,10 +13,12 @@ import pytest
 import bridges
 from bridges.compare import expected_points
 from bridges.exporters.base import Exporter
+from bridges.exporters.factory import make_exporters
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
@@ -32,12 +34,11 @@ def exporter_of(target: str, place: Path) -> Exporter:
     if target == "memory":
         return MemoryExporter()
     if target == "tensorboard":
-        return TensorBoardExporter(logdir=str(place / "tb"))
+        return TensorBoardExporter(TensorBoardOptions(logdir=str(place / "tb")))
     if target == "wandb":
-        return WandbExporter(wandb_dir=str(place / "wb"))
-    return MlflowExporter(
-        tracking_uri=f"sqlite:///{place}/m.db", mlflow_writer=target.removeprefix("mlflow-")
-    )
+        return WandbExporter(WandbOptions(wandb_dir=str(place / "wb")))
+    options = {"tracking_uri": f"sqlite:///{place}/m.db", "mlflow_writer": target[7:]}
+    return make_exporters(["mlflow"], options)[0]
 
 
 TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb")

@@ -396,10 +396,10 @@ def test_a_project_that_wandb_refuses_is_the_fault_of_its_run(tmp_path: Path) ->
     (tmp_path / "trainer_state.json").write_bytes(state([{"loss": 1.0, "step": 1}]))
     source = SourceSpec(location=str(tmp_path), experiment="a/{name}")
     targets = (
-        TargetSpec(to="tensorboard", label="tb", logdir=str(tmp_path / "tb")),
-        TargetSpec(to="wandb", label="wb", wandb_dir=str(tmp_path)),
+        {"to": "tensorboard", "label": "tb", "logdir": str(tmp_path / "tb")},
+        {"to": "wandb", "label": "wb", "wandb_dir": str(tmp_path)},
     )
-    (task,), _ = plan(MigrationConfig(sources=(source,), targets=targets))
+    (task,), _ = plan(MigrationConfig.model_validate({"sources": [source], "targets": targets}))
     good, bad = carry_out(task, dry_run=False).reports
     assert (good.target, good.status) == ("tb", "exported")
     assert (bad.target, bad.status, bad.findings[-1].code) == ("wb", "failed", "config")

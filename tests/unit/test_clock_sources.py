@@ -18,6 +18,7 @@ import bridges
 from bridges.exporters.event_proto import file_version_event, frame, scalar_value, summary_event
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
@@ -576,7 +577,9 @@ def test_times_are_microseconds_and_of_earlier_rules_milliseconds(tmp_path: Path
     assert (fine.stream.time % 1000).tolist() == [456] * 3
     assert (coarse.stream.time - fine.stream.time).tolist() == [-456] * 3
     assert coarse.times_digest(3) == times_digest(coarse.stream.time // 1000, np.arange(3))
-    in_mlflow = MlflowExporter(f"sqlite:///{tmp_path}/mlflow.db").fit(fine).stream.time
+    in_mlflow = (
+        MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/mlflow.db")).fit(fine).stream.time
+    )
     assert in_mlflow is not None
     assert in_mlflow.tolist() == coarse.stream.time.tolist()
 

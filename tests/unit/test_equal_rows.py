@@ -11,8 +11,11 @@ import pytest
 from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
@@ -42,9 +45,9 @@ def put(folder: Path, rows: int, **settings: Any) -> Path:
 def targets(folder: Path) -> dict[str, Exporter]:
     return {
         "memory": MemoryExporter(),
-        "tensorboard": TensorBoardExporter(str(folder / "tb")),
-        "mlflow": MlflowExporter(f"sqlite:///{folder}/mlflow.db"),
-        "wandb": WandbExporter(wandb_dir=str(folder)),
+        "tensorboard": TensorBoardExporter(TensorBoardOptions(str(folder / "tb"))),
+        "mlflow": MlflowExporter(MlflowOptions(f"sqlite:///{folder}/mlflow.db")),
+        "wandb": WandbExporter(WandbOptions(wandb_dir=str(folder))),
     }
 
 

@@ -13,6 +13,7 @@ from bridges.exporters.event_claims import Attempt, attempt
 from bridges.exporters.event_journal import JOURNAL, Journal
 from bridges.exporters.event_names import attempt_name, segment_name
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from tests.integration.support import Row, contents, entries, training_rows
 from tests.support import make_run
@@ -38,14 +39,14 @@ def layout_of(name: str, rows: list[Row] = ROWS) -> Layout:
 
 def searched(logdir: Path, layout: Layout, holds: int = 0) -> TensorBoardExporter:
     """An exporter that has looked for the run, and found so many."""
-    exporter = TensorBoardExporter(str(logdir))
+    exporter = TensorBoardExporter(TensorBoardOptions(str(logdir)))
     assert len(exporter.find(layout)) == holds
     return exporter
 
 
 def export(logdir: Path, layout: Layout) -> str:
     """Export as the pipeline does; the name of the run's directory."""
-    exporter = TensorBoardExporter(str(logdir))
+    exporter = TensorBoardExporter(TensorBoardOptions(str(logdir)))
     held = next((run for run in exporter.find(layout) if run.digest == layout.digest), None)
     return (held or exporter.write(layout, None)).name
 

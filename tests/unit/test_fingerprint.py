@@ -23,7 +23,9 @@ from tests.support import packed, state
 
 ROWS = [{"loss": 2.5, "step": 1}, {"loss": 1.5, "step": 2}]
 SOURCE = SourceSpec(location="here", name="{name}", tags={"a": "b"})
-TARGET = TargetSpec(to="mlflow", tracking_uri="sqlite:///x.db", label="one")
+TARGET = TargetSpec.model_validate(
+    {"to": "mlflow", "tracking_uri": "sqlite:///x.db", "label": "one"}
+)
 
 
 def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:

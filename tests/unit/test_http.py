@@ -17,6 +17,7 @@ from bridges.exporters import http, mlflow_rest
 from bridges.exporters.brief import briefly
 from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_rest import RestApi
 from bridges.pipeline import ExportOptions, export_run
 from tests.support import make_run
@@ -284,7 +285,7 @@ def test_a_run_in_hand_counts_as_an_answer() -> None:
     """The experiment is there; while the run is looked for, the server falls silent."""
     there = b'{"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}'
     with server(answer(b"3.1.0"), answer(there), lambda connection: None) as (url, _):
-        exporter = MlflowExporter(url)
+        exporter = MlflowExporter(MlflowOptions(url))
         with briefly():
             report = export_run(make_run([{"loss": 1.0, "step": 1}]), exporter, ExportOptions())
     assert (report.transient, report.answered) == (True, True)

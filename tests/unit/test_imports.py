@@ -16,9 +16,12 @@ PACKAGE = REPOSITORY / "src" / "bridges"
 # from the ground up: a room may import itself and the rooms below it
 ROOMS = (
     ("errors",),
+    ("option",),
     ("stream",),
     ("report", "plugins", "formats"),
     ("sources", "exporters"),
+    ("export_options",),
+    ("keywords",),
     ("compare", "attachments", "nothing_kept"),
     ("saved_since",),
     ("continuing",),

@@ -16,7 +16,9 @@ from bridges.exporters import marks, mlflow_api, mlflow_marks
 from bridges.exporters.brief import IS_BRIEF
 from bridges.exporters.marks import Mark, Marked, MarkFile, Remembering
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.migration.config import SourceSpec
 from bridges.migration.memory import Memory
 from bridges.migration.targets import TargetSpec
@@ -37,10 +39,10 @@ def test_every_built_in_exporter_remembers() -> None:
 def test_places_tell_projects_and_experiments_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_PROJECT", "WANDB_ENTITY", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
-    assert WandbExporter("p", "e").place == "e/p"
+    assert WandbExporter(WandbOptions("p", "e")).place == "e/p"
     assert WandbExporter().place == "/huggingface"
-    assert MlflowExporter("sqlite:///x.db", "named").place == "named"
-    assert MlflowExporter("sqlite:///x.db").place == "bridges"
+    assert MlflowExporter(MlflowOptions("sqlite:///x.db", "named")).place == "named"
+    assert MlflowExporter(MlflowOptions("sqlite:///x.db")).place == "bridges"
 
 
 def test_a_mark_survives_as_text() -> None:
@@ -176,7 +178,7 @@ def test_lines_that_are_void_do_not_pile_up(
 
 @pytest.mark.parametrize("writer", ["direct", "client"])
 def test_mlflow_asks_page_by_page_and_keeps_no_mark_that_is_too_long(
-    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: MlflowWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_marks, "PAGE", 2)
     monkeypatch.setattr(mlflow_api, "PAGE", 2)
@@ -184,13 +186,13 @@ def test_mlflow_asks_page_by_page_and_keeps_no_mark_that_is_too_long(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     marked = []
     for number in range(5):
-        exporter = MlflowExporter(uri, f"experiment {number % 3}", writer)
+        exporter = MlflowExporter(MlflowOptions(uri, f"experiment {number % 3}", writer))
         run = make_run([{"loss": float(number), "step": 1}])
         report = export_run(run, exporter, ExportOptions())
         mark = replace(MARK, digest=report.digest, rows=report.rows)
         marked.append(Marked(report.key, report.run, report.location or "", mark))
     long = replace(marked[0], mark=replace(MARK, source="x" * 9000))
-    other = MlflowExporter(uri, "another", writer)
+    other = MlflowExporter(MlflowOptions(uri, "another", writer))
     other.remember([*marked[1:], long])
     assert by_key(other.remembered()) == by_key(marked[1:])
 
@@ -200,11 +202,13 @@ def by_key(runs: Any) -> list[Marked]:
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    exporter = MlflowExporter(f"sqlite:///{tmp_path}/mlflow.db", mlflow_writer="direct")
+    exporter = MlflowExporter(
+        MlflowOptions(f"sqlite:///{tmp_path}/mlflow.db", mlflow_writer="direct")
+    )
     assert [*exporter.remembered()] == []
     exporter.preload()
     (tmp_path / "empty.db").touch()
-    assert [*MlflowExporter(f"sqlite:///{tmp_path}/empty.db").remembered()] == []
+    assert [*MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/empty.db")).remembered()] == []
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
     assert (tmp_path / "empty.db").stat().st_size == 0
 

@@ -15,8 +15,11 @@ import pytest
 from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
@@ -273,11 +276,11 @@ def _opened(target: str, folder: Path) -> Exporter:
     database = f"sqlite:///{folder}/mlflow.db"
     exporters: dict[str, Callable[[], Exporter]] = {
         "memory": MemoryExporter,
-        "tensorboard": lambda: TensorBoardExporter(str(folder / "tb")),
-        "mlflow": lambda: MlflowExporter(database),
-        "client": lambda: MlflowExporter(database, mlflow_writer="client"),
-        "wandb": lambda: WandbExporter(wandb_dir=str(folder)),
-        "synced": lambda: WandbExporter(wandb_dir=str(folder)),
+        "tensorboard": lambda: TensorBoardExporter(TensorBoardOptions(str(folder / "tb"))),
+        "mlflow": lambda: MlflowExporter(MlflowOptions(database)),
+        "client": lambda: MlflowExporter(MlflowOptions(database, mlflow_writer="client")),
+        "wandb": lambda: WandbExporter(WandbOptions(wandb_dir=str(folder))),
+        "synced": lambda: WandbExporter(WandbOptions(wandb_dir=str(folder))),
     }
     return exporters[target]()
 

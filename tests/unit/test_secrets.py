@@ -13,6 +13,7 @@ import pytest
 import bridges
 from bridges import cli
 from bridges.exporters.mlflow import MlflowExporter
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_uri import quoted_uri
 from bridges.migration.templates import render
 from bridges.report import RunReport
@@ -193,7 +194,7 @@ def test_inspect_masks_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_tracking_uris(uri: str, quoted: str, shown: str) -> None:
-    exporter = MlflowExporter(uri)
+    exporter = MlflowExporter(MlflowOptions(uri))
     assert quoted in exporter.uri
     assert quoted_uri(exporter.uri) == exporter.uri
     assert exporter.shown == shown

@@ -24,6 +24,7 @@ from bridges.exporters import event_records, tensorboard
 from bridges.exporters.event_names import directory_name
 from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.formats.event_reader import read_event_file
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
@@ -227,7 +228,9 @@ def test_an_empty_history_is_not_exported(logdir: Path) -> None:
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_plan_shows_the_name_that_the_run_gets(logdir: Path, dry_run: bool) -> None:
     run = make_run([{"loss": 1.0, "step": 1}], name="../../x:y")
-    report = export_run(run, TensorBoardExporter(str(logdir)), ExportOptions(dry_run=dry_run))
+    report = export_run(
+        run, TensorBoardExporter(TensorBoardOptions(str(logdir))), ExportOptions(dry_run=dry_run)
+    )
     assert report.run == "x_y"
     assert [f.code for f in report.findings if f.code == "name-changed"] == ["name-changed"]
     assert (logdir / "x_y").is_dir() is not dry_run
@@ -755,7 +758,10 @@ def test_a_dry_run_writes_nothing(logdir: Path) -> None:
 
 def test_a_mark_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
     """Who deletes the event files of a run by hand finds the run in its own directory again."""
-    exporter, run = TensorBoardExporter(str(tmp_path)), make_run([{"loss": 1.0, "step": 1}])
+    exporter, run = (
+        TensorBoardExporter(TensorBoardOptions(str(tmp_path))),
+        make_run([{"loss": 1.0, "step": 1}]),
+    )
     first = export_run(run, exporter, ExportOptions())
     assert first.location is not None
     mark = Mark("a" * 32, 1, 0, "", first.digest, 1, 1)
@@ -764,5 +770,5 @@ def test_a_mark_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
     for file in Path(first.location).glob("events*"):
         file.unlink()
     assert [*exporter.remembered()] == []
-    again = export_run(run, TensorBoardExporter(str(tmp_path)), ExportOptions())
+    again = export_run(run, TensorBoardExporter(TensorBoardOptions(str(tmp_path))), ExportOptions())
     assert (again.status, again.location) == ("exported", first.location)

@@ -24,6 +24,7 @@ from bridges.exporters.mlflow_client import ClientWriter
 from bridges.exporters.mlflow_database import Database
 from bridges.exporters.mlflow_direct import DirectWriter
 from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_params import ParamRules
 from bridges.exporters.mlflow_schema import UnknownSchemaError
 from bridges.exporters.mlflow_uri import quoted_uri, shown_uri
@@ -34,7 +35,6 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "bridges"
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postgres:")
-WRITERS = ("auto", "direct", "client")
 
 
 class Writer(Protocol):
@@ -76,31 +76,19 @@ class Writer(Protocol):
 
 
 class MlflowExporter:
-    """Writes runs into the tracking store at `tracking_uri`, into the experiment of that name.
-
-    `mlflow_writer` is `direct` (straight into the database), `client` (the public API) or `auto`;
-    `force` writes a run again that was deleted there.
-    """
+    """Writes runs into an experiment of a tracking store."""
 
     name = "mlflow"
     rules = "mlflow"
+    Options = MlflowOptions
 
-    def __init__(
-        self,
-        tracking_uri: str | None = None,
-        experiment: str | None = None,
-        mlflow_writer: str = "auto",
-        force: bool = False,
-    ) -> None:
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    def __init__(self, options: MlflowOptions | None = None) -> None:
+        options = options or MlflowOptions()
+        uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         self.uri, self.shown = quoted_uri(uri), shown_uri(uri)
-        named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        named = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
         self.experiment = self.place = named or DEFAULT_EXPERIMENT
-        if mlflow_writer not in WRITERS:
-            message = f"--mlflow-writer {mlflow_writer!r} is not one of {', '.join(WRITERS)}"
-            raise ConfigError(message)
-        self._wanted = mlflow_writer
-        self._force = force
+        self._wanted, self._force = options.mlflow_writer, options.force
         self._params = ParamRules.of_environment()
         self._is_server = self.uri.startswith(("http:", "https:"))
         self._why_client: str | None = None

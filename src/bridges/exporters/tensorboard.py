@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import ConfigError, ExportError, VerifyError
+from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, Held, Labels, Points, Recorded
 from bridges.exporters.event_claims import Attempt, attempt, discard
 from bridges.exporters.event_file import as_float32
@@ -50,6 +50,7 @@ from bridges.exporters.files import (
 )
 from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import State, whole_state
+from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.clock import SECOND
@@ -69,14 +70,10 @@ class TensorBoardExporter:
     name = "tensorboard"
     rules = "tensorboard"
     place = ""
+    Options = TensorBoardOptions
 
-    def __init__(self, logdir: str = "runs") -> None:
-        self.logdir = os.fspath(logdir)
-        if "://" in self.logdir:
-            raise ConfigError(
-                f"--logdir {logdir}: event files are written to a local directory. "
-                "Export to one, then copy it there as a whole."
-            )
+    def __init__(self, options: TensorBoardOptions | None = None) -> None:
+        self.logdir = (options or TensorBoardOptions()).logdir
         self._directories: dict[str, list[str]] | None = None
         self._journal = Journal(self.logdir)
         self._marks = MarkFile(os.path.join(self.logdir, MARKS), self.logdir)

@@ -16,12 +16,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bridges.errors import ConfigError
 from bridges.exporters import wandb_limits
 from bridges.exporters.base import Held, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.wandb_history import stored
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.exporters.wandb_projects import Projects, Runs
 from bridges.exporters.wandb_release import untested
 from bridges.exporters.wandb_run import Target
@@ -29,44 +29,34 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 
 DEFAULT_PROJECT = "huggingface"  # the live callback's
-STEPS = ("row", "global_step")
-MODES = ("offline", "online")
-WRITERS = ("auto", "direct", "sdk")
 
 
 class WandbExporter:
-    """Writes runs of `project` of `entity`: into files below `wandb_dir`/wandb (`mode` offline),
-    or to the server that wandb is set up for (online), several at once. Without a `project`, runs
-    go where the live callback puts them: to the project of their library, else to `huggingface`.
+    """Writes runs into files for `wandb sync`, or uploads several at a time to the server that
+    wandb is set up for.
 
-    `wandb_step` says what `_step` is: the `row` of the log, as live, or the `global_step`, which
-    merges the rows of one step.
+    Without a project, runs go to the project that the Trainer callback would use: that of their
+    library, else `huggingface`.
     """
 
     name = "wandb"
     rules = "wandb"
+    Options = WandbOptions
 
-    def __init__(
-        self,
-        project: str | None = None,
-        entity: str | None = None,
-        wandb_dir: str = ".",
-        wandb_step: str = "row",
-        job_type: str | None = None,
-        mode: str = "offline",
-        wandb_writer: str = "auto",
-    ) -> None:
-        given = project or os.environ.get("WANDB_PROJECT")
-        entity = entity or os.environ.get("WANDB_ENTITY")
+    def __init__(self, options: WandbOptions | None = None) -> None:
+        options = options or WandbOptions()
+        given = options.project or os.environ.get("WANDB_PROJECT")
+        entity = options.entity or os.environ.get("WANDB_ENTITY")
         usual = wandb_limits.check_project(given or DEFAULT_PROJECT)
         self._has_one_project = given is not None
         self.place = f"{entity or ''}/{usual}"
-        self._is_merged = _one_of("wandb-step", wandb_step, STEPS) == "global_step"
-        self._folder = os.path.join(wandb_dir, "wandb")
+        self._is_merged = options.wandb_step == "global_step"
+        self._folder = os.path.join(options.wandb_dir, "wandb")
         self._untested: str | None = None
-        self._target, self._make = Target(usual, entity, job_type), self._maker(wandb_writer)
+        self._target = Target(usual, entity, options.job_type)
+        self._make = self._maker(options.wandb_writer)
         self._local = OfflineRuns(self._folder, self._target, self._make)
-        self._is_online = _one_of("mode", mode, MODES) == "online"
+        self._is_online = options.mode == "online"
         self.parallel = self._is_online
         self._lock = Lock()
 
@@ -95,7 +85,7 @@ class WandbExporter:
 
     def _maker(self, writer: str) -> MakeFile:
         """What writes the files: our own encoder, or wandb."""
-        if _one_of("wandb-writer", writer, WRITERS) == "auto":
+        if writer == "auto":
             self._untested = untested()
         self._is_direct = writer != "sdk" and self._untested is None
         if self._is_direct:
@@ -170,9 +160,3 @@ class WandbExporter:
         command = f"wandb sync {one if len(places) == 1 else every}"
         grown = any(self._local.is_part(path) for path in locations)
         return f"{command}  # with wandb 0.28 or later, which adds to runs" if grown else command
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ConfigError(f"--{option} {value!r} is not one of {', '.join(allowed)}")
-    return value

@@ -22,26 +22,27 @@ from pydantic import (
 )
 
 from bridges.errors import ConfigError
+from bridges.export_options import ExportOptions, RunChoices
 from bridges.migration import selection
 from bridges.migration.models import RunSettings, Strict
 from bridges.migration.targets import TargetSpec
 from bridges.migration.templates import params_of, render
-from bridges.pipeline import ExportOptions
-from bridges.sources.base import ReadOptions
-from bridges.stream.layout import LayoutOptions
+from bridges.option import names
+from bridges.sources.base import ReadChoices, ReadOptions
 from bridges.stream.model import Run
-from bridges.stream.naming import LATEST, parse_version
+from bridges.stream.options import LayoutOptions
 
 # keys of a target that change neither its place nor what is written there
 SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force")
 OVERRIDES = ("x_axis", "naming", "duplicates", "callback_version")
+CHOICES = (*names(RunChoices), *names(LayoutOptions), *names(ReadChoices))  # of a source
 
 
-class Defaults(RunSettings):
+class Defaults(RunSettings, frozen=True):
     """What holds for every source that does not say it itself."""
 
 
-class SourceSpec(RunSettings):
+class SourceSpec(RunSettings, frozen=True):
     """Runs of one place. A plain string is short for its location."""
 
     location: StrictStr = Field(
@@ -81,25 +82,16 @@ class SourceSpec(RunSettings):
 
     def read_options(self) -> ReadOptions:
         """How to read the runs."""
-        return ReadOptions(
-            salvage=self.salvage,
-            redact_home=self.redact_home,
-            max_unpacked=self.max_unpacked,
-            fill_from_events=self.fill_from_events,
-        )
+        return _options(**self._choices).read
 
     def export_options(self, target: TargetSpec) -> ExportOptions:
         """How to export the runs into a target. Names are not in it: `prepare` gives them."""
         said = {name: getattr(target, name) for name in OVERRIDES}
-        chosen = {k: getattr(self, k) if v is None else v for k, v in said.items()}
-        version = chosen.pop("callback_version")
-        return ExportOptions(
-            layout=_layout(**chosen, version=version, clock=self.clock, params=self.params),
-            read=self.read_options(),
-            source=self.source,
-            verify=self.verify,
-            attach_source=self.attach_source,
-        )
+        return _options(**self._choices | {k: v for k, v in said.items() if v is not None})
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in CHOICES}
 
     def _selected(self, run: Run) -> tuple[Run | None, str]:
         """The run that is taken, or why it is not."""
@@ -150,9 +142,8 @@ class SourceSpec(RunSettings):
 
 
 @lru_cache(maxsize=64)  # it is asked for with every run
-def _layout(version: str | None, **chosen: str | tuple[str, ...] | None) -> LayoutOptions:
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
-    return LayoutOptions(**given, callback_version=parse_version(version) if version else LATEST)
+def _options(**choices: Any) -> ExportOptions:
+    return ExportOptions.of(choices)
 
 
 MOST_WORKERS = 1024
@@ -160,7 +151,7 @@ MOST_RETRIES = 100
 LONGEST_PATIENCE = 31_536_000  # seconds: a year
 
 
-class EngineSpec(Strict):
+class EngineSpec(Strict, frozen=True):
     """What does the work."""
 
     kind: Literal["local", "dask"] = Field(
@@ -211,7 +202,7 @@ class EngineSpec(Strict):
         return engine
 
 
-class MigrationConfig(Strict):
+class MigrationConfig(Strict, frozen=True):
     """Many runs into some targets: `bridge migrate` does what this says."""
 
     defaults: Defaults = Field(

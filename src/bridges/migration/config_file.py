@@ -7,7 +7,7 @@ Local paths in the file are relative to the folder that it lies in.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from os import PathLike, fspath
 from typing import Any
@@ -103,7 +103,7 @@ def _place(loc: Loc) -> str:
 
 def _problems(error: ValidationError, data: Any, told: set[Loc]) -> Problems:
     found: Problems = []
-    for one in error.errors(include_url=False):
+    for one in _flat(error.errors(include_url=False)):
         if one["type"] == "too_short" and one["input"]:
             continue  # its items are wrong, which is told of each
         loc = _location(one["loc"])
@@ -113,6 +113,17 @@ def _problems(error: ValidationError, data: Any, told: set[Loc]) -> Problems:
         )
         found += [(place, text) for place, text in each.items() if place not in told]
     return found
+
+
+def _flat(errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """The errors, and those of a target's options among them, each at its own place."""
+    for one in errors:
+        inner = one.get("ctx", {}).get("errors", ())
+        if not inner or one["ctx"]["problems"]:
+            yield one
+        for each in inner:
+            each["loc"] = (*one["loc"], *each["loc"])
+            yield each
 
 
 def _location(loc: Loc) -> Loc:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
-    PositiveInt,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    field_validator,
     model_validator,
 )
 
 from bridges import plugins
 from bridges.errors import ConfigError
+from bridges.export_options import RunChoices
 from bridges.migration.templates import check_template
-from bridges.stream.naming import parse_version, reserved_tag
+from bridges.sources.base import ReadChoices
+from bridges.stream.naming import reserved_tag
+from bridges.stream.options import LayoutOptions, parse_version
 
-XAxis = Literal["step", "epoch"]
-Naming = Literal["live", "raw"]
-Duplicates = Literal["all", "first", "last", "error"]
-ClockName = Literal["events", "elapsed", "log", "mtimes", "duration", "synthetic"]
 ParamValue = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
@@ -70,26 +68,23 @@ Name = Annotated[
     StrictStr, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_template)
 ]
 Release = Annotated[StrictStr, AfterValidator(_version)]
-Reader = Annotated[StrictStr, AfterValidator(_reader)]
 Rules = Annotated[Mapping[StrictStr, StrictStr], AfterValidator(_rules)]
 Patterns = tuple[StrictStr, ...]
 Tags = Annotated[Mapping[StrictStr, Template], AfterValidator(_tags)]
 
 
-class Strict(BaseModel):
+class Strict(BaseModel, frozen=True, extra="forbid"):
     """Frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class KeyFilter(Strict):
+class KeyFilter(Strict, frozen=True):
     """Which metrics: those of `include` that are none of `exclude`."""
 
     include: Patterns = Field(default=("*",), description="Patterns of the metrics that are taken.")
     exclude: Patterns = Field(default=(), description="Patterns of the metrics that are left out.")
 
 
-class StepFilter(Strict):
+class StepFilter(Strict, frozen=True):
     """Which rows: those whose step lies in [first, last]."""
 
     first: StrictInt | None = Field(default=None, description="The first step that is taken.")
@@ -104,7 +99,7 @@ class StepFilter(Strict):
         return self
 
 
-class Filter(Strict):
+class Filter(Strict, frozen=True):
     """Which runs, rows and metrics are taken. All of its conditions must hold."""
 
     keys: KeyFilter = Field(default=KeyFilter(), description="Which metrics are taken.")
@@ -120,60 +115,35 @@ class Filter(Strict):
     )
 
 
-class RunSettings(Strict):
-    """What may be said of runs: of those of one source, or as a default of all."""
+class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
+    """What a config can set for the runs of one source, or as a default of all.
 
-    source: Reader | None = Field(
-        default=None,
-        description="Read with this source (`bridge targets`) instead of the one that fits.",
-    )
+    The choices of an export are those of `bridges.export_options`.
+    """
+
     name: Name | None = Field(
         default=None, description="Template of the run's name, such as {parent}/{name}."
     )
     group: Name | None = Field(default=None, description="Template of the run's group.")
     experiment: Name | None = Field(
         default=None,
-        description="MLflow experiment or W&B project, as a template, where the target names none.",
+        description="MLflow experiment or W&B project, as a template, if the target has none.",
     )
     tags: Tags = Field(
         default={}, description="Tags of the runs, as templates; those of the defaults are added."
     )
-    filter: Filter = Field(default=Filter(), description="Which runs, rows and metrics are taken.")
+    filter: Filter = Field(default=Filter(), description="Which runs, rows and metrics to export.")
     rename: Rules = Field(
-        default={}, description="Pattern of a metric to its new name; each * stays what it was."
+        default={}, description="Pattern of a metric to its new name; each * keeps its text."
     )
-    drop: Patterns = Field(default=(), description="Patterns of metrics that are left out.")
-    params: Patterns = Field(
-        default=(), description="Patterns of the params that are written; else all are."
-    )
-    clock: ClockName | None = Field(
-        default=None, description="Where times come from; else the best that there is."
-    )
-    duplicates: Duplicates = Field(
-        default="all", description="What to keep of one metric logged twice at one step."
-    )
-    x_axis: XAxis = Field(default="step", description="epoch: the step is round(epoch × 1000).")
-    naming: Naming = Field(
-        default="live", description="Metrics as the live callback names them, or raw."
-    )
-    callback_version: Release | None = Field(
-        default=None, description="Name metrics as this transformers release does, such as '4.57'."
-    )
-    salvage: StrictBool = Field(
-        default=False, description="Read broken files up to their last whole row."
-    )
-    max_unpacked: PositiveInt | None = Field(
-        default=None,
-        description="Bytes that a gzip file may unpack to; else 100 times its own, or 64 MiB.",
-    )
-    redact_home: StrictBool = Field(
-        default=False, description="Mask home directories in params, too."
-    )
-    fill_from_events: StrictBool = Field(
-        default=False,
-        description="Add rows of an ended training that only its event files hold, where they fit.",
-    )
-    attach_source: StrictBool = Field(
-        default=False, description="Keep the source file beside the run."
-    )
-    verify: StrictBool = Field(default=True, description="Read every point back and compare it.")
+    drop: Patterns = Field(default=(), description="Patterns of metrics to leave out.")
+
+    @field_validator("source")
+    @classmethod
+    def _installed(cls, name: str | None) -> str | None:
+        return name and _reader(name)
+
+    @field_validator("callback_version")
+    @classmethod
+    def _released(cls, text: str | None) -> str | None:
+        return text and _version(text)

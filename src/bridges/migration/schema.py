@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from bridges.exporters.factory import model_of
 from bridges.migration.config import MigrationConfig
-from bridges.migration.targets import COMMON, exporter_options
+from bridges.migration.targets import COMMON
 
 SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # what a plain string stands for
 TRACKERS = ("mlflow", "tensorboard", "wandb")
@@ -38,6 +41,6 @@ def _targets(whole: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _target(name: str, common: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    options = {option: whole["properties"][option] for option in exporter_options(name)}
+    options = TypeAdapter(model_of(name)).json_schema()["properties"]
     properties = {**common, "to": {**common["to"], "const": name}, **options}
     return {**whole, "title": name, "properties": properties, "additionalProperties": False}

@@ -4,78 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    Field,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from bridges import plugins
-from bridges.errors import BridgeError
+from bridges.errors import BridgeError, ConfigError
 from bridges.exporters.base import Exporter
-from bridges.migration.models import Duplicates, Naming, Release, Strict, XAxis
-from bridges.pipeline import make_exporters
+from bridges.exporters.factory import make_exporters, model_of, option_names
+from bridges.migration.models import Release, Strict
+from bridges.stream.options import Duplicates, Style, XAxis
 
-COMMON = ("to", "label", "limit", "x_axis", "naming", "duplicates", "callback_version")
 PLACES = ("experiment", "project")  # options that say where in a target a run goes
+OVERRIDE = Field(default=None, description="Overrides the choice of the sources.")
 
 
-class TargetSpec(Strict):
-    """One target. Keys beyond these are options of a plug-in's exporter."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
+class TargetSpec(Strict, frozen=True, extra="allow"):
+    """One target. All other keys are options of its exporter."""
 
     to: StrictStr = Field(description="tensorboard, mlflow, wandb or a plug-in (`bridge targets`).")
     label: StrictStr = Field(
         default="",
-        description="What reports call it; else its kind, numbered where there are several.",
+        description="Its name in reports; by default its kind, numbered if there are several.",
     )
     limit: StrictInt | None = Field(
-        default=None, ge=1, description="At most so many runs are written into it at the same time."
+        default=None, ge=1, description="Maximum number of runs written to it at the same time."
     )
-    x_axis: XAxis | None = Field(default=None, description="Instead of what the sources say.")
-    naming: Naming | None = Field(default=None, description="Instead of what the sources say.")
-    duplicates: Duplicates | None = Field(
-        default=None, description="Instead of what the sources say."
-    )
-    callback_version: Release | None = Field(
-        default=None, description="Instead of what the sources say."
-    )
-
-    logdir: StrictStr | None = Field(
-        default=None,
-        description="tensorboard: directory that runs go to; ./runs where none is given.",
-    )
-    tracking_uri: StrictStr | None = Field(
-        default=None,
-        description="mlflow: sqlite:///PATH, postgresql://… or http(s)://…, without a login.",
-    )
-    experiment: StrictStr | None = Field(
-        default=None, description="mlflow: the experiment of all runs."
-    )
-    mlflow_writer: Literal["auto", "direct", "client"] | None = Field(
-        default=None, description="mlflow: straight into the database, or by the public API."
-    )
-    force: StrictBool | None = Field(
-        default=None, description="mlflow: write runs again that were deleted there."
-    )
-    project: StrictStr | None = Field(default=None, description="wandb: the project of all runs.")
-    entity: StrictStr | None = Field(
-        default=None, description="wandb: the entity, a user or a team."
-    )
-    job_type: StrictStr | None = Field(default=None, description="wandb: job type of the runs.")
-    mode: Literal["offline", "online"] | None = Field(
-        default=None, description="wandb: files for `wandb sync`, or upload and check."
-    )
-    wandb_dir: StrictStr | None = Field(
-        default=None, description="wandb: offline runs go to the folder wandb in this directory."
-    )
-    wandb_step: Literal["row", "global_step"] | None = Field(
-        default=None, description="wandb: `_step` counts rows, or is the global step."
-    )
-    wandb_writer: Literal["auto", "direct", "sdk"] | None = Field(
-        default=None, description="wandb: write the files ourselves, or by the public API."
-    )
+    x_axis: XAxis | None = OVERRIDE
+    naming: Style | None = OVERRIDE
+    duplicates: Duplicates | None = OVERRIDE
+    callback_version: Release | None = OVERRIDE
 
     @model_validator(mode="before")
     @classmethod
@@ -85,17 +50,17 @@ class TargetSpec(Strict):
 
     @model_validator(mode="after")
     def _checked(self) -> TargetSpec:
-        problems = option_problems(self.to, self.options)
-        if problems:
-            text = "; ".join(problems.values()).replace("{", "{{").replace("}", "}}")
-            raise PydanticCustomError("options", text, {"problems": problems})
+        problems, errors = _problems(self.to, self.options)
+        if problems or errors:
+            words = [*problems.values(), *(f"{each['loc'][0]}: {each['msg']}" for each in errors)]
+            text = "; ".join(words).replace("{", "{{").replace("}", "}}")
+            raise PydanticCustomError("options", text, {"problems": problems, "errors": errors})
         return self
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that are given to the exporter."""
-        declared = {name: getattr(self, name) for name in OPTIONS}
-        return {k: v for k, v in {**declared, **(self.model_extra or {})}.items() if v is not None}
+        """The options that the exporter is given."""
+        return {k: v for k, v in (self.model_extra or {}).items() if v is not None}
 
     def exporter(self, experiment: str | None = None) -> Exporter:
         """A new exporter; `experiment` is where the run goes unless this target says it itself.
@@ -103,33 +68,34 @@ class TargetSpec(Strict):
         Raises ConfigError.
         """
         options = self.options
-        takes = [name for name in PLACES if name in exporter_options(self.to)]
+        takes = [name for name in PLACES if name in option_names(self.to)]
         if experiment is not None and takes:
             options.setdefault(takes[0], experiment)
         (made,) = make_exporters([self.to], options)
         return made
 
 
-OPTIONS = tuple(name for name in TargetSpec.model_fields if name not in COMMON)
+COMMON = tuple(TargetSpec.model_fields)
 
 
-def exporter_options(to: str) -> tuple[str, ...]:
-    """The options of a target's exporter, which is imported for that but not made.
-
-    Raises BridgeError where it is not installed.
+def _problems(to: str, options: Mapping[str, Any]) -> tuple[dict[str, str], list[ErrorDetails]]:
+    """What is wrong with a target's name or options: messages by the key that is to blame, and
+    the errors of the model that the options have.
     """
-    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    parameters = signature(plugins.find("exporters", to).load()).parameters
-    return tuple(name for name, each in parameters.items() if each.kind not in kinds)
-
-
-def option_problems(to: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with a target's name or options, by the key that is to blame."""
     try:
-        taken = exporter_options(to)
+        taken, model = option_names(to), model_of(to)
     except BridgeError as error:
-        return {"to": str(error)}
-    return {name: _unknown(to, name, taken) for name in options if name not in taken}
+        return {"to": str(error)}, []
+    unknown = {name: _unknown(to, name, taken) for name in options if name not in taken}
+    if model is None:
+        return unknown, []
+    try:
+        TypeAdapter(model).validate_python({k: v for k, v in options.items() if k in taken})
+    except ValidationError as error:
+        return unknown, error.errors(include_url=False)
+    except ConfigError as error:
+        return {**unknown, "to": str(error)}, []
+    return unknown, []
 
 
 def _unknown(to: str, name: str, taken: tuple[str, ...]) -> str:

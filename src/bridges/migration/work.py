@@ -14,13 +14,14 @@ from threading import local
 from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, TreeError
+from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter
 from bridges.exporters.brief import briefly
 from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.migration import fingerprint
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
-from bridges.pipeline import ExportOptions, export_run, guarded, source_of
+from bridges.pipeline import export_run, guarded, source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.bundles import Bundle

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
-from bridges.stream.model import Run
+from bridges.option import Option, Options
+
+if TYPE_CHECKING:
+    from bridges.stream.model import Run  # slow to import
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How to read: `salvage` reads a truncated file up to its last whole row, `redact_home` masks
-    home directories in params (those in facts and locations always are).
+class ReadChoices(Options):
+    """What a user chooses of how runs are read."""
 
-    `max_unpacked` is how many bytes a gzip file may unpack to, where that is more than usual.
+    salvage: Annotated[bool, Option("Read a truncated file up to its last complete row.")] = False
+    redact_home: Annotated[bool, Option("Mask home directories in params, too.")] = False
+    fill_from_events: Annotated[
+        bool,
+        Option(
+            "Add rows of a finished training that only its event files contain, where they fit."
+        ),
+    ] = False
+    max_unpacked: Annotated[
+        int | None,
+        Option(
+            "Maximum size of an unpacked gzip file, in bytes.",
+            unset="100 times its packed size, or 64 MiB",
+            metavar="BYTES",
+            at_least=1,
+        ),
+    ] = None
 
-    `fill_from_events` adds the rows that only the event files of a run hold.
 
-    A run that is `growing` may get more rows: nothing is put behind those of its history.
-    """
+@dataclass(frozen=True)
+class ReadOptions(ReadChoices):
+    """How to read. `growing`: the run may still get rows, so results files are not appended."""
 
-    salvage: bool = False
     growing: bool = False
-    redact_home: bool = False
-    fill_from_events: bool = False
-    max_unpacked: int | None = None
 
 
 class Source(Protocol):

@@ -15,8 +15,6 @@ from bridges.errors import ExportError
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Int64, MetricStream, RowKind, Series
 
-X_AXES = ("step", "epoch")
-DUPLICATES = ("all", "first", "last", "error")
 EPOCH_SCALE = 1000  # an integer axis holds round(epoch * EPOCH_SCALE)
 TRAIN_KEYS = ("loss", "learning_rate", "grad_norm")
 

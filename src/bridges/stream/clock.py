@@ -21,12 +21,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
 from bridges.errors import SourceError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Clock, Evidence, Float64, Int64, MetricStream, Run
+from bridges.stream.options import ClockName
 from bridges.stream.pace import (
     LONGEST_RUN,
     REAL,
@@ -39,7 +41,7 @@ from bridges.stream.pace import (
 
 SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
 SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
-CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")
+CLOCKS: tuple[str, ...] = get_args(ClockName)
 INSTANTS = ("events", "mtimes")
 IN_LOG = ("elapsed", "duration", "synthetic")  # names of clocks that the log alone gives again
 AGREED = 10 * SECOND  # by which the instants of one process may be apart

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bridges.errors import ConfigError
-from bridges.stream.align import DUPLICATES, X_AXES, apply_duplicates, epoch_axis
+from bridges.stream.align import apply_duplicates, epoch_axis
 from bridges.stream.clock import (
-    CLOCKS,
     IN_LOG,
     MILLISECOND,
     HeldTimes,
@@ -27,7 +25,8 @@ from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Clock, MetricStream, Run, Series
-from bridges.stream.naming import ALIKE, LATEST, STYLES, Naming, Place, Version, encodable
+from bridges.stream.naming import Naming, Place, encodable
+from bridges.stream.options import LayoutOptions as LayoutOptions
 from bridges.stream.redact import redact_stream
 from bridges.stream.tagging import named, under_tags
 
@@ -39,49 +38,6 @@ ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that ste
 def tick_of(rules: int) -> int:
     """Of how many microseconds the times of a run are multiples that was written by these rules."""
     return MILLISECOND if rules == EARLIEST_RULES else 1
-
-
-@dataclass(frozen=True)
-class LayoutOptions:
-    """The choices that change what a target is to hold. Raises ConfigError for unknown ones.
-
-    `params` are patterns of the params that it gets (none: all).
-    """
-
-    x_axis: str = "step"
-    naming: str = "live"
-    duplicates: str = "all"
-    callback_version: Version = LATEST
-    clock: str | None = None
-    params: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("x-axis", self.x_axis, X_AXES),
-            ("naming", self.naming, STYLES),
-            ("duplicates", self.duplicates, DUPLICATES),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"--{name} {value!r} is not one of {', '.join(allowed)}")
-        if self.clock is not None and self.clock not in CLOCKS:
-            raise ConfigError(f"--clock {self.clock!r} is not one of {', '.join(CLOCKS)}")
-
-    def identity(self) -> dict[str, str]:
-        """The choices that are not the default: with them it is another run in the target."""
-        version = LATEST if self.callback_version in ALIKE else self.callback_version
-        chosen = {
-            "x-axis": self.x_axis,
-            "naming": self.naming,
-            "duplicates": self.duplicates.replace("error", "all"),
-            "callback": f"{version[0]}.{version[1]}",
-        }
-        usual = {
-            "x-axis": "step",
-            "naming": "live",
-            "duplicates": "all",
-            "callback": f"{LATEST[0]}.{LATEST[1]}",
-        }
-        return {name: value for name, value in chosen.items() if value != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -166,7 +122,7 @@ def lay_out(
     log alone that its times came from, its times where they cannot be had again, the numbers of
     rows after each write, and the version of the rules by which it was written first.
     """
-    naming = Naming(target, options.naming, options.callback_version)
+    naming = Naming(target, options.naming, options.version)
     stream, secrets = redact_stream(run.stream)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and target not in ANY_AXIS:

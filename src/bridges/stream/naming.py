@@ -12,14 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from bridges.errors import ConfigError
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.options import LATEST, Version
 from bridges.stream.tagging import digest
 
-Version = tuple[int, int]
-LATEST: Version = (5, 24)
-ALIKE = frozenset({(5, 23), LATEST})  # each was the default, and names as the others do
-STYLES = ("live", "raw")
 TARGETS = ("mlflow", "tensorboard", "wandb")
 WANDB_SUMMARY_KEYS = frozenset(
     {
@@ -41,22 +37,6 @@ class Place(str, Enum):
     SUMMARY = "summary"
     TEXT = "text"
     DROPPED = "dropped"
-
-
-def parse_version(text: str) -> Version:
-    """`5.24` (or `5.24.1`) as (5, 24). Raises ConfigError for anything else."""
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\w+)*", text)
-    if not match:
-        raise ConfigError(
-            f"--callback-version {text!r} is no version. Give a transformers release such as 5.24."
-        )
-    version = int(match[1]), int(match[2])
-    if not (3, 4) <= version <= (5, 999):
-        raise ConfigError(
-            f"--callback-version {text!r} is not known. The callbacks are known "
-            f"from 3.4 to {LATEST[0]}.{LATEST[1]}."
-        )
-    return version
 
 
 @dataclass(frozen=True)

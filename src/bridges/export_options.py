@@ -1,0 +1,111 @@
+"""The choices of an export, one model for the command line, the API and the config.
+
+It is made of the choices of how to read (`sources.base`), of what a target is to hold
+(`stream.options`), and of those of the export itself. Light: nothing slow is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from bridges.errors import ConfigError
+from bridges.option import Option, Options, names
+from bridges.sources.base import ReadChoices, ReadOptions
+from bridges.stream.options import LayoutOptions
+
+if TYPE_CHECKING:
+    from bridges.exporters.base import Labels
+
+
+@dataclass(frozen=True)
+class RunChoices(Options):
+    """The choices that a config has for the runs of each source, too."""
+
+    source: Annotated[
+        str | None,
+        Option(
+            "Read with this source (see `bridge targets`).",
+            unset="the first that reads the location",
+            metavar="NAME",
+        ),
+    ] = None
+    verify: Annotated[bool, Option("Read every point back and compare it.")] = True
+    attach_source: Annotated[
+        bool, Option("Keep the source file beside the run (mlflow, wandb).")
+    ] = False
+
+
+@dataclass(frozen=True)
+class ExportOptions(RunChoices):
+    """How to export. Raises ConfigError for a reserved tag and for choices that exclude each other.
+
+    `retries` is how often a run is tried again after a transient error.
+    """
+
+    run_name: Annotated[
+        str | None,
+        Option(
+            "Name of the run.",
+            unset="run_name of its arguments, else its directory",
+            metavar="NAME",
+        ),
+    ] = None
+    group: Annotated[str | None, Option("Group of the runs.", metavar="NAME")] = None
+    tags: Annotated[
+        Mapping[str, str], Option("Tag of the runs.", metavar="KEY=VALUE", flag="tag")
+    ] = field(default_factory=dict)
+    dry_run: Annotated[bool, Option("Show what would be written, and write nothing.")] = False
+    jobs: Annotated[
+        int,
+        Option("Number of parallel uploads (wandb online).", metavar="N", at_least=1, at_most=256),
+    ] = 4
+    retries: int = 3
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in self.tags:
+            from bridges.stream.naming import reserved_tag  # slow to import
+
+            if problem := reserved_tag(key):
+                raise ConfigError(f"--tag: {problem}")
+        if self.attach_source and self.read.redact_home:
+            raise ConfigError(
+                "--attach-source keeps the source as it is, home directories included, and "
+                "--redact-home masks these: leave out one of the two"
+            )
+
+    @property
+    def labels(self) -> Labels:
+        """What was asked for by name."""
+        from bridges.exporters.base import Labels  # slow to import
+
+        return Labels(self.run_name, self.group, self.tags)
+
+    @classmethod
+    def of(cls, choices: Mapping[str, Any]) -> ExportOptions:
+        """The options by the names of their fields, of all parts; None stands for the default.
+
+        Raises ConfigError.
+        """
+        given = {name: value for name, value in choices.items() if value is not None}
+        if isinstance(given.get("params"), str):
+            given["params"] = (given["params"],)
+        elif "params" in given:
+            given["params"] = tuple(given["params"])
+        return cls(
+            **_taken(cls, given),
+            layout=LayoutOptions(**_taken(LayoutOptions, given)),
+            read=ReadOptions(**_taken(ReadOptions, given)),
+        )
+
+
+def _taken(model: type[Options], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in names(model) if name in given}
+
+
+PARTS: tuple[type[Options], ...] = (ReadChoices, LayoutOptions, ExportOptions)
+CHOICES = tuple(name for part in PARTS for name in names(part))  # of all parts

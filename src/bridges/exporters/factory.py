@@ -1,0 +1,90 @@
+"""Exporters from their names and options.
+
+An exporter class has a model of its options in the attribute `Options`: a subclass of
+`bridges.option.Options`, a pydantic model or a dataclass. It is then built with one instance of it.
+A class without one is built with the options as keyword arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any, TypeVar
+
+from bridges import plugins
+from bridges.errors import ConfigError
+from bridges.exporters.base import Exporter
+from bridges.option import Options
+
+V = TypeVar("V")
+
+
+def model_of(target: str) -> Any:
+    """The model of a target's options, None where its exporter has none.
+
+    The exporter is imported for that, but not made. Raises BridgeError if it is not installed.
+    """
+    return getattr(plugins.find("exporters", target).load(), "Options", None)
+
+
+def option_names(target: str) -> tuple[str, ...]:
+    """The names of a target's options. Raises BridgeError if its exporter is not installed."""
+    model = model_of(target)
+    if model is None:
+        made = plugins.find("exporters", target).load()
+        kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        given = signature(made).parameters.items()
+        return tuple(name for name, each in given if each.kind not in kinds)
+    if dataclasses.is_dataclass(model):
+        return tuple(each.name for each in dataclasses.fields(model))
+    return tuple(model.model_fields)
+
+
+def make_exporters(
+    targets: Sequence[str], options: Mapping[str, Any], texts: Mapping[str, str] | None = None
+) -> list[Exporter]:
+    """The exporters of these names; each gets the options that it takes.
+
+    `texts` are options whose values are still text, such as those of `-o KEY=VALUE`. Raises
+    ConfigError for a target that is not installed, an option that no target takes and a value that
+    a model refuses.
+    """
+    texts = texts or {}
+    taken = [option_names(target) for target in targets]
+    unknown = {*options, *texts}.difference(*taken)
+    if unknown:
+        raise ConfigError(
+            f"the option {sorted(unknown)[0]!r} is not one of the target {', '.join(targets)}"
+        )
+    return [
+        _made(target, _taken(options, names), _taken(texts, names))
+        for target, names in zip(targets, taken, strict=True)
+    ]
+
+
+def _taken(options: Mapping[str, V], names: Sequence[str]) -> dict[str, V]:
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _made(target: str, options: Mapping[str, Any], texts: Mapping[str, str]) -> Exporter:
+    made, model = plugins.find("exporters", target).load(), model_of(target)
+    if model is None:
+        exporter: Exporter = made(**{**options, **texts})
+    elif issubclass(model, Options):
+        exporter = made(model(**{**options, **model.parsed(texts)}))
+    else:
+        exporter = made(_validated(target, model, {**options, **texts}))
+    return exporter
+
+
+def _validated(target: str, model: Any, options: Mapping[str, Any]) -> Any:
+    """The options as a plug-in's own model. Raises ConfigError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(model).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"the option {name!r} of the target {target}: {first['msg']}") from None

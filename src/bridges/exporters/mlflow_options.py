@@ -1,0 +1,38 @@
+"""The options of the target mlflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from bridges.option import Option, Options
+
+MlflowWriter = Literal["auto", "direct", "client"]
+
+
+@dataclass(frozen=True)
+class MlflowOptions(Options):
+    """Which tracking store and experiment runs go to, and how they are written."""
+
+    tracking_uri: Annotated[
+        str | None,
+        Option(
+            "Tracking store: sqlite:///PATH, postgresql://…, http(s)://… or any other URI that"
+            " mlflow supports.",
+            unset="$MLFLOW_TRACKING_URI, else mlflow.db here",
+            metavar="URI",
+        ),
+    ] = None
+    experiment: Annotated[
+        str | None,
+        Option(
+            "Experiment of the runs.",
+            unset="$MLFLOW_EXPERIMENT_NAME, else bridges",
+            metavar="NAME",
+        ),
+    ] = None
+    mlflow_writer: Annotated[
+        MlflowWriter,
+        Option("Write to the database directly, or use the MLflow client."),
+    ] = "auto"
+    force: Annotated[bool, Option("Write a run again that was deleted there.")] = False

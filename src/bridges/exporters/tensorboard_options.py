@@ -1,0 +1,28 @@
+"""The options of the target tensorboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import fspath
+from typing import Annotated
+
+from bridges.errors import ConfigError
+from bridges.option import Option, Options
+
+
+@dataclass(frozen=True)
+class TensorBoardOptions(Options):
+    """Where event files go. Raises ConfigError for a directory that is not local."""
+
+    logdir: Annotated[str, Option("Directory of the runs.", metavar="DIR", completes="dir")] = (
+        "runs"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "logdir", fspath(self.logdir))
+        if "://" in self.logdir:
+            raise ConfigError(
+                f"--logdir {self.logdir}: event files are written to a local directory. "
+                "Export to one, then copy it there as a whole."
+            )

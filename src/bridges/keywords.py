@@ -1,0 +1,67 @@
+"""The keyword arguments of `bridges.read`, `export`, `follow` and `verify`, for editors and type
+checkers. Their meaning, defaults and bounds are those of the options of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Literal, TypedDict
+
+from bridges.exporters.mlflow_options import MlflowWriter
+from bridges.stream.options import ClockName, Duplicates, Style, XAxis
+
+
+class ReadKeywords(TypedDict, total=False):
+    """How to read: see `bridges.sources.base.ReadChoices`."""
+
+    salvage: bool
+    redact_home: bool
+    fill_from_events: bool
+    max_unpacked: int | None
+    source: str | None
+
+
+class TargetKeywords(TypedDict, total=False):
+    """The options of the built-in targets: see `bridges.exporters.*_options`."""
+
+    logdir: str | PathLike[str]
+    tracking_uri: str | None
+    experiment: str | None
+    mlflow_writer: MlflowWriter
+    force: bool
+    project: str | None
+    entity: str | None
+    wandb_dir: str | PathLike[str]
+    wandb_step: Literal["row", "global_step"]
+    job_type: str | None
+    mode: Literal["offline", "online"]
+    wandb_writer: Literal["auto", "direct", "sdk"]
+
+
+class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
+    """What the targets should hold: see `bridges.stream.options.LayoutOptions`."""
+
+    x_axis: XAxis
+    naming: Style
+    duplicates: Duplicates
+    callback_version: str | None
+    clock: ClockName | None
+    params: str | Sequence[str]
+    run_name: str | None
+    group: str | None
+    jobs: int
+
+
+class FollowKeywords(VerifyKeywords, total=False):
+    """How to write: see `bridges.export_options.ExportOptions`."""
+
+    tags: Mapping[str, str] | None
+    verify: bool
+    attach_source: bool
+
+
+class ExportKeywords(FollowKeywords, total=False):
+    """Those of `follow`, and `dry_run`."""
+
+    dry_run: bool

@@ -1,0 +1,155 @@
+"""Options as data: one declaration gives the flag, the config's key, its schema and its check.
+
+A model of options is a frozen dataclass that inherits from `Options` and describes each field by an
+`Option` in `Annotated`. pydantic validates such a class like one of its own models, but importing
+it does not import pydantic, which would double the time of `--help` and of a completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from dataclasses import Field as DataclassField
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from bridges.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True)
+class Option:
+    """What people need to know of one option, and the bounds of its value.
+
+    `help` is a sentence, `unset` says in words what applies if no value is given, `metavar` stands
+    for the value in a help text, `flag` is the name on the command line if it differs from the
+    field's, and `completes` is what a shell offers for it.
+    """
+
+    help: str
+    unset: str = ""
+    metavar: str | None = None
+    flag: str = ""
+    completes: Literal["file", "dir"] | None = None
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema: CoreSchema = self._bounded(handler(source))
+        return schema
+
+    def _bounded(self, schema: Any) -> Any:
+        """The schema with the bounds, and strict: a config says `true`, never 'yes'."""
+        inner = {"nullable": "schema", "tuple": "items_schema"}.get(schema["type"])
+        if inner == "items_schema":
+            return {**schema, inner: [self._bounded(each) for each in schema[inner]]}
+        if inner:
+            return {**schema, inner: self._bounded(schema[inner])}
+        if schema["type"] == "int":
+            bounds = {"ge": self.at_least, "le": self.at_most}
+            schema = {**schema, **{k: v for k, v in bounds.items() if v is not None}}
+        return {**schema, "strict": True} if schema["type"] in ("str", "int", "bool") else schema
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        default = f" (default: {self.unset})." if self.unset else "."
+        made: JsonSchemaValue = {**handler(schema), "description": self.help[:-1] + default}
+        return made
+
+
+@dataclass(frozen=True)
+class Field:
+    """A described field of a model: its name, `kind` (str, int, bool, tuple, Mapping), the values
+    that it can have (empty: any), and its default.
+    """
+
+    name: str
+    kind: type
+    choices: tuple[str, ...]
+    default: Any
+    about: Option
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return "--" + (self.about.flag or self.name.replace("_", "-"))
+
+    def check(self, value: Any) -> None:
+        """Raise ConfigError for a value that is none of the choices, or out of bounds."""
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.flag} {value!r} is not one of {', '.join(self.choices)}")
+        least, most = self.about.at_least, self.about.at_most
+        if self.kind is int and not isinstance(value, int):
+            raise ConfigError(f"{self.flag} {value!r} is not a whole number")
+        if least is not None and value < least:
+            raise ConfigError(f"{self.flag} {value!r} is less than {least}")
+        if most is not None and value > most:
+            raise ConfigError(f"{self.flag} {value!r} is more than {most}")
+
+
+_DESCRIBED: dict[type, tuple[Field, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the models. Raises ConfigError for a value that a field cannot have."""
+
+    def __post_init__(self) -> None:
+        for field in described(type(self)):
+            field.check(getattr(self, field.name))
+
+    @classmethod
+    def parsed(cls, texts: Mapping[str, str]) -> dict[str, Any]:
+        """The values that texts (those of `-o KEY=VALUE`) stand for. Raises ConfigError."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {name: _parsed(name, hints[name], text) for name, text in texts.items()}
+
+
+def _parsed(name: str, hint: Any, text: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_strings(text)
+    except ValidationError as error:
+        found = f"the option {name}={text!r}: {error.errors()[0]['msg']}"
+        raise ConfigError(found) from None
+
+
+def described(model: type[Options]) -> tuple[Field, ...]:
+    """The fields of a model that have an `Option`, in their order."""
+    if model not in _DESCRIBED:
+        hints = get_type_hints(model, include_extras=True)
+        _DESCRIBED[model] = tuple(
+            Field(each.name, *_kind(get_args(hints[each.name])[0]), _default(each), about)
+            for each in fields(model)
+            for about in getattr(hints[each.name], "__metadata__", ())
+            if isinstance(about, Option)
+        )
+    return _DESCRIBED[model]
+
+
+def names(model: type[Options]) -> tuple[str, ...]:
+    """The names of the described fields."""
+    return tuple(field.name for field in described(model))
+
+
+def _default(field: DataclassField[Any]) -> Any:
+    return None if field.default is MISSING else field.default
+
+
+def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
+    """The type of a hint without None, and its choices."""
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    if get_origin(hint) is Literal:
+        return str, get_args(hint)
+    return get_origin(hint) or hint, ()
