@@ -11,10 +11,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bridges.batch import for_each_run
-from bridges.export_options import CHOICES, ExportOptions
+from bridges.export_options import CHOICES, ExportOptions, Pace
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
-from bridges.following import IDLE_TIMEOUT, INTERVAL, Following, Pace
+from bridges.following import Following
 from bridges.keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
 from bridges.pipeline import export_run, read_runs, verify_run
 from bridges.report import BatchReport, RunReport
@@ -65,8 +65,8 @@ def follow(
     locations: Locations,
     *,
     to: Target | Sequence[Target],
-    interval: float = INTERVAL,
-    idle_timeout: float = IDLE_TIMEOUT,
+    interval: float = Pace.interval,
+    idle_timeout: float = Pace.idle_timeout,
     stop: Event | None = None,
     on_append: Callable[[RunReport], None] = lambda report: None,
     options: Mapping[str, Any] | None = None,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridges import __version__
-from bridges.cli_options import following, migrating, pairs, reading, targeting, writing
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -64,6 +63,18 @@ def _use_any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class Command(click.Command):
+    """A command whose parameters are made when it is called, so that others start faster."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters."""
+        if not self.params:
+            from bridges.cli_options import options_of
+
+            self.params = options_of(self.name or "")
+        return super().get_params(ctx)
+
+
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="bridge", message="%(prog)s %(version)s")
 def app() -> None:
@@ -85,15 +96,11 @@ def app() -> None:
     """
 
 
-@app.command()
-@reading
-@targeting
-@writing
-@following
+@app.command(cls=Command)
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
-    """Write runs into TARGETs as the Trainer callback would have, and read every point back.
+    """Write runs into TARGETs as the Trainer callback would, and read every point back.
 
     Rerunning is safe: unchanged runs are skipped and longer histories only gain their new rows.
     --follow keeps doing this during training, until the final summary row, then verifies
@@ -125,9 +132,7 @@ def export(
     return _transfer(export_run, sources, as_json, quiet, verbose, options)
 
 
-@app.command()
-@reading
-@targeting
+@app.command(cls=Command)
 def verify(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
@@ -198,6 +203,7 @@ def _prepare(
     sources: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[list[Exporter], ExportOptions]:
     """The exporters and options of a command. Raises ConfigError."""
+    from bridges.cli_options import pairs
     from bridges.export_options import CHOICES, ExportOptions
     from bridges.exporters.factory import make_exporters
 
@@ -209,8 +215,7 @@ def _prepare(
     return make_exporters(targets, own, texts), ExportOptions.of(given)
 
 
-@app.command()
-@reading
+@app.command(cls=Command)
 def inspect(
     sources: tuple[str, ...],
     as_json: bool,
@@ -236,8 +241,7 @@ def inspect(
     return show(sources, ExportOptions.of(choices), as_json, quiet, verbose)
 
 
-@app.command()
-@migrating
+@app.command(cls=Command)
 def migrate(
     config: str,
     dry_run: bool | None,

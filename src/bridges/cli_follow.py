@@ -9,9 +9,9 @@ import click
 from bridges import console
 from bridges.cli_signals import interrupts
 from bridges.console_follow import FollowLine
-from bridges.export_options import ExportOptions
+from bridges.export_options import ExportOptions, Pace
 from bridges.exporters.base import Exporter
-from bridges.following import Following, Pace
+from bridges.following import Following
 from bridges.report import BatchReport
 
 

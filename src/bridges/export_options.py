@@ -18,6 +18,8 @@ from bridges.stream.options import LayoutOptions
 if TYPE_CHECKING:
     from bridges.exporters.base import Labels
 
+LONGEST = 366 * 86_400.0  # seconds that make sense between two looks
+
 
 @dataclass(frozen=True)
 class RunChoices(Options):
@@ -91,6 +93,9 @@ class ExportOptions(RunChoices):
 
         Raises ConfigError.
         """
+        unknown = sorted(set(choices).difference(CHOICES))
+        if unknown:
+            raise TypeError(f"unknown choice {unknown[0]!r}")
         given = {name: value for name, value in choices.items() if value is not None}
         if isinstance(given.get("params"), str):
             given["params"] = (given["params"],)
@@ -101,6 +106,26 @@ class ExportOptions(RunChoices):
             layout=LayoutOptions(**_taken(LayoutOptions, given)),
             read=ReadOptions(**_taken(ReadOptions, given)),
         )
+
+
+@dataclass(frozen=True)
+class Pace(Options):
+    """How often to look for new rows, and when to stop. Raises ConfigError."""
+
+    interval: Annotated[
+        float, Option("Seconds between two looks for new rows.", metavar="SECONDS")
+    ] = 10.0
+    idle_timeout: Annotated[
+        float,
+        Option("Stop after so many seconds without a change; 0 never stops.", metavar="SECONDS"),
+    ] = 4 * 3600.0  # large models are saved once in some hours
+
+    def __post_init__(self) -> None:
+        if not 0 < self.interval <= LONGEST:
+            raise ConfigError(f"--interval {self.interval:g} is not a time above 0 in seconds")
+        if not 0 <= self.idle_timeout <= LONGEST:
+            message = "is not a time in seconds (0 waits for ever)"
+            raise ConfigError(f"--idle-timeout {self.idle_timeout:g} {message}")
 
 
 def _taken(model: type[Options], given: Mapping[str, Any]) -> dict[str, Any]:

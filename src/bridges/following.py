@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from bridges.batch import for_each_run, one_name
 from bridges.errors import ConfigError
-from bridges.export_options import ExportOptions
+from bridges.export_options import ExportOptions, Pace
 from bridges.exporters.base import Exporter
 from bridges.pipeline import OnPhase, export_run
 from bridges.report import BatchReport, RunReport, Tally
@@ -34,33 +34,12 @@ from bridges.sources.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import is_measured, prefix_digest
 from bridges.stream.model import RowKind, Run
 
-INTERVAL = 10.0  # seconds
-IDLE_TIMEOUT = 4 * 3600.0  # seconds: large models are saved once in some hours
-LONGEST = 366 * 86_400.0  # seconds that make sense in either
 SETTLED = 60.0  # seconds after which an unreadable file beside finished runs is not being written
 RAREST = 32  # polls between two attempts at what fails and does not change
 
 Wait = Callable[[float], bool]
 Look = Callable[..., Stamps | None]
 OnReport = Callable[[RunReport], None]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often to look, and after how long without a change to stop (0: never), in seconds.
-
-    Raises ConfigError where that makes no sense.
-    """
-
-    interval: float = INTERVAL
-    idle_timeout: float = IDLE_TIMEOUT
-
-    def __post_init__(self) -> None:
-        if not 0 < self.interval <= LONGEST:
-            raise ConfigError(f"--interval {self.interval:g} is not a time above 0 in seconds")
-        if not 0 <= self.idle_timeout <= LONGEST:
-            message = "is not a time in seconds (0 waits for ever)"
-            raise ConfigError(f"--idle-timeout {self.idle_timeout:g} {message}")
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Field:
-    """A described field of a model: its name, `kind` (str, int, bool, tuple, Mapping), the values
-    that it can have (empty: any), and its default.
+    """A described field of a model: its name, `kind` (str, int, float, bool, tuple, Mapping), the
+    values that it can have (empty: any), and its default.
     """
 
     name: str
@@ -129,7 +129,7 @@ def described(model: type[Options]) -> tuple[Field, ...]:
     if model not in _DESCRIBED:
         hints = get_type_hints(model, include_extras=True)
         _DESCRIBED[model] = tuple(
-            Field(each.name, *_kind(get_args(hints[each.name])[0]), _default(each), about)
+            Field(each.name, *kind_of(get_args(hints[each.name])[0]), _default(each), about)
             for each in fields(model)
             for about in getattr(hints[each.name], "__metadata__", ())
             if isinstance(about, Option)
@@ -146,7 +146,7 @@ def _default(field: DataclassField[Any]) -> Any:
     return None if field.default is MISSING else field.default
 
 
-def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
+def kind_of(hint: Any) -> tuple[type, tuple[str, ...]]:
     """The type of a hint without None, and its choices."""
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (each for each in get_args(hint) if each is not NoneType)

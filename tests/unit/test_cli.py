@@ -244,7 +244,7 @@ def test_every_command_teaches_by_example(name: str) -> None:
     command = commands()[name]
     assert command.help
     assert "Example" in command.help
-    for parameter in command.params:
+    for parameter in command.get_params(click.Context(command)):
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.name} has no help"
 

@@ -20,9 +20,10 @@ import bridges
 from bridges.cli import run as run_command
 from bridges.console_follow import waiting_line
 from bridges.errors import ConfigError, ExportError
+from bridges.export_options import Pace
 from bridges.exporters.base import Held
 from bridges.exporters.memory import MemoryExporter
-from bridges.following import Following, Pace, Seen, Waiting
+from bridges.following import Following, Seen, Waiting
 from bridges.pipeline import ExportOptions
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions

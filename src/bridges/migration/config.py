@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     Field,
-    StrictInt,
     StrictStr,
     ValidationError,
     ValidationInfo,
@@ -24,6 +23,7 @@ from pydantic import (
 from bridges.errors import ConfigError
 from bridges.export_options import ExportOptions, RunChoices
 from bridges.migration import selection
+from bridges.migration.engine_options import EngineChoices
 from bridges.migration.models import RunSettings, Strict
 from bridges.migration.targets import TargetSpec
 from bridges.migration.templates import params_of, render
@@ -146,48 +146,11 @@ def _options(**choices: Any) -> ExportOptions:
     return ExportOptions.of(choices)
 
 
-MOST_WORKERS = 1024
-MOST_RETRIES = 100
-LONGEST_PATIENCE = 31_536_000  # seconds: a year
-
-
-class EngineSpec(Strict, frozen=True):
+class EngineSpec(Strict, EngineChoices, frozen=True):
     """What does the work."""
 
-    kind: Literal["local", "dask"] = Field(
-        default="local", description="Processes of this machine, or a Dask cluster."
-    )
-    workers: StrictInt | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_WORKERS,
-        description="How many worker processes; else as many as there are cores.",
-    )
-    scheduler: StrictStr | None = Field(
-        default=None, description="dask: address of the scheduler, such as tcp://host:8786."
-    )
-    retries: StrictInt = Field(
-        default=2,
-        ge=0,
-        le=MOST_RETRIES,
-        description="How often a run is tried again whose worker was lost.",
-    )
-    patience: StrictInt = Field(
-        default=300,
-        ge=0,
-        le=LONGEST_PATIENCE,
-        description="Seconds to wait for a target that stops answering; a tenth if it never did.",
-    )
-
-    def chosen(
-        self,
-        kind: str | None = None,
-        workers: int | None = None,
-        scheduler: str | None = None,
-        patience: int | None = None,
-    ) -> EngineSpec:
+    def chosen(self, **said: str | int | None) -> EngineSpec:
         """The engine with what the command line says instead. Raises ConfigError."""
-        said = {"kind": kind, "workers": workers, "scheduler": scheduler, "patience": patience}
         given = {key: value for key, value in said.items() if value is not None}
         try:
             engine = EngineSpec.model_validate({**dict(self), **given})

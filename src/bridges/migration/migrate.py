@@ -92,8 +92,8 @@ def migrate(
     MissingDependencyError; what fails with a run is in the report.
     """
     read = config if isinstance(config, MigrationConfig) else load(fspath(config))
-    chosen = read.model_copy(
-        update={"engine": read.engine.chosen(engine, workers, scheduler, patience)}
+    chosen = read.engine.chosen(
+        kind=engine, workers=workers, scheduler=scheduler, patience=patience
     )
     reports: list[RunReport] = []
 
@@ -101,5 +101,6 @@ def migrate(
         reports.append(report)
         on_report(report)
 
-    Migration(chosen, dry_run, recheck, on_report=keep).run()
+    started = read.model_copy(update={"engine": chosen})
+    Migration(started, dry_run, recheck, on_report=keep).run()
     return BatchReport(tuple(reports))

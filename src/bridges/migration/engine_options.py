@@ -1,0 +1,47 @@
+"""The choices of a migration's engine. Light: nothing slow is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from bridges.option import Option, Options
+
+A_YEAR = 31_536_000  # seconds
+
+
+@dataclass(frozen=True)
+class EngineChoices(Options):
+    """By which processes the work is done, and how patiently."""
+
+    kind: Annotated[
+        Literal["local", "dask"],
+        Option("Processes of this machine, or a Dask cluster.", flag="engine"),
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        Option(
+            "Number of worker processes.",
+            unset="as many as there are cores",
+            metavar="N",
+            at_least=1,
+            at_most=1024,
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Option("Address of the Dask scheduler, such as tcp://HOST:8786.", metavar="ADDRESS"),
+    ] = None
+    retries: Annotated[
+        int,
+        Option("How often a run is tried again if its worker is lost.", at_least=0, at_most=100),
+    ] = 2
+    patience: Annotated[
+        int,
+        Option(
+            "Seconds to wait for a target that stops answering; a tenth if it never answered.",
+            metavar="SECONDS",
+            at_least=0,
+            at_most=A_YEAR,
+        ),
+    ] = 300
