@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridges.batch import for_each_run
 from bridges.export_options import CHOICES, ExportOptions, Pace
@@ -46,7 +46,7 @@ def export(
     locations: Locations,
     *,
     to: Target | Sequence[Target],
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     **choices: Unpack[ExportKeywords],
 ) -> BatchReport:
     """Export every run of the locations to the targets, then read it back and compare it.
@@ -69,7 +69,7 @@ def follow(
     idle_timeout: float = Pace.idle_timeout,
     stop: Event | None = None,
     on_append: Callable[[RunReport], None] = lambda report: None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     **choices: Unpack[FollowKeywords],
 ) -> BatchReport:
     """Export runs that are still training, and append their new rows until they have finished.
@@ -89,7 +89,7 @@ def verify(
     locations: Locations,
     *,
     to: Target | Sequence[Target],
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     **choices: Unpack[VerifyKeywords],
 ) -> BatchReport:
     """Compare every run of the locations with what the targets hold; nothing is written.
@@ -101,10 +101,10 @@ def verify(
 
 
 def _prepared(
-    keywords: type[Any],
+    keywords: type,
     to: Target | Sequence[Target],
-    options: Mapping[str, Any] | None,
-    given: Mapping[str, Any],
+    options: Mapping[str, object] | None,
+    given: Mapping[str, object],
 ) -> tuple[ExportOptions, list[Exporter]]:
     """The choices of the export, and the exporters with all else that is given."""
     chosen, rest = _split(keywords, given)
@@ -115,7 +115,9 @@ def _prepared(
     return ExportOptions.of(chosen), [*named, *others]
 
 
-def _split(keywords: type[Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(
+    keywords: type, given: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
     """The choices of an export that a function has, and all else."""
     taken = keywords.__annotations__.keys() & CHOICES
     chosen = {name: value for name, value in given.items() if name in taken}

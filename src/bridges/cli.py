@@ -221,7 +221,7 @@ def inspect(
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    **choices: Any,
+    **choices: object,
 ) -> int:
     """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
 

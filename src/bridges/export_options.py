@@ -97,10 +97,8 @@ class ExportOptions(RunChoices):
         if unknown:
             raise TypeError(f"unknown choice {unknown[0]!r}")
         given = {name: value for name, value in choices.items() if value is not None}
-        if isinstance(given.get("params"), str):
-            given["params"] = (given["params"],)
-        elif "params" in given:
-            given["params"] = tuple(given["params"])
+        params = given.get("params", ())
+        given["params"] = (params,) if isinstance(params, str) else tuple(params)
         return cls(
             **_taken(cls, given),
             layout=LayoutOptions(**_taken(LayoutOptions, given)),
@@ -128,7 +126,7 @@ class Pace(Options):
             raise ConfigError(f"--idle-timeout {self.idle_timeout:g} {message}")
 
 
-def _taken(model: type[Options], given: Mapping[str, Any]) -> dict[str, Any]:
+def _taken(model: type[Options], given: Mapping[str, object]) -> dict[str, Any]:
     return {name: given[name] for name in names(model) if name in given}
 
 

@@ -39,7 +39,7 @@ class Option:
     at_most: int | None = None
 
     def __get_pydantic_core_schema__(
-        self, source: type[Any], handler: GetCoreSchemaHandler
+        self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         schema: CoreSchema = self._bounded(handler(source))
         return schema
@@ -73,7 +73,7 @@ class Field:
     name: str
     kind: type
     choices: tuple[str, ...]
-    default: Any
+    default: object
     about: Option
 
     @property
@@ -81,14 +81,18 @@ class Field:
         """The name on the command line."""
         return "--" + (self.about.flag or self.name.replace("_", "-"))
 
-    def check(self, value: Any) -> None:
+    def check(self, value: object) -> None:
         """Raise ConfigError for a value that is none of the choices, or out of bounds."""
         if value is None:
             return
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.flag} {value!r} is not one of {', '.join(self.choices)}")
+        if self.kind is int:
+            self._check_number(value)
+
+    def _check_number(self, value: object) -> None:
         least, most = self.about.at_least, self.about.at_most
-        if self.kind is int and not isinstance(value, int):
+        if not isinstance(value, int):
             raise ConfigError(f"{self.flag} {value!r} is not a whole number")
         if least is not None and value < least:
             raise ConfigError(f"{self.flag} {value!r} is less than {least}")
@@ -108,13 +112,13 @@ class Options:
             field.check(getattr(self, field.name))
 
     @classmethod
-    def parsed(cls, texts: Mapping[str, str]) -> dict[str, Any]:
+    def parsed(cls, texts: Mapping[str, str]) -> dict[str, object]:
         """The values that texts (those of `-o KEY=VALUE`) stand for. Raises ConfigError."""
         hints = get_type_hints(cls, include_extras=True)
         return {name: _parsed(name, hints[name], text) for name, text in texts.items()}
 
 
-def _parsed(name: str, hint: Any, text: str) -> Any:
+def _parsed(name: str, hint: Any, text: str) -> object:
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -142,7 +146,7 @@ def names(model: type[Options]) -> tuple[str, ...]:
     return tuple(field.name for field in described(model))
 
 
-def _default(field: DataclassField[Any]) -> Any:
+def _default(field: DataclassField[Any]) -> object:
     return None if field.default is MISSING else field.default
 
 

@@ -110,7 +110,8 @@ class ConflictError(Exception):
 class Exporter(Protocol):
     """A target. Plug-ins register a class of this shape under `bridges.exporters`.
 
-    It is built with the options of its target as keyword arguments; unknown ones are refused.
+    A class with a model of its options in the attribute `Options` (see `bridges.exporters.factory`)
+    is built with an instance of it, another one with the options as keyword arguments.
     `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
     One that also has `parallel = True` is called for several runs at the same time, by threads. One
     that has a method `preload(self) -> None` asks its target there once for all runs of the place;

@@ -42,7 +42,7 @@ def option_names(target: str) -> tuple[str, ...]:
 
 
 def make_exporters(
-    targets: Sequence[str], options: Mapping[str, Any], texts: Mapping[str, str] | None = None
+    targets: Sequence[str], options: Mapping[str, object], texts: Mapping[str, str] | None = None
 ) -> list[Exporter]:
     """The exporters of these names; each gets the options that it takes.
 
@@ -67,7 +67,7 @@ def _taken(options: Mapping[str, V], names: Sequence[str]) -> dict[str, V]:
     return {name: value for name, value in options.items() if name in names}
 
 
-def _made(target: str, options: Mapping[str, Any], texts: Mapping[str, str]) -> Exporter:
+def _made(target: str, options: Mapping[str, object], texts: Mapping[str, str]) -> Exporter:
     made, model = plugins.find("exporters", target).load(), model_of(target)
     if model is None:
         exporter: Exporter = made(**{**options, **texts})
@@ -78,7 +78,7 @@ def _made(target: str, options: Mapping[str, Any], texts: Mapping[str, str]) -> 
     return exporter
 
 
-def _validated(target: str, model: Any, options: Mapping[str, Any]) -> Any:
+def _validated(target: str, model: Any, options: Mapping[str, object]) -> object:
     """The options as a plug-in's own model. Raises ConfigError."""
     from pydantic import TypeAdapter, ValidationError
 

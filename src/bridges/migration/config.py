@@ -90,7 +90,7 @@ class SourceSpec(RunSettings, frozen=True):
         return _options(**self._choices | {k: v for k, v in said.items() if v is not None})
 
     @property
-    def _choices(self) -> dict[str, Any]:
+    def _choices(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in CHOICES}
 
     def _selected(self, run: Run) -> tuple[Run | None, str]:
@@ -142,7 +142,7 @@ class SourceSpec(RunSettings, frozen=True):
 
 
 @lru_cache(maxsize=64)  # it is asked for with every run
-def _options(**choices: Any) -> ExportOptions:
+def _options(**choices: object) -> ExportOptions:
     return ExportOptions.of(choices)
 
 

@@ -58,7 +58,7 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
         return self
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """The options that the exporter is given."""
         return {k: v for k, v in (self.model_extra or {}).items() if v is not None}
 
@@ -78,7 +78,7 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
 COMMON = tuple(TargetSpec.model_fields)
 
 
-def _problems(to: str, options: Mapping[str, Any]) -> tuple[dict[str, str], list[ErrorDetails]]:
+def _problems(to: str, options: Mapping[str, object]) -> tuple[dict[str, str], list[ErrorDetails]]:
     """What is wrong with a target's name or options: messages by the key that is to blame, and
     the errors of the model that the options have.
     """
