@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SourceError,
         VerifyError,
     )
-    from bridges.exporters.base import Exporter, Held, Points, Recorded
+    from bridges.exporters.base import BaseExporter, ExistingRun, Exporter, Points, Recorded
     from bridges.exporters.memory import MemoryExporter
     from bridges.migration.migrate import migrate
     from bridges.report import BatchReport, RunReport
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from bridges.stream.model import Clock, MetricStream, Provenance, RowKind, Run, Series
 
 __all__ = [
+    "BaseExporter",
     "BatchReport",
     "BridgeError",
     "Clock",
     "ConfigError",
+    "ExistingRun",
     "ExportError",
     "Exporter",
     "Finding",
-    "Held",
     "Layout",
     "MemoryExporter",
     "MetricStream",
@@ -77,7 +78,13 @@ _HOMES = {
         "SourceError",
         "VerifyError",
     ),
-    "bridges.exporters.base": ("Exporter", "Held", "Points", "Recorded"),
+    "bridges.exporters.base": (
+        "BaseExporter",
+        "ExistingRun",
+        "Exporter",
+        "Points",
+        "Recorded",
+    ),
     "bridges.exporters.memory": ("MemoryExporter",),
     "bridges.migration.migrate": ("migrate",),
     "bridges.report": ("BatchReport", "RunReport"),

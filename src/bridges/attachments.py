@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from bridges.errors import ExportError, SourceError
-from bridges.exporters.base import Exporter, Held
+from bridges.exporters.base import ExistingRun, Exporter, KeepsFiles
 from bridges.sources.text import fetch, unpacked
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance, Run
 from bridges.stream.redact import redact_text
 
 
-def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
+def attach_sources(run: Run, existing: ExistingRun, exporter: Exporter) -> list[Finding]:
     """Keep the source files beside the run; a finding where that cannot be.
 
     Raises ExportError where the target does not answer.
@@ -30,9 +30,9 @@ def attach_sources(run: Run, held: Held, exporter: Exporter) -> list[Finding]:
         if secret or any(finding.code == "secret-masked" for finding in run.findings):
             where = ", ".join(secret) or run.source
             return [_not_attached(where, "it holds secrets, which the target would show")]
-        files = _named(contents)
-        if not exporter.attach(held, files):
+        if not isinstance(exporter, KeepsFiles):
             return [_not_attached(exporter.name, "this target holds no files")]
+        exporter.attach(existing, _named(contents))
     except (SourceError, ExportError) as error:
         if isinstance(error, ExportError) and error.transient:
             raise

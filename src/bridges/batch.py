@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.export_options import ExportOptions
-from bridges.exporters.base import Exporter
+from bridges.exporters.base import Exporter, Parallel
 from bridges.pipeline import OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.output_directory import output_of
@@ -90,7 +90,7 @@ def _work(
                 read.add(output_of(run.source))
                 seconds = time.perf_counter() - started
                 for exporter in exporters:
-                    is_parallel = bool(getattr(exporter, "parallel", False))
+                    is_parallel = isinstance(exporter, Parallel) and exporter.parallel
                     yield partial(done, run, exporter, seconds), is_parallel
                 started = time.perf_counter()
         except ConfigError:

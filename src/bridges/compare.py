@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.exporters.base import Exporter, Points, Recorded
+from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Series
@@ -33,10 +33,10 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
             series.setdefault(part.key, []).append(part)
     points = {}
     for tag, parts in series.items():
-        rows, values = parts[0].rows, exporter.stored(parts[0].values)
+        rows, values = parts[0].rows, as_stored(exporter, parts[0].values)
         if len(parts) > 1:
             rows = np.concatenate([part.rows for part in parts])
-            values = np.concatenate([exporter.stored(part.values) for part in parts])
+            values = np.concatenate([as_stored(exporter, part.values) for part in parts])
             order = np.argsort(rows, kind="stable")
             rows, values = rows[order], values[order]
         if len(rows) == len(stream):  # of a tag in every row nothing is copied

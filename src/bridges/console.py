@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from bridges.exporters.base import Exporter
+from bridges.exporters.base import Exporter, Viewable
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
@@ -136,7 +136,10 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
         longest = max((run.longest for run in mine), default=0)
-        command = exporter.hint(locations, longest) if locations else None
+        if locations and isinstance(exporter, Viewable):
+            command = exporter.view_command(locations, longest)
+        else:
+            command = None
         if command:
             click.echo("Look at it: " + click.style(printable(command), bold=True))
 

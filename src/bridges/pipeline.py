@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -15,23 +15,33 @@ from typing import Any
 import numpy as np
 
 from bridges import plugins
-from bridges.as_logged import recognised
+from bridges.as_logged import resolve_logged
 from bridges.attachments import attach_sources
-from bridges.compare import compare, expected_points, holds_rows, secrets_in
-from bridges.continuing import by_rules_of, continued
+from bridges.compare import compare, expected_points, secrets_in
+from bridges.continuing import continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.export_options import ExportOptions as ExportOptions
-from bridges.exporters.base import ConflictError, Exporter, Held, Labels, Points, Relabels
+from bridges.exporters.base import (
+    ConflictError,
+    ExistingRun,
+    Exporter,
+    Labels,
+    Points,
+    Relabels,
+    as_stored,
+)
 from bridges.exporters.factory import make_exporters as make_exporters
+from bridges.exporters.state import State
 from bridges.nothing_kept import refuse_nothing
+from bridges.placing import Placer
 from bridges.report import RunReport, failure
+from bridges.resolve import Match, resolve
 from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
 from bridges.stream.added import rows_of
 from bridges.stream.course import course
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import prefix_digest
-from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.layout import Layout
 from bridges.stream.model import Run, Values
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
@@ -176,119 +186,90 @@ def _patience(attempt: int, retries: int) -> Iterator[None]:
 
 
 def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
-    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
+    placer = Placer(exporter, options.layout)
+    seen, match = _found(run, placer, is_written=True)
+    layout = continued(match, placer)
     refuse_nothing(layout, exporter.name)
-    layout, held = recognised(layout, exporter, options.layout, _same_history, is_written=True)
-    layout = continued(layout, held, exporter, options.layout)
     expected = expected_points(layout, exporter)
-    report = _report(layout, exporter, held, expected)
+    report = _report(layout, match, exporter, expected)
     if options.dry_run:
         return replace(report, status="planned", plan=report.status)
-    if not _is_there(layout, held):
+    existing = match.known.existing if match.known else None
+    if existing is None or not _is_there(layout, match):
         on_phase(run.name, "writing")
-        held = exporter.write(layout, held)
-        report = replace(report, run=held.name, location=held.location)
-    assert held is not None
+        existing = exporter.write(layout, seen, existing)
+        report = replace(report, run=existing.name, location=existing.location)
     if options.labels and report.status != "exported":
         on_phase(run.name, "renaming")
-        held, told = _relabelled(layout, held, exporter, options.labels)
-        report = replace(report, run=held.name).with_findings(told)
+        existing, told = _relabelled(layout, existing, exporter, options.labels)
+        report = replace(report, run=existing.name).with_findings(told)
     if options.verify:
         on_phase(run.name, "verifying")
-        report = _verified(report, layout, held, exporter, expected)
+        report = _verified(report, layout, match, existing, exporter, expected)
     if options.attach_source and report.status != "failed":
         on_phase(run.name, "attaching the source of")
-        report = report.with_findings(attach_sources(run, held, exporter))
+        report = report.with_findings(attach_sources(run, existing, exporter))
     return report
 
 
+def _found(
+    run: Run, placer: Placer, *, is_written: bool = False
+) -> tuple[Sequence[ExistingRun], Match]:
+    """The runs of the target with the run's key, and the one that this run continues."""
+    identity = placer.identity(run)
+    seen = placer.exporter.find(identity)
+    match = resolve(run, identity, seen, placer)
+    return seen, resolve_logged(match, seen, placer, is_written=is_written)
+
+
 def _relabelled(
-    layout: Layout, held: Held, exporter: Exporter, labels: Labels
-) -> tuple[Held, list[Finding]]:
+    layout: Layout, existing: ExistingRun, exporter: Exporter, labels: Labels
+) -> tuple[ExistingRun, list[Finding]]:
     """The run with the name, group and tags that were asked for, where its target can change it."""
-    changed = exporter.relabel(layout, held, labels) if isinstance(exporter, Relabels) else None
+    changed = None
+    if isinstance(exporter, Relabels):
+        changed = exporter.relabel(layout, existing, labels)
     if changed is not None:
         return changed, []
-    message = f"the run is there as {held.name!r}, whose name, group and tags cannot be changed"
-    return held, [Finding("labels-kept", Severity.INFO, exporter.name, message)]
+    message = f"the run is there as {existing.name!r}, whose name, group and tags cannot be changed"
+    return existing, [Finding("labels-kept", Severity.INFO, exporter.name, message)]
 
 
-def _is_there(layout: Layout, held: Held | None) -> bool:
-    """Whether the target holds the whole run; or more of its history, which is left as it is."""
-    if held is None or not held.whole or layout.run.replaces:
+def _is_there(layout: Layout, match: Match) -> bool:
+    """Whether the target holds the whole layout; or more of its history, which is left as it is."""
+    known = match.known
+    if known is None or not known.complete or layout.replaces:
         return False
-    return held.rows >= layout.rows or held.history > layout.history
-
-
-def _same_history(layout: Layout, exporter: Exporter, options: LayoutOptions) -> Held | None:
-    """The run of the target that holds this history, an older part of it, or more of it.
-
-    Of several that fit, those with the same settings come before those whose settings are unknown.
-    """
-    mine = layout.run.settings
-    held = [run for run in exporter.find(layout) if _is_one(layout, run)]
-    held.sort(key=lambda run: (-run.rows, not run.whole, run.settings.digest != mine.digest))
-    fitting = [run for run in held if _begins(layout, run)]
-    if fitting:
-        first, *others = fitting
-        is_known = first.settings.digest == mine.digest != ""
-        return replace(
-            first, alike=0 if is_known else sum(run.rows == first.rows for run in others)
-        )
-    longer = [run for run in held if run.history > layout.history]
-    if longer and layout.run.added:  # their place depends on where the history ends
-        bare = replace(layout.run, stream=layout.run.history, added=(), evidence=())
-        layout = exporter.fit(lay_out(bare, exporter.rules, options))
-    for run in longer:
-        alike = by_rules_of(run, layout, exporter, options)
-        if holds_rows(alike, exporter.read_back(run), exporter):
-            return run
-    return None
-
-
-def _begins(layout: Layout, held: Held) -> bool:
-    """Whether the history of a run in the target is that of the layout, or the beginning of it."""
-    return held.history <= layout.history and _digest(layout, held.history) == held.digest
-
-
-def _is_one(layout: Layout, held: Held) -> bool:
-    """Whether the settings of a run in the target allow that it is the layout's run."""
-    mine, theirs = layout.run.settings, held.settings
-    if held.history > layout.history:
-        return mine.is_same_run(theirs, equal_rows=False)
-    return theirs.is_same_run(mine, equal_rows=held.history == layout.history)
-
-
-def _digest(layout: Layout, rows: int) -> str:
-    return layout.digest if rows == layout.history else prefix_digest(layout.run.history, rows)
+    return known.state.rows >= layout.rows or match.is_longer_there
 
 
 def _report(
-    layout: Layout, exporter: Exporter, held: Held | None, expected: Mapping[str, Points]
+    layout: Layout, match: Match, exporter: Exporter, expected: Mapping[str, Points]
 ) -> RunReport:
     """What is about to be done, with all that is known of the run before it is."""
-    start, points = held.rows if held else 0, layout.points
-    status = _status(held, layout)
+    known = match.known
+    start, points = known.state.rows if known else 0, layout.points
+    status = _status(layout, match)
     lost = _lost_in_storage(layout, exporter, expected)
     findings = [*layout.run.findings, *layout.findings, *lost]
-    if held is not None and held.history > layout.history:
-        findings.append(_target_is_longer(held.history, layout.history))
-        findings += _results_not_added(layout, held)
-    if held is not None and held.alike:
-        findings.append(_several_fit(held))
-    if held is not None and not held.whole:
+    if known is not None and match.is_longer_there:
+        findings.append(_target_is_longer(known.state.history, layout.history))
+        findings += _results_not_added(layout, known.state)
+    if known is not None and match.alike:
+        findings.append(_several_fit(known.existing, match.alike))
+    if known is not None and not known.complete:
         message = "an earlier export was interrupted here; what it left out is added"
         findings.append(Finding("interrupted-before", Severity.INFO, exporter.name, message))
     return RunReport(
         source=layout.run.source,
-        run=held.name if held else layout.run.name,
+        run=known.existing.name if known else layout.run.name,
         target=exporter.name,
         status=status,
         rows=layout.rows,
         points=points,
         new_points=layout.points_from(min(start, layout.rows)) if start else points,
-        location=held.location if held else None,
-        findings=(*findings, *exporter.notes(layout)),
+        location=known.existing.location if known else None,
+        findings=tuple(findings),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
         course=course(layout.run.stream),
         key=layout.key,
@@ -296,19 +277,19 @@ def _report(
     )
 
 
-def _status(held: Held | None, layout: Layout) -> str:
-    """What is done to the run: one that never was whole is exported, not appended to."""
-    if held is None or not held.cuts:
+def _status(layout: Layout, match: Match) -> str:
+    """What is done to the run: one that never was complete is exported, not appended to."""
+    if match.known is None or not match.known.state.append_rows:
         return "exported"
-    return "unchanged" if _is_there(layout, held) else "appended"
+    return "unchanged" if _is_there(layout, match) else "appended"
 
 
-def _several_fit(held: Held) -> Finding:
+def _several_fit(existing: ExistingRun, alike: int) -> Finding:
     message = (
-        f"{held.alike + 1} runs there have these rows, and no settings beside the source tell "
-        f"which is meant: {held.name!r}, the first one, is taken"
+        f"{alike + 1} runs there have these rows, and no settings beside the source tell "
+        f"which is meant: {existing.name!r}, the first one, is taken"
     )
-    return Finding("several-runs-fit", Severity.INFO, held.location, message, held.alike + 1)
+    return Finding("several-runs-fit", Severity.INFO, existing.location, message, alike + 1)
 
 
 def _target_is_longer(there: int, rows: int) -> Finding:
@@ -316,10 +297,10 @@ def _target_is_longer(there: int, rows: int) -> Finding:
     return Finding("target-is-longer", Severity.INFO, "all rows", message)
 
 
-def _results_not_added(layout: Layout, held: Held) -> list[Finding]:
+def _results_not_added(layout: Layout, state: State) -> list[Finding]:
     """Added rows that a target with a longer history lacks."""
     mine = rows_of(layout.run.stream, layout.run.added)
-    count = sum(not any(there.holds(row) for there in held.added) for row in mine)
+    count = sum(not any(there.holds(row) for there in state.added) for row in mine)
     if not count:
         return []
     message = (
@@ -340,7 +321,7 @@ def _lost_in_storage(
     for series in layout.stream.numbers:
         if series.values.dtype == bool:
             continue
-        stored = exporter.stored(series.values)
+        stored = as_stored(exporter, series.values)
         for code, lost in (
             ("overflow-to-infinity", np.isinf(stored) & np.isfinite(series.values)),
             ("underflow-to-zero", (stored == 0) & (series.values != 0)),
@@ -364,13 +345,14 @@ def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
 def _verified(
     report: RunReport,
     layout: Layout,
-    held: Held,
+    match: Match,
+    existing: ExistingRun,
     exporter: Exporter,
     expected: Mapping[str, Points],
 ) -> RunReport:
-    if held.history > layout.history:  # found by comparing all points, see `_same_history`
+    if match.is_longer_there:  # found by comparing all points, see `resolve`
         return replace(report, verified=True)
-    recorded = exporter.read_back(held)
+    recorded = exporter.read_back(existing)
     report = report.with_findings(secrets_in(recorded, exporter.name))
     wrong = compare(layout, recorded, expected)
     if not wrong:
@@ -379,16 +361,15 @@ def _verified(
 
 
 def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:
-    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
     on_phase(run.name, "verifying")
-    layout, held = recognised(layout, exporter, options.layout, _same_history)
-    layout = continued(layout, held, exporter, options.layout)
-    if held is None or not _is_there(layout, held):
-        there = f"only {held.rows} of its {layout.rows} rows" if held else "no such run"
+    placer = Placer(exporter, options.layout)
+    _, match = _found(run, placer)
+    layout, known = continued(match, placer), match.known
+    expected = expected_points(layout, exporter)
+    report = _report(layout, match, exporter, expected)
+    if known is None or not _is_there(layout, match):
+        there = f"only {known.state.rows} of its {layout.rows} rows" if known else "no such run"
         message = f"the target holds {there}: run `bridge export` with the same options first"
         finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
-        report = _report(layout, exporter, held, expected_points(layout, exporter))
         return replace(report.with_findings([finding]), status="failed", verified=False)
-    expected = expected_points(layout, exporter)
-    report = _report(layout, exporter, held, expected)
-    return _verified(report, layout, held, exporter, expected)
+    return _verified(report, layout, match, known.existing, exporter, expected)

@@ -14,21 +14,23 @@ import numpy as np
 
 from bridges.compare import compare, expected_points
 from bridges.errors import ExportError
-from bridges.exporters.base import Exporter, Held
+from bridges.exporters.base import ExistingRun, Exporter, Replaces
+from bridges.exporters.state import State
 from bridges.stream.added import AddedRow, rows_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
+from bridges.stream.model import Run
 
 
-def saved_since(layout: Layout, held: Held) -> list[AddedRow]:
+def saved_since(run: Run, state: State) -> list[AddedRow]:
     """The added rows of a target that the history holds since."""
-    if not held.added or layout.history <= held.history:
+    history = run.history
+    if not state.added or len(history) <= state.history:
         return []
-    history = layout.run.history
-    steps = {row.step for row in held.added}
-    later = [row for row in range(held.history, len(history)) if int(history.step[row]) in steps]
+    steps = {row.step for row in state.added}
+    later = [row for row in range(state.history, len(history)) if int(history.step[row]) in steps]
     saved = rows_of(history, later)
-    return [row for row in held.added if any(_is_rounded(row, exact) for exact in saved)]
+    return [row for row in state.added if any(_is_rounded(row, exact) for exact in saved)]
 
 
 def _is_rounded(row: AddedRow, exact: AddedRow) -> bool:
@@ -50,25 +52,26 @@ def _same(stored: Any, exact: Any) -> bool:
         return bool(np.array_equal(np.float32(exact), np.float32(stored), equal_nan=True))
 
 
-def replacing(whole: Layout, kept: Layout, held: Held, exporter: Exporter, rows: int) -> Layout:
-    """The `whole` layout in place of what the target holds, which goes on as `kept` otherwise.
+def replacing(
+    whole: Layout, kept: Layout, existing: ExistingRun, exporter: Exporter, rows: int
+) -> Layout:
+    """The `whole` layout in place of the existing run, which goes on as `kept` otherwise.
 
     Raises ExportError where the target cannot be rewritten or was changed by hand.
     """
-    layout = replace(whole, run=replace(whole.run, replaces=True))
-    can_replace = getattr(exporter, "can_replace", None)
-    if can_replace is None or not can_replace(layout, held) or _is_changed(kept, held, exporter):
+    can_replace = isinstance(exporter, Replaces) and exporter.can_replace(existing, whole.rows)
+    if not can_replace or _is_changed(kept, existing, exporter):
         raise ExportError(
             f"{rows} rows of the run in the target were exported from event files or results "
             "files, and the state holds them since, so they would be there twice. Delete the run "
             "there and export it again"
         )
     message = "rows exported from event files or results files are replaced by those of the state"
-    found = Finding("filled-rows-replaced", Severity.INFO, layout.run.source, message, rows)
-    return replace(layout, findings=(*layout.findings, found))
+    found = Finding("filled-rows-replaced", Severity.INFO, whole.run.source, message, rows)
+    return replace(whole, replaces=True, findings=(*whole.findings, found))
 
 
-def _is_changed(kept: Layout, held: Held, exporter: Exporter) -> bool:
+def _is_changed(kept: Layout, existing: ExistingRun, exporter: Exporter) -> bool:
     """Whether the target holds points that were not written."""
-    wrong = compare(kept, exporter.read_back(held), expected_points(kept, exporter))
+    wrong = compare(kept, exporter.read_back(existing), expected_points(kept, exporter))
     return any(finding.code == "unexpected-points" for finding in wrong)

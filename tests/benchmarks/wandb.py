@@ -74,8 +74,8 @@ def writer(folder: Path, files: list[Path]) -> float:
     def write() -> None:
         exporter = WandbExporter(WandbOptions(wandb_dir=str(folder / "alone")))
         for layout in layouts:
-            exporter.find(layout)
-            exporter.write(layout, None)
+            seen = exporter.find(layout.identity)
+            exporter.write(exporter.adapt(layout), seen, None)
 
     return best(write, 3, lambda: shutil.rmtree(folder / "alone", ignore_errors=True))
 

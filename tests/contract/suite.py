@@ -22,10 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridges.compare import compare, expected_points
-from bridges.exporters.base import ConflictError, Exporter, Held
+from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
 from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.pipeline import ExportOptions, export_run, verify_run
-from bridges.stream.layout import LayoutOptions, lay_out
+from bridges.placing import Placer
+from bridges.stream.layout import Layout, LayoutOptions
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings
 from tests.support import make_run
@@ -80,16 +81,21 @@ class ExporterContract:
     def open_target(self, tmp_path: Path) -> OpenTarget:
         return self.new_target(tmp_path)
 
-    def held(self, run: Run, exporter: Exporter, **layout: Any) -> list[Held]:
-        return exporter.find(lay_out(run, exporter.rules, LayoutOptions(**layout)))
+    def found(self, run: Run, exporter: Exporter, **layout: Any) -> list[ExistingRun]:
+        placer = Placer(exporter, LayoutOptions(**layout))
+        return list(exporter.find(placer.identity(run)))
+
+    def placed(self, run: Run, exporter: Exporter, **known: Any) -> Layout:
+        placer = Placer(exporter, LayoutOptions())
+        return placer.place(run, placer.identity(run), **known)
 
     def test_every_point_is_read_back(self, open_target: OpenTarget) -> None:
         run, exporter = make_run(ROWS), open_target()
         report = export(run, exporter)
         assert (report.status, report.verified, report.rows) == ("exported", True, len(ROWS))
-        layout = exporter.fit(lay_out(run, exporter.rules, LayoutOptions()))
-        (held,) = self.held(run, open_target())
-        recorded = open_target().read_back(held)
+        layout = self.placed(run, exporter)
+        (existing,) = self.found(run, open_target())
+        recorded = open_target().read_back(existing)
         assert compare(layout, recorded, expected_points(layout, exporter)) == []
         there = sum(len(points.step) for points in recorded.points.values())
         assert there + len(recorded.others) + len(recorded.summary) == layout.points
@@ -99,7 +105,7 @@ class ExporterContract:
         first, second = export(run, open_target()), export(run, open_target())
         assert (second.status, second.new_points, second.verified) == ("unchanged", 0, True)
         assert second.location == first.location
-        assert len(self.held(run, open_target())) == 1
+        assert len(self.found(run, open_target())) == 1
 
     @pytest.mark.parametrize("start", range(1, len(ROWS)))
     def test_a_longer_history_adds_its_new_rows(self, open_target: OpenTarget, start: int) -> None:
@@ -108,8 +114,8 @@ class ExporterContract:
         assert (after.status, after.verified) == ("appended", True)
         assert after.location == before.location
         assert 0 < after.new_points <= after.points
-        (held,) = self.held(whole, open_target())
-        assert held.cuts == (start, len(ROWS))
+        (existing,) = self.found(whole, open_target())
+        assert existing.state.append_rows == (start, len(ROWS))
         assert export(whole, open_target()).status == "unchanged"
 
     @pytest.mark.parametrize("policy", ["first", "last"])
@@ -154,12 +160,13 @@ class ExporterContract:
         other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])
         for _ in range(2):  # there is nothing, there is something
             preloaded = open_target()
-            getattr(preloaded, "preload", lambda: None)()  # not every target needs it
+            if isinstance(preloaded, Preloads):
+                preloaded.preload()
             for run in (make_run(ROWS[:2]), make_run(ROWS), other):
-                found = self.held(run, preloaded)
-                assert found == self.held(run, open_target())
+                found = self.found(run, preloaded)
+                assert found == self.found(run, open_target())
             export(make_run(ROWS[:4]), open_target())
-        assert self.held(make_run(ROWS), preloaded)
+        assert self.found(make_run(ROWS), preloaded)
 
     def test_a_fork_is_a_run_of_its_own(self, open_target: OpenTarget) -> None:
         fork = make_run([*ROWS[:2], {"loss": 9.0, "epoch": 1.5, "step": 3}])
@@ -224,7 +231,7 @@ class ExporterContract:
         run, exporter = make_run(ROWS), open_target()
         report = export_run(run, exporter, ExportOptions(dry_run=True))
         assert (report.status, report.new_points) == ("planned", report.points)
-        assert self.held(run, open_target()) == []
+        assert self.found(run, open_target()) == []
 
     def test_verify_tells_what_is_missing(self, open_target: OpenTarget) -> None:
         run = make_run(ROWS)
@@ -240,11 +247,11 @@ class ExporterContract:
         short, whole = make_run(ROWS[:2]), make_run(ROWS)
         export(short, open_target())
         exporter = open_target()
-        (held,) = self.held(short, exporter)
-        layout = lay_out(whole, exporter.rules, LayoutOptions(), clock=held.clock)
-        exporter.write(layout, held)
+        seen = self.found(short, exporter)
+        layout = self.placed(whole, exporter, clock=seen[0].state.clock)
+        exporter.write(layout, seen, seen[0])
         with pytest.raises(ConflictError):
-            exporter.write(layout, held)
+            exporter.write(layout, seen, seen[0])
         assert export(whole, open_target()).status == "unchanged"
 
     def test_exports_that_meet_write_a_run_once_whatever_its_names(
@@ -252,12 +259,13 @@ class ExporterContract:
     ) -> None:
         one, other = make_run(ROWS), make_run(ROWS, name="other")
         first, second = open_target(), open_target()
-        assert self.held(one, first) == self.held(other, second) == []
-        first.write(first.fit(lay_out(one, first.rules, LayoutOptions())), None)
+        seen, seen_by_second = self.found(one, first), self.found(other, second)
+        assert seen == seen_by_second == []
+        first.write(self.placed(one, first), seen, None)
         with pytest.raises(ConflictError):
-            second.write(second.fit(lay_out(other, second.rules, LayoutOptions())), None)
-        (held,) = self.held(other, second)
-        assert [run.location for run in self.held(one, first)] == [held.location]
+            second.write(self.placed(other, second), seen_by_second, None)
+        (existing,) = self.found(other, second)
+        assert [run.location for run in self.found(one, first)] == [existing.location]
 
     def test_a_changed_value_is_another_history(self, open_target: OpenTarget) -> None:
         export(make_run(ROWS), open_target())

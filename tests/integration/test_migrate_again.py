@@ -261,10 +261,11 @@ def test_a_run_that_does_not_verify_gets_no_mark(
     write = TensorBoardExporter.write
     other = lay_out(make_run([{**ROWS[0], "loss": 123.0}]), "tensorboard", LayoutOptions())
 
-    def tampered(self: TensorBoardExporter, layout: Any, held: Any) -> Any:
+    def tampered(self: TensorBoardExporter, layout: Any, seen: Any, existing: Any) -> Any:
         """Write the run, and put the values of another one there."""
-        written = write(self, layout, held)
-        wrong = write(TensorBoardExporter(TensorBoardOptions(str(tmp_path / "kept"))), other, None)
+        written = write(self, layout, seen, existing)
+        kept = TensorBoardExporter(TensorBoardOptions(str(tmp_path / "kept")))
+        wrong = write(kept, other, [], None)
         (file,), (values,) = (Path(run.location).glob("events*") for run in (written, wrong))
         shutil.copyfile(values, file)
         return written

@@ -306,17 +306,15 @@ def test_what_mlflow_cannot_hold_is_counted(path: Path) -> None:
 
 def test_very_many_writes_fit_into_the_state_tag() -> None:
     layout = lay_out(make_run(ROWS), "mlflow", LayoutOptions())
-    cuts = (*range(100_000, 102_000), layout.rows)
-    many = replace(whole_state(layout), cuts=cuts).text(8000)
+    writes = (*range(100_000, 102_000), layout.rows)
+    many = replace(whole_state(layout), append_rows=writes).text(8000)
     assert len(many) <= 8000
-    assert State.parse(many).cuts == (layout.rows,)
-    assert State.parse(replace(whole_state(layout), cuts=(1, layout.rows)).text(8000)).cuts == (
-        1,
-        layout.rows,
-    )
+    assert State.parse(many).append_rows == (layout.rows,)
+    few = replace(whole_state(layout), append_rows=(1, layout.rows)).text(8000)
+    assert State.parse(few).append_rows == (1, layout.rows)
     last = lay_out(make_run(ROWS), "mlflow", LayoutOptions(duplicates="last"))
     with pytest.raises(ExportError, match="written in 2001 parts"):
-        replace(whole_state(last), cuts=cuts).text(8000)
+        replace(whole_state(last), append_rows=writes).text(8000)
 
 
 def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

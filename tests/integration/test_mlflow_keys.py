@@ -89,7 +89,7 @@ def stored_by_earlier_rules(run: Run, path: Path, naming: Style = "live") -> Non
     """Write the run as the first version did."""
     target = exporter(path)
     layout = lay_out(run, "mlflow", LayoutOptions(naming=naming), rules=EARLIEST_RULES)
-    target.write(target.fit(layout), None)
+    target.write(target.adapt(layout), [], None)
 
 
 def test_a_stored_run_keeps_its_keys(path: Path) -> None:

@@ -431,7 +431,7 @@ def test_runs_of_others_and_changes_of_others_are_seen(tmp_path: Path) -> None:
         other.location
     )
     assert export_run(runs[1], exporter, ExportOptions()).location == second.location
-    assert exporter.hint([str(first.location), str(second.location)], 1) == (
+    assert exporter.view_command([str(first.location), str(second.location)], 1) == (
         f"wandb sync {tmp_path}/wandb/offline-run-*"
     )
 
@@ -451,7 +451,7 @@ def test_a_release_that_would_overwrite_a_run_is_refused(
     monkeypatch.undo()
     report = export(make_run(ROWS), tmp_path)
     assert (report.status, report.verified) == ("appended", True)
-    hint = WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).hint([report.location], 1)
+    hint = WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).view_command([report.location], 1)
     folder = Path(report.location).parent
     assert hint == f"wandb sync {folder}  # with wandb 0.28 or later, which adds to runs"
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import bridges
+from bridges.as_logged import resolve_logged
 from bridges.compare import expected_points
-from bridges.exporters.base import Exporter
+from bridges.continuing import continued
+from bridges.exporters.base import Exporter, as_stored
 from bridges.exporters.factory import make_exporters
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.tensorboard import TensorBoardExporter
@@ -20,7 +22,9 @@ from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.placing import Placer
 from bridges.report import RunReport
+from bridges.resolve import resolve
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.logged import checked, lines_of, ranges_of
@@ -59,16 +63,13 @@ def export(place: Path, exporter: Exporter, **read: Any) -> RunReport:
 def points_of(place: Path, exporter: Exporter, tag: str) -> list[tuple[int, float]]:
     """The points of a tag as read back, after the run was found anew."""
     (run,) = bridges.read(place)
-    options = ExportOptions()
-    from bridges.as_logged import recognised
-    from bridges.pipeline import _same_history
-    from bridges.stream.layout import lay_out
-
-    layout = exporter.fit(lay_out(run, exporter.rules, options.layout))
-    layout, held = recognised(layout, exporter, options.layout, _same_history)
-    assert held is not None
-    there = exporter.read_back(held).points
-    assert there.keys() == expected_points(layout, exporter).keys()
+    placer = Placer(exporter, ExportOptions().layout)
+    identity = placer.identity(run)
+    seen = exporter.find(identity)
+    match = resolve_logged(resolve(run, identity, seen, placer), seen, placer, is_written=False)
+    assert match.known is not None
+    there = exporter.read_back(match.known.existing).points
+    assert there.keys() == expected_points(continued(match, placer), exporter).keys()
     found = there.get(tag) or there[f"train/{tag}"]
     return list(zip(found.step.tolist(), found.value.tolist(), strict=True))
 
@@ -96,12 +97,12 @@ def test_exact_rows_replace_those_of_the_log(target: str, tmp_path: Path) -> Non
     report = export(place, exporter)
     assert [f.count for f in report.findings if f.code == "rows-from-log-replaced"] == [4]
     losses = [value for _, value in points_of(place, exporter, "loss")]
-    exact = exporter.stored(np.array([row["loss"] for row in ROWS[:8]])).tolist()
-    assert losses == [*exact, *exporter.stored(np.array([round(ROWS[8]["loss"], 8)])).tolist()]
+    exact = as_stored(exporter, np.array([row["loss"] for row in ROWS[:8]])).tolist()
+    assert losses == [*exact, *as_stored(exporter, np.array([round(ROWS[8]["loss"], 8)])).tolist()]
     save(place, [*ROWS, SUMMARY], max_steps=100)
     assert export(place, exporter).status == "appended"
     norms = [value for _, value in points_of(place, exporter, "grad_norm")]
-    assert norms == exporter.stored(np.array([row["grad_norm"] for row in ROWS])).tolist()
+    assert norms == as_stored(exporter, np.array([row["grad_norm"] for row in ROWS])).tolist()
 
 
 @pytest.mark.parametrize("can_replace", [True, False])
@@ -118,7 +119,7 @@ def test_results_behind_rows_of_a_log_are_kept_once(
     assert (report.rows, report.status, len(exporter.runs)) == (11, "appended", 1)
     assert points_of(place, exporter, "eval_accuracy") == [(90, 0.5)]
     (stored,) = exporter.runs.values()
-    assert ("grad_norm" in exporter.read_back(stored.held).points) is can_replace
+    assert ("grad_norm" in exporter.read_back(stored.run).points) is can_replace
 
 
 def test_a_target_that_cannot_be_rewritten_keeps_the_rows_of_the_log(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bridges.errors import ConfigError, ExportError, VerifyError
-from bridges.exporters.base import Held
+from bridges.exporters.base import ExistingRun
 from bridges.exporters.brief import BRIEF, briefly
 from bridges.exporters.http import Connection, NoAnswerError
 from bridges.exporters.memory import MemoryExporter
@@ -450,11 +450,13 @@ class Failing(MemoryExporter):
         super().__init__()
         self._left = at
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         self._left -= 1
         if not self._left:
             raise ExportError("away", transient=True, waited=True)
-        return super().write(layout, held)
+        return super().write(layout, seen, existing)
 
 
 # --- what makes a failure one of an outage ----------------------------------------------------

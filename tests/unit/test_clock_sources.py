@@ -448,7 +448,7 @@ def test_a_forced_clock_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
 
 def held_times(exporter: MemoryExporter) -> list[float]:
     (stored,) = exporter.runs.values()
-    times = exporter.read_back(stored.held).points["loss"].time
+    times = exporter.read_back(stored.run).points["loss"].time
     return [float(time) for time in times]
 
 
@@ -578,7 +578,7 @@ def test_times_are_microseconds_and_of_earlier_rules_milliseconds(tmp_path: Path
     assert (coarse.stream.time - fine.stream.time).tolist() == [-456] * 3
     assert coarse.times_digest(3) == times_digest(coarse.stream.time // 1000, np.arange(3))
     in_mlflow = (
-        MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/mlflow.db")).fit(fine).stream.time
+        MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/mlflow.db")).adapt(fine).stream.time
     )
     assert in_mlflow is not None
     assert in_mlflow.tolist() == coarse.stream.time.tolist()

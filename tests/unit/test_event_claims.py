@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridges.exporters import event_claims
-from bridges.exporters.base import ConflictError
+from bridges.exporters.base import ConflictError, ExistingRun
 from bridges.exporters.event_claims import Attempt, attempt
 from bridges.exporters.event_journal import JOURNAL, Journal
 from bridges.exporters.event_names import attempt_name, segment_name
@@ -37,18 +37,23 @@ def layout_of(name: str, rows: list[Row] = ROWS) -> Layout:
     return lay_out(make_run(rows, name=name), "tensorboard", LayoutOptions())
 
 
-def searched(logdir: Path, layout: Layout, holds: int = 0) -> TensorBoardExporter:
-    """An exporter that has looked for the run, and found so many."""
+Searched = tuple[TensorBoardExporter, list[ExistingRun]]
+
+
+def searched(logdir: Path, layout: Layout, holds: int = 0) -> Searched:
+    """An exporter that has looked for the run, and the runs that it saw: so many."""
     exporter = TensorBoardExporter(TensorBoardOptions(str(logdir)))
-    assert len(exporter.find(layout)) == holds
-    return exporter
+    seen = exporter.find(layout.identity)
+    assert len(seen) == holds
+    return exporter, seen
 
 
 def export(logdir: Path, layout: Layout) -> str:
     """Export as the pipeline does; the name of the run's directory."""
     exporter = TensorBoardExporter(TensorBoardOptions(str(logdir)))
-    held = next((run for run in exporter.find(layout) if run.digest == layout.digest), None)
-    return (held or exporter.write(layout, None)).name
+    seen = exporter.find(layout.identity)
+    there = next((run for run in seen if run.state.digest == layout.digest), None)
+    return (there or exporter.write(layout, seen, None)).name
 
 
 # --- two exporters ----------------------------------------------------------------------------
@@ -56,35 +61,33 @@ def export(logdir: Path, layout: Layout) -> str:
 
 def test_a_run_is_written_once_under_two_names(logdir: Path) -> None:
     one, other = layout_of("A"), layout_of("B")
-    first, second = searched(logdir, one), searched(logdir, other)
-    first.write(one, None)
+    (first, seen), (second, seen_by_second) = searched(logdir, one), searched(logdir, other)
+    first.write(one, seen, None)
     with pytest.raises(ConflictError):
-        second.write(other, None)
-    (held,) = second.find(other)
-    assert (held.name, held.digest) == ("A", one.digest)
+        second.write(other, seen_by_second, None)
+    (run,) = second.find(other.identity)
+    assert (run.name, run.state.digest) == ("A", one.digest)
     assert entries(logdir) == ["A"]
 
 
 def test_an_exporter_learns_of_a_run_long_after_it_looked(logdir: Path) -> None:
     runs = [layout_of(name, training_rows(5, seed=seed)) for seed, name in enumerate("abc")]
-    first, second = searched(logdir, runs[0]), searched(logdir, runs[1])
+    (first, _), (second, _) = searched(logdir, runs[0]), searched(logdir, runs[1])
     for run in runs:
-        first.find(run)
-        first.write(run, None)
+        first.write(run, first.find(run.identity), None)
     again = layout_of("other", training_rows(5, seed=2))
-    (held,) = second.find(again)
-    assert held.name == "c"
+    (found,) = second.find(again.identity)
+    assert found.name == "c"
 
 
 def test_two_runs_with_one_beginning_stay_two(logdir: Path) -> None:
     one, fork = layout_of("A"), layout_of("B", FORK)
     assert one.key == fork.key
-    first, second = searched(logdir, one), searched(logdir, fork)
-    first.write(one, None)
+    (first, seen), (second, seen_by_second) = searched(logdir, one), searched(logdir, fork)
+    first.write(one, seen, None)
     with pytest.raises(ConflictError):
-        second.write(fork, None)
-    second.find(fork)
-    second.write(fork, None)
+        second.write(fork, seen_by_second, None)
+    second.write(fork, second.find(fork.identity), None)
     assert entries(logdir) == ["A", "B"]
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from bridges.cli import run as run_command
 from bridges.console_follow import waiting_line
 from bridges.errors import ConfigError, ExportError
 from bridges.export_options import Pace
-from bridges.exporters.base import Held
+from bridges.exporters.base import ExistingRun
 from bridges.exporters.memory import MemoryExporter
 from bridges.following import Following, Seen, Waiting
 from bridges.pipeline import ExportOptions
@@ -30,6 +30,7 @@ from bridges.sources.base import ReadOptions
 from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
 from bridges.sources.watching import Stamp, stamps
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from tests.support import state
 
@@ -109,7 +110,7 @@ def held(exporter: MemoryExporter) -> dict[str, list[float]]:
     """The losses that a target holds, by run."""
     found = {}
     for name, stored in exporter.runs.items():
-        points = exporter.read_back(stored.held).points
+        points = exporter.read_back(stored.run).points
         found[name] = points["loss"].value.tolist() if "loss" in points else []
     return found
 
@@ -201,9 +202,9 @@ def test_runs_that_did_not_change_are_not_exported_again(tmp_path: Path) -> None
     asked: list[str] = []
 
     class Counting(MemoryExporter):
-        def find(self, layout: Layout) -> list[Held]:
-            asked.append(layout.run.name)
-            return super().find(layout)
+        def find(self, identity: Identity) -> list[ExistingRun]:
+            asked.append(identity.path)
+            return super().find(identity)
 
     more = [{**row, "loss": 3} for row in ROWS]
 
@@ -341,9 +342,11 @@ def test_a_state_that_is_written_at_the_very_end_is_waited_for(tmp_path: Path) -
     file = put(tmp_path, [*ROWS, SUMMARY])
 
     class Rewriting(MemoryExporter):
-        def write(self, layout: Layout, there: Held | None) -> Held:
+        def write(
+            self, layout: Layout, seen: Sequence[ExistingRun], there: ExistingRun | None
+        ) -> ExistingRun:
             file.write_text("{" if there is None else file.read_text())
-            return super().write(layout, there)
+            return super().write(layout, seen, there)
 
     evaluated = [*ROWS, SUMMARY, {"eval_loss": 1.0, "step": 8}]
     training = Training([nothing, lambda: put(tmp_path, evaluated)])
@@ -424,7 +427,7 @@ def test_results_come_last(tmp_path: Path) -> None:
     training = Training([lambda: put(tmp_path, [*ROWS, SUMMARY], max_steps=8)])
     training.following(tmp_path, exporters=[target]).run()
     assert [rows for _, rows, _ in training.told] == [8, 9]
-    assert [stored.held.rows for stored in target.runs.values()] == [10]
+    assert [stored.run.state.rows for stored in target.runs.values()] == [10]
 
 
 # --- targets that fail, and interruptions -----------------------------------------------------
@@ -437,11 +440,13 @@ class Down(MemoryExporter):
         super().__init__()
         self.failures = failures
 
-    def write(self, layout: Layout, there: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], there: ExistingRun | None
+    ) -> ExistingRun:
         if self.failures:
             self.failures -= 1
             raise ExportError("the disk is full")
-        return super().write(layout, there)
+        return super().write(layout, seen, there)
 
 
 def test_a_target_that_fails_is_tried_again(tmp_path: Path) -> None:
@@ -480,10 +485,12 @@ def test_an_interruption_while_runs_are_written_keeps_those_before(tmp_path: Pat
         put(tmp_path / name, [{**row, "loss": ord(name)} for row in ROWS])
 
     class Interrupted(MemoryExporter):
-        def write(self, layout: Layout, there: Held | None) -> Held:
+        def write(
+            self, layout: Layout, seen: Sequence[ExistingRun], there: ExistingRun | None
+        ) -> ExistingRun:
             if layout.run.name == "b":
                 raise KeyboardInterrupt
-            return super().write(layout, there)
+            return super().write(layout, seen, there)
 
     followed = Training([]).following(tmp_path, exporters=[Interrupted()])
     with pytest.raises(KeyboardInterrupt):

@@ -177,7 +177,7 @@ def export(folder: Path, target: Exporter, status: str | None = None) -> RunRepo
 def points(target: MemoryExporter) -> Counter[tuple[str, int, float]]:
     """Every point of the only run."""
     (stored,) = target.runs.values()
-    recorded = target.read_back(stored.held)
+    recorded = target.read_back(stored.run)
     return Counter(
         (tag, step, value)
         for tag, found in recorded.points.items()
@@ -219,7 +219,7 @@ def test_a_training_that_goes_on_after_results_is_appended(tmp_path: Path) -> No
     assert (report.status, report.rows) == ("appended", 5)
     assert export(tmp_path, target).status == "unchanged"
     (stored,) = target.runs.values()
-    assert [row.row for row in stored.held.added] == [2, 4]
+    assert [row.row for row in stored.run.state.added] == [2, 4]
     assert points(target)["loss", 4, 0.5] == points(target)["eval_loss", 3, 0.5] == 1
 
 
@@ -227,9 +227,9 @@ def test_times_stay_when_rows_come_between(tmp_path: Path) -> None:
     target = MemoryExporter()
     export(put(tmp_path, {"eval": EVAL}), target)
     (stored,) = target.runs.values()
-    before = target.read_back(stored.held).points["loss"].time
+    before = target.read_back(stored.run).points["loss"].time
     export(put(tmp_path, {}, [TRAIN, SUMMARY, {**TRAIN, "step": 4}]), target)
-    after = target.read_back(stored.held).points["loss"].time
+    after = target.read_back(stored.run).points["loss"].time
     assert np.array_equal(before, after[: len(before)])
     assert (np.diff(after) > 0).all()
 

@@ -198,7 +198,7 @@ def test_tracking_uris(uri: str, quoted: str, shown: str) -> None:
     assert quoted in exporter.uri
     assert quoted_uri(exporter.uri) == exporter.uri
     assert exporter.shown == shown
-    assert str(exporter.hint(["x"], 1)) in (
+    assert str(exporter.view_command(["x"], 1)) in (
         "x",
         f"mlflow ui --backend-store-uri {shlex.quote(shown)}",
     )

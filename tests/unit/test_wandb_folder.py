@@ -29,9 +29,9 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def put(folder: RunFolder, number: int) -> str:
     """Publish a run whose id begins with the number."""
     run_id = f"{number:010d}abcdef"
-    folder.places(run_id[:10])
+    there = folder.places(run_id[:10])
     with folder.staged() as staged:
-        return folder.publish(staged, folder.new_name(number, run_id, []), run_id[:10])
+        return folder.publish(staged, folder.new_name(number, run_id, []), run_id[:10], there)
 
 
 def seen(folder: RunFolder, number: int) -> list[str]:
@@ -79,10 +79,11 @@ def test_a_damaged_journal_costs_a_listing(tmp_path: Path, harm: str) -> None:
 def test_a_run_that_another_process_published_meanwhile_is_a_conflict(tmp_path: Path) -> None:
     first, second = RunFolder(str(tmp_path)), RunFolder(str(tmp_path))
     put(first, 0)
-    second.places("0000000007")
+    there = second.places("0000000007")
     put(first, 7)
+    name = "offline-run-20200101_000000-0000000007ffffff"
     with second.staged() as staged, pytest.raises(ConflictError):
-        second.publish(staged, "offline-run-20200101_000000-0000000007ffffff", "0000000007")
+        second.publish(staged, name, "0000000007", there)
 
 
 def test_what_killed_exports_left_is_removed_a_day_later(tmp_path: Path) -> None:

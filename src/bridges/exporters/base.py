@@ -1,60 +1,44 @@
-"""The exporter protocol: find what the target holds, write rows, read them back.
+"""The exporter protocol: the four methods of a target, and what some targets can also do.
 
-State lives in the target, so an exporter has none that matters: the order of calls is find, then
-write or not, then read_back, and each may be repeated after any interruption.
+State lives in the target. An exporter keeps none between the calls: what `find` saw is handed to
+`write`, and each call may be repeated after any interruption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bridges.stream.added import AddedRow
-from bridges.stream.finding import Finding
-from bridges.stream.layout import EARLIEST_RULES, Layout
-from bridges.stream.logged import Ranges
-from bridges.stream.model import Float64, Int64
-from bridges.stream.settings import Settings
+from bridges.exporters.state import State
+from bridges.stream.identity import Identity
+from bridges.stream.layout import Layout
+from bridges.stream.model import Float64, Int64, Run
 
 
 @dataclass(frozen=True)
-class Held:
-    """A run that a target holds: where, under which key, and how much of which history.
+class ExistingRun:
+    """A run in a target: its run key, name and location, and the state that bridges left there.
 
-    `rows` is the number of its rows, `digest` that of its history (see
-    `bridges.stream.identity.prefix_digest`), `cuts` the row counts after each write, `clock` what
-    its times are made of (`Clock.name`), `times` a digest of them where the log alone does not give
-    them, and `name` how it is shown. A run that is not `whole` was left by an interrupted write:
-    writing it again mends it.
-
-    `rules` is the version of the rules by which it was written first, `added` are its rows that are
-    not part of the history (in an interrupted write, those that it was adding, too), and `settings`
-    tell runs with equal rows apart. `logged` are the rows of its history that come from a log,
-    `alike` is the number of other runs that could be meant as well.
+    `id` is the target's own id of the run, and `place` the experiment or project that it lies in.
+    A run that is not `complete` was left by an interrupted write: writing it again completes it
+    (None: the target cannot tell, see `SettlesCompleteness`). A `deleted` run was deleted by a
+    person and cannot be continued. `counted` is how many rows the target itself counts, and their
+    last step.
     """
 
+    key: str
     name: str
     location: str
-    key: str
-    rows: int
-    digest: str
-    clock: str
-    cuts: tuple[int, ...]
-    whole: bool = True
-    times: str = ""
-    rules: int = EARLIEST_RULES
-    added: tuple[AddedRow, ...] = ()
-    settings: Settings = field(default_factory=Settings)
-    logged: Ranges = ()
-    alike: int = field(default=0, compare=False)
-
-    @property
-    def history(self) -> int:
-        """How many rows of the history it holds."""
-        return self.rows - sum(added.row < self.rows for added in self.added)
+    state: State
+    id: str = ""
+    place: str = ""
+    complete: bool | None = field(default=True, compare=False)
+    deleted: bool = False
+    counted: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a target holds of a run: points by tag, summary values, and the values that are no
+    """The content of a run in a target: points by tag, summary values, and the values that are not
     numbers (text, list, dict, None) as (tag, step, value).
     """
 
@@ -91,20 +75,8 @@ class Labels:
         return bool(self.name or self.group or self.tags)
 
 
-@runtime_checkable
-class Relabels(Protocol):
-    """An exporter whose target can change how a run is called."""
-
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
-        """The run with these labels, unchanged if it has them; None where that run cannot change.
-
-        Raises ConflictError, ExportError.
-        """
-        ...
-
-
 class ConflictError(Exception):
-    """Another writer was faster: look again at what the target holds."""
+    """Another writer was faster: find the run again."""
 
 
 class Exporter(Protocol):
@@ -113,50 +85,144 @@ class Exporter(Protocol):
     A class with a model of its options in the attribute `Options` (see `bridges.exporters.factory`)
     is built with an instance of it, another one with the options as keyword arguments.
     `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
-    One that also has `parallel = True` is called for several runs at the same time, by threads. One
-    that has a method `preload(self) -> None` asks its target there once for all runs of the place;
-    `find` answers from that from then on. It is called where nothing will be written. One that has
-    a method `can_replace(self, layout: Layout, held: Held) -> bool` can rewrite a run: where the
-    layout's run `replaces` it, `write` puts the whole layout in its place.
+    `BaseExporter` has the defaults; the protocols below are for targets that can do more.
     """
 
     name: str
     rules: str
 
-    def fit(self, layout: Layout) -> Layout:
-        """The layout without what the target cannot hold at all, with a finding for each."""
+    def find(self, identity: Identity) -> Sequence[ExistingRun]:
+        """All runs of the target with the run key of the identity, or with one of its aliases."""
         ...
 
-    def find(self, layout: Layout) -> list[Held]:
-        """Every run with the layout's key that the target holds and that can go on from there."""
+    def adapt(self, layout: Layout) -> Layout:
+        """The layout as the target can hold it, with a finding for each change and each loss."""
         ...
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
-        """Write the whole run (`held` is None), or its rows from `held.rows` on; all or nothing.
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
+        """Write a new run (`existing` is None), or the rows that an existing run lacks.
 
-        Raises ConflictError where someone else did so meanwhile, ExportError where it cannot.
+        `seen` is the answer of `find`, and `existing` is one of it. Rows from `existing.state.rows`
+        on are new; an incomplete run, and a layout that `replaces` the run, are written whole. All
+        or nothing. Raises ConflictError if the target holds other runs of the key than `seen`, or
+        the existing run has changed since; ExportError.
         """
         ...
 
-    def read_back(self, held: Held) -> Recorded:
-        """All that the target holds of the run. Raises VerifyError where it cannot be read."""
+    def read_back(self, existing: ExistingRun) -> Recorded:
+        """All points of a run. Raises VerifyError if they cannot be read."""
         ...
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
-        """Keep these files (content by name) beside the run, once; False where it cannot at all.
 
-        Raises ExportError where it fails.
+class BaseExporter:
+    """The defaults of an exporter: raw keys, and float64 values as they are.
+
+    A subclass has at least a `name`, and the methods `find`, `write` and `read_back`.
+    """
+
+    name: str
+    rules = "raw"
+
+    def adapt(self, layout: Layout) -> Layout:
+        """The layout unchanged: the target can hold everything."""
+        return layout
+
+
+@runtime_checkable
+class StoresValues(Protocol):
+    """An exporter whose target does not hold every number exactly."""
+
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Numbers (float64, int64 or bool, n) as `read_back` gives them."""
+        ...
+
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """An exporter with options of its own that make another run of the same history.
+
+    `layout_options` are those that are not the default, by name; they are part of the run key.
+    """
+
+    layout_options: Mapping[str, str]
+
+
+@runtime_checkable
+class SettlesCompleteness(Protocol):
+    """An exporter whose `find` cannot tell whether a run is complete."""
+
+    def is_complete(self, run: Run, existing: ExistingRun) -> bool:
+        """Whether the target holds all rows that the state of `existing` says, of this run."""
+        ...
+
+
+@runtime_checkable
+class Replaces(Protocol):
+    """An exporter that can rewrite a whole run: `write` does for a layout that `replaces` it."""
+
+    def can_replace(self, existing: ExistingRun, rows: int) -> bool:
+        """Whether a layout of that many rows can take the place of this run."""
+        ...
+
+
+@runtime_checkable
+class Relabels(Protocol):
+    """An exporter whose target can change how a run is called."""
+
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
+        """The run with these labels, unchanged if it has them; None if it cannot change.
+
+        Raises ConflictError, ExportError.
         """
         ...
 
-    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The values (numbers, n) as the target can hold them."""
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """An exporter whose target keeps files beside a run."""
+
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Keep these files (content by name) beside the run, once. Raises ExportError."""
         ...
 
-    def notes(self, layout: Layout) -> list[Finding]:
-        """What people should know of how this target will show the run."""
+
+@runtime_checkable
+class Preloads(Protocol):
+    """An exporter that can list all runs of its place by one request, for a dry run of many."""
+
+    def preload(self) -> None:
+        """List the runs; later `find` calls use that listing. Raises ExportError."""
         ...
 
-    def hint(self, locations: list[str], longest: int) -> str | None:
-        """The next command to type to look at these; `longest` is the most points of a tag."""
+
+@runtime_checkable
+class Parallel(Protocol):
+    """An exporter that waits for a network: if `parallel`, threads write several runs at once."""
+
+    parallel: bool
+
+
+@runtime_checkable
+class Viewable(Protocol):
+    """An exporter whose runs people can look at."""
+
+    def view_command(self, locations: Sequence[str], longest: int) -> str | None:
+        """The next command to type (or the page) to look at these runs.
+
+        `longest` is the largest number of points of a tag.
+        """
         ...
+
+
+def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers (n) as the target of an exporter holds them: float64, unless it says otherwise."""
+    if isinstance(exporter, StoresValues):
+        return exporter.as_stored(values)
+    return values.astype(np.float64)
+
+
+def layout_options(exporter: Exporter) -> Mapping[str, str]:
+    """The options of an exporter that make another run of the same history."""
+    return exporter.layout_options if isinstance(exporter, HasOptions) else {}

@@ -14,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import Held
+from bridges.exporters.base import ExistingRun
 from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
 from bridges.exporters.event_records import STATE_TAG, parse_state, parse_tags
 from bridges.exporters.files import unlink
 from bridges.exporters.state import UNREADABLE, State
 from bridges.formats.event_reader import first_texts
-from bridges.stream.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def in_force(written: list[Segment]) -> list[Segment]:
     return written[whole[-1] :] if whole else written
 
 
-def held_in(logdir: str, directory: str, layout: Layout) -> Held | None:
-    """What a directory holds of a run. Raises ExportError where a part of it is gone."""
-    counting = in_force(segments(directory, layout.key))
+def existing_in(logdir: str, directory: str, key: str) -> ExistingRun | None:
+    """The run of a key in a directory. Raises ExportError if a part of it is gone."""
+    counting = in_force(segments(directory, key))
     if not counting:
         return None
     rows = 0
@@ -73,7 +72,8 @@ def held_in(logdir: str, directory: str, layout: Layout) -> Held | None:
                 "Delete the directory and export the run again."
             )
         rows = segment.state.rows
-    return counting[-1].state.held(os.path.relpath(directory, logdir), directory, layout)
+    name = os.path.relpath(directory, logdir)
+    return ExistingRun(key, name, directory, counting[-1].state)
 
 
 def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:

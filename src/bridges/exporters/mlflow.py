@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters import mlflow_rows as rows
-from bridges.exporters.base import Held, Labels, Recorded
+from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api
 from bridges.exporters.mlflow_client import ClientWriter
@@ -29,6 +30,7 @@ from bridges.exporters.mlflow_params import ParamRules
 from bridges.exporters.mlflow_schema import UnknownSchemaError
 from bridges.exporters.mlflow_uri import quoted_uri, shown_uri
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -42,19 +44,21 @@ class Writer(Protocol):
 
     limits: Limits
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs of the experiment with the layout's key."""
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
         ...
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks."""
         ...
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """Every point of the run."""
         ...
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
         ...
 
@@ -62,7 +66,7 @@ class Writer(Protocol):
         """Ask once for all runs of the experiment, for `find`."""
         ...
 
-    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+    def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
         """The run with these tags, one of which may be that of its name."""
         ...
 
@@ -75,7 +79,7 @@ class Writer(Protocol):
         ...
 
 
-class MlflowExporter:
+class MlflowExporter(BaseExporter):
     """Writes runs into an experiment of a tracking store."""
 
     name = "mlflow"
@@ -140,34 +144,36 @@ class MlflowExporter:
         self._why_client = f"{reason}, so mlflow's own client is used"
         return SdkApi(self.uri)
 
-    def fit(self, layout: Layout) -> Layout:
+    def adapt(self, layout: Layout) -> Layout:
         """With keys and params that MLflow takes; what is changed or left out is counted."""
-        return rows.fit(layout, self._writer.limits, self._params)
+        layout = rows.fit(layout, self._writer.limits, self._params)
+        return replace(layout, findings=(*layout.findings, *self._losses(layout)))
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs of the experiment with the layout's key."""
-        return self._writer.find(layout)
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
+        return self._writer.find(identity)
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks."""
-        return self._writer.write(layout, held)
+        return self._writer.write(layout, seen, existing)
 
-    def can_replace(self, layout: Layout, held: Held) -> bool:
+    def can_replace(self, existing: ExistingRun, rows: int) -> bool:
         """In a database that is written directly."""
         return isinstance(self._writer, DirectWriter)
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """Every point of the run."""
-        return self._writer.read_back(held)
+        return self._writer.read_back(existing)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run."""
-        self._writer.attach(held, files)
-        return True
+        self._writer.attach(existing, files)
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
         """The run with these labels, which are tags."""
-        return self._writer.relabel(held, rows.label_tags(labels, self._writer.limits))
+        return self._writer.relabel(existing, rows.label_tags(labels, self._writer.limits))
 
     def preload(self) -> None:
         """Ask once for all runs of the experiment; `find` answers from that."""
@@ -181,12 +187,12 @@ class MlflowExporter:
         """The marked runs of the store, of all its experiments."""
         return self._writer.remembered()
 
-    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64; infinities become the largest number, a negative zero loses its sign."""
         return rows.stored(values)
 
-    def notes(self, layout: Layout) -> list[Finding]:
-        """What MLflow cannot hold as it is, and which way the run goes."""
+    def _losses(self, layout: Layout) -> list[Finding]:
+        """The values that MLflow cannot hold as they are, and which way the run goes."""
         clamped = zeros = 0
         for series in layout.stream.numbers:
             if series.values.dtype == np.float64:
@@ -207,7 +213,7 @@ class MlflowExporter:
             notes.append(Finding("written-by-client", Severity.INFO, self.shown, message))
         return notes
 
-    def hint(self, locations: list[str], longest: int) -> str | None:
+    def view_command(self, locations: Sequence[str], longest: int) -> str | None:
         """The command, or the page, that shows the runs."""
         if self._is_server:
             return locations[-1]

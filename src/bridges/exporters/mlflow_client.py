@@ -23,7 +23,7 @@ import numpy as np
 from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
-from bridges.exporters.base import ConflictError, Held, Points, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
 from bridges.exporters.mlflow_direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
@@ -35,11 +35,11 @@ from bridges.exporters.mlflow_state import (
     STATE_TAG,
     SUPERSEDED_TAG,
     StoredRun,
-    held_in,
+    existing_of,
     location_of,
-    run_id_of,
 )
 from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 
@@ -58,7 +58,6 @@ class ClientWriter:
         self.limits = api.limits
         self._force = force
         self._id: str | None = None
-        self._runs: list[StoredRun] = []
         self._listing: Listing | None = None
 
     def preload(self) -> None:
@@ -66,15 +65,17 @@ class ClientWriter:
         experiment = self._find_experiment()
         self._listing = Listing.load(self._api, experiment)
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs of the experiment with the layout's key."""
-        self._runs = []
-        experiment, self._runs = self._found(layout.key)
-        if experiment is None:
-            return []
-        active = [run for run in self._runs if run.is_active]
-        held = [held_in(run, self._location(experiment, run.run_id), layout) for run in active]
-        return [run for run in held if run]
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
+        found = []
+        for key in identity.keys:
+            experiment, runs = self._found(key)
+            if experiment is not None:
+                found += [self._existing(run, key, experiment) for run in runs]
+        return found
+
+    def _existing(self, run: StoredRun, key: str, experiment: str) -> ExistingRun:
+        return existing_of(run, key, self._location(experiment, run.run_id), experiment)
 
     def _found(self, key: str) -> tuple[str | None, list[StoredRun]]:
         """The experiment and its runs with that key."""
@@ -106,23 +107,27 @@ class ClientWriter:
             self._id = found[0] if found else None
         return self._id
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Make the run, or add what it lacks."""
-        if held is None:
-            experiment, run, columns = self._begin(layout)
+        if existing is None:
+            experiment, run, columns = self._begin(layout, seen)
         else:
-            experiment = held.location.split("/")[-3]
-            run, columns = self._go_on(layout, held)
-        state = whole_state(layout, held)
+            experiment = existing.place
+            run, columns = self._go_on(layout, existing)
+        state = whole_state(layout, existing.state if existing else None)
+        params = dict(layout.params) if existing is None or not existing.complete else {}
         try:
-            self._fill(experiment, run, columns, layout, state, held)
+            self._fill(experiment, run, columns, layout, state, params)
         except ExportError as error:
             if not error.transient and self._is_gone(
                 run
             ):  # another export of the same run has the better claim
                 raise ConflictError from None
             raise
-        return _held(run, self._location(experiment, run.run_id), layout, state)
+        location = self._location(experiment, run.run_id)
+        return ExistingRun(layout.key, run.name, location, state, run.run_id, experiment)
 
     def _fill(
         self,
@@ -131,10 +136,9 @@ class ClientWriter:
         columns: list[MetricColumn],
         layout: Layout,
         state: State,
-        held: Held | None,
+        params: dict[str, str],
     ) -> None:
         """Log what is missing, settle, and set the completion mark."""
-        params = dict(layout.params) if held is None or not held.whole else {}
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
@@ -146,9 +150,11 @@ class ClientWriter:
             return self._api.get_run(run.run_id).stage != "active"
         return False
 
-    def _begin(self, layout: Layout) -> tuple[str, ApiRun, list[MetricColumn]]:
+    def _begin(
+        self, layout: Layout, seen: Sequence[ExistingRun]
+    ) -> tuple[str, ApiRun, list[MetricColumn]]:
         """A new run, and what is to be logged into it."""
-        refuse_deleted(self._runs, self._force)
+        refuse_deleted(seen, layout.key, self._force)
         experiment = self._find_experiment()
         if experiment is None:
             self._api.create_experiment(self._experiment, dict([TRAINING_PAGE]))
@@ -205,21 +211,20 @@ class ClientWriter:
                 raise
         return look() or self._create_once(new, look, attempts - 1)
 
-    def _go_on(self, layout: Layout, held: Held) -> tuple[ApiRun, list[MetricColumn]]:
-        """The held run, marked as being written, and what it lacks."""
-        run = self._api.get_run(run_id_of(held.location))
-        known = stored(run)
-        if not known.is_active or held_in(known, held.location, layout) != held:
+    def _go_on(self, layout: Layout, existing: ExistingRun) -> tuple[ApiRun, list[MetricColumn]]:
+        """The existing run, marked as being written, and what it lacks."""
+        run = self._api.get_run(existing.id)
+        if self._existing(stored(run), existing.key, existing.place) != existing:
             raise ConflictError
-        if not held.whole:
+        if not existing.complete:
             run = self._wait_for_silence(run)
             self._api.set_status(run.run_id, RUNNING, None)
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
-        begun = begun_state(layout, held, uuid.uuid4().hex)
+        begun = begun_state(layout, existing.state, uuid.uuid4().hex)
         tags = {**rows.later_tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
         self._tag(run.run_id, tags)
         self._api.set_status(run.run_id, RUNNING, None)
-        return run, list(rows.metric_columns(layout, held.rows))
+        return run, list(rows.metric_columns(layout, existing.state.rows))
 
     def _wait_for_silence(self, run: ApiRun) -> ApiRun:
         """The run, when nobody writes into it any more.
@@ -293,24 +298,24 @@ class ClientWriter:
             if not self._is_gone(run):  # its own export was faster
                 raise
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """Every point of the run."""
-        run = self._api.get_run(run_id_of(held.location))
+        run = self._api.get_run(existing.id)
         found = self._api.histories(run.run_id, run.latest)
         return Recorded({key: _as_stored(points) for key, points in found.items()})
 
-    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+    def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
         """The run with these tags, one of which may be that of its name."""
-        run, name = self._api.get_run(run_id_of(held.location)), tags.get(rows.NAME_TAG, held.name)
+        run, name = self._api.get_run(existing.id), tags.get(rows.NAME_TAG, existing.name)
         if not tags.items() <= run.tags.items():
             self._tag(run.run_id, dict(tags))
         if name != run.name:
             self._api.rename(run, name)
-        return replace(held, name=name)
+        return replace(existing, name=name)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
-        run, digest = self._api.get_run(run_id_of(held.location)), artifacts.digest(files)
+        run, digest = self._api.get_run(existing.id), artifacts.digest(files)
         if run.tags.get(artifacts.ATTACHED_TAG) != digest:
             for name, content in files.items():
                 self._api.put_artifact(run, name, content)
@@ -343,7 +348,3 @@ def _same_history(run: ApiRun, layout: Layout) -> bool:
         return False
     goal = state.pending or state
     return goal.digest == layout.digest and not state.settings.contradict(layout.run.settings)
-
-
-def _held(run: ApiRun, location: str, layout: Layout, state: State) -> Held:
-    return state.held(run.name, location, layout)

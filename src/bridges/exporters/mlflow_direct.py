@@ -18,7 +18,7 @@ import numpy as np
 from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
-from bridges.exporters.base import ConflictError, Held, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Recorded
 from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
@@ -32,8 +32,9 @@ from bridges.exporters.mlflow_lookup import (
 from bridges.exporters.mlflow_marks import marked_runs, put_marks
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import installed_release
-from bridges.exporters.mlflow_state import STATE_TAG, StoredRun, held_in, location_of, run_id_of
+from bridges.exporters.mlflow_state import STATE_TAG, StoredRun, existing_of, location_of
 from bridges.exporters.state import State, whole_state
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 # tells MLflow's pages that the experiment is about training, not about prompts
@@ -56,7 +57,6 @@ class DirectWriter:
         release = database.release or installed_release()  # which makes a new database
         self.limits = limits_of(release) if release else Limits()
         self._force = force
-        self._seen: set[str] = set()
         self._tagged: dict[str, list[str]] | None = None
         self._listing: Listing | None = None
 
@@ -68,16 +68,14 @@ class DirectWriter:
                 listing = Listing.load(session, self._find_experiment(session))
         self._listing = listing
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs of the experiment with the layout's key."""
-        self._seen = set()
-        experiment, found = self._found(layout.key)
-        if experiment is None:
-            return []
-        self._seen = {run.run_id for run in found}
-        active = [run for run in found if run.is_active]
-        held = [held_in(run, self._location(experiment, run), layout) for run in active]
-        return [run for run in held if run]
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
+        found = []
+        for key in identity.keys:
+            experiment, runs = self._found(key)
+            if experiment is not None:
+                found += [self._existing(run, key, experiment) for run in runs]
+        return found
 
     def _found(self, key: str) -> tuple[int | None, list[StoredRun]]:
         """The experiment and its runs with that key."""
@@ -91,22 +89,24 @@ class DirectWriter:
                 return None, []
             return experiment, self._find_runs(session, experiment, key)
 
-    def _location(self, experiment: int, run: StoredRun) -> str:
-        return location_of(self._uri, experiment, run.run_id)
+    def _existing(self, run: StoredRun, key: str, experiment: int) -> ExistingRun:
+        return existing_of(run, key, location_of(self._uri, experiment, run.run_id), experiment)
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or its new rows, in one transaction."""
         self._database.create()
         with self._database.transaction(write=True) as session:
-            if held is None:
-                return self._create(session, layout)
-            return self._append(session, layout, held)
+            if existing is None:
+                return self._create(session, layout, seen)
+            return self._append(session, layout, existing)
 
-    def _create(self, session: Session, layout: Layout) -> Held:
+    def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
         experiment = self._find_experiment(session)
         if experiment is None:
             experiment = self._create_experiment(session)
-        run_id = self._free_id(session, experiment, layout)
+        run_id = self._free_id(session, experiment, layout, seen)
         name, status = rows.run_name(layout, self.limits), rows.STATUS[layout.run.status]
         self._insert_run(session, experiment, run_id, name, status, layout)
         put_pairs(session, "params", run_id, layout.params)
@@ -115,7 +115,8 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, names)
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
-        return self._held(StoredRun(run_id, name, "active", status, ""), experiment, layout, state)
+        location = location_of(self._uri, experiment, run_id)
+        return ExistingRun(layout.key, name, location, state, run_id, str(experiment))
 
     def _insert_run(
         self,
@@ -149,28 +150,27 @@ class DirectWriter:
         session.execute(statement, (rows.ended(layout), run_id, rows.ended(layout)))
         return run_id
 
-    def _held(self, run: StoredRun, experiment: int, layout: Layout, state: State) -> Held:
-        return state.held(run.name, self._location(experiment, run), layout)
-
-    def _free_id(self, session: Session, experiment: int, layout: Layout) -> str:
+    def _free_id(
+        self, session: Session, experiment: int, layout: Layout, seen: Sequence[ExistingRun]
+    ) -> str:
         """An id made of experiment and run key; forks have the next ones.
 
         Raises ConflictError where a run came since `find`.
         """
         there = self._find_runs(session, experiment, layout.key)
-        if {run.run_id for run in there} - self._seen:
+        if {run.run_id for run in there} - {run.id for run in seen}:
             raise ConflictError
-        refuse_deleted(there, self._force)
+        refuse_deleted(seen, layout.key, self._force)
         return next_id(session, experiment, layout.key)
 
-    def _append(self, session: Session, layout: Layout, held: Held) -> Held:
-        run_id, experiment = run_id_of(held.location), int(held.location.split("/")[-3])
+    def _append(self, session: Session, layout: Layout, existing: ExistingRun) -> ExistingRun:
+        run_id = existing.id
         session.lock(run_id)
         run = find_run(session, run_id)
-        if run is None or held_in(run, held.location, layout) != held:
+        if run is None or self._existing(run, existing.key, int(existing.place)) != existing:
             raise ConflictError
-        status, start = rows.STATUS[layout.run.status], held.rows
-        if not held.whole or layout.run.replaces:  # or the client path was interrupted
+        status, start = rows.STATUS[layout.run.status], existing.state.rows
+        if not existing.complete or layout.replaces:  # or the client path was interrupted
             start = 0
             for table in REWRITTEN:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
@@ -179,9 +179,9 @@ class DirectWriter:
             "update runs set status = ?, end_time = ? where run_uuid = ?",
             (status, rows.ended(layout), run_id),
         )
-        state = whole_state(layout, held)
+        state = whole_state(layout, existing.state)
         self._write_rows(session, run_id, layout, start, state)
-        return self._held(run, experiment, layout, state)
+        return replace(existing, state=state, complete=True)
 
     def _write_rows(
         self, session: Session, run_id: str, layout: Layout, start: int, state: State
@@ -191,26 +191,26 @@ class DirectWriter:
         tags = {**rows.later_tags(layout, self.limits), STATE_TAG: state.text(self.limits.tag)}
         put_pairs(session, "tags", run_id, tags)
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """Every point of the run."""
         with self._database.transaction() as session:
-            return Recorded(session.read_points(run_id_of(held.location)))
+            return Recorded(session.read_points(existing.id))
 
-    def relabel(self, held: Held, tags: Mapping[str, str]) -> Held:
+    def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
         """The run with these tags, one of which may be that of its name."""
-        run_id, name = run_id_of(held.location), tags.get(rows.NAME_TAG, held.name)
+        run_id, name = existing.id, tags.get(rows.NAME_TAG, existing.name)
         statement = "select key, value from tags where run_uuid = ?"
         with self._database.transaction() as session:
             known = dict(session.execute(statement, (run_id,)).fetchall())
-        if not tags.items() <= known.items() or name != held.name:
+        if not tags.items() <= known.items() or name != existing.name:
             with self._database.transaction(write=True) as session:
                 session.execute("update runs set name = ? where run_uuid = ?", (name, run_id))
                 put_pairs(session, "tags", run_id, tags)
-        return replace(held, name=name)
+        return replace(existing, name=name)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
-        run_id, digest = run_id_of(held.location), artifacts.digest(files)
+        run_id, digest = existing.id, artifacts.digest(files)
         statement = (
             "select artifact_uri, (select value from tags where tags.key = ? and"
             " tags.run_uuid = runs.run_uuid) from runs where run_uuid = ?"
@@ -270,9 +270,9 @@ class DirectWriter:
         return runs_with_key(partial(find_run, session), experiment, key, self._tagged)
 
 
-def refuse_deleted(runs: Iterable[StoredRun], force: bool) -> None:
+def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
     """Raises ExportError where someone deleted the run in MLflow and does not force a new one."""
-    deleted = [run.run_id for run in runs if not run.is_active]
+    deleted = [run.id for run in seen if run.deleted and run.key == key]
     if deleted and not force:
         raise ExportError(
             f"this run was exported before and then deleted in MLflow ({deleted[0]}). "

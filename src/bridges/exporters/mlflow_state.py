@@ -8,14 +8,12 @@ that and finished.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bridges.errors import ExportError
-from bridges.exporters.base import Held
+from bridges.exporters.base import ExistingRun
 from bridges.exporters.marks import Mark, Marked
-from bridges.exporters.state import UNREADABLE, State
-from bridges.stream.identity import prefix_digest
-from bridges.stream.layout import Layout
+from bridges.exporters.state import NO_STATE, UNREADABLE, State
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
@@ -53,29 +51,25 @@ def run_id_of(location: str) -> str:
     return location.rpartition("/")[2]
 
 
-def held_in(run: StoredRun, location: str, layout: Layout) -> Held | None:
-    """What the run holds for this layout; None where an interrupted write of another history makes
-    it useless. Raises ExportError where the state tag is not one of ours.
-    """
+def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) -> ExistingRun:
+    """The run as `find` gives it. Raises ExportError if its state tag is not one of ours."""
     try:
-        state = State.parse(run.state)
+        state = State.parse(run.state) if run.is_active else NO_STATE
     except UNREADABLE:
         raise ExportError(
             f"{location}: its tag {STATE_TAG} was changed, so it cannot be told what it "
             "holds. Delete the run for good (mlflow gc) and export again."
         ) from None
-    pending, whole = state.pending, state.pending is None and run.status != RUNNING
-    goal = pending or state
-    history = goal.rows - len(state.added)
-    if history > layout.history:  # it holds more than the layout, or not all: its points tell
-        state, whole = replace(state, rows=goal.rows, digest=goal.digest), True
-    elif (
-        pending
-        and not layout.run.logs  # the rows may be those of a log
-        and pending.digest != prefix_digest(layout.run.history, history)
-    ):
-        return None
-    return state.held(run.name, location, layout, whole=whole)
+    return ExistingRun(
+        key=key,
+        name=run.name,
+        location=location,
+        state=state,
+        id=run.run_id,
+        place=str(experiment),
+        complete=state.pending is None and run.status != RUNNING,
+        deleted=not run.is_active,
+    )
 
 
 def marked_in(run: StoredRun, key: str, text: str, location: str) -> Marked | None:

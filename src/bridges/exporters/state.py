@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.base import Held
 from bridges.exporters.marks import Mark
 from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
@@ -43,16 +42,16 @@ class State:
 
     `rows` is the number of its rows, `added` those of them that are not part of the history, and
     of a write under way those that it adds; `digest` is that of the history, `clock` the name of
-    the clock, `cuts` the row counts after each write. `layout` are the choices that make it another
-    run than the usual one, `times` a digest of the times where the log alone does not give them.
-    `rules` is the version of the rules by which the run was written first, `logged` are the rows of
-    the history that come from a log beside it.
+    the clock, `append_rows` the row counts after each write. `layout` are the choices that make it
+    another run than the usual one, `times` a digest of the times where the log alone does not give
+    them. `rules` is the version of the rules by which the run was written first, `logged` are the
+    rows of the history that come from a log beside it.
     """
 
     rows: int
     digest: str
     clock: str
-    cuts: tuple[int, ...]
+    append_rows: tuple[int, ...]
     layout: Mapping[str, str]
     pending: Pending | None = None
     times: str = ""
@@ -66,15 +65,16 @@ class State:
         policy to keep the last of duplicates needs. Raises ExportError where that is the policy, or
         where the text is too long all the same.
         """
-        text = self._json(self.cuts)
+        text = self._json(self.append_rows)
         if len(text) <= longest:
             return text
         if self.layout.get("duplicates") == "last":
             raise ExportError(
-                f"the run was written in {len(self.cuts)} parts, more than MLflow's tags can hold "
-                "with --duplicates last. Delete it there and export it in one piece with --force."
+                f"the run was written in {len(self.append_rows)} parts, more than MLflow's tags "
+                "can hold with --duplicates last. Delete it there and export it in one piece with "
+                "--force."
             )
-        text = self._json(self.cuts[-1:])
+        text = self._json(self.append_rows[-1:])
         if len(text) > longest:
             raise ExportError(
                 f"{len(self.added)} rows from results files or event files are more than a tag of "
@@ -83,24 +83,14 @@ class State:
             )
         return text
 
-    def held(self, name: str, location: str, layout: Layout, *, whole: bool = True) -> Held:
-        """The run at a location that this state is of, as seen by the layout's run."""
-        state = self._recognised(layout.run)._with_saved(layout.run)
-        return Held(
-            name,
-            location,
-            layout.key,
-            state.rows,
-            state.digest,
-            state.clock,
-            state.cuts,
-            whole,
-            state.times,
-            state.rules,
-            state.added,
-            state.settings,
-            state.logged,
-        )
+    @property
+    def history(self) -> int:
+        """How many rows of the history the run holds."""
+        return self.rows - sum(added.row < self.rows for added in self.added)
+
+    def seen_by(self, run: Run) -> State:
+        """The state as a run of today sees it: by the rules of today, with its own history."""
+        return self._recognised(run)._with_saved(run)
 
     def _recognised(self, run: Run) -> State:
         """With the rows that the first version counted as history marked as added."""
@@ -143,7 +133,7 @@ class State:
             "rows": self.rows,
             "digest": self.digest,
             "clock": self.clock,
-            "cuts": self.cuts,
+            "cuts": self.append_rows,
             "layout": dict(self.layout),
         }
         if self.times:
@@ -160,8 +150,8 @@ class State:
             state["logged"] = self.logged
         return state
 
-    def _json(self, cuts: tuple[int, ...]) -> str:
-        return json.dumps(replace(self, cuts=cuts).fields())
+    def _json(self, append_rows: tuple[int, ...]) -> str:
+        return json.dumps(replace(self, append_rows=append_rows).fields())
 
     @classmethod
     def parse(cls, text: str) -> State:
@@ -178,7 +168,7 @@ class State:
             rows=int(state["rows"]),
             digest=str(state["digest"]),
             clock=str(state["clock"]),
-            cuts=tuple(map(int, state["cuts"])),
+            append_rows=tuple(map(int, state["cuts"])),
             layout=dict(state["layout"]),
             pending=Pending(**pending) if pending else None,
             times=str(state.get("times", "")),
@@ -189,15 +179,19 @@ class State:
         )
 
 
-def whole_state(layout: Layout, held: Held | None = None) -> State:
-    """The state of a run that holds all of the layout; `held` is what it held before."""
-    cuts = held.cuts if held else ()
+NO_STATE = State(rows=0, digest="", clock="", append_rows=(), layout={})  # of deleted runs
+
+
+def whole_state(layout: Layout, before: State | None = None) -> State:
+    """The state of a run that holds all of the layout; `before` is the one that it had."""
+    earlier = before.append_rows if before else ()
+    is_known = earlier[-1:] == (layout.rows,)
     return State(
         rows=layout.rows,
         digest=layout.digest,
         clock=layout.clock.name,
-        cuts=cuts if cuts[-1:] == (layout.rows,) else (*cuts, layout.rows),
-        layout=dict(layout.identity),
+        append_rows=earlier if is_known else (*earlier, layout.rows),
+        layout=dict(layout.identity.options),
         times=layout.times_digest(layout.rows),
         rules=layout.rules,
         added=rows_of(layout.run.stream, layout.run.added),
@@ -206,14 +200,17 @@ def whole_state(layout: Layout, held: Held | None = None) -> State:
     )
 
 
-def begun_state(layout: Layout, held: Held | None, writer: str) -> State:
+def begun_state(layout: Layout, before: State | None, writer: str) -> State:
     """The state of a run into which the layout is being written."""
     pending = Pending(layout.rows, layout.digest, writer)
     goal = replace(whole_state(layout), pending=pending)
-    if held is None:
-        nothing = prefix_digest(layout.run.stream, 0)
-        return replace(goal, rows=0, digest=nothing, cuts=(), times="")
-    return replace(goal, rows=held.rows, digest=held.digest, cuts=held.cuts, times=held.times)
+    rows = before.rows if before else 0
+    history = rows - sum(added < rows for added in layout.run.added)
+    digest = prefix_digest(layout.run.history, history)
+    if before is None:
+        return replace(goal, rows=0, digest=digest, append_rows=(), times="")
+    times, append_rows = before.times, before.append_rows
+    return replace(goal, rows=rows, digest=digest, append_rows=append_rows, times=times)
 
 
 def _earlier_stream(run: Run, history: int) -> MetricStream | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Labels, Points, Recorded
+from bridges.exporters.base import (
+    BaseExporter,
+    ConflictError,
+    ExistingRun,
+    Labels,
+    Points,
+    Recorded,
+)
 from bridges.exporters.event_claims import Attempt, attempt, discard
 from bridges.exporters.event_file import as_float32
 from bridges.exporters.event_journal import Journal
@@ -31,7 +38,7 @@ from bridges.exporters.event_names import (
 )
 from bridges.exporters.event_records import OWN_TEXTS, records
 from bridges.exporters.event_segments import (
-    held_in,
+    existing_in,
     in_force,
     leftovers,
     names_in,
@@ -55,6 +62,7 @@ from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 MOST_OF_A_NAME = 10_000  # runs
@@ -64,7 +72,7 @@ MARKS = ".bridges.marks.jsonl"  # in the log directory; no reader takes it
 SHARED = ("step", "wall_time")  # what the tags of a record have in common
 
 
-class TensorBoardExporter:
+class TensorBoardExporter(BaseExporter):
     """Writes runs as event files below `logdir`, each in a directory of its own."""
 
     name = "tensorboard"
@@ -78,36 +86,37 @@ class TensorBoardExporter:
         self._journal = Journal(self.logdir)
         self._marks = MarkFile(os.path.join(self.logdir, MARKS), self.logdir)
         self._leftovers: dict[str, list[str]] | None = None
-        self._seen: set[str] = set()
 
-    def fit(self, layout: Layout) -> Layout:
+    def adapt(self, layout: Layout) -> Layout:
         """The layout under a name that a directory can have; event files hold any tag."""
+        findings = [*layout.findings, *_hidden(layout)]
         name = directory_name(layout.run.name)
         if name == layout.run.name:
-            return layout
+            return replace(layout, findings=tuple(findings))
         message = (
             f"a directory cannot have the name {layout.run.name!r}: the run is called {name!r}"
         )
-        found = Finding("name-changed", Severity.INFO, layout.run.source, message)
-        run = replace(layout.run, name=name)
-        return replace(layout, run=run, findings=(*layout.findings, found))
+        findings.append(Finding("name-changed", Severity.INFO, layout.run.source, message))
+        return replace(layout, run=replace(layout.run, name=name), findings=tuple(findings))
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key: first under the expected name, then anywhere."""
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys: first under the expected name, then anywhere."""
         with system_errors(self.logdir, "read"):
-            found = self._find(layout)
-        if any(run.digest == layout.digest for run in found):
-            self._remove_leftovers(layout.key)
-        self._seen = {run.location for run in found}
+            found = self._find(identity)
+        if any(run.state.digest == identity.digest for run in found):
+            self._remove_leftovers(identity.key)
         return found
 
-    def _find(self, layout: Layout) -> list[Held]:
-        likely = os.path.join(self.logdir, directory_name(layout.run.path))
-        held = held_in(self.logdir, likely, layout)
-        if held and _is_just(held, layout):
-            return [held]
-        places = dict.fromkeys([likely, *self._index().get(layout.key, ())])
-        looked = [held_in(self.logdir, path, layout) for path in places]
+    def _find(self, identity: Identity) -> list[ExistingRun]:
+        likely = os.path.join(self.logdir, directory_name(identity.path))
+        first = existing_in(self.logdir, likely, identity.key)
+        if first and _is_just(first, identity):
+            return [first]
+        index = self._index()
+        places = {key: dict.fromkeys([likely, *index.get(key, ())]) for key in identity.keys}
+        looked = [
+            existing_in(self.logdir, path, key) for key, paths in places.items() for path in paths
+        ]
         return [run for run in looked if run is not None]
 
     def _index(self) -> dict[str, list[str]]:
@@ -126,25 +135,31 @@ class TensorBoardExporter:
         for key, place in news:
             self._directories.setdefault(key, []).append(os.path.join(self.logdir, place))
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Publish the run in a new directory, or its new rows beside the old ones."""
-        state = whole_state(layout, held)
+        state = whole_state(layout, existing.state if existing else None)
         with system_errors(self.logdir):
-            directory = self._append(layout, held, state) if held else self._create(layout, state)
-        return state.held(os.path.relpath(directory, self.logdir), directory, layout)
+            if existing:
+                directory = self._append(layout, existing, state)
+            else:
+                directory = self._create(layout, state, {run.location for run in seen})
+        name = os.path.relpath(directory, self.logdir)
+        return ExistingRun(layout.key, name, directory, state)
 
-    def can_replace(self, layout: Layout, held: Held) -> bool:
+    def can_replace(self, existing: ExistingRun, rows: int) -> bool:
         """With new rows only: a file is named after the first of them."""
-        return layout.rows > held.rows
+        return rows > existing.state.rows
 
-    def _create(self, layout: Layout, state: State) -> str:
+    def _create(self, layout: Layout, state: State, seen: set[str]) -> str:
         """Write the run under a hidden name, claim its key, and publish it."""
         name = segment_name(layout.key, layout.clock.start // SECOND, 0)
         try:
             with attempt(self.logdir, layout.key, name) as made:
                 write_file(made.path, records(layout, 0, state))
                 made.claim()
-                self._move(made, layout)
+                self._move(made, layout, seen)
                 directory = made.publish()
         except FileNotFoundError:  # a faster export of this run took it for a leftover
             if not os.path.isdir(self.logdir):
@@ -154,7 +169,7 @@ class TensorBoardExporter:
         self._remove_leftovers(layout.key)
         return directory
 
-    def _move(self, made: Attempt, layout: Layout) -> None:
+    def _move(self, made: Attempt, layout: Layout, seen: set[str]) -> None:
         """Give the claimed directory the first free name: one at which there is nothing, or an
         empty directory. Raises ConflictError where the run was published since it was looked for.
         """
@@ -163,22 +178,22 @@ class TensorBoardExporter:
             place = name if number == 1 else f"{name}-{number}"
             path = os.path.join(self.logdir, place)
             if names_in(path):
-                self._refuse_news([path], layout.key)
+                self._refuse_news([path], layout.key, seen)
             if not names_in(path):
                 if not os.path.isdir(os.path.dirname(path)):
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                 self._learn(self._journal.add(layout.key, place))
-                self._refuse_news(index.get(layout.key, ()), layout.key)
+                self._refuse_news(index.get(layout.key, ()), layout.key, seen)
                 with suppress(FileExistsError):
                     return made.move(path)
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
 
-    def _refuse_news(self, paths: Iterable[str], key: str) -> None:
+    def _refuse_news(self, paths: Iterable[str], key: str, seen: set[str]) -> None:
         """Raise ConflictError if one of these directories holds the run, but `find` did not see it
         there. Where it is not published yet it never will be.
         """
         for path in paths:
-            if path not in self._seen:
+            if path not in seen:
                 remove_unpublished(path, key)
                 if segments(path, key):
                     self._index().setdefault(key, []).append(path)
@@ -196,31 +211,31 @@ class TensorBoardExporter:
             with suppress(OSError):
                 discard(path, key)
 
-    def _append(self, layout: Layout, held: Held, state: State) -> str:
+    def _append(self, layout: Layout, existing: ExistingRun, state: State) -> str:
         """Publish the new rows; the file's name can be taken only once.
 
         Rows that go back behind earlier steps would be taken for a restart, and the points behind
         them hidden. So then the file holds the whole run in order, and replaces those before it.
         """
-        started = segments(held.location, layout.key)[0].started
-        name = segment_name(layout.key, started, held.rows)
-        partial = os.path.join(held.location, attempt_name(name))
-        is_whole = layout.run.replaces or _goes_back(layout, held.rows)
-        start = 0 if is_whole else held.rows
+        started = segments(existing.location, layout.key)[0].started
+        name = segment_name(layout.key, started, existing.state.rows)
+        partial = os.path.join(existing.location, attempt_name(name))
+        is_whole = layout.replaces or _goes_back(layout, existing.state.rows)
+        start = 0 if is_whole else existing.state.rows
         try:
             write_file(partial, records(layout, start, state))
-            publish_once(partial, os.path.join(held.location, name))
+            publish_once(partial, os.path.join(existing.location, name))
         except (FileExistsError, FileNotFoundError):
             raise ConflictError from None
         finally:
             unlink(partial)
-        sync_directory(held.location)
-        return held.location
+        sync_directory(existing.location)
+        return existing.location
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
-        with system_errors(held.location, "read"):
-            files = [read_event_file(path) for path in _counting(held)]
+        with system_errors(existing.location, "read"):
+            files = [read_event_file(path) for path in _counting(existing)]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         joined = _Joined()
         points = {
@@ -235,15 +250,12 @@ class TensorBoardExporter:
         )
         return Recorded(points, others)
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run if it has these labels; else None, for they are in its directory and its file."""
-        has_name = not (labels.name or labels.group) or held.name == directory_name(layout.run.path)
-        tags = recorded_tags(_counting(held)[0]) if labels.tags else {}
-        return held if has_name and labels.tags.items() <= tags.items() else None
-
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
-        """TensorBoard shows no files."""
-        return False
+        is_named = existing.name == directory_name(layout.run.path)
+        has_name = is_named or not (labels.name or labels.group)
+        tags = recorded_tags(_counting(existing)[0]) if labels.tags else {}
+        return existing if has_name and labels.tags.items() <= tags.items() else None
 
     def remember(self, runs: Sequence[Marked]) -> None:
         """Mark runs in a file of the log directory: a mark is void if anything is added to the
@@ -259,32 +271,37 @@ class TensorBoardExporter:
             self._remove_leftovers(run.key)
             yield run
 
-    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Event files hold float32."""
         return as_float32(values)
 
-    def notes(self, layout: Layout) -> list[Finding]:
-        """Points that share a tag and a step: the default loader shows one of them."""
-        hidden = hidden_duplicates(layout.stream)
-        if not hidden:
-            return []
-        message = "points share tag and step with a later one, which is all that TensorBoard shows"
-        return [Finding("hidden-by-duplicates", Severity.INFO, "all tags", message, hidden)]
-
-    def hint(self, locations: list[str], longest: int) -> str | None:
+    def view_command(self, locations: Sequence[str], longest: int) -> str | None:
         """The command that shows the runs, all points of them."""
         every = f" --samples_per_plugin scalars={EVERY}" if longest > SAMPLED else ""
         return f"tensorboard --logdir {shlex.quote(self.logdir)}{every}"
 
 
-def _counting(held: Held) -> list[str]:
+def _hidden(layout: Layout) -> list[Finding]:
+    """Points that share a tag and a step: the default loader shows one of them."""
+    hidden = hidden_duplicates(layout.stream)
+    if not hidden:
+        return []
+    message = "points share tag and step with a later one, which is all that TensorBoard shows"
+    return [Finding("hidden-by-duplicates", Severity.INFO, "all tags", message, hidden)]
+
+
+def _counting(existing: ExistingRun) -> list[str]:
     """The paths of the event files that hold a run. Raises VerifyError where there are none."""
-    paths = _published(held.location, held.key)
+    paths = _published(existing.location, existing.key)
     if len(paths) > 1:  # one of them may replace others, or be newer than what was found
-        there = [part for part in segments(held.location, held.key) if part.state.rows <= held.rows]
+        there = [
+            part
+            for part in segments(existing.location, existing.key)
+            if part.state.rows <= existing.state.rows
+        ]
         paths = [part.path for part in in_force(there)]
     if not paths:
-        raise VerifyError(f"{held.location}: the run is gone")
+        raise VerifyError(f"{existing.location}: the run is gone")
     return paths
 
 
@@ -293,10 +310,10 @@ def _published(directory: str, key: str) -> list[str]:
     return [os.path.join(directory, name) for name in segment_names(names_in(directory), key)]
 
 
-def _is_just(held: Held, layout: Layout) -> bool:
-    """Whether a run can only be that of the layout, with all its rows."""
-    mine = layout.rows, layout.digest, layout.run.settings.digest
-    return (held.rows, held.digest, held.settings.digest) == mine
+def _is_just(existing: ExistingRun, identity: Identity) -> bool:
+    """Whether a run can only be that of the identity, with its whole history."""
+    state = existing.state
+    return (state.digest, state.settings.digest) == (identity.digest, identity.settings.digest)
 
 
 def _goes_back(layout: Layout, rows: int) -> bool:

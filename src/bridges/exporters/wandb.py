@@ -17,21 +17,23 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bridges.exporters import wandb_limits
-from bridges.exporters.base import Held, Labels, Recorded
+from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
 from bridges.exporters.marks import Marked
-from bridges.exporters.wandb_history import stored
+from bridges.exporters.wandb_history import as_float64
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.exporters.wandb_projects import Projects, Runs
 from bridges.exporters.wandb_release import untested
 from bridges.exporters.wandb_run import Target
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
+from bridges.stream.model import Run
 
 DEFAULT_PROJECT = "huggingface"  # the live callback's
 
 
-class WandbExporter:
+class WandbExporter(BaseExporter):
     """Writes runs into files for `wandb sync`, or uploads several at a time to the server that
     wandb is set up for.
 
@@ -51,6 +53,7 @@ class WandbExporter:
         self._has_one_project = given is not None
         self.place = f"{entity or ''}/{usual}"
         self._is_merged = options.wandb_step == "global_step"
+        self.layout_options = {"wandb-step": "global_step"} if self._is_merged else {}
         self._folder = os.path.join(options.wandb_dir, "wandb")
         self._untested: str | None = None
         self._target = Target(usual, entity, options.job_type)
@@ -94,34 +97,42 @@ class WandbExporter:
 
         return wandb_sdk.make_file
 
-    def fit(self, layout: Layout) -> Layout:
+    def adapt(self, layout: Layout) -> Layout:
         """Without what W&B drops, merged by step on request, with a finding for each loss."""
-        return wandb_limits.fit(layout, self._is_merged)
+        layout = wandb_limits.fit(layout, self._is_merged)
+        return replace(layout, findings=(*layout.findings, *self._notes(layout)))
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key."""
-        return self._runs.find(layout)
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys."""
+        return self._runs.find(identity)
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def is_complete(self, run: Run, existing: ExistingRun) -> bool:
+        """Whether the server holds all rows of a run."""
+        from bridges.exporters.wandb_online import is_complete
+
+        return is_complete(run, existing)
+
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks."""
-        return self._runs.write(layout, held)
+        return self._runs.write(layout, seen, existing)
 
-    def can_replace(self, layout: Layout, held: Held) -> bool:
+    def can_replace(self, existing: ExistingRun, rows: int) -> bool:
         """Before any part of it is synced."""
-        return not self._is_online and self._local.can_replace(held)
+        return not self._is_online and self._local.can_replace(existing)
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run with these labels: before any part of it is synced, or on a server."""
-        return self._runs.relabel(layout, held, labels)
+        return self._runs.relabel(layout, existing, labels)
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
-        return self._runs.read_back(held)
+        return self._runs.read_back(existing)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> bool:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run."""
-        self._runs.attach(held, files)
-        return True
+        self._runs.attach(existing, files)
 
     def preload(self) -> None:
         """Ask a server once for all runs of the project; `find` answers from that."""
@@ -135,12 +146,12 @@ class WandbExporter:
         """The marked runs: those in the folder, or those of the project on the server."""
         return self._runs.remembered()
 
-    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64, exactly; wandb's own client reads a negative zero without its sign."""
         is_exact = self._is_direct and not self._is_online
-        return stored(values) if is_exact else stored(values) + 0.0
+        return as_float64(values) if is_exact else as_float64(values) + 0.0
 
-    def notes(self, layout: Layout) -> list[Finding]:
+    def _notes(self, layout: Layout) -> list[Finding]:
         """Names and tags that W&B does not take at their length, and which way the run goes."""
         found = wandb_limits.cuts(layout)
         if self._untested:
@@ -151,7 +162,7 @@ class WandbExporter:
             found.append(Finding("written-by-client", Severity.INFO, "wandb", message))
         return found
 
-    def hint(self, locations: list[str], longest: int) -> str | None:
+    def view_command(self, locations: Sequence[str], longest: int) -> str | None:
         """The command that uploads the runs, or the page of the last one."""
         if self._is_online:
             return locations[-1]

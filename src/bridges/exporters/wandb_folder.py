@@ -51,6 +51,11 @@ class Place:
         return os.path.exists(f"{self.path}.synced")
 
 
+def parts_of(run_id: str, places: list[Place]) -> list[Place]:
+    """The parts of one run among those of several."""
+    return [place for place in places if place.run_id == run_id]
+
+
 class RunFolder:
     """The offline runs in a folder, which need not be there yet."""
 
@@ -58,20 +63,17 @@ class RunFolder:
         self.path = path
         self._names: dict[str, list[str]] = {}
         self._changed: int | None = None  # the folder's time of change that `_names` is for
-        self.seen: list[Place] = []  # what `places` gave last
         self._read = 0  # bytes of the journal
         self._is_swept = False
 
     def places(self, key: str) -> list[Place]:
         """The parts of all runs whose ids begin with these digits, in the order of their names."""
         self._look()
-        self.seen = self._places(key)
-        return self.seen
+        return self._places(key)
 
     def parts(self, run_id: str) -> list[Place]:
         """The parts of a run, in their order."""
-        found = self.places(run_id[:KEY_DIGITS])
-        return [place for place in found if place.run_id == run_id]
+        return parts_of(run_id, self.places(run_id))
 
     def newest(self) -> list[Place]:
         """The last part of each run."""
@@ -170,14 +172,14 @@ class RunFolder:
                 if entry.is_dir() and time.time() - entry.stat().st_mtime > ABANDONED:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
-    def publish(self, staged: str, name: str, key: str) -> str:
-        """Give a directory its name; its file. Raises ConflictError where another run with this
-        key has appeared since `places` was asked.
+    def publish(self, staged: str, name: str, key: str, there: list[Place]) -> str:
+        """Give a directory its name; its file. Raises ConflictError if there are other runs with
+        this key than those that `places` gave.
         """
         folder = os.path.join(self.path, name)
         with self.locked():
             self._refresh()
-            if self._places(key) != self.seen:
+            if self._places(key) != there:
                 raise ConflictError
             os.rename(staged, folder)
             self._remember(name)

@@ -83,7 +83,7 @@ def wandb_steps(layout: Layout) -> Int64:
     """`_step` of each row (int64, n): its index as live, or its global step where rows are merged;
     strictly rising in any case, or `wandb sync` would number the rows anew.
     """
-    is_merged = layout.identity.get("wandb-step") == "global_step"
+    is_merged = layout.identity.options.get("wandb-step") == "global_step"
     return layout.stream.step if is_merged else np.arange(len(layout.stream))
 
 
@@ -99,6 +99,6 @@ def last_values(layout: Layout) -> dict[str, Any]:
     return {**values, **layout.summary}
 
 
-def stored(values: NDArray[Any]) -> NDArray[Any]:
+def as_float64(values: NDArray[Any]) -> NDArray[Any]:
     """Numbers as they are compared: float64."""
     return np.asarray(values, np.float64)

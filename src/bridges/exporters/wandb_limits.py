@@ -18,7 +18,6 @@ from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
 from bridges.stream.align import hidden_duplicates, merge_steps
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.identity import run_key
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64, MetricStream, Series
 
@@ -130,13 +129,7 @@ def _merged(layout: Layout) -> Layout:
             "the history has steps below 0, which W&B does not take as `_step`: leave out "
             "--wandb-step global_step"
         )
-    identity = {**layout.identity, "wandb-step": "global_step"}
-    merged = replace(
-        layout,
-        identity=identity,
-        key=run_key(layout.run, identity),
-        stream=merge_steps(layout.stream),
-    )
+    merged = replace(layout, stream=merge_steps(layout.stream))
     overwritten = hidden_duplicates(layout.stream)
     if not overwritten:
         return merged

@@ -14,17 +14,18 @@ from itertools import count, islice
 from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Labels, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
 from bridges.exporters.files import sync_directory, system_errors, write_file
 from bridges.exporters.marks import Marked, MarkFile
 from bridges.exporters.state import whole_state
-from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder
+from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder, parts_of
 from bridges.exporters.wandb_limits import short, tag_texts
 from bridges.exporters.wandb_log import LogError, write_log
 from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
 from bridges.exporters.wandb_release import check_appends
 from bridges.exporters.wandb_run import METADATA, Part, Target, metadata, records, start_of
 from bridges.stream.clock import SECOND
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 DIGEST_DIGITS = 6  # of a run's id, after those of the key
@@ -48,11 +49,11 @@ def fill(folder: str, layout: Layout, target: Target, part: Part, make: MakeFile
     make(folder, layout, target, part)
 
 
-def run_id_of(layout: Layout) -> str:
+def run_id_of(run: Layout | Identity) -> str:
     """The id of a new run: made of its key, which finds it again, and of its history, so that two
     runs with one beginning stay apart in W&B even where they are exported in different places.
     """
-    return layout.key[:KEY_DIGITS] + layout.digest[:DIGEST_DIGITS]
+    return run.key[:KEY_DIGITS] + run.digest[:DIGEST_DIGITS]
 
 
 class OfflineRuns:
@@ -64,24 +65,31 @@ class OfflineRuns:
         self._target = target
         self._make = make
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs of the project with the layout's key."""
-        with system_errors(self._folder.path, "read"):
-            runs = {place.run_id: place for place in self._folder.places(layout.key)}
-        # of several parts the newest tells of the whole run
-        held = [self._held(place.path, layout) for place in runs.values()]
-        return [run for run in held if run]
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the project with one of the keys."""
+        found = []
+        for key in identity.keys:
+            with system_errors(self._folder.path, "read"):
+                places = self._folder.places(key)
+            found += self._runs(places, key)
+        return found
 
-    def _held(self, path: str, layout: Layout) -> Held | None:
+    def _runs(self, places: list[Place], key: str) -> list[ExistingRun]:
+        """The runs of a key at these places. Of several parts the newest has the run's state."""
+        newest = {place.run_id: place for place in places}
+        found = [self._run(place.path, key) for place in newest.values()]
+        return [run for run in found if run]
+
+    def _run(self, path: str, key: str) -> ExistingRun | None:
         head = _head(path)
         if head.state is None:
             raise ExportError(
                 f"{path} is not a run that bridges wrote, but stands where this one belongs. "
                 "Move it away, or give another --wandb-dir."
             )
-        if head.key != layout.key or not self._is_ours(head):
+        if head.key != key or not self._is_ours(head):
             return None
-        return head.state.held(head.name, path, layout)
+        return ExistingRun(key, head.name, path, head.state, Place(path).run_id, head.project)
 
     def _is_ours(self, head: RunHead) -> bool:
         """Whether `wandb sync` uploads a run to the target's project; any entity will do where none
@@ -90,13 +98,13 @@ class OfflineRuns:
         target = self._target
         return head.project == target.project and target.entity in (None, head.entity)
 
-    def _new_id(self, layout: Layout) -> str:
+    def _new_id(self, layout: Layout, places: list[Place]) -> str:
         """The id of a new run. The folder tells runs apart by their ids alone: where a run of
         another project has the id, a suffix is made of the project, and where a run with equal rows
         has it, of the settings.
         """
         run_id, target = run_id_of(layout), self._target
-        taken = {place.run_id: place.path for place in self._folder.seen}
+        taken = {place.run_id: place.path for place in places}
         if run_id in taken and not self._is_ours(_head(taken[run_id])):
             project = f"{target.entity or ''}/{target.project}".encode()
             run_id += f"-{hashlib.blake2b(project, digest_size=3).hexdigest()}"
@@ -105,80 +113,82 @@ class OfflineRuns:
         numbered = (f"{run_id}-{number}" for number in count(2))
         return next(name for name in (run_id, *islice(numbered, len(taken))) if name not in taken)
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks. Raises ConflictError, ExportError."""
         with system_errors(self._folder.path):
-            if held is None:
-                part = Part(self._new_id(layout), whole_state(layout))
-                path = self._add(layout, part, [])
+            if existing is None:
+                path = self._create(layout, seen)
             else:
-                path = self._continue(layout, held)
-            written = self._held(path, layout)
+                path = self._continue(layout, existing)
+            written = self._run(path, layout.key)
         assert written is not None
         return written
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def _create(self, layout: Layout, seen: Sequence[ExistingRun]) -> str:
+        places = self._folder.places(layout.key)
+        if any(run not in seen for run in self._runs(places, layout.key)):
+            raise ConflictError
+        part = Part(self._new_id(layout, places), whole_state(layout))
+        return self._add(layout, part, [], places)
+
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run with these labels; None where it was synced, as its uploaded part stays."""
         with system_errors(self._folder.path):
-            head = _head(held.location)
+            head = _head(existing.location)
             has_name = not labels.name or short(labels.name) == head.name
             has_group = not labels.group or short(labels.group) == head.group
             if has_name and has_group and {*tag_texts(labels.tags)} <= {*head.tags}:
-                return held
-            if not self.can_replace(held):
+                return existing
+            if not self.can_replace(existing):
                 return None
-            written = self._held(self._continue(layout, held, labels), layout)
+            written = self._run(self._continue(layout, existing, labels), layout.key)
         assert written is not None
         return written
 
-    def _continue(self, layout: Layout, held: Held, labels: Labels | None = None) -> str:
+    def _continue(self, layout: Layout, existing: ExistingRun, labels: Labels | None = None) -> str:
         """A part of its own for what comes after a sync, else the newest part once more."""
-        parts = self._parts(held)
+        places = self._folder.places(existing.id)
+        parts = _parts(existing, places)
         is_synced = parts[-1].is_synced
         before = parts if is_synced else parts[:-1]
         first = _first_row(layout, before)
-        files = set() if is_synced else _attached(held.location) - {METADATA}
+        files = set() if is_synced else _attached(existing.location) - {METADATA}
         labels = labels or Labels()
-        head = _head(held.location)
+        head = _head(existing.location)
         part = Part(
-            parts[-1].run_id,
-            whole_state(layout, held),
+            existing.id,
+            whole_state(layout, existing.state),
             first,
             files,
-            name=labels.name or held.name,
+            name=labels.name or existing.name,
             group=labels.group or head.group,
             tags=head.tags,
         )
         if is_synced:
             check_appends()
-            return self._add(layout, part, parts)
-        return self._replace(layout, part, held)
+            return self._add(layout, part, parts, places)
+        return self._replace(layout, part, existing)
 
-    def can_replace(self, held: Held) -> bool:
+    def can_replace(self, existing: ExistingRun) -> bool:
         """Whether the run has one part, which was not synced."""
-        parts = self._folder.parts(Place(held.location).run_id)
-        return [(part.path, part.is_synced) for part in parts] == [(held.location, False)]
+        parts = self._folder.parts(existing.id)
+        return [(part.path, part.is_synced) for part in parts] == [(existing.location, False)]
 
-    def _parts(self, held: Held) -> list[Place]:
-        """The parts of a run; the last is the one that was found."""
-        parts = self._folder.parts(Place(held.location).run_id)
-        if not parts or parts[-1].path != held.location:
-            raise ConflictError
-        return parts
-
-    def _add(self, layout: Layout, part: Part, parts: list[Place]) -> str:
+    def _add(self, layout: Layout, part: Part, parts: list[Place], places: list[Place]) -> str:
         """A new part: its directory appears with its file in it, an empty one confuses wandb."""
         name = self._folder.new_name(start_of(layout, part.first), part.run_id, parts)
         with self._folder.staged() as staged:
             fill(staged, layout, self._target, part, self._make)
-            return self._folder.publish(staged, name, part.run_id)
+            return self._folder.publish(staged, name, part.run_id, places)
 
-    def _replace(self, layout: Layout, part: Part, held: Held) -> str:
-        path = held.location
+    def _replace(self, layout: Layout, part: Part, existing: ExistingRun) -> str:
+        path = existing.location
         with self._folder.staged() as staged:
             self._make(staged, layout, self._target, part)
             with self._folder.locked():
-                if self._held(path, layout) != held or Place(path).is_synced:
+                if self._run(path, existing.key) != existing or Place(path).is_synced:
                     raise ConflictError
                 os.replace(os.path.join(staged, os.path.basename(path)), path)
         sync_directory(os.path.dirname(path))
@@ -188,25 +198,26 @@ class OfflineRuns:
         """Whether a file adds to a run that was synced."""
         return self._folder.parts(Place(path).run_id)[:1] != [Place(path)]
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
-        parts = self._parts(held)
+        parts = _parts(existing, self._folder.places(existing.id))
         try:
             state = read_head(parts[0].path).state
             is_merged = state is not None and "wandb-step" in state.layout
             return read_run((_read(part.path) for part in parts), from_start=not is_merged)
         except (OSError, LogError) as error:
-            raise VerifyError(f"{held.location} cannot be read back: {error}") from error
+            raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Put the files beside the run, unless they are there."""
         with system_errors(self._folder.path):
-            parts = self._parts(held)
+            places = self._folder.places(existing.id)
+            parts = _parts(existing, places)
             named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
             if not any(_has_files(part, named) for part in parts):
-                self._attach(parts, named)
+                self._attach(parts, named, places)
 
-    def _attach(self, parts: list[Place], named: Mapping[str, bytes]) -> None:
+    def _attach(self, parts: list[Place], named: Mapping[str, bytes], places: list[Place]) -> None:
         """Into the newest part, or one without rows where that was synced already."""
         newest = parts[-1]
         content = write_log(with_files(_read(newest.path), named, rows=not newest.is_synced))
@@ -217,7 +228,7 @@ class OfflineRuns:
                 put_files(staged, named)
                 start = int(newest.stamp.timestamp()) * SECOND
                 name = self._folder.new_name(start, newest.run_id, parts)
-                self._folder.publish(staged, name, newest.run_id)
+                self._folder.publish(staged, name, newest.run_id, places)
                 return
             put_files(os.path.dirname(newest.path), named)
             with self._folder.locked():
@@ -239,6 +250,14 @@ class OfflineRuns:
         yield from (run for run in self._marks.read() if run.location in newest)
 
 
+def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:
+    """The parts of a run; the last is the one that was found. Raises ConflictError."""
+    parts = parts_of(existing.id, places)
+    if not parts or parts[-1].path != existing.location:
+        raise ConflictError
+    return parts
+
+
 def _first_row(layout: Layout, before: list[Place]) -> int:
     """The row of the stream at which a part begins that follows others."""
     if not before:
@@ -252,7 +271,7 @@ def _first_row(layout: Layout, before: list[Place]) -> int:
 def check_mergeable(layout: Layout, rows: int) -> None:
     """Raises ExportError where merged rows from `rows` on have a step that was uploaded already."""
     steps = layout.run.stream.step
-    is_merged = layout.identity.get("wandb-step") == "global_step"
+    is_merged = layout.identity.options.get("wandb-step") == "global_step"
     if is_merged and 0 < rows < len(steps) and steps[rows:].min() <= steps[:rows].max():
         raise ExportError(
             f"the run was uploaded up to row {rows}, and a later row has a step that is there "

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ExportError, VerifyError
-from bridges.exporters.base import ConflictError, Held, Labels, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
 from bridges.exporters.files import only_one, write_file
 from bridges.exporters.marks import Marked
 from bridges.exporters.state import whole_state
@@ -37,7 +37,9 @@ from bridges.exporters.wandb_reader import state_of
 from bridges.exporters.wandb_rows import as_values, recorded
 from bridges.exporters.wandb_run import KEY, Part, Target
 from bridges.exporters.wandb_server import DeletedError, Remote, Server
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
+from bridges.stream.model import Run
 
 SETTLING = 30.0  # seconds that a server may take to show what it was sent
 SPECIAL = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as servers tell them
@@ -58,33 +60,33 @@ class OnlineRuns:
             listed.setdefault(str(remote.config[KEY]), []).append(remote)
         self._listed = listed
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key."""
-        if self._listed is None:
-            found = [held for held, _ in self._found(layout)]
-        else:
-            found = [_held(remote, layout) for remote in self._listed.get(layout.key, ())]
-        return [held for held in found if held]
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys; `is_complete` tells whether all of their rows arrived."""
+        found = []
+        for key in identity.keys:
+            if self._listed is not None:
+                remotes = self._listed.get(key, [])
+            else:
+                remotes = self._server.find(key, run_id_of(replace(identity, key=key)))
+            found += [_run(remote, key, self._target.project) for remote in remotes]
+        return [run for run in found if run]
 
-    def _found(self, layout: Layout) -> list[tuple[Held | None, Remote]]:
-        remotes = self._server.find(layout.key, run_id_of(layout))
-        return [(_held(remote, layout), remote) for remote in remotes]
-
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Send what the server lacks. Raises ConflictError, ExportError."""
         with only_one(f"wandb-{layout.key}") as lock:
-            found = self._found(layout)
-            same = [remote for other, remote in found if other and other == held]
-            is_there = any(
-                other.whole
-                and other.digest == layout.digest
-                and not other.settings.contradict(layout.run.settings)
-                for other, _ in found
-                if other
-            )
-            if is_there if held is None else not same:
-                raise ConflictError
-            part = self._continued(layout, held, same[0]) if held else None
+            remotes = self._server.find(layout.key, run_id_of(layout))
+            found = [(_run(remote, layout.key, self._target.project), remote) for remote in remotes]
+            if existing is None:
+                if any(run and _is_same(run, layout) for run, _ in found):
+                    raise ConflictError
+                part = None
+            else:
+                same = [remote for run, remote in found if run == existing]
+                if not same:
+                    raise ConflictError
+                part = self._continued(layout, existing, same[0])
             if part is None:
                 part = Part(self._new_id(layout, found), whole_state(layout))
             is_all = 0 < part.first == len(layout.stream)
@@ -93,23 +95,23 @@ class OnlineRuns:
             self._mark_local(layout)
             return written
 
-    def _continued(self, layout: Layout, held: Held, remote: Remote) -> Part | None:
+    def _continued(self, layout: Layout, existing: ExistingRun, remote: Remote) -> Part | None:
         """What comes after the rows that are there; None where those are not the first ones."""
-        first = layout.position(held.rows)
-        if held.whole:
-            check_mergeable(layout, held.rows)
+        first = layout.position(existing.state.rows)
+        if existing.complete:
+            check_mergeable(layout, existing.state.rows)
         else:
             there = [int(row["_step"]) for row in self._server.rows(remote.run_id)]
             is_doubled = remote.lines > max(first, len(there))
             if is_doubled or there != wandb_steps(layout)[: len(there)].tolist():
                 return None
             first = len(there)
-        state, labels = whole_state(layout, held), (held.name, remote.group, remote.tags)
-        return Part(remote.run_id, state, first, (), *labels)
+        state = whole_state(layout, existing.state)
+        return Part(remote.run_id, state, first, (), existing.name, remote.group, remote.tags)
 
-    def _new_id(self, layout: Layout, found: list[tuple[Held | None, Remote]]) -> str:
+    def _new_id(self, layout: Layout, found: list[tuple[ExistingRun | None, Remote]]) -> str:
         """An id that no run has, nor had: W&B never takes that of a deleted run again."""
-        taken = {remote.run_id for held, remote in found if held or remote.lines}
+        taken = {remote.run_id for run, remote in found if run or remote.lines}
         base = run_id_of(layout)
         for number in count(1):
             run_id = base if number == 1 else f"{base}-{number}"
@@ -129,60 +131,59 @@ class OnlineRuns:
             fill(folder, layout, self._target, part, self._make)
             return self._server.upload(folder, len(layout.stream) - part.first, lock)
 
-    def _arrived(self, layout: Layout, part: Part, said: str) -> Held:
+    def _arrived(self, layout: Layout, part: Part, said: str) -> ExistingRun:
         """The run as the server has it, once it shows all of it."""
         until = time.monotonic() + (0.0 if said else SETTLING)
         while True:
             remote = self._server.get(part.run_id)
-            held = _held(remote, layout) if remote else None
-            if held and held.whole:
-                return held
+            run = _run(remote, layout.key, self._target.project) if remote else None
+            if run and is_complete(layout.run, run):
+                return replace(run, complete=True)
             if time.monotonic() > until:
                 break
             time.sleep(0.5)
         if remote and remote.lines > len(layout.stream):
             message = f"{remote.url} has rows twice: another export uploaded it at the same time"
             raise ExportError(message, transient=True)  # the next attempt makes a run of its own
-        if held is None:
+        if run is None:
             why = f": {said}" if said else ""
             raise ExportError(f"W&B did not take the run {part.run_id}{why}")
-        return held  # what is missing is told by the comparison
+        return run  # what is missing is told by the comparison
 
     def _mark_local(self, layout: Layout) -> None:
         """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""
         with suppress(ExportError):  # one that cannot be read is none of these
-            for held in self._local.find(layout):
-                if held.digest == layout.digest:
-                    write_file(f"{held.location}.synced", [])
+            for run in self._local.find(layout.identity):
+                if run.state.digest == layout.digest:
+                    write_file(f"{run.location}.synced", [])
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run, by `scan_history`."""
-        run_id = _id_of(held)
         try:
-            rows = self._server.rows(run_id)
+            rows = self._server.rows(existing.id)
             found = _recorded(rows)
         except (ValueError, ExportError) as error:
-            raise VerifyError(f"{held.location} cannot be read back: {error}") from error
+            raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
         of_rows = {*found.points, *(key for key, _, _ in found.others), GLOBAL_STEP, *OWN}
-        summary = self._server.summary(run_id)
+        summary = self._server.summary(existing.id)
         own = {key: value for key, value in summary.items() if key not in of_rows}
         return Recorded(found.points, found.others, own)
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
         """The run with these labels."""
-        remote = self._server.get(_id_of(held))
+        remote = self._server.get(existing.id)
         if remote is None:
             raise ConflictError
         name, group = short(labels.name or remote.name), short(labels.group or remote.group)
         tags = merged_tags(remote.tags, labels.tags)
         if (name, group, sorted(tags)) != (remote.name, remote.group, sorted(remote.tags)):
             self._server.relabel(remote.run_id, name, group, tags)
-        return replace(held, name=name)
+        return replace(existing, name=name)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Upload the files, unless they are there."""
         named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
-        self._server.attach(_id_of(held), named)
+        self._server.attach(existing.id, named)
 
     def remember(self, runs: Sequence[Marked]) -> None:
         """Set the marks of these runs."""
@@ -193,26 +194,42 @@ class OnlineRuns:
         return marked_runs(self._server)
 
 
-def _id_of(held: Held) -> str:
-    return held.location.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _held(remote: Remote, layout: Layout) -> Held | None:
-    """A run that bridges wrote, with the layout's key."""
-    key, state = state_of(remote.config_json)
-    if state is None or key != layout.key:
+def _run(remote: Remote, key: str, project: str) -> ExistingRun | None:
+    """A run that bridges wrote, with that key."""
+    found, state = state_of(remote.config_json)
+    if state is None or found != key:
         return None
-    whole = _is_whole(remote, state.rows, layout)
-    return state.held(remote.name or layout.run.name, remote.url, layout, whole=whole)
+    return ExistingRun(
+        key=key,
+        name=remote.name or remote.run_id,
+        location=remote.url,
+        state=state,
+        id=remote.run_id,
+        place=project,
+        complete=None,
+        counted=(remote.lines, remote.last_step),
+    )
 
 
-def _is_whole(remote: Remote, rows: int, layout: Layout) -> bool:
-    """Whether the server says that it has as many rows as the state, and the last one."""
-    if rows > layout.rows and len(layout.stream) != layout.rows:
+def _is_same(run: ExistingRun, layout: Layout) -> bool:
+    """Whether a complete run holds the layout's history, and has settings that allow that."""
+    return (
+        run.state.digest == layout.digest
+        and not run.state.settings.contradict(layout.run.settings)
+        and is_complete(layout.run, run)
+    )
+
+
+def is_complete(run: Run, existing: ExistingRun) -> bool:
+    """Whether the server counts as many rows as the state, and shows the last one."""
+    rows, is_merged = existing.state.rows, "wandb-step" in existing.state.layout
+    if rows > len(run.stream) and is_merged:
         return True  # of merged rows that this history does not reach, nothing is known
-    lines = rows if rows > layout.rows else layout.position(rows)
-    last = lines - 1 if rows > layout.rows or not lines else int(wandb_steps(layout)[lines - 1])
-    return remote.lines == lines and remote.last_step == last
+    if not is_merged or not rows:
+        return existing.counted == (rows, rows - 1)
+    steps = np.unique(run.stream.step)
+    count = int(np.searchsorted(steps, run.stream.step[:rows].max(), side="right"))
+    return existing.counted == (count, int(steps[count - 1]))
 
 
 def _as_sent(value: Any) -> Any:

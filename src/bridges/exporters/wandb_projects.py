@@ -10,27 +10,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Protocol
 
-from bridges.exporters.base import Held, Labels, Recorded
+from bridges.exporters.base import ExistingRun, Labels, Recorded
 from bridges.exporters.marks import Marked
+from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 
 class Runs(Protocol):
     """A place for runs: a folder of offline runs, or a server."""
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key."""
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys."""
         ...
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks."""
         ...
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
         ...
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run, unless they are there."""
         ...
 
@@ -38,7 +41,7 @@ class Runs(Protocol):
         """Ask once for all runs of the project, for `find`."""
         ...
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run with these labels; None where they cannot change."""
         ...
 
@@ -79,33 +82,35 @@ class Projects:
         """The runs among which one was found or written."""
         return self._by_location.get(location) or self._runs(None)
 
-    def find(self, layout: Layout) -> list[Held]:
-        """The runs with the layout's key, in the library's project and in the usual one."""
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys, in the library's project and in the usual one."""
         found = []
-        for runs in dict.fromkeys([self._runs(layout.run.project), self._runs(None)]):
-            held = runs.find(layout)
-            self._by_location |= {each.location: runs for each in held}
-            found += held
+        for runs in dict.fromkeys([self._runs(identity.project), self._runs(None)]):
+            some = runs.find(identity)
+            self._by_location |= {each.location: runs for each in some}
+            found += some
         return found
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Write the run, or what it lacks where it is."""
-        runs = self._runs_of(held.location) if held else self._runs(layout.run.project)
-        written = runs.write(layout, held)
+        runs = self._runs(existing.place if existing else layout.run.project)
+        written = runs.write(layout, seen, existing)
         self._by_location[written.location] = runs
         return written
 
-    def read_back(self, held: Held) -> Recorded:
+    def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
-        return self._runs_of(held.location).read_back(held)
+        return self._runs(existing.place).read_back(existing)
 
-    def attach(self, held: Held, files: Mapping[str, bytes]) -> None:
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run, unless they are there."""
-        self._runs_of(held.location).attach(held, files)
+        self._runs(existing.place).attach(existing, files)
 
-    def relabel(self, layout: Layout, held: Held, labels: Labels) -> Held | None:
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run with these labels; None where they cannot change."""
-        return self._runs_of(held.location).relabel(layout, held, labels)
+        return self._runs(existing.place).relabel(layout, existing, labels)
 
     def preload(self) -> None:
         """Ask once for all runs of each project, for `find`."""

@@ -107,7 +107,7 @@ def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
 
 def axis_of(layout: Layout) -> str:
     """The metric on the x-axis."""
-    return "train/epoch" if layout.identity.get("x-axis") == "epoch" else GLOBAL_STEP
+    return "train/epoch" if layout.identity.options.get("x-axis") == "epoch" else GLOBAL_STEP
 
 
 def attaching(files: Iterable[str]) -> bytes:

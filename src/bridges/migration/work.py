@@ -15,7 +15,7 @@ from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.export_options import ExportOptions
-from bridges.exporters.base import Exporter
+from bridges.exporters.base import Exporter, Preloads
 from bridges.exporters.brief import briefly
 from bridges.exporters.marks import Mark, Marked, Remembering
 from bridges.migration import fingerprint
@@ -290,9 +290,8 @@ def _exporter(
         for other in [other for other in made if other[0] not in kept]:
             del made[other]
         exporter = target.exporter(experiment)
-        preload = getattr(exporter, "preload", None)
-        if dry_run and preload is not None:
+        if dry_run and isinstance(exporter, Preloads):
             with suppress(Exception):  # deliberately broad: `find` tells what is wrong
-                preload()
+                exporter.preload()
         made[key] = exporter
     return made[key]

@@ -10,18 +10,67 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from bridges.stream.model import Int64, MetricStream, Run, Values
+from bridges.stream.settings import Settings
 
 FORMAT = b"bridges-1"
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
 NOT_MEASURED = frozenset(
     {"epoch", "learning_rate", "num_input_tokens_seen", "total_flos", "train_runtime"}
 )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a target needs to find a run.
+
+    `key` is the run key, and `aliases` are other keys under which an earlier export may have stored
+    it. `options` are the choices of its layout that are not the default, `digest` is that of the
+    whole history, and `settings` tell runs with equal rows apart. `path` (group and name) and
+    `project` say where the run would lie if it is new.
+    """
+
+    key: str
+    digest: str
+    path: str
+    aliases: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    project: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The run key, then the aliases."""
+        return (self.key, *self.aliases)
+
+
+def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
+    """The identity of a run; `options` are the choices of its layout that are not the default.
+
+    A run with logs beside it may have been exported from the first rows of one of them.
+    """
+    key = run_key(run, options)
+    of_logs = [run_key(first_rows_of(run, log.stream), options) for log in run.logs]
+    return Identity(
+        key=key,
+        digest=prefix_digest(run.history, len(run.history)),
+        path=run.path,
+        aliases=tuple(alias for alias in dict.fromkeys(of_logs) if alias != key),
+        options=options or {},
+        settings=run.settings,
+        project=run.project,
+    )
+
+
+def first_rows_of(run: Run, log: MetricStream) -> Run:
+    """The run as an export of its log alone would have had it."""
+    return replace(run, stream=log, added=(), evidence=(), trial=None)
 
 
 def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:

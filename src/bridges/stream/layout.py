@@ -23,7 +23,7 @@ from bridges.stream.clock import (
 )
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.identity import prefix_digest, run_key
+from bridges.stream.identity import Identity, identity_of
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import Naming, Place, encodable
 from bridges.stream.options import LayoutOptions as LayoutOptions
@@ -46,15 +46,13 @@ class Layout:
 
     `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
     keeps as such; `texts` are the series of text and `summary` the values without a step.
-    `key` names the run in the target, `digest` is that of its whole history, `rules` the version of
-    the rules that made the layout, and whether tags follow the live callback is `is_live`. `params`
-    are the params that the target gets.
+    `rules` is the version of the rules that made the layout; `is_live` says whether tags follow the
+    live callback. `params` are the params that the target gets. A layout that `replaces` a run
+    takes the place of the whole run in the target.
     """
 
     run: Run
-    key: str
-    digest: str
-    identity: Mapping[str, str]
+    identity: Identity
     stream: MetricStream
     texts: tuple[Series, ...]
     summary: Mapping[str, Any]
@@ -63,6 +61,17 @@ class Layout:
     rules: int = RULES
     params: Mapping[str, Any] = field(default_factory=dict)
     is_live: bool = True
+    replaces: bool = False
+
+    @property
+    def key(self) -> str:
+        """The run key under which the target holds the run."""
+        return self.identity.key
+
+    @property
+    def digest(self) -> str:
+        """The digest of the whole history."""
+        return self.identity.digest
 
     @property
     def rows(self) -> int:
@@ -110,24 +119,26 @@ def lay_out(
     target: str,
     options: LayoutOptions,
     *,
+    identity: Identity | None = None,
     clock: str | None = None,
     held: HeldTimes | None = None,
-    cuts: Sequence[int] = (),
+    append_rows: Sequence[int] = (),
     rules: int = RULES,
 ) -> Layout:
     """The layout of a run for the naming rules of a target. Raises SourceError for a clock that the
     run does not have.
 
-    `clock`, `held`, `cuts` and `rules` are those of what the target holds already: a clock of the
-    log alone that its times came from, its times where they cannot be had again, the numbers of
-    rows after each write, and the version of the rules by which it was written first.
+    `identity` is that of the run, if it is known. `clock`, `held`, `append_rows` and `rules` are
+    those of the run in the target: a clock of the log alone that its times came from, its times
+    if they cannot be had again, its numbers of rows after each write, and the version of the rules
+    by which it was written first.
     """
     naming = Naming(target, options.naming, options.version)
     stream, secrets = redact_stream(run.stream)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and target not in ANY_AXIS:
         stream, findings = epoch_axis(stream)
-    stream, dropped = apply_duplicates(stream, options.duplicates, cuts)
+    stream, dropped = apply_duplicates(stream, options.duplicates, append_rows)
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
     evidence = run.evidence if clock is None else ()
@@ -135,12 +146,10 @@ def lay_out(
         stream, evidence, clock or options.clock, held, tick_of(rules)
     )
     placed = _Placed.of(timed, naming, rules)
-    identity = options.identity()
+    identity = identity or identity_of(run, options.identity())
     params, left_out = _chosen_params(run.params, options.params)
     return Layout(
         run=run,
-        key=run.key or run_key(run, identity),
-        digest=prefix_digest(run.history, len(run.history)),
         identity=identity,
         stream=replace(timed, series=tuple(placed.numbers)),
         texts=tuple(placed.texts),

@@ -240,8 +240,6 @@ class Run:
 
     `logged` are the ranges of rows of the history that come from a log beside it (see
     `bridges.stream.logged`), and `logs` the logs that an earlier export may have taken rows from.
-    `key` is the run key under which a target holds the run, where that is not its own, and
-    `replaces` that the whole run takes the place of what the target holds.
     """
 
     name: str
@@ -269,8 +267,6 @@ class Run:
     earlier_added: tuple[Mapping[str, Any], ...] = ()
     logged: tuple[tuple[int, int, int], ...] = ()
     logs: tuple[Log, ...] = ()
-    key: str | None = None
-    replaces: bool = False
 
     @cached_property
     def history(self) -> MetricStream:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bridges import Held, Layout, MemoryExporter, MetricStream, ReadOptions, Run
+from bridges import ExistingRun, Layout, MemoryExporter, MetricStream, ReadOptions, Run
 from bridges.stream.align import row_kinds
 from bridges.stream.columns import series_from_rows
 
@@ -22,11 +22,13 @@ class PlainExporter(MemoryExporter):
         super().__init__()
         self.path = Path(path)
 
-    def write(self, layout: Layout, held: Held | None) -> Held:
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
         """Keep the run and write its rows."""
         with self.path.open("a") as file:
             file.writelines(f"{row}\n" for row in layout.stream)
-        return super().write(layout, held)
+        return super().write(layout, seen, existing)
 
 
 class CsvSource:
