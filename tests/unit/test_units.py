@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bridges.cli import run as bridge
 from bridges.console import Progress
 from bridges.errors import TreeError
-from bridges.exporters.base import Held
+from bridges.exporters.base import ExistingRun
 from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.sources import run_directory
 from bridges.sources.base import ReadOptions
@@ -111,8 +112,13 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append(f"read {name}")
         return read(self, location)
 
-    def writes(self: TensorBoardExporter, layout: Layout, held: Held | None) -> Held:
-        written = write(self, layout, held)
+    def writes(
+        self: TensorBoardExporter,
+        layout: Layout,
+        seen: Sequence[ExistingRun],
+        existing: ExistingRun | None,
+    ) -> ExistingRun:
+        written = write(self, layout, seen, existing)
         done.append(f"write {written.name}")
         return written
 
