@@ -301,7 +301,7 @@ def check_all(release: Release, uv: str, wheel: Path) -> Outcomes:
 PAGE = """\
 # MLflow releases
 
-Written by `make slow` on {date} at commit {commit}, with Python {python}.
+Written by `make slow` on {date}, sources of commit {commit}, with Python {python}.
 What each check does is in `check_mlflow_releases.py`; `-` is a check that was not made.
 
 {table}
@@ -323,9 +323,14 @@ def page(found: dict[str, Outcomes], commit: str) -> str:
 
 
 def commit_of_sources() -> str:
-    """The commit that is checked, and whether files differ from it."""
-    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--exclude=*", "--dirty=, changed"]
-    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    """The last commit that changed the sources, and whether they were changed since."""
+    git = ["git", "-C", str(REPOSITORY)]
+    about = (
+        [*git, "log", "-1", "--format=%h", "--", "src"],
+        [*git, "status", "--short", "--", "src"],
+    )
+    commit, changes = (subprocess.check_output(each, text=True).strip() for each in about)
+    return f"{commit}, changed" if changes else commit
 
 
 def main(arguments: list[str]) -> int:
