@@ -18,73 +18,81 @@ from pathlib import Path
 from typing import Any
 
 PAUSE = 0.001  # seconds between two looks at a command
-TRIES = 10  # attempts for each kill that counts, at most
-
-Process = subprocess.Popen[Any]
-Begin = Callable[[], Process]
-HasBegun = Callable[[], bool]  # whether the command has changed its target
-
-
-def start(command: list[str], **more: Any) -> Process:
-    """A quiet process in a group of its own, which is killed with all its children."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, **{**quiet, **more})
-
-
-def processor_time(process: Process) -> float:
-    """The processor seconds that a process has used that nobody has waited for yet."""
-    return time.clock_gettime((~process.pid << 3) | 2)  # as clock_getcpuclockid(3) numbers it
+TRIES = 10  # attempts for each kill that is wanted, at most
 
 
 @dataclass(frozen=True)
-class Span:
-    """The processor seconds of a command when it first changed its target, and at its end."""
+class Command:
+    """A command that runs, and whether it has changed its target already."""
 
-    first: float
-    end: float
-
-    def moment(self, chance: random.Random) -> float:
-        return chance.uniform(self.first, self.end)
+    process: subprocess.Popen[Any]
+    has_begun: Callable[[], bool]
 
 
-def undisturbed(process: Process, has_begun: HasBegun) -> Span:
-    """Let a command end, which must succeed, and see when it worked at its target."""
-    first = end = 0.0
-    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        end = processor_time(process)
-        first = first if has_begun() else end
-        time.sleep(PAUSE)
-    assert has_begun(), "it changed nothing"
-    assert process.wait() == 0
-    return Span(first, end)
-
-
-def killed(process: Process, moment: float, has_begun: HasBegun) -> bool:
-    """Kill a command, with its children, at a processor time of it; whether that counts."""
-    while process.poll() is None:
-        if processor_time(process) >= moment:
-            os.killpg(process.pid, signal.SIGSTOP)
-            counts = has_begun()
-            os.killpg(process.pid, signal.SIGKILL)
-            return process.wait() == -signal.SIGKILL and counts
-        time.sleep(PAUSE)
-    return False
+def start(command: list[str], has_begun: Callable[[], bool], **more: Any) -> Command:
+    """A quiet command in a process group of its own, which is killed with all its children."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, start_new_session=True, **{**quiet, **more})
+    return Command(process, has_begun)
 
 
 def kill_often(
-    wanted: int, span: Span, chance: random.Random, attempt: Callable[[float], bool]
+    wanted: int, seed: int, begin: Callable[[], Command], check: Callable[[], None]
 ) -> None:
-    """Attempts at random moments of a span until so many kills count."""
-    kills = 0
+    """Let a command end, then kill others at random moments until so many of the kills count.
+
+    `begin` prepares the place of a command and starts it; `check` says what holds after each.
+    """
+    first, end = undisturbed(begin())
+    check()
+    chance, kills = random.Random(seed), 0
     for _ in range(TRIES * wanted):
-        kills += attempt(span.moment(chance))
+        kills += killed(begin(), chance.uniform(first, end))
+        check()
         if kills == wanted:
             return
     raise AssertionError(f"only {kills} of {TRIES * wanted} kills met a command at its work")
 
 
-def looks(*folders: Path) -> list[tuple[str, int, int]]:
-    """All that lies in folders, with sizes and times of change: a change of a target is seen."""
+def undisturbed(command: Command) -> tuple[float, float]:
+    """The processor seconds of a command when it first changed its target, and at its end."""
+    first = end = 0.0
+    while not has_ended(command.process):
+        end = processor_time(command.process)
+        first = first if command.has_begun() else end
+        time.sleep(PAUSE)
+    assert command.process.wait() == 0
+    assert command.has_begun(), "it changed nothing"
+    return first, end
+
+
+def killed(command: Command, moment: float) -> bool:
+    """Kill a command at a processor time of its own; whether that counts."""
+    process = command.process
+    while not has_ended(process):
+        if processor_time(process) >= moment:
+            os.killpg(process.pid, signal.SIGSTOP)
+            counts = command.has_begun()
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait() == -signal.SIGKILL and counts
+        time.sleep(PAUSE)
+    process.wait()
+    return False
+
+
+def has_ended(process: subprocess.Popen[Any]) -> bool:
+    """Whether a process has ended; it can still be asked for its processor time."""
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return ended is not None
+
+
+def processor_time(process: subprocess.Popen[Any]) -> float:
+    """The processor seconds of a process that was not waited for yet."""
+    return time.clock_gettime((~process.pid << 3) | 2)  # as clock_getcpuclockid(3) numbers it
+
+
+def look(*folders: Path) -> list[tuple[str, int, int]]:
+    """All that lies in folders, with sizes and times of change: it differs after a change."""
     found = []
     for folder in folders:
         for place, _, names in os.walk(folder):

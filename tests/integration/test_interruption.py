@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -127,25 +126,16 @@ def check_after_a_kill(case: Case, logdir: Path) -> None:
 
 
 def test_killed_at_random_moments(case: Case, tmp_path: Path) -> None:
-    places = (tmp_path / str(number) for number in count())
+    logdir = tmp_path / "logs"
 
-    def started() -> tuple[Path, kills.Process, kills.HasBegun]:
-        logdir = next(places)
+    def begin_anew() -> kills.Command:
+        shutil.rmtree(logdir, ignore_errors=True)
         begin(case, logdir)
-        before = kills.looks(logdir)
+        before = kills.look(logdir)
         command = export_command(case.state, logdir, "--run-name", "run")
-        process = kills.start(command, env=ENVIRONMENT)
-        return logdir, process, lambda: kills.looks(logdir) != before
+        return kills.start(command, lambda: kills.look(logdir) != before, env=ENVIRONMENT)
 
-    def attempt(moment: float) -> bool:
-        logdir, process, has_begun = started()
-        counts = kills.killed(process, moment, has_begun)
-        check_after_a_kill(case, logdir)
-        return counts
-
-    _, process, has_begun = started()
-    span = kills.undisturbed(process, has_begun)
-    kills.kill_often(SUBPROCESS_KILLS, span, random.Random(4), attempt)
+    kills.kill_often(SUBPROCESS_KILLS, 4, begin_anew, lambda: check_after_a_kill(case, logdir))
 
 
 def test_killed_again_and_again_in_one_place(case: Case, tmp_path: Path) -> None:
@@ -163,7 +153,7 @@ def killed_at(step: int, state: Path, logdir: Path) -> int:
     """Export, and be killed just before the given step in the log directory (in a child)."""
     taken = 0
 
-    def step_taken(event: str, arguments: tuple[Any, ...]) -> None:
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal taken
         if not STEPS.fullmatch(event) or not str(arguments[0]).startswith(str(logdir)):
             return
@@ -171,7 +161,7 @@ def killed_at(step: int, state: Path, logdir: Path) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         taken += 1
 
-    sys.addaudithook(step_taken)
+    sys.addaudithook(count)
     export(state, logdir)
     return 0
 

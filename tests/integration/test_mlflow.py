@@ -10,12 +10,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import random
-import signal
+import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 import warnings
 from collections import Counter
 from contextlib import closing
@@ -39,6 +37,7 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
+from tests import kills
 from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.support import CORPUS, DATA, make_run, needs_corpus, read_one, state
@@ -179,32 +178,37 @@ def long_history(folder: Path, rows: int) -> Path:
 
 @pytest.mark.slow
 def test_a_killed_export_leaves_nothing(path: Path, tmp_path: Path) -> None:
-    short, whole = long_history(tmp_path, 4000), long_history(tmp_path, 8000)
-    clean = tmp_path / "clean.db"
-    started = time.perf_counter()
-    for file in (short, whole):
-        subprocess.run(command(clean, file), check=True, capture_output=True)
-    duration = (time.perf_counter() - started) / 2
-    random.seed(3)
-    for attempt in range(50):
-        if attempt % 25 == 0:
-            path.unlink(missing_ok=True)
-        file = short if attempt % 25 < 12 else whole
-        child = subprocess.Popen(command(path, file), stdout=subprocess.DEVNULL)
-        time.sleep(random.uniform(0, duration))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        if path.exists():
-            assert [count for (count,) in table(path, "metrics", "count(*)")] in (
-                [0],
-                [8000],
-                [16000],
+    """Of a new run, and of what a longer history adds to it."""
+    before, clean, place = (tmp_path / name for name in ("before", "clean", "place"))
+    before.mkdir()
+
+    def begin() -> kills.Command:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(before, place)
+        seen = kills.look(place)
+        return kills.start(command(place / path.name, file), lambda: kills.look(place) != seen)
+
+    def check() -> None:
+        if (place / path.name).exists():
+            (count,) = table(place / path.name, "metrics", "count(*)")
+            assert count in [(0,), (8000,), (2 * rows,)]
+        finish(place)
+        for name in ("metrics", "latest_metrics"):
+            columns = "key, value, timestamp, step, is_nan, run_uuid"
+            assert table(place / path.name, name, columns) == table(
+                clean / path.name, name, columns
             )
-    for file in (short, whole):
-        subprocess.run(command(path, file), check=True, capture_output=True)
-    columns = "key, value, timestamp, step, is_nan, run_uuid"
-    for name in ("metrics", "latest_metrics"):
-        assert table(path, name, columns) == table(clean, name, columns)
+
+    def finish(folder: Path) -> None:
+        subprocess.run(command(folder / path.name, file), check=True, capture_output=True)
+
+    for rows in (4000, 8000):
+        file = long_history(tmp_path, rows)
+        shutil.copytree(before, clean)
+        finish(clean)
+        kills.kill_often(12, 3, begin, check)
+        shutil.rmtree(before)
+        clean.rename(before)
 
 
 @pytest.mark.slow

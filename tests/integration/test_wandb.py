@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.layout import LayoutOptions
+from tests import kills
 from tests.bounds import HANGS
 from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import long_history
@@ -221,21 +221,21 @@ def test_an_export_needs_no_wandb(tmp_path: Path) -> None:
 def test_a_killed_export_leaves_nothing_to_see(tmp_path: Path) -> None:
     file = long_history(tmp_path, 30_000)
     order = [sys.executable, "-m", "bridges", "export", str(file), "--to", "wandb", "--wandb-dir"]
-    started = time.perf_counter()
     subprocess.run([*order, str(tmp_path / "clean")], check=True, capture_output=True)
-    seconds, chance = time.perf_counter() - started, random.Random(5)
-    clean = file_of(tmp_path / "clean").read_bytes()
-    for _ in range(50):
-        child = subprocess.Popen([*order, str(tmp_path / "x")], stdout=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0, seconds))
-        child.kill()
-        child.wait()
-        for seen in (tmp_path / "x").glob("wandb/offline-run-*"):
+    clean, place = file_of(tmp_path / "clean").read_bytes(), tmp_path / "x"
+
+    def begin() -> kills.Command:
+        shutil.rmtree(place, ignore_errors=True)
+        return kills.start([*order, str(place)], lambda: bool(kills.look(place)))
+
+    def check() -> None:
+        for seen in place.glob("wandb/offline-run-*"):
             assert file_of(seen).read_bytes() == clean
-            shutil.rmtree(seen)
-    subprocess.run([*order, str(tmp_path / "x")], check=True, capture_output=True)
-    (whole,) = (tmp_path / "x").glob("wandb/offline-run-*")
-    assert file_of(whole).read_bytes() == clean
+        subprocess.run([*order, str(place)], check=True, capture_output=True)
+        (whole,) = place.glob("wandb/offline-run-*")
+        assert file_of(whole).read_bytes() == clean
+
+    kills.kill_often(25, 5, begin, check)
 
 
 @pytest.mark.slow
