@@ -10,15 +10,18 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from bridges.migration import executors
 
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None)
-settings.register_profile("deep", deadline=None, max_examples=2000)  # --hypothesis-profile=deep
+# neither an example nor making one may take too long: that depends on the machine
+TIMELESS: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("ci", **TIMELESS, derandomize=True)
+settings.register_profile("explore", **TIMELESS)
+settings.register_profile("deep", **TIMELESS, max_examples=2000)  # --hypothesis-profile=deep
 settings.load_profile("ci" if os.environ.get("CI") else "explore")
 
 # A shell starts a job in the background with SIGINT ignored, and the commands that the tests start

@@ -23,17 +23,20 @@ TRIES = 10  # attempts for each kill that is wanted, at most
 
 @dataclass(frozen=True)
 class Command:
-    """A command that runs, and whether it has changed its target already."""
+    """A command that runs in a group of its own, and whether it has changed its target already."""
 
     process: subprocess.Popen[Any]
     has_begun: Callable[[], bool]
+    is_whole_group: bool = True  # is killed, or only the command without its children
+
+    def signal(self, number: signal.Signals) -> None:
+        (os.killpg if self.is_whole_group else os.kill)(self.process.pid, number)
 
 
-def start(command: list[str], has_begun: Callable[[], bool], **more: Any) -> Command:
-    """A quiet command in a process group of its own, which is killed with all its children."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, start_new_session=True, **{**quiet, **more})
-    return Command(process, has_begun)
+def start(command: list[str], **more: Any) -> subprocess.Popen[bytes]:
+    """A quiet process in a group of its own."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True, **more)
 
 
 def kill_often(
@@ -57,12 +60,14 @@ def kill_often(
 def undisturbed(command: Command) -> tuple[float, float]:
     """The processor seconds of a command when it first changed its target, and at its end."""
     first = end = 0.0
+    begun = False
     while not has_ended(command.process):
         end = processor_time(command.process)
-        first = first if command.has_begun() else end
+        begun = begun or command.has_begun()
+        first = first if begun else end
         time.sleep(PAUSE)
     assert command.process.wait() == 0
-    assert command.has_begun(), "it changed nothing"
+    assert begun or command.has_begun(), "it changed nothing"
     return first, end
 
 
@@ -71,9 +76,9 @@ def killed(command: Command, moment: float) -> bool:
     process = command.process
     while not has_ended(process):
         if processor_time(process) >= moment:
-            os.killpg(process.pid, signal.SIGSTOP)
+            command.signal(signal.SIGSTOP)
             counts = command.has_begun()
-            os.killpg(process.pid, signal.SIGKILL)
+            command.signal(signal.SIGKILL)
             return process.wait() == -signal.SIGKILL and counts
         time.sleep(PAUSE)
     process.wait()

@@ -133,7 +133,8 @@ def test_killed_at_random_moments(case: Case, tmp_path: Path) -> None:
         begin(case, logdir)
         before = kills.look(logdir)
         command = export_command(case.state, logdir, "--run-name", "run")
-        return kills.start(command, lambda: kills.look(logdir) != before, env=ENVIRONMENT)
+        process = kills.start(command, env=ENVIRONMENT)
+        return kills.Command(process, lambda: kills.look(logdir) != before)
 
     kills.kill_often(SUBPROCESS_KILLS, 4, begin_anew, lambda: check_after_a_kill(case, logdir))
 

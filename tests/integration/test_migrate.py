@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import signal
+import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import bridges
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.report import BatchReport
+from tests import kills
 from tests.integration.test_live_times import scalars
 from tests.support import REPOSITORY, state
 
@@ -134,27 +134,38 @@ def held(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """SIGKILL of the whole group, 20 times; then the targets are those of a clean migration."""
+    """SIGKILL of the whole group; then the targets are those of a clean migration."""
     clean, killed = tmp_path / "clean", tmp_path / "killed"
     for place in (clean, killed):
         place.mkdir()
         make_tree(place / "tree", 60, 0)
         (place / "wb").mkdir()
-    began = time.monotonic()
     assert start(clean).wait() == 0
-    usual = time.monotonic() - began
-    rng = random.Random(3)
-    for _ in range(20):
-        process = start(killed)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.3, 1.0) * usual)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    last = migrate(config(killed))
-    assert last.exit_code == 0
-    assert held(killed) == held(clean)
-    assert {run.status for run in migrate(config(killed)).runs} == {"unchanged"}
+    targets, attempts = (killed / "tb", killed / "wb"), 0
+
+    def begin() -> kills.Command:
+        if attempts % 3 == 0:  # else it goes on with what the one before has left
+            for target in targets:
+                shutil.rmtree(target, ignore_errors=True)
+            for database in killed.glob("mlflow.db*"):
+                database.unlink()
+            (killed / "wb").mkdir()
+        before = kills.look(*targets)
+        return kills.Command(start(killed), lambda: kills.look(*targets) != before)
+
+    def check() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts % 3 == 0:
+            finish()
+
+    def finish() -> None:
+        assert migrate(config(killed)).exit_code == 0
+        assert held(killed) == held(clean)
+        assert {run.status for run in migrate(config(killed)).runs} == {"unchanged"}
+
+    kills.kill_often(15, 3, begin, check)
+    finish()
 
 
 def test_two_migrations_at_the_same_time(tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ def test_a_killed_export_leaves_nothing(path: Path, tmp_path: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(before, place)
         seen = kills.look(place)
-        return kills.start(command(place / path.name, file), lambda: kills.look(place) != seen)
+        process = kills.start(command(place / path.name, file))
+        return kills.Command(process, lambda: kills.look(place) != seen)
 
     def check() -> None:
         if (place / path.name).exists():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import random
-import signal
 import subprocess
-import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import psycopg
 import pytest
 
+from tests import kills
 from tests.integration.mlflow_support import Judged, command, judge, long_history
+from tests.proxy import FaultyProxy
 from tests.servers import PostgreSQL
 
 pytestmark = pytest.mark.slow
-ROUNDS = 50  # attempts to kill
+KILLS = 6  # of a new run, and as many of what a longer history adds to it
+WRITES = ("/create", "/log-batch", "/log-metric", "/set-tag", "/update")  # ends of paths
+HasBegun = Callable[[], bool]
 
 
 class Exports:
@@ -30,56 +32,81 @@ class Exports:
     def order(self, file: Path) -> list[str]:
         return command(self.uri, file, "--experiment", self.experiment, *self.more)
 
-    def whole(self, file: Path) -> float:
-        """Let one finish; how many seconds it takes."""
-        started = time.perf_counter()
+    def whole(self, file: Path) -> None:
+        """Let one finish."""
         done = subprocess.run(self.order(file), capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        return time.perf_counter() - started
-
-    def killed(self, file: Path, seconds: float) -> bool:
-        """Kill one after some seconds; whether it was still running."""
-        child: Any = subprocess.Popen(self.order(file), stdout=subprocess.DEVNULL)
-        try:
-            return int(child.wait(seconds)) < 0
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            return True
 
     def runs(self) -> list[Judged]:
         return judge(self.uri, self.experiment)
 
 
-def interrupt(uri: str, folder: Path, rounds: int, *more: str) -> None:
-    """Kill exports at random moments: of a new run, then of what a longer history adds to it."""
-    chance = random.Random(7)
-    files = long_history(folder, 3000), long_history(folder, 6000)
-    Exports(uri, *more).whole(files[0])  # makes the store, where there is none
-    clean = Exports(uri, *more)
-    seconds = max(clean.whole(file) for file in files)
+def interrupt(uri: str, folder: Path, watch: Callable[[], HasBegun], *more: str) -> None:
+    """Kill exports in the midst of their work; then let one finish.
+
+    `watch` begins to watch the store, and tells whether an export has changed it since.
+    """
+    short, longer = long_history(folder, 3000), long_history(folder, 6000)
+    Exports(uri, *more).whole(short)  # makes the store, where there is none
+    for before, file in ((None, short), (short, longer)):
+        interrupt_one(lambda: Exports(uri, *more), before, file, watch)
+
+
+def interrupt_one(
+    make: Callable[[], Exports], before: Path | None, file: Path, watch: Callable[[], HasBegun]
+) -> None:
+    exports = clean = make()
+    for each in (before, file):
+        if each:
+            clean.whole(each)
     (expected,) = clean.runs()
-    kills = attempts = 0
-    while attempts < rounds:
-        exports = Exports(uri, *more)
-        for file in files:
-            for _ in range(5):
-                kills += exports.killed(file, chance.uniform(0.1, 1.0) * seconds)
-                attempts += 1
-            exports.whole(file)
+
+    def begin() -> kills.Command:
+        nonlocal exports
+        exports = make()
+        if before:
+            exports.whole(before)
+        return kills.Command(kills.start(exports.order(file)), watch())
+
+    def check() -> None:
+        exports.whole(file)
         assert exports.runs() == [expected]
-    assert kills > rounds / 2
+
+    kills.kill_often(KILLS, 7, begin, check)
 
 
 def test_through_a_server(mlflow_url: str, tmp_path: Path) -> None:
-    interrupt(mlflow_url, tmp_path, ROUNDS)
+    with FaultyProxy(mlflow_url) as proxy:
+
+        def watch() -> HasBegun:
+            before = writes()
+            return lambda: writes() > before
+
+        def writes() -> int:
+            return sum(path.endswith(WRITES) for _, path, _ in [*proxy.log])
+
+        interrupt(proxy.url, tmp_path, watch)
 
 
 def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path) -> None:
-    interrupt(postgres.create_database(uuid.uuid4().hex), tmp_path, ROUNDS)
+    uri = postgres.create_database(uuid.uuid4().hex)
+    with psycopg.connect(uri, autocommit=True) as connection:
+
+        def position() -> object:
+            return connection.execute("select pg_current_wal_insert_lsn()").fetchone()
+
+        def watch() -> HasBegun:
+            before = position()
+            return lambda: position() != before
+
+        interrupt(uri, tmp_path, watch)
 
 
 def test_through_the_installed_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    interrupt(uri, tmp_path, ROUNDS // 3, "--mlflow-writer", "client")
+
+    def watch() -> HasBegun:
+        before = kills.look(tmp_path)
+        return lambda: kills.look(tmp_path) != before
+
+    interrupt(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, watch, "--mlflow-writer", "client")

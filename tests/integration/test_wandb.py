@@ -226,7 +226,7 @@ def test_a_killed_export_leaves_nothing_to_see(tmp_path: Path) -> None:
 
     def begin() -> kills.Command:
         shutil.rmtree(place, ignore_errors=True)
-        return kills.start([*order, str(place)], lambda: bool(kills.look(place)))
+        return kills.Command(kills.start([*order, str(place)]), lambda: bool(kills.look(place)))
 
     def check() -> None:
         for seen in place.glob("wandb/offline-run-*"):

@@ -7,15 +7,14 @@ sent, and fails on request.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
+from tests import kills
 from tests.bounds import HANGS, until
 from tests.contract.suite import ROWS, ExporterContract, OpenTarget
 from tests.integration.mlflow_support import long_history
@@ -321,30 +321,30 @@ def test_several_runs_are_uploaded_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_export_is_finished_by_the_next(tmp_path: Path) -> None:
-    file, chance = long_history(tmp_path, 20_000), random.Random(11)
+    file, projects = long_history(tmp_path, 20_000), (f"p{number}" for number in count())
+    project = ""
     with wandb_server() as url:
-        started = time.perf_counter()
-        assert bridge(url, tmp_path, *to_wandb(file)).returncode == 0
-        seconds = time.perf_counter() - started
-        for number in range(8):
-            order = [part if part != "p" else f"p{number}" for part in to_wandb(file)]
-            child = subprocess.Popen(
-                command(*order),
-                cwd=tmp_path,
-                env=environment(url),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            time.sleep(chance.uniform(0.3, seconds))
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait()
-            done = bridge(url, tmp_path, *order)
+
+        def order() -> list[str]:
+            return [part if part != "p" else project for part in to_wandb(file)]
+
+        def there() -> list[dict[str, Any]]:
+            return [run for run in received(url) if run["project"] == project]
+
+        def begin() -> kills.Command:
+            nonlocal project
+            project = next(projects)
+            process = kills.start(command(*order()), cwd=tmp_path, env=environment(url))
+            return kills.Command(process, lambda: bool(there()), is_whole_group=False)
+
+        def check() -> None:
+            done = bridge(url, tmp_path, *order())
             assert done.returncode == 0, done.stdout
-            runs = [run for run in received(url) if run["project"] == f"p{number}"]
-            whole = [run for run in runs if len(run["history"]) == 20_000]
+            whole = [run for run in there() if len(run["history"]) == 20_000]
             assert len(whole) == 1
             assert [row["_step"] for row in whole[0]["history"]] == list(range(20_000))
+
+        kills.kill_often(8, 11, begin, check)  # the client that a command has started lives on
 
 
 def test_an_interrupted_export_ends_what_it_began(tmp_path: Path) -> None:

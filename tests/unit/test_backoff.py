@@ -37,6 +37,7 @@ from bridges.migration.work import carry_out
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport, failure
 from bridges.stream.layout import Layout
+from tests.bounds import HANGS
 from tests.servers import free_port
 from tests.support import make_run, state
 
@@ -235,12 +236,16 @@ def test_no_more_workers_have_to_do_with_a_target_than_its_limit(
     busy: Counter[str] = Counter()
     most: Counter[str] = Counter()
     lock = Lock()
+    wanted = {"tb": 3, "ml": limit or 3}
+    met = {label: Event() for label in wanted}
 
     def answers(run: str, label: str) -> bool:
         with lock:
             busy[label] += 1
             most[label] = max(most[label], busy[label])
-        time.sleep(0.002)
+            if busy[label] == wanted[label]:
+                met[label].set()
+        met[label].wait(HANGS)
         with lock:
             busy[label] -= 1
         return True
