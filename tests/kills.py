@@ -1,8 +1,8 @@
 """Kills of a command in the midst of its work, however fast the machine is.
 
-The moment of a kill is a processor time of the command itself, between the one at which it first
-changed its target and the one at which it ended when nothing disturbed it. A kill counts only if it
-met a command that had begun to change its target and had not ended. Linux only.
+The moment of a kill is a processor time of the command itself, or what it has done so far, between
+its first change of its target and its end when nothing disturbed it. A kill counts only if it met a
+command that had begun to change its target and had not ended. Linux only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class Command:
     process: subprocess.Popen[Any]
     has_begun: Callable[[], bool]
     is_whole_group: bool = True  # is killed, or only the command without its children
+    work: Callable[[], float] | None = None  # done so far; else processor seconds
+
+    def done(self) -> float:
+        return self.work() if self.work else processor_time(self.process)
 
     def signal(self, number: signal.Signals) -> None:
         (os.killpg if self.is_whole_group else os.kill)(self.process.pid, number)
@@ -58,11 +62,11 @@ def kill_often(
 
 
 def undisturbed(command: Command) -> tuple[float, float]:
-    """The processor seconds of a command when it first changed its target, and at its end."""
+    """What a command had done when it first changed its target, and at its end."""
     first = end = 0.0
     begun = False
     while not has_ended(command.process):
-        end = processor_time(command.process)
+        end = command.done()
         begun = begun or command.has_begun()
         first = first if begun else end
         time.sleep(PAUSE)
@@ -72,10 +76,10 @@ def undisturbed(command: Command) -> tuple[float, float]:
 
 
 def killed(command: Command, moment: float) -> bool:
-    """Kill a command at a processor time of its own; whether that counts."""
+    """Kill a command when it has done so much; whether that counts."""
     process = command.process
     while not has_ended(process):
-        if processor_time(process) >= moment:
+        if command.done() >= moment:
             command.signal(signal.SIGSTOP)
             counts = command.has_begun()
             command.signal(signal.SIGKILL)

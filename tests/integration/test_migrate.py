@@ -150,8 +150,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
             for database in killed.glob("mlflow.db*"):
                 database.unlink()
             (killed / "wb").mkdir()
-        before = kills.look(*targets)
-        return kills.Command(start(killed), lambda: kills.look(*targets) != before)
+        before = len(kills.look(*targets))
+
+        def files() -> int:
+            return len(kills.look(*targets)) - before
+
+        return kills.Command(start(killed), lambda: files() > 0, work=files)
 
     def check() -> None:
         nonlocal attempts
