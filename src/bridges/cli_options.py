@@ -14,7 +14,7 @@ from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.option import Field, Options, described
-from bridges.sources.base import ReadChoices
+from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions
 
 TARGETS: dict[str, type[Options]] = {

@@ -2,9 +2,10 @@
 
 It is made of the choices of how to read (`sources.base`), of what a target is to hold
 (`stream.options`), and of those of the export itself. Light: nothing slow is imported.
-"""
 
-from __future__ import annotations
+Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
+class's annotations in the module of the subclass.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from bridges.errors import ConfigError
 from bridges.option import Option, Options, names
-from bridges.sources.base import ReadChoices, ReadOptions
+from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.options import LayoutOptions
 
 if TYPE_CHECKING:
@@ -81,14 +82,14 @@ class ExportOptions(RunChoices):
             )
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> "Labels":
         """What was asked for by name."""
         from bridges.exporters.base import Labels  # slow to import
 
         return Labels(self.run_name, self.group, self.tags)
 
     @classmethod
-    def of(cls, choices: Mapping[str, Any]) -> ExportOptions:
+    def of(cls, choices: Mapping[str, Any]) -> "ExportOptions":
         """The options by the names of their fields, of all parts; None stands for the default.
 
         Raises ConfigError.

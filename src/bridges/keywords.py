@@ -13,7 +13,7 @@ from bridges.stream.options import ClockName, Duplicates, Style, XAxis
 
 
 class ReadKeywords(TypedDict, total=False):
-    """How to read: see `bridges.sources.base.ReadChoices`."""
+    """How to read: see `bridges.sources.options.ReadChoices`."""
 
     salvage: bool
     redact_home: bool

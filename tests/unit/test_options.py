@@ -14,7 +14,7 @@ import bridges
 from bridges import cli, plugins
 from bridges.cli_options import TARGETS
 from bridges.errors import ConfigError, ConfigFileError
-from bridges.export_options import CHOICES, PARTS, ExportOptions, Pace
+from bridges.export_options import CHOICES, PARTS, ExportOptions, Pace, RunChoices
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.exporters.memory import MemoryExporter
 from bridges.keywords import ExportKeywords, ReadKeywords, TargetKeywords
@@ -23,7 +23,8 @@ from bridges.migration.config import EngineSpec, SourceSpec
 from bridges.migration.config_file import load
 from bridges.migration.engine_options import EngineChoices
 from bridges.option import described, kind_of, names
-from bridges.sources.base import ReadChoices
+from bridges.sources.options import ReadChoices
+from bridges.stream.options import LayoutOptions
 from tests.support import state
 
 MODELS = [*PARTS, *TARGETS.values(), EngineChoices, Pace]
@@ -73,6 +74,12 @@ def test_every_option_is_a_sentence_and_is_on_the_command_line(model: Any, field
     command = cli.migrate if model is EngineChoices else cli.export
     if field.name != "retries":  # of an engine, for configs only
         assert field.name in {each.name for each in command.get_params(click.Context(command))}
+
+
+@pytest.mark.parametrize("base", [ReadChoices, LayoutOptions, RunChoices, EngineChoices])
+def test_old_releases_of_pydantic_need_no_names_for_the_annotations(base: Any) -> None:
+    """They would look them up in the module of the config's model."""
+    assert not [each for each in base.__annotations__.values() if isinstance(each, str)]
 
 
 def test_the_targets_of_the_command_line_have_the_models_of_their_exporters() -> None:

@@ -28,7 +28,7 @@ from bridges.migration.models import RunSettings, Strict
 from bridges.migration.targets import TargetSpec
 from bridges.migration.templates import params_of, render
 from bridges.option import names
-from bridges.sources.base import ReadChoices, ReadOptions
+from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutOptions
 

@@ -1,6 +1,8 @@
-"""The choices of a migration's engine. Light: nothing slow is imported."""
+"""The choices of a migration's engine. Light: nothing slow is imported.
 
-from __future__ import annotations
+Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
+class's annotations in the module of the subclass.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

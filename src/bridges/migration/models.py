@@ -21,7 +21,7 @@ from bridges import plugins
 from bridges.errors import ConfigError
 from bridges.export_options import RunChoices
 from bridges.migration.templates import check_template
-from bridges.sources.base import ReadChoices
+from bridges.sources.options import ReadChoices
 from bridges.stream.naming import reserved_tag
 from bridges.stream.options import LayoutOptions, parse_version
 

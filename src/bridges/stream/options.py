@@ -1,6 +1,8 @@
-"""The choices that change what a target is to hold of a run. Light: nothing slow is imported."""
+"""The choices that change what a target is to hold of a run. Light: nothing slow is imported.
 
-from __future__ import annotations
+Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
+class's annotations in the module of the subclass.
+"""
 
 import re
 from dataclasses import dataclass

@@ -1,0 +1,40 @@
+"""How runs are read. Light: nothing slow is imported.
+
+Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
+class's annotations in the module of the subclass.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from bridges.option import Option, Options
+
+
+@dataclass(frozen=True)
+class ReadChoices(Options):
+    """What a user chooses of how runs are read."""
+
+    salvage: Annotated[bool, Option("Read a truncated file up to its last complete row.")] = False
+    redact_home: Annotated[bool, Option("Mask home directories in params, too.")] = False
+    fill_from_events: Annotated[
+        bool,
+        Option(
+            "Add rows of a finished training that only its event files contain, where they fit."
+        ),
+    ] = False
+    max_unpacked: Annotated[
+        int | None,
+        Option(
+            "Maximum size of an unpacked gzip file, in bytes.",
+            unset="100 times its packed size, or 64 MiB",
+            metavar="BYTES",
+            at_least=1,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ReadOptions(ReadChoices):
+    """How to read. `growing`: the run may still get rows, so results files are not appended."""
+
+    growing: bool = False
