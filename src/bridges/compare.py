@@ -66,6 +66,15 @@ def holds_rows(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
     return not Counter(_other_values(layout)) - Counter(_canonical(recorded))
 
 
+def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
+    """Whether the target holds all values of the layout, at any steps."""
+    for tag, points in expected_points(layout, exporter).items():
+        there = recorded.points.get(tag)
+        if there is None or not np.isin(_bits(points.value), _bits(there.value)).all():
+            return False
+    return not _compare_summary(layout.summary, recorded.summary)
+
+
 def secrets_in(recorded: Recorded, target: str) -> list[Finding]:
     """A finding where a target holds secrets of the log: earlier releases did not mask them."""
     shown = {tag for tag, _, value in recorded.others if redact_value(tag, value) != value}

@@ -31,14 +31,13 @@ from bridges.exporters.base import (
     as_stored,
 )
 from bridges.exporters.factory import make_exporters as make_exporters
-from bridges.exporters.state import State
 from bridges.nothing_kept import refuse_nothing
 from bridges.placing import Placer
 from bridges.report import RunReport, failure
-from bridges.resolve import Match, resolve
+from bridges.resolve import Known, Match, resolve
+from bridges.saved_since import rows_lacking
 from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
-from bridges.stream.added import rows_of
 from bridges.stream.course import course
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
@@ -191,7 +190,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     layout = continued(match, placer)
     refuse_nothing(layout, exporter.name)
     expected = expected_points(layout, exporter)
-    report = _report(layout, match, exporter, expected)
+    report = _report(layout, match, placer, expected)
     if options.dry_run:
         return replace(report, status="planned", plan=report.status)
     existing = match.known.existing if match.known else None
@@ -244,9 +243,10 @@ def _is_there(layout: Layout, match: Match) -> bool:
 
 
 def _report(
-    layout: Layout, match: Match, exporter: Exporter, expected: Mapping[str, Points]
+    layout: Layout, match: Match, placer: Placer, expected: Mapping[str, Points]
 ) -> RunReport:
     """What is about to be done, with all that is known of the run before it is."""
+    exporter = placer.exporter
     known = match.known
     start, points = known.state.rows if known else 0, layout.points
     status = _status(layout, match)
@@ -254,7 +254,7 @@ def _report(
     findings = [*layout.run.findings, *layout.findings, *lost]
     if known is not None and match.is_longer_there:
         findings.append(_target_is_longer(known.state.history, layout.history))
-        findings += _results_not_added(layout, known.state)
+        findings += _results_not_added(layout, known, placer)
     if known is not None and match.alike:
         findings.append(_several_fit(known.existing, match.alike))
     if known is not None and not known.complete:
@@ -297,10 +297,9 @@ def _target_is_longer(there: int, rows: int) -> Finding:
     return Finding("target-is-longer", Severity.INFO, "all rows", message)
 
 
-def _results_not_added(layout: Layout, state: State) -> list[Finding]:
+def _results_not_added(layout: Layout, known: Known, placer: Placer) -> list[Finding]:
     """Added rows that a target with a longer history lacks."""
-    mine = rows_of(layout.run.stream, layout.run.added)
-    count = sum(not any(there.holds(row) for there in state.added) for row in mine)
+    count = len(rows_lacking(layout.run, known, placer))
     if not count:
         return []
     message = (
@@ -366,7 +365,7 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
     _, match = _found(run, placer)
     layout, known = continued(match, placer), match.known
     expected = expected_points(layout, exporter)
-    report = _report(layout, match, exporter, expected)
+    report = _report(layout, match, placer, expected)
     if known is None or not _is_there(layout, match):
         there = f"only {known.state.rows} of its {layout.rows} rows" if known else "no such run"
         message = f"the target holds {there}: run `bridge export` with the same options first"

@@ -93,15 +93,23 @@ def _known(run: Run, existing: ExistingRun, exporter: Exporter) -> Known | None:
 def _by_rows(run: Run, identity: Identity, known: list[Known]) -> Match | None:
     """The run with this history or its beginning.
 
-    Of several that fit, those with the same settings come before those whose settings are unknown.
+    Of several that fit, those whose settings contradict come last; then the longest history counts,
+    and those with the same settings come before those whose settings are unknown.
     """
-    mine = identity.settings.digest
+    mine = identity.settings
     fitting = [one for one in known if _is_one(run, one.state) and _begins(run, identity, one)]
-    fitting.sort(key=lambda one: (*one.order, one.state.settings.digest != mine))
+    fitting.sort(
+        key=lambda one: (
+            one.state.settings.contradict(mine),
+            -one.state.history,
+            *one.order,
+            one.state.settings.digest != mine.digest,
+        )
+    )
     if not fitting:
         return None
     first, *others = fitting
-    is_sure = first.state.settings.digest == mine != ""
+    is_sure = first.state.settings.digest == mine.digest != ""
     alike = 0 if is_sure else sum(one.state.rows == first.state.rows for one in others)
     return Match(run, identity, first, alike)
 

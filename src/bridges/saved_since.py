@@ -12,14 +12,38 @@ from typing import Any
 
 import numpy as np
 
-from bridges.compare import compare, expected_points
+from bridges.compare import compare, expected_points, holds_values
 from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun, Exporter, Replaces
 from bridges.exporters.state import State
-from bridges.stream.added import AddedRow, rows_of
+from bridges.placing import Placer
+from bridges.resolve import Known
+from bridges.stream.added import AddedRow, joined, rows_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Run
+from bridges.stream.model import RowKind, Run
+
+
+def rows_lacking(run: Run, known: Known, placer: Placer) -> list[AddedRow]:
+    """The added rows of a shorter history that a target with a longer one lacks.
+
+    The steps and epochs of such rows depend on where the history ends, so values alone count.
+    """
+    mine = rows_of(run.stream, run.added)
+    unknown = [row for row in mine if not any(there.holds(row) for there in known.state.added)]
+    if not unknown:
+        return []
+    recorded, exporter = placer.exporter.read_back(known.existing), placer.exporter
+    nothing = run.stream.take(np.empty(0, np.int64))
+    lacking = []
+    for row in unknown:
+        values = {key: value for key, value in row.values.items() if key != "epoch"}
+        stream = joined(nothing, [replace(row, values=values)])
+        alone = replace(run, stream=stream, added=(), evidence=(), logged=(), logs=())
+        layout = placer.place(alone, placer.identity(alone), rules=known.state.rules)
+        if not holds_values(layout, recorded, exporter):
+            lacking.append(row)
+    return lacking
 
 
 def saved_since(run: Run, state: State) -> list[AddedRow]:
@@ -27,10 +51,22 @@ def saved_since(run: Run, state: State) -> list[AddedRow]:
     history = run.history
     if not state.added or len(history) <= state.history:
         return []
-    steps = {row.step for row in state.added}
-    later = [row for row in range(state.history, len(history)) if int(history.step[row]) in steps]
-    saved = rows_of(history, later)
-    return [row for row in state.added if any(_is_rounded(row, exact) for exact in saved)]
+    is_alike = np.isin(history.step, [row.step for row in state.added])
+    later = np.flatnonzero(is_alike | (history.kind != RowKind.TRAIN))
+    saved = rows_of(history, later[later >= state.history].tolist())
+    return [row for row in state.added if any(_is_saved(row, exact) for exact in saved)]
+
+
+def _is_saved(row: AddedRow, exact: AddedRow) -> bool:
+    """Whether a row of the history is the same: an event file holds all its numbers, as float32; a
+    results file holds some, neither rounded nor with the step, and the epoch may be a later one.
+    """
+    return _is_rounded(row, exact) or (_is_call(row) and exact.holds(row))
+
+
+def _is_call(row: AddedRow) -> bool:
+    """Whether it has the runtime of a call, which no other call has."""
+    return any(key.endswith("_runtime") for key in row.values)
 
 
 def _is_rounded(row: AddedRow, exact: AddedRow) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -172,3 +173,21 @@ def session_groups(provider: Any) -> list[dict[str, Any]]:
         "sliceSize": 1000,
     }
     return list(post("/session_groups", request)["sessionGroups"])
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
+    """The records of a run's file: LevelDB's framing, wandb's protocol buffers."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, record = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 2**15 - at % 2**15
+        size, kind = struct.unpack_from("<HB", data, at + 4)
+        if left < 7 or not kind:  # the rest of a block
+            at += left
+            continue
+        record += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""

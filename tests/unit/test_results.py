@@ -295,3 +295,36 @@ def test_results_that_the_state_holds_later_are_there_once(tmp_path: Path) -> No
     assert export(put(tmp_path, {"eval": call}, saved), target).status == "appended"
     assert points(target)["eval_loss", 3, 0.3] == 1
     assert points(target)["eval_loss", 3, 0.7] == 1  # which only the target holds
+
+
+def test_results_are_there_once_whose_step_and_epoch_the_state_tells_later(tmp_path: Path) -> None:
+    """The last save was made some steps before the evaluation, and the file of all results has the
+    epoch of another one.
+    """
+    target, call = MemoryExporter(), {**EVAL, "eval_loss": 0.3}
+    export(put(tmp_path, {"all": {**call, "epoch": 9.0}}, [TRAIN]), target)
+    assert points(target)["eval_loss", 3, 0.3] == 1
+    saved = [TRAIN, {**TRAIN, "loss": 0.1, "step": 4}, {**call, "step": 4}]
+    assert export(put(tmp_path, {}, saved), target).status == "appended"
+    assert [point for point in points(target) if point[0] == "eval_loss"] == [("eval_loss", 4, 0.3)]
+    assert export(tmp_path, target).status == "unchanged"
+
+
+def test_results_that_a_longer_history_in_the_target_holds_are_no_loss(tmp_path: Path) -> None:
+    target, rows = MemoryExporter(), [TRAIN, {**EVAL, "step": 3}]
+    export(put(tmp_path, {"eval": EVAL}, rows), target)
+    report = export(put(tmp_path, {"eval": EVAL}, rows[:1]), target)
+    assert (report.status, report.failed) == ("unchanged", False)
+
+
+def test_a_history_goes_on_in_the_run_with_its_settings(tmp_path: Path) -> None:
+    """Another one with equal rows has more rows, as results were added to it."""
+    target, rows = MemoryExporter(), [TRAIN, {**TRAIN, "loss": 0.1, "step": 4}]
+    for seed, results in ((1, {}), (2, {"eval": EVAL})):
+        (tmp_path / "args.json").write_text(json.dumps({"seed": seed}))
+        assert export(put(tmp_path, results, rows[:1]), target).status == "exported"
+    (tmp_path / "args.json").write_text(json.dumps({"seed": 1}))
+    (tmp_path / "eval_results.json").unlink()
+    assert export(put(tmp_path, {}, rows), target).status == "appended"
+    assert [len(run.existing.state.added) for run in target.runs.values()] == [0, 1]
+    assert [run.existing.state.rows for run in target.runs.values()] == [2, 2]
