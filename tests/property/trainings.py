@@ -36,6 +36,7 @@ class Training:
     settings: Row = field(default_factory=lambda: {"seed": 0, "model_dir": "/a", "dtype": "bf16"})
     step: int = 0
     calls: int = 0
+    _steps: dict[str, int] = field(default_factory=dict)
 
     def train(self, losses: Iterable[float]) -> None:
         """Log more rows."""
@@ -58,8 +59,6 @@ class Training:
         self.saves.pop(name, None)
         self.saves[name] = len(self.rows)
         self._steps[name] = self.step
-
-    _steps: dict[str, int] = field(default_factory=dict)
 
     def drop_last_save(self) -> None:
         """Delete the longest state, as someone does who wants to go back."""
@@ -139,14 +138,20 @@ class Stored:
 
 @dataclass
 class Expected:
-    """What a target should hold."""
+    """What a target should hold.
+
+    `moved` are the rows that the last export found beside the history in the target, and that the
+    history holds since.
+    """
 
     runs: list[Stored] = field(default_factory=list)
+    moved: list[Row] = field(default_factory=list)
 
     def export(self, training: Training) -> tuple[str, int]:
         """What an export of the directory does: its status, and how many rows are a loss."""
         history, found, seed = training.history, training.found(), training.settings["seed"]
         run = self._run_of(history, seed)
+        self.moved = []
         if run is None:
             self.runs.append(Stored(history, found, seed))
             return "exported", 0
@@ -156,7 +161,8 @@ class Expected:
             return "unchanged", len(fresh)
         is_longer = len(history) > len(run.history)
         saved = {call_of(row) for row in history}
-        added = [*(row for row in run.added if call_of(row) not in saved), *fresh]
+        self.moved = [row for row in run.added if call_of(row) in saved]
+        added = [*(row for row in run.added if row not in self.moved), *fresh]
         before = [*run.history, *run.added]
         run.history, run.added = history, added
         if not is_longer and not fresh:
