@@ -29,11 +29,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def bridge(place: Path, *words: str) -> Any:
-    """The JSON document of a command that succeeds."""
+def bridge(place: Path, *words: str, code: int = 0) -> Any:
+    """The JSON document of a command that ends with this exit code."""
     command = [sys.executable, "-m", "bridges", *words, "--json"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
@@ -74,3 +74,27 @@ def test_a_migration_of_an_earlier_commit_is_recognised(place: Path) -> None:
     document = bridge(place, "migrate", "migration.yaml")
     assert {run["status"] for run in document["runs"]} == {"unchanged"}
     assert contents(place / "targets") == before
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target[::2]))
+def test_results_of_an_earlier_commit_that_the_state_holds_since_are_the_same_run(
+    place: Path, target: tuple[str, ...]
+) -> None:
+    """The row of a test has no epoch there, so it is replaced, where that is possible."""
+    plain = place / "sources" / "plain"
+    state = json.loads((plain / "trainer_state.json").read_text())
+    test = json.loads((plain / "test_results.json").read_text())
+    last = {"step": state["global_step"], "epoch": 3.0}
+    state["log_history"] += [{**test, **last}, {"loss": 0.1, **last}]
+    (plain / "trainer_state.json").write_text(json.dumps(state))
+    name, *options = target
+    arguments = ["export", "sources/plain", "--to", name, *options]
+    if "client" in options or "targets/synced" in options:
+        (run,) = bridge(place, *arguments, code=1)["runs"]
+        assert "would be there twice" in run["findings"][-1]["message"]
+        return
+    (run,) = bridge(place, *arguments)["runs"]
+    assert (run["status"], run["verified"]) == ("appended", True)
+    assert "filled-rows-replaced" in [finding["code"] for finding in run["findings"]]
+    (again,) = bridge(place, *arguments)["runs"]
+    assert (again["status"], again["location"]) == ("unchanged", run["location"])

@@ -94,14 +94,18 @@ class State:
 
     def _recognised(self, run: Run) -> State:
         """With the rows that the first version counted as history marked as added."""
-        history = self.rows - len(run.earlier_added)
-        if self.added or self.rules > EARLIEST_RULES or not 0 < history < self.rows:
+        if self.added or self.rules > EARLIEST_RULES:
             return self
-        earlier = _earlier_stream(run, history)
-        if earlier is None or prefix_digest(earlier, self.rows) != self.digest:
-            return self
-        added = rows_of(earlier, range(history, self.rows))
-        return replace(self, digest=prefix_digest(run.history, history), added=added)
+        for count in range(len(run.earlier_added), 0, -1):
+            history = self.rows - count
+            earlier = _earlier_stream(run, history)
+            if earlier is not None and self._is_of(earlier):
+                added = rows_of(earlier, range(history, self.rows))
+                return replace(self, digest=prefix_digest(run.history, history), added=added)
+        return self
+
+    def _is_of(self, stream: MetricStream) -> bool:
+        return len(stream) == self.rows and prefix_digest(stream, self.rows) == self.digest
 
     def _with_saved(self, run: Run) -> State:
         """With the added rows behind the history that the run's history holds since, in the same
@@ -217,10 +221,12 @@ def _earlier_stream(run: Run, history: int) -> MetricStream | None:
     """The stream as the first version made it of the first rows of the history; None where there
     are not as many.
     """
-    if history > len(run.history):
+    if not 0 < history <= len(run.history):
         return None
     first = run.history.take(np.arange(history))
+    known = {series.key for series in first.series if len(series.rows)}
     step = int(first.step[-1])
-    rows = [AddedRow(0, RowKind.TEST, step, values) for values in run.earlier_added]
+    fresh = [values for values in run.earlier_added if values.keys() - known]
+    rows = [AddedRow(0, RowKind.TEST, step, values) for values in fresh]
     # a key that both have made two series, which its digest shows
     return replace(joined(first, rows), series=(*first.series, *behind(first, rows)))

@@ -93,15 +93,16 @@ def with_results(run: Run, results: Sequence[Results]) -> Run:
 
 
 def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
-    """The rows that the first version added to the history of a finished run."""
+    """The rows that the first version added to a finished run whose history lacked one of their
+    keys.
+    """
     if run.status != "finished":
         return ()
     merged: Metrics = {}
     for found in results:
         merged |= found.metrics
-    known = set(run.stream.keys)
     rows = [{k: merged[k] for k in merged if k.startswith(prefix)} for prefix in EARLIER_PREFIXES]
-    return tuple(row for row in rows if row.keys() - known)
+    return tuple(row for row in rows if row)
 
 
 def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[Finding]]:
