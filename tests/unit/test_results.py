@@ -326,5 +326,5 @@ def test_a_history_goes_on_in_the_run_with_its_settings(tmp_path: Path) -> None:
     (tmp_path / "args.json").write_text(json.dumps({"seed": 1}))
     (tmp_path / "eval_results.json").unlink()
     assert export(put(tmp_path, {}, rows), target).status == "appended"
-    assert [len(run.existing.state.added) for run in target.runs.values()] == [0, 1]
-    assert [run.existing.state.rows for run in target.runs.values()] == [2, 2]
+    assert [len(run.run.state.added) for run in target.runs.values()] == [0, 1]
+    assert [run.run.state.rows for run in target.runs.values()] == [2, 2]
