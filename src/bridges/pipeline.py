@@ -299,7 +299,7 @@ def _target_is_longer(there: int, rows: int) -> Finding:
 
 def _results_not_added(layout: Layout, known: Known, placer: Placer) -> list[Finding]:
     """Added rows that a target with a longer history lacks."""
-    count = len(rows_lacking(layout.run, known, placer))
+    count = len(rows_lacking(layout.run, known.state, known.existing, placer))
     if not count:
         return []
     message = (

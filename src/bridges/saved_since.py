@@ -17,30 +17,29 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun, Exporter, Replaces
 from bridges.exporters.state import State
 from bridges.placing import Placer
-from bridges.resolve import Known
 from bridges.stream.added import AddedRow, joined, rows_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import RowKind, Run
 
 
-def rows_lacking(run: Run, known: Known, placer: Placer) -> list[AddedRow]:
+def rows_lacking(run: Run, state: State, existing: ExistingRun, placer: Placer) -> list[AddedRow]:
     """The added rows of a shorter history that a target with a longer one lacks.
 
     The steps and epochs of such rows depend on where the history ends, so values alone count.
     """
     mine = rows_of(run.stream, run.added)
-    unknown = [row for row in mine if not any(there.holds(row) for there in known.state.added)]
+    unknown = [row for row in mine if not any(there.holds(row) for there in state.added)]
     if not unknown:
         return []
-    recorded, exporter = placer.exporter.read_back(known.existing), placer.exporter
+    recorded, exporter = placer.exporter.read_back(existing), placer.exporter
     nothing = run.stream.take(np.empty(0, np.int64))
     lacking = []
     for row in unknown:
         values = {key: value for key, value in row.values.items() if key != "epoch"}
         stream = joined(nothing, [replace(row, values=values)])
         alone = replace(run, stream=stream, added=(), evidence=(), logged=(), logs=())
-        layout = placer.place(alone, placer.identity(alone), rules=known.state.rules)
+        layout = placer.place(alone, placer.identity(alone), rules=state.rules)
         if not holds_values(layout, recorded, exporter):
             lacking.append(row)
     return lacking
