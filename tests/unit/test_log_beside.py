@@ -222,3 +222,54 @@ def test_nan_is_equal_to_itself(tmp_path: Path) -> None:
     put(tmp_path, "trainer_log.jsonl", factory(rows))
     save(tmp_path / "checkpoint-60", rows[:6])
     assert len(read(tmp_path).stream) == 9
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_logs_the_one_of_the_run_is_used(first: bool, tmp_path: Path) -> None:
+    other = [{**row, "loss": row["loss"] + 1} for row in ROWS]
+    names = ["trainer_log.jsonl", "trainer_log_old.jsonl"]
+    mine, theirs = names if first else names[::-1]
+    put(tmp_path, mine, factory(ROWS[:8]))
+    put(tmp_path, theirs, factory(other))
+    save(tmp_path / "checkpoint-60", ROWS[:6], max_steps=100)
+    run = read(tmp_path)
+    assert run.stream.column("loss")[1].tolist() == [row["loss"] for row in ROWS[:8]]
+    assert "log-rows-left-out" not in codes(run)
+    (times,) = run.evidence
+    assert times.where.endswith(f"/{mine}")
+    found = finding(run, "log-not-used")
+    assert found.where.endswith(f"/{theirs}")
+    assert (found.count, found.severity) == (1, Severity.LOSS)  # one row behind the run
+
+
+def test_of_several_logs_of_a_run_the_longest_is_used(tmp_path: Path) -> None:
+    put(tmp_path, "trainer_log-1.jsonl", factory(ROWS[:7]))
+    put(tmp_path, "trainer_log.jsonl", factory(ROWS))
+    save(tmp_path / "checkpoint-60", ROWS[:6], max_steps=100)
+    run = read(tmp_path)
+    assert len(run.stream) == 9
+    found = finding(run, "log-not-used")
+    assert (found.where.rsplit("/")[-1], found.severity) == ("trainer_log-1.jsonl", Severity.INFO)
+    (tmp_path / "trainer_log-1.jsonl").write_text("")
+    assert len(read(tmp_path).stream) == 9
+
+
+def test_a_log_that_cannot_be_read_is_reported_beside_one_that_can(tmp_path: Path) -> None:
+    put(tmp_path, "trainer_log.jsonl", factory(ROWS))
+    put(tmp_path, "trainer_log-1.jsonl", factory(ROWS))
+    with (tmp_path / "trainer_log-1.jsonl").open("a") as file:
+        file.write("oops\n{}\n")
+    save(tmp_path / "checkpoint-60", ROWS[:6], max_steps=100)
+    run = read(tmp_path)
+    assert len(run.stream) == 9
+    assert finding(run, "beside-unreadable").where.endswith("trainer_log-1.jsonl")
+    assert "log-not-used" not in codes(run)
+
+
+def test_the_logs_of_two_tools(tmp_path: Path) -> None:
+    put(tmp_path, "logging.jsonl", swift(ROWS[:8]))
+    put(tmp_path, "trainer_log.jsonl", factory(ROWS))
+    save(tmp_path / "checkpoint-60", ROWS[:6], max_steps=100)
+    run = read(tmp_path)
+    assert run.stream.column("loss")[1].tolist() == [row["loss"] for row in ROWS]
+    assert finding(run, "log-not-used").where.endswith("logging.jsonl")

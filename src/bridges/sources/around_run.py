@@ -16,7 +16,7 @@ from bridges.sources.discovery import Found
 from bridges.sources.event_times import EventFiles
 from bridges.sources.folding import Folded
 from bridges.sources.live_params import project_of, run_name_of
-from bridges.sources.log_beside import with_log
+from bridges.sources.log_beside import with_best_log
 from bridges.sources.output_directory import folder_of, output_of
 from bridges.sources.places import last_of, name_of
 from bridges.sources.results import NAME as RESULTS
@@ -80,8 +80,7 @@ class Surroundings:
         if not logs or run.source in logs:
             return run, []
         is_alone, growing = self._is_alone(folded), self._options.growing
-        run, is_own = with_log(run, logs[0], is_alone=is_alone, growing=growing)
-        return run, logs[:1] if is_own else []
+        return with_best_log(run, sorted(logs), is_alone=is_alone, growing=growing)
 
     def _is_alone(self, folded: Folded) -> bool:
         """Whether no other run wrote to its output directories."""

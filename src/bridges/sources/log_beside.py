@@ -7,6 +7,7 @@ has exact rows; the others lack metrics, or are rounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,67 @@ from bridges.stream.columns import appended
 from bridges.stream.diagnose import diagnose
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
-from bridges.stream.model import Int64, Log, MetricStream, RowKind, Run
+from bridges.stream.model import Int64, Log, MetricStream, Provenance, RowKind, Run
 
+_UNFIT = ("beside-unreadable", "log-rows-left-out")  # findings of a log that is not of the run
 _UNTRUE = ("no-rows", "tail-not-logged")  # findings of the state that the log refutes
+
+
+def with_best_log(
+    run: Run, locations: Sequence[str], *, is_alone: bool, growing: bool
+) -> tuple[Run, list[str]]:
+    """The run of a state, followed by what only a log in its directory holds, and the log whose
+    times may be of the run, if there is one.
+
+    Of several logs, it is the one that fits and goes on furthest; the others are counted.
+    """
+    read = [
+        (*with_log(run, location, is_alone=is_alone, growing=growing), location)
+        for location in locations
+    ]
+    best, is_own, chosen = max(read, key=_fitness)
+    others = [location for location in locations if location != chosen]
+    if others:
+        best = replace(best, findings=(*best.findings, *_not_used(best, chosen, others, is_alone)))
+    return best, [chosen] if is_own else []
+
+
+def _fitness(read: tuple[Run, bool, str]) -> tuple[bool, int, int]:
+    """The order of logs: those that are of the run, by the number of rows of the run with them, and
+    by the number of rows that both share.
+    """
+    run, is_own, _ = read
+    codes = {finding.code for finding in run.findings}
+    shared = sum(int((log.same >= 0).sum()) for log in run.logs)
+    return is_own and codes.isdisjoint(_UNFIT), len(run.stream), shared
+
+
+def _not_used(run: Run, chosen: str, others: Sequence[str], is_alone: bool) -> Iterator[Finding]:
+    """A finding for each other log: a loss if the log has rows behind the last step of the run."""
+    for location in others:
+        try:
+            found = _log_at(location)
+        except SourceError as error:
+            yield _unreadable(location, error)
+            continue
+        lacking, behind = _rows_lacking(run, *found[:2]) if found else (0, 0)
+        message = (
+            f"of {len(others) + 1} logs beside the state, {chosen} is used; {lacking} rows of this "
+            "one are not in the run: to export them as a run of their own, name the log"
+        )
+        severity = Severity.LOSS if behind and is_alone else Severity.INFO
+        yield Finding("log-not-used", severity, location, message, behind or lacking or 1)
+
+
+def _rows_lacking(run: Run, log: ToolLog, other: MetricStream) -> tuple[int, int]:
+    """How many rows with measured values of a log the run lacks, and how many of these lie behind
+    its last step.
+    """
+    same, _ = same_rows(run.stream, other, None if log.history else log.digits)
+    measured = np.array([bool(row) for row in measured_values(other)], bool)
+    lacking = measured & (same < 0)
+    last = int(run.stream.step[-1]) if len(run.stream) else -1
+    return int(lacking.sum()), int((lacking & (other.step > last)).sum())
 
 
 def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple[Run, bool]:
@@ -34,16 +93,12 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
     taken, because they may be those of another run. One that is `growing` waits for its next state.
     """
     try:
-        text = load(location, salvage=True)
-        log_format = recognise(text.data)
-        if log_format is None:
-            return run, True
-        log = read_log(location, text, log_format)
-        other = rows_stream(location, log.best_rows, log.place_of)
+        found = _log_at(location)
     except SourceError as error:
-        message = f"not read as the log of this run: {error}"
-        found = Finding("beside-unreadable", Severity.WARNING, location, message)
-        return replace(run, findings=(*run.findings, found)), True
+        return replace(run, findings=(*run.findings, _unreadable(location, error))), True
+    if found is None:
+        return run, True
+    log, other, provenance = found
     same, contradicted = same_rows(run.stream, other, None if log.history else log.digits)
     why = _why_apart(run, log, same, contradicted)
     if why:
@@ -55,12 +110,27 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
     if is_alone and not growing:
         run = replace(run, findings=(*run.findings, *_superseded(log, other, same)))
     if further:
-        run = replace(run, provenance=(*run.provenance, text.provenance))
+        run = replace(run, provenance=(*run.provenance, provenance))
         run = _followed(run, log, other.take(rows))
     if log.history:
         return with_lines(run, log), True
     lines = np.concatenate([np.full(len(run.stream) - len(rows), -1, np.int64), rows])
     return with_lines(replace(run, logged=ranges_of(lines)), log, Log(other, same)), True
+
+
+def _log_at(location: str) -> tuple[ToolLog, MetricStream, Provenance] | None:
+    """A log, its rows and its provenance; None if the file is not a log. Raises SourceError."""
+    text = load(location, salvage=True)
+    log_format = recognise(text.data)
+    if log_format is None:
+        return None
+    log = read_log(location, text, log_format)
+    return log, rows_stream(location, log.best_rows, log.place_of), text.provenance
+
+
+def _unreadable(location: str, error: SourceError) -> Finding:
+    message = f"not read as the log of this run: {error}"
+    return Finding("beside-unreadable", Severity.WARNING, location, message)
 
 
 def _superseded(log: ToolLog, other: MetricStream, same: Int64) -> list[Finding]:
