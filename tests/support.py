@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.rules import TRAINER_RULES
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer_state import TrainerStateSource
-from bridges.stream.align import fill_steps, row_kinds
+from bridges.stream.align import fill_steps
 from bridges.stream.columns import series_from_rows
 from bridges.stream.model import MetricStream, Run
 
@@ -57,7 +59,8 @@ def make_stream(rows: Sequence[dict[str, Any]]) -> MetricStream:
 
 def make_run(rows: Sequence[dict[str, Any]], **fields: Any) -> Run:
     """A run of log rows."""
-    return Run(**{"name": "run", "source": "test", **fields}, stream=make_stream(rows))
+    known = {"name": "run", "source": "test", "key_rules": TRAINER_RULES, **fields}
+    return Run(**known, stream=make_stream(rows))
 
 
 def codes(run: Run) -> list[str]:

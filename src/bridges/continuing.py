@@ -17,10 +17,12 @@ from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.placing import Placer
 from bridges.resolve import Known, Match
 from bridges.saved_since import replacing, saved_since
+from bridges.sources.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
-from bridges.stream.clock import IN_LOG, SECOND, HeldTimes, in_ticks, times_digest
+from bridges.stream.clock import SECOND, HeldTimes, in_ticks, times_digest
 from bridges.stream.layout import Layout, tick_of
-from bridges.stream.model import Series
+from bridges.stream.model import EvidenceKind, Knows, Series
+from bridges.stream.pace import SYNTHETIC
 
 
 def continued(match: Match, placer: Placer) -> Layout:
@@ -56,7 +58,7 @@ def _kept(match: Match, known: Known, placer: Placer) -> Layout:
         )
 
     layout = placed()
-    if state.clock in IN_LOG:
+    if state.clock in IN_ROWS:
         return layout if state.clock == layout.clock.name else placed(clock=state.clock)
     if state.clock == layout.clock.name and layout.times_digest(state.rows) == state.times:
         return layout
@@ -79,7 +81,14 @@ def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTim
     rows = np.flatnonzero(time >= 0)
     if known.complete and times_digest(time, rows, tick) != state.times:
         return None
-    return HeldTimes(rows, time[rows], state.clock)
+    return HeldTimes(rows, time[rows], *_clock_of(state.clock))
+
+
+def _clock_of(name: str) -> tuple[EvidenceKind, str]:
+    """The kind of evidence that a stored run's times are from, and the origin of its clock."""
+    source, _, origin = name.partition(" from ")
+    kind = kind_named(source)
+    return kind, origin or (source if kind.knows is Knows.INSTANTS else SYNTHETIC.name)
 
 
 def _take_times(

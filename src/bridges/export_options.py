@@ -71,7 +71,7 @@ class ExportOptions(RunChoices):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in self.tags:
-            from bridges.stream.naming import reserved_tag  # slow to import
+            from bridges.exporters.reserved_tags import reserved_tag
 
             if problem := reserved_tag(key):
                 raise ConfigError(f"--tag: {problem}")

@@ -31,7 +31,7 @@ from bridges.report import BatchReport, RunReport, Tally
 from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
 from bridges.sources.watching import Stamp, Stamps, stamps
-from bridges.stream.identity import is_measured, prefix_digest
+from bridges.stream.identity import prefix_digest
 from bridges.stream.model import RowKind, Run
 
 SETTLED = 60.0  # seconds after which an unreadable file beside finished runs is not being written
@@ -227,7 +227,7 @@ class Appender:
     ) -> RunReport:
         history = id(exporter), run.trial, prefix_digest(run.stream, len(run.stream))
         # what tells this run from others is not in its rows before a measured value is
-        if history in self._held or not any(map(is_measured, run.stream.keys)):
+        if history in self._held or not any(map(run.key_rules.is_measured, run.stream.keys)):
             return RunReport(run.source, run.name, exporter.name, "unchanged", len(run.stream))
         report = export_run(run, exporter, options, on_phase)
         if report.status != "failed":

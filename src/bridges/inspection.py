@@ -22,7 +22,7 @@ WIDE = 100  # columns of a terminal that has room for the first values
 def inspect(run: Run) -> dict[str, Any]:
     """All that is understood of a run; the `keys` hold one entry for each key of the log."""
     stream, secrets = redact_stream(run.stream)
-    timed, clock, notes = apply_clock(stream, run.evidence)
+    timed, clock, notes = apply_clock(stream, run.key_rules, run.evidence)
     epoch = run.stream.epoch
     findings: list[Finding] = [*run.findings, *secrets, *notes]
     return {

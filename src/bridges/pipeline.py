@@ -31,6 +31,7 @@ from bridges.exporters.base import (
     as_stored,
 )
 from bridges.exporters.factory import make_exporters as make_exporters
+from bridges.key_rules import with_key_rules
 from bridges.nothing_kept import refuse_nothing
 from bridges.placing import Placer
 from bridges.report import RunReport, failure
@@ -86,9 +87,11 @@ def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:
 
 
 def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:
-    """The runs of a source; whatever it raises that is no BridgeError becomes a SourceError."""
+    """The runs of a source, with the rules for their keys; any foreign error of the source becomes
+    a SourceError.
+    """
     try:
-        yield from runs
+        yield from map(with_key_rules, runs)
     except BridgeError:
         raise
     except Exception as error:  # deliberately broad: a source may come from a plug-in
@@ -124,7 +127,9 @@ def export_run(
     on_phase: OnPhase = lambda run, phase: None,
 ) -> RunReport:
     """One run into one target. Raises ConfigError; all else that fails is in the report."""
-    return _guarded(run, exporter, lambda: _export(run, exporter, options, on_phase))
+    return _guarded(
+        run, exporter, lambda: _export(with_key_rules(run), exporter, options, on_phase)
+    )
 
 
 def verify_run(
@@ -134,7 +139,9 @@ def verify_run(
     on_phase: OnPhase = lambda run, phase: None,
 ) -> RunReport:
     """Compare one run with what the target holds; nothing is written."""
-    return _guarded(run, exporter, lambda: _verify(run, exporter, options, on_phase))
+    return _guarded(
+        run, exporter, lambda: _verify(with_key_rules(run), exporter, options, on_phase)
+    )
 
 
 def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> RunReport:
@@ -271,7 +278,7 @@ def _report(
         location=known.existing.location if known else None,
         findings=tuple(findings),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
-        course=course(layout.run.stream),
+        course=course(layout.run.stream, layout.run.key_rules),
         key=layout.key,
         digest=layout.digest,
     )

@@ -13,7 +13,6 @@ from typing import Any
 from bridges.console import COLOURS, sparkline
 from bridges.sources.discovery import natural
 from bridges.sources.output_directory import CHECKPOINT, folder_of, output_of
-from bridges.stream.course import main_keys
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
@@ -92,7 +91,7 @@ def _head(run: Run) -> Iterator[Part]:
         low, high = f"{stream.step.min():,}", f"{stream.step.max():,}"
         yield f"steps {low} to {high}" if low != high else f"step {low}", ""
     yield run.status, STATUS.get(run.status, "dim")
-    for key in main_keys(stream):
+    for key in run.key_rules.main_keys(stream):
         values = stream.column(key)[1]
         yield f"{key} {values[-1]:.4g} {sparkline(values.tolist(), SPARK)}", "green"
     yield from _worst(run.findings)

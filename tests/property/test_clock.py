@@ -9,33 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.stream.clock import IN_LOG, SYNTHETIC_ORIGIN, apply_clock
-from bridges.stream.model import Evidence, MetricStream
-from bridges.stream.pace import best_pace
+from bridges.huggingface.durations import elapsed_rows, summary_duration
+from bridges.huggingface.rules import TRAINER_RULES
+from bridges.sources.clocks import IN_ROWS, START
+from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock
+from bridges.stream.model import Evidence, EvidenceKind, MetricStream
 from tests.property.histories import Rows, odd_rows, usual_rows
 from tests.support import make_stream
 
 
 def begins(origin: int) -> Evidence:
-    return evidence("start", {}, start=origin)
+    return evidence(START, {}, start=origin)
 
 
 def evidence(
-    source: str, times: dict[int, int], start: int | None = None, note: str = ""
+    kind: EvidenceKind, times: dict[int, int], start: int | None = None, note: str = ""
 ) -> Evidence:
     """What tells the times (microseconds) of these rows."""
     rows, time = np.array([*times], np.int64), np.array([*times.values()], np.int64)
-    return Evidence(source, rows, time, f"the {source} file", start, note)
+    return Evidence(kind, rows, time, f"the {kind.name} file", start, note)
 
 
 def times(stream: MetricStream, source: str | None = None, origin: int | None = None) -> list[int]:
-    timed, _, _ = apply_clock(stream, [] if origin is None else [begins(origin)], source)
+    timed, _, _ = apply_clock(
+        stream, TRAINER_RULES, [] if origin is None else [begins(origin)], source
+    )
     assert timed.time is not None
     assert timed.time.dtype == np.int64
     return list(timed.time.tolist())
 
 
-@given(odd_rows(), st.sampled_from(sorted(IN_LOG)), st.integers(0, 2**52))
+@given(odd_rows(), st.sampled_from(sorted(IN_ROWS)), st.integers(0, 2**52))
 def test_times_rise_strictly_whatever_the_log_holds(rows: Rows, source: str, origin: int) -> None:
     found = times(make_stream(rows), source, origin)
     assert len(found) == len(rows)
@@ -51,7 +55,7 @@ def test_a_longer_log_keeps_the_times_of_its_beginning(rows: Rows, source: str, 
 @given(usual_rows(), st.integers(0, 5))
 def test_a_longer_log_keeps_the_times_of_its_summary(rows: Rows, more: int) -> None:
     stream = make_stream(rows)
-    if best_pace(stream) != "duration":
+    if len(elapsed_rows(stream)[0]) >= 2 or summary_duration(stream) is None:
         return
     last = rows[-1]["step"]
     late = [{"eval_loss": 1.0, "eval_runtime": 2.0, "step": last}] * more
@@ -87,7 +91,7 @@ def test_the_origin_only_shifts_the_times(rows: Rows, milliseconds: int) -> None
             ],
             "elapsed",
             [5.25, 7.25, 12.5],
-            "durations are those of the log (train_runtime in its rows)",
+            "durations are from train_runtime in the rows of the log",
         ),
         (
             [
@@ -97,7 +101,7 @@ def test_the_origin_only_shifts_the_times(rows: Rows, milliseconds: int) -> None
             ],
             "elapsed",
             [5.0, 9.0, 10.0],
-            "durations are those of the log (train_runtime in its rows)",
+            "durations are from train_runtime in the rows of the log",
         ),
         (
             [
@@ -109,13 +113,13 @@ def test_the_origin_only_shifts_the_times(rows: Rows, milliseconds: int) -> None
             ],
             "duration",
             [10.0, 14.0, 24.0, 24.001, 27.0],
-            "the duration is that of the summary row, spread over the steps",
+            "durations are from the duration in the summary row, spread over the steps",
         ),
     ],
     ids=["nothing", "token counting", "token counting, resumed", "summary"],
 )
 def test_the_best_source_of_a_log(rows: Rows, source: str, seconds: list[float], said: str) -> None:
-    timed, clock, findings = apply_clock(make_stream(rows))
+    timed, clock, findings = apply_clock(make_stream(rows), TRAINER_RULES)
     assert timed.time is not None
     assert ((timed.time - SYNTHETIC_ORIGIN) / 1e6).tolist() == seconds
     assert (clock.source, clock.origin, clock.is_synthetic) == (source, "synthetic", True)
@@ -126,14 +130,16 @@ def test_the_best_source_of_a_log(rows: Rows, source: str, seconds: list[float],
 
 
 def test_a_known_start_is_no_synthetic_clock() -> None:
-    _, clock, findings = apply_clock(make_stream([{"loss": 1.0, "step": 1}]), [begins(17)])
+    _, clock, findings = apply_clock(
+        make_stream([{"loss": 1.0, "step": 1}]), TRAINER_RULES, [begins(17)]
+    )
     assert (clock.name, clock.is_synthetic) == ("synthetic from start", False)
     assert [finding.code for finding in findings] == ["clock-source"]
 
 
 def test_an_empty_log_has_an_empty_clock() -> None:
-    for source in (None, *IN_LOG):
-        timed, clock, _ = apply_clock(make_stream([]), source=source)
+    for source in (None, *IN_ROWS):
+        timed, clock, _ = apply_clock(make_stream([]), TRAINER_RULES, source=source)
         assert timed.time is not None
         assert len(timed.time) == 0
         assert clock.start == clock.end == SYNTHETIC_ORIGIN
@@ -146,6 +152,6 @@ def test_absurd_durations_do_not_overflow() -> None:
         {"loss": 1.0, "train_runtime": 1.0, "step": -(2**63)},
         {"train_loss": 1.0, "total_flos": 1.0, "train_runtime": 1e308, "step": 2**63 - 1},
     ]
-    for source in IN_LOG:
+    for source in IN_ROWS:
         found = times(make_stream(rows), source)
         assert all(low < high for low, high in pairwise(found))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridges.stream.diagnose import diagnose, unfinished_tail
+from bridges.huggingface.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Severity
 from tests.property.histories import Rows, odd_rows, usual_rows
 from tests.support import make_stream

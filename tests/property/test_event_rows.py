@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bridges
 from bridges.exporters.event_proto import file_version_event, frame, scalar_value, summary_event
-from bridges.stream.naming import Naming
+from bridges.huggingface.callbacks import CallbackNaming
 from tests.property.histories import Rows, usual_rows
 from tests.support import state
 
@@ -30,7 +30,7 @@ def event_file(rows: Rows) -> bytes:
     records = [frame(file_version_event(T0))]
     for number, row in enumerate(rows):
         for place, (key, value) in enumerate(ordered(row)):
-            tag = Naming("tensorboard").tag(key)
+            tag = CallbackNaming("tensorboard").tag(key)
             part = scalar_value(tag, np.float32(value).tobytes())
             time = T0 + number + place / 1000
             records.append(frame(summary_event(time, row["step"], [part])))

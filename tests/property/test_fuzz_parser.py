@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from bridges.errors import BridgeError
+from bridges.huggingface.callbacks import TARGETS, CallbackNaming
+from bridges.huggingface.rules import TRAINER_RULES
 from bridges.sources.base import ReadOptions
+from bridges.sources.clocks import IN_ROWS
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.stream.align import apply_duplicates, epoch_axis, hidden_duplicates
-from bridges.stream.clock import IN_LOG, apply_clock
+from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.stream.model import Run
-from bridges.stream.naming import TARGETS, Naming
+from bridges.stream.tagging import tag_table
 from tests.support import CORPUS, DATA, packed, read_one
 
 ROUNDS = 800  # for each file
@@ -82,12 +85,12 @@ def use(run: Run) -> None:
     hidden_duplicates(stream)
     apply_duplicates(stream, "first")
     apply_duplicates(stream, "last")
-    for source in IN_LOG:
-        timed, _, _ = apply_clock(stream, source=source)
+    for source in IN_ROWS:
+        timed, _, _ = apply_clock(stream, TRAINER_RULES, source=source)
         assert timed.time is not None
         assert (timed.time[1:] > timed.time[:-1]).all()
     for target in TARGETS:
-        tags, _ = Naming(target).table(stream.keys)
+        tags, _ = tag_table(CallbackNaming(target), stream.keys)
         assert len(set(tags.values())) == len(stream.keys)
 
 

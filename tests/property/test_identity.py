@@ -12,7 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridges.stream.identity import is_measured, prefix_digest, run_key
+from bridges.huggingface.row_kinds import is_measured
+from bridges.stream.identity import prefix_digest, run_key
 from tests.property.histories import Rows, odd_row, odd_rows, usual_rows
 from tests.support import make_run, make_stream, same, with_steps
 

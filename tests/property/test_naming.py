@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
+from bridges.huggingface.callbacks import TARGETS, CallbackNaming
 from bridges.stream.layout import LayoutOptions
-from bridges.stream.naming import TARGETS, Naming, Place
+from bridges.stream.naming import Place
 from bridges.stream.options import LATEST, Version, parse_version
+from bridges.stream.tagging import tag_table
 
 SERIES, SUMMARY, TEXT, DROPPED = Place.SERIES, Place.SUMMARY, Place.TEXT, Place.DROPPED
 
@@ -52,7 +54,7 @@ TAGS: list[tuple[str, Version, str, str]] = [
 
 @pytest.mark.parametrize(("target", "version", "key", "tag"), TAGS)
 def test_the_tag_is_that_of_the_callback(target: str, version: Version, key: str, tag: str) -> None:
-    assert Naming(target, version=version).tag(key) == tag
+    assert CallbackNaming(target, version=version).tag(key) == tag
 
 
 PLACES: list[tuple[str, Version, str, type, Place]] = [
@@ -90,22 +92,17 @@ PLACES: list[tuple[str, Version, str, type, Place]] = [
 def test_the_place_is_that_of_the_callback(
     target: str, version: Version, key: str, kind: type, place: Place
 ) -> None:
-    assert Naming(target, version=version).place(key, kind) == place
+    assert CallbackNaming(target, version=version).place(key, kind) == place
 
 
 @pytest.mark.parametrize(
-    ("target", "style", "version", "key"),
-    [
-        ("wandb", "live", LATEST, "train/global_step"),
-        ("wandb", "live", (4, 5), "train/global_step"),
-        ("wandb", "live", (4, 4), None),
-        ("wandb", "raw", (4, 4), "train/global_step"),
-        ("tensorboard", "live", LATEST, None),
-        ("mlflow", "live", LATEST, None),
-    ],
+    ("style", "version", "epoch"),
+    [("live", LATEST, "train/epoch"), ("live", (3, 4), "epoch"), ("raw", LATEST, "epoch")],
 )
-def test_the_step_key_of_wandb(target: str, style: str, version: Version, key: str | None) -> None:
-    assert Naming(target, style, version).step_key == key
+def test_the_x_axes_of_wandb_are_keys_of_its_rows(style: str, version: Version, epoch: str) -> None:
+    naming = CallbackNaming("wandb", style, version)
+    assert (naming.step_key, naming.epoch_key) == ("train/global_step", epoch)
+    assert naming.any_axis
 
 
 @pytest.mark.parametrize(
@@ -143,7 +140,7 @@ def test_unknown_versions(text: str) -> None:
 
 
 NAMINGS = st.builds(
-    Naming,
+    CallbackNaming,
     st.sampled_from([*TARGETS, "plug-in"]),
     st.sampled_from(["live", "raw"]),
     st.sampled_from([(3, 4), (3, 5), (4, 11), (4, 12), (4, 39), (4, 54), LATEST]),
@@ -158,8 +155,8 @@ KEYS = st.lists(
 
 
 @given(NAMINGS, KEYS)
-def test_no_two_keys_share_a_tag(naming: Naming, keys: list[str]) -> None:
-    tags, findings = naming.table(keys)
+def test_no_two_keys_share_a_tag(naming: CallbackNaming, keys: list[str]) -> None:
+    tags, findings = tag_table(naming, keys)
     assert list(tags) == keys
     assert len(set(tags.values())) == len(keys)
     collided = [key for key in keys if f"key {key!r}" in {finding.where for finding in findings}]
@@ -168,16 +165,18 @@ def test_no_two_keys_share_a_tag(naming: Naming, keys: list[str]) -> None:
 
 
 @given(NAMINGS, KEYS, KEYS)
-def test_new_keys_never_rename_old_ones(naming: Naming, keys: list[str], more: list[str]) -> None:
-    early, _ = naming.table(keys)
-    late, _ = naming.table(dict.fromkeys([*keys, *more]))
+def test_new_keys_never_rename_old_ones(
+    naming: CallbackNaming, keys: list[str], more: list[str]
+) -> None:
+    early, _ = tag_table(naming, keys)
+    late, _ = tag_table(naming, dict.fromkeys([*keys, *more]))
     assert {key: late[key] for key in keys} == early
 
 
 @given(KEYS)
 def test_raw_naming_keeps_what_utf8_can_hold(keys: list[str]) -> None:
     for target in TARGETS:
-        tags, _ = Naming(target, "raw").table(keys)
+        tags, _ = tag_table(CallbackNaming(target, "raw"), keys)
         for key, tag in tags.items():
             tag.encode()
             if key.isascii() and "\\" not in key:
@@ -185,7 +184,7 @@ def test_raw_naming_keeps_what_utf8_can_hold(keys: list[str]) -> None:
 
 
 def test_a_collision_has_a_stable_suffix_and_a_finding() -> None:
-    tags, (finding,) = Naming("mlflow").table(["a_1", "a@1"])
+    tags, (finding,) = tag_table(CallbackNaming("mlflow"), ["a_1", "a@1"])
     assert tags == {"a_1": "a_1", "a@1": "a_1-e351959b"}
     assert (finding.where, finding.message) == (
         "key 'a@1'",
@@ -194,9 +193,9 @@ def test_a_collision_has_a_stable_suffix_and_a_finding() -> None:
 
 
 def test_a_suffixed_tag_that_is_taken_is_suffixed_again() -> None:
-    naming = Naming("mlflow")
-    (_, crafted), _ = naming.table(["a@1", "a%1"])[0].values(), None
-    tags, findings = naming.table(["a@1", crafted, "a%1"])
+    naming = CallbackNaming("mlflow")
+    (_, crafted), _ = tag_table(naming, ["a@1", "a%1"])[0].values(), None
+    tags, findings = tag_table(naming, ["a@1", crafted, "a%1"])
     assert len(set(tags.values())) == 3
     assert len(findings) == 1
 

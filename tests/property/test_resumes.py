@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridges.huggingface.resumes import resumes
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.resumes import resumes
 from tests.property.histories import Rows, odd_rows
 from tests.support import make_stream
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.exporters.mlflow_limits import Limits
+from bridges.huggingface.callbacks import CallbackNaming
 from bridges.stream.model import Series
-from bridges.stream.naming import Naming
 from bridges.stream.tagging import under_tags
 from tests.support import make_stream
 
@@ -21,7 +21,7 @@ ROWS = st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=5), min_size=
 
 
 def tagged(rows: list[dict[str, Any]]) -> list[Series]:
-    stream, naming = make_stream(rows), Naming("mlflow")
+    stream, naming = make_stream(rows), CallbackNaming("mlflow")
     tags = {key: naming.tag(key) for key in stream.keys}
     return under_tags(stream.series, tags)[0]
 
@@ -46,7 +46,7 @@ def test_every_value_is_there_once(rows: list[dict[str, Any]]) -> None:
 
 @given(ROWS)
 def test_the_tag_shows_the_last_of_each_row(rows: list[dict[str, Any]]) -> None:
-    naming = Naming("mlflow")
+    naming = CallbackNaming("mlflow")
     shown = {
         (part.key, row): repr(value)
         for part in tagged(rows)

@@ -25,7 +25,7 @@ OTHER = [{**row, "loss": 9.0} for row in HISTORY]
 
 
 def content(run: Run) -> tuple[Any, ...]:
-    timed, clock, _ = apply_clock(run.stream, run.evidence)
+    timed, clock, _ = apply_clock(run.stream, run.key_rules, run.evidence)
     times = None if timed.time is None else timed.time.tolist()
     digest = prefix_digest(run.stream, len(run.stream))
     return run.name, run.group, dict(run.params), clock.source, times, digest, run.source

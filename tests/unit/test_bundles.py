@@ -31,7 +31,7 @@ def parts(place: Path) -> list[Run]:
 
 def told(run: Run) -> tuple[Any, ...]:
     """What makes a run: the same in whatever way it was read."""
-    _, clock, _ = apply_clock(run.stream, run.evidence)
+    _, clock, _ = apply_clock(run.stream, run.key_rules, run.evidence)
     codes = [finding.code for finding in run.findings if finding.code != "files-ignored"]
     digest = prefix_digest(run.stream, len(run.stream))
     return run.path, run.source, digest, clock, run.saves, dict(run.params), codes

@@ -19,8 +19,10 @@ from bridges.exporters.event_proto import file_version_event, frame, scalar_valu
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions
+from bridges.huggingface.rules import TRAINER_RULES
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
+from bridges.sources.clocks import EVENTS
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.start_times import start_evidence
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
@@ -77,7 +79,7 @@ def read(place: Path) -> list[Run]:
 
 def clocked(run: Run, source: str | None = None) -> tuple[list[float], str, list[Finding]]:
     """Times in seconds, the clock's name, and what is said of it."""
-    stream, clock, findings = apply_clock(run.stream, run.evidence, source)
+    stream, clock, findings = apply_clock(run.stream, run.key_rules, run.evidence, source)
     assert stream.time is not None
     return [time / 1e6 for time in stream.time.tolist()], clock.name, findings
 
@@ -438,9 +440,9 @@ def test_a_forced_clock_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
     report = export(tmp_path, MemoryExporter(), clock="events")
     (finding,) = [finding for finding in report.findings if finding.severity is Severity.ERROR]
     assert finding.message == (
-        f"{tmp_path / 'out' / 'trainer_state.json'}: --clock events: found no event files that "
-        "belong to this run; expected one of the clocks that it has: synthetic. Leave out --clock "
-        "for the best of these, or name the run's whole directory."
+        f"{tmp_path / 'out' / 'trainer_state.json'}: --clock events: found no times of that "
+        "kind that belong to this run; expected one of the clocks that it has: synthetic. Leave "
+        "out --clock for the best of these, or name the run's whole directory."
     )
     with pytest.raises(bridges.ConfigError, match="--clock 'sundial' is not one of events, "):
         export(tmp_path, MemoryExporter(), clock="sundial")
@@ -586,8 +588,8 @@ def test_times_are_microseconds_and_of_earlier_rules_milliseconds(tmp_path: Path
 
 def test_rows_of_one_millisecond_are_moved_apart_for_targets_that_keep_whole_ones() -> None:
     rows = make_stream([{"loss": 1.0, "step": step} for step in (1, 2, 3)])
-    known = Evidence("events", np.arange(3), np.array([5_000_100, 5_000_900, 5_001_400]), "x")
-    timed, _, _ = apply_clock(rows, [known])
+    known = Evidence(EVENTS, np.arange(3), np.array([5_000_100, 5_000_900, 5_001_400]), "x")
+    timed, _, _ = apply_clock(rows, TRAINER_RULES, [known])
     assert timed.time is not None
     assert timed.time.tolist() == [5_000_100, 5_001_000, 5_002_000]
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import bridges
+from bridges.huggingface.rules import TRAINER_RULES
+from bridges.sources.clocks import EVENTS
 from bridges.sources.log_times import parse_elapsed
 from bridges.stream.clock import apply_clock
 from bridges.stream.model import Evidence, Run
@@ -119,13 +121,13 @@ def test_files_changed_before_1970_or_after_2099(seconds: int) -> None:
 def test_a_rate_leads_no_further_than_a_run_lasts() -> None:
     rows = [{"loss": 1.0, "step": 1}, {"loss": 1.0, "step": 2}, {"loss": 1.0, "step": 10**15}]
     first, last = 1_000_000, (LATEST - 1) * 1_000_000
-    known = Evidence("events", np.array([0, 1]), np.array([first, last]), "a file", first)
-    stream, clock, _ = apply_clock(make_stream(rows), [known])
+    known = Evidence(EVENTS, np.array([0, 1]), np.array([first, last]), "a file", first)
+    stream, clock, _ = apply_clock(make_stream(rows), TRAINER_RULES, [known])
     assert stream.time is not None
     assert stream.time[:2].tolist() == [first, last]
     assert last < stream.time[2] <= last + LONGEST_RUN * 1_000_000
-    late = Evidence("events", np.array([1, 2]), np.array([first, last]), "a file", first)
-    stream, clock, _ = apply_clock(make_stream(rows[::-1]), [late])
+    late = Evidence(EVENTS, np.array([1, 2]), np.array([first, last]), "a file", first)
+    stream, clock, _ = apply_clock(make_stream(rows[::-1]), TRAINER_RULES, [late])
     assert stream.time is not None
     assert stream.time[0] >= 0
     run = Run("run", make_stream(rows), "test", evidence=(known,))

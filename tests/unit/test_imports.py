@@ -18,10 +18,11 @@ ROOMS = (
     ("errors",),
     ("option",),
     ("stream",),
-    ("report", "plugins", "formats"),
+    ("report", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
     ("export_options",),
     ("keywords",),
+    ("key_rules",),
     ("compare", "attachments", "nothing_kept", "placing"),
     ("resolve", "saved_since"),
     ("continuing",),
@@ -69,6 +70,30 @@ def test_imports_go_down_only(path: Path) -> None:
         if module == "bridges.__version__" or other == room:
             continue
         assert FLOOR[other] < FLOOR[room], f"{path.name} must not import {module}"
+
+
+FOREIGN = (  # trackers, and keys that only the Trainer or a tracker has
+    "mlflow", "wandb", "w&b", "weights & biases", "tensorboard", "trackio",
+    "train_runtime", "eval_runtime", "eval_", "train_loss", "total_flos", "log_history",
+    "global_step",
+)  # fmt: skip
+ALLOWED = {("secret_rules.py", "wandb")}  # the name is part of secrets' own prefixes
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "stream").glob("*.py")), ids=lambda p: p.name)
+def test_the_stream_names_no_tracker_and_no_key_of_the_trainer(path: Path) -> None:
+    text = path.read_text().lower()
+    found = {word for word in FOREIGN if word in text}
+    assert not {word for word in found if (path.name, word) not in ALLOWED}
+
+
+def test_exporters_do_not_know_the_trainer() -> None:
+    rooms = {
+        room_of(module)
+        for path in (PACKAGE / "exporters").rglob("*.py")
+        for module in imports(path)
+    }
+    assert "huggingface" not in rooms
 
 
 def loaded_by(*arguments: str) -> set[str]:

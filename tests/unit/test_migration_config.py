@@ -24,6 +24,7 @@ from bridges.migration.config_file import load
 from bridges.migration.schema import TRACKERS, config_schema, schema_text
 from bridges.migration.selection import renamed
 from bridges.migration.targets import TargetSpec
+from bridges.sources.clocks import EVENTS
 from bridges.stream.model import Evidence, Run
 from tests.support import REPOSITORY, make_run
 
@@ -368,7 +369,7 @@ def test_few_rows_and_no_rows_leave_a_run_out() -> None:
 
 
 def test_steps_take_rows_with_all_that_points_at_them() -> None:
-    times = Evidence("events", np.array([0, 2, 3]), np.array([10, 20, 30]), "x", 5)
+    times = Evidence(EVENTS, np.array([0, 2, 3]), np.array([10, 20, 30]), "x", 5)
     run = make_run(ROWS, evidence=(times,), forked=("other", 2))
     made = prepared(run, filter={"steps": {"first": 2, "last": 2}})
     assert list(made.stream) == ROWS[1:3]

@@ -17,6 +17,7 @@ import pytest
 
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
+from bridges.huggingface.rules import TRAINER_RULES
 from bridges.migration.html_parts import row
 from bridges.migration.html_report import HtmlReport
 from bridges.migration.report_lines import ReportLines
@@ -90,22 +91,26 @@ def test_a_long_course_is_the_means_of_its_parts() -> None:
     values = [float(value) for value in range(2 * WIDTH)]
     rows = [{"step": step, "loss": value} for step, value in enumerate(values)]
     rows[1:1] = [{"step": 0, "loss": value} for value in (float("nan"), float("inf"))]
-    assert course(make_stream(rows)) == tuple(2 * part + 0.5 for part in range(WIDTH))
+    assert course(make_stream(rows), TRAINER_RULES) == tuple(
+        2 * part + 0.5 for part in range(WIDTH)
+    )
 
 
 @pytest.mark.parametrize("count", [1, WIDTH - 1, WIDTH, WIDTH + 1, 1000])
 def test_a_course_is_short_and_finite(count: int) -> None:
-    values = course(make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]))
+    values = course(
+        make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]), TRAINER_RULES
+    )
     assert len(values) == min(count, WIDTH)
     assert all(value == pytest.approx(sys.float_info.max) for value in values)
 
 
 def test_a_run_without_a_loss_shows_what_it_measured_first() -> None:
     rows = [{"step": 1, "learning_rate": 0.5, "reward": 7.0, "eval_x": 2.0}]
-    assert course(make_stream(rows)) == (7.0,)
-    assert course(make_stream([{"step": 1, "eval_x": 2.0}])) == (2.0,)
-    assert course(make_stream([{"step": 1, "learning_rate": 0.5}])) == ()
-    assert course(make_stream([])) == ()
+    assert course(make_stream(rows), TRAINER_RULES) == (7.0,)
+    assert course(make_stream([{"step": 1, "eval_x": 2.0}]), TRAINER_RULES) == (2.0,)
+    assert course(make_stream([{"step": 1, "learning_rate": 0.5}]), TRAINER_RULES) == ()
+    assert course(make_stream([]), TRAINER_RULES) == ()
 
 
 def test_lines_hold_each_report_and_then_the_totals(tmp_path: Path) -> None:

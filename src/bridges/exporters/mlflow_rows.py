@@ -80,7 +80,7 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
     points = sum(len(part.rows) for part in series if part.key in changed)
     if layout.rules == EARLIEST_RULES:  # which left these keys out
         kept = [part for part in series if part.key not in changed]
-        return kept, [_left_out(changed, points, layout.is_live)]
+        return kept, [_left_out(changed, points, layout.naming.is_live)]
     message = f"MLflow does not take these keys; the first one becomes {legal[changed[0]]!r}"
     renamed = Finding("key-renamed", Severity.WARNING, named(changed), message, points)
     tagged, met = under_tags(series, legal, limits.legal_key)

@@ -1,7 +1,7 @@
 """History rows of a W&B run, from the columns of a stream to records.
 
-A row holds what the callback logged, `train/global_step`, and what wandb adds to each row: `_step`
-(the index of the row), `_timestamp` and `_runtime` in seconds.
+A row holds what the callback logged, the step under one of `STEP_KEYS`, and what wandb adds to each
+row: `_step` (the index of the row), `_timestamp` and `_runtime` in seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bridges.exporters.wandb_log import CHUNK_HEADER, text, varint
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 
-GLOBAL_STEP = "train/global_step"
+STEP_KEYS = ("train/global_step", "global_step")  # of runs of the Trainer, and of tags
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
 VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 
@@ -54,7 +54,7 @@ def _columns(layout: Layout, first: int) -> Iterator[Column]:
         yield Column(part.rows - first, _before(part.key), make(part.values.tolist()))
     time = stream.time[first:]
     for key, values in (
-        (GLOBAL_STEP, stream.step[first:]),
+        (layout.naming.step_key, stream.step[first:]),
         ("_step", wandb_steps(layout)[first:]),
         ("_timestamp", time / 1e6),
         ("_runtime", (time - layout.clock.start) / 1e6),

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
+from bridges.exporters.wandb_history import OWN, STEP_KEYS
 from bridges.stream.align import hidden_duplicates, merge_steps
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64, MetricStream, Series
+from bridges.stream.tagging import named, under_tags
 
 LONGEST_ROW = 10 * 1024 * 1024 - 100 * 1024  # bytes of JSON; the client leaves out longer ones
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters
@@ -47,13 +48,31 @@ def fit(layout: Layout, is_merged: bool) -> Layout:
 
 
 def _without_refused(layout: Layout) -> Layout:
-    refused = {s.key for s in layout.stream.series if s.key in OWN or s.key in ("", GLOBAL_STEP)}
+    keys = layout.stream.keys
+    refused = {key for key in keys if key in OWN or key in ("", layout.naming.step_key)}
+    if layout.run.key_style == "tags":
+        return _renamed(layout, refused.union(STEP_KEYS).intersection(keys))
     if not refused:
         return layout
     kept = tuple(part for part in layout.stream.series if part.key not in refused)
     findings = [_refused(key, layout.stream) for key in sorted(refused)]
     stream = replace(layout.stream, series=kept)
     return replace(layout, stream=stream, findings=(*layout.findings, *findings))
+
+
+def _renamed(layout: Layout, taken: Collection[str]) -> Layout:
+    """The layout with other names for the tags that wandb has of its own."""
+    if not taken:
+        return layout
+    stream, names = layout.stream, {key: f"tag/{key}" for key in taken}
+    tags = {key: names.get(key, key) for key in stream.keys}
+    series, met = under_tags(stream.series, tags)
+    first = min(taken)
+    count = sum(len(part.rows) for part in stream.series if part.key in taken)
+    message = f"wandb has these keys of its own; {first!r} becomes {names[first]!r}"
+    found = Finding("key-renamed", Severity.WARNING, named(sorted(taken)), message, count)
+    stream = replace(stream, series=tuple(series))
+    return replace(layout, stream=stream, findings=(*layout.findings, found, *met))
 
 
 def _refused(key: str, stream: MetricStream) -> Finding:

@@ -22,7 +22,7 @@ from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
 from bridges.exporters.files import only_one, write_file
 from bridges.exporters.marks import Marked
 from bridges.exporters.state import whole_state
-from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, wandb_steps
+from bridges.exporters.wandb_history import OWN, STEP_KEYS, wandb_steps
 from bridges.exporters.wandb_limits import merged_tags, short
 from bridges.exporters.wandb_marks import marked_runs, put_marks
 from bridges.exporters.wandb_offline import (
@@ -164,7 +164,7 @@ class OnlineRuns:
             found = _recorded(rows)
         except (ValueError, ExportError) as error:
             raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
-        of_rows = {*found.points, *(key for key, _, _ in found.others), GLOBAL_STEP, *OWN}
+        of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
         summary = self._server.summary(existing.id)
         own = {key: value for key, value in summary.items() if key not in of_rows}
         return Recorded(found.points, found.others, own)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridges.exporters.base import Recorded
 from bridges.exporters.state import UNREADABLE, State
-from bridges.exporters.wandb_history import GLOBAL_STEP, OWN
+from bridges.exporters.wandb_history import OWN, STEP_KEYS
 from bridges.exporters.wandb_log import LogError, fields, read_log
 from bridges.exporters.wandb_rows import Spans, first_step, read_rows, split_history
 from bridges.exporters.wandb_run import (
@@ -136,7 +136,7 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
 
 
 def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
-    of_rows = {*found.points, *(key for key, _, _ in found.others), GLOBAL_STEP, *OWN}
+    of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
     return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
 
 

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from bridges.exporters.base import Points, Recorded
 from bridges.exporters.wandb_batch import by_size, windows
-from bridges.exporters.wandb_history import GLOBAL_STEP, OWN, VALUE_TAG
+from bridges.exporters.wandb_history import OWN, STEP_KEYS, VALUE_TAG
 from bridges.exporters.wandb_log import LogError, fields
 from bridges.stream.columns import as_array
 from bridges.stream.model import Int64, Values
@@ -69,8 +69,9 @@ def _row_of(record: bytes) -> bytes:
 
 
 def read_rows(parts: Sequence[Spans]) -> Recorded:
-    """The points of the history rows of a run's parts: a step of a point is its
-    `train/global_step`. Raises LogError where a row cannot be read, or lacks its step or time.
+    """The points of the history rows of a run's parts, with the steps that lie under the step key.
+
+    Raises LogError where a row cannot be read, or lacks its step or time.
     """
     pieces: dict[bytes, list[Piece]] = {}
     count = 0
@@ -257,11 +258,12 @@ def _joined(pieces: list[Piece]) -> Piece:
 
 def recorded(columns: Mapping[str, Piece], count: int) -> Recorded:
     """The points of columns of `count` rows. Raises ValueError where a step or time is missing."""
-    step = _own(columns, GLOBAL_STEP, count).astype(np.int64)
+    step_key = next((key for key in STEP_KEYS if _has_all(columns, key, count)), STEP_KEYS[0])
+    step = _own(columns, step_key, count).astype(np.int64)
     time = _own(columns, "_timestamp", count).astype(np.float64)
     points, others = {}, []
     for key, (rows, values) in columns.items():
-        if key == GLOBAL_STEP or key in OWN:
+        if key == step_key or key in OWN:
             continue
         if values.dtype == object:
             is_number = np.array([type(value) in (float, int, bool) for value in values], bool)
@@ -271,6 +273,11 @@ def recorded(columns: Mapping[str, Piece], count: int) -> Recorded:
         if len(rows):
             points[key] = Points(step[rows], values.astype(np.float64), time[rows])
     return Recorded(points, tuple(others))
+
+
+def _has_all(columns: Mapping[str, Piece], key: str, count: int) -> bool:
+    """Whether every row has a number under a key."""
+    return key in columns and len(columns[key][0]) == count and columns[key][1].dtype != object
 
 
 def _own(columns: Mapping[str, Piece], key: str, count: int) -> Values:

@@ -18,7 +18,6 @@ from typing import Any
 from bridges.exporters.state import State
 from bridges.exporters.wandb_batch import Batch
 from bridges.exporters.wandb_history import (
-    GLOBAL_STEP,
     history_records,
     last_values,
     wandb_steps,
@@ -107,7 +106,8 @@ def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
 
 def axis_of(layout: Layout) -> str:
     """The metric on the x-axis."""
-    return "train/epoch" if layout.identity.options.get("x-axis") == "epoch" else GLOBAL_STEP
+    naming = layout.naming
+    return naming.epoch_key if layout.identity.options.get("x-axis") == "epoch" else naming.step_key
 
 
 def attaching(files: Iterable[str]) -> bytes:
@@ -198,7 +198,7 @@ def _summary(layout: Layout) -> bytes:
     seconds, end = _seconds(layout), layout.clock.end / 1e6
     own: dict[str, Any] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
     if len(layout.stream):
-        own |= {GLOBAL_STEP: int(layout.run.stream.step[-1]), "_timestamp": end}
+        own |= {layout.naming.step_key: int(layout.run.stream.step[-1]), "_timestamp": end}
         own["_step"] = int(wandb_steps(layout)[-1])
     values = {**last_values(layout), **own}
     items = (text(1, key) + text(16, json.dumps(value)) for key, value in values.items())

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridges.errors import ExportError, MissingDependencyError
-from bridges.exporters.wandb_history import GLOBAL_STEP, wandb_steps
+from bridges.exporters.wandb_history import wandb_steps
 from bridges.exporters.wandb_log import LogError
 from bridges.exporters.wandb_reader import is_whole
 from bridges.exporters.wandb_run import EXIT_CODES, Part, Target, axis_of, config, notes
@@ -93,7 +93,7 @@ def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
             rows[row][series.key] = value
     steps, times = wandb_steps(layout)[first:].tolist(), (stream.time[first:] / 1e6).tolist()
     for row, step, time_, own in zip(rows, stream.step[first:].tolist(), times, steps, strict=True):
-        yield own, {**row, GLOBAL_STEP: step, "_timestamp": time_}
+        yield own, {**row, layout.naming.step_key: step, "_timestamp": time_}
 
 
 def _wait_until_whole(path: str) -> None:

@@ -20,9 +20,9 @@ from pydantic import (
 from bridges import plugins
 from bridges.errors import ConfigError
 from bridges.export_options import RunChoices
+from bridges.exporters.reserved_tags import reserved_tag
 from bridges.migration.templates import check_template
 from bridges.sources.options import ReadChoices
-from bridges.stream.naming import reserved_tag
 from bridges.stream.options import LayoutOptions, parse_version
 
 ParamValue = StrictBool | StrictInt | StrictFloat | StrictStr

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from bridges.huggingface.durations import summary_duration
+from bridges.sources.clocks import EVENTS
 from bridges.sources.disk_times import disk_evidence
 from bridges.sources.event_points import with_event_rows
 from bridges.sources.event_times import EventFiles, wanted_points
@@ -14,7 +16,6 @@ from bridges.sources.log_times import log_evidence
 from bridges.sources.start_times import start_evidence
 from bridges.stream.finding import Finding
 from bridges.stream.model import Evidence, Run
-from bridges.stream.pace import summary_duration
 
 
 def with_evidence(
@@ -40,7 +41,7 @@ def with_evidence(
     files = events.live(run.stream, paths, is_alone=owns) if paths else {}
     if files:
         nothing = np.empty(0, np.int64)
-        known = written or Evidence("events", nothing, nothing, paths[0])
+        known = written or Evidence(EVENTS, nothing, nothing, paths[0])
         rows = len(run.stream)
         run = with_event_rows(run, files, wanted_points(run.stream), known, fill=fill)
         written = written if len(run.stream) == rows else events.evidence(run.stream, paths)

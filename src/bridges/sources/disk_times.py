@@ -12,10 +12,12 @@ from contextlib import suppress
 
 import numpy as np
 
+from bridges.huggingface.durations import eval_seconds, summary_duration
+from bridges.sources.clocks import MTIMES
 from bridges.sources.output_directory import CHECKPOINT
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
-from bridges.stream.pace import LATEST, eval_seconds, summary_duration
+from bridges.stream.pace import LATEST
 
 BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
 SLACK = 1.0  # seconds that a time may be off: some file systems keep whole ones only
@@ -38,7 +40,7 @@ def disk_evidence(
     if why:
         message = f"the times of the saved files are not used as a clock: {why}"
         return None, [Finding("clock-copied", Severity.INFO, where, message)]
-    return Evidence("mtimes", rows, time, where), []
+    return Evidence(MTIMES, rows, time, where), []
 
 
 def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.formats.event_reader import EventFile, ScalarPart
+from bridges.huggingface.row_kinds import row_kinds
 from bridges.sources.event_times import SHARED, Wanted, point_keys, process_of
 from bridges.stream.added import AddedRow, joined, moved
-from bridges.stream.align import row_kinds
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, RowKind, Run

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from bridges.errors import BridgeError, VerifyError
 from bridges.formats.event_reader import EventFile, ScalarPart, decode
+from bridges.huggingface.callbacks import CallbackNaming
+from bridges.sources.clocks import EVENTS
 from bridges.sources.text import fetch
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.added import moved
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series
-from bridges.stream.naming import Naming
 from bridges.stream.pace import LATEST
+from bridges.stream.tagging import tag_table
 
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
 NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
@@ -215,7 +217,7 @@ Wanted = dict[str, tuple[Int64, Int64, bool]]  # keys and rows of a tag, whether
 
 def wanted_points(stream: MetricStream) -> Wanted:
     """The points that a live callback would have written of a stream, by tag."""
-    tags, _ = Naming("tensorboard").table(stream.keys)
+    tags, _ = tag_table(CallbackNaming("tensorboard"), stream.keys)
     series: dict[str, list[Series]] = {}
     for part in stream.numbers:
         series.setdefault(part.key, []).append(part)
@@ -231,7 +233,7 @@ def wanted_points(stream: MetricStream) -> Wanted:
 
 def _first_points(file: EventFile | None) -> Int64:
     """Keys of a file's first points that could be of one run only."""
-    shared = {Naming("tensorboard").tag(key) for key in SHARED}
+    shared = {CallbackNaming("tensorboard").tag(key) for key in SHARED}
     heads = [
         point_keys(part.step[:FINGERPRINT], part.value[:FINGERPRINT])
         for tag, parts in (file.scalars if file else {}).items()
@@ -282,7 +284,7 @@ def _chosen(
     start = round(min(starts) * 1e6) if starts else None
     note = f"{several} rows were written twice, and have the later time" if several else ""
     spread = int(np.max(np.where(times == best, ends - times, 0.0)))
-    return Evidence("events", rows, best[rows].astype(np.int64), where, start, note, spread)
+    return Evidence(EVENTS, rows, best[rows].astype(np.int64), where, start, note, spread)
 
 
 def _latest_that_fit(times: Float64) -> Float64:

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from bridges.errors import SourceError
+from bridges.huggingface.diagnose import diagnose
 from bridges.sources.log_formats import recognise
 from bridges.sources.log_matching import measured_values, same_rows
 from bridges.sources.text import load
 from bridges.sources.trainer_log import ToolLog, read_log, with_lines
 from bridges.sources.trainer_state import rows_stream
 from bridges.stream.columns import appended
-from bridges.stream.diagnose import diagnose
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
 from bridges.stream.model import Int64, Log, MetricStream, Provenance, RowKind, Run

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bridges.huggingface.row_kinds import is_measured
 from bridges.sources.log_formats import is_of_process
-from bridges.stream.identity import is_measured
 from bridges.stream.model import Int64, MetricStream
 
 Row = dict[str, Any]

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
+from bridges.sources.clocks import LOG
 from bridges.sources.log_formats import LogFormat, recognise
 from bridges.sources.text import load
 from bridges.stream.finding import Finding, Severity
@@ -65,7 +66,7 @@ def log_evidence(location: str, stream: MetricStream) -> tuple[Evidence | None, 
         found = Finding("log-of-two-processes", Severity.WARNING, location, message, len(rows))
         return None, [found]
     time = np.rint(chosen * 1e6).astype(np.int64)
-    return Evidence("log", rows, time, location), []
+    return Evidence(LOG, rows, time, location), []
 
 
 def _lines_of_rows(stream: MetricStream, steps: Int64) -> dict[int, int]:

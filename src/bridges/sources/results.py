@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import SourceError
+from bridges.huggingface.row_kinds import row_kinds
 from bridges.sources.json_settings import read_json
 from bridges.sources.text import fetch
 from bridges.stream.added import AddedRow, joined
-from bridges.stream.align import row_kinds
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from bridges.huggingface.versions import RELEASED
+from bridges.sources.clocks import START
 from bridges.sources.event_times import process_of, started
 from bridges.stream.model import Evidence
 from bridges.stream.pace import LATEST
-from bridges.stream.version import RELEASED
 
 _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
 _SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
@@ -121,4 +122,4 @@ def _local(text: str, form: str, where: str, note: str) -> Evidence | None:
 
 def _start(microseconds: int, where: str, note: str) -> Evidence:
     nothing = np.empty(0, np.int64)
-    return Evidence("start", nothing, nothing, where, microseconds, note)
+    return Evidence(START, nothing, nothing, where, microseconds, note)

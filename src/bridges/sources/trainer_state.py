@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridges.errors import SourceError
+from bridges.huggingface.diagnose import diagnose, unfinished_tail
+from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.long_state import LONG, read_long
@@ -23,14 +27,12 @@ from bridges.sources.not_a_history import describe, not_a_history, refuse_nested
 from bridges.sources.output_directory import output_of
 from bridges.sources.plain_values import MOST, count_values, plain_values
 from bridges.sources.text import Text, load
-from bridges.stream.align import fill_steps, row_kinds
+from bridges.stream.align import fill_steps
 from bridges.stream.columns import column_of, series_from_rows
-from bridges.stream.diagnose import diagnose, unfinished_tail
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run, Series
 from bridges.stream.redact import redact, redact_text
 from bridges.stream.settings import Settings, digests
-from bridges.stream.version import writer_band
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Number = int | float
@@ -291,6 +293,7 @@ def _run(
         provenance=(text.provenance,),
         findings=tuple(findings),
         settings=_settings(state, params),
+        key_rules=TRAINER_RULES,
     )
 
 

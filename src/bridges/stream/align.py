@@ -1,4 +1,4 @@
-"""Alignment: which row is what, which step it has, what stands on the x-axis, what is kept twice.
+"""Alignment: the step of each row, the x-axis, and points that share key and step.
 
 The order of the rows is the truth. Nothing here sorts by epoch or makes a step out of an epoch.
 """
@@ -13,40 +13,9 @@ from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.model import Int64, MetricStream, RowKind, Series
+from bridges.stream.model import Int64, MetricStream, Series
 
 EPOCH_SCALE = 1000  # an integer axis holds round(epoch * EPOCH_SCALE)
-TRAIN_KEYS = ("loss", "learning_rate", "grad_norm")
-
-
-def row_kinds(rows: int, series: Sequence[Series]) -> NDArray[np.uint8]:
-    """The `RowKind` of each row, from its keys.
-
-    A summary row has `train_loss` and `total_flos`, or (transformers up to 4.1) `total_flos` and
-    no metric of training or evaluation; `train_runtime` alone proves nothing, token counting
-    writes it into every training row.
-    """
-    eval_, test, train = (np.zeros(rows, bool) for _ in range(3))
-    has = {key: np.zeros(rows, bool) for key in ("train_loss", "total_flos")}
-    for part in series:
-        if part.key.startswith("eval_"):
-            eval_[part.rows] = True
-        elif part.key.startswith("test_"):
-            test[part.rows] = True
-        elif part.key in TRAIN_KEYS:
-            train[part.rows] = True
-        elif part.key in has:
-            has[part.key][part.rows] = True
-    summary = has["total_flos"] & (has["train_loss"] | ~(train | eval_ | test))
-    kind = np.full(rows, RowKind.CUSTOM, np.uint8)
-    for mask, value in (
-        (train, RowKind.TRAIN),
-        (test, RowKind.TEST),
-        (eval_, RowKind.EVAL),
-        (summary, RowKind.SUMMARY),
-    ):
-        kind[mask] = value
-    return kind
 
 
 def fill_steps(step: Int64, known: NDArray[np.bool_]) -> tuple[Int64, list[Finding]]:

@@ -1,114 +1,137 @@
-"""The clock: a time for every row, from the best source that there is.
+"""The clock: a time for every row, from the best evidence that there is.
 
 A log holds no instant, so the first one is `SYNTHETIC_ORIGIN` until something better is known;
-never the export's own time. Sources, best first; `events` and `mtimes` are instants, the others
-durations, whose origin may be an instant from beside the log:
+never the export's own time. Kinds of evidence declare what they know and how good it is: instants
+are used as they are, durations begin at an instant of other evidence or at a known start. Without
+any evidence one second stands for each step.
 
-    events     the wall times in the event files of the same run, found by equal values
-    elapsed    training rows with `train_runtime` (`bridges.stream.pace`, as the others)
-    log        the elapsed times in another tool's log
-    mtimes     when the checkpoints were saved, on the disk that they were saved to
-    duration   the summary's `train_runtime`
-    synthetic  nothing: one second for each step
-
-Times are integer microseconds. From row to row they rise by at least a millisecond as MLflow sees
-it, which keeps whole ones. What a target holds already keeps its times, so that a run can grow
-there whatever becomes known later.
+Times are integer microseconds. From row to row they rise by at least one whole millisecond, which
+is the finest that some targets keep. What a target holds already keeps its times, so that a run can
+grow there whatever becomes known later.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import numpy as np
 
 from bridges.errors import SourceError
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Clock, Evidence, Float64, Int64, MetricStream, Run
-from bridges.stream.options import ClockName
-from bridges.stream.pace import (
-    LONGEST_RUN,
-    REAL,
-    Pace,
-    best_pace,
-    elapsed_rows,
-    pace_of,
-    summary_duration,
+from bridges.stream.model import (
+    Clock,
+    Evidence,
+    EvidenceKind,
+    Float64,
+    Int64,
+    Knows,
+    MetricStream,
+    Run,
 )
+from bridges.stream.naming import KeyRules
+from bridges.stream.pace import LONGEST_RUN, SYNTHETIC, Pace, pace_of
 
 SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
 SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
-CLOCKS: tuple[str, ...] = get_args(ClockName)
-INSTANTS = ("events", "mtimes")
-IN_LOG = ("elapsed", "duration", "synthetic")  # names of clocks that the log alone gives again
 AGREED = 10 * SECOND  # by which the instants of one process may be apart
-_WORDS = {
-    "events": "event files",
-    "elapsed": "train_runtime in the rows of the log",
-    "log": "elapsed times in a log beside it",
-    "mtimes": "times when its checkpoints were saved",
-    "duration": "the duration in the summary row, spread over the steps",
-    "synthetic": "one second for each step",
-    "start": "the start that a name tells",
-}
 
 
 @dataclass(frozen=True)
 class HeldTimes:
-    """The times (int64, microseconds) that a target holds for some rows (int64, rising), and the
-    name of the clock that they are from.
+    """The times (int64, microseconds) that a target holds for some rows (int64, rising), the kind
+    of evidence that they are from, and the origin of their clock.
     """
 
     rows: Int64
     time: Int64
-    clock: str
+    kind: EvidenceKind
+    origin: str
 
 
 def apply_clock(
     stream: MetricStream,
+    rules: KeyRules,
     evidence: Sequence[Evidence] = (),
     source: str | None = None,
     held: HeldTimes | None = None,
     tick: int = 1,
 ) -> tuple[MetricStream, Clock, list[Finding]]:
-    """The stream with its times, the clock that gave them, and what there is to say of it.
+    """The stream with its times, the clock that gave them, and the findings.
 
-    `source` forces one of `CLOCKS` (see `require_clock`); rows that a target holds keep its times.
-    Times are whole multiples of `tick` microseconds.
+    The evidence is that from beside the log; `rules` give that of the rows. `source` forces the
+    clock of that name (see `require_clock`); rows that a target holds keep its times. Times are
+    whole multiples of `tick` microseconds.
     """
-    evidence = [_rounded(one, tick) for one in evidence]
-    found = {one.source: one for one in evidence}
-    chosen = source or next(name for name in CLOCKS if _is_there(name, stream, found))
-    if chosen == "synthetic":
-        found = {}  # what is best, too, only where nothing but a start is known
-        found |= {one.source: one for one in evidence if one.source == "start" and not source}
-    log = found.get("log")
-    name = best_pace(stream, log) if chosen in INSTANTS else chosen
-    pace = pace_of(name, stream, log)
-    seen = _Times.of(chosen, pace, found, tick)
+    known = _Known.of(stream, rules, evidence, tick)
+    chosen = known.named(source) if source else known.best()
+    kind = chosen.kind if chosen else SYNTHETIC
+    if chosen is None and source in (None, SYNTHETIC.name):
+        known = _Known([], None if source else known.start)
+    pace = pace_of(known.durations() if _is_instant(kind) else chosen, stream, rules)
+    seen = _Times.of(chosen, pace, known, tick)
     times = _strictly_rising(_held_first(seen.rows, held, tick))
     start = min(seen.start, int(times[0])) if len(times) else seen.start
     end = int(times[-1]) if len(times) else start
-    clock = Clock(chosen, seen.origin, start, end)
     if held is not None:
-        clock = Clock(*_named(held.clock), start, end)
-        return replace(stream, time=times), clock, [_kept(clock, chosen)]
-    return replace(stream, time=times), clock, _clock_findings(clock, pace, found, seen.refused)
+        clock = Clock(held.kind.name, held.origin, start, end)
+        return replace(stream, time=times), clock, [_kept(held, kind)]
+    is_in_rows = kind.in_rows and seen.origin == SYNTHETIC.name
+    clock = Clock(source or kind.name, seen.origin, start, end, is_in_rows)
+    findings = _clock_findings(clock, kind, pace, known, seen)
+    return replace(stream, time=times), clock, findings
 
 
-def _named(name: str) -> tuple[str, str]:
-    """Source and origin of a clock from its name."""
-    source, _, origin = name.partition(" from ")
-    return source, origin or (source if source in INSTANTS else "synthetic")
+def _is_instant(kind: EvidenceKind) -> bool:
+    return kind.knows is Knows.INSTANTS
 
 
-def _kept(clock: Clock, chosen: str) -> Finding:
+@dataclass(frozen=True)
+class _Known:
+    """The evidence of a run, the best first, and that of its start."""
+
+    ranked: list[Evidence]
+    start: Evidence | None = None
+
+    @classmethod
+    def of(
+        cls, stream: MetricStream, rules: KeyRules, evidence: Sequence[Evidence], tick: int = 1
+    ) -> _Known:
+        """All evidence, from beside the log in whole ticks."""
+        found = {one.source: one for one in rules.evidence(stream)}
+        found |= {one.source: _rounded(one, tick) for one in evidence}
+        starts = [one for one in found.values() if one.kind.knows is Knows.START]
+        ranked = [one for one in found.values() if one.kind.knows is not Knows.START]
+        ranked.sort(key=lambda one: one.kind.rank)
+        return cls(ranked, starts[0] if starts else None)
+
+    def best(self) -> Evidence | None:
+        """The best evidence that is a clock."""
+        return next((one for one in self.ranked if one.is_clock), None)
+
+    def named(self, name: str) -> Evidence | None:
+        """The evidence of that name."""
+        return next((one for one in self.ranked if one.source == name), None)
+
+    def durations(self) -> Evidence | None:
+        """The best evidence of durations, of two rows at least or a total."""
+        for one in self.ranked:
+            if one.kind.knows is Knows.TOTAL or (
+                one.kind.knows is Knows.DURATIONS and len(one.rows) >= 2
+            ):
+                return one
+        return None
+
+    def instants(self) -> list[Evidence]:
+        """The evidence of instants, the best first."""
+        return [one for one in self.ranked if _is_instant(one.kind) and len(one.rows)]
+
+
+def _kept(held: HeldTimes, kind: EvidenceKind) -> Finding:
     message = (
-        f"the target keeps its times from {_WORDS.get(clock.source, clock.source)}; what is new "
-        f"goes on from there by {_WORDS[chosen]}"
+        f"the target keeps its times from {held.kind.words}; what is new goes on from there by "
+        f"{kind.words}"
     )
     return Finding("clock-kept", Severity.INFO, "all rows", message)
 
@@ -128,56 +151,49 @@ def _rounded(evidence: Evidence, tick: int) -> Evidence:
     return replace(evidence, time=in_ticks(evidence.time / tick, tick), start=start)
 
 
-def _is_there(name: str, stream: MetricStream, found: Mapping[str, Evidence]) -> bool:
-    if name == "elapsed":
-        return len(elapsed_rows(stream)[0]) >= 2
-    if name == "duration":
-        return summary_duration(stream) is not None
-    return name == "synthetic" or (name in found and len(found[name].rows) > 0)
-
-
 def require_clock(name: str, run: Run) -> None:
     """Raises SourceError where a run has nothing for that clock."""
-    stream, found = run.stream, {one.source: one for one in run.evidence}
-    if not _is_there(name, stream, found):
-        there = ", ".join(other for other in CLOCKS if _is_there(other, stream, found))
-        raise SourceError(
-            run.source,
-            place=f"--clock {name}",
-            found=f"no {_WORDS[name]} that belong to this run",
-            expected=f"one of the clocks that it has: {there}",
-            remedy="Leave out --clock for the best of these, or name the run's whole directory.",
-        )
+    known = _Known.of(run.stream, run.key_rules, run.evidence)
+    found = known.named(name)
+    if name == SYNTHETIC.name or (found is not None and found.is_clock):
+        return
+    there = [one.source for one in known.ranked if one.is_clock]
+    raise SourceError(
+        run.source,
+        place=f"--clock {name}",
+        found="no times of that kind that belong to this run",
+        expected=f"one of the clocks that it has: {', '.join([*there, SYNTHETIC.name])}",
+        remedy="Leave out --clock for the best of these, or name the run's whole directory.",
+    )
 
 
 @dataclass(frozen=True)
 class _Times:
-    """Times in microseconds (int64, one a row), the start, what fixes the first instant, and the
-    instants that were refused because they do not agree.
+    """Times in microseconds (int64, one a row), the start, the name of what fixes the first
+    instant, and the evidence of instants that was refused because these do not agree.
     """
 
     rows: Int64
     start: int
     origin: str
-    refused: tuple[str, ...] = ()
+    refused: tuple[Evidence, ...] = ()
 
     @classmethod
-    def of(cls, source: str, pace: Pace, found: Mapping[str, Evidence], tick: int) -> _Times:
-        if source in INSTANTS:
-            times, start = _between(found[source], pace, tick)
-            known = found[source].start
-            return cls(times, start if known is None else known, source)
-        refused: list[str] = []
-        for name in INSTANTS:
-            if name in found and len(found[name].rows):
-                shifted = _shifted(found[name], pace, tick)
-                if shifted is not None:
-                    return cls(*shifted, name, tuple(refused))
-                refused.append(name)
-        origin = found["start"].start if "start" in found else None
+    def of(cls, chosen: Evidence | None, pace: Pace, known: _Known, tick: int) -> _Times:
+        if chosen is not None and _is_instant(chosen.kind):
+            times, start = _between(chosen, pace, tick)
+            return cls(times, start if chosen.start is None else chosen.start, chosen.source)
+        refused: list[Evidence] = []
+        for one in known.instants():
+            shifted = _shifted(one, pace, tick)
+            if shifted is not None:
+                return cls(*shifted, one.source, tuple(refused))
+            refused.append(one)
+        origin = known.start.start if known.start else None
         start = SYNTHETIC_ORIGIN if origin is None else origin
         times = start + in_ticks(pace.seconds * (SECOND // tick), tick)
-        return cls(times, start, "synthetic" if origin is None else "start", tuple(refused))
+        name = SYNTHETIC.name if known.start is None else known.start.source
+        return cls(times, start, name, tuple(refused))
 
 
 def _between(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int]:
@@ -187,7 +203,7 @@ def _between(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int]:
     course = np.concatenate([[0.0], pace.seconds * (SECOND // tick)]) + gaps
     at, time = course[known.rows + 1], known.time / tick
     rate = 1.0
-    if pace.name not in REAL and len(at) > 1:
+    if not pace.is_real and len(at) > 1:
         rate = (time[-1] - time[0]) / (at[-1] - at[0])
     times = np.interp(course, at, time)
     times = np.where(course < at[0], time[0] - (at[0] - course) * rate, times)
@@ -246,41 +262,40 @@ def _strictly_rising(times: Int64) -> Int64:
 
 
 def _clock_findings(
-    clock: Clock, pace: Pace, found: Mapping[str, Evidence], refused: Sequence[str]
+    clock: Clock, kind: EvidenceKind, pace: Pace, known: _Known, seen: _Times
 ) -> list[Finding]:
     findings = [
         Finding(
             "clock-disagrees",
             Severity.WARNING,
-            found[name].where,
-            f"not used as a clock: {_WORDS[name]} do not fit {_WORDS[clock.source]}",
+            one.where,
+            f"not used as a clock: {one.kind.words} do not fit {kind.words}",
         )
-        for name in refused
+        for one in seen.refused
     ]
     if clock.is_synthetic:
-        what = {
-            "elapsed": "durations are those of the log (train_runtime in its rows)",
-            "log": "durations are those of a log beside it",
-            "duration": "the duration is that of the summary row, spread over the steps",
-            "synthetic": "the log holds no time at all: one second stands for each step",
-        }[clock.source]
-        message = f"times are synthetic and start on 2000-01-01: {what}"
+        why = f"durations are from {kind.words}"
+        if kind is SYNTHETIC:
+            why = "the log holds no time at all: one second stands for each step"
+        message = f"times are synthetic and start on 2000-01-01: {why}"
         return [*findings, Finding("clock-synthetic", Severity.INFO, "all rows", message)]
-    return [*findings, _real(clock, pace, found[clock.origin])]
+    origin = known.named(clock.origin) or known.start
+    assert origin is not None
+    return [*findings, _real(kind, pace, origin)]
 
 
-def _real(clock: Clock, pace: Pace, origin: Evidence) -> Finding:
+def _real(kind: EvidenceKind, pace: Pace, origin: Evidence) -> Finding:
     """What the times are made of."""
-    message = f"times are from {_WORDS[clock.source]}"
-    if clock.source in INSTANTS:
+    message = f"times are from {kind.words}"
+    if _is_instant(kind):
         rows = len(pace.seconds)
         if len(origin.rows) < rows:
-            message += f" for {len(origin.rows)} of {rows} rows, the others by {_WORDS[pace.name]}"
+            message += f" for {len(origin.rows)} of {rows} rows, the others by {pace.kind.words}"
         if origin.spread:
             apart = f"{origin.spread / SECOND:.2g} s"
             message += f"; a row has the time of its first point, the others were within {apart}"
     else:
-        message += f", beginning with {_WORDS[clock.origin]}"
+        message += f", beginning with {origin.kind.words}"
     note = f"; {origin.note}" if origin.note else ""
     severity = Severity.WARNING if origin.note else Severity.INFO
     return Finding("clock-source", severity, origin.where, message + note)

@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 
 from bridges.stream.model import Int64, MetricStream, Run, Values
+from bridges.stream.naming import KeyRules
 from bridges.stream.settings import Settings
 
 FORMAT = b"bridges-1"
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).encode
-NOT_MEASURED = frozenset(
-    {"epoch", "learning_rate", "num_input_tokens_seen", "total_flos", "train_runtime"}
-)
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,14 @@ def first_rows_of(run: Run, log: MetricStream) -> Run:
 def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     """32 hex digits made of the first row with a measured value, the trial, and the layout.
 
-    Loss, grad_norm and metrics are measured; the learning rate and the epoch are equal in all runs
-    of one recipe. `layout` holds the options that change what a target is to hold (x-axis, naming,
-    duplicates) where they are not the default: another layout is another run there.
+    `Run.key_rules` say which values are measured: others are equal in all runs of one recipe. A run
+    with an `identity` of its own has a key made of that. `layout` holds the options that change
+    what a target is to hold (x-axis, naming, duplicates) where they are not the default: another
+    layout is another run there.
     """
     digest = hashlib.blake2b(FORMAT, digest_size=16)
-    digest.update(_canonical(_first_row(run.history) or [run.name, _text_keys(run.params)]))
+    first = [*run.identity] or _first_row(run.history, run.key_rules)
+    digest.update(_canonical(first or [run.name, _text_keys(run.params)]))
     digest.update(_canonical(run.trial))
     digest.update(_canonical(sorted(layout.items()) if layout else None))
     return digest.hexdigest()
@@ -119,20 +119,15 @@ def _values(values: Values) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(values).data).digest()
 
 
-def _first_row(stream: MetricStream) -> list[Any] | None:
+def _first_row(stream: MetricStream, rules: KeyRules) -> list[Any] | None:
     """Step and measured values of the first row that has one; else all of the first row."""
-    series = [part for part in stream.numbers if is_measured(part.key)] or stream.series
+    series = [part for part in stream.numbers if rules.is_measured(part.key)] or stream.series
     if not series:
         return [stream.step[:1].tolist()] if len(stream) else None
     row = min(int(part.rows[0]) for part in series)
     first = (part for part in series if part.rows[0] == row)
     values = [[part.key, repr(part.values[:1].tolist())] for part in first]
     return [int(stream.step[row]), sorted(values)]
-
-
-def is_measured(key: str) -> bool:
-    """Whether a key tells one run from another of the same recipe."""
-    return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
 
 
 def _text_keys(value: Any) -> Any:

@@ -14,7 +14,6 @@ import numpy as np
 
 from bridges.stream.align import apply_duplicates, epoch_axis
 from bridges.stream.clock import (
-    IN_LOG,
     MILLISECOND,
     HeldTimes,
     apply_clock,
@@ -25,14 +24,13 @@ from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import Identity, identity_of
 from bridges.stream.model import Clock, MetricStream, Run, Series
-from bridges.stream.naming import Naming, Place, encodable
+from bridges.stream.naming import Naming, Place, PlainNaming, encodable
 from bridges.stream.options import LayoutOptions as LayoutOptions
 from bridges.stream.redact import redact_stream
-from bridges.stream.tagging import named, under_tags
+from bridges.stream.tagging import named, tag_table, under_tags
 
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
 EARLIEST_RULES, RULES = 1, 2
-ANY_AXIS = ("wandb",)  # targets where any metric can be the x-axis, so that steps stay steps
 
 
 def tick_of(rules: int) -> int:
@@ -46,9 +44,9 @@ class Layout:
 
     `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
     keeps as such; `texts` are the series of text and `summary` the values without a step.
-    `rules` is the version of the rules that made the layout; `is_live` says whether tags follow the
-    live callback. `params` are the params that the target gets. A layout that `replaces` a run
-    takes the place of the whole run in the target.
+    `rules` is the version of the rules that made the layout, and `naming` the rules that made the
+    tags. `params` are the params that the target gets. A layout that `replaces` a run takes the
+    place of the whole run in the target.
     """
 
     run: Run
@@ -60,7 +58,7 @@ class Layout:
     findings: tuple[Finding, ...]
     rules: int = RULES
     params: Mapping[str, Any] = field(default_factory=dict)
-    is_live: bool = True
+    naming: Naming = field(default_factory=PlainNaming)
     replaces: bool = False
 
     @property
@@ -97,7 +95,7 @@ class Layout:
         """A digest of the times of the points in the rows before `row`; empty where the log alone
         gives them.
         """
-        if self.clock.name in IN_LOG:
+        if self.clock.in_rows:
             return ""
         assert self.stream.time is not None
         timed = np.zeros(len(self.stream), bool)
@@ -133,17 +131,17 @@ def lay_out(
     if they cannot be had again, its numbers of rows after each write, and the version of the rules
     by which it was written first.
     """
-    naming = Naming(target, options.naming, options.version)
+    naming = run.key_rules.naming(target, options.naming, options.version)
     stream, secrets = redact_stream(run.stream)
     findings: list[Finding] = []
-    if options.x_axis == "epoch" and target not in ANY_AXIS:
+    if options.x_axis == "epoch" and not naming.any_axis:
         stream, findings = epoch_axis(stream)
     stream, dropped = apply_duplicates(stream, options.duplicates, append_rows)
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
     evidence = run.evidence if clock is None else ()
     timed, used_clock, notes = apply_clock(
-        stream, evidence, clock or options.clock, held, tick_of(rules)
+        stream, run.key_rules, evidence, clock or options.clock, held, tick_of(rules)
     )
     placed = _Placed.of(timed, naming, rules)
     identity = identity or identity_of(run, options.identity())
@@ -158,7 +156,7 @@ def lay_out(
         findings=(*secrets, *findings, *dropped, *notes, *placed.findings, *left_out),
         rules=rules,
         params=params,
-        is_live=naming.is_live,
+        naming=naming,
     )
 
 
@@ -193,7 +191,7 @@ class _Placed:
             for place, part in _by_place(series, naming):
                 placed._add(place, part)
         if rules == EARLIEST_RULES:
-            tags, found = naming.table(stream.keys)
+            tags, found = tag_table(naming, stream.keys)
             placed.findings = [*found, *placed.findings]
             placed._name(lambda series: ([replace(s, key=tags[s.key]) for s in series], []))
         else:

@@ -1,6 +1,6 @@
 """The neutral model: a run and its metric stream, in columns, in the order of the log.
 
-Nothing here knows Hugging Face or a tracker. A stream keeps every value with its type: numbers of
+A stream keeps every value with its type: numbers of
 one type of one key are one `Series`, so a key that mixes integers and floats has two of them, and
 what is no number (text, list, dict, null) has one of dtype object.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.stream.finding import Finding
+from bridges.stream.naming import KeyRules, PlainRules
 from bridges.stream.settings import Settings
 
 Int64 = NDArray[np.int64]
@@ -25,7 +26,7 @@ Values = NDArray[Any]
 
 
 class RowKind(IntEnum):
-    """What wrote a row of the log: see `bridges.stream.align.row_kinds` for the rule."""
+    """What a row of a log is about; the source decides."""
 
     TRAIN = 0
     EVAL = 1
@@ -153,38 +154,76 @@ class MetricStream:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What something beside the log says of the times of its rows.
+class Knows(Enum):
+    """What a kind of evidence knows of the times of a run."""
 
-    `source` is `events`, `log`, `mtimes` or `start`; `rows` (int64, n, rising) are the rows that it
-    knows, `time` (int64, n) their microseconds: since 1970 UTC, and in a `log` since its start.
-    `start` is when the run began, in microseconds since 1970 UTC, where that is known. `where` is
-    the file or name that tells, `note` what had to be assumed. `spread` is how many microseconds
-    the points of one row lie apart at most, where each has a time of its own.
+    INSTANTS = "instants"  # when rows were written
+    DURATIONS = "durations"  # how long after the start rows were written
+    TOTAL = "total"  # how long the run took until one row, to be spread over the steps before it
+    START = "start"  # when the run began
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceKind:
+    """A kind of evidence: what it `knows`, and how good that is.
+
+    `name` is the clock's name for users and in targets. Of several kinds the one of the lowest
+    `rank` is the clock, if it has `least` rows. `words` name it in messages. The rows alone give
+    evidence again that is `in_rows`.
     """
 
-    source: str
+    name: str
+    knows: Knows
+    rank: int
+    words: str
+    in_rows: bool = False
+    least: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a source found out about the times of a run's rows.
+
+    `rows` (int64, n, rising) are the rows that it knows, `time` (n) their microseconds: since 1970
+    UTC (int64) if the kind knows instants, else since the start (int64 or float64). `start` is when
+    the run began, in microseconds since 1970 UTC, if that is known. `where` is the file or name
+    that it is from, `note` what had to be assumed. `spread` is how many microseconds the points of
+    one row lie apart at most, if each has a time of its own.
+    """
+
+    kind: EvidenceKind
     rows: Int64
-    time: Int64
+    time: NDArray[Any]
     where: str
     start: int | None = None
     note: str = ""
     spread: int = 0
+
+    @property
+    def source(self) -> str:
+        """The name of its kind."""
+        return self.kind.name
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether it has the times of enough rows to be a clock."""
+        return self.kind.knows is not Knows.START and len(self.rows) >= self.kind.least
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Where the times of a run come from.
 
-    `source` is one of `bridges.stream.clock.CLOCKS`; `origin` says what fixes the first instant;
-    `start` and `end` are microseconds since 1970 UTC.
+    `source` is the name of a kind of evidence, or `synthetic`; `origin` says what fixes the first
+    instant; `start` and `end` are microseconds since 1970 UTC. `in_rows`: the rows alone give these
+    times again.
     """
 
     source: str
     origin: str
     start: int
     end: int
+    in_rows: bool = False
 
     @property
     def name(self) -> str:
@@ -224,14 +263,19 @@ class Run:
 
     `params` are the settings (already free of secrets) and `param_files` says which file each is
     from, where that is not the source; `facts` are what the source says of the run's outcome,
-    `writer` the band of transformers versions that wrote it (such as "4.41-4.49"). `evidence`
-    is what lies beside the log of the times of its rows. `saves` are the locations of all states
-    that were folded into it, the longest first; `forked` is the location of another run that
-    begins with the same rows, and how many these are. `trial` tells the trials of a search apart;
-    `trial_name` and `trial_params` are what the search called and gave this one.
+    `writer` the releases of the library that may have written it (such as "4.41-4.49"). `evidence`
+    is what the source found beside the log about the times of its rows. `saves` are the locations
+    of all states that were folded into it, the longest first; `forked` is the location of another
+    run that begins with the same rows, and how many these are. `trial` tells the trials of a search
+    apart; `trial_name` and `trial_params` are what the search called and gave this one.
 
     `run_name` is the name that the training was started with, and `project` the one that its
     library sets for its trackers; None where there is none.
+
+    `key_style` is `trainer` (keys of a Trainer's log, which each target names by the rules of the
+    live callback) or `tags` (a tracker's tags, which every target gets as they are). `key_rules`
+    follow from it. `identity` are JSON values that make the run this one, such as an id; empty: its
+    first row with a measured value does.
 
     `added` are the positions of rows that are not part of the history: the source found them beside
     it, as in a results file. They count neither for the run's key nor for its digest. `settings`
@@ -262,11 +306,14 @@ class Run:
     trial_params: Mapping[str, Any] = field(default_factory=dict)
     run_name: str | None = None
     project: str | None = None
+    key_style: str = "trainer"
+    identity: tuple[Any, ...] = ()
     added: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
     earlier_added: tuple[Mapping[str, Any], ...] = ()
     logged: tuple[tuple[int, int, int], ...] = ()
     logs: tuple[Log, ...] = ()
+    key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property
     def history(self) -> MetricStream:

@@ -1,33 +1,21 @@
-"""Naming: the tag and the place that a live callback gives to a key, per target and version.
+"""Naming: what a layout asks about the keys of a run, and the plain rules that keep every key.
 
-The tables follow the callbacks of transformers (`integrations/integration_utils.py`), minor
-release by minor release; `LATEST` is the newest one that was compared with real runs. Raw naming
-keeps the keys of the file.
+Other rules come from outside: those of the library that logged the keys, for each target.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
-from bridges.stream.finding import Finding, Severity
-from bridges.stream.options import LATEST, Version
-from bridges.stream.tagging import digest
+import numpy as np
 
-TARGETS = ("mlflow", "tensorboard", "wandb")
-WANDB_SUMMARY_KEYS = frozenset(
-    {
-        "train_runtime",
-        "train_samples_per_second",
-        "train_steps_per_second",
-        "train_loss",
-        "total_flos",
-    }
-)
-RESERVED_TAGS = ("bridges.", "mlflow.")  # prefixes of the tags that exporters or MLflow manage
-_MLFLOW_REFUSED = re.compile(r"[^0-9A-Za-z_\-. :/]")
+from bridges.stream.options import Version
+
+if TYPE_CHECKING:
+    from bridges.stream.model import Evidence, Float64, MetricStream
 
 
 class Place(str, Enum):
@@ -39,98 +27,111 @@ class Place(str, Enum):
     DROPPED = "dropped"
 
 
-@dataclass(frozen=True)
-class Naming:
-    """The naming rules of one target: those of the live callback, or the raw keys.
-
-    A target that is none of `TARGETS` (a plug-in) has raw keys and takes every value.
-    """
-
-    target: str
-    style: str = "live"
-    version: Version = LATEST
+class Naming(Protocol):
+    """The rules by which one target names the keys of a run and places their values."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the rules are those of a live callback."""
-        return self.style == "live" and self.target in TARGETS
+        """Whether the tags are those of a live callback."""
+        ...
+
+    @property
+    def step_key(self) -> str:
+        """The key of the step in a target whose rows are dictionaries."""
+        ...
+
+    @property
+    def epoch_key(self) -> str:
+        """The key of the epoch there."""
+        ...
+
+    @property
+    def any_axis(self) -> bool:
+        """Whether any metric can be the x-axis of the target, so that steps stay steps."""
+        ...
 
     def tag(self, key: str) -> str:
         """The tag of a key."""
-        if not self.is_live:
-            return key
-        if self.target == "mlflow":
-            return _MLFLOW_REFUSED.sub("_", key) if self.version >= (4, 54) else key
-        return key if self.version < (3, 5) else self._rewritten(key)
-
-    def _rewritten(self, key: str) -> str:
-        """`rewrite_logs` of transformers: only the first prefix is cut, all else is training's."""
-        if key.startswith("eval_"):
-            return "eval/" + key[5:]
-        if key.startswith("test_") and self.version >= (4, 12):
-            return "test/" + key[5:]
-        return "train/" + key
+        ...
 
     def place(self, key: str, value_type: type) -> Place:
         """Where a value of that type goes (bool, int, float, or str, list, dict, NoneType)."""
+        ...
+
+
+class KeyRules(Protocol):
+    """The meaning of a run's keys, as the library that logged them defines it."""
+
+    def naming(self, target: str, style: str, version: Version) -> Naming:
+        """The naming rules of a target, live or raw, of a release of the library."""
+        ...
+
+    def is_measured(self, key: str) -> bool:
+        """Whether the values of a key tell one run from another of the same recipe."""
+        ...
+
+    def main_keys(self, stream: MetricStream) -> list[str]:
+        """The keys of the loss and of the main metric of evaluation, as far as there are any."""
+        ...
+
+    def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
+        """The durations that the rows themselves hold."""
+        ...
+
+    def own_seconds(self, stream: MetricStream) -> Float64:
+        """How long each row took by itself, such as an evaluation (float64 seconds, one a row)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainNaming:
+    """Every key is its own tag; `texts` and `others` are the places of text and other objects."""
+
+    step_key: str = "step"
+    epoch_key: str = "epoch"
+    any_axis: bool = False
+    texts: Place = Place.SERIES
+    others: Place = Place.SERIES
+    is_live: bool = False
+
+    def tag(self, key: str) -> str:
+        """The key."""
+        return key
+
+    def place(self, key: str, value_type: type) -> Place:
+        """Numbers are series."""
         if value_type in (bool, int, float):
-            return self._number_place(key)
-        if self.target == "tensorboard":
-            text = value_type is str and (self.version >= (4, 47) or not self.is_live)
-            return Place.TEXT if text else Place.DROPPED
-        if self.target == "mlflow":
-            return Place.DROPPED
-        return self._number_place(key)
+            return Place.SERIES
+        return self.texts if value_type is str else self.others
 
-    def _number_place(self, key: str) -> Place:
-        split = self.target == "wandb" and self.is_live and self.version >= (4, 39)
-        return Place.SUMMARY if split and key in WANDB_SUMMARY_KEYS else Place.SERIES
 
-    @property
-    def step_key(self) -> str | None:
-        """The key in which W&B rows carry their global step (4.5 and later), None elsewhere."""
-        if self.target != "wandb":
-            return None
-        return "train/global_step" if self.version >= (4, 5) or not self.is_live else None
+@dataclass(frozen=True)
+class PlainRules:
+    """Keys without any meaning: each is measured, and rows hold no durations."""
 
-    def table(self, keys: Iterable[str]) -> tuple[dict[str, str], list[Finding]]:
-        """The tag of every key by the first version's rules, which stored runs may have.
+    def naming(self, target: str, style: str, version: Version) -> Naming:
+        """Plain naming in every target."""
+        return PlainNaming()
 
-        Where two keys meet in one tag, the later one gets a stable suffix.
-        """
-        tags: dict[str, str] = {}
-        taken: dict[str, str] = {}
-        findings = []
-        for key in keys:
-            tag = encodable(self.tag(key))
-            if taken.setdefault(tag, key) != key:
-                findings.append(_collision(key, taken[tag], tag))
-                while taken.setdefault(tag, key) != key:
-                    tag = f"{tag}-{digest(key)}"
-            tags[key] = tag
-        return tags, findings
+    def is_measured(self, key: str) -> bool:
+        """Every key is."""
+        return True
+
+    def main_keys(self, stream: MetricStream) -> list[str]:
+        """The first key with a loss in its name, else the first one."""
+        keys = [*dict.fromkeys(series.key for series in stream.numbers)]
+        losses = [key for key in keys if "loss" in key.lower()]
+        return [*losses, *keys][:1]
+
+    def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
+        """None."""
+        return ()
+
+    def own_seconds(self, stream: MetricStream) -> Float64:
+        """Rows take no time."""
+        return np.zeros(len(stream))
 
 
 def encodable(text: str) -> str:
     """The text with lone surrogates as visible escapes: UTF-8 cannot hold them."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _collision(key: str, other: str, tag: str) -> Finding:
-    return Finding(
-        "tag-collision",
-        Severity.WARNING,
-        f"key {key!r}",
-        f"the tag {tag!r} belongs to key {other!r} already; this key gets a suffix",
-    )
-
-
-def reserved_tag(key: str) -> str:
-    """Why a user may not set the tag of this key; empty if they may."""
-    if not key.startswith(RESERVED_TAGS):
-        return ""
-    remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
-    return (
-        f"found {key!r}; tags that begin with {' or '.join(RESERVED_TAGS)} are set by bridges and"
-        f" MLflow themselves; expected another name.{remedy}"
-    )

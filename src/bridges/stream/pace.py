@@ -1,12 +1,8 @@
 """The pace: how many seconds lie between the start of a run and each of its rows.
 
-    elapsed    training rows with `train_runtime` (token counting, transformers 4.53 and later)
-    log        the elapsed times in another tool's log beside the history, whole seconds
-    duration   the summary's `train_runtime`, spread over the steps, `eval_runtime` at eval rows
-    synthetic  nothing: one second for each step
-
-A pace gives the same seconds to the rows of a prefix as to the same rows in the longer log, but
-for `duration`, which only a log with a summary has.
+Known durations give it, or the total of the run spread over its steps, or nothing: one second for
+each step. A pace gives the same seconds to the rows of a prefix as to the same rows in the longer
+log, except for a total, which only a log with its end has.
 """
 
 from __future__ import annotations
@@ -15,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
+from bridges.stream.model import Evidence, EvidenceKind, Float64, Int64, Knows, MetricStream
+from bridges.stream.naming import KeyRules
 
 LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
 LATEST = 4_102_444_800  # seconds since 1970 UTC: no training was at the year 2100
 LONGEST_STEP = 10_000.0  # seconds: what a synthetic pace gives to one row at most
-REAL = ("elapsed", "log", "duration")  # those whose seconds are really seconds
+SYNTHETIC = EvidenceKind(
+    "synthetic", Knows.DURATIONS, 1000, "one second for each step", in_rows=True
+)
 
 
 @dataclass(frozen=True)
@@ -29,84 +28,48 @@ class Pace:
     by one wherever a run was resumed as far as its source can tell).
     """
 
-    name: str
+    kind: EvidenceKind
     seconds: Float64
     session: Int64
 
-
-def best_pace(stream: MetricStream, log: Evidence | None = None) -> str:
-    """The best pace that there is."""
-    if len(elapsed_rows(stream)[0]) >= 2:
-        return "elapsed"
-    if log is not None and len(log.rows) >= 2:
-        return "log"
-    return "duration" if summary_duration(stream) is not None else "synthetic"
+    @property
+    def is_real(self) -> bool:
+        """Whether its seconds are really seconds."""
+        return self.kind is not SYNTHETIC
 
 
-def pace_of(name: str, stream: MetricStream, log: Evidence | None = None) -> Pace:
-    """The pace of that name."""
+def pace_of(evidence: Evidence | None, stream: MetricStream, rules: KeyRules) -> Pace:
+    """The pace that evidence of durations gives; without any, one second for each step."""
     session = np.zeros(len(stream), np.int64)
-    if name == "elapsed":
-        seconds, session = _through_known(stream, *elapsed_rows(stream))
-    elif name == "log" and log is not None:
-        seconds, session = _through_known(stream, log.rows, log.time / 1e6)
-    elif name == "duration":
-        seconds = _from_duration(stream)
+    if evidence is None:
+        kind, seconds = SYNTHETIC, _from_steps(stream)
+    elif evidence.kind.knows is Knows.TOTAL:
+        kind = evidence.kind
+        seconds = _from_total(stream, evidence, rules.own_seconds(stream))
     else:
-        seconds = _from_steps(stream)
-    return Pace(name, np.minimum(np.maximum(seconds, 0.0), LONGEST_RUN), session)
+        kind = evidence.kind
+        seconds, session = _through_known(evidence, rules.own_seconds(stream))
+    return Pace(kind, np.minimum(np.maximum(seconds, 0.0), LONGEST_RUN), session)
 
 
-def elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
-    """The training rows that tell their own elapsed seconds."""
-    rows, seconds = stream.column("train_runtime")
+def _through_known(evidence: Evidence, own_seconds: Float64) -> tuple[Float64, Int64]:
+    """Elapsed seconds of the rows that have them; those between follow by their own duration."""
+    own, rows, seconds = np.cumsum(own_seconds), evidence.rows, evidence.time / 1e6
     if not len(rows):
-        return rows, seconds
-    keep = (stream.kind[rows] == RowKind.TRAIN) & np.isfinite(seconds) & (seconds >= 0)
-    return rows[keep], seconds[keep]
-
-
-def summary_duration(stream: MetricStream) -> tuple[int, float] | None:
-    """Row and duration in seconds of the first summary row that has one."""
-    rows, seconds = stream.column("train_runtime")
-    if not len(rows):
-        return None
-    good = (stream.kind[rows] == RowKind.SUMMARY) & np.isfinite(seconds) & (seconds > 0)
-    return (int(rows[good][0]), float(seconds[good][0])) if good.any() else None
-
-
-def eval_seconds(stream: MetricStream) -> Float64:
-    """What each row says of its own duration (`*_runtime` of an evaluation), in seconds."""
-    seconds = np.zeros(len(stream))
-    for key in stream.keys:
-        if key.endswith("_runtime") and key != "train_runtime":
-            rows, values = stream.column(key)
-            good = np.isfinite(values) & (values > 0)
-            seconds[rows[good]] += np.minimum(values[good], 1e9)
-    return seconds
-
-
-def _through_known(stream: MetricStream, rows: Int64, seconds: Float64) -> tuple[Float64, Int64]:
-    """Elapsed seconds where a row has them; the rows between follow by their own duration."""
-    own = np.cumsum(eval_seconds(stream))
-    if not len(rows):
-        return own, np.zeros(len(stream), np.int64)
+        return own, np.zeros(len(own), np.int64)
     fell = np.concatenate([[False], np.diff(seconds) < 0])  # a resume counts from zero again
     before = np.where(fell, np.concatenate([[0.0], seconds[:-1]]), 0.0)
     anchors = seconds + np.cumsum(before)
-    index = np.searchsorted(rows, np.arange(len(stream)), side="right") - 1
+    index = np.searchsorted(rows, np.arange(len(own)), side="right") - 1
     base = np.where(index >= 0, anchors[index] - own[rows[index]], 0.0)
     session = np.where(index >= 0, np.cumsum(fell)[index], 0)
     return np.asarray(base + own), np.asarray(session, np.int64)
 
 
-def _from_duration(stream: MetricStream) -> Float64:
-    """The summary's duration over the steps before it, evaluations taking their own time."""
-    found = summary_duration(stream)
-    if found is None:
-        return _from_steps(stream)
-    last, duration = found
-    own = np.cumsum(eval_seconds(stream))
+def _from_total(stream: MetricStream, total: Evidence, own_seconds: Float64) -> Float64:
+    """The total over the steps before its row, rows with a duration of their own taking that."""
+    last, duration = int(total.rows[0]), float(total.time[0]) / 1e6
+    own = np.cumsum(own_seconds)
     training = duration - own[last] if own[last] < duration else duration
     scale = 1.0 if own[last] < duration else 0.0
     steps = np.maximum(stream.step[: last + 1], 0).astype(np.float64)

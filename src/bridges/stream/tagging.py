@@ -7,12 +7,13 @@ what the live run shows, and the values that it lost there get a tag of their ow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Series
+from bridges.stream.naming import Naming, encodable
 
 SHOWN = 5  # keys that a finding names
 
@@ -109,3 +110,30 @@ def named(keys: Sequence[str]) -> str:
     shown = ", ".join(repr(key if len(key) <= 60 else f"{key[:60]}…") for key in keys[:SHOWN])
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return f"{'key' if len(keys) == 1 else 'keys'} {shown}{more}"
+
+
+def tag_table(naming: Naming, keys: Iterable[str]) -> tuple[dict[str, str], list[Finding]]:
+    """The tag of every key by the first version's rules, which stored runs may have.
+
+    Where two keys meet in one tag, the later one gets a stable suffix.
+    """
+    tags: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    findings = []
+    for key in keys:
+        tag = encodable(naming.tag(key))
+        if taken.setdefault(tag, key) != key:
+            findings.append(_collision(key, taken[tag], tag))
+            while taken.setdefault(tag, key) != key:
+                tag = f"{tag}-{digest(key)}"
+        tags[key] = tag
+    return tags, findings
+
+
+def _collision(key: str, other: str, tag: str) -> Finding:
+    return Finding(
+        "tag-collision",
+        Severity.WARNING,
+        f"key {key!r}",
+        f"the tag {tag!r} belongs to key {other!r} already; this key gets a suffix",
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bridges import ExistingRun, Layout, MemoryExporter, MetricStream, ReadOptions, Run
-from bridges.stream.align import row_kinds
+from bridges.huggingface.row_kinds import row_kinds
 from bridges.stream.columns import series_from_rows
 
 

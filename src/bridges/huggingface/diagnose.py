@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bridges.huggingface.resumes import resumes
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind
-from bridges.stream.resumes import resumes
 
 LONGEST_TURN = 2  # rows that a process logs before another one does, usually
 ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together

@@ -1,0 +1,29 @@
+"""The rules for runs whose keys are already tags: every target gets these tags.
+
+The places of text and other objects are those that each kind of target has for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridges.stream.naming import Naming, Place, PlainNaming, PlainRules
+from bridges.stream.options import Version
+
+_NAMING = {
+    "tensorboard": PlainNaming(texts=Place.TEXT, others=Place.DROPPED),
+    "mlflow": PlainNaming(texts=Place.DROPPED, others=Place.DROPPED),
+    "wandb": PlainNaming(step_key="global_step", any_axis=True),
+}
+
+
+@dataclass(frozen=True)
+class TagRules(PlainRules):
+    """A tracker's tags, each of which is a measured value."""
+
+    def naming(self, target: str, style: str, version: Version) -> Naming:
+        """Plain naming, with the places that the target has."""
+        return _NAMING.get(target, PlainNaming())
+
+
+TAG_RULES = TagRules()

@@ -1,0 +1,1 @@
+"""The rules of the Hugging Face Trainer: its log rows, keys, durations, resumes and callbacks."""

@@ -1,0 +1,86 @@
+"""Naming: the tag and the place that a live callback gives to a key, per target and version.
+
+The tables follow the callbacks of transformers (`integrations/integration_utils.py`), minor
+release by minor release; `LATEST` is the newest one that was compared with real runs. Raw naming
+keeps the keys of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bridges.stream.naming import Place
+from bridges.stream.options import LATEST, Version
+
+TARGETS = ("mlflow", "tensorboard", "wandb")
+WANDB_SUMMARY_KEYS = frozenset(
+    {
+        "train_runtime",
+        "train_samples_per_second",
+        "train_steps_per_second",
+        "train_loss",
+        "total_flos",
+    }
+)
+_MLFLOW_REFUSED = re.compile(r"[^0-9A-Za-z_\-. :/]")
+
+
+@dataclass(frozen=True)
+class CallbackNaming:
+    """The naming rules of one target: those of the live callback, or the raw keys.
+
+    A target that is none of `TARGETS` (a plug-in) has raw keys and takes every value. Rows of W&B
+    carry the global step under `step_key`.
+    """
+
+    target: str
+    style: str = "live"
+    version: Version = LATEST
+    step_key: str = "train/global_step"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the rules are those of a live callback."""
+        return self.style == "live" and self.target in TARGETS
+
+    @property
+    def any_axis(self) -> bool:
+        """W&B alone takes any metric as the x-axis."""
+        return self.target == "wandb"
+
+    @property
+    def epoch_key(self) -> str:
+        """The tag of the epoch."""
+        return self.tag("epoch")
+
+    def tag(self, key: str) -> str:
+        """The tag of a key."""
+        if not self.is_live:
+            return key
+        if self.target == "mlflow":
+            return _MLFLOW_REFUSED.sub("_", key) if self.version >= (4, 54) else key
+        return key if self.version < (3, 5) else self._rewritten(key)
+
+    def _rewritten(self, key: str) -> str:
+        """`rewrite_logs` of transformers: only the first prefix is cut, all else is training's."""
+        if key.startswith("eval_"):
+            return "eval/" + key[5:]
+        if key.startswith("test_") and self.version >= (4, 12):
+            return "test/" + key[5:]
+        return "train/" + key
+
+    def place(self, key: str, value_type: type) -> Place:
+        """Where a value of that type goes (bool, int, float, or str, list, dict, NoneType)."""
+        if value_type in (bool, int, float):
+            return self._number_place(key)
+        if self.target == "tensorboard":
+            text = value_type is str and (self.version >= (4, 47) or not self.is_live)
+            return Place.TEXT if text else Place.DROPPED
+        if self.target == "mlflow":
+            return Place.DROPPED
+        return self._number_place(key)
+
+    def _number_place(self, key: str) -> Place:
+        split = self.target == "wandb" and self.is_live and self.version >= (4, 39)
+        return Place.SUMMARY if split and key in WANDB_SUMMARY_KEYS else Place.SERIES

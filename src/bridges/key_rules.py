@@ -1,0 +1,31 @@
+"""The rules for the keys of a run, by its key style."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bridges.errors import SourceError
+from bridges.exporters.tag_rules import TAG_RULES
+from bridges.huggingface.rules import TRAINER_RULES
+from bridges.stream.model import Run
+from bridges.stream.naming import KeyRules, PlainRules
+
+_RULES: dict[str, KeyRules] = {"trainer": TRAINER_RULES, "tags": TAG_RULES}
+
+
+def with_key_rules(run: Run) -> Run:
+    """The run with the rules of its key style, unless it has rules already.
+
+    Raises SourceError for an unknown style, which a plug-in may have given.
+    """
+    if type(run.key_rules) is not PlainRules:
+        return run
+    if run.key_style not in _RULES:
+        raise SourceError(
+            run.source,
+            place="key_style",
+            found=repr(run.key_style),
+            expected=" or ".join(map(repr, _RULES)),
+            remedy="This is a bug of the source that read the run.",
+        )
+    return replace(run, key_rules=_RULES[run.key_style])
