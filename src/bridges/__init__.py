@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from bridges.sources.base import ReadOptions, Source
     from bridges.stream.finding import Finding, Severity
     from bridges.stream.layout import Layout
-    from bridges.stream.model import Clock, MetricStream, Provenance, RowKind, Run, Series
+    from bridges.stream.model import (
+        Clock,
+        Evidence,
+        EvidenceKind,
+        Knows,
+        MetricStream,
+        Provenance,
+        RowKind,
+        Run,
+        Series,
+    )
 
 __all__ = [
     "BaseExporter",
@@ -40,10 +50,13 @@ __all__ = [
     "BridgeError",
     "Clock",
     "ConfigError",
+    "Evidence",
+    "EvidenceKind",
     "ExistingRun",
     "ExportError",
     "Exporter",
     "Finding",
+    "Knows",
     "Layout",
     "MemoryExporter",
     "MetricStream",
@@ -91,7 +104,17 @@ _HOMES = {
     "bridges.sources.base": ("ReadOptions", "Source"),
     "bridges.stream.finding": ("Finding", "Severity"),
     "bridges.stream.layout": ("Layout",),
-    "bridges.stream.model": ("Clock", "MetricStream", "Provenance", "RowKind", "Run", "Series"),
+    "bridges.stream.model": (
+        "Clock",
+        "Evidence",
+        "EvidenceKind",
+        "Knows",
+        "MetricStream",
+        "Provenance",
+        "RowKind",
+        "Run",
+        "Series",
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Series
+from bridges.stream.model import Int64, Series
 from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
@@ -27,6 +27,7 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
     stream = layout.stream
     assert stream.time is not None
     seconds = stream.time / 1e6
+    has_own = any(part.time is not None for part in stream.numbers)
     series: dict[str, list[Series]] = {}
     for part in stream.numbers:
         if len(part.rows):
@@ -34,12 +35,16 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
     points = {}
     for tag, parts in series.items():
         rows, values = parts[0].rows, as_stored(exporter, parts[0].values)
+        order: Int64 | slice = slice(None)
         if len(parts) > 1:
             rows = np.concatenate([part.rows for part in parts])
             values = np.concatenate([as_stored(exporter, part.values) for part in parts])
             order = np.argsort(rows, kind="stable")
             rows, values = rows[order], values[order]
-        if len(rows) == len(stream):  # of a tag in every row nothing is copied
+        if has_own:
+            time = np.concatenate([stream.times(part) for part in parts])[order]
+            points[tag] = Points(stream.step[rows], values, time / 1e6)
+        elif len(rows) == len(stream):  # of a tag in every row nothing is copied
             points[tag] = Points(stream.step, values, seconds)
         else:
             points[tag] = Points(stream.step[rows], values, seconds[rows])
@@ -123,7 +128,7 @@ def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _by_step(points: Points) -> Points:
-    order = np.lexsort((points.time, points.step))
+    order = np.lexsort((_bits(points.value), points.time, points.step))
     return Points(points.step[order], points.value[order], points.time[order])
 
 

@@ -19,7 +19,7 @@ from bridges.resolve import Known, Match
 from bridges.saved_since import replacing, saved_since
 from bridges.sources.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
-from bridges.stream.clock import SECOND, HeldTimes, in_ticks, times_digest
+from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
 from bridges.stream.layout import Layout, tick_of
 from bridges.stream.model import EvidenceKind, Knows, Series
 from bridges.stream.pace import SYNTHETIC
@@ -62,6 +62,8 @@ def _kept(match: Match, known: Known, placer: Placer) -> Layout:
         return layout if state.clock == layout.clock.name else placed(clock=state.clock)
     if state.clock == layout.clock.name and layout.times_digest(state.rows) == state.times:
         return layout
+    if state.clock == layout.clock.name == RECORDED.name:
+        return layout  # such times are never moved: where they differ, comparing tells it
     times = _recorded_times(layout, known, placer.exporter)
     return layout if times is None else placed(held=times)
 
@@ -79,7 +81,7 @@ def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTim
     for series in layout.stream.numbers:
         _take_times(time, series.slice(0, layout.position(state.rows)), recorded, exporter, tick)
     rows = np.flatnonzero(time >= 0)
-    if known.complete and times_digest(time, rows, tick) != state.times:
+    if known.complete and times_digest(time[rows], tick) != state.times:
         return None
     return HeldTimes(rows, time[rows], *_clock_of(state.clock))
 

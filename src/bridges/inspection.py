@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bridges.console import COLOURS, printable, sparkline
-from bridges.stream.clock import apply_clock
+from bridges.stream.clock import clocked
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
@@ -22,7 +22,7 @@ WIDE = 100  # columns of a terminal that has room for the first values
 def inspect(run: Run) -> dict[str, Any]:
     """All that is understood of a run; the `keys` hold one entry for each key of the log."""
     stream, secrets = redact_stream(run.stream)
-    timed, clock, notes = apply_clock(stream, run.key_rules, run.evidence)
+    timed, clock, notes = clocked(run, stream)
     epoch = run.stream.epoch
     findings: list[Finding] = [*run.findings, *secrets, *notes]
     return {

@@ -20,7 +20,7 @@ class Placer:
 
     def identity(self, run: Run, key: str | None = None) -> Identity:
         """The identity of a run in the target, under a key that the target has for it."""
-        chosen = {**self.options.identity(), **layout_options(self.exporter)}
+        chosen = {**self.options.identity(run.key_style), **layout_options(self.exporter)}
         identity = identity_of(run, chosen)
         return identity if key is None else replace(identity, key=key)
 

@@ -18,7 +18,7 @@ from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_record
 from bridges.exporters.state import State
 from bridges.formats.crc32c import UInt8
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64
+from bridges.stream.model import Float64, Int64, MetricStream
 from bridges.stream.redact import redact_text
 
 STATE_TAG = "bridges/provenance/text_summary"
@@ -132,10 +132,26 @@ def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
     step, time = stream.step[start:], stream.time[start:] / 1e6
     parts = (series.slice(start, layout.rows) for series in stream.series)
     columns = [ScalarColumn(part.key, part.rows - start, as_float32(part.values)) for part in parts]
+    if any(series.time is not None for series in stream.series):
+        step, time, columns = _by_point(stream, start)
     if (step[1:] < step[:-1]).any():
         order = np.argsort(step, kind="stable")
         step, time, columns = step[order], time[order], _in_order(columns, order)
     yield from scalar_records(columns, step, time)
+
+
+def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[ScalarColumn]]:
+    """Steps, times and columns with a row for each point, as points have times of their own."""
+    parts = [series.slice(start, len(stream)) for series in stream.series]
+    rows = np.concatenate([part.rows for part in parts])
+    time = np.concatenate([stream.times(part) for part in parts])
+    order = np.argsort(rows, kind="stable")
+    ends = np.cumsum([len(part.rows) for part in parts])
+    columns = [
+        ScalarColumn(part.key, np.arange(end - len(part.rows), end), as_float32(part.values))
+        for part, end in zip(parts, ends.tolist(), strict=True)
+    ]
+    return stream.step[rows[order]], time[order] / 1e6, _in_order(columns, order)
 
 
 def _in_order(columns: Sequence[ScalarColumn], order: Int64) -> list[ScalarColumn]:
@@ -152,13 +168,12 @@ def _in_order(columns: Sequence[ScalarColumn], order: Int64) -> list[ScalarColum
 
 def _texts(layout: Layout, start: int) -> Iterator[bytes]:
     stream = layout.stream
-    assert stream.time is not None
     for series in layout.texts:
         part = series.slice(start, layout.rows)
         by_step = np.argsort(stream.step[part.rows], kind="stable")
         for some in np.array_split(by_step, len(by_step) // TEXTS + 1):
             rows = part.rows[some]
-            columns = stream.time[rows] / 1e6, stream.step[rows], part.values[some]
+            columns = stream.times(part)[some] / 1e6, stream.step[rows], part.values[some]
             events = [
                 proto.summary_event(
                     time, step, [proto.text_value(f"{series.key}/text_summary", text)]

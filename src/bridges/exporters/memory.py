@@ -103,11 +103,10 @@ class MemoryExporter(BaseExporter):
 
 
 def _points(series: Series, layout: Layout) -> Points:
-    assert layout.stream.time is not None
     return Points(
         layout.stream.step[series.rows],
         series.values.astype(np.float64),
-        layout.stream.time[series.rows] / 1e6,
+        layout.stream.times(series) / 1e6,
     )
 
 

@@ -41,10 +41,11 @@ from bridges.exporters.mlflow_state import (
 from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64
+from bridges.stream.model import Float64, Int64
 
 ATTEMPTS = 8  # how often to look and go on after a request whose outcome is unknown
 SILENCE = 2.0  # seconds without a new value after which nobody writes a run any more
+_Point = tuple[int, int, str]  # time in ms, step, value
 GLANCE = 0.25  # seconds between two looks at it
 
 
@@ -247,19 +248,24 @@ class ClientWriter:
             self._log(run_id, Batch(tags=part))
 
     def _missing(self, run: ApiRun, columns: Sequence[MetricColumn]) -> list[MetricColumn]:
-        """The points that the run lacks. A row has one time, so a key and a time make a point."""
-        there = self._times(run.run_id, run.latest)
+        """The points that the run lacks: no two of a key have equal time, step and value."""
+        there = self._points(run.run_id, run.latest)
         lacking = []
         for column in columns:
-            keep = ~np.isin(column.time, there.get(column.key, ()))
+            value = np.where(column.is_nan, np.nan, column.value)
+            known = there.get(column.key, set())
+            keep = np.array([p not in known for p in _points(column.time, column.step, value)])
             if keep.any():
                 lacking.append(column.only(keep))
         return lacking
 
-    def _times(self, run_id: str, keys: Iterable[str]) -> dict[str, Int64]:
-        """The times (ms) of the points that a run has of these keys."""
+    def _points(self, run_id: str, keys: Iterable[str]) -> dict[str, set[_Point]]:
+        """The points that a run has of these keys."""
         found = self._api.histories(run_id, keys)
-        return {key: np.rint(at.time * 1000).astype(np.int64) for key, at in found.items()}
+        return {
+            key: {*_points(np.rint(at.time * 1000).astype(np.int64), at.step, at.value)}
+            for key, at in found.items()
+        }
 
     def _log(self, run_id: str, batch: Batch, attempts: int = ATTEMPTS) -> None:
         """Log a batch; where the outcome is unknown, look, and log what is missing then."""
@@ -269,8 +275,12 @@ class ClientWriter:
             if attempts == 1:
                 raise
         keys = dict.fromkeys(key for key, *_ in batch.metrics)
-        there = {key: set(at.tolist()) for key, at in self._times(run_id, keys).items()}
-        lacking = [metric for metric in batch.metrics if metric[2] not in there[metric[0]]]
+        there = self._points(run_id, keys)
+        lacking = [
+            (key, value, time, step)
+            for key, value, time, step in batch.metrics
+            if (time, step, repr(value)) not in there[key]
+        ]
         return self._log(run_id, replace(batch, metrics=lacking), attempts - 1)
 
     def _settle(self, experiment: str, mine: ApiRun, layout: Layout) -> None:
@@ -320,6 +330,12 @@ class ClientWriter:
             for name, content in files.items():
                 self._api.put_artifact(run, name, content)
             self._log(run.run_id, Batch(tags={artifacts.ATTACHED_TAG: digest}))
+
+
+def _points(time: Int64, step: Int64, value: Float64) -> Iterator[_Point]:
+    """Points by times (ms), steps and values, as they can be compared."""
+    texts = map(repr, rows.stored(value).tolist())
+    return zip(time.tolist(), step.tolist(), texts, strict=True)
 
 
 def _as_stored(points: Points) -> Points:

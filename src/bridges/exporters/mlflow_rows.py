@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bridges.exporters.base import Labels
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_params import ParamRules, params_of
+from bridges.exporters.mlflow_repeats import without_repeats
 from bridges.exporters.mlflow_state import KEY_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
@@ -25,7 +26,7 @@ from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.model import Float64, Int64, Series
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
-from bridges.stream.tagging import named, under_tags
+from bridges.stream.tagging import distinct_tags, named, renamed, under_tags
 
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 EXACT = 2**53  # the integers up to here are float64, too
@@ -63,12 +64,24 @@ def fit(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
     assert time is not None
     series, of_keys = _with_legal_keys(layout, limits)
     params, of_params = params_of(layout, limits, rules)
+    stream = replace(
+        layout.stream,
+        series=tuple(_in_milliseconds(part) for part in series),
+        time=time // MILLISECOND * MILLISECOND,
+    )
+    stream, repeats = without_repeats(stream) if layout.run.key_style == "tags" else (stream, [])
     return replace(
         layout,
-        stream=replace(layout.stream, series=tuple(series), time=time // MILLISECOND * MILLISECOND),
+        stream=stream,
         params=params,
-        findings=(*layout.findings, *of_keys, *of_params),
+        findings=(*layout.findings, *of_keys, *of_params, *repeats),
     )
+
+
+def _in_milliseconds(series: Series) -> Series:
+    if series.time is None:
+        return series
+    return replace(series, time=series.time // MILLISECOND * MILLISECOND)
 
 
 def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], list[Finding]]:
@@ -81,10 +94,14 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
     if layout.rules == EARLIEST_RULES:  # which left these keys out
         kept = [part for part in series if part.key not in changed]
         return kept, [_left_out(changed, points, layout.naming.is_live)]
+    if layout.run.key_style == "tags":
+        legal = distinct_tags(layout.stream.keys, limits.legal_key)
     message = f"MLflow does not take these keys; the first one becomes {legal[changed[0]]!r}"
-    renamed = Finding("key-renamed", Severity.WARNING, named(changed), message, points)
+    found = renamed(changed, series, message)
+    if layout.run.key_style == "tags":
+        return [part.under(legal[part.key]) for part in series], [found]
     tagged, met = under_tags(series, legal, limits.legal_key)
-    return tagged, [renamed, *met]
+    return tagged, [found, *met]
 
 
 def _left_out(keys: list[str], points: int, is_live: bool) -> Finding:
@@ -110,7 +127,6 @@ def ended(layout: Layout) -> int:
 def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
     """The metrics of the rows from `start` on, key by key."""
     stream = layout.stream
-    assert stream.time is not None
     for series in stream.numbers:
         part = series.slice(start, layout.rows)
         if len(part.rows):
@@ -120,7 +136,7 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
                 part.key,
                 value,
                 is_nan,
-                stream.time[part.rows] // MILLISECOND,
+                stream.times(part) // MILLISECOND,
                 stream.step[part.rows],
             )
 

@@ -19,8 +19,8 @@ from bridges.stream.align import hidden_duplicates, merge_steps
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64, MetricStream, Series
-from bridges.stream.tagging import named, under_tags
+from bridges.stream.model import NO_TIME, Int64, MetricStream, Series
+from bridges.stream.tagging import distinct_tags, renamed
 
 LONGEST_ROW = 10 * 1024 * 1024 - 100 * 1024  # bytes of JSON; the client leaves out longer ones
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters
@@ -41,10 +41,24 @@ def check_project(project: str) -> str:
 
 def fit(layout: Layout, is_merged: bool) -> Layout:
     """The layout without what W&B drops, its rows merged by step if that is wanted."""
-    layout = _nan_as_null(_clean(_without_refused(layout)))
+    layout = _nan_as_null(_clean(_without_refused(_with_row_times(layout))))
     if is_merged:
         layout = _merged(layout)
     return _without_long_rows(layout)
+
+
+def _with_row_times(layout: Layout) -> Layout:
+    """The layout with one time for each row: that of its first point."""
+    stream = layout.stream
+    if all(part.time is None for part in stream.series):
+        return layout
+    assert stream.time is not None
+    first = stream.first_times()
+    first = np.where(first == NO_TIME, stream.time, first)
+    count = sum(int((stream.times(part) != first[part.rows]).sum()) for part in stream.series)
+    message = "W&B has one time for each row: these points have that of the first one of their row"
+    found = [Finding("times-of-rows", Severity.INFO, "all rows", message, count)] if count else []
+    return replace(layout, stream=stream.at(first), findings=(*layout.findings, *found))
 
 
 def _without_refused(layout: Layout) -> Layout:
@@ -65,14 +79,12 @@ def _renamed(layout: Layout, taken: Collection[str]) -> Layout:
     if not taken:
         return layout
     stream, names = layout.stream, {key: f"tag/{key}" for key in taken}
-    tags = {key: names.get(key, key) for key in stream.keys}
-    series, met = under_tags(stream.series, tags)
+    tags = distinct_tags(stream.keys, lambda key: names.get(key, key))
     first = min(taken)
-    count = sum(len(part.rows) for part in stream.series if part.key in taken)
-    message = f"wandb has these keys of its own; {first!r} becomes {names[first]!r}"
-    found = Finding("key-renamed", Severity.WARNING, named(sorted(taken)), message, count)
-    stream = replace(stream, series=tuple(series))
-    return replace(layout, stream=stream, findings=(*layout.findings, found, *met))
+    message = f"wandb has these keys of its own; {first!r} becomes {tags[first]!r}"
+    found = renamed(sorted(taken), stream.series, message)
+    stream = replace(stream, series=tuple(part.under(tags[part.key]) for part in stream.series))
+    return replace(layout, stream=stream, findings=(*layout.findings, found))
 
 
 def _refused(key: str, stream: MetricStream) -> Finding:
@@ -104,7 +116,7 @@ def _cleaned(series: Series) -> Series:
     if found == series.values.tolist():
         return series
     stays = np.array([value != {} for value in found], bool)
-    return Series(series.key, series.rows[stays], as_array(found, object)[stays])
+    return replace(series, values=as_array(found, object)).only(stays)
 
 
 def _differences(before: Series, after: Series) -> int:
@@ -171,7 +183,7 @@ def _without_long_rows(layout: Layout) -> Layout:
     for series in stream.series:
         stays = ~np.isin(series.rows, long)
         lost += int((~stays).sum())
-        kept.append(replace(series, rows=series.rows[stays], values=series.values[stays]))
+        kept.append(series.only(stays))
     message = (
         f"rows of up to {int(sizes.max()):,} bytes: W&B takes no more than {LONGEST_ROW:,}, so "
         "their values are left out"

@@ -170,7 +170,7 @@ def start_of(layout: Layout, first: int) -> int:
     assert time is not None
     if first == 0:
         return layout.clock.start
-    return int(time[first]) if first < len(time) else layout.clock.end
+    return int(time[: first + 1].max()) if first < len(time) else layout.clock.end
 
 
 def metadata(layout: Layout) -> bytes:

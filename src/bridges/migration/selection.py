@@ -127,7 +127,7 @@ def _stream_rows(stream: MetricStream, mask: Mask, place: NDArray[Any]) -> Metri
         there = mask[series.rows]
         if there.any():
             rows = place[series.rows[there]].astype(np.int64)
-            kept.append(Series(series.key, rows, series.values[there]))
+            kept.append(replace(series.only(there), rows=rows))
     time = None if stream.time is None else stream.time[mask]
     return MetricStream(stream.step[mask], stream.kind[mask], tuple(kept), time)
 

@@ -94,7 +94,7 @@ def apply_duplicates(
             mask = keep[part.rows]
             dropped += int((~mask).sum())
             if mask.any():
-                kept.append(Series(key, part.rows[mask], part.values[mask]))
+                kept.append(part.only(mask))
     if not dropped:
         return stream, []
     note = Finding(
@@ -119,7 +119,7 @@ def merge_steps(stream: MetricStream) -> MetricStream:
     merged = []
     for series in last_of_key.series:
         order = np.argsort(place[series.rows], kind="stable")
-        merged.append(Series(series.key, place[series.rows][order], series.values[order]))
+        merged.append(replace(series.only(order), rows=place[series.rows][order]))
     time = None if stream.time is None else stream.time[last]
     return MetricStream(steps, stream.kind[last], tuple(merged), time)
 

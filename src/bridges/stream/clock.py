@@ -21,6 +21,7 @@ import numpy as np
 from bridges.errors import SourceError
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import (
+    NO_TIME,
     Clock,
     Evidence,
     EvidenceKind,
@@ -35,6 +36,7 @@ from bridges.stream.pace import LONGEST_RUN, SYNTHETIC, Pace, pace_of
 
 SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
 SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
+RECORDED = EvidenceKind("recorded", Knows.INSTANTS, 0, "those that the source recorded")
 AGREED = 10 * SECOND  # by which the instants of one process may be apart
 
 
@@ -74,13 +76,57 @@ def apply_clock(
     times = _strictly_rising(_held_first(seen.rows, held, tick))
     start = min(seen.start, int(times[0])) if len(times) else seen.start
     end = int(times[-1]) if len(times) else start
+    stream = stream.at(times)
     if held is not None:
         clock = Clock(held.kind.name, held.origin, start, end)
-        return replace(stream, time=times), clock, [_kept(held, kind)]
+        return stream, clock, [_kept(held, kind)]
     is_in_rows = kind.in_rows and seen.origin == SYNTHETIC.name
     clock = Clock(source or kind.name, seen.origin, start, end, is_in_rows)
     findings = _clock_findings(clock, kind, pace, known, seen)
-    return replace(stream, time=times), clock, findings
+    return stream, clock, findings
+
+
+def clocked(
+    run: Run,
+    stream: MetricStream,
+    source: str | None = None,
+    held: HeldTimes | None = None,
+    tick: int = 1,
+) -> tuple[MetricStream, Clock, list[Finding]]:
+    """The stream of a run with its times, see `apply_clock`.
+
+    Tags keep the times that their source recorded, unless another clock is forced or the target has
+    other times already. Rows of a log get such times by the rules of all clocks.
+    """
+    recorded = _recorded_times(stream)
+    if recorded is None:
+        return apply_clock(stream, run.key_rules, run.evidence, source, held, tick)
+    if run.key_style == "tags" and source is None and held is None:
+        return _as_recorded(stream, recorded)
+    return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, held, tick)
+
+
+def _recorded_times(stream: MetricStream) -> Evidence | None:
+    """The evidence of the times that the source recorded; None if not every row has one.
+
+    A row has the time of its first point, unless the source gives it another one.
+    """
+    time = stream.first_times() if stream.time is None else stream.time
+    if (time == NO_TIME).any() or not len(time):
+        return None
+    return Evidence(RECORDED, np.arange(len(stream)), time, "the source")
+
+
+def _as_recorded(
+    stream: MetricStream, recorded: Evidence
+) -> tuple[MetricStream, Clock, list[Finding]]:
+    """The stream with exactly these times; those of its points stay."""
+    own = [part.time for part in stream.series if part.time is not None]
+    times = np.concatenate([recorded.time, *own])
+    start, end = (int(times.min()), int(times.max())) if len(times) else (SYNTHETIC_ORIGIN,) * 2
+    found = Finding("clock-source", Severity.INFO, "all rows", f"times are {RECORDED.words}")
+    clock = Clock(RECORDED.name, RECORDED.name, start, end)
+    return replace(stream, time=recorded.time), clock, [found]
 
 
 def _is_instant(kind: EvidenceKind) -> bool:
@@ -136,11 +182,9 @@ def _kept(held: HeldTimes, kind: EvidenceKind) -> Finding:
     return Finding("clock-kept", Severity.INFO, "all rows", message)
 
 
-def times_digest(time: Int64, rows: Int64, tick: int = 1) -> str:
-    """A digest of the times of these rows, in ticks."""
-    return hashlib.sha256(np.ascontiguousarray(time[rows] // tick, "<i8").tobytes()).hexdigest()[
-        :16
-    ]
+def times_digest(time: Int64, tick: int = 1) -> str:
+    """A digest of times, in ticks."""
+    return hashlib.sha256(np.ascontiguousarray(time // tick, "<i8").tobytes()).hexdigest()[:16]
 
 
 def _rounded(evidence: Evidence, tick: int) -> Evidence:

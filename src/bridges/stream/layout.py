@@ -17,6 +17,7 @@ from bridges.stream.clock import (
     MILLISECOND,
     HeldTimes,
     apply_clock,
+    clocked,
     require_clock,
     times_digest,
 )
@@ -27,7 +28,7 @@ from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import Naming, Place, PlainNaming, encodable
 from bridges.stream.options import LayoutOptions as LayoutOptions
 from bridges.stream.redact import redact_stream
-from bridges.stream.tagging import named, tag_table, under_tags
+from bridges.stream.tagging import distinct_tags, named, renamed, tag_table, under_tags
 
 # versions of what a layout makes of a run: a stored run keeps those that it was written by first
 EARLIEST_RULES, RULES = 1, 2
@@ -102,7 +103,9 @@ class Layout:
         for series in self.stream.numbers:
             timed[series.rows] = True
         rows = np.flatnonzero(timed[: self.position(row)])
-        return times_digest(self.stream.time, rows, tick_of(self.rules))
+        own = [part.slice(0, self.position(row)).time for part in self.stream.numbers]
+        times = [self.stream.time[rows], *(time for time in own if time is not None)]
+        return times_digest(np.concatenate(times), tick_of(self.rules))
 
     def position(self, row: int) -> int:
         """Where a row of the history lies in `stream`: only merged steps move it."""
@@ -139,12 +142,14 @@ def lay_out(
     stream, dropped = apply_duplicates(stream, options.duplicates, append_rows)
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
-    evidence = run.evidence if clock is None else ()
-    timed, used_clock, notes = apply_clock(
-        stream, run.key_rules, evidence, clock or options.clock, held, tick_of(rules)
-    )
-    placed = _Placed.of(timed, naming, rules)
-    identity = identity or identity_of(run, options.identity())
+    if clock is None:
+        timed, used_clock, notes = clocked(run, stream, options.clock, held, tick_of(rules))
+    else:
+        timed, used_clock, notes = apply_clock(
+            stream, run.key_rules, (), clock, held, tick_of(rules)
+        )
+    placed = _Placed.of(timed, naming, rules, run.key_style)
+    identity = identity or identity_of(run, options.identity(run.key_style))
     params, left_out = _chosen_params(run.params, options.params)
     return Layout(
         run=run,
@@ -183,10 +188,11 @@ class _Placed:
     summary: dict[str, Any]
     summary_rows: dict[str, int]
     findings: list[Finding]
+    key_style: str
 
     @classmethod
-    def of(cls, stream: MetricStream, naming: Naming, rules: int) -> _Placed:
-        placed = cls([], [], {}, {}, [])
+    def of(cls, stream: MetricStream, naming: Naming, rules: int, key_style: str) -> _Placed:
+        placed = cls([], [], {}, {}, [], key_style)
         for series in stream.series:
             for place, part in _by_place(series, naming):
                 placed._add(place, part)
@@ -194,6 +200,12 @@ class _Placed:
             tags, found = tag_table(naming, stream.keys)
             placed.findings = [*found, *placed.findings]
             placed._name(lambda series: ([replace(s, key=tags[s.key]) for s in series], []))
+        elif key_style == "tags":
+            tags = distinct_tags(stream.keys, encodable)
+            placed._name(lambda series: ([part.under(tags[part.key]) for part in series], []))
+            changed = [key for key, tag in tags.items() if key != tag]
+            message = "UTF-8 cannot hold these keys: lone surrogates become visible escapes"
+            placed.findings += [renamed(changed, stream.series, message)] if changed else []
         else:
             tags = {key: encodable(naming.tag(key)) for key in stream.keys}
             placed._name(lambda series: under_tags(series, tags))
@@ -210,7 +222,7 @@ class _Placed:
             if row >= self.summary_rows.get(series.key, 0):  # the last row's value stands
                 self.summary[series.key], self.summary_rows[series.key] = value, row
         else:
-            self.findings.append(_not_kept(series))
+            self.findings.append(_not_kept(series, self.key_style))
 
     def _name(self, tagged: Callable[[list[Series]], tuple[list[Series], list[Finding]]]) -> None:
         """Put the series under their tags."""
@@ -228,18 +240,21 @@ def _by_place(series: Series, naming: Naming) -> list[tuple[Place, Series]]:
     parts = []
     for place in dict.fromkeys(places):
         keep = [index for index, other in enumerate(places) if other is place]
-        parts.append((place, Series(series.key, series.rows[keep], series.values[keep])))
+        parts.append((place, series.only(np.array(keep))))
     return parts
 
 
-def _not_kept(series: Series) -> Finding:
+def _not_kept(series: Series, key_style: str) -> Finding:
     kinds = {str: "text", list: "lists", dict: "objects", type(None): "null"}
     values = series.values.tolist()
     names = ", ".join(dict.fromkeys(kinds.get(type(v), type(v).__name__) for v in values))
+    severity, why = Severity.INFO, "the live callback does not send it either"
+    if key_style == "tags":
+        severity, why = Severity.LOSS, "the target has no place for it"
     return Finding(
         "value-not-kept",
-        Severity.INFO,
+        severity,
         f"{name_rows(series.rows.tolist())}, key {series.key!r}",
-        f"{names}: the live callback does not send it either",
+        f"{names}: {why}",
         len(values),
     )

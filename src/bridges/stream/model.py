@@ -23,6 +23,8 @@ from bridges.stream.settings import Settings
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 Values = NDArray[Any]
+Chosen = slice | NDArray[Any]
+NO_TIME = np.iinfo(np.int64).max
 
 
 class RowKind(IntEnum):
@@ -40,12 +42,14 @@ class Series:
     """The values of one type under one key (or tag).
 
     `rows` (int64, n) are the positions of the rows that hold them, rising; `values` (n) has dtype
-    float64, int64, bool or object.
+    float64, int64, bool or object. `time` (int64, n, microseconds since 1970 UTC) are the times of
+    the values where these have times of their own; None: they have those of their rows.
     """
 
     key: str
     rows: Int64
     values: Values
+    time: Int64 | None = None
 
     @property
     def is_number(self) -> bool:
@@ -57,14 +61,24 @@ class Series:
         if not len(self.rows) or (start <= self.rows[0] and self.rows[-1] < stop):
             return self
         low, high = np.searchsorted(self.rows, (start, stop))
-        return Series(self.key, self.rows[low:high], self.values[low:high])
+        return self.only(slice(low, high))
+
+    def only(self, chosen: Chosen) -> Series:
+        """The values that a slice, a mask or positions choose."""
+        time = None if self.time is None else self.time[chosen]
+        return Series(self.key, self.rows[chosen], self.values[chosen], time)
+
+    def under(self, key: str) -> Series:
+        """The series under another key."""
+        return Series(key, self.rows, self.values, self.time)
 
     def moved(self, place: Int64) -> Series:
         """The series with each row at its new `place` (int64, one a row; -1: left out)."""
         rows = place[self.rows]
         order = np.argsort(rows, kind="stable")
         order = order[np.searchsorted(rows[order], 0) :]
-        return Series(self.key, rows[order], self.values[order])
+        time = None if self.time is None else self.time[order]
+        return Series(self.key, rows[order], self.values[order], time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,8 @@ class MetricStream:
     """The log of one run, column by column, rows in their original order.
 
     `step` (int64, n rows), `kind` (uint8, n, a `RowKind`), `time` (int64, n: microseconds since
-    1970 UTC, strictly rising) or None where no clock was applied yet.
+    1970 UTC) or None where no clock was applied yet. Times that a clock gave rise strictly; those
+    that a source recorded may be equal or fall.
     """
 
     step: Int64
@@ -107,6 +122,28 @@ class MetricStream:
     def points(self) -> int:
         """How many numbers the stream holds."""
         return sum(len(series.rows) for series in self.numbers)
+
+    def times(self, series: Series) -> Int64:
+        """The times of the values of one of its series, in microseconds since 1970 UTC (int64)."""
+        if series.time is not None:
+            return series.time
+        assert self.time is not None
+        return self.time if len(series.rows) == len(self) else self.time[series.rows]
+
+    def at(self, time: Int64) -> MetricStream:
+        """The stream with these times of its rows, which its values have too."""
+        series = tuple(s if s.time is None else replace(s, time=None) for s in self.series)
+        return MetricStream(self.step, self.kind, series, time)
+
+    def first_times(self) -> Int64:
+        """The time of each row's first point (int64, n) by the times that values have of their own;
+        `NO_TIME` for a row without such values.
+        """
+        first = np.full(len(self), NO_TIME)
+        for part in self.series:
+            if part.time is not None:
+                np.minimum.at(first, part.rows, part.time)
+        return first
 
     @property
     def epoch(self) -> Float64:

@@ -86,8 +86,11 @@ class LayoutOptions(Options):
         """The release whose callback names the metrics."""
         return parse_version(self.callback_version) if self.callback_version else LATEST
 
-    def identity(self) -> dict[str, str]:
-        """The choices that are not the default: with them it is another run in the target."""
+    def identity(self, key_style: str = "trainer") -> dict[str, str]:
+        """The choices that are not the default: with them it is another run in the target.
+
+        Runs whose keys are tags already have no naming to choose.
+        """
         version = LATEST if self.version in ALIKE else self.version
         chosen = {
             "x-axis": self.x_axis,
@@ -101,4 +104,6 @@ class LayoutOptions(Options):
             "duplicates": "all",
             "callback": f"{LATEST[0]}.{LATEST[1]}",
         }
+        if key_style == "tags":
+            usual |= {name: chosen[name] for name in ("naming", "callback")}
         return {name: value for name, value in chosen.items() if value != usual[name]}

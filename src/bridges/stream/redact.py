@@ -212,7 +212,7 @@ class _Cleaner:
         if series.is_number:
             return series if key == series.key else replace(series, key=key)
         values = [self.value(key, value, key) for value in series.values.tolist()]
-        return Series(key, series.rows, as_array(values, object))
+        return replace(series, key=key, values=as_array(values, object))
 
     def value(self, key: str, value: Any, path: str) -> Any:
         """A value under a key, which lies at a path."""

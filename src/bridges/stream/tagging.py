@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Series
+from bridges.stream.model import Int64, Series
 from bridges.stream.naming import Naming, encodable
 
 SHOWN = 5  # keys that a finding names
@@ -31,7 +31,7 @@ def under_tags(
     """
     keys = {part.key for part in series}
     if len({tags[key] for key in keys}) == len(keys):  # the usual case
-        return [Series(tags[part.key], part.rows, part.values) for part in series], []
+        return [part.under(tags[part.key]) for part in series], []
     by_key: dict[str, list[Series]] = {}
     for part in series:
         by_key.setdefault(part.key, []).append(part)
@@ -42,8 +42,8 @@ def under_tags(
     for tag, members in meeting.items():
         shown, others = _by_row([part for key in members for part in by_key[key]])
         own = {part.key: _own_tag(tag, part.key, meeting, legal) for part in others}
-        tagged += [Series(tag, part.rows, part.values) for part in _as_one(shown)]
-        tagged += [Series(own[part.key], part.rows, part.values) for part in others]
+        tagged += [part.under(tag) for part in _as_one(shown)]
+        tagged += [part.under(own[part.key]) for part in others]
         if len(members) > 1:
             findings.append(_met(tag, members, others))
     return tagged, findings
@@ -65,7 +65,7 @@ def _by_row(parts: list[Series]) -> tuple[list[Series], list[Series]]:
         start += len(part.rows)
         for chosen, found in ((mask, shown), (~mask, others)):
             if chosen.any():
-                found.append(Series(part.key, part.rows[chosen], part.values[chosen]))
+                found.append(part.only(chosen))
     return shown, others
 
 
@@ -81,7 +81,31 @@ def _joined(parts: list[Series]) -> Series:
     rows = np.concatenate([part.rows for part in parts])
     order = np.argsort(rows, kind="stable")
     values = np.concatenate([part.values for part in parts])
-    return Series(parts[0].key, rows[order], values[order])
+    return Series(parts[0].key, rows[order], values[order], _times_of(parts, order))
+
+
+def _times_of(parts: list[Series], order: Int64) -> Int64 | None:
+    """The times of the values of several parts, if all have times of their own."""
+    times = [part.time for part in parts if part.time is not None]
+    return np.concatenate(times)[order] if len(times) == len(parts) else None
+
+
+def distinct_tags(keys: Iterable[str], legal: Callable[[str], str]) -> dict[str, str]:
+    """A legal tag for each key, none of which two keys share: a key that is legal keeps its own."""
+    tags = {key: key for key in keys if legal(key) == key}
+    taken = {*tags}
+    for key in keys:
+        if key not in tags:
+            tag = legal(key)
+            tags[key] = _own_tag(tag, key, taken, legal)
+            taken.add(tags[key])
+    return tags
+
+
+def renamed(keys: Sequence[str], series: Sequence[Series], message: str) -> Finding:
+    """The finding that these keys have other tags in the target."""
+    points = sum(len(part.rows) for part in series if part.key in keys)
+    return Finding("key-renamed", Severity.WARNING, named(keys), message, points)
 
 
 def _own_tag(tag: str, key: str, taken: Collection[str], legal: Callable[[str], str]) -> str:
