@@ -28,6 +28,7 @@ from bridges.exporters.marks import Marked
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
 from bridges.exporters.mlflow_direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
 from bridges.exporters.mlflow_listing import Listing, marked_runs, put_marks, stored
+from bridges.exporters.mlflow_lookup import made_id
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
@@ -199,8 +200,10 @@ class ClientWriter:
         return there[0].run_id
 
     def _active(self, experiment: str, key: str) -> list[ApiRun]:
+        """The active runs with that key; the one that every writer takes comes first."""
         runs = [run for run in self._search(experiment, key) if run.stage == "active"]
-        return sorted(runs, key=lambda run: run.run_id)
+        of_direct_writer = made_id(experiment, key, 0)  # which supersedes none
+        return sorted(runs, key=lambda run: (run.run_id != of_direct_writer, run.run_id))
 
     def _create_once(
         self, new: NewRun, look: Callable[[], ApiRun | None], attempts: int = ATTEMPTS

@@ -9,6 +9,12 @@ from typing import Any, Protocol
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow_rows import MetricColumn
 
+TAGS_OF = (  # value and run of the tags of a name in an experiment
+    "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
+    " where tags.key = ? and runs.experiment_id = ?"
+)
+TAG_ORDER = " order by tags.run_uuid"
+
 
 class Cursor(Protocol):
     """What a statement gives back."""
@@ -35,6 +41,16 @@ class Session(Protocol):
 
     def lock(self, run_id: str) -> None:
         """Let no one else write the run until the transaction ends."""
+        ...
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags of that name on the runs of an experiment, as rows of value and run id, and a
+        position for the next call.
+
+        With a position of an earlier call, at least those with that `value` that came since then.
+        """
         ...
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:

@@ -24,9 +24,9 @@ from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_lookup import (
     Listing,
+    TagIndex,
     find_run,
     next_id,
-    runs_by_tag,
     runs_with_key,
 )
 from bridges.exporters.mlflow_marks import marked_runs, put_marks
@@ -57,7 +57,7 @@ class DirectWriter:
         release = database.release or installed_release()  # which makes a new database
         self.limits = limits_of(release) if release else Limits()
         self._force = force
-        self._tagged: dict[str, list[str]] | None = None
+        self._index = TagIndex()
         self._listing: Listing | None = None
 
     def preload(self) -> None:
@@ -87,6 +87,7 @@ class DirectWriter:
             experiment = self._find_experiment(session)
             if experiment is None:
                 return None, []
+            self._index.load(session, experiment)
             return experiment, self._find_runs(session, experiment, key)
 
     def _existing(self, run: StoredRun, key: str, experiment: int) -> ExistingRun:
@@ -106,7 +107,8 @@ class DirectWriter:
         experiment = self._find_experiment(session)
         if experiment is None:
             experiment = self._create_experiment(session)
-        run_id = self._free_id(session, experiment, layout, seen)
+        refuse_deleted(seen, layout.key, self._force)
+        run_id = next_id(session, experiment, layout.key)
         name, status = rows.run_name(layout, self.limits), rows.STATUS[layout.run.status]
         self._insert_run(session, experiment, run_id, name, status, layout)
         put_pairs(session, "params", run_id, layout.params)
@@ -116,7 +118,9 @@ class DirectWriter:
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
         location = location_of(self._uri, experiment, run_id)
-        return ExistingRun(layout.key, name, location, state, run_id, str(experiment))
+        made = ExistingRun(layout.key, name, location, state, run_id, str(experiment))
+        self._check_seen(session, experiment, layout.key, [*seen, made])
+        return made
 
     def _insert_run(
         self,
@@ -138,6 +142,7 @@ class DirectWriter:
         key = rows.parent_key(layout)
         if key is None:
             return None
+        self._index.update(session, experiment, key)
         there = [run for run in self._find_runs(session, experiment, key) if run.is_active]
         if there:
             run_id = there[0].run_id
@@ -150,18 +155,17 @@ class DirectWriter:
         session.execute(statement, (rows.ended(layout), run_id, rows.ended(layout)))
         return run_id
 
-    def _free_id(
-        self, session: Session, experiment: int, layout: Layout, seen: Sequence[ExistingRun]
-    ) -> str:
-        """An id made of experiment and run key; forks have the next ones.
+    def _check_seen(
+        self, session: Session, experiment: int, key: str, seen: Iterable[ExistingRun]
+    ) -> None:
+        """Raises ConflictError if another writer made a run of the key since `find`.
 
-        Raises ConflictError where a run came since `find`.
+        Called last in the transaction, because a client may make its run while this one is written.
         """
-        there = self._find_runs(session, experiment, layout.key)
-        if {run.run_id for run in there} - {run.id for run in seen}:
+        self._index.update(session, experiment, key)
+        there = {run.run_id for run in self._find_runs(session, experiment, key)}
+        if there - {run.id for run in seen}:
             raise ConflictError
-        refuse_deleted(seen, layout.key, self._force)
-        return next_id(session, experiment, layout.key)
 
     def _append(self, session: Session, layout: Layout, existing: ExistingRun) -> ExistingRun:
         run_id = existing.id
@@ -265,9 +269,7 @@ class DirectWriter:
 
     def _find_runs(self, session: Session, experiment: int, key: str) -> list[StoredRun]:
         """The runs of an experiment with that run key, deleted ones too."""
-        if self._tagged is None:  # one query for all that the client path has written here
-            self._tagged = runs_by_tag(session, experiment)
-        return runs_with_key(partial(find_run, session), experiment, key, self._tagged)
+        return runs_with_key(partial(find_run, session), experiment, key, self._index.tagged)
 
 
 def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ def runs_with_key(
     return [run for run in found if run is not None and not run.superseded]
 
 
-def made_id(experiment: int, key: str, number: int) -> str:
+def made_id(experiment: int | str, key: str, number: int) -> str:
     """The id of a run: made of experiment and run key; `number` counts forks from 0."""
     identity = f"{experiment}\n{key}\n{number}"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
@@ -82,16 +82,28 @@ def next_id(session: Session, experiment: int, key: str) -> str:
     return made_id(experiment, key, len(own))
 
 
-def runs_by_tag(session: Session, experiment: int) -> dict[str, list[str]]:
-    """The ids of an experiment's runs by the run key in their tag."""
-    found: dict[str, list[str]] = {}
-    statement = (
-        "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
-        " where tags.key = ? and runs.experiment_id = ? order by tags.run_uuid"
-    )
-    for key, run_id in session.execute(statement, (KEY_TAG, experiment)).fetchall():
-        found.setdefault(key, []).append(run_id)
-    return found
+@dataclass
+class TagIndex:
+    """The ids of an experiment's runs by the run key in their tag.
+
+    All are read once; after that, only the tags that other writers may have added since.
+    """
+
+    tagged: dict[str, list[str]] = field(default_factory=dict)
+    _position: int | None = None
+
+    def load(self, session: Session, experiment: int) -> None:
+        """Read all tags, unless they were read before."""
+        if self._position is None:
+            self.update(session, experiment, "")
+
+    def update(self, session: Session, experiment: int, key: str) -> None:
+        """Read the tags with that run key that came since the last time."""
+        rows, self._position = session.tags_since(self._position, KEY_TAG, key, experiment)
+        for value, run_id in rows:
+            known = self.tagged.setdefault(value, [])
+            if run_id not in known:
+                known.append(run_id)
 
 
 def find_run(session: Session, run_id: str) -> StoredRun | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.mlflow_database import TAG_ORDER, TAGS_OF
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import COLUMNS, check_schema, make_tables, needed_release
 from bridges.stream.redact import redact_text
@@ -102,6 +103,15 @@ class PostgresSession:
     def lock(self, run_id: str) -> None:
         """Let no one else write the run until the transaction ends."""
         self.execute("select 1 from runs where run_uuid = ? for update", (run_id,))
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags of that name; after the first call, those with that value, old and new."""
+        is_first = position is None
+        where, values = ("", []) if is_first else (" and tags.value = ?", [value])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        return found.fetchall(), 0
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
         """Add the points of a run, key by key."""

@@ -17,6 +17,7 @@ import numpy as np
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.files import publish_once, system_errors, unlink
+from bridges.exporters.mlflow_database import TAG_ORDER, TAGS_OF
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import (
     COLUMNS,
@@ -51,6 +52,18 @@ class SqliteSession:
 
     def lock(self, run_id: str) -> None:
         """Nothing to do: SQLite has one writer at a time."""
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags of that name, of any value, that came after a position, which is a row id."""
+        newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
+        if newest == position:
+            return [], newest
+        is_later = position is not None and newest > position
+        where, values = (" and tags.rowid > ?", [position]) if is_later else ("", [])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        return found.fetchall(), newest
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
         """Add the points of a run, key by key."""
