@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bridges.huggingface.row_kinds import row_kinds
-from bridges.huggingface.rules import TRAINER_RULES
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer_state import TrainerStateSource
-from bridges.stream.align import fill_steps
-from bridges.stream.columns import series_from_rows
-from bridges.stream.model import MetricStream, Run
+from bridges.stream.model import Run
+from bridges.testing.runs import make_run as make_run
+from bridges.testing.runs import make_stream as make_stream
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = REPOSITORY / "tests" / "data"
@@ -45,22 +42,6 @@ def read_bytes(tmp_path: Path, data: bytes, *, salvage: bool = False) -> Run:
     path = tmp_path / "trainer_state.json"
     path.write_bytes(data)
     return read_one(path, salvage=salvage)
-
-
-def make_stream(rows: Sequence[dict[str, Any]]) -> MetricStream:
-    """A stream of log rows; a row without a step takes that of the row before it."""
-    listed = list(rows)
-    series, _ = series_from_rows(listed)
-    known = np.array([row.get("step") is not None for row in listed], bool)
-    step = np.array([row.get("step") or 0 for row in listed], np.int64)
-    filled, _ = fill_steps(step, known)
-    return MetricStream(filled, row_kinds(len(listed), series), series)
-
-
-def make_run(rows: Sequence[dict[str, Any]], **fields: Any) -> Run:
-    """A run of log rows."""
-    known = {"name": "run", "source": "test", "key_rules": TRAINER_RULES, **fields}
-    return Run(**known, stream=make_stream(rows))
 
 
 def codes(run: Run) -> list[str]:

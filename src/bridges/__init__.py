@@ -25,12 +25,21 @@ if TYPE_CHECKING:
         SourceError,
         VerifyError,
     )
-    from bridges.exporters.base import BaseExporter, ExistingRun, Exporter, Points, Recorded
+    from bridges.exporters.base import (
+        BaseExporter,
+        ConflictError,
+        ExistingRun,
+        Exporter,
+        Points,
+        Recorded,
+    )
     from bridges.exporters.memory import MemoryExporter
+    from bridges.exporters.state import State, whole_state
     from bridges.migration.migrate import migrate
     from bridges.report import BatchReport, RunReport
-    from bridges.sources.base import ReadOptions, Source
+    from bridges.sources.base import FilePart, ReadOptions, Source
     from bridges.stream.finding import Finding, Severity
+    from bridges.stream.identity import Identity
     from bridges.stream.layout import Layout
     from bridges.stream.model import (
         Clock,
@@ -50,12 +59,15 @@ __all__ = [
     "BridgeError",
     "Clock",
     "ConfigError",
+    "ConflictError",
     "Evidence",
     "EvidenceKind",
     "ExistingRun",
     "ExportError",
     "Exporter",
+    "FilePart",
     "Finding",
+    "Identity",
     "Knows",
     "Layout",
     "MemoryExporter",
@@ -72,6 +84,7 @@ __all__ = [
     "Severity",
     "Source",
     "SourceError",
+    "State",
     "VerifyError",
     "__version__",
     "export",
@@ -79,6 +92,7 @@ __all__ = [
     "migrate",
     "read",
     "verify",
+    "whole_state",
 ]
 
 _HOMES = {
@@ -93,16 +107,19 @@ _HOMES = {
     ),
     "bridges.exporters.base": (
         "BaseExporter",
+        "ConflictError",
         "ExistingRun",
         "Exporter",
         "Points",
         "Recorded",
     ),
     "bridges.exporters.memory": ("MemoryExporter",),
+    "bridges.exporters.state": ("State", "whole_state"),
     "bridges.migration.migrate": ("migrate",),
     "bridges.report": ("BatchReport", "RunReport"),
-    "bridges.sources.base": ("ReadOptions", "Source"),
+    "bridges.sources.base": ("FilePart", "ReadOptions", "Source"),
     "bridges.stream.finding": ("Finding", "Severity"),
+    "bridges.stream.identity": ("Identity",),
     "bridges.stream.layout": ("Layout",),
     "bridges.stream.model": (
         "Clock",

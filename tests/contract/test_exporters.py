@@ -11,7 +11,7 @@ from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_options import WandbOptions
-from tests.contract.suite import ExporterContract, OpenTarget
+from bridges.testing.exporters import ExporterContract, OpenTarget
 
 
 class TestMemory(ExporterContract):

@@ -20,7 +20,7 @@ from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import Provenance, Run
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import files_of
 from tests.support import DATA, make_run
 

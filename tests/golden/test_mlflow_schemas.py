@@ -25,7 +25,7 @@ from bridges.exporters.mlflow_rows import MetricColumn, stored
 from bridges.exporters.mlflow_schema import SCHEMAS
 from bridges.exporters.mlflow_sqlite import SqliteDatabase
 from bridges.pipeline import ExportOptions, export_run
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.golden import mlflow_run as golden
 from tests.support import DATA, make_run
 

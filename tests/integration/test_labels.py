@@ -19,7 +19,7 @@ from bridges.exporters.wandb_options import WandbOptions
 from bridges.exporters.wandb_reader import read_head
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import files_of
 from tests.support import make_run
 

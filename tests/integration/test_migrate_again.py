@@ -24,7 +24,7 @@ from bridges.migration.tasks import plan
 from bridges.migration.work import carry_out
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.integration.support import entries
 from tests.integration.test_migrate import config, make_tree, rows_of
 from tests.proxy import FaultyProxy

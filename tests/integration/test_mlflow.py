@@ -37,9 +37,9 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
+from bridges.testing.exporters import ROWS
 from tests import kills
 from tests.bounds import HANGS
-from tests.contract.suite import ROWS
 from tests.support import CORPUS, DATA, make_run, needs_corpus, read_one, state
 
 with warnings.catch_warnings():

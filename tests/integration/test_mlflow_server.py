@@ -21,8 +21,8 @@ from bridges.exporters import http
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
+from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
-from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import (
     Judged,
     MlflowClient,

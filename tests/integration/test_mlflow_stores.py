@@ -13,7 +13,7 @@ import pytest
 
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
-from tests.contract.suite import ExporterContract, OpenTarget
+from bridges.testing.exporters import ExporterContract, OpenTarget
 from tests.servers import PostgreSQL
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from bridges.exporters.mlflow_postgres import decode_points, encode_points
 from bridges.exporters.mlflow_rows import MetricColumn, metric_columns
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.golden.test_mlflow_schemas import columns as golden_columns
 from tests.integration.mlflow_support import MlflowClient, codes_of, export, judge
 from tests.servers import PostgreSQL, free_port

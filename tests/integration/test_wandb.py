@@ -23,9 +23,9 @@ from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.layout import LayoutOptions
+from bridges.testing.exporters import ROWS
 from tests import kills
 from tests.bounds import HANGS
-from tests.contract.suite import ROWS
 from tests.integration.mlflow_support import long_history
 from tests.integration.wandb_support import (
     GROUNDTRUTH,

@@ -14,8 +14,8 @@ import pytest
 
 from bridges.exporters.wandb_log import BLOCK, FIRST
 from bridges.stream.model import Run
+from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
-from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
     SCENARIOS,

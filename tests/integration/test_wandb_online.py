@@ -27,9 +27,9 @@ from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
+from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
 from tests import kills
 from tests.bounds import HANGS, until
-from tests.contract.suite import ROWS, ExporterContract, OpenTarget
 from tests.integration.mlflow_support import long_history
 from tests.integration.test_migrate import make_tree
 from tests.integration.wandb_support import (

@@ -14,7 +14,7 @@ from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
-from tests.contract.suite import ROWS, ExporterContract, OpenTarget
+from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
 from tests.integration.wandb_support import export, file_of, files_of, of_kind
 from tests.support import DATA, make_run
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
-from tests.contract.suite import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
     export,

@@ -14,7 +14,7 @@ from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
-from tests.contract.suite import ROWS
+from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
     SCENARIOS,

@@ -54,7 +54,7 @@ def test_the_file_gives_what_its_directory_gives(
     assert (file.params["hidden_size"], content(file)[3]) == (7, "events")
     source = RunDirectorySource()
     (bundle,) = source.split(str(tmp_path / place / "trainer_state.json"))
-    (part,) = source.read_bundle(bundle, ReadOptions())
+    (part,) = source.read_part(bundle, ReadOptions())
     assert content(part) == content(whole)
 
 

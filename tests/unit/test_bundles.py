@@ -26,7 +26,7 @@ def parts(place: Path) -> list[Run]:
     found = source.split(str(place))
     random.Random(7).shuffle(found)
     sent = pickle.loads(pickle.dumps(found))
-    return [run for bundle in sent for run in source.read_bundle(bundle, ReadOptions())]
+    return [run for bundle in sent for run in source.read_part(bundle, ReadOptions())]
 
 
 def told(run: Run) -> tuple[Any, ...]:

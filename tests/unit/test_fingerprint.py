@@ -35,7 +35,7 @@ def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:
     assert failed == []
     found = {}
     for task in tasks:
-        assert not isinstance(task.place, str)
+        assert isinstance(task.place, Bundle)
         name = os.path.relpath(task.place.found.states[0], folder)
         found[name] = contents_of(task.place)[of_trials]
     return found
@@ -158,7 +158,7 @@ def test_what_was_read_as_a_history_is_not_read_again(
     bundle, _ = RunDirectorySource().split(str(tmp_path))
     path, expected = bundle.found.states[0], contents_of(bundle)
     files = fingerprint.Files(bundle)
-    (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
+    (run,) = RunDirectorySource().read_part(bundle, ReadOptions())
     files.was_read(run)
     write(Path(path), b"not read again")
     os.utime(path, ns=(10**18, 10**18 + 1))
@@ -169,7 +169,7 @@ def test_what_was_read_as_a_history_is_not_read_again(
 def test_what_changes_meanwhile_is_not_known(tree: Path) -> None:
     bundle = RunDirectorySource().split(str(tree))[0]
     files = fingerprint.Files(bundle)
-    (run,) = RunDirectorySource().read_bundle(bundle, ReadOptions())
+    (run,) = RunDirectorySource().read_part(bundle, ReadOptions())
     files.was_read(run)
     write(tree / "a" / "all_results.json", b'{"eval_loss": 2.0}')
     os.utime(tree / "a" / "all_results.json", ns=(10**18, 10**18 + 1))

@@ -175,9 +175,9 @@ def test_the_parts_of_a_tree_name_an_unreadable_directory_once(
     source = RunDirectorySource()
     first, second = source.split(str(tree))
     with pytest.raises(TreeError) as caught:
-        list(source.read_bundle(first, ReadOptions()))
+        list(source.read_part(first, ReadOptions()))
     assert [error.source for error in caught.value.errors] == [str(tree / "bad")]
-    assert [run.name for run in source.read_bundle(second, ReadOptions())] == ["c"]
+    assert [run.name for run in source.read_part(second, ReadOptions())] == ["c"]
 
 
 def test_a_tree_of_which_nothing_can_be_listed_is_refused(

@@ -28,6 +28,7 @@ ROOMS = (
     ("continuing",),
     ("as_logged",),
     ("pipeline",),
+    ("testing",),
     ("batch",),
     ("following", "console"),
     ("migration",),

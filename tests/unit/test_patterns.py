@@ -20,7 +20,7 @@ def parts(location: str) -> list[str]:
     """The names of the runs of all bundles."""
     source = RunDirectorySource()
     bundles = source.split(location)
-    return [run.name for bundle in bundles for run in source.read_bundle(bundle, ReadOptions())]
+    return [run.name for bundle in bundles for run in source.read_part(bundle, ReadOptions())]
 
 
 def test_both_files_of_a_pattern_are_read() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,24 +15,72 @@ import pytest
 from bridges import plugins
 from bridges.errors import BridgeError, ConfigError
 from bridges.pipeline import make_exporters
-from tests.support import DATA
+from tests.support import DATA, REPOSITORY
+
+
+def example() -> str:
+    """The module of the worked example in CONTRIBUTING.md."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    return text.partition("## How to add a target")[2].split("```")[1].removeprefix("python\n")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the plug-in package is installed."""
+    """A folder in which the plug-in package is installed, with the worked example in it."""
     folder = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source")
-    subprocess.run(["cp", "-R", str(DATA / "plug-in") + "/.", str(source)], check=True)
+    shutil.copytree(DATA / "plug-in", source, dirs_exist_ok=True)
+    (source / "src" / "bridges_plain" / "jsonl.py").write_text(example())
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(folder), str(source)], check=True, capture_output=True)
     return folder
 
 
-def bridge(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(site: Path, cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    command = [sys.executable, "-m", "bridges", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def bridge(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(site, cwd, "bridges", *arguments)
+
+
+def test_the_contract_suites_are_inherited_by_a_plug_in(site: Path, tmp_path: Path) -> None:
+    shutil.copy(DATA / "plug-in" / "contract.py", tmp_path / "test_contract.py")
+    done = run(site, tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "test_contract.py")
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 30
+    assert "failed" not in done.stdout
+
+
+def test_the_worked_example_is_short() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## How to add a target")[2]
+    assert len(text.partition("\n## ")[0].splitlines()) < 150
+
+
+def test_workers_write_by_a_plug_in_what_they_read_by_one(site: Path, tmp_path: Path) -> None:
+    for number in range(6):
+        rows = "".join(f"{step},{number + 1 / step}\n" for step in range(1, 5))
+        (tmp_path / f"log{number}.csv").write_text(f"step,loss\n{rows}")
+    logs = ", ".join(f"log{number}.csv" for number in range(6))
+    config = f"sources: [{logs}]\ntargets: [{{to: jsonl, folder: out}}]\n"
+    (tmp_path / "m.yaml").write_text(config)
+    for status in ("exported", "unchanged"):
+        done = bridge(site, tmp_path, "migrate", "m.yaml", "--workers", "2", "--json")
+        assert done.returncode == 0, done.stderr
+        runs = json.loads(done.stdout)["runs"]
+        assert [(run["status"], run["verified"]) for run in runs] == [(status, True)] * 6
+    written = sorted(
+        path.read_text().splitlines()[1:] for path in (tmp_path / "out").glob("*.jsonl")
+    )
+    read = [[json.loads(line)[:3] for line in lines] for lines in written]
+    assert read == [
+        [["loss", step, number + 1 / step] for step in range(1, 5)] for number in range(6)
+    ]
 
 
 def test_targets_lists_the_plug_in(site: Path, tmp_path: Path) -> None:
@@ -57,18 +107,24 @@ def test_the_plug_in_source_and_exporter_are_used(site: Path, tmp_path: Path) ->
     ]
 
 
-def test_a_migration_always_reads_the_runs_of_a_plug_in(site: Path, tmp_path: Path) -> None:
-    """Of what else it reads, a change would not be seen."""
-    (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n2,0.25\n")
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+def test_a_migration_reads_a_plug_in_again_unless_it_knows_the_files(
+    site: Path, tmp_path: Path, name: str
+) -> None:
+    table = "step,loss\n1,0.5\n2,0.25\n"
+    (tmp_path / name).write_text(table if name == "log.csv" else table.replace(",", "\t"))
     targets = "{to: plain, path: out.txt}, {to: tensorboard, logdir: tb}"
-    (tmp_path / "m.yaml").write_text(f"sources: [log.csv]\ntargets: [{targets}]\n")
+    (tmp_path / "m.yaml").write_text(f"sources: [{name}]\ntargets: [{targets}]\n")
     for status in ("exported", "unchanged"):
         done = bridge(site, tmp_path, "migrate", "m.yaml", "--json")
         assert done.returncode == 0, done.stderr
         runs = {run["target"]: run for run in json.loads(done.stdout)["runs"]}
         assert runs.keys() == {"plain", "tensorboard"}
         assert runs["tensorboard"]["status"] == status
-        assert all(run["verified"] for run in runs.values())
+        is_known = "known-by-its-files" in str(runs["tensorboard"]["findings"])
+        assert is_known == (status == "unchanged" and name == "log.csv")
+        assert runs["plain"]["verified"]
+        assert runs["tensorboard"]["verified"] or is_known
 
 
 def test_a_source_can_be_named(site: Path, tmp_path: Path) -> None:

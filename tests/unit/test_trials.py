@@ -126,7 +126,7 @@ def test_a_search_of_ray_tune(tmp_path: Path) -> None:
 def parts_of_ray(place: Path) -> list[str]:
     source = RunDirectorySource()
     bundles = source.split(str(place))
-    return [run.path for bundle in bundles for run in source.read_bundle(bundle, ReadOptions())]
+    return [run.path for bundle in bundles for run in source.read_part(bundle, ReadOptions())]
 
 
 def test_a_checkpoint_of_ray_tune_has_the_name_of_its_trial() -> None:

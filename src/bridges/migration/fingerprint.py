@@ -20,7 +20,7 @@ from typing import Any
 from bridges import __version__
 from bridges.migration.config import SAME_RUNS, SourceSpec
 from bridges.migration.targets import TargetSpec
-from bridges.sources.bundles import Bundle
+from bridges.sources.base import Part
 from bridges.sources.remote import described
 from bridges.stream.layout import RULES
 from bridges.stream.model import Run
@@ -41,7 +41,7 @@ class Files:
     what was not read, both digests may be that of its runs.
     """
 
-    def __init__(self, place: Bundle | str) -> None:
+    def __init__(self, place: Part | str) -> None:
         """Raises OSError, and ValueError where nothing tells one content from another, as of a
         named pipe, which must not even be opened.
         """
@@ -80,7 +80,7 @@ class Files:
         return self._contents[path]
 
 
-def digests_of(place: Bundle | str) -> Iterator[str]:
+def digests_of(place: Part | str) -> Iterator[str]:
     """The digests that the files of a task may have; none where that cannot be told."""
     with suppress(Exception):  # deliberately broad: whoever reads the files tells what is wrong
         files = Files(place)
@@ -110,16 +110,14 @@ def made_of(files: str, settings: str) -> str:
     return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
 
 
-def _paths(place: Bundle | str, neighbour: str | None) -> list[str]:
+def _paths(place: Part | str, neighbour: str | None) -> list[str]:
     own = [place] if isinstance(place, str) else sorted(place.files)
     return [*own, neighbour] if neighbour else own
 
 
-def _names(place: Bundle | str) -> Sequence[Any]:
+def _names(place: Part | str) -> Sequence[Any]:
     """What else decides how the runs of a place are called."""
-    if isinstance(place, str):
-        return []
-    return [place.location, sorted(place.depths), place.checkpoints, place.neighbour]
+    return [] if isinstance(place, str) else [*place.names]
 
 
 def _version(url: str) -> str:

@@ -1,6 +1,6 @@
 """Tasks: the pieces of a migration, each read once and written into some of its targets.
 
-A directory tree is one task for each bundle of its runs. A target with a limit gets tasks of its
+A directory tree is one task for each part of its runs. A target with a limit gets tasks of its
 own, so that the engine can hold them back without holding up the others.
 """
 
@@ -16,12 +16,10 @@ from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.pipeline import source_of
 from bridges.report import RunReport, failure
-from bridges.sources.base import Source
-from bridges.sources.bundles import Bundle
+from bridges.sources.base import Divides, Part, Source
 from bridges.sources.discovery import GLOB
 from bridges.sources.places import has_nothing
 from bridges.sources.remote import forget_listings
-from bridges.sources.run_directory import RunDirectorySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Task:
     """
 
     source: SourceSpec
-    place: Bundle | str
+    place: Part | str
     targets: tuple[TargetSpec, ...]
     size: int = 0
     is_first: bool = True
@@ -102,8 +100,7 @@ def plan(
         except SourceError as error:
             failed += (unread(error, spec.location, target) for target in config.targets)
             continue
-        # what else a plug-in reads, nobody knows
-        known = settings(spec) if type(source).__module__.startswith("bridges.") else {}
+        known = settings(spec) if isinstance(source, Divides) else {}
         tasks += (
             Task(spec, place, targets, size, number == 0, settings=known, plan=own)
             for place, size in places
@@ -113,11 +110,11 @@ def plan(
     return tasks, failed
 
 
-def _places(spec: SourceSpec, source: Source) -> list[tuple[Bundle | str, int]]:
-    if not isinstance(source, RunDirectorySource):
-        is_file = os.path.isfile(spec.location)
-        return [(spec.location, os.path.getsize(spec.location) if is_file else 0)]
-    return [(bundle, bundle.size) for bundle in source.split(spec.location)]
+def _places(spec: SourceSpec, source: Source) -> list[tuple[Part | str, int]]:
+    if isinstance(source, Divides):
+        return [(part, part.size) for part in source.split(spec.location)]
+    is_file = os.path.isfile(spec.location)
+    return [(spec.location, os.path.getsize(spec.location) if is_file else 0)]
 
 
 def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:

@@ -23,11 +23,9 @@ from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
 from bridges.pipeline import export_run, guarded, source_of
 from bridges.report import RunReport, failure
-from bridges.sources.base import Source
-from bridges.sources.bundles import Bundle
+from bridges.sources.base import Divides
 from bridges.sources.output_directory import output_of
 from bridges.sources.places import with_rows
-from bridges.sources.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 
 AHEAD, AHEAD_BYTES = 16, 4 << 20  # tasks, and bytes of their files, that are read ahead at most
@@ -251,13 +249,13 @@ def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
 
 def _runs(task: Task) -> Iterator[Run]:
     options = task.source.read_options()
-    tree = RunDirectorySource()
-    if isinstance(task.place, Bundle):
-        runs = guarded(tree.read_bundle(task.place, options), task.location, tree.name)
+    source = source_of(task.source.location, task.source.source)
+    if isinstance(task.place, str):
+        runs = source.read(task.place, options)
     else:
-        source: Source = source_of(task.place, task.source.source)
-        runs = guarded(source.read(task.place, options), task.place, source.name)
-    yield from with_rows(task.location, runs)
+        assert isinstance(source, Divides)  # who planned asked it for its parts
+        runs = source.read_part(task.place, options)
+    yield from with_rows(task.location, guarded(runs, task.location, source.name))
 
 
 def _export(

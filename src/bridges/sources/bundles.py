@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from bridges.sources.discovery import Found, natural
 from bridges.sources.event_times import EventFiles
@@ -40,6 +41,11 @@ class Bundle:
     others: tuple[tuple[str, int], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
     named: str = ""
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """Everything but the files that decides how its runs are called."""
+        return (self.location, sorted(self.depths), self.checkpoints, self.neighbour)
 
     @property
     def found(self) -> Found:

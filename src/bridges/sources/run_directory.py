@@ -75,10 +75,7 @@ class RunDirectorySource:
             raise _no_states(location, found)
 
     def split(self, location: str) -> list[Bundle]:
-        """The same runs in parts for `read_bundle`, which can be read in any order or place.
-
-        Raises SourceError.
-        """
+        """The same runs in parts. Raises SourceError."""
         if not is_place(location):
             return [bundle_around(location)]
         found = discover(location)
@@ -89,11 +86,11 @@ class RunDirectorySource:
             raise _no_states(location, found)
         return parts
 
-    def read_bundle(self, bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
+    def read_part(self, part: Bundle, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part of a tree, as `read`."""
-        if bundle.named:
-            return _read_file(bundle, options)
-        return _read(bundle, bundle.found, options)
+        if part.named:
+            return _read_file(part, options)
+        return _read(part, part.found, options)
 
 
 def _some_ahead(runs: Iterator[Run]) -> Iterator[Run]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.base import ReadOptions
+from bridges.sources.base import FilePart, ReadOptions
 from bridges.sources.log_formats import (
     LogFormat,
     Row,
@@ -48,6 +48,14 @@ class TrainerLogSource:
     def claims(self, location: str) -> bool:
         """Whether the file has the name of such a log."""
         return NAME.match(re.split(r"[/\\]", location)[-1]) is not None
+
+    def split(self, location: str) -> list[FilePart]:
+        """The file."""
+        return [FilePart(location)]
+
+    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file, as `read`."""
+        return self.read(part.location, options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that log. Raises SourceError."""

@@ -21,7 +21,7 @@ from bridges.huggingface.row_kinds import row_kinds
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
-from bridges.sources.base import ReadOptions
+from bridges.sources.base import FilePart, ReadOptions
 from bridges.sources.long_state import LONG, read_long
 from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
 from bridges.sources.output_directory import output_of
@@ -112,6 +112,14 @@ class TrainerStateSource:
     def claims(self, location: str) -> bool:
         """Whether the name could be that of a history: JSON, JSON lines, text, gzip, or none."""
         return location == "-" or os.path.splitext(location)[1].lower() in _SUFFIXES
+
+    def split(self, location: str) -> list[FilePart]:
+        """The file."""
+        return [FilePart(location)]
+
+    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file, as `read`."""
+        return self.read(part.location, options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that file. Raises SourceError."""

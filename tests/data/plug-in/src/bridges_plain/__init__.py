@@ -1,4 +1,4 @@
-"""A tiny real plug-in: runs as plain text lines, and CSV files as runs."""
+"""A tiny real plug-in: runs as plain text lines, and tables as runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bridges import ExistingRun, Layout, MemoryExporter, MetricStream, ReadOptions, Run
-from bridges.huggingface.row_kinds import row_kinds
+from bridges import (
+    ExistingRun,
+    FilePart,
+    Layout,
+    MemoryExporter,
+    MetricStream,
+    ReadOptions,
+    RowKind,
+    Run,
+    SourceError,
+)
 from bridges.stream.columns import series_from_rows
 
 
@@ -31,20 +40,45 @@ class PlainExporter(MemoryExporter):
         return super().write(layout, seen, existing)
 
 
-class CsvSource:
-    """Reads a CSV file with a column `step`."""
+class TsvSource:
+    """Reads a table with a column `step`, its columns divided by tabs."""
 
-    name = "csv"
+    name = "tsv"
+    divider = "\t"
 
     def claims(self, location: str) -> bool:
-        """CSV files only."""
-        return location.endswith(".csv")
+        """Files of that name only."""
+        return location.endswith(f".{self.name}")
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of that file."""
-        with open(location, newline="") as file:
-            rows = [{key: float(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        try:
+            rows = self._rows(location)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                location, found=str(error), expected="a table of text", remedy="Export it again."
+            ) from error
         step = np.array([row.pop("step") for row in rows], np.int64)
         series, _ = series_from_rows(rows)
-        stream = MetricStream(step, row_kinds(len(rows), series), series)
+        stream = MetricStream(step, np.full(len(rows), RowKind.CUSTOM, np.uint8), series)
         yield Run(name=Path(location).stem, stream=stream, source=location)
+
+    def _rows(self, location: str) -> list[dict[str, float]]:
+        with open(location, newline="") as file:
+            table = csv.DictReader(file, delimiter=self.divider)
+            return [{key: float(text) for key, text in row.items()} for row in table]
+
+
+class CsvSource(TsvSource):
+    """Reads a table divided by commas, and says which file a run is made of."""
+
+    name = "csv"
+    divider = ","
+
+    def split(self, location: str) -> list[FilePart]:
+        """The file."""
+        return [FilePart(location)]
+
+    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file."""
+        return self.read(part.location, options)

@@ -1,10 +1,12 @@
-"""What every exporter must do, as one suite that each inherits; nothing here knows a target.
+"""The contract of an exporter, as a suite of tests that the author of a plug-in inherits.
 
-A plug-in author writes a class with one method and has all of these tests:
+    from bridges.testing.exporters import ExporterContract
 
     class TestMine(ExporterContract):
         def new_target(self, folder):
             return lambda: MyExporter(folder / "target")
+
+It needs pytest and hypothesis: `pip install 'tracker-bridges[testing]'`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from bridges.placing import Placer
 from bridges.stream.layout import Layout, LayoutOptions
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings
-from tests.support import make_run
+from bridges.testing.runs import make_run
 
 Rows = list[dict[str, Any]]
 OpenTarget = Callable[[], Exporter]
@@ -135,7 +137,8 @@ class ExporterContract:
     def test_a_target_remembers_what_a_run_was_made_of(self, open_target: OpenTarget) -> None:
         """Until the run changes; a later mark takes the place of an earlier one."""
         exporter, source = open_target(), f"/é-{uuid.uuid4()}.json"
-        assert isinstance(exporter, Remembering)
+        if not isinstance(exporter, Remembering):
+            pytest.skip("this exporter keeps no marks")
 
         def remembered() -> dict[str, Marked]:
             opened = open_target()

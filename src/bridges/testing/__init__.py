@@ -1,0 +1,1 @@
+"""Contract suites for plug-ins: what every exporter and every source must do."""
