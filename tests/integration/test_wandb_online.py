@@ -22,11 +22,14 @@ import pytest
 
 from bridges.exporters.marks import Mark, Marked
 from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_offline import run_id_of
+from bridges.exporters.wandb_online import OnlineRuns
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
+from bridges.stream.settings import Settings, digests
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
 from tests import kills
 from tests.bounds import HANGS, until
@@ -450,6 +453,45 @@ def test_labels_of_a_run_on_the_server_change(server: str, project: str, tmp_pat
     (there,) = runs_of(server, project)
     assert (there["displayName"], there["group"]) == ("second", "g")
     assert sorted(there["tags"]) == ["stay", "team:b"]
+
+
+def test_a_second_run_with_equal_rows_has_the_id_that_it_has_offline(
+    server: str, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (
+        make_run(ROWS, settings=Settings(known=digests({"seed": seed}))) for seed in (1, 2, 3)
+    )
+    exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
+    assert export_run(first, exporter, ExportOptions()).status == "exported"
+    report = export_run(second, exporter, ExportOptions())
+    assert report.status == "exported"
+    for run in (first, second):
+        offline = export_to(run, tmp_path / "offline", project=project)
+    assert offline.location.endswith(f"/run-{str(report.location).rsplit('/')[-1]}.wandb")
+    with monkeypatch.context() as patch:  # as earlier versions called it
+        patch.setattr(OnlineRuns, "_new_id", lambda self, layout, found: f"{run_id_of(layout)}-2")
+        earlier = export_run(third, exporter, ExportOptions())
+    for run, stored in ((second, report), (third, earlier)):
+        again = export_run(run, exporter, ExportOptions())
+        assert (again.status, again.location) == ("unchanged", stored.location)
+    assert str(earlier.location).endswith("-2")
+    assert len(runs_of(server, project)) == 3
+
+
+def test_marks_of_runs_in_the_projects_of_libraries(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    values = {"loss": random.random()}
+    run = make_run([{**row, **values} for row in ROWS], project="sentence-transformers")
+    report = export_to(run, tmp_path, mode="online")
+    assert "/sentence-transformers/" in report.location
+    mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
+    # of another process, which did not write the run
+    exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path), mode="online"))
+    exporter.remember([Marked(report.key, report.run, report.location, mark)])
+    found = [run.location for run in WandbExporter(WandbOptions(mode="online")).remembered()]
+    assert found.count(report.location) == 1
 
 
 def long_history_rows(count: int) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from bridges.exporters.marks import Marked
 from bridges.exporters.wandb_history import as_float64
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb_options import WandbOptions
-from bridges.exporters.wandb_projects import Projects, Runs
+from bridges.exporters.wandb_projects import LIBRARIES, Projects, Runs
 from bridges.exporters.wandb_release import untested
 from bridges.exporters.wandb_run import Target
 from bridges.stream.finding import Finding, Severity
@@ -73,7 +73,7 @@ class WandbExporter(BaseExporter):
         usual = self._target.project
         if self._has_one_project:
             return self._open_project(usual)
-        return Projects(self._open_project, usual)
+        return Projects(self._open_project, usual, LIBRARIES if self._is_online else ())
 
     def _open_project(self, project: str) -> Runs:
         target, local = self._target, self._local

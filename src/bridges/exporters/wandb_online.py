@@ -26,6 +26,7 @@ from bridges.exporters.wandb_history import OWN, STEP_KEYS, wandb_steps
 from bridges.exporters.wandb_limits import merged_tags, short
 from bridges.exporters.wandb_marks import marked_runs, put_marks
 from bridges.exporters.wandb_offline import (
+    DIGEST_DIGITS,
     SOURCE_FOLDER,
     MakeFile,
     OfflineRuns,
@@ -112,7 +113,9 @@ class OnlineRuns:
     def _new_id(self, layout: Layout, found: list[tuple[ExistingRun | None, Remote]]) -> str:
         """An id that no run has, nor had: W&B never takes that of a deleted run again."""
         taken = {remote.run_id for run, remote in found if run or remote.lines}
-        base = run_id_of(layout)
+        base, settings = run_id_of(layout), layout.run.settings.digest
+        if base in taken and settings:
+            base += f"-{settings[:DIGEST_DIGITS]}"  # as offline
         for number in count(1):
             run_id = base if number == 1 else f"{base}-{number}"
             if run_id not in taken:

@@ -6,14 +6,19 @@ know that, so a run may also be in the usual project, and stays there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Protocol
+from urllib.parse import unquote
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
 from bridges.exporters.marks import Marked
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
+
+LIBRARIES = ("sentence-transformers", "setfit")
+_PAGE = re.compile(r"https?://.+/([^/]+)/runs/[^/]+/?\Z")
 
 
 class Runs(Protocol):
@@ -57,14 +62,20 @@ class Runs(Protocol):
 class Projects:
     """The runs of several projects, each opened by `open_project` when it is first needed.
 
-    `usual` is the project of runs whose library sets none.
+    `usual` is the project of runs whose library sets none. `libraries` are the other projects whose
+    marked runs are listed: none for a folder, which lists all runs at once.
     """
 
-    def __init__(self, open_project: Callable[[str], Runs], usual: str) -> None:
+    def __init__(
+        self,
+        open_project: Callable[[str], Runs],
+        usual: str,
+        libraries: Sequence[str] = (),
+    ) -> None:
         self._open_project = open_project
         self._usual = usual
+        self._libraries = libraries
         self._opened: dict[str, Runs] = {}
-        self._by_location: dict[str, Runs] = {}
         self._is_preloaded = False
         self._lock = Lock()
 
@@ -78,17 +89,16 @@ class Projects:
                     self._opened[name].preload()
             return self._opened[name]
 
-    def _runs_of(self, location: str) -> Runs:
-        """The runs among which one was found or written."""
-        return self._by_location.get(location) or self._runs(None)
+    def _runs_at(self, location: str) -> Runs:
+        """The runs of the project in a page's address. A folder keeps the marks of all projects."""
+        page = _PAGE.match(location)
+        return self._runs(page and unquote(page[1]))
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys, in the library's project and in the usual one."""
         found = []
         for runs in dict.fromkeys([self._runs(identity.project), self._runs(None)]):
-            some = runs.find(identity)
-            self._by_location |= {each.location: runs for each in some}
-            found += some
+            found += runs.find(identity)
         return found
 
     def write(
@@ -96,9 +106,7 @@ class Projects:
     ) -> ExistingRun:
         """Write the run, or what it lacks where it is."""
         runs = self._runs(existing.place if existing else layout.run.project)
-        written = runs.write(layout, seen, existing)
-        self._by_location[written.location] = runs
-        return written
+        return runs.write(layout, seen, existing)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
@@ -121,10 +129,11 @@ class Projects:
         """Set the marks of these runs."""
         by_project: dict[Runs, list[Marked]] = {}
         for run in runs:
-            by_project.setdefault(self._runs_of(run.location), []).append(run)
+            by_project.setdefault(self._runs_at(run.location), []).append(run)
         for project, some in by_project.items():
             project.remember(some)
 
     def remembered(self) -> Iterator[Marked]:
-        """The marked runs of a folder, or of the usual project of a server."""
-        yield from self._runs(None).remembered()
+        """The marked runs of a folder, or of the usual and the libraries' projects of a server."""
+        for project in dict.fromkeys([self._usual, *self._libraries]):
+            yield from self._runs(project).remembered()

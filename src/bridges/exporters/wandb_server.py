@@ -82,8 +82,8 @@ class Server:
             self._place = entity or self._api.default_entity, project
 
     def find(self, key: str, run_id: str) -> list[Remote]:
-        """The runs with that key in their config, and those of that id (with any suffix)."""
-        wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9]+)?$"}}]
+        """The runs with that key in their config, and those of that id (with any suffixes)."""
+        wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9a-f]+)*$"}}]
 
         def ask() -> list[Remote]:
             self._api.flush()  # it would answer from memory
