@@ -17,7 +17,7 @@ import numpy as np
 from bridges import plugins
 from bridges.as_logged import resolve_logged
 from bridges.attachments import attach_sources
-from bridges.compare import compare, expected_points, secrets_in
+from bridges.compare import compare, expected_points, secret_params_in, secrets_in
 from bridges.continuing import continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
 from bridges.export_options import ExportOptions as ExportOptions
@@ -25,6 +25,7 @@ from bridges.exporters.base import (
     ConflictError,
     ExistingRun,
     Exporter,
+    KeepsParams,
     Labels,
     Points,
     Relabels,
@@ -360,6 +361,9 @@ def _verified(
         return replace(report, verified=True)
     recorded = exporter.read_back(existing)
     report = report.with_findings(secrets_in(recorded, exporter.name))
+    if isinstance(exporter, KeepsParams) and report.status != "exported":  # maybe by an old version
+        params = exporter.stored_params(existing)
+        report = report.with_findings(secret_params_in(params, layout, exporter.name))
     wrong = compare(layout, recorded, expected)
     if not wrong:
         return replace(report, verified=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ import pytest
 
 import bridges
 from bridges import cli
+from bridges.exporters.base import Exporter
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions
 from bridges.exporters.mlflow_uri import quoted_uri
+from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard_options import TensorBoardOptions
+from bridges.exporters.wandb import WandbExporter
+from bridges.exporters.wandb_options import WandbOptions
 from bridges.migration.templates import render
+from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.stream import layout
-from tests.support import read_bytes
+from bridges.stream.redact import redact
+from tests.support import make_run, read_bytes
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrSt"
 ROWS = [
@@ -87,6 +96,46 @@ def test_a_run_that_was_written_unmasked_is_found_and_told(
     run = export(source, to, tmp_path / to)
     assert (run.status, run.verified, run.failed) == ("unchanged", True, False)
     assert codes(run)[-1] == "secret-in-target"
+
+
+EXPORTERS: dict[str, Callable[[Path], Exporter]] = {
+    "tensorboard": lambda folder: TensorBoardExporter(TensorBoardOptions(str(folder / "tb"))),
+    "mlflow-direct": lambda folder: MlflowExporter(MlflowOptions(f"sqlite:///{folder}/m.db")),
+    "mlflow-client": lambda folder: MlflowExporter(
+        MlflowOptions(f"sqlite:///{folder}/m.db", mlflow_writer="client")
+    ),
+    "wandb": lambda folder: WandbExporter(WandbOptions(wandb_dir=str(folder))),
+}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "mlflow-client" else [])
+        for name in EXPORTERS
+    ],
+)
+def test_secrets_that_are_in_the_params_of_a_target_are_told(target: str, tmp_path: Path) -> None:
+    exporter = EXPORTERS[target](tmp_path)
+    settings = {"hub_token": TOKEN, "note": f"a|b {TOKEN}", "lr": 0.5, "url": "https://h/x"}
+    run = make_run(ROWS[:1], params=settings)
+    masked = replace(run, params=redact(settings)[0])
+    assert export_run(run, exporter, ExportOptions()).status == "exported"  # as earlier versions
+    for report in (
+        export_run(masked, exporter, ExportOptions()),
+        verify_run(masked, exporter, ExportOptions()),
+    ):
+        assert (report.status, report.verified) == ("unchanged", True)
+        (found,) = (each for each in report.findings if "params" in each.message)
+        assert (found.code, found.count) == ("secret-in-target", 2)
+        assert found.where == "keys 'hub_token', 'note'"
+        assert TOKEN not in str(report.findings)
+    other = EXPORTERS[target](tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    for _ in range(2):
+        report = export_run(masked, other, ExportOptions())
+        assert report.verified
+        assert not [each for each in report.findings if "params" in each.message]
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,15 @@ class Relabels(Protocol):
 
 
 @runtime_checkable
+class KeepsParams(Protocol):
+    """An exporter whose target keeps the params of a run, and gives them back."""
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The params of a run as the target holds them. Raises ExportError, VerifyError."""
+        ...
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """An exporter whose target keeps files beside a run."""
 

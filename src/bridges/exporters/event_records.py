@@ -8,6 +8,7 @@ experiment summary is written: with several in a log directory, TensorBoard show
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from bridges.stream.redact import redact_text
 STATE_TAG = "bridges/provenance/text_summary"
 PARAMS_TAG = "bridges/params/text_summary"
 OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
+_CELL_BORDER = re.compile(r"(?<!\\)\|")
 TEXTS = 256  # that are framed together
 _FENCE = ("```json\n", "\n```")
 
@@ -90,6 +92,12 @@ def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
     }
     group = f"{layout.run.path} {layout.digest[:8]}"  # runs of one group name share one row there
     yield proto.session_start(group, hparams, begin)
+
+
+def params_in(table: str) -> dict[str, str]:
+    """The params in such a table, as text."""
+    rows = (_CELL_BORDER.split(line)[1:-1] for line in table.split("\n")[2:])
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def _cell(value: Any) -> str:

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.event_names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
-from bridges.exporters.event_records import STATE_TAG, parse_state, parse_tags
+from bridges.exporters.event_records import (
+    PARAMS_TAG,
+    STATE_TAG,
+    params_in,
+    parse_state,
+    parse_tags,
+)
 from bridges.exporters.files import unlink
 from bridges.exporters.state import UNREADABLE, State
 from bridges.formats.event_reader import first_texts
@@ -152,6 +158,11 @@ def _read_state(path: str) -> tuple[int, State]:
             f"{path}: its first records are damaged, so it cannot be told what it holds. "
             "Delete its directory and export the run again."
         ) from None
+
+
+def recorded_params(path: str) -> dict[str, str]:
+    """The params that the first file of a run records. Raises VerifyError where it is damaged."""
+    return params_in(dict(first_texts(path, records=4)).get(PARAMS_TAG, ""))
 
 
 def recorded_tags(path: str) -> dict[str, str]:

@@ -58,6 +58,10 @@ class Writer(Protocol):
         """Every point of the run."""
         ...
 
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run."""
+        ...
+
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run, unless they are there."""
         ...
@@ -166,6 +170,10 @@ class MlflowExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """Every point of the run."""
         return self._writer.read_back(existing)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run."""
+        return self._writer.stored_params(existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files as artifacts of the run."""

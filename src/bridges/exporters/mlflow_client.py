@@ -317,6 +317,10 @@ class ClientWriter:
         found = self._api.histories(run.run_id, run.latest)
         return Recorded({key: _as_stored(points) for key, points in found.items()})
 
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run."""
+        return self._api.get_run(existing.id).params
+
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
         """The run with these tags, one of which may be that of its name."""
         run, name = self._api.get_run(existing.id), tags.get(rows.NAME_TAG, existing.name)

@@ -200,6 +200,12 @@ class DirectWriter:
         with self._database.transaction() as session:
             return Recorded(session.read_points(existing.id))
 
+    def stored_params(self, existing: ExistingRun) -> dict[str, str]:
+        """The params of the run."""
+        statement = "select key, value from params where run_uuid = ?"
+        with self._database.transaction() as session:
+            return dict(session.execute(statement, (existing.id,)).fetchall())
+
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
         """The run with these tags, one of which may be that of its name."""
         run_id, name = existing.id, tags.get(rows.NAME_TAG, existing.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -42,6 +42,7 @@ from bridges.exporters.event_segments import (
     in_force,
     leftovers,
     names_in,
+    recorded_params,
     recorded_tags,
     remove_unpublished,
     segment_names,
@@ -249,6 +250,11 @@ class TensorBoardExporter(BaseExporter):
             if tag not in OWN_TEXTS
         )
         return Recorded(points, others)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run, from the table of the Text page."""
+        with system_errors(existing.location, "read"):
+            return recorded_params(_counting(existing)[0])
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run if it has these labels; else None, for they are in its directory and its file."""

@@ -24,7 +24,7 @@ from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.exporters.wandb_projects import LIBRARIES, Projects, Runs
 from bridges.exporters.wandb_release import untested
-from bridges.exporters.wandb_run import Target
+from bridges.exporters.wandb_run import KEY, STATE, Target
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
@@ -129,6 +129,11 @@ class WandbExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
         return self._runs.read_back(existing)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The run's config without the keys of bridges and of wandb itself."""
+        found = self._runs.stored_params(existing)
+        return {key: value for key, value in found.items() if key not in (KEY, STATE, "_wandb")}
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run."""

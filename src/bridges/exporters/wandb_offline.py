@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count, islice
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
@@ -21,7 +21,14 @@ from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder, parts_of
 from bridges.exporters.wandb_limits import short, tag_texts
 from bridges.exporters.wandb_log import LogError, write_log
-from bridges.exporters.wandb_reader import RunHead, attached, read_head, read_run, with_files
+from bridges.exporters.wandb_reader import (
+    RunHead,
+    attached,
+    read_config,
+    read_head,
+    read_run,
+    with_files,
+)
 from bridges.exporters.wandb_release import check_appends
 from bridges.exporters.wandb_run import METADATA, Part, Target, metadata, records, start_of
 from bridges.stream.clock import SECOND
@@ -207,6 +214,13 @@ class OfflineRuns:
             return read_run((_read(part.path) for part in parts), from_start=not is_merged)
         except (OSError, LogError) as error:
             raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
+
+    def stored_params(self, existing: ExistingRun) -> dict[str, Any]:
+        """The run's config."""
+        try:
+            return read_config(existing.location)
+        except (OSError, LogError) as error:
+            _unreadable(existing.location, error)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Put the files beside the run, unless they are there."""

@@ -172,6 +172,11 @@ class OnlineRuns:
         own = {key: value for key, value in summary.items() if key not in of_rows}
         return Recorded(found.points, found.others, own)
 
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The run's config."""
+        remote = self._server.get(existing.id)
+        return remote.config if remote else {}
+
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
         """The run with these labels."""
         remote = self._server.get(existing.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
@@ -36,6 +36,10 @@ class Runs(Protocol):
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
+        ...
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The run's config."""
         ...
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
@@ -111,6 +115,10 @@ class Projects:
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
         return self._runs(existing.place).read_back(existing)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The run's config."""
+        return self._runs(existing.place).stored_params(existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep the files among those of the run, unless they are there."""

@@ -57,24 +57,34 @@ def _sound() -> Iterator[None]:
 @_sound()
 def read_head(path: str) -> RunHead:
     """The head of a file. Raises LogError where it has none, OSError where it cannot be read."""
+    return _head(_run_record(path))
+
+
+@_sound()
+def read_config(path: str) -> dict[str, Any]:
+    """The config of a run. Raises LogError where there is none, OSError where it cannot be read."""
+    items = _items(dict(fields(_run_record(path))).get(4, b""))
+    return {key: json.loads(value) for key, value in items.items()}
+
+
+def _run_record(path: str) -> bytes:
     with open(path, "rb") as file:
         data = file.read(HEAD_BYTES)
         try:
-            return _find_head(read_log(data))
+            return _find_run(read_log(data))
         except LogError:
-            return _find_head(read_log(data + file.read()))
+            return _find_run(read_log(data + file.read()))
 
 
-def _find_head(log: Iterable[bytes]) -> RunHead:
+def _find_run(log: Iterable[bytes]) -> bytes:
     for record in log:
-        found = dict(fields(record))
-        if RUN in found:
-            return _head(found[RUN])
+        found = dict(fields(record)).get(RUN)
+        if isinstance(found, bytes):
+            return found
     raise LogError("it holds no run")
 
 
-def _head(run: int | bytes) -> RunHead:
-    assert isinstance(run, bytes)
+def _head(run: bytes) -> RunHead:
     found = dict(fields(run))
     entity, project, name, group = (_text(found.get(number, b"")) for number in (2, 3, 8, 6))
     tags = tuple(_text(content) for number, content in fields(run) if number == 10)
