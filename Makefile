@@ -47,6 +47,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.words
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
