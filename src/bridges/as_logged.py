@@ -1,7 +1,8 @@
 """Runs that were exported from a tool's log before a state was saved.
 
 The target stores such a run under the key of the log's first row, with the log's rows. If a log
-lies beside a state, the run is looked up under both keys and continues from the stored rows.
+lies beside a state, the run is looked up under both keys and continues from the stored rows. If the
+log is gone, its key is made from the state, and its rows are read back from the target.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import numpy as np
 
 from bridges.compare import compare, expected_points
 from bridges.continuing import continued
-from bridges.exporters.base import ExistingRun, Replaces
+from bridges.exporters.base import ExistingRun, KnowsKeys, Replaces
 from bridges.exporters.state import State
+from bridges.log_in_target import with_stored_rows
 from bridges.placing import Placer
-from bridges.resolve import Known, Match, known_to
+from bridges.resolve import Known, Match, allows, known_to
+from bridges.sources.tool_rows import as_tools_log
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import first_rows_of, prefix_digest
+from bridges.stream.identity import first_rows_of, prefix_digest, run_key
 from bridges.stream.logged import as_stored
 from bridges.stream.model import Run
 
@@ -31,31 +34,64 @@ def resolve_logged(
 ) -> Match:
     """The match with a run that was exported from a log beside the state, if there is one.
 
+    `seen` are the runs under the keys of the run and of its logs, and `found_by_tool_keys`.
+
     Where the run `is_written` next and the target can be rewritten, exact rows replace those of the
     log that the target has.
     """
     run = match.run
-    if match.known or not run.logs:
+    if match.known:
         return match
     for known in sorted(_candidates(match, seen, placer), key=lambda one: one.order):
-        for stored, exact in _views(run, known.state):
-            if _is_one(stored, known.state):
-                found = _replacing(stored, exact, known, run, placer) if is_written else None
-                return found or _match(_noted(stored, run), known, placer)
+        if view := _view_of(match, known, placer):
+            stored, exact = view
+            found = _replacing(stored, exact, known, run, placer) if is_written else None
+            return found or _match(_noted(stored, run), known, placer)
     return match
 
 
+def found_by_tool_keys(match: Match, placer: Placer) -> Sequence[ExistingRun]:
+    """The runs of the target under the keys that the run would have in the logs of tools.
+
+    None if the run is known, if it is not the Trainer's, or if the target has no such key.
+    """
+    run, identity, exporter = match.run, match.identity, placer.exporter
+    if match.known or run.identity or run.key_style != "trainer":
+        return ()
+    of_tools = {run_key(alone, identity.options) for alone in as_tools_log(run)}
+    keys = sorted(of_tools - {*identity.keys})
+    if not keys or (isinstance(exporter, KnowsKeys) and not exporter.may_hold(keys)):
+        return ()
+    return exporter.find(replace(identity, key=keys[0], aliases=tuple(keys[1:])))
+
+
 def _candidates(match: Match, seen: Sequence[ExistingRun], placer: Placer) -> list[Known]:
-    """The runs under the keys of the logs' first rows, and under the run's own key."""
+    """The existing runs as the run sees them: those under the key of a log as the log alone does,
+    which may be longer.
+    """
     by_key = {match.identity.key: match.run}
     for log in match.run.logs:
         alone = first_rows_of(match.run, log.stream)
         by_key.setdefault(placer.identity(alone).key, alone)
     return [
         known
-        for key, run in by_key.items()
-        for known in known_to(run, (one for one in seen if one.key == key), placer.exporter)
+        for existing in seen
+        for known in known_to(by_key.get(existing.key, match.run), [existing], placer.exporter)
     ]
+
+
+def _view_of(match: Match, known: Known, placer: Placer) -> tuple[Run, Run | None] | None:
+    """The run with the rows that an existing run has, and with exact ones in their place; None if
+    that is another run.
+    """
+    run, state = match.run, known.state
+    for stored, exact in _views(run, state):
+        if _is_one(stored, state):
+            return stored, exact
+    is_from_log = bool(state.logged) or known.existing.key != match.identity.key
+    if known.complete and is_from_log and allows(state, run):
+        return with_stored_rows(run, known, placer)
+    return None
 
 
 def _match(run: Run, known: Known, placer: Placer) -> Match:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bridges import plugins
-from bridges.as_logged import resolve_logged
+from bridges.as_logged import found_by_tool_keys, resolve_logged
 from bridges.attachments import attach_sources
 from bridges.compare import compare, expected_points, secret_params_in, secrets_in
 from bridges.continuing import continued
@@ -222,10 +222,11 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
 def _found(
     run: Run, placer: Placer, *, is_written: bool = False
 ) -> tuple[Sequence[ExistingRun], Match]:
-    """The runs of the target with the run's key, and the one that this run continues."""
+    """The runs of the target that may be this run, and the one that it continues."""
     identity = placer.identity(run)
     seen = placer.exporter.find(identity)
     match = resolve(run, identity, seen, placer)
+    seen = [*seen, *found_by_tool_keys(match, placer)]
     return seen, resolve_logged(match, seen, placer, is_written=is_written)
 
 

@@ -97,7 +97,7 @@ def _by_rows(run: Run, identity: Identity, known: list[Known]) -> Match | None:
     and those with the same settings come before those whose settings are unknown.
     """
     mine = identity.settings
-    fitting = [one for one in known if _is_one(run, one.state) and _begins(run, identity, one)]
+    fitting = [one for one in known if allows(one.state, run) and _begins(run, identity, one)]
     fitting.sort(
         key=lambda one: (
             one.state.settings.contradict(mine),
@@ -117,7 +117,7 @@ def _by_rows(run: Run, identity: Identity, known: list[Known]) -> Match | None:
 def _longer(run: Run, identity: Identity, known: list[Known], placer: Placer) -> Match | None:
     """The run that holds more of the history, told by its points."""
     longer = [
-        one for one in known if one.state.history > len(run.history) and _is_one(run, one.state)
+        one for one in known if one.state.history > len(run.history) and allows(one.state, run)
     ]
     bare = run
     if longer and run.added:  # their place depends on where the history ends
@@ -136,7 +136,7 @@ def _begins(run: Run, identity: Identity, known: Known) -> bool:
     return rows <= history and digest == known.state.digest
 
 
-def _is_one(run: Run, state: State) -> bool:
+def allows(state: State, run: Run) -> bool:
     """Whether the settings of an existing run allow that it is this run."""
     mine, theirs, history = run.settings, state.settings, len(run.history)
     if state.history > history:

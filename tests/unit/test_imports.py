@@ -25,7 +25,7 @@ ROOMS = (
     ("key_rules",),
     ("compare", "attachments", "nothing_kept", "placing"),
     ("resolve", "saved_since"),
-    ("continuing",),
+    ("continuing", "log_in_target"),
     ("as_logged",),
     ("pipeline",),
     ("testing",),

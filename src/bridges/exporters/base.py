@@ -6,7 +6,7 @@ State lives in the target. An exporter keeps none between the calls: what `find`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -194,6 +194,15 @@ class KeepsFiles(Protocol):
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Keep these files (content by name) beside the run, once. Raises ExportError."""
+        ...
+
+
+@runtime_checkable
+class KnowsKeys(Protocol):
+    """An exporter that has a list of the run keys in its target."""
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the target may hold a run with one of these keys, as far as the list tells."""
         ...
 
 

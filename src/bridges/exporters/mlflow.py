@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -162,6 +162,10 @@ class MlflowExporter(BaseExporter):
     ) -> ExistingRun:
         """Write the run, or what it lacks."""
         return self._writer.write(layout, seen, existing)
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether there may be a run with one of these keys; a client has to ask for each."""
+        return not isinstance(self._writer, DirectWriter) or self._writer.may_hold(keys)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
         """In a database that is written directly."""

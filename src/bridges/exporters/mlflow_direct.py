@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -76,6 +76,12 @@ class DirectWriter:
             if experiment is not None:
                 found += [self._existing(run, key, experiment) for run in runs]
         return found
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether there may be a run with one of these keys, by the tags that were read last."""
+        if self._listing is not None:
+            return not self._listing.tagged.keys().isdisjoint(keys)
+        return self._index.may_hold(keys)
 
     def _found(self, key: str) -> tuple[int | None, list[StoredRun]]:
         """The experiment and its runs with that key."""

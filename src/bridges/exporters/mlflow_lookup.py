@@ -5,7 +5,7 @@ made of their keys.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -96,6 +96,10 @@ class TagIndex:
         """Read all tags, unless they were read before."""
         if self._position is None:
             self.update(session, experiment, "")
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether a run has one of these keys; True if no tags were read yet."""
+        return self._position is None or not self.tagged.keys().isdisjoint(keys)
 
     def update(self, session: Session, experiment: int, key: str) -> None:
         """Read the tags with that run key that came since the last time."""

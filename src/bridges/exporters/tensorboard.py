@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -107,6 +107,11 @@ class TensorBoardExporter(BaseExporter):
         if any(run.state.digest == identity.digest for run in found):
             self._remove_leftovers(identity.key)
         return found
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether there may be a run with one of these keys."""
+        with system_errors(self.logdir, "read"):
+            return not self._index().keys().isdisjoint(keys)
 
     def _find(self, identity: Identity) -> list[ExistingRun]:
         likely = os.path.join(self.logdir, directory_name(identity.path))

@@ -15,13 +15,14 @@ MOST_AT_STEP = 50  # rows of one step that a row is compared with
 
 
 def same_rows(
-    history: MetricStream, log: MetricStream, digits: int | None
+    history: MetricStream, log: MetricStream, digits: int | None, relative: float = 0.0
 ) -> tuple[Int64, int | None]:
     """For each row of the log its row of the history (int64, -1: none), and the first row of the
     history that the log contradicts.
 
     They are compared from the end, where an attempt stands that no resume has replaced; values are
-    the same if they are equal to `digits` decimals (None: to the last bit).
+    the same if they are equal to `digits` decimals (None: to the last bit), or differ by at most
+    the `relative` part of the value.
     """
     of_step: dict[int, list[int]] = {}
     for line, step in enumerate(log.step.tolist()):
@@ -33,7 +34,7 @@ def same_rows(
         while lines and lines[-1] >= before:
             lines.pop()
         known = [line for line in lines[-MOST_AT_STEP:] if mine[row].keys() & theirs[line]]
-        equal = [line for line in known if _agree(mine[row], theirs[line], digits)]
+        equal = [line for line in known if _agree(mine[row], theirs[line], digits, relative)]
         if equal:
             before = equal[-1]
             same[before] = row
@@ -52,12 +53,12 @@ def measured_values(stream: MetricStream) -> list[Row]:
     return rows
 
 
-def _agree(row: Row, line: Row, digits: int | None) -> bool:
+def _agree(row: Row, line: Row, digits: int | None, relative: float) -> bool:
     """Whether all values that both hold are equal, as far as the log's digits go."""
-    return all(_equal(row[key], line[key], digits) for key in row.keys() & line.keys())
+    return all(_equal(row[key], line[key], digits, relative) for key in row.keys() & line.keys())
 
 
-def _equal(value: float, logged: float, digits: int | None) -> bool:
+def _equal(value: float, logged: float, digits: int | None, relative: float) -> bool:
     if value == logged or (value != value and logged != logged):
         return True
-    return digits is not None and abs(value - logged) <= 10**-digits
+    return digits is not None and abs(value - logged) <= 10**-digits + relative * abs(value)
