@@ -18,6 +18,8 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance, Run
 from bridges.stream.redact import redact_text
 
+ANY_SIZE = 1 << 60  # bytes: what a run was read from was allowed to be as large as it is
+
 
 def attach_sources(run: Run, existing: ExistingRun, exporter: Exporter) -> list[Finding]:
     """Keep the source files beside the run; a finding where that cannot be.
@@ -51,7 +53,7 @@ def _content(file: Provenance) -> bytes:
 
 def _holds_secret(location: str, content: bytes) -> bool:
     """Whether the text of a file holds a secret, in a part of it that the run keeps or not."""
-    text = unpacked(location, content, True, []).decode(errors="replace")
+    text = unpacked(location, content, True, [], ANY_SIZE).decode(errors="replace")
     return redact_text(text) != text
 
 

@@ -6,14 +6,18 @@ import io
 import json
 import shutil
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bridges
+from bridges.sources import run_directory, trainer_state
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.unchanged import _SETTLED, UnchangedFiles
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run
@@ -112,3 +116,43 @@ def test_standard_input_has_nothing_beside(tmp_path: Path, monkeypatch: pytest.M
     (run,) = bridges.read("-")
     assert ("hidden_size" in run.params, run.evidence) == (False, ())
     assert not {"results-added", "predictions-kept"} & {*told(run)}
+
+
+def test_many_named_checkpoints_are_each_read_twice_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell expands a pattern; the runs are the same as if each was read alone."""
+    rows = history(12)
+    files = [put(tmp_path / f"checkpoint-{step}", rows[:step]) for step in range(2, 13)]
+    for file in files:  # a file that has just changed is not trusted
+        while time.time_ns() - file.stat().st_ctime_ns < 2 * _SETTLED:
+            time.sleep(0.01)
+    reads: Counter[str] = Counter()
+    read = trainer_state.TrainerStateSource.read
+
+    def counted(self: Any, location: str, options: ReadOptions) -> Any:
+        reads[location] += 1
+        return read(self, location, options)
+
+    monkeypatch.setattr(trainer_state.TrainerStateSource, "read", counted)
+    runs = [run for file in files for run in bridges.read(file)]
+    assert len(reads) == len(files)
+    assert reads.total() < 3 * len(files)
+    for file, run in zip(files, runs, strict=True):
+        run_directory._FOLDED = UnchangedFiles()
+        (alone,) = bridges.read(file)
+        assert (content(run), told(run), run.saves) == (content(alone), told(alone), alone.saves)
+
+
+def test_a_changed_file_beside_is_read_again(tmp_path: Path) -> None:
+    rows = history(8)
+    file = put(tmp_path, rows)
+    for number in range(3):
+        other = put(tmp_path / f"checkpoint-{4 + number}", rows[: 4 + number])
+        (run,) = bridges.read(file)
+        assert len(run.saves) == number + 2
+    time.sleep(2 * _SETTLED / 1e9)
+    bridges.read(file)
+    other.write_bytes(state([{**row, "loss": 9.0} for row in rows[:6]]))
+    (run,) = bridges.read(file)
+    assert "beside-left-out" in told(run)

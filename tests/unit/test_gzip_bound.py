@@ -1,22 +1,26 @@
-"""Gzip bombs: what a file may unpack to is bounded by its size, is told, and can be allowed."""
+"""Gzip bombs and endless streams: their size is bounded, is told, and more can be allowed."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import bridges
 from bridges.cli import run as bridge
-from bridges.errors import SourceError
+from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
+from bridges.sources import gzip_members, text
 from bridges.sources.gzip_members import FREE, LARGEST, TooLargeError, bound_of, gunzip
 from tests.bounds import bounded
 from tests.support import packed, read_bytes, state
@@ -102,7 +106,7 @@ def test_the_bound_grows_with_the_file(size: int, bound: int) -> None:
 
 
 BOMB = """
-from bridges.errors import SourceError
+from bridges.errors import SourceError, TreeError
 for place in args:
     print("reading", place, file=sys.stderr)
     try:
@@ -151,3 +155,93 @@ def test_a_log_that_repeats_itself_is_read(tmp_path: Path) -> None:
     rows = [{"loss": 0.0, "epoch": 1.0, "step": step} for step in range(20_000)]
     data = packed(state(rows))
     assert len(read_bytes(tmp_path, data).stream) == 20_000
+
+
+LOG = (
+    '{"current_steps": %d, "total_steps": 9, "loss": 1.5, "epoch": 0.5, "elapsed_time": "0:00:0%d"}'
+)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_more_can_be_allowed_of_a_tuning_tools_log(
+    beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone and beside a state: its rows, its times and its attached file."""
+    monkeypatch.setattr(gzip_members, "FREE", 1000)
+    lines = "\n".join(LOG % (step, step) for step in range(1, 10)).encode()
+    (tmp_path / "trainer_log.jsonl.gz").write_bytes(packed(lines + b" " * 200_000))
+    if beside:
+        (tmp_path / "trainer_state.json").write_bytes(state([{"loss": 1.5, "step": 1}]))
+    allowed = 210_000
+    (run,) = bridges.read(tmp_path, max_unpacked=allowed)
+    assert len(run.stream) == 9
+    assert [times.source for times in run.evidence] == ["log"]
+    memory = MemoryExporter()
+    report = bridges.export(tmp_path, to=memory, max_unpacked=allowed, attach_source=True)
+    assert "source-not-attached" not in {f.code for f in report.runs[0].findings}
+    if beside:
+        assert len(bridges.read(tmp_path)[0].stream) == 1
+    else:
+        with pytest.raises(TreeError, match="unpack to more than"):
+            bridges.read(tmp_path)
+
+
+STREAMS = """
+import io, sys
+from bridges.errors import SourceError, TreeError
+from bridges.sources import gzip_members, text
+class Endless(io.RawIOBase):
+    def readable(self): return True
+    def readinto(self, block):
+        block[:] = bytes([32]) * len(block)
+        return len(block)
+sys.stdin = io.TextIOWrapper(io.BufferedReader(Endless()))
+try:
+    bridges.api.read("-", max_unpacked=20 << 20)
+except SourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_endless_standard_input_is_refused() -> None:
+    assert bounded(STREAMS) == (
+        "-: found more than 20,971,520 bytes from a stream without a known end; expected a "
+        "trainer_state.json, a list of log rows or JSON lines of log rows. Save it to a file and "
+        "name that, or allow more with --max-unpacked BYTES.\n"
+    )
+
+
+def test_streams_have_a_bound_and_files_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = state([ROW])
+    monkeypatch.setattr(text, "STREAM", len(content))
+    reading, writing = os.pipe()
+    for end in (b"", b" "):
+        os.write(writing, content + end)
+    os.close(writing)
+    with pytest.raises(SourceError, match=f"more than {len(content):,} bytes from a stream"):
+        text.fetch(f"/dev/fd/{reading}", most_of_stream=text.STREAM)
+    os.close(reading)
+    for place in (tmp_path / "x.json", "memory://bound/x.json"):
+        with fsspec.open(str(place), "wb") as file:
+            file.write(content + b" ")
+        assert text.fetch(str(place), most_of_stream=1) == content + b" "
+
+
+class Unsized(io.BytesIO):
+    """A body of a server that does not say how long it is, and gives a few bytes at a time."""
+
+    size = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 1, 7))
+
+
+def test_a_url_of_unknown_size_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = state([ROW])
+    monkeypatch.setattr(fsspec, "open", lambda *args, **options: Unsized(content))
+    assert text.fetch("http://x/y.json", most_of_stream=len(content)) == content
+    with pytest.raises(SourceError, match="from a stream without a known end"):
+        text.fetch("http://x/y.json", most_of_stream=len(content) - 1)

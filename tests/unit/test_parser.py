@@ -224,7 +224,7 @@ DUPLICATES = {
     ),
     "in JSON lines": (
         b'{"loss": 1, "loss": 2, "step": 1}\n{"loss": 1, "loss": 2, "step": 1, "step": 1}',
-        ["key 'loss'", "key 'loss'", "key 'step'"],
+        ["key 'loss'", "key 'step'"],
     ),
 }
 
@@ -477,9 +477,9 @@ JSON_VALUES = st.recursive(
 @given(JSON_VALUES, st.booleans())
 def test_any_json_is_what_the_standard_library_says(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
-    parsed, findings = parse("x", text)
+    parsed, repeated = parse("x", text)
     assert same(parsed, json.loads(text))
-    assert findings == []
+    assert not repeated
 
 
 # --- real runs --------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ class Surroundings:
         logs = self._found.logs.get(outputs_of(folded)[0], [])
         if not logs or run.source in logs:
             return run, []
-        is_alone, growing = self._is_alone(folded), self._options.growing
-        return with_best_log(run, sorted(logs), is_alone=is_alone, growing=growing)
+        alone = self._is_alone(folded)
+        return with_best_log(run, sorted(logs), self._options, is_alone=alone)
 
     def _is_alone(self, folded: Folded) -> bool:
         """Whether no other run wrote to its output directories."""
@@ -125,6 +125,7 @@ class Surroundings:
             logs,
             self._events,
             is_alone=self._is_alone(folded),
+            max_unpacked=self._options.max_unpacked,
             fill=self._options.fill_from_events and not self._options.growing,
         )
 

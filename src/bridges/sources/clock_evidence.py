@@ -26,13 +26,15 @@ def with_evidence(
     events: EventFiles,
     *,
     is_alone: bool,
+    max_unpacked: int | None = None,
     fill: bool = False,
 ) -> Run:
     """The run with what lies beside it of its times.
 
     `saves` are its states (location and number of rows), `outputs` the directories that it wrote
     to, `logs` those of other tools there; one that `is_alone` in them owns the event files whose
-    values do not tell. With `fill`, rows that only event files hold are added.
+    values do not tell. `max_unpacked` is how many bytes a log may unpack to. With `fill`, rows that
+    only event files hold are added.
     """
     paths = events.of(outputs)
     run = events.in_logged_order(run, paths)
@@ -46,7 +48,7 @@ def with_evidence(
         run = with_event_rows(run, files, wanted_points(run.stream), known, fill=fill)
         written = written if len(run.stream) == rows else events.evidence(run.stream, paths)
     found: list[Evidence] = [*run.evidence, *([written] if written else [])]
-    logged, log_findings = log_evidence(logs[0], run.stream) if logs else (None, [])
+    logged, log_findings = log_evidence(logs[0], run.stream, max_unpacked) if logs else (None, [])
     found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)
     found += [saved] if saved else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,14 +17,19 @@ import numpy as np
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
+from bridges.sources.density import SMALL, too_many_values
 from bridges.sources.text import EXPECTED
 from bridges.sources.text import SALVAGE as SALVAGE
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_text
 
 _COLON = ord(":")
+_ROWS = 1000  # that are salvaged at once
+Repeated = Counter[str]  # how often a key stands again in its object
+MAX_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
+_USUAL_KEYS = 100  # of an object, on average
 DEEPEST = 200  # levels of nesting: the limit of the fast parser
-_FIRST_LINE = re.compile(rb"\s*\{[^\n]*\}[ \t\r]*\n")
+_NOT_BLANK = re.compile(rb"\S")
 _FIRST_ROW = re.compile(rb'"log_history"\s*:\s*\[\s*\{')
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 _EXPECTED = {  # what the standard parser's message means in terms of the file
@@ -36,6 +41,10 @@ _EXPECTED = {  # what the standard parser's message means in terms of the file
     "Invalid \\escape": "an escape that JSON knows, such as \\n or \\u00e9",
     "Invalid \\uXXXX escape": "four hexadecimal digits after \\u",
 }
+_TORN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.|(\.[0-9]+)?[eE][+-]?)")
+_OF_NUMBER = re.compile(r"[-+.0-9eE]*\Z")
+_TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}")
+_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 _MEND = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
 _HINTS = (  # what often stands at the place of the error, and what to do about it
     (r",\s*[\]}]", "a comma before the closing bracket", "Take that comma out."),
@@ -53,11 +62,14 @@ _HINTS = (  # what often stands at the place of the error, and what to do about 
 
 def parse(
     location: str, data: bytes, first_line: int = 1, *, more: bool = False
-) -> tuple[Any, list[Finding]]:
-    """The JSON value of the text, and a finding for each key that stands twice in one object.
+) -> tuple[Any, Repeated]:
+    """The JSON value of the text, and how often each key stands again in an object.
 
     `first_line` is the number of its first line in the file; `more` tells that lines follow it.
     """
+    if len(data) > SMALL:
+        _check_syntax(location, data, first_line, more)
+        refuse_heavy(location, data)
     try:
         value = from_json(data, cache_strings="keys")
     except ValueError as error:
@@ -65,38 +77,114 @@ def parse(
         return _parse_slowly(location, data, first_line, more)
     if may_repeat_a_key(data, value):
         return _parse_slowly(location, data, first_line, more)
-    return value, []
+    return value, Repeated()
 
 
-def parse_lines(location: str, data: bytes) -> tuple[list[Any], list[Finding]] | None:
-    """The values of JSON lines, or None where the first line is no whole object."""
-    first = _FIRST_LINE.match(data)
-    if first is None or not data[first.end() :].strip():
-        return None
-    return parse_each_line(location, data)
+def is_lines(data: bytes) -> bool:
+    """Whether a text is JSON lines: its first line is an object, and more follows."""
+    begun = _NOT_BLANK.search(data)
+    end = data.find(b"\n", begun.start()) if begun and begun[0] == b"{" else -1
+    if not begun or end < 0 or _NOT_BLANK.search(data, end) is None:
+        return False
+    line = data[begun.start() : end].rstrip(b" \t\r")
+    if not line.endswith(b"}"):
+        return False
+    return b'"log_history"' not in line or _is_json(line)  # else a state on several lines
 
 
-def parse_each_line(location: str, data: bytes) -> tuple[list[Any], list[Finding]]:
-    """The values of all lines that are not blank. Raises SourceError with the line's number."""
+def _is_json(data: bytes) -> bool:
+    try:
+        from_json(data)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_each_line(
+    location: str, data: bytes, first_line: int = 1, *, more: bool = False
+) -> tuple[list[Any], Repeated]:
+    """The values of all lines that are not blank. Raises SourceError with the line's number.
+
+    `first_line` is the number of the first one in the file; `more` tells that lines follow.
+    """
     lines = [line for line in data.split(b"\n") if line.strip()]
     try:
         rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
         if len(rows) == len(lines) and not may_repeat_a_key(data, rows):
-            return rows, []
+            return rows, Repeated()
     except ValueError:
         pass  # line by line the place is known
-    return _parse_lines_slowly(location, data)
+    return _parse_lines_slowly(location, data, first_line, more)
 
 
-def _parse_lines_slowly(location: str, data: bytes) -> tuple[list[Any], list[Finding]]:
-    rows, findings = [], []
+def _parse_lines_slowly(
+    location: str, data: bytes, first_line: int, more: bool
+) -> tuple[list[Any], Repeated]:
+    rows, repeated = [], Repeated()
     lines = data.rstrip().split(b"\n")
-    for number, line in enumerate(lines, 1):
+    last = first_line + len(lines) - 1
+    for number, line in enumerate(lines, first_line):
         if line.strip():
-            row, found = parse(location, line, number, more=number < len(lines))
+            row, found = parse(location, line, number, more=more or number < last)
             rows.append(row)
-            findings += found
-    return rows, findings
+            repeated.update(found)
+    return rows, repeated
+
+
+def line_parts(
+    location: str, data: bytes, size: int
+) -> Iterator[tuple[list[int], list[Any], Repeated]]:
+    """The lines that are not blank, in parts of about `size` bytes: numbers, values, repeated keys.
+
+    Raises SourceError with the line's number.
+    """
+    start, end, number = 0, len(data.rstrip()), 1
+    while start < end:
+        stop = data.find(b"\n", start + size, end)
+        stop = end if stop < 0 else stop
+        refuse_heavy_row(location, data, start, stop, f"line {number}")
+        part = data[start:stop]
+        rows, repeated = parse_each_line(location, part, number, more=stop < end)
+        lines = part.split(b"\n")
+        yield [n for n, line in enumerate(lines, number) if line.strip()], rows, repeated
+        start, number = stop + 1, number + len(lines)
+
+
+def refuse_heavy_row(location: str, data: bytes, start: int, end: int, place: str) -> None:
+    """Refuse a part of a text with a very long row that takes far more memory than its bytes."""
+    refuse_heavy(location, data, start, end, place=place)
+    if end - start <= SMALL:
+        return
+    keys, objects = data.count(b'":', start, end), data.count(b"{", start, end)
+    if keys > max(MAX_KEYS, _USUAL_KEYS * objects):  # not a history of many rows within one line
+        raise too_many_keys(location, keys, place)
+
+
+def too_many_keys(location: str, count: int, place: str = "") -> SourceError:
+    """The error for rows with more keys than any log has."""
+    return SourceError(
+        location,
+        place=place,
+        found=f"{count:,} different keys in its rows",
+        expected=f"at most {MAX_KEYS:,}",
+        remedy="This is not a log history: check which file you gave.",
+    )
+
+
+def refuse_heavy(
+    location: str, data: bytes, start: int = 0, end: int | None = None, *, place: str = ""
+) -> None:
+    """Refuse a part of a text that takes far more memory than its bytes if parsed at once."""
+    count = too_many_values(data, start, end)
+    if count is not None:
+        size = (len(data) if end is None else end) - start
+        raise SourceError(
+            location,
+            place=place,
+            found=f"{count:,} values in {size:,} bytes",
+            expected=EXPECTED,
+            remedy="This is not a log history: check which file you gave.",
+        )
 
 
 def may_repeat_a_key(data: bytes, value: Any) -> bool:
@@ -106,8 +194,11 @@ def may_repeat_a_key(data: bytes, value: Any) -> bool:
     colons too, the quotes before colons are counted: one can only end a key or stand in a string,
     unless blanks stand between the two.
     """
-    entries = _entries(value)
-    if np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON) == entries:
+    colons, entries = np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON), _entries(value)
+    if colons == entries:
+        return False
+    entries = _all_entries(value)
+    if colons == entries:
         return False
     if any(data.count(blank + b":") for blank in (b" ", b"\n", b"\t", b"\r")):
         return True
@@ -131,11 +222,8 @@ def _all_entries(value: Any) -> int:
     return sum(map(_all_entries, value)) if isinstance(value, list) else 0
 
 
-def _parse_slowly(
-    location: str, data: bytes, first_line: int, more: bool
-) -> tuple[Any, list[Finding]]:
-    text = decode(location, data, first_line, more=more)
-    repeated: Counter[str] = Counter()
+def _parse_slowly(location: str, data: bytes, first_line: int, more: bool) -> tuple[Any, Repeated]:
+    text, repeated = decode(location, data, first_line, more=more), Repeated()
 
     def keep_last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
@@ -146,14 +234,32 @@ def _parse_slowly(
     try:
         value = json.loads(text, object_pairs_hook=keep_last)
     except json.JSONDecodeError as error:
-        if _is_cut_off(data, text, error):
-            raise _cut_off(location, _place(text, error.pos, first_line), more) from None
-        raise _bad_json(location, text, error, first_line) from None
+        raise _refused(location, text, error, first_line, more) from None
     except RecursionError:
         raise _too_deep(location, "") from None
     except ValueError:  # an integer of more than 4,300 digits
         raise _bad_number(location, text, first_line) from None
-    return value, [_repeated_key(key, count) for key, count in repeated.items()]
+    return value, repeated
+
+
+def _check_syntax(location: str, data: bytes, first_line: int, more: bool) -> None:
+    """Raise the SourceError of the first error in the grammar of a text, without its objects."""
+    text = decode(location, data, first_line, more=more)
+    try:
+        with suppress(RecursionError):  # the fast parser knows the place of what is too deep
+            json.loads(
+                text,
+                object_pairs_hook=_nothing,
+                parse_int=_nothing,
+                parse_float=_nothing,
+                parse_constant=_nothing,
+            )
+    except json.JSONDecodeError as error:
+        raise _refused(location, text, error, first_line, more) from None
+
+
+def _nothing(value: object) -> None:
+    return None
 
 
 def decode(location: str, data: bytes, first_line: int = 1, *, more: bool = False) -> str:
@@ -179,15 +285,28 @@ def _place(text: str, position: int, first_line: int) -> str:
     return f"line {line + first_line}, column {position - text.rfind(chr(10), 0, position)}"
 
 
-def _is_cut_off(data: bytes, text: str, error: json.JSONDecodeError) -> bool:
+def _refused(
+    location: str, text: str, error: json.JSONDecodeError, first_line: int, more: bool
+) -> SourceError:
+    """The error of a text that the standard parser refuses."""
+    if _is_cut_off(text, error):
+        return _cut_off(location, _place(text, error.pos, first_line), more)
+    return _bad_json(location, text, error, first_line)
+
+
+def _is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
     """Whether the text is right as far as it goes."""
-    if not text[error.pos :].strip() or error.msg.startswith("Unterminated string"):
+    if error.msg.startswith("Unterminated string"):
         return True
-    try:
-        from_json(data)
-    except ValueError as other:
-        return str(other).startswith("EOF while parsing")
-    return False
+    rest = text[error.pos : error.pos + 12]
+    if not rest.strip():
+        return not text[error.pos :].strip()
+    if error.msg == "Expecting value":
+        return any(word.startswith(rest) for word in _WORDS)
+    if error.msg.startswith("Invalid"):
+        return _TORN_ESCAPE.fullmatch(rest) is not None
+    number = _OF_NUMBER.search(text, max(0, error.pos - 400), error.pos)
+    return number is not None and _TORN_NUMBER.fullmatch(number[0] + rest) is not None
 
 
 def _cut_off(location: str, place: str, more: bool) -> SourceError:
@@ -266,23 +385,35 @@ def _too_deep(location: str, place: str) -> SourceError:
     )
 
 
-def _repeated_key(key: str, count: int) -> Finding:
+def repeated_keys(repeated: Repeated) -> list[Finding]:
+    """A finding for each key that stands twice in an object."""
     message = "the key stands twice in one object; its last value counts, as in Python's json"
-    return Finding("duplicate-key", Severity.WARNING, f"key {key!r}", message, count)
+    return [
+        Finding("duplicate-key", Severity.WARNING, f"key {key!r}", message, count)
+        for key, count in repeated.items()
+    ]
 
 
-def salvage(location: str, data: bytes) -> tuple[dict[str, Any] | None, list[Any], Finding]:
-    """Header (None for bare rows) and the whole rows of a text that ends too early."""
+def salvage(
+    location: str, data: bytes, add: Callable[[list[Any]], object]
+) -> tuple[dict[str, Any] | None, Finding]:
+    """Header (None for bare rows) of a text that ends too early; `add` gets its whole rows.
+
+    Raises SourceError where it has none.
+    """
     text = decode(location, _whole_characters(data))
-    start = _HISTORY.search(text)
-    if start:
-        header = _header(text[: start.start()])
-        rows, end = _whole_values(text, start.end(), ",")
+    found = _HISTORY.search(text)
+    header = _header(text[: found.start()]) if found else None
+    if found:
+        start, separator = found.end(), ","
     else:
-        header = None
         opened = text.lstrip().startswith("[")
-        rows, end = _whole_values(text, text.index("[") + 1 if opened else 0, "," if opened else "")
-    if not rows:
+        start, separator = (text.index("[") + 1, ",") if opened else (0, "")
+    count, end = 0, start
+    for rows, stop in _whole_values(text, start, separator):
+        count, end = count + len(rows), stop
+        add(rows)
+    if not count:
         raise SourceError(
             location,
             found="a file that ends before its first whole log row",
@@ -290,8 +421,8 @@ def salvage(location: str, data: bytes) -> tuple[dict[str, Any] | None, list[Any
             remedy="Nothing can be salvaged: use an earlier checkpoint's file.",
         )
     lost = len(text) - end
-    message = f"the file ends too early: {len(rows)} whole rows are read, {lost} characters lost"
-    return header, rows, Finding("salvaged", Severity.WARNING, f"row {len(rows) - 1}", message)
+    message = f"the file ends too early: {count} whole rows are read, {lost} characters lost"
+    return header, Finding("salvaged", Severity.WARNING, f"row {count - 1}", message)
 
 
 def first_row(location: str, data: bytes) -> Any:
@@ -301,7 +432,9 @@ def first_row(location: str, data: bytes) -> Any:
         with suppress(ValueError, RecursionError):
             text = data[start.end() - 1 :].decode(errors="ignore")
             return json.JSONDecoder().raw_decode(text)[0]
-    return salvage(location, data)[1][0]
+    rows: list[Any] = []
+    salvage(location, data, rows.extend)
+    return rows[0]
 
 
 def _whole_characters(data: bytes) -> bytes:
@@ -321,8 +454,10 @@ def _header(text: str) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
-def _whole_values(text: str, start: int, separator: str) -> tuple[list[Any], int]:
-    """The JSON objects from `start` on, up to the first that is not whole, and where they end."""
+def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[Any], int]]:
+    """The JSON objects from `start` on, up to the first that is not whole, in parts; and where each
+    part ends.
+    """
     decoder, position = json.JSONDecoder(), start
     values: list[Any] = []
     blanks = re.compile(rf"[\s{separator}]*")
@@ -332,10 +467,15 @@ def _whole_values(text: str, start: int, separator: str) -> tuple[list[Any], int
         try:
             value, position = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
-            return values, position
+            break
         if not isinstance(value, dict):
-            return values, at
+            position = at
+            break
         values.append(value)
+        if len(values) == _ROWS:
+            yield values, position
+            values = []
+    yield values, position
 
 
 def names(keys: Iterable[str], limit: int = 6) -> str:

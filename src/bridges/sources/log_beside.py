@@ -14,11 +14,11 @@ import numpy as np
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose
+from bridges.sources.base import ReadOptions
 from bridges.sources.log_formats import recognise
 from bridges.sources.log_matching import measured_values, same_rows
 from bridges.sources.text import load
 from bridges.sources.trainer_log import ToolLog, read_log, with_lines
-from bridges.sources.trainer_state import rows_stream
 from bridges.stream.columns import appended
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
@@ -29,7 +29,7 @@ _UNTRUE = ("no-rows", "tail-not-logged")  # findings of the state that the log r
 
 
 def with_best_log(
-    run: Run, locations: Sequence[str], *, is_alone: bool, growing: bool
+    run: Run, locations: Sequence[str], options: ReadOptions, *, is_alone: bool
 ) -> tuple[Run, list[str]]:
     """The run of a state, followed by what only a log in its directory holds, and the log whose
     times may be of the run, if there is one.
@@ -37,13 +37,13 @@ def with_best_log(
     Of several logs, it is the one that fits and goes on furthest; the others are counted.
     """
     read = [
-        (*with_log(run, location, is_alone=is_alone, growing=growing), location)
-        for location in locations
+        (*with_log(run, location, options, is_alone=is_alone), location) for location in locations
     ]
     best, is_own, chosen = max(read, key=_fitness)
     others = [location for location in locations if location != chosen]
     if others:
-        best = replace(best, findings=(*best.findings, *_not_used(best, chosen, others, is_alone)))
+        unused = _not_used(best, chosen, others, options, is_alone=is_alone)
+        best = replace(best, findings=(*best.findings, *unused))
     return best, [chosen] if is_own else []
 
 
@@ -57,11 +57,13 @@ def _fitness(read: tuple[Run, bool, str]) -> tuple[bool, int, int]:
     return is_own and codes.isdisjoint(_UNFIT), len(run.stream), shared
 
 
-def _not_used(run: Run, chosen: str, others: Sequence[str], is_alone: bool) -> Iterator[Finding]:
+def _not_used(
+    run: Run, chosen: str, others: Sequence[str], options: ReadOptions, *, is_alone: bool
+) -> Iterator[Finding]:
     """A finding for each other log: a loss if the log has rows behind the last step of the run."""
     for location in others:
         try:
-            found = _log_at(location)
+            found = _log_at(location, options.max_unpacked)
         except SourceError as error:
             yield _unreadable(location, error)
             continue
@@ -85,15 +87,16 @@ def _rows_lacking(run: Run, log: ToolLog, other: MetricStream) -> tuple[int, int
     return int(lacking.sum()), int((lacking & (other.step > last)).sum())
 
 
-def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple[Run, bool]:
+def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -> tuple[Run, bool]:
     """The run of a state, followed by what only the log in its directory holds; and whether the log
     may be of this run.
 
     A run that is not `is_alone` there shares the log with others: rows after a step back are not
-    taken, because they may be those of another run. One that is `growing` waits for its next state.
+    taken, because they may be those of another run. Where `options` name it growing, it waits for
+    its next state.
     """
     try:
-        found = _log_at(location)
+        found = _log_at(location, options.max_unpacked)
     except SourceError as error:
         return replace(run, findings=(*run.findings, _unreadable(location, error))), True
     if found is None:
@@ -104,10 +107,10 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
     if why:
         findings = (*run.findings, *_left_out(run, other, log, why, is_alone))
         return replace(run, findings=findings), contradicted is None
-    further = [] if growing else _further_rows(run, other, same, is_alone=is_alone)
+    further = [] if options.growing else _further_rows(run, other, same, is_alone=is_alone)
     rows = np.array(further, np.int64)
     same[rows] = len(run.stream) + np.arange(len(rows))
-    if is_alone and not growing:
+    if is_alone and not options.growing:
         run = replace(run, findings=(*run.findings, *_superseded(log, other, same)))
     if further:
         run = replace(run, provenance=(*run.provenance, provenance))
@@ -118,14 +121,16 @@ def with_log(run: Run, location: str, *, is_alone: bool, growing: bool) -> tuple
     return with_lines(replace(run, logged=ranges_of(lines)), log, Log(other, same)), True
 
 
-def _log_at(location: str) -> tuple[ToolLog, MetricStream, Provenance] | None:
+def _log_at(
+    location: str, max_unpacked: int | None
+) -> tuple[ToolLog, MetricStream, Provenance] | None:
     """A log, its rows and its provenance; None if the file is not a log. Raises SourceError."""
-    text = load(location, salvage=True)
+    text = load(location, salvage=True, max_unpacked=max_unpacked)
     log_format = recognise(text.data)
     if log_format is None:
         return None
     log = read_log(location, text, log_format)
-    return log, rows_stream(location, log.best_rows, log.place_of), text.provenance
+    return log, log.best_rows.stream()[0], text.provenance
 
 
 def _unreadable(location: str, error: SourceError) -> Finding:

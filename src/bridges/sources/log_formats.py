@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from bridges.sources.trainer_state import INT64
+from bridges.sources.log_rows import INT64
 
 HEAD = 1 << 16  # bytes of a file that tell its format
 _FRACTION = re.compile(r"(\d{1,18})/(-?\d{1,18})\Z", re.ASCII)

@@ -29,7 +29,7 @@ _LETTERS = re.compile(
 _SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
-def elapsed(location: str) -> tuple[Int64, Float64]:
+def elapsed(location: str, max_unpacked: int | None = None) -> tuple[Int64, Float64]:
     """Step and elapsed seconds of each line of a log that has both, in the order of the file.
 
     A line that stands there twice counts once. The seconds begin anew wherever a run was resumed,
@@ -37,7 +37,7 @@ def elapsed(location: str) -> tuple[Int64, Float64]:
     cannot be read is passed over: the arrays are empty where nothing can. Raises nothing.
     """
     try:
-        data = load(location, salvage=True).data
+        data = load(location, salvage=True, max_unpacked=max_unpacked).data
     except SourceError:
         data = b""
     log_format = recognise(data)
@@ -47,12 +47,14 @@ def elapsed(location: str) -> tuple[Int64, Float64]:
     return np.array(steps, np.int64), np.array(seconds, np.float64)
 
 
-def log_evidence(location: str, stream: MetricStream) -> tuple[Evidence | None, list[Finding]]:
+def log_evidence(
+    location: str, stream: MetricStream, max_unpacked: int | None = None
+) -> tuple[Evidence | None, list[Finding]]:
     """The times of a stream's rows by a log: those of a step have its last lines.
 
     None with a finding where the lines of two processes alternate: their clocks differ.
     """
-    steps, seconds = elapsed(location)
+    steps, seconds = elapsed(location, max_unpacked)
     lines = _lines_of_rows(stream, steps)
     if not lines:
         return None, []

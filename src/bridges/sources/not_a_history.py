@@ -19,37 +19,26 @@ _PLACE = ("step", "epoch")
 _REMEDY = "This is another file: look for the trainer_state.json of a Trainer's output."
 
 
-def refuse_stepless(location: str, rows: list[Any]) -> None:
-    """Objects of which none has a step are something else: a data set, joined states."""
-    if rows and all(type(row) is dict and "step" not in row for row in rows):
-        raise OtherFileError(
-            location,
-            found=f"no 'step' in any of its rows (the first has {_keys(rows[0])})",
-            expected=EXPECTED,
-            remedy=_REMEDY,
-        )
+def stepless(location: str, first: Mapping[str, Any]) -> SourceError:
+    """The error for objects of which none has a step: a data set, joined states."""
+    return OtherFileError(
+        location,
+        found=f"no 'step' in any of its rows (the first has {_keys(first)})",
+        expected=EXPECTED,
+        remedy=_REMEDY,
+    )
 
 
-def refuse_nested(location: str, rows: list[Any]) -> None:
-    """Rows of which none has a value of its own, as other tools write them: `{"step", "data"}`."""
-    if not rows or not all(map(_is_nested, rows)):
-        return
-    key, value = next((key, rows[0][key]) for key in rows[0] if key not in _PLACE)
-    raise SourceError(
+def nested(location: str, first: Mapping[str, Any]) -> SourceError:
+    """The error for rows without a value of their own, as other tools write: `{"step", "data"}`."""
+    key, value = next((key, value) for key, value in first.items() if key not in _PLACE)
+    return SourceError(
         location,
         place="log row 0",
         found=f"{describe(value)} under {key!r}, and no metric beside it in any row",
         expected="rows that hold their metrics beside 'step', as those of a 'log_history'",
         remedy=f"Move what is under {key!r} up into its row.",
     )
-
-
-def _is_nested(row: Any) -> bool:
-    """Whether a row holds objects and lists only."""
-    if type(row) is not dict:
-        return False
-    types = {type(value) for key, value in row.items() if key not in _PLACE}
-    return bool(types) and types <= {dict, list}
 
 
 def _keys(value: Mapping[str, Any]) -> str:

@@ -25,8 +25,8 @@ class ReadChoices(Options):
     max_unpacked: Annotated[
         int | None,
         Option(
-            "Maximum size of an unpacked gzip file, in bytes.",
-            unset="100 times its packed size, or 64 MiB",
+            "Maximum size of an unpacked gzip file, or of standard input, in bytes.",
+            unset="100 times its packed size, or 64 MiB; 256 MiB",
             metavar="BYTES",
             at_least=1,
         ),

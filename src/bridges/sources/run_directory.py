@@ -26,6 +26,7 @@ from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer_log import TrainerLogSource, is_log
 from bridges.sources.trainer_state import TrainerStateSource
 from bridges.sources.trials import trial_places
+from bridges.sources.unchanged import UnchangedFiles
 from bridges.sources.units import units
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
@@ -121,14 +122,16 @@ def _read_file(bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
     named, found = bundle.named, bundle.found
     reader = _Reader(options, is_alone=False)
     run = reader.run(named)
-    states = [*found.states, *_logs_alone(found)]
-    saves = [save for path in states if (save := reader.save(path))]
-    runs, _ = _without_empty(fold(saves, reader.stream, reader.settings(found)))
+    states = [*found.states, *_logs_alone(found, options)]
+    runs, trials = _FOLDED.of(
+        (bundle.files, bundle.neighbour, options),
+        lambda: _fold_file(bundle, found, states, reader),
+    )
     mine = [folded for folded in runs if named in folded.locations]
     if not mine or [other for other in runs if _share(other, mine[0])] != mine:
         yield _alone(run, bundle)
         return
-    folded, trials = mine[0], _trials(bundle, runs, reader)
+    folded, trials = mine[0], {**trials}
     (name,) = names_of([folded.longest.location], dict(bundle.depths))
     if named != folded.longest.location:
         options = replace(options, growing=True)
@@ -136,6 +139,18 @@ def _read_file(bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
             trials[named] = trials[folded.longest.location]
         folded = _up_to(named, folded)
     yield Surroundings(named, found, runs, trials, options, ()).whole(run, folded, name)
+
+
+def _fold_file(
+    bundle: Bundle, found: Found, states: Sequence[str], reader: _Reader
+) -> tuple[list[Folded], dict[str, tuple[str, str]]]:
+    """The runs of the directory around a named file, and its trials."""
+    saves = [save for path in states if (save := reader.save(path))]
+    runs, _ = _without_empty(fold(saves, reader.stream, reader.settings(found)))
+    return runs, _trials(bundle, runs, reader)
+
+
+_FOLDED: UnchangedFiles[tuple[list[Folded], dict[str, tuple[str, str]]]] = UnchangedFiles()
 
 
 def _share(one: Folded, other: Folded) -> bool:
@@ -164,7 +179,7 @@ def _alone(run: Run, bundle: Bundle) -> Run:
 
 def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
     """The runs of a part of a tree, of which this was found."""
-    states = [*found.states, *_logs_alone(found)]
+    states = [*found.states, *_logs_alone(found, options)]
     reader = _Reader(options, is_alone=len(states) == 1)
     # of equal saves the one outside a checkpoint names the run
     states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
@@ -242,13 +257,13 @@ class _Reader:
         return run
 
 
-def _logs_alone(found: Found) -> list[str]:
+def _logs_alone(found: Found, options: ReadOptions) -> list[str]:
     """The logs of tuning tools in directories that no state belongs to."""
     with_state = {output_of(path) for path in found.states}
     folders = sorted(found.logs.keys() - with_state, key=natural)
     known = []
     for path in (path for folder in folders for path in sorted(found.logs[folder])):
-        if is_log(path):
+        if is_log(path, options.max_unpacked):
             known.append(path)
         else:
             found.ignore(name_of(path))

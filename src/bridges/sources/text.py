@@ -12,6 +12,8 @@ import stat
 import sys
 import zlib
 from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
 
 from bridges.errors import SourceError
 from bridges.sources.density import too_many_parts
@@ -26,6 +28,8 @@ SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
 ZERO, NEWLINE = b"\0", b"\n"
+STREAM = 256 << 20  # bytes that a stream without a known end may give
+_AT_ONCE = 1 << 20  # bytes read from a stream: one of the network may give fewer
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"\x28\xb5\x2f\xfd": "a zstandard archive",
@@ -59,9 +63,10 @@ class MissingSourceError(SourceError):
 def load(location: str, *, salvage: bool = False, max_unpacked: int | None = None) -> Text:
     """The text at a path, an fsspec URL or `-` (standard input). Raises SourceError.
 
-    A gzip file may unpack to `max_unpacked` bytes; by default to 100 times its own, or 64 MiB.
+    A gzip file may unpack to `max_unpacked` bytes; by default to 100 times its own, or 64 MiB. A
+    stream without a known end may give as many; by default 256 MiB.
     """
-    raw = fetch(location)
+    raw = fetch(location, most_of_stream=max_unpacked or STREAM)
     provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
     findings: list[Finding] = []
     data = unpacked(location, raw, salvage, findings, max_unpacked)
@@ -86,13 +91,22 @@ def unpacked(
     return _gunzip(location, raw, salvage, max_unpacked, findings) if is_gzip else raw
 
 
-def fetch(location: str, most: int | None = None, expected: str = EXPECTED) -> bytes:
+def fetch(
+    location: str,
+    most: int | None = None,
+    expected: str = EXPECTED,
+    *,
+    most_of_stream: int = STREAM,
+) -> bytes:
     """All bytes at a location. A file larger than `most` bytes is refused, and not read whole.
+
+    Standard input, a pipe and a URL whose size is not known may give `most_of_stream` bytes.
 
     Raises SourceError, also for what is no regular file and for a git-LFS pointer. `expected` says
     in its message what the file should have been.
     """
-    data = _fetch_url(location, most) if "://" in location else _fetch_local(location, most)
+    is_url = "://" in location
+    data = (_fetch_url if is_url else _fetch_local)(location, most, most_of_stream)
     if most is not None and len(data) > most:
         raise SourceError(
             location,
@@ -110,15 +124,18 @@ def fetch(location: str, most: int | None = None, expected: str = EXPECTED) -> b
     return data
 
 
-def _fetch_local(location: str, most: int | None) -> bytes:
+def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
     if location == "-":
         if sys.stdin is None:
             raise _missing(location, "standard input closed")
-        return sys.stdin.buffer.read()
+        return _read_stream(location, sys.stdin.buffer, most_of_stream)
     try:
         _refuse_special(location)
         with open(location, "rb") as file:
-            return file.read() if most is None else file.read(most + 1)
+            if most is not None:
+                return file.read(most + 1)
+            is_stream = special_kind(os.fstat(file.fileno()).st_mode) is not None
+            return _read_stream(location, file, most_of_stream) if is_stream else file.read()
     except FileNotFoundError:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
@@ -133,6 +150,22 @@ def _fetch_local(location: str, most: int | None) -> bytes:
             expected="a readable file",
             remedy="Check its permissions and its name.",
         ) from error
+
+
+def _read_stream(location: str, stream: BinaryIO, most: int) -> bytes:
+    """All bytes of a stream whose length is not known. Raises SourceError for more than `most`."""
+    parts, room = [b""], most
+    while room >= 0 and (part := stream.read(min(room + 1, _AT_ONCE))):
+        parts.append(part)
+        room -= len(part)
+    if room < 0:
+        raise SourceError(
+            location,
+            found=f"more than {most:,} bytes from a stream without a known end",
+            expected=EXPECTED,
+            remedy="Save it to a file and name that, or allow more with --max-unpacked BYTES.",
+        )
+    return b"".join(parts)
 
 
 def _refuse_special(path: str) -> None:
@@ -161,12 +194,17 @@ def special_kind(mode: int) -> str | None:
     return kinds.get(stat.S_IFMT(mode))
 
 
-def _fetch_url(location: str, most: int | None) -> bytes:
+def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
     import fsspec  # only here: most runs are local files
 
     try:
         with fsspec.open(location, "rb") as file:
-            return bytes(file.read() if most is None else file.read(most + 1))
+            if most is not None:
+                return bytes(file.read(most + 1))
+            has_end = isinstance(getattr(file, "size", None), int)
+            return bytes(file.read() if has_end else _read_stream(location, file, most_of_stream))
+    except SourceError:
+        raise
     except FileNotFoundError:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
@@ -314,21 +352,24 @@ def _unwrap_table(location: str, data: bytes, salvage: bool) -> bytes:
     """
     if data.lstrip()[:1] != b"|":
         return data
-    lines = data.splitlines()
-    for number, line in enumerate(lines):
+    unwrapped = bytearray()
+    lines = BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n"))
+    for number, line in enumerate(lines, 1):
         match = _TABLE_LINE.match(line)
+        last = not line.endswith(b"\n")
         if match:
-            lines[number] = b" " * match.start(1) + match[1]
-        elif salvage and number == len(lines) - 1 and line[:1] == b"|":
-            lines[number] = b" " + line[1:]
+            unwrapped += b" " * match.start(1) + match[1] + b"\n"
+        elif salvage and last and line[:1] == b"|":
+            unwrapped += b" " + line[1:]
         elif line.strip():
-            last = number == len(lines) - 1
             other = "use --salvage" if last else "take the bars out of every line"
             raise SourceError(
                 location,
-                place=f"line {number + 1}",
-                found=f"{line[:60].decode(errors='replace')!r}",
+                place=f"line {number}",
+                found=f"{line[:60].rstrip().decode(errors='replace')!r}",
                 expected="a line between table bars `| … |`, as the first line is",
                 remedy=f"Copy the whole table again, or {other}.",
             )
-    return b"\n".join(lines)
+        else:
+            unwrapped += b"\n"
+    return bytes(unwrapped.removesuffix(b"\n"))

@@ -8,6 +8,7 @@ appends, so what a lost attempt logged stays where it is, before the same steps 
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,10 +29,12 @@ from bridges.sources.log_formats import (
     same_line,
 )
 from bridges.sources.log_matching import same_rows
+from bridges.sources.log_rows import REMEDY_ROW, LogRows
 from bridges.sources.log_times import log_evidence
+from bridges.sources.long_history import PIECE
 from bridges.sources.not_a_history import describe
 from bridges.sources.text import MissingSourceError, Text, load
-from bridges.sources.trainer_state import REMEDY_ROW, TrainerState, make_run, read_text, rows_stream
+from bridges.sources.trainer_state import TrainerState, make_run, read_text
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
 from bridges.stream.model import Log, Run
@@ -70,7 +73,7 @@ class TrainerLogSource:
             run = run_of_log(location, text, log, options)
             if not log.history:
                 run = replace(run, logged=ranges_of(np.arange(len(run.stream))))
-            times, findings = log_evidence(location, run.stream)
+            times, findings = log_evidence(location, run.stream, options.max_unpacked)
             yield replace(
                 with_lines(run, log),
                 evidence=(times,) if times else (),
@@ -78,13 +81,13 @@ class TrainerLogSource:
             )
 
 
-def is_log(location: str) -> bool:
+def is_log(location: str, max_unpacked: int | None = None) -> bool:
     """Whether a file is one of the two logs, and no other one of that name.
 
     Also true of a file that cannot be read, so that reading it tells what is wrong with it.
     """
     try:
-        return recognise(load(location, salvage=True).data) is not None
+        return recognise(load(location, salvage=True, max_unpacked=max_unpacked).data) is not None
     except SourceError:
         return True
 
@@ -93,16 +96,16 @@ def is_log(location: str) -> bool:
 class ToolLog:
     """What a log holds: `lines` are the numbers of the lines that its `rows` come from, `history`
     the unrounded rows that its last line may hold, `outcome` the last line that is not a row.
-    `earlier` are the rows as the first version read them: with lines of a second process that
-    differ in its speed or memory.
+    `earlier` are the rows as the first version read them, where these are others: with lines of a
+    second process that differ in its speed or memory.
     """
 
     location: str
     log_format: LogFormat
-    rows: list[Row] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    history: list[Row] = field(default_factory=list)
-    earlier: list[Row] = field(default_factory=list)
+    rows: LogRows = field(init=False)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    history: LogRows | None = None
+    earlier: LogRows | None = None
     findings: list[Finding] = field(default_factory=list)
     outcome: Row = field(default_factory=dict)
     step: int = 0  # of the last line that has one
@@ -116,19 +119,18 @@ class ToolLog:
     _number: int = 0  # of the last line that was not there before
     _in_pairs: bool = False  # whether the line before the last, or the last, was there twice
 
+    def __post_init__(self) -> None:
+        self.rows = LogRows(self.location, lambda row: f"line {self.lines[row]}")
+
     @property
     def digits(self) -> int | None:
         """The number of decimals that the rows of the lines are rounded to."""
         return self.log_format.digits
 
     @property
-    def best_rows(self) -> list[Row]:
+    def best_rows(self) -> LogRows:
         """The unrounded rows where the last line holds them, else those of the lines."""
-        return self.history or self.rows
-
-    def place_of(self, row: int) -> str:
-        """Where one of the `best_rows` stands, for a message."""
-        return f"last line, log row {row}" if self.history else f"line {self.lines[row]}"
+        return self.rows if self.history is None else self.history
 
     def add(self, number: int, line: Any) -> None:
         """Take in one line. Raises SourceError."""
@@ -141,11 +143,15 @@ class ToolLog:
         step = self._step(number, line, row)
         is_row = not row.keys() <= {"epoch"}
         row["step"] = step
-        if step != self._last_step or not same_line(line, self._earlier, is_duration):
+        is_known = step == self._last_step
+        was_kept = not (is_known and same_line(line, self._earlier, is_duration))
+        if was_kept:
             self._earlier = line
-            self.earlier += [row] if is_row else []
         passing = is_of_process_or_runtime if self._in_pairs else is_of_process
-        if step == self._last_step and same_line(line, self._last, passing):
+        is_kept = not (is_known and same_line(line, self._last, passing))
+        if is_row:
+            self._keep_earlier(row, was_kept, is_kept)
+        if not is_kept:
             self.twice.append(number)
             self._in_pairs = True
             return
@@ -154,10 +160,17 @@ class ToolLog:
         self._last, self._last_step = line, step
         self.shapes[tuple(line)] += 1
         if is_row:
-            self.rows.append(row)
             self.lines.append(number)
+            self.rows.append(row)
         else:
             self.bare.append(number)
+
+    def _keep_earlier(self, row: Row, was_kept: bool, is_kept: bool) -> None:
+        """Add a row to the earlier ones, which are not kept as long as the rows are the same."""
+        if self.earlier is None and was_kept != is_kept:
+            self.earlier = self.rows.copy()
+        if self.earlier is not None and was_kept:
+            self.earlier.append(row)
 
     def _step(self, number: int, line: Row, row: Row) -> int | None:
         """The step of a line; the last one where its writer had forgotten it after the training."""
@@ -184,14 +197,17 @@ class ToolLog:
 def read_log(location: str, text: Text, log_format: LogFormat) -> ToolLog:
     """What the text of a log holds. Raises SourceError."""
     data, is_cut = _whole_lines(location, text.data)
-    values, findings = json_text.parse_each_line(location, data)
-    numbers = [number for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    log, repeated = ToolLog(location, log_format), json_text.Repeated()
+    count, last = 0, None
+    for numbers, values, found in json_text.line_parts(location, data, PIECE):
+        repeated.update(found)
+        count, last = count + len(values), values[-1] if values else last
+        for number, value in zip(numbers, values, strict=True):
+            log.add(number, value)
     text.data = data = b""  # not needed any more
-    log = ToolLog(location, log_format)
-    for number, value in zip(numbers, values, strict=True):
-        log.add(number, value)
-    log.history = _history(values[-1], log_format) if values else []
-    log.findings = [*findings, *_findings(log), *([_cut_off(len(numbers))] if is_cut else [])]
+    log.history = _history(location, last, log_format) if count else None
+    findings = json_text.repeated_keys(repeated)
+    log.findings = [*findings, *_findings(log), *([_cut_off(count)] if is_cut else [])]
     return log
 
 
@@ -200,7 +216,7 @@ def run_of_log(location: str, text: Text, log: ToolLog, options: ReadOptions) ->
     position = TrainerState(log_history=[], global_step=log.step, max_steps=log.total)
     facts, secrets = redact(_scalars(log.outcome), home=True)
     found = [*log.findings, *secrets]
-    run = make_run(location, text, position, log.best_rows, found, options, log.place_of)
+    run = make_run(location, text, position, log.best_rows, found, options)
     # which release of transformers wrote it can only be told of a state
     return replace(run, facts={**facts, **run.facts}, writer=None)
 
@@ -212,13 +228,13 @@ def with_lines(run: Run, log: ToolLog, lines: Log | None = None) -> Run:
     the run itself, there is nothing to recognise.
     """
     found = [lines] if lines else [_lines_beside(run, log, log.rows)] if log.history else []
-    if len(log.earlier) > len(log.rows):
+    if log.earlier and len(log.earlier) > len(log.rows):
         found.append(_lines_beside(run, log, log.earlier))
     return replace(run, logs=tuple(lines for lines in found if len(lines.stream)))
 
 
-def _lines_beside(run: Run, log: ToolLog, rows: list[Row]) -> Log:
-    stream = rows_stream(log.location, rows, "log row {}".format)
+def _lines_beside(run: Run, log: ToolLog, rows: LogRows) -> Log:
+    stream, _ = rows.stream()
     return Log(stream, same_rows(run.stream, stream, log.digits)[0])
 
 
@@ -244,12 +260,16 @@ def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
     return data, False
 
 
-def _history(line: Any, log_format: LogFormat) -> list[Row]:
+def _history(location: str, line: Any, log_format: LogFormat) -> LogRows | None:
     """The Trainer's own rows, where the last line holds them all; they are not rounded."""
-    rows = line.get("log_history") if log_format.is_outcome(line) else None
-    if isinstance(rows, list) and all(isinstance(row, dict) and "step" in row for row in rows):
-        return rows
-    return []
+    listed = line.get("log_history") if log_format.is_outcome(line) else None
+    if not isinstance(listed, list) or not listed:
+        return None
+    if not all(isinstance(row, dict) and "step" in row for row in listed):
+        return None
+    rows = LogRows(location, "last line, log row {}".format)
+    rows.add(listed)
+    return rows
 
 
 def _scalars(outcome: Row) -> Row:

@@ -1,42 +1,33 @@
 """A Hugging Face training history becomes a run: `trainer_state.json`, a list of rows, JSON lines.
 
-What the format fixes is checked by pydantic: the fields of the state, and in every row `step` (an
-int64) and `epoch` (a number). Rows may hold anything else.
+The fields of the state are checked by pydantic; its rows are read by `log_rows`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose, unfinished_tail
-from bridges.huggingface.row_kinds import row_kinds
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
 from bridges.sources.base import FilePart, ReadOptions
-from bridges.sources.long_state import LONG, read_long
-from bridges.sources.not_a_history import describe, not_a_history, refuse_nested, refuse_stepless
+from bridges.sources.log_rows import Int64, LogRows, Number, expected_type
+from bridges.sources.long_history import LONG, History, read_long
+from bridges.sources.not_a_history import describe, not_a_history
 from bridges.sources.output_directory import output_of
 from bridges.sources.plain_values import MOST, count_values, plain_values
 from bridges.sources.text import Text, load
-from bridges.stream.align import fill_steps
-from bridges.stream.columns import column_of, series_from_rows
 from bridges.stream.finding import Finding
-from bridges.stream.model import MetricStream, RowKind, Run, Series
+from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.redact import redact, redact_text
 from bridges.stream.settings import Settings, digests
-
-Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Number = int | float
-PlaceOf = Callable[[int], str]
 
 PARAMS = (
     "eval_steps",
@@ -56,18 +47,7 @@ FACTS = (
     "num_input_tokens_seen",
     "total_flos",
 )
-MOST_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
-REMEDY_ROW = "Mend that row, or take it out of the file."
-_TYPES = {  # pydantic's names of errors, in words for people
-    "bool_type": "true, false or null",
-    "dict_type": "an object or null",
-    "int_type": "an integer or null",
-    "float_type": "a number or null",
-    "string_type": "text or null",
-    "string_unicode": "text without lone surrogates",
-}
-INT64 = "an integer between -2^63 and 2^63-1"
 
 
 class TrainerState(BaseModel):
@@ -93,15 +73,6 @@ class TrainerState(BaseModel):
     trial_name: str | None = None
     trial_params: dict[str, Any] | None = None
     stateful_callbacks: dict[str, Any] | None = None
-
-
-class FixedColumns(BaseModel):
-    """The two columns of the log whose types the format fixes, one entry a row (null: absent)."""
-
-    model_config = ConfigDict(strict=True)
-
-    step: list[Int64 | None]
-    epoch: list[Number | None]
 
 
 class TrainerStateSource:
@@ -132,46 +103,59 @@ class TrainerStateSource:
 
 def read_text(location: str, text: Text, options: ReadOptions) -> Run:
     """The run of a text that was loaded from a location. Raises SourceError."""
-    long = read_long(location, text.data) if len(text.data) >= LONG else None
-    if long is not None:
-        text.data = b""
-        stream, missing = _with_steps(long.step, long.known, long.series)
-        found = [*long.repeated, *missing, *long.findings]
-        return _run(location, text, _state(location, long.header), stream, found, options)
-    state, rows, findings = _decode(location, text, options)
-    text.data = b""  # the text may be large, and is not needed any more
-    return make_run(location, text, state, rows, findings, options)
-
-
-def _decode(
-    location: str, text: Text, options: ReadOptions
-) -> tuple[TrainerState | None, list[Any], list[Finding]]:
-    """State (None for bare rows), rows and findings of a text."""
     try:
-        lines = json_text.parse_lines(location, text.data)
-        value, findings = lines or json_text.parse(location, text.data)
+        history, found = _history(location, text.data)
     except SourceError as error:
         if not (options.salvage and error.remedy == json_text.SALVAGE):
             raise
-        header, rows, finding = json_text.salvage(location, text.data)
-        state = _state(location, _salvaged(header, rows)) if header is not None else None
-        return state, rows, [finding]
+        history, found = _salvaged(location, text.data)
+    text.data = b""  # the text may be large, and is not needed any more
+    state = None if history.header is None else _state(location, history.header)
+    if state is None:
+        history.rows.refuse_other_files()
+    return make_run(location, text, state, history.rows, found, options)
+
+
+def _history(location: str, data: bytes) -> tuple[History, list[Finding]]:
+    """The history in a text, and the findings of its reading. Raises SourceError."""
+    history = read_long(location, data) if len(data) >= LONG else None
+    history = history or _short_history(location, data)
+    return history, json_text.repeated_keys(history.repeated)
+
+
+def _short_history(location: str, data: bytes) -> History:
+    """The history in a text that is parsed at once."""
+    is_lines = json_text.is_lines(data)
+    parse = json_text.parse_each_line if is_lines else json_text.parse
+    value, repeated = parse(location, data)
+    header, rows = None, LogRows(location)
     if isinstance(value, dict) and "log_history" in value:
-        state = _state(location, value)
-        return state, state.log_history, findings
-    if isinstance(value, dict) and "step" in value and len(value) > 1:
+        header, value = value, value["log_history"]
+    elif isinstance(value, dict) and "step" in value and len(value) > 1:
         value = [value]
-    if isinstance(value, list):
-        refuse_stepless(location, value)
-        refuse_nested(location, value)
-        return None, value, findings
-    raise not_a_history(location, value)
+    elif not isinstance(value, list):
+        raise not_a_history(location, value)
+    if isinstance(value, list):  # the check of the header refuses any other
+        rows.add(value)
+    return History(header, rows, repeated)
 
 
-def _salvaged(header: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
-    """A state of what is left; where `global_step` came after the rows, their last step."""
-    steps = [row["step"] for row in rows if type(row.get("step")) is int]
-    return {"global_step": steps[-1] if steps else 0, **header, "log_history": rows}
+def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
+    """What is left of a text that ends too early; where `global_step` came after the rows, their
+    last step.
+    """
+    rows, last = LogRows(location), 0
+
+    def add(part: list[Any]) -> None:
+        nonlocal last
+        rows.add(part)
+        steps = [row["step"] for row in part if type(row.get("step")) is int]
+        last = steps[-1] if steps else last
+
+    header, finding = json_text.salvage(location, data, add)
+    if header is not None:
+        header = {"global_step": last, **header, "log_history": []}
+    return History(header, rows, json_text.Repeated()), [finding]
 
 
 def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
@@ -193,7 +177,7 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
             location,
             place=f"key {key!r}",
             found=describe(given),
-            expected=_expected(key, [e["type"] for e in errors if e["loc"][0] == key]),
+            expected=expected_type(key, [e["type"] for e in errors if e["loc"][0] == key]),
             remedy="Mend that value: transformers never writes it so.",
         ) from None
     if count_values(state.trial_params, MOST) > MOST:
@@ -207,81 +191,21 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
     return state
 
 
-def _fixed_columns(
-    location: str, rows: Sequence[dict[str, Any]], place_of: PlaceOf
-) -> FixedColumns:
-    """`step` and `epoch` of all rows, checked."""
-    try:
-        return FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key, row = first["loc"][0], first["loc"][1]
-        raise SourceError(
-            location,
-            place=f"{place_of(int(row))}, key {key!r}",
-            found=describe(first["input"]),
-            expected="a number" if key == "epoch" else _expected(key, [first["type"]]),
-            remedy=REMEDY_ROW,
-        ) from None
-
-
-def _expected(key: str | int, error_types: Sequence[str]) -> str:
-    """What a value should be, from pydantic's names of what is wrong with it."""
-    if key == "log_history":
-        return "a list of log rows"
-    if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
-        return INT64
-    words = _TYPES.get(error_types[-1], "another value")  # the last of a union is the widest
-    return words.removesuffix(" or null") if key in ("global_step", "step") else words
-
-
-def _check_rows(location: str, rows: Sequence[Any]) -> None:
-    if set(map(type, rows)) - {dict}:
-        row = next(i for i, value in enumerate(rows) if type(value) is not dict)
-        raise SourceError(
-            location,
-            place=f"log row {row}",
-            found=describe(rows[row]),
-            expected="an object with the keys and values of one log row",
-            remedy=REMEDY_ROW,
-        )
-
-
 def make_run(
     location: str,
     text: Text,
     state: TrainerState | None,
-    rows: list[Any],
+    rows: LogRows,
     found: list[Finding],
     options: ReadOptions,
-    place_of: PlaceOf = "log row {}".format,
 ) -> Run:
     """The run of these rows and what the state (None for bare rows) says of it.
 
-    `found` are the findings of the reading so far; `place_of` names a row for a message, by its
-    position. Raises SourceError where a row is not what a log row is.
+    `found` are the findings of the reading so far. Raises SourceError where a row is not what a log
+    row is.
     """
-    _check_rows(location, rows)
-    stream, findings = _stream(location, rows, place_of)
-    return _run(location, text, state, stream, [*found, *findings], options)
-
-
-def _run(
-    location: str,
-    text: Text,
-    state: TrainerState | None,
-    stream: MetricStream,
-    found: list[Finding],
-    options: ReadOptions,
-) -> Run:
-    """The run of this stream, with the findings of its reading."""
-    if len(stream.series) > MOST_KEYS:
-        raise SourceError(
-            location,
-            found=f"{len(stream.keys):,} different keys in its rows",
-            expected=f"at most {MOST_KEYS:,}",
-            remedy="This is not a log history: check which file you gave.",
-        )
+    stream, findings = rows.stream()
+    found = [*found, *findings]
     params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *secrets, *diagnose(stream)]
@@ -305,37 +229,12 @@ def _run(
     )
 
 
-def rows_stream(location: str, rows: list[Any], place_of: PlaceOf) -> MetricStream:
-    """The stream of log rows. Raises SourceError where a row is not what a log row is."""
-    _check_rows(location, rows)
-    return _stream(location, rows, place_of)[0]
-
-
 def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings:
     """What tells the run from others with equal rows, as far as its state says it."""
     if state is None:
         return Settings()
     ends = state.max_steps if (state.max_steps or 0) > 0 else None
     return Settings(digests(params, "state "), max_steps=ends, step=state.global_step)
-
-
-def _stream(
-    location: str, rows: list[dict[str, Any]], place_of: PlaceOf
-) -> tuple[MetricStream, list[Finding]]:
-    fixed = _fixed_columns(location, rows, place_of)
-    series, findings = series_from_rows(rows)
-    known = np.array([step is not None for step in fixed.step], bool)
-    raw = np.array([0 if step is None else step for step in fixed.step], np.int64)
-    stream, missing = _with_steps(raw, known, series)
-    return stream, [*missing, *findings]
-
-
-def _with_steps(
-    raw: NDArray[np.int64], known: NDArray[np.bool_], series: tuple[Series, ...]
-) -> tuple[MetricStream, list[Finding]]:
-    """The stream of rows whose steps (n) are `raw` where they are `known`."""
-    step, missing = fill_steps(raw, known)
-    return MetricStream(step, row_kinds(len(step), series), series), missing
 
 
 def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:

@@ -31,40 +31,77 @@ class RowColumns:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._parts: dict[str, list[tuple[Int64, Values | list[Any]]]] = {}
+        self._parts: dict[str, dict[str, list[tuple[Int64, Values]]]] = {}  # by key and dtype.kind
+        self._rounded: dict[str, list[int]] = {}  # rows of integers beyond int64
+
+    def __len__(self) -> int:
+        """The number of different keys."""
+        return len(self._parts)
+
+    def copy(self) -> RowColumns:
+        """The same columns, to which other rows can be added."""
+        other = RowColumns()
+        other.rows = self.rows
+        for key, parts in self._parts.items():
+            other._parts[key] = {kind: [*members] for kind, members in parts.items()}
+        other._rounded = {key: [*rows] for key, rows in self._rounded.items()}
+        return other
+
+    def kinds(self, key: str) -> set[str]:
+        """The kinds of the dtypes (`f`, `i`, `b`, `O`) that hold the values of a key."""
+        return {*self._parts.get(key, ())}
+
+    def is_nested(self, without: tuple[str, ...]) -> bool:
+        """Whether each row has keys other than these, with lists and dicts under all of them."""
+        covered = np.zeros(self.rows, bool)
+        for key, parts in self._parts.items():
+            if key not in without:
+                if {*parts} != {"O"}:
+                    return False
+                for positions, values in parts["O"]:
+                    if not {*map(type, values)} <= {dict, list}:
+                        return False
+                    covered[positions] = True
+        return bool(covered.all())
 
     def add(self, rows: Sequence[dict[str, Any]], without: tuple[str, ...] = ()) -> None:
         """Append rows, less some of their keys."""
         for key, pieces in _values_by_key(rows).items():
             if key not in without:
                 positions, values = _in_row_order(pieces)
-                part = positions + self.rows if self.rows else positions, _typed(values)
-                self._parts.setdefault(key, []).append(part)
+                self._append(key, positions + self.rows if self.rows else positions, values)
         self.rows += len(rows)
 
+    def _append(self, key: str, positions: Int64, values: list[Any]) -> None:
+        parts, typed = self._parts.setdefault(key, {}), _typed(values)
+        if typed is not None:
+            parts.setdefault(typed.dtype.kind, []).append((positions, typed))
+            return
+        split, rounded = _split_by_type(positions, values)
+        for part in split:
+            parts.setdefault(part[1].dtype.kind, []).append(part)
+        if rounded:
+            self._rounded.setdefault(key, []).extend(rounded)
+
     def series(self) -> tuple[tuple[Series, ...], list[Finding]]:
-        """Every key as typed series, in the order in which the keys first appear."""
+        """Every key as typed series, in the order in which the keys first appear.
+
+        To be called once: the parts of a key are dropped as soon as they are joined.
+        """
         series: list[Series] = []
         findings: list[Finding] = []
-        for key, parts in self._parts.items():
-            positions = _joined([positions for positions, _ in parts])
-            arrays = [values for _, values in parts if isinstance(values, np.ndarray)]
-            if len(arrays) == len(parts) and len({values.dtype for values in arrays}) == 1:
-                series.append(Series(key, positions, _joined(arrays)))
-            else:
-                values = [value for _, part in parts for value in _listed(part)]
-                split, found = _split_by_type(key, positions, values)
-                series += split
-                findings += found
+        for key in [*self._parts]:
+            if key in self._rounded:
+                findings.append(_beyond_int64(key, self._rounded[key]))
+            for parts in self._parts.pop(key).values():
+                positions, values = zip(*parts, strict=True)
+                parts.clear()
+                series.append(Series(key, _joined(positions), _joined(values)))
         return tuple(series), findings
 
 
-def _joined(arrays: list[Values]) -> Values:
+def _joined(arrays: Sequence[Values]) -> Values:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _listed(values: Values | list[Any]) -> list[Any]:
-    return values if isinstance(values, list) else list(values.tolist())
 
 
 def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
@@ -133,8 +170,8 @@ def _in_row_order(pieces: list[Piece]) -> Piece:
     return positions[order], [values[i] for i in order.tolist()]
 
 
-def _typed(values: list[Any]) -> Values | list[Any]:
-    """The values as float64, bool or int64 where they are of one type and fit, else as given."""
+def _typed(values: list[Any]) -> Values | None:
+    """The values as float64, bool or int64 where they are of one type and fit."""
     types = set(map(type, values))
     if types == {float}:
         return np.fromiter(values, np.float64, len(values))
@@ -143,11 +180,11 @@ def _typed(values: list[Any]) -> Values | list[Any]:
     if types == {int}:
         with suppress(OverflowError):
             return np.array(values, np.int64)
-    return values
+    return None
 
 
-def _split_by_type(key: str, rows: Int64, values: list[Any]) -> tuple[list[Series], list[Finding]]:
-    """One series for each type that the key holds; integers beyond int64 join the floats."""
+def _split_by_type(rows: Int64, values: list[Any]) -> tuple[list[tuple[Int64, Values]], list[int]]:
+    """Rows and values of each type, and the rows of integers beyond int64: they join the floats."""
     parts: dict[type, tuple[list[int], list[Any]]] = {}
     rounded: list[int] = []
     for row, original in zip(rows.tolist(), values, strict=True):
@@ -159,11 +196,11 @@ def _split_by_type(key: str, rows: Int64, values: list[Any]) -> tuple[list[Serie
         positions, members = parts.setdefault(dtype, ([], []))
         positions.append(row)
         members.append(value)
-    series = [
-        Series(key, np.array(positions, np.int64), as_array(members, dtype))
+    split = [
+        (np.array(positions, np.int64), as_array(members, dtype))
         for dtype, (positions, members) in parts.items()
     ]
-    return series, [_beyond_int64(key, rounded)] if rounded else []
+    return split, rounded
 
 
 def as_array(values: list[Any], dtype: type) -> Values:

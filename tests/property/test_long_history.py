@@ -1,4 +1,4 @@
-"""A long state read in pieces is the state that the parser of whole documents reads.
+"""A long history read in pieces is the history that the parser of whole documents reads.
 
 The pieces are made so small here that each file has some; whether they were read in pieces is
 looked at where it should be so.
@@ -7,6 +7,7 @@ looked at where it should be so.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridges.errors import SourceError
-from bridges.sources import json_text, long_state, trainer_state
+from bridges.sources import json_text, long_history, trainer_state
 from bridges.sources.base import ReadOptions
 from bridges.sources.text import Text
 from bridges.stream.model import Provenance, Run
@@ -32,7 +33,7 @@ NAMES = Provenance("state.json", 0, "")
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_state, "PIECE", 48)
+    monkeypatch.setattr(long_history, "PIECE", 48)
 
 
 def read(data: bytes, long: int, *, salvage: bool = False) -> Any:
@@ -62,7 +63,7 @@ def told(run: Run) -> Any:
 
 
 def in_pieces(data: bytes) -> bool:
-    return long_state.read_long("state.json", data) is not None
+    return long_history.read_long("state.json", data) is not None
 
 
 def compare(data: bytes) -> None:
@@ -76,6 +77,7 @@ def spread(rows: Rows, **fields: Any) -> bytes:
     return json.dumps(document, indent=2).encode()
 
 
+LINES = b"\n".join(json.dumps(row).encode() for row in ROWS) + b"\n"
 REGULAR = {
     "plain": spread(ROWS),
     "one line": json.dumps({"log_history": ROWS, "global_step": 1}).encode(),
@@ -92,39 +94,48 @@ REGULAR = {
     "a key twice in the header": spread(ROWS).replace(b'{\n  "epoch"', b'{\n  "epoch": 3, "epoch"'),
     "a wrong value in the header": spread(ROWS, best_metric="x", global_step="99"),
     "no global_step": json.dumps({"log_history": ROWS}).encode(),
-}
-IRREGULAR = {
-    "nested rows": spread([*ROWS, {"of": [{"a": 1}, {"b": 2}], "at": {"x": {}}, "step": 20}]),
-    "deep rows": spread([*ROWS, {"deep": json.loads("[" * 99 + "]" * 99), "step": 20}]),
     "a key twice": spread(ROWS).replace(b'"loss": 9.5', b'"loss": 1, "loss": 9.5'),
     "a key twice, blank before the colon": spread(ROWS).replace(
         b'"loss": 9', b'"loss" :1,"loss":9'
     ),
+    "nested rows": spread([*ROWS, {"of": [{"a": 1}, {"b": 2}], "at": {"x": {}}, "step": 20}]),
+    "bare rows": json.dumps(ROWS).encode(),
+    "a lone surrogate": spread([*ROWS, {"note": "\ud800", "step": 3}]),
+    "a step that is null": spread([*ROWS, {"loss": 1.0, "step": None}]),
+    "an epoch that is text": spread([*ROWS, {"loss": 1.0, "epoch": "1", "step": 20}]),
+    "a step that is a float": spread([*ROWS, {"loss": 1.0, "step": 20.0}]),
+    "a step beyond int64": spread([*ROWS, {"loss": 1.0, "step": 2**70}]),
+    "a row that is none": spread([*ROWS, 7, *ROWS]),  # type: ignore[list-item]
+    "a list around": b"[" + spread(ROWS) + b"]",
+    "lines of states": state(ROWS) + b"\n" + state(ROWS) + b"\n",
+    "deep rows": spread([*ROWS, {"deep": json.loads("[" * 99 + "]" * 99), "step": 20}]),
+    "lines": LINES,
+    "lines with blank ones between": LINES.replace(b"\n", b"\n \n\n"),
+    "lines that end with CRLF": LINES.replace(b"\n", b"\r\n"),
+    "lines without a step": b'{"text": "a: b"}\n' * 20,
+    "nested lines": b'{"step": 1, "data": {"loss": 1.0}}\n' * 20,
+    "a key twice in lines": LINES.replace(b'"loss": 9.5', b'"loss": 1, "loss": 9.5'),
+    "a line that is none": LINES + b"7\n" + LINES,
+}
+IRREGULAR = {
     "the list twice": spread(ROWS).replace(b'"max_steps"', b'"log_history": [], "max_steps"'),
     "the list in another object": json.dumps({"x": {"log_history": ROWS}, "a": 1}).encode(),
     "the list in text": json.dumps(
         {"x": '"log_history": [{"step": 1}]', "log_history": []}
     ).encode(),
-    "a list around": b"[" + spread(ROWS) + b"]",
     "two documents": spread(ROWS) + spread(ROWS),
-    "lines of states": state(ROWS) + b"\n" + state(ROWS) + b"\n",
-    "bare rows": json.dumps(ROWS).encode(),
     "another list in the list": spread(ROWS).replace(
         b'},\n    {\n      "loss": 9', b'}], [{"loss": 9'
     ),
-    "a row that is none": spread([*ROWS, 7, *ROWS]),  # type: ignore[list-item]
     "a comma too many": spread(ROWS).replace(b"}\n  ],", b"},\n  ],"),
     "two commas": spread(ROWS).replace(b'},\n    {\n      "loss": 9', b'},, {"loss": 9'),
     "an error in a row": spread(ROWS).replace(b'"loss": 9.5', b'"loss": 9.5.'),
     "an error in the header": spread(ROWS).replace(b'"epoch": 1.0', b'"epoch": 1.0.'),
     "an error behind": spread(ROWS).replace(b'"max_steps"', b"max_steps"),
+    "an error in a line": LINES.replace(b'"loss": 9.5', b'"loss": 9.5.'),
+    "a line that is cut off": LINES.replace(b': 9.5, "learning', b': 9.5, "lear\n'),
     "bytes that are not UTF-8": spread(ROWS).replace(b'"loss": 9', b'"l\xff": 9'),
-    "a lone surrogate": spread([*ROWS, {"note": "\ud800", "step": 3}]),
-    "a step that is a float": spread([*ROWS, {"loss": 1.0, "step": 20.0}]),
     "a step that is true": spread([*ROWS, {"loss": 1.0, "step": True}]),
-    "a step beyond int64": spread([*ROWS, {"loss": 1.0, "step": 2**70}]),
-    "a step that is null": spread([*ROWS, {"loss": 1.0, "step": None}]),
-    "an epoch that is text": spread([*ROWS, {"loss": 1.0, "epoch": "1", "step": 20}]),
     "an epoch that is true": spread([*ROWS, {"loss": 1.0, "epoch": True, "step": 20}]),
     "an integer of many digits": spread(ROWS).replace(b'"loss": 9.5', b'"loss": 9' + b"9" * 5000),
     "no rows": spread([]),
@@ -143,7 +154,7 @@ def test_what_is_irregular_is_read_or_refused_as_ever(name: str) -> None:
     compare(IRREGULAR[name])
 
 
-@pytest.mark.parametrize("name", ["plain", "one line", "lists of objects behind"])
+@pytest.mark.parametrize("name", ["plain", "one line", "lists of objects behind", "lines"])
 def test_a_file_that_is_cut_off_anywhere(name: str) -> None:
     data = REGULAR[name]
     for end in range(1, len(data), 7):
@@ -154,6 +165,8 @@ def test_a_file_that_is_cut_off_anywhere(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_rows_of_any_values(rows: Rows, indent: int | None) -> None:
     compare(json.dumps({"log_history": rows, "global_step": 3}, indent=indent).encode())
+    compare(json.dumps(rows, indent=indent).encode())
+    compare("\n".join(map(json.dumps, rows)).encode())
 
 
 @given(usual_rows(), st.data())
@@ -178,7 +191,7 @@ def test_no_more_than_a_piece_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch)
 
     parse = pydantic_core.from_json
     data = spread(ROWS * 100)
-    for module in (long_state, json_text):
+    for module in (long_history, json_text):
         monkeypatch.setattr(module, "from_json", from_json)
     read(data, 0)
     assert len(parsed) > 100
@@ -188,7 +201,7 @@ def test_no_more_than_a_piece_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch)
 @needs_corpus
 @pytest.mark.parametrize("size", [1 << 8, 1 << 14])
 def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_state, "PIECE", size)
+    monkeypatch.setattr(long_history, "PIECE", size)
     read_so = 0
     paths: list[Path] = sorted(CORPUS.rglob("*.json"))
     for path in paths:
@@ -196,3 +209,26 @@ def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
         read_so += in_pieces(data)
         assert read(data, 0) == read(data, 1 << 40), path
     assert read_so >= 0.9 * sum(b'"log_history"' in path.read_bytes() for path in paths)
+
+
+@given(odd_rows(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_text_is_cut_off_where_the_fast_parser_says_so(rows: Rows, data: st.DataObject) -> None:
+    """Damaged or not: where the text ends too early, its error is that it is cut off."""
+    text = json.dumps([*rows, {"word": [True, False, None, 1e-300, -0.5]}], ensure_ascii=True)
+    text = text[: data.draw(st.integers(1, len(text)))]
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from([*'{}[],:" .-e0\\utN'])) + text[at:]
+    try:
+        pydantic_core.from_json(text)
+    except ValueError as error:
+        is_cut = str(error).startswith("EOF while parsing")
+    else:
+        return
+    with suppress(SourceError):  # a lone surrogate is refused by the fast one only
+        json_text.parse("x.json", text.encode())
+        return
+    with pytest.raises(SourceError) as caught:
+        json_text.parse("x.json", text.encode())
+    assert (caught.value.remedy == json_text.SALVAGE) >= is_cut, text
