@@ -187,7 +187,7 @@ def refuse_heavy(
         )
 
 
-def may_repeat_a_key(data: bytes, value: Any) -> bool:
+def may_repeat_a_key(data: bytes | memoryview, value: Any) -> bool:
     """False only if every entry of the text is an entry of the value.
 
     Each entry has one colon, so the text has no more entries than colons. Where strings hold
@@ -200,6 +200,7 @@ def may_repeat_a_key(data: bytes, value: Any) -> bool:
     entries = _all_entries(value)
     if colons == entries:
         return False
+    data = bytes(data)
     if any(data.count(blank + b":") for blank in (b" ", b"\n", b"\t", b"\r")):
         return True
     return data.count(b'":') != entries

@@ -73,6 +73,7 @@ def read_long(location: str, data: bytes) -> History | None:
             rows.add(values)
             repeated.update(found)
             end = stop
+            del values
         header, found = _around(location, data, start, end)
     except _IrregularError:
         return None
@@ -84,7 +85,7 @@ def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any],
     """The rows of each piece of the list that begins at `start`, where it ends, and its repeated
     keys.
     """
-    count = 0
+    count, view = 0, memoryview(data)
     while True:
         rows, stop = _regular_piece(data, start)
         repeated = Repeated()
@@ -92,12 +93,13 @@ def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any],
             stop = _row_end(data, start)
             json_text.refuse_heavy_row(location, data, start, stop, f"log row {count}")
             rows = _rows(data, start, stop)
-        if rows is None or json_text.may_repeat_a_key(data[start:stop], rows):
+        if rows is None or json_text.may_repeat_a_key(view[start:stop], rows):
             rows, repeated = _slow_rows(location, data[start:stop])
         if not rows:  # behind a comma
             raise _IrregularError
-        yield rows, stop, repeated
         count += len(rows)
+        yield rows, stop, repeated
+        del rows  # the next piece takes its memory, which is still in the cache
         comma = _COMMA.match(data, stop)
         if comma is None:
             return
