@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import sys
@@ -228,20 +227,3 @@ def test_streams_have_a_bound_and_files_have_none(
         with fsspec.open(str(place), "wb") as file:
             file.write(content + b" ")
         assert text.fetch(str(place), most_of_stream=1) == content + b" "
-
-
-class Unsized(io.BytesIO):
-    """A body of a server that does not say how long it is, and gives a few bytes at a time."""
-
-    size = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(min(size or 1, 7))
-
-
-def test_a_url_of_unknown_size_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = state([ROW])
-    monkeypatch.setattr(fsspec, "open", lambda *args, **options: Unsized(content))
-    assert text.fetch("http://x/y.json", most_of_stream=len(content)) == content
-    with pytest.raises(SourceError, match="from a stream without a known end"):
-        text.fetch("http://x/y.json", most_of_stream=len(content) - 1)

@@ -137,7 +137,8 @@ def test_an_error_inside_a_plug_in_source_stops_nothing_else(site: Path, tmp_pat
     (tmp_path / "bad.csv").write_text("step,loss\n1,abc\n")
     (tmp_path / "good.csv").write_text("step,loss\n1,0.5\n")
     done = bridge(site, tmp_path, "export", "bad.csv", "good.csv", "--to", "memory", "--json")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr  # a line of progress may stand there
     bad, good = json.loads(done.stdout)["runs"]
     assert (bad["status"], good["status"]) == ("failed", "exported")
     assert bad["findings"][0]["message"] == (

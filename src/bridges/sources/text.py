@@ -10,14 +10,17 @@ import os
 import re
 import stat
 import sys
+import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import BinaryIO
+from typing import Protocol
 
 from bridges.errors import SourceError
 from bridges.sources.density import too_many_parts
 from bridges.sources.gzip_members import TooLargeError, bound_of, gunzip
+from bridges.sources.remote import opened
 from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
@@ -29,6 +32,8 @@ LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
 ZERO, NEWLINE = b"\0", b"\n"
 STREAM = 256 << 20  # bytes that a stream without a known end may give
+FIRST_SECONDS = 60.0  # that a server may take however little it sends
+SLOWEST = 1000  # bytes a second that a server must send after that
 _AT_ONCE = 1 << 20  # bytes read from a stream: one of the network may give fewer
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
@@ -45,6 +50,13 @@ _MAGIC = {
     b"\xfe\xff": "UTF-16 text",
     b"SQLite format 3": "an SQLite database",
 }
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, none at the end."""
 
 
 @dataclass
@@ -152,20 +164,24 @@ def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
         ) from error
 
 
-def _read_stream(location: str, stream: BinaryIO, most: int) -> bytes:
+def _read_stream(location: str, stream: Readable, most: int) -> bytes:
     """All bytes of a stream whose length is not known. Raises SourceError for more than `most`."""
-    parts, room = [b""], most
-    while room >= 0 and (part := stream.read(min(room + 1, _AT_ONCE))):
-        parts.append(part)
-        room -= len(part)
-    if room < 0:
+    data = b"".join(_parts(stream, most + 1))
+    if len(data) > most:
         raise SourceError(
             location,
             found=f"more than {most:,} bytes from a stream without a known end",
             expected=EXPECTED,
             remedy="Save it to a file and name that, or allow more with --max-unpacked BYTES.",
         )
-    return b"".join(parts)
+    return data
+
+
+def _parts(stream: Readable, most: int) -> Iterator[bytes]:
+    """The first `most` bytes of a stream, as it gives them."""
+    while most > 0 and (part := stream.read(min(most, _AT_ONCE))):
+        yield part
+        most -= len(part)
 
 
 def _refuse_special(path: str) -> None:
@@ -196,8 +212,11 @@ def special_kind(mode: int) -> str | None:
 
 def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
     import fsspec  # only here: most runs are local files
+    from fsspec.exceptions import FSTimeoutError
 
     try:
+        if location.lower().startswith(("http://", "https://")):
+            return _fetch_http(location, most, most_of_stream)
         with fsspec.open(location, "rb") as file:
             if most is not None:
                 return bytes(file.read(most + 1))
@@ -216,6 +235,8 @@ def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
             expected="one that fsspec can open",
             remedy=f"{str(error).rstrip('.')}.",
         ) from error
+    except FSTimeoutError:
+        raise _too_slow(location, "a server that stopped sending") from None
     except Exception as error:  # every file system raises its own errors
         if str(error).startswith("Protocol not known"):
             raise SourceError(
@@ -230,6 +251,47 @@ def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
             expected="a URL that can be read",
             remedy="Check the address and the credentials of its file system.",
         ) from error
+
+
+def _fetch_http(location: str, most: int | None, most_of_stream: int) -> bytes:
+    """The body of a web address, at most one byte more than `most`.
+
+    It is read as a stream: the end that the server announced may not come.
+    """
+    files, path = opened(location)
+    size = files.info(path).get("size")
+    with files.open(path, "rb", block_size=0, size=size) as stream:
+        timed = _Timed(location, stream)
+        if most is not None:
+            return b"".join(_parts(timed, most + 1))
+        return _read_stream(location, timed, max(most_of_stream, size or 0))
+
+
+class _Timed:
+    """A stream that must give `SLOWEST` bytes a second, except in its first seconds."""
+
+    def __init__(self, location: str, stream: Readable) -> None:
+        self._location, self._stream = location, stream
+        self._started, self._read = time.monotonic(), 0
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, none at the end. Raises SourceError where the stream is too slow."""
+        part = self._stream.read(size)
+        self._read += len(part)
+        seconds = time.monotonic() - self._started
+        if part and seconds > FIRST_SECONDS + self._read / SLOWEST:
+            found = f"a server that sent {self._read:,} bytes in {seconds:.0f} seconds"
+            raise _too_slow(self._location, found)
+        return part
+
+
+def _too_slow(location: str, found: str) -> SourceError:
+    return SourceError(
+        location,
+        found=found,
+        expected="the whole file",
+        remedy="Try again later, or download the file and name that.",
+    )
 
 
 def _missing(location: str, found: str) -> MissingSourceError:
