@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.tensorboard import MARKS, TensorBoardExporter
+from bridges.exporters.tensorboard import RECEIPTS_NAME, TensorBoardExporter
 from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.fingerprint import Files
@@ -146,7 +146,7 @@ def test_a_source_that_changed_is_read_again_and_no_other(place: Path, change: C
 def wait_until_settled(folder: Path) -> None:
     """Until the source files were changed long enough ago to be known by how they look."""
     for path in (folder / "tree").rglob("*.json"):
-        while not Files(str(path)).looks:
+        while not Files(str(path)).stat_fingerprint:
             time.sleep(0.1)
 
 
@@ -247,7 +247,7 @@ def test_a_run_that_grew_in_the_targets_is_read_again(place: Path, tmp_path: Pat
     assert {run for _, run in read(runs)} == {"run0", "run1", "run5"}
 
 
-def test_a_run_that_does_not_verify_gets_no_mark(
+def test_a_run_that_does_not_verify_gets_no_receipt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor do those of the same task; other targets of it get theirs."""
@@ -277,7 +277,7 @@ def test_a_run_that_does_not_verify_gets_no_mark(
         "mlflow": True,
         "wandb": True,
     }
-    assert {*done.marks} == {"mlflow", "wandb"}
+    assert {*done.receipts} == {"mlflow", "wandb"}
 
 
 @pytest.mark.parametrize("runs", [5, 50])
@@ -302,7 +302,7 @@ def test_a_dry_run_asks_a_server_few_questions(
         report = migrate(to(proxy.url, tmp_path / "tree"), dry_run=True)
         asked = [(method, path.partition("?")[0]) for method, path, _ in proxy.log]
         assert len({*asked}) == 4, asked
-        # six: half of them for marks; a server that is busy is asked once more
+        # six: half of them for receipts; a server that is busy is asked once more
         assert len(asked) < 10, "\n".join(map(str, asked))
     assert len(report.runs) == runs
     assert {run.status for run in report.runs} == {"planned"}
@@ -332,4 +332,4 @@ def test_what_a_killed_export_left_of_a_known_run_is_removed(tmp_path: Path) -> 
         hidden.mkdir()
     (again,) = migrate(MigrationConfig.model_validate(said)).runs
     assert known(again)
-    assert entries(logdir) == sorted(["run1", other.name, MARKS])
+    assert entries(logdir) == sorted(["run1", other.name, RECEIPTS_NAME])

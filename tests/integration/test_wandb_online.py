@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import Mark, Marked
+from bridges.exporters.marks import Receipt, RunReceipt
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_offline import run_id_of
 from bridges.exporters.wandb_online import OnlineRuns
@@ -377,17 +377,19 @@ def test_an_interrupted_export_ends_what_it_began(tmp_path: Path) -> None:
         assert all(run["rows_received"] == len(run["history"]) for run in runs)
 
 
-def test_a_mark_changes_nothing_else_of_a_run(server: str, project: str, tmp_path: Path) -> None:
+def test_a_receipt_changes_nothing_else_of_a_run(server: str, project: str, tmp_path: Path) -> None:
     run = make_run(ROWS, params={"lr": 1e-05, "big": 2**60, "none": None, "inf": float("inf")})
     exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     reports = [export_run(run, exporter, ExportOptions()), export(run, f"{project}-2", tmp_path)]
     (before,) = runs_of(server, project)
-    marks = [Mark("a", 1, 0, "/x", at.digest, at.rows, at.points, (1.5,)) for at in reports]
-    places = [*zip(reports, marks, strict=True)]
-    exporter.remember([Marked(at.key, at.run, at.location, mark) for at, mark in places])
+    receipts = [Receipt("a", 1, 0, "/x", at.digest, at.rows, at.points, (1.5,)) for at in reports]
+    places = [*zip(reports, receipts, strict=True)]
+    exporter.save_receipts(
+        [RunReceipt(at.key, at.run, at.location, receipt) for at, receipt in places]
+    )
     (after,) = runs_of(server, project)
-    mark = after["config"].pop("bridges_mark")
-    assert json.loads(mark["value"])["rows"] == [len(ROWS), len(ROWS) - 1]
+    receipt = after["config"].pop("bridges_mark")
+    assert json.loads(receipt["value"])["rows"] == [len(ROWS), len(ROWS) - 1]
     assert after["config"]["_wandb"]["value"] == before["config"]["_wandb"]["value"]
     unlike = {name for name in before if before[name] != after[name]}
     assert unlike <= {"upserts", "config"}
@@ -397,19 +399,19 @@ def test_a_mark_changes_nothing_else_of_a_run(server: str, project: str, tmp_pat
     assert values[0] == values[1]
     assert "bridges_mark" not in runs_of(server, f"{project}-2")[0]["config"]  # another project's
     assert verify_run(run, exporter, ExportOptions()).verified
-    (found,) = exporter.remembered()
-    assert (found.location, found.mark) == (reports[0].location, marks[0])
+    (found,) = exporter.receipts()
+    assert (found.location, found.receipt) == (reports[0].location, receipts[0])
 
 
-def test_a_marked_run_that_lost_rows_has_no_mark(server: str, project: str, tmp_path: Path) -> None:
+def test_a_run_that_lost_rows_has_no_receipt(server: str, project: str, tmp_path: Path) -> None:
     exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     report = export_run(make_run(ROWS), exporter, ExportOptions())
-    mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
-    exporter.remember([Marked(report.key, report.run, report.location or "", mark)])
-    assert len([*exporter.remembered()]) == 1
+    receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
+    exporter.save_receipts([RunReceipt(report.key, report.run, report.location or "", receipt)])
+    assert len([*exporter.receipts()]) == 1
     (run,) = runs_of(server, project)
     post(server, "/_rows", run=f"fake-entity/{project}/{run['name']}", keep=[0, 1, 2, 3, 4])
-    assert [*exporter.remembered()] == []
+    assert [*exporter.receipts()] == []
 
 
 def test_runs_of_a_project_are_asked_for_at_once(server: str, project: str, tmp_path: Path) -> None:

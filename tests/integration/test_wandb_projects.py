@@ -84,7 +84,7 @@ def test_a_run_stays_in_the_project_where_it_was_written(tmp_path: Path) -> None
     assert project_of(file_of(tmp_path)) == "huggingface"
 
 
-def test_marks_are_set_where_the_runs_are(tmp_path: Path) -> None:
+def test_receipts_are_saved_where_the_runs_are(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         f"sources: [{ST / 'out'}]\ntargets: [{{to: wandb, wandb_dir: {tmp_path}}}]\n"
     )

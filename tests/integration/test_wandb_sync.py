@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import Mark, Marked
+from bridges.exporters.marks import Receipt, RunReceipt
 from bridges.exporters.wandb import WandbExporter
 from bridges.exporters.wandb_options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
@@ -145,29 +145,29 @@ def test_sources_are_uploaded_before_and_after_a_sync(server: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_marks_stay_where_they_are(server: str, tmp_path: Path) -> None:
+def test_receipts_stay_where_they_are(server: str, tmp_path: Path) -> None:
     """They are not uploaded, a sync does not touch them, and a part that comes later has none."""
     exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path)))
 
-    def marked() -> Marked:
+    def receipt_of_run() -> RunReceipt:
         report = export_run(make_run(ROWS[:3]), exporter, ExportOptions())
-        mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
-        return Marked(report.key, report.run, report.location or "", mark)
+        receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
+        return RunReceipt(report.key, report.run, report.location or "", receipt)
 
     folder = tmp_path / "wandb"
-    first = marked()
+    first = receipt_of_run()
     changed = folder.stat().st_mtime_ns
-    exporter.remember([first])
+    exporter.save_receipts([first])
     assert folder.stat().st_mtime_ns == changed  # so that it is not listed again
-    assert [*exporter.remembered()] == [first]
+    assert [*exporter.receipts()] == [first]
     upload(server, tmp_path)
     (run,) = received(server)
     assert not [name for name in run["files"] if "bridges" in name]
-    assert marked() == first
-    assert [*WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).remembered()] == [first]
+    assert receipt_of_run() == first
+    assert [*WandbExporter(WandbOptions(wandb_dir=str(tmp_path))).receipts()] == [first]
     grown = export(make_run(ROWS), tmp_path)
     assert (grown.status, grown.verified) == ("appended", True)
-    assert [*exporter.remembered()] == []
+    assert [*exporter.receipts()] == []
     upload(server, tmp_path)
     (run,) = received(server)
     assert [row["_step"] for row in run["history"]] == list(range(len(ROWS)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import MarkFile
+from bridges.exporters.marks import ReceiptFile
 from bridges.exporters.wandb_log import LogError, read_log, write_log
 from bridges.exporters.wandb_reader import attached, is_whole, read_head, read_run, with_files
 from tests.support import DATA
@@ -76,4 +76,4 @@ def test_damaged_receipts_are_no_receipts(tmp_path: Path) -> None:
     for _ in range(1000):
         lines = (damaged(MARK, chance), MARK, damaged(MARK, chance))
         path.write_bytes(b"".join(b"\n" + line for line in lines))
-        assert [*MarkFile(str(path), str(tmp_path)).read()] == []  # nothing lies at `x`
+        assert [*ReceiptFile(str(path), str(tmp_path)).read()] == []  # nothing lies at `x`

@@ -44,7 +44,7 @@ def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:
 def contents_of(place: Bundle | str) -> list[str]:
     """The digests of the bytes of its files."""
     found = [*fingerprint.digests_of(place)]
-    return [digest for digest in found if digest != fingerprint.Files(place).looks]
+    return [digest for digest in found if digest != fingerprint.Files(place).stat_fingerprint]
 
 
 def write(path: Path, content: bytes) -> None:
@@ -291,7 +291,7 @@ def test_place_and_release_matter_and_the_location_does_not(
 
 
 def test_both_halves_matter() -> None:
-    made = {fingerprint.made_of(files, said) for files in ("a", "b") for said in ("c", "d")}
+    made = {fingerprint.combined(files, said) for files in ("a", "b") for said in ("c", "d")}
     assert len(made) == 4
 
 
@@ -328,15 +328,15 @@ def test_files_that_look_as_they_did_are_not_read(
 ) -> None:
     bundle = RunDirectorySource().split(str(tree))[0]
     settle(monkeypatch)
-    looks = fingerprint.Files(bundle).looks
+    stat_fingerprint = fingerprint.Files(bundle).stat_fingerprint
     with monkeypatch.context() as reading:
         reading.delattr(fingerprint, "_sha256")
-        assert next(fingerprint.digests_of(bundle)) == looks != ""
-        assert [*fingerprint.digests_of(bundle)] == [looks]
+        assert next(fingerprint.digests_of(bundle)) == stat_fingerprint != ""
+        assert [*fingerprint.digests_of(bundle)] == [stat_fingerprint]
     assert len([*fingerprint.digests_of(bundle)]) == 3
     change(tree / "a" / "checkpoint-1" / "trainer_state.json")
     settle(monkeypatch)
-    assert looks not in fingerprint.digests_of(bundle)
+    assert stat_fingerprint not in fingerprint.digests_of(bundle)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows does not tell when a file was changed")
@@ -345,9 +345,9 @@ def test_a_file_that_may_change_unseen_has_no_looks(
 ) -> None:
     """One that was changed just now may be changed again within a tick of the disk's clock."""
     bundle = RunDirectorySource().split(str(tree))[0]
-    assert fingerprint.Files(bundle).looks == ""
+    assert fingerprint.Files(bundle).stat_fingerprint == ""
     settle(monkeypatch)
-    assert fingerprint.Files(bundle).looks != ""
+    assert fingerprint.Files(bundle).stat_fingerprint != ""
     (tree / "a" / "all_results.json").write_bytes(b"{}")
     settle(monkeypatch, -2.0)
-    assert fingerprint.Files(bundle).looks == ""
+    assert fingerprint.Files(bundle).stat_fingerprint == ""

@@ -14,7 +14,7 @@ import pytest
 from bridges import plugins
 from bridges.exporters import marks, mlflow_api, mlflow_marks
 from bridges.exporters.brief import IS_BRIEF
-from bridges.exporters.marks import Mark, Marked, MarkFile, Remembering
+from bridges.exporters.marks import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
 from bridges.exporters.wandb import WandbExporter
@@ -26,14 +26,16 @@ from bridges.migration.tasks import Done, Task
 from bridges.pipeline import ExportOptions, export_run
 from tests.support import make_run
 
-MARK = Mark("a" * 32, 2, 1, "/é\udc80/trainer_state.json", "d" * 32, 7, 20, (0.1, -2e300), "b" * 32)
-RUN = Marked("k" * 32, "run", "", MARK)
+RECEIPT = Receipt(
+    "a" * 32, 2, 1, "/é\udc80/trainer_state.json", "d" * 32, 7, 20, (0.1, -2e300), "b" * 32
+)
+RUN = RunReceipt("k" * 32, "run", "", RECEIPT)
 
 
 def test_every_built_in_exporter_remembers() -> None:
     found = [plug_in.load()() for plug_in in plugins.built_in("exporters")]
     assert len(found) >= 3
-    assert [exporter.name for exporter in found if not isinstance(exporter, Remembering)] == []
+    assert [exporter.name for exporter in found if not isinstance(exporter, SupportsReceipts)] == []
 
 
 def test_places_tell_projects_and_experiments_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,61 +47,72 @@ def test_places_tell_projects_and_experiments_apart(monkeypatch: pytest.MonkeyPa
     assert MlflowExporter(MlflowOptions("sqlite:///x.db")).place == "bridges"
 
 
-def test_a_mark_survives_as_text() -> None:
-    text = MARK.text()
+STORED = (  # the keys are those of the first version: receipts in targets stay valid
+    f'{{"made_of": "{"a" * 32}", "runs": 2, "left_out": 1, '
+    r'"source": "/\u00e9\udc80/trainer_state.json", '
+    f'"digest": "{"d" * 32}", "rows": 7, "points": 20, "course": [0.1, -2e+300], '
+    f'"looks": "{"b" * 32}"}}'
+)
+
+
+def test_a_receipt_survives_as_text() -> None:
+    text = RECEIPT.text()
+    assert text == STORED
     assert text.isascii()
-    assert Mark.parse(text) == MARK
-    assert Mark.parse(replace(MARK, course=(1 / 3,)).text()) == replace(MARK, course=(0.3333,))
+    assert Receipt.parse(text) == RECEIPT
+    assert Receipt.parse(replace(RECEIPT, course=(1 / 3,)).text()) == replace(
+        RECEIPT, course=(0.3333,)
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "1", "{", '{"made_of": 1}'])
-def test_another_text_is_no_mark(text: str) -> None:
-    assert Mark.parse(text) is None
+def test_another_text_is_not_a_receipt(text: str) -> None:
+    assert Receipt.parse(text) is None
 
 
-@pytest.mark.parametrize("name", [*json.loads(MARK.text())])
-def test_a_mark_that_lacks_something_is_none(name: str) -> None:
-    lacking = {key: value for key, value in json.loads(MARK.text()).items() if key != name}
-    assert Mark.parse(json.dumps(lacking)) is None
+@pytest.mark.parametrize("name", [*json.loads(RECEIPT.text())])
+def test_an_incomplete_receipt_is_ignored(name: str) -> None:
+    lacking = {key: value for key, value in json.loads(RECEIPT.text()).items() if key != name}
+    assert Receipt.parse(json.dumps(lacking)) is None
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> MarkFile:
-    """The marks of a directory, in which there is a marked run of two files."""
+def file(tmp_path: Path) -> ReceiptFile:
+    """The receipts of a directory, in which there is one receipt of a run of two files."""
     for name in ("run/a", "run/b"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    marks = MarkFile(str(tmp_path / "marks"), str(tmp_path))
-    put(marks, RUN)
-    return marks
+    receipts = ReceiptFile(str(tmp_path / "marks"), str(tmp_path))
+    put(receipts, RUN)
+    return receipts
 
 
-def paths(file: MarkFile) -> list[str]:
+def paths(file: ReceiptFile) -> list[str]:
     return [os.path.join(file.root, name) for name in ("run", "run/a", "run/b")]
 
 
-def put(file: MarkFile, *runs: Marked) -> None:
+def put(file: ReceiptFile, *runs: RunReceipt) -> None:
     file.put((replace(run, location=paths(file)[0]), paths(file)) for run in runs)
 
 
-def in_place(file: MarkFile, *runs: Marked) -> list[Marked]:
+def in_place(file: ReceiptFile, *runs: RunReceipt) -> list[RunReceipt]:
     return [replace(run, location=paths(file)[0]) for run in runs]
 
 
-def test_a_mark_of_a_run(file: MarkFile) -> None:
+def test_the_receipt_of_a_run(file: ReceiptFile) -> None:
     assert [*file.read()] == in_place(file, RUN)
-    newer = replace(RUN, mark=replace(MARK, rows=8))
+    newer = replace(RUN, receipt=replace(RECEIPT, rows=8))
     put(file, newer)
     assert [*file.read()] == in_place(file, newer)
-    others = replace(RUN, key="l" * 32), replace(RUN, mark=replace(MARK, source="another"))
+    others = replace(RUN, key="l" * 32), replace(RUN, receipt=replace(RECEIPT, source="another"))
     put(file, *others)
     assert [*file.read()] == in_place(file, *reversed(others), newer)
 
 
-def test_marks_move_with_what_they_are_of(file: MarkFile, tmp_path: Path) -> None:
+def test_receipts_move_with_their_runs(file: ReceiptFile, tmp_path: Path) -> None:
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
-    there = MarkFile(str(moved / "marks"), str(moved))
+    there = ReceiptFile(str(moved / "marks"), str(moved))
     assert [*there.read()] == in_place(there, RUN)
 
 
@@ -125,7 +138,7 @@ def move(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [grow, touch, remove, add, move])
-def test_a_run_whose_files_changed_has_no_mark(file: MarkFile, change: Any) -> None:
+def test_a_run_whose_files_changed_has_no_receipt(file: ReceiptFile, change: Any) -> None:
     change(Path(file.root, "run"))
     assert [*file.read()] == []
 
@@ -134,7 +147,7 @@ def test_a_run_whose_files_changed_has_no_mark(file: MarkFile, change: Any) -> N
     "content",
     [b"", b"\0", b"\xff", b"null", b"[1]", b"{}", b'{"then": 1}', b'{"then": [1]}', b'"then"'],
 )
-def test_a_broken_line_is_ignored(file: MarkFile, content: bytes) -> None:
+def test_a_broken_line_is_ignored(file: ReceiptFile, content: bytes) -> None:
     with open(file.path, "ab") as lines:
         lines.write(b"\n" + content)
     assert [*file.read()] == in_place(file, RUN)
@@ -142,7 +155,7 @@ def test_a_broken_line_is_ignored(file: MarkFile, content: bytes) -> None:
     assert [*file.read()] == []
 
 
-def test_a_line_that_is_cut_off_anywhere_is_ignored_and_harms_no_other(file: MarkFile) -> None:
+def test_a_line_that_is_cut_off_anywhere_is_ignored_and_harms_no_other(file: ReceiptFile) -> None:
     content, other = Path(file.path).read_bytes(), replace(RUN, key="l" * 32)
     for length in range(len(content)):
         Path(file.path).write_bytes(content[:length])
@@ -151,8 +164,8 @@ def test_a_line_that_is_cut_off_anywhere_is_ignored_and_harms_no_other(file: Mar
         assert [*file.read()] == in_place(file, other)
 
 
-def test_where_no_mark_can_be_kept_there_is_none(file: MarkFile) -> None:
-    put(MarkFile(f"{file.root}/nowhere/marks", file.root), RUN)
+def test_receipts_that_cannot_be_saved_are_skipped(file: ReceiptFile) -> None:
+    put(ReceiptFile(f"{file.root}/nowhere/marks", file.root), RUN)
     file.put([(replace(RUN, key="x", location="x"), [*paths(file), "not there"])])
     assert [*file.read()] == in_place(file, RUN)
     assert sorted(os.listdir(file.root)) == ["marks", "run"]
@@ -164,9 +177,9 @@ def test_where_no_mark_can_be_kept_there_is_none(file: MarkFile) -> None:
 
 
 def test_lines_that_are_void_do_not_pile_up(
-    file: MarkFile, monkeypatch: pytest.MonkeyPatch
+    file: ReceiptFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marks, "SPARE", 5)
+    monkeypatch.setattr(marks, "SPARE_LINES", 5)
     others = [replace(RUN, key=f"{number:032}") for number in range(3)]
     put(file, *others)
     for _ in range(20):
@@ -177,27 +190,27 @@ def test_lines_that_are_void_do_not_pile_up(
 
 
 @pytest.mark.parametrize("writer", ["direct", "client"])
-def test_mlflow_asks_page_by_page_and_keeps_no_mark_that_is_too_long(
+def test_mlflow_asks_page_by_page_and_skips_a_receipt_that_is_too_long(
     writer: MlflowWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlflow_marks, "PAGE", 2)
+    monkeypatch.setattr(mlflow_marks, "RUNS_PER_QUERY", 2)
     monkeypatch.setattr(mlflow_api, "PAGE", 2)
     monkeypatch.setattr("bridges.exporters.mlflow_sdk.PAGE", 2)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    marked = []
+    saved = []
     for number in range(5):
         exporter = MlflowExporter(MlflowOptions(uri, f"experiment {number % 3}", writer))
         run = make_run([{"loss": float(number), "step": 1}])
         report = export_run(run, exporter, ExportOptions())
-        mark = replace(MARK, digest=report.digest, rows=report.rows)
-        marked.append(Marked(report.key, report.run, report.location or "", mark))
-    long = replace(marked[0], mark=replace(MARK, source="x" * 9000))
+        receipt = replace(RECEIPT, digest=report.digest, rows=report.rows)
+        saved.append(RunReceipt(report.key, report.run, report.location or "", receipt))
+    long = replace(saved[0], receipt=replace(RECEIPT, source="x" * 9000))
     other = MlflowExporter(MlflowOptions(uri, "another", writer))
-    other.remember([*marked[1:], long])
-    assert by_key(other.remembered()) == by_key(marked[1:])
+    other.save_receipts([*saved[1:], long])
+    assert by_key(other.receipts()) == by_key(saved[1:])
 
 
-def by_key(runs: Any) -> list[Marked]:
+def by_key(runs: Any) -> list[RunReceipt]:
     return sorted(runs, key=lambda run: run.key)
 
 
@@ -205,10 +218,10 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     exporter = MlflowExporter(
         MlflowOptions(f"sqlite:///{tmp_path}/mlflow.db", mlflow_writer="direct")
     )
-    assert [*exporter.remembered()] == []
+    assert [*exporter.receipts()] == []
     exporter.preload()
     (tmp_path / "empty.db").touch()
-    assert [*MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/empty.db")).remembered()] == []
+    assert [*MlflowExporter(MlflowOptions(f"sqlite:///{tmp_path}/empty.db")).receipts()] == []
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
     assert (tmp_path / "empty.db").stat().st_size == 0
 
@@ -217,12 +230,12 @@ def test_a_target_that_cannot_be_asked_remembers_nothing(monkeypatch: pytest.Mon
     """And is not waited for before others get their runs."""
     asked = []
 
-    def remembered(self: MlflowExporter) -> Iterator[Marked]:
+    def receipts(self: MlflowExporter) -> Iterator[RunReceipt]:
         asked.append(IS_BRIEF.get())
         raise RuntimeError
         yield  # it is a generator
 
-    monkeypatch.setattr(MlflowExporter, "remembered", remembered)
+    monkeypatch.setattr(MlflowExporter, "receipts", receipts)
     memory = Memory([TargetSpec(to="mlflow")])
     memory.load()
     task = Task(SourceSpec(location="x"), "x", tuple(memory.targets))

@@ -22,7 +22,7 @@ import bridges
 from bridges.errors import ConfigError
 from bridges.exporters import event_records, tensorboard
 from bridges.exporters.event_names import directory_name
-from bridges.exporters.marks import Mark, Marked
+from bridges.exporters.marks import Receipt, RunReceipt
 from bridges.exporters.tensorboard import TensorBoardExporter
 from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.formats.event_reader import read_event_file
@@ -756,7 +756,7 @@ def test_a_dry_run_writes_nothing(logdir: Path) -> None:
     assert not logdir.exists()
 
 
-def test_a_mark_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
+def test_a_receipt_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
     """Who deletes the event files of a run by hand finds the run in its own directory again."""
     exporter, run = (
         TensorBoardExporter(TensorBoardOptions(str(tmp_path))),
@@ -764,11 +764,11 @@ def test_a_mark_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None:
     )
     first = export_run(run, exporter, ExportOptions())
     assert first.location is not None
-    mark = Mark("a" * 32, 1, 0, "", first.digest, 1, 1)
-    exporter.remember([Marked(first.key, first.run, first.location, mark)])
-    assert len([*exporter.remembered()]) == 1
+    receipt = Receipt("a" * 32, 1, 0, "", first.digest, 1, 1)
+    exporter.save_receipts([RunReceipt(first.key, first.run, first.location, receipt)])
+    assert len([*exporter.receipts()]) == 1
     for file in Path(first.location).glob("events*"):
         file.unlink()
-    assert [*exporter.remembered()] == []
+    assert [*exporter.receipts()] == []
     again = export_run(run, TensorBoardExporter(TensorBoardOptions(str(tmp_path))), ExportOptions())
     assert (again.status, again.location) == ("exported", first.location)

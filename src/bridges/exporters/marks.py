@@ -1,8 +1,8 @@
-"""Marks: which files and settings a run was made of, kept beside it in the target.
+"""Receipts: fingerprints of the files and settings of a verified run, stored in its target.
 
-A mark is set once every point of the run was read back. By it a migration that is done again knows
-that nothing is to be done, without reading the source as a history or the run as points. It holds
-for the run as it was then: who changes the run afterwards makes it void. To lose one costs time.
+A receipt is saved once every point of the run was read back. If source and run are unchanged, the
+next migration skips the run without reading either. A receipt is valid only while the run is
+unchanged. Losing a receipt costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic_core import from_json
 
-SPARE = 1000  # lines of a file that may be void, beside as many as are not
+SPARE_LINES = 1000  # void lines that a file may have, in addition to as many as are valid
+_STORED_NAMES = {"content_fingerprint": "made_of", "stat_fingerprint": "looks"}  # JSON keys
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What a run was made of.
+class Receipt:
+    """The fingerprints of a run's source, and the extent of the run when it was verified.
 
-    `made_of` is a digest of the files and of all that was chosen, `looks` another one for which the
-    files need not be read (empty where there is none), `runs` how many runs of the target they gave
-    and `left_out` how many more the config does not take, `source` the run's file below the place
-    that was migrated. The run then had `rows` rows of that `digest`, and `points` points; `course`
-    is its picture.
+    `content_fingerprint`  digest of the contents of the source files, and of the settings
+    `stat_fingerprint`     digest of their stat values, and of the settings; empty if there is none
+    `runs`                 number of runs that these files gave in the target
+    `left_out`             number of runs that the config left out
+    `source`               file of the run, relative to the migrated location
+    `digest`, `rows`       digest and number of the rows
+    `points`               number of points
+    `course`               values of the trend line in reports
     """
 
-    made_of: str
+    content_fingerprint: str
     runs: int
     left_out: int
     source: str
@@ -38,26 +42,26 @@ class Mark:
     rows: int
     points: int
     course: tuple[float, ...] = ()
-    looks: str = ""
+    stat_fingerprint: str = ""
 
     def text(self) -> str:
-        """The mark as text, well below the 5,000 characters that every target takes."""
+        """The receipt as JSON, well below the 5,000 characters that every target stores."""
         course = [float(f"{value:.4g}") for value in self.course]
-        known = {name: getattr(self, name) for name in self.__slots__}
+        known = {_STORED_NAMES.get(name, name): getattr(self, name) for name in self.__slots__}
         return json.dumps({**known, "course": course})
 
     @classmethod
-    def parse(cls, text: str) -> Mark | None:
-        """The mark of a text; None for any other text."""
+    def parse(cls, text: str) -> Receipt | None:
+        """The receipt of a JSON text; None for any other text."""
         with suppress(ValueError, KeyError, TypeError):
             return cls.of(json.loads(text))
         return None
 
     @classmethod
-    def of(cls, found: Any) -> Mark:
-        """The mark in a JSON value. Raises ValueError, KeyError or TypeError where it is none."""
+    def of(cls, found: Any) -> Receipt:
+        """The receipt of a JSON value. Raises ValueError, KeyError, TypeError."""
         return cls(
-            made_of=str(found["made_of"]),
+            content_fingerprint=str(found["made_of"]),
             runs=int(found["runs"]),
             left_out=int(found["left_out"]),
             source=str(found["source"]),
@@ -65,92 +69,96 @@ class Mark:
             rows=int(found["rows"]),
             points=int(found["points"]),
             course=tuple(map(float, found["course"])),
-            looks=str(found["looks"]),
+            stat_fingerprint=str(found["looks"]),
         )
+
+    def fingerprints(self) -> list[str]:
+        """The fingerprints by which a migration finds this receipt."""
+        return [each for each in (self.content_fingerprint, self.stat_fingerprint) if each]
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """A run of a target and its mark: its run key, its name there, and where it is."""
+class RunReceipt:
+    """A receipt with the run that it belongs to: run key, name and location in the target."""
 
     key: str
     name: str
     location: str
-    mark: Mark
+    receipt: Receipt
 
 
 @runtime_checkable
-class Remembering(Protocol):
-    """An exporter whose target keeps marks. `place` is where in it runs go that say nothing else
-    (the experiment or project; empty where there is no such thing).
+class SupportsReceipts(Protocol):
+    """An exporter whose target keeps receipts.
+
+    `place` is its default experiment or project; empty for a target without them.
     """
 
     place: str
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs in place of older ones. Raises ExportError."""
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones. Raises ExportError."""
         ...
 
-    def remembered(self) -> Iterator[Marked]:
-        """Every marked run that still is as it was marked, wherever in the target it is, by as few
-        requests as that takes. Raises ExportError.
-        """
+    def receipts(self) -> Iterator[RunReceipt]:
+        """All receipts of unchanged runs in the target, by few requests. Raises ExportError."""
         ...
 
 
 @dataclass(frozen=True)
-class MarkFile:
-    """The marks of the runs below a directory, `root`, as lines of JSON in one file.
+class ReceiptFile:
+    """The receipts of the runs below a directory, `root`: one file with a JSON object per line.
 
-    Each tells size and time of change of what its run lies in: a run of which one is another has no
-    mark. Whoever marks runs adds lines, of which the last one of a run and source counts. They are
-    neither synced nor locked: half a line is none, and to lose one is no loss.
+    Each line records the size and mtime of the run's files; if either differs, the receipt is
+    ignored. Saving appends a line, and the last line for a run and source wins. The file is neither
+    fsynced nor locked: a torn or lost line only means that the run is read again.
     """
 
     path: str
     root: str
 
-    def put(self, runs: Iterable[tuple[Marked, Sequence[str]]]) -> None:
-        """Mark some runs, each given with the paths that it lies in; not those that are gone, and
-        none where nothing can be written.
+    def put(self, runs: Iterable[tuple[RunReceipt, Sequence[str]]]) -> None:
+        """Append receipts, each given with the paths of its run's files.
+
+        Receipts of missing files are skipped; a file that cannot be written is ignored.
         """
         lines = []
         for run, paths in runs:
             with suppress(OSError):
-                lines.append(f"\n{self._line(run, paths)}".encode())  # what is cut before it ends
+                lines.append(f"\n{self._line(run, paths)}".encode())  # ends a torn line
         with suppress(OSError), open(self.path, "ab", buffering=0) as file:
-            file.write(b"".join(lines))  # at once, for others add theirs
+            file.write(b"".join(lines))  # one write: other processes append too
 
-    def _line(self, run: Marked, paths: Sequence[str]) -> str:
+    def _line(self, run: RunReceipt, paths: Sequence[str]) -> str:
         place = os.path.relpath(run.location, self.root)
         then = [[os.path.relpath(path, self.root), *_signature(path)] for path in paths]
         own = json.dumps({"key": run.key, "name": run.name, "place": place, "then": then})
-        return f'{own[:-1]}, "mark": {run.mark.text()}}}'
+        return f'{own[:-1]}, "mark": {run.receipt.text()}}}'
 
-    def read(self) -> Iterator[Marked]:
-        """The marked runs, whose locations are paths below the root."""
+    def read(self) -> Iterator[RunReceipt]:
+        """The valid receipts; their locations are paths below the root."""
         lines = self._lines()
         seen: set[tuple[str, str, str]] = set()
         kept: list[bytes] = []
         for line in reversed(lines):
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 found = _parsed(line)
-                run = self._marked(found)
-                known = run.key, run.location, run.mark.source
+                run = self._run_receipt(found)
+                known = run.key, run.location, run.receipt.source
                 is_last = known not in seen
                 seen.add(known)
                 if is_last and self._is_as_then(found["then"]):
                     kept.append(line)
                     yield run
-        if len(lines) > 2 * len(kept) + SPARE:
+        if len(lines) > 2 * len(kept) + SPARE_LINES:
             self._replace(kept[::-1])
 
-    def _marked(self, found: Any) -> Marked:
+    def _run_receipt(self, found: Any) -> RunReceipt:
         place = self._below(found["place"])
-        return Marked(found["key"], found["name"], place, Mark.of(found["mark"]))
+        return RunReceipt(found["key"], found["name"], place, Receipt.of(found["mark"]))
 
     def _is_as_then(self, then: Sequence[Sequence[Any]]) -> bool:
-        """Whether all that a run lies in has the size and time of change that it had."""
+        """Whether size and mtime of each file of a run are unchanged."""
         return all(_signature(self._below(at)) == looked for at, *looked in then)
 
     def _below(self, place: str) -> str:
@@ -162,7 +170,7 @@ class MarkFile:
         return []
 
     def _replace(self, lines: Sequence[bytes]) -> None:
-        """Leave out all other lines."""
+        """Rewrite the file with these lines only."""
         fresh = f"{self.path}-{os.urandom(4).hex()}"
         with suppress(OSError):
             with open(fresh, "xb") as file:
@@ -173,7 +181,7 @@ class MarkFile:
 def _parsed(line: bytes) -> Any:
     try:
         return from_json(line)
-    except ValueError:  # it takes no lone surrogates, which stand for bytes in a path
+    except ValueError:  # pydantic rejects lone surrogates, which stand for bytes in a path
         return json.loads(line)
 
 

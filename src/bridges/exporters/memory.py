@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bridges.exporters.base import BaseExporter, ConflictError, ExistingRun, Points, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.state import whole_state
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
@@ -24,7 +24,7 @@ class _Stored:
     run: ExistingRun
     layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
     files: dict[str, bytes] = field(default_factory=dict)
-    marked: Marked | None = None
+    receipt: RunReceipt | None = None
 
 
 class MemoryExporter(BaseExporter):
@@ -53,7 +53,7 @@ class MemoryExporter(BaseExporter):
             stored.layouts = [(0, layout)]
         else:
             stored.layouts.append((existing.state.rows, layout))
-        stored.marked = None
+        stored.receipt = None
         stored.run = replace(existing, state=whole_state(layout, existing.state))
         return stored.run
 
@@ -92,14 +92,14 @@ class MemoryExporter(BaseExporter):
         """Keep the files."""
         self.runs[existing.location].files.update(files)
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Keep the marks as long as the runs do not change."""
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Keep receipts; a write to a run drops its receipt."""
         for run in runs:
-            self.runs[run.location].marked = run
+            self.runs[run.location].receipt = run
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs."""
-        yield from [stored.marked for stored in self.runs.values() if stored.marked]
+    def receipts(self) -> Iterator[RunReceipt]:
+        """All valid receipts."""
+        yield from [stored.receipt for stored in self.runs.values() if stored.receipt]
 
 
 def _points(series: Series, layout: Layout) -> Points:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_api import Api
 from bridges.exporters.mlflow_client import ClientWriter
 from bridges.exporters.mlflow_database import Database
@@ -74,12 +74,12 @@ class Writer(Protocol):
         """The run with these tags, one of which may be that of its name."""
         ...
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
         ...
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of all experiments."""
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments."""
         ...
 
 
@@ -191,13 +191,13 @@ class MlflowExporter(BaseExporter):
         """Ask once for all runs of the experiment; `find` answers from that."""
         self._writer.preload()
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs, each as a tag."""
-        self._writer.remember(runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts, each as a tag of its run."""
+        self._writer.save_receipts(runs)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of the store, of all its experiments."""
-        return self._writer.remembered()
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments of the store."""
+        return self._writer.receipts()
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64; infinities become the largest number, a negative zero loses its sign."""

@@ -24,10 +24,10 @@ from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
 from bridges.exporters.mlflow_direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
-from bridges.exporters.mlflow_listing import Listing, marked_runs, put_marks, stored
+from bridges.exporters.mlflow_listing import Listing, receipts_in, save_receipts, stored
 from bridges.exporters.mlflow_lookup import made_id
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
@@ -47,7 +47,7 @@ from bridges.stream.model import Float64, Int64
 ATTEMPTS = 8  # how often to look and go on after a request whose outcome is unknown
 SILENCE = 2.0  # seconds without a new value after which nobody writes a run any more
 _Point = tuple[int, int, str]  # time in ms, step, value
-GLANCE = 0.25  # seconds between two looks at it
+GLANCE = 0.25  # seconds between two polls
 
 
 class ClientWriter:
@@ -86,13 +86,13 @@ class ClientWriter:
         experiment = self._find_experiment()
         return experiment, [*map(stored, self._search(experiment, key))] if experiment else []
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        put_marks(self._api, runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        save_receipts(self._api, runs)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of the store."""
-        return marked_runs(self._api, self._uri)
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments of the store."""
+        return receipts_in(self._api, self._uri)
 
     def _location(self, experiment: str, run_id: str) -> str:
         return location_of(self._uri, experiment, run_id)

@@ -19,7 +19,7 @@ from bridges.errors import ExportError
 from bridges.exporters import mlflow_artifacts as artifacts
 from bridges.exporters import mlflow_rows as rows
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_lookup import (
@@ -29,7 +29,7 @@ from bridges.exporters.mlflow_lookup import (
     next_id,
     runs_with_key,
 )
-from bridges.exporters.mlflow_marks import marked_runs, put_marks
+from bridges.exporters.mlflow_marks import receipts_in, save_receipts
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_schema import installed_release
 from bridges.exporters.mlflow_state import STATE_TAG, StoredRun, existing_of, location_of
@@ -61,7 +61,7 @@ class DirectWriter:
         self._listing: Listing | None = None
 
     def preload(self) -> None:
-        """List the runs of the experiment; `find` looks there from then on."""
+        """List the runs of the experiment; later `find` calls use that listing."""
         listing = Listing(None, {}, {})
         if self._database.exists():
             with self._database.transaction() as session:
@@ -240,13 +240,13 @@ class DirectWriter:
             with self._database.transaction(write=True) as session:
                 put_pairs(session, "tags", run_id, {artifacts.ATTACHED_TAG: digest})
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        put_marks(self._database, runs, self.limits)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        save_receipts(self._database, runs, self.limits)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of the store."""
-        return marked_runs(self._database, self._uri)
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments of the store."""
+        return receipts_in(self._database, self._uri)
 
     def _find_experiment(self, session: Session) -> int | None:
         """The id of the experiment. Raises ExportError where it is deleted."""

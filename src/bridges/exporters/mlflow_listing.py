@@ -1,6 +1,4 @@
-"""Runs listed through MLflow's public API, page by page: all of an experiment, and all of a store
-that have a mark, which is a tag.
-"""
+"""Runs listed by MLflow's public API, page by page: runs of an experiment, receipts of a store."""
 
 from __future__ import annotations
 
@@ -8,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch
 from bridges.exporters.mlflow_state import (
     KEY_TAG,
-    MARK_TAG,
+    RECEIPT_TAG,
     STATE_TAG,
     SUPERSEDED_TAG,
     StoredRun,
     location_of,
-    marked_in,
+    receipt_in,
     run_id_of,
 )
 
@@ -44,22 +42,22 @@ class Listing:
         return [run for run in self.runs.get(key, ()) if not run.superseded]
 
 
-def put_marks(api: Api, runs: Sequence[Marked]) -> None:
-    """Set the marks of these runs, those that a tag can hold, by a request each."""
+def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
+    """Save receipts by one request each; those too long for a tag are skipped."""
     for run in runs:
-        text = run.mark.text()
-        if api.limits.takes_tag(MARK_TAG, text):
-            api.log_batch(run_id_of(run.location), Batch(tags={MARK_TAG: text}))
+        text = run.receipt.text()
+        if api.limits.takes_tag(RECEIPT_TAG, text):
+            api.log_batch(run_id_of(run.location), Batch(tags={RECEIPT_TAG: text}))
 
 
-def marked_runs(api: Api, uri: str) -> Iterator[Marked]:
-    """The marked runs of all experiments; `uri` is how the store is shown."""
+def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
+    """The valid receipts of all experiments; locations begin with `uri`."""
     experiments = api.experiments()
     while part := [*islice(experiments, TOGETHER)]:
-        for run in api.search(part, MARK_TAG):
+        for run in api.search(part, RECEIPT_TAG):
             location = location_of(uri, run.experiment, run.run_id)
-            key, text = run.tags.get(KEY_TAG, ""), run.tags[MARK_TAG]
-            found = marked_in(stored(run), key, text, location)
+            key, text = run.tags.get(KEY_TAG, ""), run.tags[RECEIPT_TAG]
+            found = receipt_in(stored(run), key, text, location)
             if found:
                 yield found
 

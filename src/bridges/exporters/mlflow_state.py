@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun
-from bridges.exporters.marks import Mark, Marked
+from bridges.exporters.marks import Receipt, RunReceipt
 from bridges.exporters.state import NO_STATE, UNREADABLE, State
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
-MARK_TAG = "bridges.mark"
+RECEIPT_TAG = "bridges.mark"
 SUPERSEDED_TAG = "bridges.superseded"  # of a run that lost against another export of the same
 RUNNING = "RUNNING"
 
@@ -72,12 +72,12 @@ def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) 
     )
 
 
-def marked_in(run: StoredRun, key: str, text: str, location: str) -> Marked | None:
-    """The run with the mark in a text; None where it is not, whole, what was marked."""
-    mark = Mark.parse(text)
-    if mark is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
+def receipt_in(run: StoredRun, key: str, text: str, location: str) -> RunReceipt | None:
+    """The receipt in a tag, if the run is complete and unchanged since; else None."""
+    receipt = Receipt.parse(text)
+    if receipt is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
         return None
     with suppress(*UNREADABLE):
-        if State.parse(run.state).is_marked(mark):
-            return Marked(key, run.name, location, mark)
+        if State.parse(run.state).agrees_with(receipt):
+            return RunReceipt(key, run.name, location, receipt)
     return None

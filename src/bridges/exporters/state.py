@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.marks import Mark
+from bridges.exporters.marks import Receipt
 from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout
@@ -127,9 +127,9 @@ class State:
         digest = prefix_digest(run.history, history + count)
         return replace(self, digest=digest, added=tuple(added)) if count else self
 
-    def is_marked(self, mark: Mark) -> bool:
-        """Whether a run of this state is whole, and as it was when it got that mark."""
-        return self.pending is None and (self.rows, self.digest) == (mark.rows, mark.digest)
+    def agrees_with(self, receipt: Receipt) -> bool:
+        """Whether a run in this state is complete and has the rows that the receipt records."""
+        return self.pending is None and (self.rows, self.digest) == (receipt.rows, receipt.digest)
 
     def fields(self) -> dict[str, Any]:
         """The state as a JSON object; what is not there or usual is left out."""

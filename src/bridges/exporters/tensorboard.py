@@ -56,7 +56,7 @@ from bridges.exporters.files import (
     unlink,
     write_file,
 )
-from bridges.exporters.marks import Marked, MarkFile
+from bridges.exporters.marks import ReceiptFile, RunReceipt
 from bridges.exporters.state import State, whole_state
 from bridges.exporters.tensorboard_options import TensorBoardOptions
 from bridges.formats.event_reader import EventFile, ScalarPart, read_event_file
@@ -69,7 +69,7 @@ from bridges.stream.layout import Layout
 MOST_OF_A_NAME = 10_000  # runs
 SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
 EVERY = 1_000_000_000  # points of a tag, as its option: 0 would show none
-MARKS = ".bridges.marks.jsonl"  # in the log directory; no reader takes it
+RECEIPTS_NAME = ".bridges.marks.jsonl"  # in the log directory; readers ignore it
 SHARED = ("step", "wall_time")  # what the tags of a record have in common
 
 
@@ -85,7 +85,7 @@ class TensorBoardExporter(BaseExporter):
         self.logdir = (options or TensorBoardOptions()).logdir
         self._directories: dict[str, list[str]] | None = None
         self._journal = Journal(self.logdir)
-        self._marks = MarkFile(os.path.join(self.logdir, MARKS), self.logdir)
+        self._receipts = ReceiptFile(os.path.join(self.logdir, RECEIPTS_NAME), self.logdir)
         self._leftovers: dict[str, list[str]] | None = None
 
     def adapt(self, layout: Layout) -> Layout:
@@ -268,17 +268,17 @@ class TensorBoardExporter(BaseExporter):
         tags = recorded_tags(_counting(existing)[0]) if labels.tags else {}
         return existing if has_name and labels.tags.items() <= tags.items() else None
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Mark runs in a file of the log directory: a mark is void if anything is added to the
-        directory of its run.
-        """
-        self._marks.put((run, [run.location, *_published(run.location, run.key)]) for run in runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in a file of the log directory.
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs, none of whose event files is read; what killed exports of them left is
-        removed.
+        A receipt becomes void if a file is added to the directory of its run.
         """
-        for run in self._marks.read():
+        paths = ([run.location, *_published(run.location, run.key)] for run in runs)
+        self._receipts.put(zip(runs, paths, strict=True))
+
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The valid receipts, without reading event files. Removes leftovers of killed exports."""
+        for run in self._receipts.read():
             self._remove_leftovers(run.key)
             yield run
 

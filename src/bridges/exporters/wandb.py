@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters import wandb_limits
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.wandb_history import as_float64
 from bridges.exporters.wandb_offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb_options import WandbOptions
@@ -143,13 +143,13 @@ class WandbExporter(BaseExporter):
         """Ask a server once for all runs of the project; `find` answers from that."""
         self._runs.preload()
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        self._runs.remember(runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        self._runs.save_receipts(runs)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs: those in the folder, or those of the project on the server."""
-        return self._runs.remembered()
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of the folder, or of the default project on the server."""
+        return self._runs.receipts()
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Float64, exactly; wandb's own client reads a negative zero without its sign."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
 from bridges.exporters.files import sync_directory, system_errors, write_file
-from bridges.exporters.marks import Marked, MarkFile
+from bridges.exporters.marks import ReceiptFile, RunReceipt
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_folder import KEY_DIGITS, STAGING, Place, RunFolder, parts_of
 from bridges.exporters.wandb_limits import short, tag_texts
@@ -68,7 +68,7 @@ class OfflineRuns:
 
     def __init__(self, folder: str, target: Target, make: MakeFile = make_file) -> None:
         self._folder = RunFolder(folder)
-        self._marks = MarkFile(os.path.join(folder, STAGING, "marks.jsonl"), folder)
+        self._receipts = ReceiptFile(os.path.join(folder, STAGING, "marks.jsonl"), folder)
         self._target = target
         self._make = make
 
@@ -253,15 +253,15 @@ class OfflineRuns:
     def preload(self) -> None:
         """Nothing to do: the folder is listed once anyway."""
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Mark the newest part of each run, in a file that `wandb sync` does not take."""
-        self._marks.put((run, [run.location]) for run in runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts for the newest part of each run, in a file that `wandb sync` ignores."""
+        self._receipts.put((run, [run.location]) for run in runs)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs, none of whose files is read; a part that came later has no mark."""
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The valid receipts, without reading run files; a receipt of an older part is ignored."""
         with system_errors(self._folder.path, "read"):
             newest = {place.path for place in self._folder.newest()}
-        yield from (run for run in self._marks.read() if run.location in newest)
+        yield from (run for run in self._receipts.read() if run.location in newest)
 
 
 def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:

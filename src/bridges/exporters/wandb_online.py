@@ -20,11 +20,11 @@ import numpy as np
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
 from bridges.exporters.files import only_one, write_file
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.exporters.state import whole_state
 from bridges.exporters.wandb_history import OWN, STEP_KEYS, wandb_steps
 from bridges.exporters.wandb_limits import merged_tags, short
-from bridges.exporters.wandb_marks import marked_runs, put_marks
+from bridges.exporters.wandb_marks import receipts_in, save_receipts
 from bridges.exporters.wandb_offline import (
     DIGEST_DIGITS,
     SOURCE_FOLDER,
@@ -193,13 +193,13 @@ class OnlineRuns:
         named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
         self._server.attach(existing.id, named)
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        put_marks(self._server, runs)
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        save_receipts(self._server, runs)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of the project."""
-        return marked_runs(self._server)
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of the project."""
+        return receipts_in(self._server)
 
 
 def _run(remote: Remote, key: str, project: str) -> ExistingRun | None:

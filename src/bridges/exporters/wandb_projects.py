@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
@@ -54,12 +54,12 @@ class Runs(Protocol):
         """The run with these labels; None where they cannot change."""
         ...
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
         ...
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs."""
+    def receipts(self) -> Iterator[RunReceipt]:
+        """All valid receipts."""
         ...
 
 
@@ -133,15 +133,15 @@ class Projects:
         self._is_preloaded = True
         self._runs(None).preload()
 
-    def remember(self, runs: Sequence[Marked]) -> None:
-        """Set the marks of these runs."""
-        by_project: dict[Runs, list[Marked]] = {}
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        by_project: dict[Runs, list[RunReceipt]] = {}
         for run in runs:
             by_project.setdefault(self._runs_at(run.location), []).append(run)
         for project, some in by_project.items():
-            project.remember(some)
+            project.save_receipts(some)
 
-    def remembered(self) -> Iterator[Marked]:
-        """The marked runs of a folder, or of the usual and the libraries' projects of a server."""
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of a folder, or of the server's default project and library projects."""
         for project in dict.fromkeys([self._usual, *self._libraries]):
-            yield from self._runs(project).remembered()
+            yield from self._runs(project).receipts()

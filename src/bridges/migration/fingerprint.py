@@ -1,9 +1,9 @@
-"""Fingerprints: digests of the files that a task reads and of all that decides what comes of them.
+"""Fingerprints: digests of the files of a task and of the settings that decide its runs.
 
-Equal fingerprints mean equal runs in the target; for others nothing is known. Local files count
-with their bytes, names and times (which may be a clock), remote ones with what their store says of
-their version. Where local files look as they did when they were read (their size, inode, and above
-all the time of their last change, which no program sets), their bytes are not read for that.
+Equal fingerprints mean equal runs in the target; different ones mean nothing. The content
+fingerprint covers the bytes, names and mtimes (a possible clock) of local files, and the version of
+remote files. The stat fingerprint covers size, inode and ctime of local files, which no program
+can set: if it is unchanged, the bytes are not read.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from bridges.stream.model import Run
 
 SIZE = 16  # bytes of a digest
 CHUNK = 1 << 20  # bytes
-SETTLED = 2_000_000_000  # nanoseconds after a change: a later one gets another time on any disk
-# what a target says of how it is reached, not of what it is to hold
+SETTLED = 2_000_000_000  # nanoseconds: later changes have another ctime on any file system
+# settings of a target that locate it and do not change its runs
 REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
 
 class Files:
-    """The files that a task reads, and what is known of them from before it does: what changes
-    meanwhile is not taken for what was read.
+    """The files of a task, with their state from before they are read: later changes are detected.
 
-    `looks` is a digest of how they look, empty where that does not tell one content from another.
-    Of trials the neighbour counts as well. Whether they are such is known when they were read; of
-    what was not read, both digests may be that of its runs.
+    `stat_fingerprint` is empty if the files changed too recently, or are remote: then equal stats
+    do not prove equal content. For trials the neighbour file counts as well. Only reading shows
+    whether a task has trials, so files that were not read have two possible content digests.
     """
 
     def __init__(self, place: Part | str) -> None:
-        """Raises OSError, and ValueError where nothing tells one content from another, as of a
-        named pipe, which must not even be opened.
+        """Raises OSError, and ValueError for a file without a comparable state.
+
+        A named pipe is such a file, and must not be opened.
         """
         self._place = place
         self.neighbour = None if isinstance(place, str) else place.neighbour
@@ -55,24 +55,24 @@ class Files:
             path: local[path].st_mtime_ns if path in local else _version(path) for path in paths
         }
         tells = len(local) == len(paths) and all(map(_is_settled, local.values()))
-        self.looks = _digest([_names(place), _looks(local)]) if tells else ""
+        self.stat_fingerprint = _digest([_names(place), _stats(local)]) if tells else ""
         self._contents: dict[str, str] = {}
         self._has_trials = False
 
     def was_read(self, run: Run) -> None:
-        """A run was made of some of them, which need not be read again for their digest."""
+        """Take the digests of the files that a run was read from, so they are not read again."""
         self._has_trials |= run.trial is not None
         self._contents |= {file.location: file.sha256 for file in run.provenance}
 
     def digest(self, *, of_trials: bool | None = None) -> str:
-        """One of all that decides which runs they give. Raises OSError."""
+        """The digest of names, mtimes and contents. Raises OSError."""
         of_trials = self._has_trials if of_trials is None else of_trials
         paths = _paths(self._place, self.neighbour if of_trials else None)
         known = [(path, self._then[path], self._content(path)) for path in paths]
         return _digest([_names(self._place), known])
 
     def _content(self, path: str) -> str:
-        """A digest of a file; of a remote one, what its store says has to do."""
+        """The SHA-256 of a local file; empty for a remote file, which has its version instead."""
         if "://" in path:
             return ""
         if path not in self._contents:
@@ -81,19 +81,20 @@ class Files:
 
 
 def digests_of(place: Part | str) -> Iterator[str]:
-    """The digests that the files of a task may have; none where that cannot be told."""
-    with suppress(Exception):  # deliberately broad: whoever reads the files tells what is wrong
+    """The possible digests of the files of a task; none if they cannot be compared."""
+    with suppress(Exception):  # deliberately broad: reading the files reports the error
         files = Files(place)
-        if files.looks:
-            yield files.looks
+        if files.stat_fingerprint:
+            yield files.stat_fingerprint
         yield files.digest(of_trials=False)
         if files.neighbour:
             yield files.digest(of_trials=True)
 
 
 def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
-    """A digest of all that a config says of how a source's runs are to be in a target; `place` is
-    where in the target those go of which it does not say that.
+    """A digest of all settings that decide how the runs of a source are written to a target.
+
+    `place` is the default experiment or project of the target.
     """
     said = [
         [__version__, RULES],
@@ -105,8 +106,8 @@ def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=SIZE).hexdigest()
 
 
-def made_of(files: str, settings: str) -> str:
-    """The fingerprint of what a source gives in a target."""
+def combined(files: str, settings: str) -> str:
+    """The fingerprint of a source in a target: files and settings."""
     return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
 
 
@@ -116,19 +117,19 @@ def _paths(place: Part | str, neighbour: str | None) -> list[str]:
 
 
 def _names(place: Part | str) -> Sequence[Any]:
-    """What else decides how the runs of a place are called."""
+    """The names of a part, which its run names are made from."""
     return [] if isinstance(place, str) else [*place.names]
 
 
 def _version(url: str) -> str:
-    """What the store of a remote file says of its version. Raises ValueError where it says none."""
+    """The version of a remote file, as its store reports it. Raises ValueError if there is none."""
     said = described(url)
     if said is None:
         raise ValueError(url)
     return said
 
 
-def _looks(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
+def _stats(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
     return [
         (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         for path, status in files.items()
@@ -136,9 +137,7 @@ def _looks(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
 
 
 def _is_settled(status: os.stat_result) -> bool:
-    """Whether whatever changes a file from now on gives it another time of change, which on
-    Windows is not told.
-    """
+    """Whether any later change gives the file another ctime. Windows has no such time."""
     return os.name == "posix" and time.time_ns() - status.st_ctime_ns > SETTLED
 
 
@@ -147,10 +146,10 @@ def _digest(known: Any) -> str:
 
 
 def _sha256(path: str) -> str:
-    """That of a file: processors have instructions for it."""
+    """The SHA-256 of a file, which processors compute in hardware."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        size = min(os.fstat(file.fileno()).st_size + 1, CHUNK)  # no more than a small file takes
+        size = min(os.fstat(file.fileno()).st_size + 1, CHUNK)  # small files need a small buffer
         while chunk := file.read(size):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""What targets remember of earlier migrations, by which a source that did not change is not read.
+"""Receipts of earlier migrations, by which unchanged sources are skipped without reading them.
 
-The marks of a target are asked for once, before the work; those of its new runs are set by whoever
-wrote these. Nothing depends on them but time.
+The receipts of each target are loaded once, before the work; workers save those of the runs that
+they export. Losing receipts costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from bridges.exporters.brief import briefly
-from bridges.exporters.marks import Marked, Remembering
+from bridges.exporters.marks import RunReceipt, SupportsReceipts
 from bridges.migration import fingerprint
 from bridges.migration.config import SourceSpec
 from bridges.migration.targets import TargetSpec
@@ -29,21 +29,21 @@ KNOWN = Finding(
 
 @dataclass
 class Memory:
-    """The marks of the targets of one migration."""
+    """The receipts of the targets of one migration."""
 
     targets: Sequence[TargetSpec]
     dry_run: bool = False
-    _exporters: dict[str, Remembering] = field(default_factory=dict)
-    _known: dict[str, dict[str, list[Marked]]] = field(default_factory=dict)
+    _exporters: dict[str, SupportsReceipts] = field(default_factory=dict)
+    _known: dict[str, dict[str, list[RunReceipt]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for target in self.targets:
             exporter = target.exporter()
-            if isinstance(exporter, Remembering):
+            if isinstance(exporter, SupportsReceipts):
                 self._exporters[target.label] = exporter
 
     def settings(self, source: SourceSpec) -> dict[str, str]:
-        """Digests of what the config says of a source, by the targets that keep marks."""
+        """The settings fingerprint of a source for each target that keeps receipts, by label."""
         return {
             target.label: fingerprint.settings_of(
                 source, target, self._exporters[target.label].place
@@ -53,17 +53,17 @@ class Memory:
         }
 
     def load(self) -> None:
-        """Ask each target once. One that does not answer remembers nothing."""
+        """Load the receipts of each target once. A target that does not answer has none."""
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
-            # deliberately broad: whoever writes there tells what is wrong
+            # deliberately broad: the export into this target reports the error
             with briefly(), suppress(Exception):
-                for run in exporter.remembered():
-                    for digest in filter(None, (run.mark.made_of, run.mark.looks)):
+                for run in exporter.receipts():
+                    for digest in run.receipt.fingerprints():
                         known.setdefault(digest, []).append(run)
 
     def sift(self, task: Task) -> tuple[Task | None, Done]:
-        """What is left to do of a task, and what is known to be done."""
+        """The part of a task that is left to do, and the reports of the runs known by receipts."""
         if not any(self._known.get(target.label) for target in task.targets):
             return task, Done(())
         known = self._known_runs(task)
@@ -73,16 +73,16 @@ class Memory:
         reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
         if left:
             return replace(task, targets=left), Done(tuple(reports))
-        left_out = next(iter(known.values()))[0].mark.left_out
+        left_out = next(iter(known.values()))[0].receipt.left_out
         return None, Done(tuple(reports), ((task.location, "as last time"),) * left_out)
 
-    def _known_runs(self, task: Task) -> dict[str, list[Marked]]:
-        """The runs of a task in each target; none where it does not know the task.
+    def _known_runs(self, task: Task) -> dict[str, list[RunReceipt]]:
+        """The receipts of a task by target; empty for a target without them.
 
-        Targets may know it by different digests: one that was written soon after the files changed
-        does not know how they look.
+        Targets may know a task by different fingerprints: a receipt that was saved soon after the
+        files changed has no stat fingerprint.
         """
-        known: dict[str, list[Marked]] = {target.label: [] for target in task.targets}
+        known: dict[str, list[RunReceipt]] = {target.label: [] for target in task.targets}
         for files in fingerprint.digests_of(task.place):
             for target in task.targets:
                 known[target.label] = known[target.label] or self._runs(task, target, files)
@@ -90,29 +90,28 @@ class Memory:
                 break
         return known
 
-    def _runs(self, task: Task, target: TargetSpec, files: str) -> list[Marked]:
-        """The runs of a target that are all that the files of a task give there."""
+    def _runs(self, task: Task, target: TargetSpec, files: str) -> list[RunReceipt]:
+        """The receipts of a target for these files, if all runs that they gave have one."""
         settings = task.settings.get(target.label)
         if settings is None:
             return []
-        made_of = fingerprint.made_of(files, settings)
-        runs = self._known[target.label].get(made_of, [])
-        return runs if runs and len(runs) == runs[0].mark.runs else []
+        runs = self._known[target.label].get(fingerprint.combined(files, settings), [])
+        return runs if runs and len(runs) == runs[0].receipt.runs else []
 
-    def _report(self, task: Task, label: str, run: Marked) -> RunReport:
-        mark = run.mark
+    def _report(self, task: Task, label: str, run: RunReceipt) -> RunReport:
+        receipt = run.receipt
         return RunReport(
-            source=f"{task.origin}{mark.source}",
+            source=f"{task.origin}{receipt.source}",
             run=run.name,
             target=label,
             status="planned" if self.dry_run else "unchanged",
-            rows=mark.rows,
-            points=mark.points,
+            rows=receipt.rows,
+            points=receipt.points,
             location=run.location,
             findings=(KNOWN,),
-            course=mark.course,
+            course=receipt.course,
             key=run.key,
-            digest=mark.digest,
+            digest=receipt.digest,
             plan="unchanged" if self.dry_run else "",
         )
 

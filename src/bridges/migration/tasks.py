@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridges.errors import BridgeError, SourceError
-from bridges.exporters.marks import Marked
+from bridges.exporters.marks import RunReceipt
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.pipeline import source_of
@@ -72,13 +72,13 @@ class Left:
 @dataclass(frozen=True)
 class Done:
     """What a task did: the reports, the runs that the config leaves out (source and reason), what
-    is left of it to do later, and the marks that its runs are to have, by target.
+    is left of it to do later, and the receipts of its runs by target.
     """
 
     reports: tuple[RunReport, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     left: tuple[Left, ...] = ()
-    marks: Mapping[str, tuple[Marked, ...]] = field(default_factory=dict)
+    receipts: Mapping[str, tuple[RunReceipt, ...]] = field(default_factory=dict)
 
 
 def plan(

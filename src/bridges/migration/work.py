@@ -17,7 +17,7 @@ from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Preloads
 from bridges.exporters.brief import briefly
-from bridges.exporters.marks import Mark, Marked, Remembering
+from bridges.exporters.marks import Receipt, RunReceipt, SupportsReceipts
 from bridges.migration import fingerprint
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
@@ -30,6 +30,7 @@ from bridges.stream.model import Run
 
 AHEAD, AHEAD_BYTES = 16, 4 << 20  # tasks, and bytes of their files, that are read ahead at most
 RETRIES = 1  # of a run, at once: the engine has more patience, and shares it
+FINGERPRINTS = "content_fingerprint", "stat_fingerprint"  # of a receipt
 PLANS = 4  # whose exporters are kept
 
 
@@ -45,7 +46,7 @@ _MADE = _Made()
 
 @dataclass(frozen=True)
 class _Reading:
-    """A task, its runs, and its files if a target is to remember them."""
+    """A task, its runs, and its files if a target keeps receipts."""
 
     task: Task
     runs: Iterator[Run]
@@ -62,8 +63,8 @@ class _Reading:
 
     def digests(self) -> tuple[str, str] | None:
         """Those of the files and of how they look; None where that cannot be told."""
-        with suppress(Exception):  # deliberately broad: a mark only saves time
-            return (self.files.digest(), self.files.looks) if self.files else None
+        with suppress(Exception):  # deliberately broad: a receipt only saves time
+            return (self.files.digest(), self.files.stat_fingerprint) if self.files else None
         return None
 
 
@@ -109,8 +110,8 @@ AllDone = tuple[list[Done], float]
 
 def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
     """Some tasks, one after the other, and the seconds they took. Those after one whose target did
-    not answer are not begun, nor one that raises ConfigError, unless it is the first. The marks are
-    set and not given back.
+    not answer are not begun, nor one that raises ConfigError, unless it is the first. Their
+    receipts are saved and not returned.
     """
     began, done = time.perf_counter(), []
     for reading in _readings(tasks, dry_run):
@@ -125,22 +126,22 @@ def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
             done.append(failed(task, f"{type(error).__name__}: {error}"))
         if done[-1].left:
             break
-    _remember(tasks, done)
-    return [replace(each, marks={}) for each in done], time.perf_counter() - began
+    _save_receipts(tasks, done)
+    return [replace(each, receipts={}) for each in done], time.perf_counter() - began
 
 
-def _remember(tasks: Sequence[Task], done: Sequence[Done]) -> None:
-    """Set the marks of what was done, those of a target together."""
+def _save_receipts(tasks: Sequence[Task], done: Sequence[Done]) -> None:
+    """Save the receipts of finished tasks, one call per target."""
     targets = {target.label: target for task in tasks for target in task.targets}
-    marks: dict[str, list[Marked]] = {}
+    receipts: dict[str, list[RunReceipt]] = {}
     for each in done:
-        for label, some in each.marks.items():
-            marks.setdefault(label, []).extend(some)
-    for label, runs in marks.items():
-        with briefly(), suppress(Exception):  # deliberately broad: a mark only saves time
+        for label, some in each.receipts.items():
+            receipts.setdefault(label, []).extend(some)
+    for label, runs in receipts.items():
+        with briefly(), suppress(Exception):  # deliberately broad: a receipt only saves time
             exporter = _exporter(targets[label], None, tasks[0].plan)
-            if isinstance(exporter, Remembering):
-                exporter.remember(runs)
+            if isinstance(exporter, SupportsReceipts):
+                exporter.save_receipts(runs)
 
 
 def carry_out(task: Task, *, dry_run: bool) -> Done:
@@ -180,8 +181,8 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
         read = {*map(output_of, seen)}
         reports += (unread(one, task.location, to, read) for one in errors for to in told)
     whole = [to for to in task.targets if to.label not in left and not task.done]
-    marks = _marks(reading, whole, reports, len(left_out))
-    return Done(tuple(reports), tuple(left_out), tuple(left.values()), marks)
+    receipts = _receipts(reading, whole, reports, len(left_out))
+    return Done(tuple(reports), tuple(left_out), tuple(left.values()), receipts)
 
 
 def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport) -> Left:
@@ -189,10 +190,10 @@ def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport
     return Left(replace(task, targets=(target,), is_first=False, done=tuple(seen)), report)
 
 
-def _marks(
+def _receipts(
     reading: _Reading, targets: Sequence[TargetSpec], reports: Sequence[RunReport], left_out: int
-) -> dict[str, tuple[Marked, ...]]:
-    """The marks of the runs of a task, for each of these targets where all of them are right."""
+) -> dict[str, tuple[RunReceipt, ...]]:
+    """The receipts of a task by target, for the targets in which all of its runs are verified."""
     task, found = reading.task, {}
     for target in targets:
         mine = [report for report in reports if report.target == target.label]
@@ -205,18 +206,17 @@ def _marks(
     digests = reading.digests() if found else None
     if digests is None:
         return {}
-    marks = {}
+    receipts = {}
     for label, mine in found.items():
-        made_of, looks = (
-            each and fingerprint.made_of(each, task.settings[label]) for each in digests
-        )
-        common = {"made_of": made_of, "looks": looks, "runs": len(mine), "left_out": left_out}
-        marks[label] = tuple(_marked(task, report, common) for report in mine)
-    return marks
+        prints = [each and fingerprint.combined(each, task.settings[label]) for each in digests]
+        common: dict[str, Any] = dict(zip(FINGERPRINTS, prints, strict=True))
+        common |= {"runs": len(mine), "left_out": left_out}
+        receipts[label] = tuple(_run_receipt(task, report, common) for report in mine)
+    return receipts
 
 
-def _marked(task: Task, report: RunReport, common: Mapping[str, Any]) -> Marked:
-    mark = Mark(
+def _run_receipt(task: Task, report: RunReport, common: Mapping[str, Any]) -> RunReceipt:
+    receipt = Receipt(
         **common,
         source=report.source.removeprefix(task.origin),
         digest=report.digest,
@@ -224,7 +224,7 @@ def _marked(task: Task, report: RunReport, common: Mapping[str, Any]) -> Marked:
         points=report.points,
         course=report.course,
     )
-    return Marked(report.key, report.run, report.location or "", mark)
+    return RunReceipt(report.key, report.run, report.location or "", receipt)
 
 
 def _exported(

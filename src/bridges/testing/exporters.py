@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from bridges.compare import compare, expected_points
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
-from bridges.exporters.marks import Mark, Marked, Remembering
+from bridges.exporters.marks import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.placing import Placer
 from bridges.stream.layout import Layout, LayoutOptions
@@ -62,14 +62,16 @@ def export(run: Run, exporter: Exporter, **layout: Any) -> Any:
     return export_run(run, exporter, ExportOptions(layout=LayoutOptions(**layout)))
 
 
-def _marked(report: Any, source: str) -> Marked:
-    mark = Mark("a" * 32, 1, 0, source, report.digest, report.rows, report.points, (1.5, -2e300))
-    return Marked(report.key, report.run, report.location, mark)
+def _run_receipt(report: Any, source: str) -> RunReceipt:
+    receipt = Receipt(
+        "a" * 32, 1, 0, source, report.digest, report.rows, report.points, (1.5, -2e300)
+    )
+    return RunReceipt(report.key, report.run, report.location, receipt)
 
 
-def _by_key(runs: Iterable[Marked], source: str) -> dict[str, Marked]:
-    """Those of a source: a store may be shared, and remembers runs of others, too."""
-    return {run.key: run for run in runs if run.mark.source == source}
+def _by_key(runs: Iterable[RunReceipt], source: str) -> dict[str, RunReceipt]:
+    """Those of a source: a store may be shared and have receipts of other runs."""
+    return {run.key: run for run in runs if run.receipt.source == source}
 
 
 class ExporterContract:
@@ -134,28 +136,28 @@ class ExporterContract:
         assert (report.status, report.verified) == ("unchanged", True)
         assert "target-is-longer" in [finding.code for finding in report.findings]
 
-    def test_a_target_remembers_what_a_run_was_made_of(self, open_target: OpenTarget) -> None:
-        """Until the run changes; a later mark takes the place of an earlier one."""
+    def test_a_target_keeps_receipts(self, open_target: OpenTarget) -> None:
+        """Until the run changes; a later receipt takes the place of an earlier one."""
         exporter, source = open_target(), f"/é-{uuid.uuid4()}.json"
-        if not isinstance(exporter, Remembering):
-            pytest.skip("this exporter keeps no marks")
+        if not isinstance(exporter, SupportsReceipts):
+            pytest.skip("this exporter keeps no receipts")
 
-        def remembered() -> dict[str, Marked]:
+        def reopened() -> dict[str, RunReceipt]:
             opened = open_target()
-            assert isinstance(opened, Remembering)
-            return _by_key(opened.remembered(), source)
+            assert isinstance(opened, SupportsReceipts)
+            return _by_key(opened.receipts(), source)
 
-        assert remembered() == {}
+        assert reopened() == {}
         other = [{"loss": 7.5, "epoch": 0.5, "step": 1}]
         reports = [export(make_run(rows), exporter) for rows in (ROWS[:2], other)]
-        marked = [_marked(report, source) for report in reports]
-        exporter.remember(marked)
-        assert remembered() == _by_key(marked, source)
-        later = replace(marked[0].mark, made_of="b" * 32, course=(0.25,))
-        exporter.remember([replace(marked[0], mark=later)])
-        assert remembered() == _by_key([replace(marked[0], mark=later), marked[1]], source)
+        saved = [_run_receipt(report, source) for report in reports]
+        exporter.save_receipts(saved)
+        assert reopened() == _by_key(saved, source)
+        later = replace(saved[0].receipt, content_fingerprint="b" * 32, course=(0.25,))
+        exporter.save_receipts([replace(saved[0], receipt=later)])
+        assert reopened() == _by_key([replace(saved[0], receipt=later), saved[1]], source)
         export(make_run(ROWS), open_target())
-        assert remembered() == _by_key([marked[1]], source)
+        assert reopened() == _by_key([saved[1]], source)
         assert export(make_run(ROWS), open_target()).status == "unchanged"
 
     def test_what_is_preloaded_is_found(self, open_target: OpenTarget) -> None:
