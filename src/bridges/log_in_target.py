@@ -33,7 +33,7 @@ def with_stored_rows(run: Run, known: Known, placer: Placer) -> tuple[Run, Run] 
     None if the target's rows are not those of the run, equal up to the digits of a log.
     """
     options, exporter, history = placer.options, placer.exporter, known.state.history
-    naming = run.key_rules.naming(exporter.rules, options.naming, options.version)
+    naming = run.key_rules.naming(exporter.naming, options.naming, options.version)
     stream = _stored_stream(run, known, exporter, naming)
     log = None if stream is None else _matched(run, stream, exporter)
     if log is None:

@@ -26,5 +26,5 @@ class Placer:
 
     def place(self, run: Run, identity: Identity, **known: Any) -> Layout:
         """The layout of a run as the target can hold it; `known` is as for `lay_out`."""
-        laid_out = lay_out(run, self.exporter.rules, self.options, identity=identity, **known)
+        laid_out = lay_out(run, self.exporter.naming, self.options, identity=identity, **known)
         return self.exporter.adapt(laid_out)

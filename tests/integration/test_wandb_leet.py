@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.wandb_log import BLOCK, FIRST
+from bridges.exporters.wandb_log import BLOCK_BYTES, FIRST
 from bridges.stream.model import Run
 from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
@@ -87,7 +87,7 @@ def test_records_across_blocks_are_shown(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"loss": 1 / step, "step": step} for step in range(1, 801)]
     rows.insert(300, {"note": "x" * 100_000, "step": 300})
     check(make_run(rows), tmp_path)
-    assert file_of(tmp_path).stat().st_size > 6 * BLOCK
+    assert file_of(tmp_path).stat().st_size > 6 * BLOCK_BYTES
 
 
 def test_a_record_that_begins_where_a_block_has_room_for_a_header_only(tmp_path: Path) -> None:
@@ -97,7 +97,10 @@ def test_a_record_that_begins_where_a_block_has_room_for_a_header_only(tmp_path:
     for size in range(1, 400):
         noted = [*rows[:5], {"note": "x" * size, "step": 5}, *rows[5:]]
         assert export(make_run(noted), tmp_path / f"{size}").verified
-        if file_of(tmp_path / f"{size}").read_bytes()[BLOCK - len(head) : BLOCK] == head:
+        if (
+            file_of(tmp_path / f"{size}").read_bytes()[BLOCK_BYTES - len(head) : BLOCK_BYTES]
+            == head
+        ):
             return check(make_run(noted), tmp_path / f"{size}")
     raise AssertionError("no record began there")
 

@@ -488,11 +488,11 @@ def test_marks_of_runs_in_the_projects_of_libraries(
     run = make_run([{**row, **values} for row in ROWS], project="sentence-transformers")
     report = export_to(run, tmp_path, mode="online")
     assert "/sentence-transformers/" in report.location
-    mark = Mark("a", 1, 0, "/x", report.digest, report.rows, report.points)
+    receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
     # of another process, which did not write the run
     exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path), mode="online"))
-    exporter.remember([Marked(report.key, report.run, report.location, mark)])
-    found = [run.location for run in WandbExporter(WandbOptions(mode="online")).remembered()]
+    exporter.save_receipts([RunReceipt(report.key, report.run, report.location, receipt)])
+    found = [run.location for run in WandbExporter(WandbOptions(mode="online")).receipts()]
     assert found.count(report.location) == 1
 
 

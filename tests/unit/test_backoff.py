@@ -20,10 +20,10 @@ import pytest
 
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ExistingRun
-from bridges.exporters.brief import BRIEF, briefly
+from bridges.exporters.brief import SHORT_RETRY_SECONDS, short_retries
 from bridges.exporters.http import Connection, NoAnswerError
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.wandb_server import _told
+from bridges.exporters.wandb_server import _translated_errors
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
 from bridges.migration import work as work_module
@@ -510,7 +510,7 @@ class RefusalError(Exception):
 
 @pytest.mark.parametrize(("status", "is_away"), [(None, True), (503, True), (401, False)])
 def test_wandb_takes_no_silence_for_a_wrong_key(status: int | None, is_away: bool) -> None:
-    with pytest.raises(ExportError) as caught, _told():
+    with pytest.raises(ExportError) as caught, _translated_errors():
         raise AuthenticationError("cannot be verified") from RefusalError(status)
     assert (caught.value.transient, caught.value.waited) == (is_away, is_away)
     assert ("no valid API key" in str(caught.value)) != is_away
@@ -526,10 +526,10 @@ def test_a_brief_request_waits_for_seconds_only(monkeypatch: pytest.MonkeyPatch)
         clock.now += seconds
 
     connection = Connection(f"http://127.0.0.1:{free_port()}", {}, pause=pause)
-    for is_brief in (False, True):
+    for is_short in (False, True):
         waited.clear()
         connection._answers = True  # as it did once
-        with briefly() if is_brief else nullcontext(), pytest.raises(NoAnswerError):
+        with short_retries() if is_short else nullcontext(), pytest.raises(NoAnswerError):
             connection.request("GET", "/")
-        assert (sum(waited) <= BRIEF) == is_brief
+        assert (sum(waited) <= SHORT_RETRY_SECONDS) == is_short
         assert sum(waited) >= 0.875  # three pauses, each half as long as it may be at least

@@ -30,7 +30,7 @@ def logdir(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim is taken from its owner at once."""
-    monkeypatch.setattr(event_claims, "PATIENCE", -1.0)
+    monkeypatch.setattr(event_claims, "CLAIM_SECONDS", -1.0)
 
 
 def layout_of(name: str, rows: list[Row] = ROWS) -> Layout:

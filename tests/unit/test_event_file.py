@@ -17,9 +17,9 @@ from tensorboardX import summary as tensorboardx_summary
 
 from bridges.exporters import event_proto as proto
 from bridges.exporters.event_file import (
-    BLOCK,
-    FEW,
+    BLOCK_ROWS,
     MANY,
+    MIN_ROWS,
     PAIRS,
     WORD,
     ScalarColumn,
@@ -98,7 +98,19 @@ def test_fast_and_plain_are_byte_identical(
     assert plain == fast
 
 
-@pytest.mark.parametrize("rows", [1, 2, FEW - 1, FEW, FEW + 1, BLOCK - 1, BLOCK, BLOCK + 1])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        1,
+        2,
+        MIN_ROWS - 1,
+        MIN_ROWS,
+        MIN_ROWS + 1,
+        BLOCK_ROWS - 1,
+        BLOCK_ROWS,
+        BLOCK_ROWS + 1,
+    ],
+)
 def test_fast_and_plain_at_the_sizes_where_the_way_changes(rows: int) -> None:
     rng = np.random.default_rng(rows)
     step = rng.integers(-5, 2**21, rows)
@@ -171,7 +183,7 @@ def test_mixed_tag_sets_are_written_row_by_row(table: tuple[list[ScalarColumn], 
     assert joined(scalar_records(*table)) == row_by_row(*table)
 
 
-@pytest.mark.parametrize("rows", [MANY - 1, MANY, BLOCK + MANY, PAIRS + MANY + 3])
+@pytest.mark.parametrize("rows", [MANY - 1, MANY, BLOCK_ROWS + MANY, PAIRS + MANY + 3])
 @pytest.mark.parametrize("steps", ["rising", "one length", "negative", "alternating blocks"])
 def test_many_rows_are_written_as_row_by_row(rows: int, steps: str) -> None:
     """Long blocks share one matrix, whose length and step size change on the way."""
@@ -198,7 +210,7 @@ def test_many_rows_are_written_as_row_by_row(rows: int, steps: str) -> None:
 
 def test_long_blocks_lie_in_the_same_memory() -> None:
     """Fresh memory for each block costs more than what is written into it."""
-    rows = 4 * BLOCK
+    rows = 4 * BLOCK_ROWS
     columns = [ScalarColumn("train/loss", np.arange(rows), np.zeros(rows, np.float32))]
     blocks = scalar_records(columns, 10**6 + np.arange(rows), np.zeros(rows))
     places = [np.frombuffer(block, np.uint8).ctypes.data for block in blocks]
@@ -214,7 +226,15 @@ def test_words_of_steps_are_their_varints() -> None:
         assert word[:size] == proto.varint(int(step))
 
 
-@pytest.mark.parametrize("rows", [FEW * 3, BLOCK, BLOCK + 1, 2 * BLOCK + FEW + 5])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        MIN_ROWS * 3,
+        BLOCK_ROWS,
+        BLOCK_ROWS + 1,
+        2 * BLOCK_ROWS + MIN_ROWS + 5,
+    ],
+)
 def test_mixed_tag_sets_over_several_blocks(rows: int) -> None:
     rng = np.random.default_rng(rows)
     columns = []

@@ -14,7 +14,7 @@ import pytest
 
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters import http, mlflow_rest
-from bridges.exporters.brief import briefly
+from bridges.exporters.brief import short_retries
 from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions
@@ -287,7 +287,7 @@ def test_a_run_in_hand_counts_as_an_answer() -> None:
     there = b'{"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}}'
     with server(answer(b"3.1.0"), answer(there), lambda connection: None) as (url, _):
         exporter = MlflowExporter(MlflowOptions(url))
-        with briefly():
+        with short_retries():
             report = export_run(make_run([{"loss": 1.0, "step": 1}]), exporter, ExportOptions())
     assert (report.transient, report.answered) == (True, True)
 

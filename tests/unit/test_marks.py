@@ -13,7 +13,7 @@ import pytest
 
 from bridges import plugins
 from bridges.exporters import marks, mlflow_api, mlflow_marks
-from bridges.exporters.brief import IS_BRIEF
+from bridges.exporters.brief import HAS_SHORT_RETRIES
 from bridges.exporters.marks import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
@@ -194,8 +194,8 @@ def test_mlflow_asks_page_by_page_and_skips_a_receipt_that_is_too_long(
     writer: MlflowWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_marks, "RUNS_PER_QUERY", 2)
-    monkeypatch.setattr(mlflow_api, "PAGE", 2)
-    monkeypatch.setattr("bridges.exporters.mlflow_sdk.PAGE", 2)
+    monkeypatch.setattr(mlflow_api, "ITEMS_PER_PAGE", 2)
+    monkeypatch.setattr("bridges.exporters.mlflow_sdk.ITEMS_PER_PAGE", 2)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     saved = []
     for number in range(5):
@@ -231,7 +231,7 @@ def test_a_target_that_cannot_be_asked_remembers_nothing(monkeypatch: pytest.Mon
     asked = []
 
     def receipts(self: MlflowExporter) -> Iterator[RunReceipt]:
-        asked.append(IS_BRIEF.get())
+        asked.append(HAS_SHORT_RETRIES.get())
         raise RuntimeError
         yield  # it is a generator
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridges.exporters.wandb_batch import Batch
 from bridges.exporters.wandb_log import (
-    BLOCK,
+    BLOCK_BYTES,
     CHUNK_HEADER,
     FIRST,
     FULL,
@@ -32,7 +32,7 @@ def batch(records: list[bytes]) -> Batch:
 
 def filling(room: int) -> bytes:
     """A first record that leaves so many bytes of its block."""
-    return b"f" * (BLOCK - len(HEADER) - CHUNK_HEADER - room)
+    return b"f" * (BLOCK_BYTES - len(HEADER) - CHUNK_HEADER - room)
 
 
 def chunk(kind: int, content: bytes) -> bytes:
@@ -43,8 +43,8 @@ def kinds(data: bytes) -> list[tuple[int, int]]:
     """Kind and size of each chunk, found by the rules of LevelDB alone."""
     found, at = [], len(HEADER)
     while at < len(data):
-        if BLOCK - at % BLOCK < CHUNK_HEADER:
-            at += BLOCK - at % BLOCK
+        if BLOCK_BYTES - at % BLOCK_BYTES < CHUNK_HEADER:
+            at += BLOCK_BYTES - at % BLOCK_BYTES
             continue
         _, size, kind = struct.unpack_from("<IHB", data, at)
         found.append((kind, size))
@@ -53,9 +53,9 @@ def kinds(data: bytes) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("room", [*range(24), BLOCK - len(HEADER) - CHUNK_HEADER])
+@pytest.mark.parametrize("room", [*range(24), BLOCK_BYTES - len(HEADER) - CHUNK_HEADER])
 def test_records_at_the_end_of_a_block(room: int, together: bool) -> None:
-    records = [filling(room), b"abcdefgh", b"", b"r" * (2 * BLOCK), b"end"]
+    records = [filling(room), b"abcdefgh", b"", b"r" * (2 * BLOCK_BYTES), b"end"]
     data = b"".join(write_log([batch(records)] if together else records))
     assert [*read_log(data)] == records
     order = [kind for kind, _ in kinds(data)]

@@ -1,7 +1,7 @@
-"""The exporter protocol: the four methods of a target, and what some targets can also do.
+"""The exporter protocol: the four methods of a target, and protocols for optional abilities.
 
-State lives in the target. An exporter keeps none between the calls: what `find` saw is handed to
-`write`, and each call may be repeated after any interruption.
+All state lives in the target. An exporter keeps none between calls: the caller passes the answer of
+`find` to `write`, and may repeat each call after any interruption.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from bridges.stream.model import Float64, Int64, Run
 
 @dataclass(frozen=True)
 class ExistingRun:
-    """A run in a target: its run key, name and location, and the state that bridges left there.
+    """A run in a target: its run key, name and location, and the state that bridges stored there.
 
-    `id` is the target's own id of the run, and `place` the experiment or project that it lies in.
-    A run that is not `complete` was left by an interrupted write: writing it again completes it
-    (None: the target cannot tell, see `SettlesCompleteness`). A `deleted` run was deleted by a
-    person and cannot be continued. `counted` is how many rows the target itself counts, and their
-    last step.
+    `id`        the target's own id of the run
+    `place`     the experiment or project of the run
+    `complete`  False after an interrupted write: writing the run again completes it; None if
+                unknown (see `SettlesCompleteness`)
+    `deleted`   True if a user deleted the run: it cannot be continued
+    `counted`   row count and last step as the target itself reports them
     """
 
     key: str
@@ -43,7 +44,7 @@ class ExistingRun:
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one tag as the target holds them: step (int64), value (float64 or narrower)
+    """The points of one tag as the target stores them: step (int64), value (float64 or narrower)
     and time (float64, seconds since 1970 UTC), each of n entries.
     """
 
@@ -54,8 +55,9 @@ class Points:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The content of a run in a target: points by tag, summary values, and the values that are not
-    numbers (text, list, dict, None) as (tag, step, value).
+    """The content of a run in a target: points by tag, summary values, and other values.
+
+    Other values (text, list, dict, None) are triples (tag, step, value).
     """
 
     points: Mapping[str, Points] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Labels:
-    """How the user wants a run to be called; None and empty where nothing was asked."""
+    """Name, group and tags that the user chose for a run; None and empty by default."""
 
     name: str | None = None
     group: str | None = None
@@ -76,27 +78,28 @@ class Labels:
 
 
 class ConflictError(Exception):
-    """Another writer was faster: find the run again."""
+    """Another writer changed the run first: call `find` again."""
 
 
 class Exporter(Protocol):
     """A target. Plug-ins register a class of this shape under `bridges.exporters`.
 
-    A class with a model of its options in the attribute `Options` (see `bridges.exporters.factory`)
-    is built with an instance of it, another one with the options as keyword arguments.
-    `rules` is the target whose naming rules hold (`tensorboard`, `mlflow`, `wandb`), or `raw`.
-    `BaseExporter` has the defaults; the protocols below are for targets that can do more.
+    A class with an options model in its attribute `Options` (see `bridges.exporters.factory`) is
+    built with an instance of that model; other classes get their options as keyword arguments.
+    `naming` selects the tags: `tensorboard`, `mlflow` or `wandb` for those of that live callback,
+    `raw` for unchanged keys. `BaseExporter` has the defaults, and the protocols
+    below declare optional abilities.
     """
 
     name: str
-    rules: str
+    naming: str
 
     def find(self, identity: Identity) -> Sequence[ExistingRun]:
         """All runs of the target with the run key of the identity, or with one of its aliases."""
         ...
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout as the target can hold it, with a finding for each change and each loss."""
+        """The layout adapted to the limits of the target, with a finding for each change."""
         ...
 
     def write(
@@ -104,10 +107,10 @@ class Exporter(Protocol):
     ) -> ExistingRun:
         """Write a new run (`existing` is None), or the rows that an existing run lacks.
 
-        `seen` is the answer of `find`, and `existing` is one of it. Rows from `existing.state.rows`
-        on are new; an incomplete run, and a layout that `replaces` the run, are written whole. All
-        or nothing. Raises ConflictError if the target holds other runs of the key than `seen`, or
-        the existing run has changed since; ExportError.
+        `seen` is the answer of `find`, and `existing` is one of its runs. Rows from
+        `existing.state.rows` on are new. An incomplete run is rewritten from row 0, as is a run
+        that the layout `replaces`. The write is atomic. Raises ConflictError if the target has
+        other runs of the key than `seen`, or if the existing run has changed since; ExportError.
         """
         ...
 
@@ -117,22 +120,22 @@ class Exporter(Protocol):
 
 
 class BaseExporter:
-    """The defaults of an exporter: raw keys, and float64 values as they are.
+    """The defaults of an exporter: raw keys and exact float64 values.
 
-    A subclass has at least a `name`, and the methods `find`, `write` and `read_back`.
+    A subclass defines at least `name`, `find`, `write` and `read_back`.
     """
 
     name: str
-    rules = "raw"
+    naming = "raw"
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout unchanged: the target can hold everything."""
+        """The layout unchanged: the target has no limits."""
         return layout
 
 
 @runtime_checkable
 class StoresValues(Protocol):
-    """An exporter whose target does not hold every number exactly."""
+    """An exporter whose target does not store every number exactly."""
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """Numbers (float64, int64 or bool, n) as `read_back` gives them."""
@@ -141,9 +144,9 @@ class StoresValues(Protocol):
 
 @runtime_checkable
 class HasOptions(Protocol):
-    """An exporter with options of its own that make another run of the same history.
+    """An exporter with options that are part of the run key.
 
-    `layout_options` are those that are not the default, by name; they are part of the run key.
+    `layout_options` maps the name of each option that differs from its default to its value.
     """
 
     layout_options: Mapping[str, str]
@@ -151,28 +154,28 @@ class HasOptions(Protocol):
 
 @runtime_checkable
 class SettlesCompleteness(Protocol):
-    """An exporter whose `find` cannot tell whether a run is complete."""
+    """An exporter whose `find` does not know whether a run is complete."""
 
     def is_complete(self, run: Run, existing: ExistingRun) -> bool:
-        """Whether the target holds all rows that the state of `existing` says, of this run."""
+        """Whether the target holds all rows of this run that the state of `existing` records."""
         ...
 
 
 @runtime_checkable
 class Replaces(Protocol):
-    """An exporter that can rewrite a whole run: `write` does for a layout that `replaces` it."""
+    """An exporter that can rewrite a run: `write` does so for a layout that `replaces` it."""
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Whether a layout of that many rows can take the place of this run."""
+        """Whether a layout of `rows` rows can replace this run."""
         ...
 
 
 @runtime_checkable
 class Relabels(Protocol):
-    """An exporter whose target can change how a run is called."""
+    """An exporter whose target can change the name, group and tags of a run."""
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels, unchanged if it has them; None if it cannot change.
+        """The run with these labels, unchanged if it has them; None if the target cannot change it.
 
         Raises ConflictError, ExportError.
         """
@@ -190,10 +193,10 @@ class KeepsParams(Protocol):
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """An exporter whose target keeps files beside a run."""
+    """An exporter whose target stores files with a run."""
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep these files (content by name) beside the run, once. Raises ExportError."""
+        """Store these files (content by name) with the run, once. Raises ExportError."""
         ...
 
 
@@ -208,7 +211,10 @@ class KnowsKeys(Protocol):
 
 @runtime_checkable
 class Preloads(Protocol):
-    """An exporter that can list all runs of its place by one request, for a dry run of many."""
+    """An exporter that can list all runs of its experiment or project by one request.
+
+    Only dry runs of several runs use it.
+    """
 
     def preload(self) -> None:
         """List the runs; later `find` calls use that listing. Raises ExportError."""
@@ -217,17 +223,17 @@ class Preloads(Protocol):
 
 @runtime_checkable
 class Parallel(Protocol):
-    """An exporter that waits for a network: if `parallel`, threads write several runs at once."""
+    """An exporter that waits for a network: if `parallel`, threads call it for several runs."""
 
     parallel: bool
 
 
 @runtime_checkable
 class Viewable(Protocol):
-    """An exporter whose runs people can look at."""
+    """An exporter whose runs have a viewer."""
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The next command to type (or the page) to look at these runs.
+        """The command (or page) that shows these runs; None if there is none.
 
         `longest` is the largest number of points of a tag.
         """
@@ -235,12 +241,12 @@ class Viewable(Protocol):
 
 
 def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers (n) as the target of an exporter holds them: float64, unless it says otherwise."""
+    """Numbers (n) as the target of an exporter stores them: float64 by default."""
     if isinstance(exporter, StoresValues):
         return exporter.as_stored(values)
     return values.astype(np.float64)
 
 
 def layout_options(exporter: Exporter) -> Mapping[str, str]:
-    """The options of an exporter that make another run of the same history."""
+    """The options of an exporter that are part of the run key."""
     return exporter.layout_options if isinstance(exporter, HasOptions) else {}

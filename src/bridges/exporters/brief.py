@@ -1,4 +1,4 @@
-"""Whether requests are to be brief. Apart from `http`, which is slow to import."""
+"""A flag that limits HTTP retries to 2 seconds. Separate from `http`, whose import is slow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-BRIEF = 2.0  # seconds after which a brief request is tried no more
-IS_BRIEF: ContextVar[bool] = ContextVar("is_brief", default=False)
+SHORT_RETRY_SECONDS = 2.0
+HAS_SHORT_RETRIES: ContextVar[bool] = ContextVar("has_short_retries", default=False)
 
 
 @contextmanager
-def briefly() -> Iterator[None]:
-    """Requests within the block are tried again for seconds only: the caller waits by itself."""
-    token = IS_BRIEF.set(True)
+def short_retries() -> Iterator[None]:
+    """Limit the retries of requests within the block, for callers that wait by themselves."""
+    token = HAS_SHORT_RETRIES.set(True)
     try:
         yield
     finally:
-        IS_BRIEF.reset(token)
+        HAS_SHORT_RETRIES.reset(token)

@@ -22,7 +22,7 @@ from bridges.exporters.base import ConflictError
 from bridges.exporters.event_names import attempt_name, claim_name, hidden_name
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # where something has the name already
-PATIENCE = 2.0  # seconds until a claim is taken from its owner
+CLAIM_SECONDS = 2.0  # until a claim is taken from its owner
 GLANCE = 0.01  # seconds between two attempts to claim
 
 
@@ -56,7 +56,7 @@ class Attempt:
                 there = _names(self._claim)
             if there != owner:
                 owner, since = there, time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
+            elif time.monotonic() - since > CLAIM_SECONDS:
                 discard(self._claim, self._key)
             time.sleep(GLANCE)
 

@@ -23,13 +23,13 @@ from bridges.formats.tfrecord import FOOTER, HEADER, record_dtype
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
-BLOCK = 8192  # rows in one byte matrix: about 1 MB, which stays in the cache
-FEW = 4  # rows below which the plain way is faster
+BLOCK_ROWS = 8192  # rows of one byte matrix: about 1 MB, which fits the cache
+MIN_ROWS = 4  # below, the plain way is faster
 MANY = 1024  # rows from which a reused matrix is faster
 WORD = 8  # bytes of a varint up to which it is worked out as one number
 PAIRS = 32_768  # rows of a group from which tables of byte pairs are worth making
 PAIRED = 12  # columns up to which they are: 512 KiB each, and they should stay in the cache
-LONG = 64  # bytes of tags for each row above which it is, as tables grow with the record
+TAG_BYTES_PER_ROW = 64  # above, the plain way is faster: tables grow with the record
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def scalar_records(
     any scalar gives no record. A block is valid until the next one is taken: its memory is reused.
     """
     groups = _groups(columns, len(step)) if len(step) else []
-    for start in range(0, len(step), BLOCK):
-        parts = [group.block(step, wall_time, start, start + BLOCK) for group in groups]
+    for start in range(0, len(step), BLOCK_ROWS):
+        parts = [group.block(step, wall_time, start, start + BLOCK_ROWS) for group in groups]
         yield from _in_row_order([part for part in parts if part is not None])
 
 
@@ -98,7 +98,7 @@ class _Group:
         matrix = self.matrix
         if matrix is None or matrix.template is not template or len(matrix.data) < rows:
             pairs = len(self.rows) >= PAIRS and len(self.columns) <= PAIRED
-            matrix = self.matrix = _Matrix.of(template, min(2 * rows, BLOCK), pairs=pairs)
+            matrix = self.matrix = _Matrix.of(template, min(2 * rows, BLOCK_ROWS), pairs=pairs)
         return matrix
 
 
@@ -167,7 +167,7 @@ def encode(
     tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
 ) -> tuple[UInt8, Int64]:
     """Records of rows with the same tags: their bytes (uint8) and lengths (int64, n)."""
-    if len(step) < max(FEW, sum(map(len, tags)) // LONG):
+    if len(step) < max(MIN_ROWS, sum(map(len, tags)) // TAG_BYTES_PER_ROW):
         return encode_plain(tags, step, wall_time, values)
     return encode_fast(tags, step, wall_time, values)
 

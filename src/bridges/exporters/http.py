@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters.brief import BRIEF, IS_BRIEF
+from bridges.exporters.brief import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
 from bridges.stream.redact import redact_text
 
 ATTEMPTS = 8  # of one request, counting the first
@@ -178,7 +178,9 @@ class Connection:
                 wait = max(wait, _retry_after(answer))
             except NoAnswerError as lost:
                 error = lost
-            last = last or (IS_BRIEF.get() and time.monotonic() - began + wait > BRIEF)
+            last = last or (
+                HAS_SHORT_RETRIES.get() and time.monotonic() - began + wait > SHORT_RETRY_SECONDS
+            )
             if last or (error.done is None and not repeatable):
                 self._answers = self._answers and not last
                 raise error

@@ -87,7 +87,7 @@ class MlflowExporter(BaseExporter):
     """Writes runs into an experiment of a tracking store."""
 
     name = "mlflow"
-    rules = "mlflow"
+    naming = "mlflow"
     Options = MlflowOptions
 
     def __init__(self, options: MlflowOptions | None = None) -> None:
@@ -214,7 +214,7 @@ class MlflowExporter(BaseExporter):
         if rounded := rows.rounded(layout):
             notes.append(rounded)
         if clamped:
-            message = f"MLflow holds infinities as ±{rows.LARGEST}, as it would have live"
+            message = f"MLflow holds infinities as ±{rows.MAX_FLOAT64}, as it would have live"
             code = "infinity-clamped"
             notes.append(Finding(code, Severity.WARNING, "all metrics", message, clamped))
         if zeros:

@@ -16,7 +16,7 @@ from bridges.exporters.base import Points
 from bridges.exporters.mlflow_limits import Limits
 from bridges.exporters.mlflow_rows import MetricColumn
 
-PAGE = 1000  # runs or experiments in one answer: all that is known of a run is in it
+ITEMS_PER_PAGE = 1000  # runs (with all their tags) or experiments
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
 
 

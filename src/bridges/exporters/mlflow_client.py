@@ -27,7 +27,7 @@ from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded
 from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_api import Api, ApiRun, Batch, NewRun, UncertainError, batches
 from bridges.exporters.mlflow_direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
-from bridges.exporters.mlflow_listing import Listing, receipts_in, save_receipts, stored
+from bridges.exporters.mlflow_listing import ApiRunIndex, receipts_in, save_receipts, stored
 from bridges.exporters.mlflow_lookup import made_id
 from bridges.exporters.mlflow_rows import MetricColumn
 from bridges.exporters.mlflow_state import (
@@ -60,12 +60,12 @@ class ClientWriter:
         self.limits = api.limits
         self._force = force
         self._id: str | None = None
-        self._listing: Listing | None = None
+        self._listing: ApiRunIndex | None = None
 
     def preload(self) -> None:
         """Ask once for all runs of the experiment; `find` answers from that."""
         experiment = self._find_experiment()
-        self._listing = Listing.load(self._api, experiment)
+        self._listing = ApiRunIndex.load(self._api, experiment)
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, deleted ones too."""

@@ -23,7 +23,7 @@ from bridges.exporters.marks import RunReceipt
 from bridges.exporters.mlflow_database import Database, Session
 from bridges.exporters.mlflow_limits import Limits, limits_of
 from bridges.exporters.mlflow_lookup import (
-    Listing,
+    SqlRunIndex,
     TagIndex,
     find_run,
     next_id,
@@ -58,14 +58,14 @@ class DirectWriter:
         self.limits = limits_of(release) if release else Limits()
         self._force = force
         self._index = TagIndex()
-        self._listing: Listing | None = None
+        self._listing: SqlRunIndex | None = None
 
     def preload(self) -> None:
         """List the runs of the experiment; later `find` calls use that listing."""
-        listing = Listing(None, {}, {})
+        listing = SqlRunIndex(None, {}, {})
         if self._database.exists():
             with self._database.transaction() as session:
-                listing = Listing.load(session, self._find_experiment(session))
+                listing = SqlRunIndex.load(session, self._find_experiment(session))
         self._listing = listing
 
     def find(self, identity: Identity) -> list[ExistingRun]:

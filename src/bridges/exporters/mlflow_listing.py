@@ -23,14 +23,14 @@ TOGETHER = 200  # experiments that one search goes through
 
 
 @dataclass(frozen=True)
-class Listing:
+class ApiRunIndex:
     """The runs of an experiment (None: there is none), deleted ones too, by run key."""
 
     experiment: str | None
     runs: dict[str, list[StoredRun]]
 
     @classmethod
-    def load(cls, api: Api, experiment: str | None) -> Listing:
+    def load(cls, api: Api, experiment: str | None) -> ApiRunIndex:
         """By one search."""
         runs: dict[str, list[StoredRun]] = {}
         for run in api.search([experiment], KEY_TAG) if experiment is not None else ():

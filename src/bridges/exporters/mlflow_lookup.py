@@ -23,7 +23,7 @@ KEY = _TAG.format(KEY_TAG)
 
 
 @dataclass(frozen=True)
-class Listing:
+class SqlRunIndex:
     """The runs of an experiment (None: there is none), by id, and their ids by run key, for which
     `with_key` needs to ask nobody.
     """
@@ -33,7 +33,7 @@ class Listing:
     tagged: dict[str, list[str]]
 
     @classmethod
-    def load(cls, session: Session, experiment: int | None) -> Listing:
+    def load(cls, session: Session, experiment: int | None) -> SqlRunIndex:
         """By one query."""
         if experiment is None:
             return cls(None, {}, {})

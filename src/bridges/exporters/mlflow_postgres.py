@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psycopg
 
 SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
-PATIENCE = 30  # seconds to wait for a connection
+CONNECT_SECONDS = 30
 AWAY = (  # what libpq, psycopg or a server that starts or is full say of a connection
     "refused",
     "timeout",
@@ -214,7 +214,9 @@ class PostgresDatabase:
 
         if self._connection is None:
             libpq = SCHEME.sub("postgresql://", self.uri, 1)
-            self._connection = psycopg.connect(libpq, autocommit=True, connect_timeout=PATIENCE)
+            self._connection = psycopg.connect(
+                libpq, autocommit=True, connect_timeout=CONNECT_SECONDS
+            )
             self._answered = True
         return self._connection
 

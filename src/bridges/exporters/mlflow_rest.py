@@ -31,8 +31,8 @@ from bridges.exporters.http import (
     environment_number,
     url_parts,
 )
-from bridges.exporters.mlflow_api import PAGE as RUNS_PAGE
 from bridges.exporters.mlflow_api import (
+    ITEMS_PER_PAGE,
     ApiRun,
     Batch,
     Metric,
@@ -45,7 +45,7 @@ from bridges.exporters.mlflow_limits import Limits, limits_of
 
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
-PAGE = 25_000  # points of a history in one answer, the most that MLflow gives
+POINTS_PER_PAGE = 25_000  # MLflow's maximum
 MOST_PAGES = 10_000
 ONLY_MLFLOW = (  # what only mlflow's own client can do
     "MLFLOW_TRACKING_AUTH",
@@ -126,7 +126,7 @@ class RestApi:
             yield from found
 
     def _pages(self, call: str, wanted: dict[str, Any]) -> Iterator[Any]:
-        wanted["max_results"] = RUNS_PAGE
+        wanted["max_results"] = ITEMS_PER_PAGE
         return self._all_pages(lambda: self._post(call, wanted), wanted)
 
     def _all_pages(self, ask: Callable[[], Any], wanted: dict[str, Any]) -> Iterator[Any]:
@@ -187,7 +187,11 @@ class RestApi:
         return {key: self._history(run_id, key) for key in keys}
 
     def _history(self, run_id: str, key: str) -> Points:
-        wanted: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": PAGE}
+        wanted: dict[str, Any] = {
+            "run_id": run_id,
+            "metric_key": key,
+            "max_results": POINTS_PER_PAGE,
+        }
         points: list[dict[str, Any]] = []
         with self._understood():
             for answer in self._all_pages(lambda: self._get("metrics/get-history", wanted), wanted):

@@ -30,7 +30,7 @@ from bridges.stream.tagging import distinct_tags, named, renamed, under_tags
 
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 EXACT = 2**53  # the integers up to here are float64, too
-LARGEST = 1.7976931348623157e308  # what the SQL stores keep of an infinity
+MAX_FLOAT64 = 1.7976931348623157e308  # what the SQL stores keep of an infinity
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
 
 
@@ -53,7 +53,7 @@ class MetricColumn:
 
 def stored(values: NDArray[Any]) -> Float64:
     """Numbers as the SQL stores keep them: infinities clamped, no negative zero."""
-    return np.clip(np.asarray(values, np.float64), -LARGEST, LARGEST) + 0.0
+    return np.clip(np.asarray(values, np.float64), -MAX_FLOAT64, MAX_FLOAT64) + 0.0
 
 
 def fit(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:

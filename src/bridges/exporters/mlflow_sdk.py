@@ -17,7 +17,7 @@ import numpy as np
 
 from bridges.errors import MissingDependencyError
 from bridges.exporters.base import Points
-from bridges.exporters.mlflow_api import PAGE, ApiRun, Batch, NewRun, tag_filter
+from bridges.exporters.mlflow_api import ITEMS_PER_PAGE, ApiRun, Batch, NewRun, tag_filter
 from bridges.exporters.mlflow_artifacts import FOLDER
 from bridges.exporters.mlflow_errors import mlflow_errors, silence
 from bridges.exporters.mlflow_limits import Limits, limits_of
@@ -96,7 +96,7 @@ class SdkApi:
     def _pages(self, search: Callable[..., Any], *wanted: Any) -> Iterator[Any]:
         token = None
         while True:
-            page = self._call(search, *wanted, max_results=PAGE, page_token=token)
+            page = self._call(search, *wanted, max_results=ITEMS_PER_PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:

@@ -28,7 +28,7 @@ from bridges.exporters.mlflow_schema import (
 )
 
 CACHE = 65_536  # KiB of pages that a connection keeps
-PATIENCE = 20.0  # seconds to wait for another writer, as mlflow does
+BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
 INDEXES = ("index_metrics_run_uuid_key_step", "index_metrics_run_uuid")  # best first
 _POINT = np.dtype(
     [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
@@ -166,7 +166,7 @@ class SqliteDatabase:
     def _connect(self) -> sqlite3.Connection:
         """One connection for all runs, so that what it read of the indexes is read once."""
         if self._database is None:
-            database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             database.execute("pragma foreign_keys = on")
             database.execute(f"pragma cache_size = -{CACHE}")
             self._check_schema(database)
@@ -231,7 +231,7 @@ def _put(path: str, template: Path) -> None:
 def _fill(path: str, template: Path) -> None:
     """Make the tables of the template in a file of no bytes, unless they are there by now."""
     with (
-        closing(sqlite3.connect(path, PATIENCE, isolation_level=None)) as database,
+        closing(sqlite3.connect(path, BUSY_SECONDS, isolation_level=None)) as database,
         closing(sqlite3.connect(template)) as source,
     ):
         database.execute("begin immediate")

@@ -77,7 +77,7 @@ class TensorBoardExporter(BaseExporter):
     """Writes runs as event files below `logdir`, each in a directory of its own."""
 
     name = "tensorboard"
-    rules = "tensorboard"
+    naming = "tensorboard"
     place = ""
     Options = TensorBoardOptions
 

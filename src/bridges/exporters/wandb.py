@@ -42,7 +42,7 @@ class WandbExporter(BaseExporter):
     """
 
     name = "wandb"
-    rules = "wandb"
+    naming = "wandb"
     Options = WandbOptions
 
     def __init__(self, options: WandbOptions | None = None) -> None:

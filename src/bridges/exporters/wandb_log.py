@@ -16,7 +16,7 @@ import numpy as np
 from bridges.exporters.wandb_batch import Batch, windows
 
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
-BLOCK = 32_768
+BLOCK_BYTES = 32_768
 _CHUNK = struct.Struct("<IHB")  # crc, length, type
 _HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same, without gaps
 CHUNK_HEADER = _CHUNK.size  # bytes
@@ -70,7 +70,7 @@ def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
 
 def _record(record: bytes, at: int) -> Iterator[bytes]:
     """A record at a position in the file."""
-    if at % BLOCK + CHUNK_HEADER + len(record) > BLOCK:
+    if at % BLOCK_BYTES + CHUNK_HEADER + len(record) > BLOCK_BYTES:
         yield from _chunks(record, at)
     else:  # the usual case: whole in this block
         yield _CHUNK.pack(zlib.crc32(record, _SEEDS[FULL]), len(record), FULL) + record
@@ -82,7 +82,9 @@ def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
     data, start, done = batch.data.data, batch.start, 0
     while done < len(batch):
         first = int(start[done])
-        fitting = int(np.searchsorted(batch.end, first + BLOCK - at % BLOCK, side="right"))
+        fitting = int(
+            np.searchsorted(batch.end, first + BLOCK_BYTES - at % BLOCK_BYTES, side="right")
+        )
         if fitting > done:
             piece: bytes | memoryview = data[first : int(batch.end[fitting - 1])]
         else:
@@ -111,10 +113,10 @@ def _chunks(record: bytes, at: int) -> Iterator[bytes]:
     """
     start, is_first = 0, True
     while True:
-        room = BLOCK - at % BLOCK
+        room = BLOCK_BYTES - at % BLOCK_BYTES
         if room < CHUNK_HEADER:  # no chunk begins there
             yield bytes(room)
-            at, room = at + room, BLOCK
+            at, room = at + room, BLOCK_BYTES
         data = record[start : start + room - CHUNK_HEADER]
         is_last = start + len(data) == len(record)
         kind = (FULL if is_last else FIRST) if is_first else (LAST if is_last else MIDDLE)
@@ -130,7 +132,7 @@ def read_log(data: bytes) -> Iterator[bytes]:
         raise LogError("it does not begin as a W&B transaction log")
     unpack, crc32, seed = _CHUNK.unpack_from, zlib.crc32, _SEEDS[FULL]
     at, parts, is_open = len(HEADER), b"", False
-    for block_end in range(BLOCK, len(data) + BLOCK, BLOCK):
+    for block_end in range(BLOCK_BYTES, len(data) + BLOCK_BYTES, BLOCK_BYTES):
         block_end = min(block_end, len(data))
         while at + CHUNK_HEADER <= block_end:
             crc, size, kind = unpack(data, at)

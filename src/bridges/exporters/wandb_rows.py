@@ -24,8 +24,8 @@ from bridges.stream.model import Int64, Values
 
 HISTORY = 2  # the field of a record that holds a row
 NUMBER = 0x08  # field 1 of a record
-ITEM, NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
-FEW = 32  # rows that are not worth arrays
+ITEM, ITEM_NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
+MIN_ARRAY_ROWS = 32  # rows that are not worth arrays
 Mask = NDArray[np.bool_]
 Piece = tuple[Int64, Values]  # rows, and their values of one key: int64, float64 or object
 
@@ -97,7 +97,7 @@ def first_step(rows: Spans) -> int:
 def _pieces(part: Spans) -> Iterator[tuple[bytes, Int64, Values]]:
     """Pieces of columns: a key, rows, values."""
     text, rows, at = _Text(part.data), np.arange(len(part)), part.start
-    while len(rows) > FEW:
+    while len(rows) > MIN_ARRAY_ROWS:
         items = text.items(at, part.end[rows])
         odd = ~items.is_plain
         if odd.any():
@@ -159,7 +159,7 @@ class _Text:
         end = start + size
         is_plain = (self.at(at) == ITEM) & (end <= row_end)
         start = np.where(is_plain, start, 0)  # what is not plain is not looked at
-        is_plain &= self.at(start) == NAME
+        is_plain &= self.at(start) == ITEM_NAME
         key_size, key = self._varints(start + 1)
         tag = np.where(is_plain & (key + key_size < row_end), key + key_size, 0)
         is_plain &= (self.at(tag) == VALUE_TAG[0]) & (self.at(tag + 1) == VALUE_TAG[1])

@@ -27,7 +27,7 @@ from bridges.exporters.wandb_sdk import import_wandb, known_settings
 T = TypeVar("T")
 TIMEOUT = 30  # seconds for one request
 # the client would try for a week; a server that is back within minutes is waited for
-PATIENCE = {
+RETRY_SETTINGS = {
     "x_graphql_retry_max": 5,
     "x_graphql_retry_wait_min_seconds": 1.0,
     "x_graphql_retry_wait_max_seconds": 20.0,
@@ -36,7 +36,7 @@ PATIENCE = {
     "x_file_stream_retry_wait_max_seconds": 20.0,
     "x_file_transfer_retry_max": 5,
 }
-PAGE = 200  # runs in one answer: all that is known of a run is in it
+RUNS_PER_PAGE = 200  # runs in one answer: all that is known of a run is in it
 NO_KEY = (
     "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
     "Without a key, use --mode offline."
@@ -76,8 +76,8 @@ class Server:
     def __init__(self, project: str, entity: str | None) -> None:
         wandb = import_wandb()
         check_appends()
-        with _told():
-            wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **PATIENCE})))
+        with _translated_errors():
+            wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
             self._api = wandb.Api(timeout=TIMEOUT)  # silent: it asks nobody for a key
             self._place = entity or self._api.default_entity, project
 
@@ -102,7 +102,7 @@ class Server:
         def ask() -> list[Remote]:
             self._api.flush()
             place = "/".join(self._place)
-            runs = self._api.runs(place, filters=wanted, per_page=PAGE, lazy=False)
+            runs = self._api.runs(place, filters=wanted, per_page=RUNS_PER_PAGE, lazy=False)
             return [_remote(run) for run in runs]
 
         return _or(self._asked(ask), [])
@@ -144,7 +144,7 @@ class Server:
 
     def _asked(self, ask: Callable[[], T]) -> T | None:
         """An answer; None where the project or the run is not there."""
-        with _told():
+        with _translated_errors():
             try:
                 return ask()
             except Exception as error:
@@ -156,7 +156,7 @@ class Server:
     def claim(self, run_id: str) -> None:
         """Make the run, if it is not there. Raises DeletedError."""
         entity, project = self._place
-        with _told():
+        with _translated_errors():
             try:
                 self._api.create_run(run_id=run_id, project=project, entity=entity)
             except Exception as error:
@@ -166,7 +166,7 @@ class Server:
 
     def rows(self, run_id: str) -> list[dict[str, Any]]:
         """All history rows of the run, by `_step`."""
-        with _told():
+        with _translated_errors():
             self._api.flush()
             run = self._api.run("/".join((*self._place, run_id)))
             fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
@@ -174,14 +174,14 @@ class Server:
 
     def summary(self, run_id: str) -> dict[str, Any]:
         """The summary of the run."""
-        with _told():
+        with _translated_errors():
             self._api.flush()
             run = self._api.run("/".join((*self._place, run_id)))
             return dict(run.summary._json_dict)
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Upload the files that the run does not have so."""
-        with _told():
+        with _translated_errors():
             run = self._api.run("/".join((*self._place, run_id)))
             there = {file.name: file.md5 for file in run.files(names=[*files])}
             with tempfile.TemporaryDirectory() as folder:
@@ -201,7 +201,7 @@ class Server:
         """
         environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
         environment.pop("WANDB_SERVICE", None)  # it is to have a service of its own, to end with it
-        for name, value in PATIENCE.items():
+        for name, value in RETRY_SETTINGS.items():
             environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
         command = [sys.executable, "-m", "wandb", "sync", folder]
         with subprocess.Popen(
@@ -289,7 +289,7 @@ def _status(error: BaseException) -> int | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Errors of the client as ours: what the server said, and whether to try again."""
     try:
         yield

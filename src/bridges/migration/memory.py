@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from bridges.exporters.brief import briefly
+from bridges.exporters.brief import short_retries
 from bridges.exporters.marks import RunReceipt, SupportsReceipts
 from bridges.migration import fingerprint
 from bridges.migration.config import SourceSpec
@@ -57,7 +57,7 @@ class Memory:
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
             # deliberately broad: the export into this target reports the error
-            with briefly(), suppress(Exception):
+            with short_retries(), suppress(Exception):
                 for run in exporter.receipts():
                     for digest in run.receipt.fingerprints():
                         known.setdefault(digest, []).append(run)

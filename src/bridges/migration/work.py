@@ -16,7 +16,7 @@ from typing import Any
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Preloads
-from bridges.exporters.brief import briefly
+from bridges.exporters.brief import short_retries
 from bridges.exporters.marks import Receipt, RunReceipt, SupportsReceipts
 from bridges.migration import fingerprint
 from bridges.migration.targets import TargetSpec
@@ -138,7 +138,7 @@ def _save_receipts(tasks: Sequence[Task], done: Sequence[Done]) -> None:
         for label, some in each.receipts.items():
             receipts.setdefault(label, []).extend(some)
     for label, runs in receipts.items():
-        with briefly(), suppress(Exception):  # deliberately broad: a receipt only saves time
+        with short_retries(), suppress(Exception):  # deliberately broad: a receipt only saves time
             exporter = _exporter(targets[label], None, tasks[0].plan)
             if isinstance(exporter, SupportsReceipts):
                 exporter.save_receipts(runs)
@@ -269,7 +269,7 @@ def _export(
         if experiment is None:
             raise
         return _misnamed(run, target, error)  # who plans has made the exporter without that
-    with briefly():
+    with short_retries():
         report = export_run(run, exporter, options)
     return replace(report, target=target.label)
 
