@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +21,12 @@ from bridges.exporters.brief import short_retries
 from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
 from bridges.exporters.mlflow import MlflowExporter
 from bridges.exporters.mlflow_options import MlflowOptions
-from bridges.exporters.mlflow_rest import RestApi
+from bridges.exporters.mlflow_rest import RestApi, needs_mlflow
 from bridges.pipeline import ExportOptions, export_run
-from tests.bounds import until
+from tests.bounds import HANGS, until
+from tests.servers import free_port
 from tests.support import make_run
+from tests.tls import server_context
 
 Script = Callable[[socket.socket], None]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -29,7 +34,9 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @contextmanager
-def server(*scripts: Script) -> Iterator[tuple[str, list[bytes]]]:
+def server(
+    *scripts: Script, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[bytes]]]:
     """A server that carries out one of the scripts for each connection, the last one again and
     again; its URL, and the first bytes of each request.
     """
@@ -40,6 +47,8 @@ def server(*scripts: Script) -> Iterator[tuple[str, list[bytes]]]:
         with suppress(OSError):  # it ends when the test does
             while True:
                 connection, _ = listening.accept()
+                if tls:
+                    connection = tls.wrap_socket(connection, server_side=True)
                 script = scripts[min(len(requests), len(scripts) - 1)]
                 requests.append(connection.recv(65_536))
                 threading.Thread(target=carry_out, args=(script, connection), daemon=True).start()
@@ -50,7 +59,8 @@ def server(*scripts: Script) -> Iterator[tuple[str, list[bytes]]]:
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
+        start = "https://localhost" if tls else "http://127.0.0.1"
+        yield f"{start}:{listening.getsockname()[1]}", requests
     finally:
         listening.close()
 
@@ -153,6 +163,146 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
         kept = connect(url)
         assert [kept.request("GET", "/").body for _ in range(2)] == [b"{}", b"{}"]
         assert len(requests) == 1
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(tls: ssl.SSLContext) -> None:
+    """With TLS too; the request has surely not been carried out, so it need not be repeatable."""
+    for context in (None, tls):
+        closed = threading.Event()
+
+        def answer_and_close(connection: socket.socket, closed: threading.Event = closed) -> None:
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+            connection.close()
+            closed.set()
+
+        with server(answer_and_close, answer(b"[]"), tls=context) as (url, requests):
+            connection = RestApi(url)._server
+            assert connection.request("GET", "/").body == b"{}"
+            assert closed.wait(HANGS)
+            assert connection.request("POST", "/", b"1", repeatable=False).body == b"[]"
+            assert len(requests) == 2
+
+
+# --- TLS and proxies ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The context of a server that `RestApi` trusts."""
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "trusted.pem"))
+    return server_context(tmp_path / "trusted.pem")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(answer(b"{}"), tls=tls) as (url, _):
+        assert find(url) is None
+    monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    with server(answer(b"{}"), tls=tls) as (url, requests):
+        with pytest.raises(ExportError, match="self-signed certificate") as caught:
+            find(url)
+        assert not caught.value.transient
+        assert requests == []
+
+
+def test_insecure_tls_is_no_cause_for_warnings(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    with server(answer(b"{}"), tls=tls) as (url, _):
+        assert find(url) is None
+    assert not recwarn.list
+
+
+def use_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str, url: str) -> None:
+    for name in ("no_proxy", "NO_PROXY", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(f"{scheme}_proxy", url)
+
+
+def tunnel(connection: socket.socket, to: str) -> None:
+    """Connect a client, whose CONNECT was read, with the server; until both have closed."""
+    host, _, port = to.partition(":")
+    with socket.create_connection((host, int(port))) as server_side:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        def copy(from_: socket.socket, to_: socket.socket) -> None:
+            with suppress(OSError):
+                while piece := from_.recv(65_536):
+                    to_.sendall(piece)
+                to_.shutdown(socket.SHUT_WR)
+
+        up = threading.Thread(target=copy, args=(connection, server_side), daemon=True)
+        up.start()
+        copy(server_side, connection)
+        up.join()
+
+
+LOGIN = b"Basic " + b64encode(b"me:a@b")
+
+
+def test_a_proxy_is_asked_for_the_whole_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(answer(b"{}")) as (proxy, requests):
+        use_proxy(monkeypatch, "http", proxy.replace("//", "//me:a%40b@"))
+        assert needs_mlflow("http://mlflow.example:5000/x") is None
+        assert find("http://mlflow.example:5000/x") is None
+    line, *headers = requests[0].lower().split(b"\r\n")
+    assert line.startswith(b"get http://mlflow.example:5000/x/api/2.0/mlflow/")
+    assert b"host: mlflow.example:5000" in headers
+    assert b"proxy-authorization: " + LOGIN.lower() in headers
+
+
+def test_a_proxy_is_a_tunnel_to_a_server_of_tls(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "unseen")
+    with server(answer(b"{}"), tls=tls) as (url, requests):
+        to = url.removeprefix("https://")
+        with server(lambda connection: tunnel(connection, to)) as (proxy, asked):
+            use_proxy(monkeypatch, "https", proxy.replace("//", "//me:a%40b@"))
+            api = RestApi(url)
+            for _ in range(2):  # a new tunnel each, for the server closes its connections
+                assert api.find_experiment("e") is None
+    assert [ask.split(b" HTTP/")[0] for ask in asked] == [b"CONNECT " + to.encode()] * 2
+    assert all(LOGIN in ask and b"unseen" not in ask for ask in asked)
+    assert all(b"unseen" in ask and LOGIN not in ask for ask in requests)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_login_is_told(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = answer(b"", b"HTTP/1.1 407 Proxy Authentication Required\r\n")
+    with server(refusal) as (proxy, _):
+        use_proxy(monkeypatch, scheme, proxy.replace("//", "//me:secret@"))
+        api = RestApi(f"{scheme}://mlflow.example")
+        api._server._pause = lambda seconds: None
+        with pytest.raises(ExportError, match="407") as caught:
+            api.find_experiment("e")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_proxy(monkeypatch, "http", f"http://127.0.0.1:{free_port()}")
+    connection = Connection("http://mlflow.example", {}, pause=lambda seconds: None)
+    with pytest.raises(NoAnswerError, match=r"through the proxy 127\.0\.0\.1:.*refused") as caught:
+        connection.request("POST", "/", b"", repeatable=False)
+    assert caught.value.done is False
+
+
+def test_hosts_without_proxy_are_asked_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_proxy(monkeypatch, "http", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with server(answer(b"{}")) as (url, _):
+        assert find(url) is None
+
+
+def test_other_proxies_need_the_client_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_proxy(monkeypatch, "http", "socks5://127.0.0.1:9")
+    assert needs_mlflow("http://mlflow.example") == "the proxy is one of socks5"
+    use_proxy(monkeypatch, "http", "http://host:port")
+    with pytest.raises(ConfigError, match="is not the URL of a proxy"):
+        needs_mlflow("http://mlflow.example")
 
 
 # --- what MLflow does not say ------------------------------------------------------------------

@@ -1,8 +1,12 @@
-"""One kept connection to an HTTP server: JSON in and out, retried with patience.
+"""One kept connection to an HTTP server, made by urllib3: JSON in and out, retried with patience.
 
-On Linux the server's answer is acknowledged at once (TCP_QUICKACK): servers that write headers and
-body apart wait some 40 ms for that otherwise, at every request. An answer has a deadline as a whole
-and a largest size, whatever a server sends.
+urllib3 connects, through a proxy where the environment names one, finds connections that the server
+has closed, and reads answers. What is added here:
+
+- whether a request that failed may have been carried out (`NoAnswerError.done`);
+- headers and body have a deadline each, and an answer has a largest size;
+- on Linux the server's answer is acknowledged at once (TCP_QUICKACK). Servers that send headers and
+  body in two packets otherwise wait about 40 ms at every request.
 """
 
 from __future__ import annotations
@@ -19,7 +23,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import Url, make_headers, parse_url
 
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.brief import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
@@ -43,7 +52,7 @@ Pause = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: status, headers and body."""
+    """A server's status, headers (the case of their names does not matter), and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,22 +85,36 @@ class NoAnswerError(ExportError):
 
 
 class _Reading(io.RawIOBase):
-    """What comes over a socket, until a moment (`time.monotonic`). Raises TimeoutError."""
+    """The bytes of one answer: a deadline for the headers, then a least rate and a largest size.
 
-    def __init__(self, sock: socket.socket, until: float) -> None:
+    Raises TimeoutError, and ExportError for a body that is too long.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._socket = sock
         self._raw: Any = sock.makefile("rb", 0)
-        self.until = until
+        self._until = time.monotonic() + timeout
+        self._body_began: float | None = None
+        self._size = 0
+
+    def begin_body(self) -> None:
+        """The headers have arrived."""
+        self._body_began = time.monotonic()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self.until - time.monotonic()
+        if self._body_began is not None:
+            self._until = self._body_began + BODY_TIMEOUT + self._size / LEAST_RATE
+        left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError("its answer takes too long")
         self._socket.settimeout(left)
         count: int | None = self._raw.readinto(buffer)
+        self._size += count or 0
+        if self._size > LARGEST_ANSWER:
+            raise ExportError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
         return count
 
     def close(self) -> None:
@@ -100,31 +123,18 @@ class _Reading(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response whose headers and body have a deadline each."""
+    """A response that is read through `_Reading`."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
-        self._until = time.monotonic() + (sock.gettimeout() or TIMEOUT)
         super().__init__(sock, *arguments, **named)
         self.fp.close()
-        self._reading = _Reading(sock, self._until)
+        self._reading = _Reading(sock, sock.gettimeout() or TIMEOUT)
         self.fp = io.BufferedReader(self._reading)
 
-    def whole(self) -> bytes:
-        """The body. Raises TimeoutError, and ExportError for one that is too long."""
-        began, parts, size = time.monotonic(), [], 0
-        while True:
-            self._reading.until = began + BODY_TIMEOUT + size / LEAST_RATE
-            part = self.read1(CHUNK)
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-            if size > LARGEST_ANSWER:
-                raise ExportError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
-        if self.length:
-            raise http.client.IncompleteRead(b"", self.length)
-        self.close()  # which lets the connection take the next request
-        return b"".join(parts)
+    def begin(self) -> None:
+        """Read the headers."""
+        super().begin()
+        self._reading.begin_body()
 
 
 class Connection:
@@ -148,15 +158,16 @@ class Connection:
         self._answered = False  # it ever did
         self._pause = pause
         self._timeout = timeout
-        host = parts.hostname or ""
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            self._connection = http.client.HTTPSConnection(
-                host, port, timeout=timeout, context=context
-            )
-        else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
-        self._connection.response_class = _Response
+        self._connection = _new_connection(parts, port, context)
+        self._tunnel: tuple[str, int, dict[str, str]] | None = None
+        proxy = self._connection.proxy
+        self._via = f" through the proxy {proxy.netloc}" if proxy else ""
+        login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy and proxy.auth else {}
+        if proxy and parts.scheme == "https":
+            self._tunnel = parts.hostname or "", port or 443, login
+        elif proxy:  # it takes the whole URL
+            self._prefix = self.name + self._prefix
+            self._headers |= login
 
     def request(
         self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
@@ -193,58 +204,64 @@ class Connection:
         return NoAnswerError(f"{self.name} answers {answer.status} ({said})", done, True)
 
     def _once(self, method: str, path: str, body: bytes | None) -> Answer:
-        """One try. An old connection that the server has closed meanwhile is opened again."""
+        """One try. A connection that the server has closed meanwhile is opened again."""
         connection, sent = self._connection, False
         headers = dict(self._headers)
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
         try:
-            if connection.sock is None:
-                self._connect()
-            elif _is_closed(connection.sock, self._timeout):
-                connection.close()
+            if not connection.is_connected:
                 self._connect()
             sent = True
-            connection.request(method, self._prefix + path, body, headers)
+            connection.timeout = self._timeout
+            connection.request(method, self._prefix + path, body, headers, preload_content=False)
             _acknowledge_at_once(connection.sock)
-            response: Any = connection.getresponse()
-            answer = Answer(response.status, dict(response.headers.items()), response.whole())
-            if connection.sock is not None:
-                connection.sock.settimeout(self._timeout)
+            response = connection.getresponse()
+            content = b"".join(response.stream(CHUNK, decode_content=False))
             self._answers = self._answered = True
-            return answer
+            return Answer(response.status, response.headers, content)
         except ExportError as error:
             connection.close()
             raise ExportError(f"{self.name}: {error}") from None
-        except UnicodeError:
+        except (UnicodeError, LocationParseError):
             raise ExportError(f"{self.name} is not the name of a server") from None
         except ssl.SSLCertVerificationError as error:
             connection.close()
             raise ExportError(f"{self.name}: {error.verify_message}") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, HTTPError) as error:
             connection.close()
-            what = getattr(error, "strerror", None) or str(error) or type(error).__name__
             done, advice = (None, "") if sent else (False, " Is the server running?")
-            message = f"{self.name} does not answer: {what}.{advice}"
+            message = f"{self.name} does not answer{self._via}: {_reason(error)}.{advice}"
             raise NoAnswerError(message, done, self._answered) from None
 
     def _connect(self) -> None:
-        self._connection.timeout = min(CONNECT_TIMEOUT, self._timeout)
-        self._connection.connect()
-        self._connection.sock.settimeout(self._timeout)
+        connection = self._connection
+        connection.close()  # which forgets the tunnel
+        connection.timeout = min(CONNECT_TIMEOUT, self._timeout)
+        if self._tunnel:
+            connection.set_tunnel(*self._tunnel)
+        connection.connect()
 
 
-def _is_closed(sock: socket.socket, timeout: float | None) -> bool:
-    """Whether the other side has ended a connection that should be silent."""
-    sock.settimeout(0)
-    try:
-        return not sock.recv(1, socket.MSG_PEEK) if not isinstance(sock, ssl.SSLSocket) else False
-    except (BlockingIOError, ssl.SSLWantReadError):
-        return False
-    except OSError:
-        return True
-    finally:
-        sock.settimeout(timeout)
+def _new_connection(
+    parts: SplitResult, port: int | None, context: ssl.SSLContext | None
+) -> HTTPConnection:
+    """A connection, not open yet, to the server or to the proxy before it."""
+    proxy = proxy_of(parts)
+    host, port = (proxy.host, proxy.port or 80) if proxy else (parts.hostname, port)
+    made = (
+        HTTPSConnection(host or "", port, ssl_context=context, proxy=proxy)
+        if parts.scheme == "https"
+        else HTTPConnection(host or "", port, proxy=proxy)
+    )
+    made.response_class = _Response
+    return made
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed: urllib3 wraps the system's own words."""
+    cause = error.__cause__ or error
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def _acknowledge_at_once(sock: Any) -> None:
@@ -254,7 +271,7 @@ def _acknowledge_at_once(sock: Any) -> None:
 
 def _retry_after(answer: Answer) -> float:
     """The seconds that the server asks to wait, within reason."""
-    asked = {name.lower(): value for name, value in answer.headers.items()}.get("retry-after", "")
+    asked = answer.headers.get("Retry-After", "")
     return min(float(asked), 60.0) if asked.isascii() and asked.isdigit() else 0.0
 
 
@@ -268,6 +285,22 @@ def url_parts(url: str) -> tuple[SplitResult, int | None]:
     if not parts.hostname:
         raise ConfigError(f"{redact_text(url)} is not the URL of a server: it names no host")
     return parts, port
+
+
+def proxy_of(parts: SplitResult) -> Url | None:
+    """The proxy that the environment names for a server. Raises ConfigError if it is not a URL."""
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    if not address or proxy_bypass(parts.netloc):
+        return None
+    try:
+        proxy = parse_url(address if "://" in address else f"http://{address}")
+    except LocationParseError:
+        proxy = Url()
+    if not proxy.host:
+        found = redact_text(address)
+        raise ConfigError(f"{found} is not the URL of a proxy: set {parts.scheme}_proxy to another")
+    return proxy
 
 
 def environment_number(name: str, usual: float, *, least: float = 0.0, most: float) -> float:

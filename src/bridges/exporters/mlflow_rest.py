@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from bridges.exporters.http import (
     Connection,
     NoAnswerError,
     environment_number,
+    proxy_of,
     url_parts,
 )
 from bridges.exporters.mlflow_api import (
@@ -59,9 +59,9 @@ def needs_mlflow(uri: str) -> str | None:
     for name in ONLY_MLFLOW:
         if os.environ.get(name, "").lower() not in ("", "0", "false"):
             return f"{name} is set"
-    parts, _ = url_parts(uri)
-    if parts.scheme in getproxies() and not proxy_bypass(parts.netloc):
-        return "there is an HTTP proxy"
+    proxy = proxy_of(url_parts(uri)[0])
+    if proxy and proxy.scheme != "http":
+        return f"the proxy is one of {proxy.scheme}"
     return None
 
 
@@ -259,6 +259,8 @@ def _refusal(answer: Answer, code: str, message: str) -> str:
             f"access denied ({answer.status}). Set MLFLOW_TRACKING_TOKEN, or "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to what the server knows."
         )
+    if answer.status == 407:
+        return "the proxy wants a login (407). Set http_proxy to http://USER:PASSWORD@HOST:PORT."
     if 300 <= answer.status < 400:
         place = answer.headers.get("Location", "another place")
         return f"it is now at {place.split('?')[0]}. Give that as --tracking-uri."
