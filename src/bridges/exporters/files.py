@@ -10,6 +10,10 @@ from typing import Any
 
 from bridges.errors import ExportError
 
+HAS_FLOCK = (
+    os.name == "posix"
+)  # a lock that an open file holds: directories and child processes too
+
 
 def publish_once(partial: str, path: str) -> None:
     """Give a whole file its name. Raises FileExistsError where the name is taken."""
@@ -79,13 +83,17 @@ def _parts(path: str) -> list[str]:
 
 @contextmanager
 def only_one(name: str) -> Iterator[list[int]]:
-    """Only one process, and one thread, of this user at a time does what is called so.
+    """Hold a per-user lock of this name; other processes and threads wait.
 
-    Gives the descriptors that a child process is to keep open, so that the lock lasts as long as
-    the child where this process is killed.
+    Yields the descriptors that a child process is to inherit: the lock then lasts as long as the
+    child, even if this process is killed. `filelock` has no such descriptors, so it is used only
+    where `flock` is missing.
     """
-    if os.name != "posix":
-        yield []
+    if not HAS_FLOCK:
+        from filelock import FileLock
+
+        with FileLock(os.path.join(tempfile.gettempdir(), f"bridges-{name}.lock")):
+            yield []
         return
     import fcntl
 

@@ -11,12 +11,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from bridges.exporters.base import ConflictError
-from bridges.exporters.files import sync_directory
+from bridges.exporters.files import HAS_FLOCK, sync_directory
 
 KEY_DIGITS = 10  # of a run's id: what two runs with one beginning share
 STAMP = "%Y%m%d_%H%M%S"
@@ -24,6 +24,7 @@ PREFIX, STAMP_SIZE = "offline-run-", 15
 ID_AT = len(PREFIX) + STAMP_SIZE + 1  # in a directory's name
 STAGING = ".bridges"  # where a directory is made: `wandb sync` does not look there
 JOURNAL = "journal"  # in there: lines of the time of change before, the one after, a name
+LOCK = "lock"  # in there, on systems that cannot lock a directory
 TICK = 1_000_000_000  # nanoseconds, and generously
 ABANDONED = 86_400.0  # seconds after which nobody works in a directory that is not published
 
@@ -198,9 +199,18 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time changes the folder."""
-        if os.name != "posix":
-            yield
+        """Only one process at a time changes the folder. Raises FileNotFoundError without one.
+
+        `flock` locks the folder itself, so that reading makes no file in it. `filelock` needs a
+        file: it is in the staging directory, which exists once a run was published here.
+        """
+        if not HAS_FLOCK:
+            from filelock import FileLock
+
+            os.stat(self.path)
+            staging = os.path.join(self.path, STAGING)
+            with FileLock(os.path.join(staging, LOCK)) if os.path.isdir(staging) else nullcontext():
+                yield
             return
         import fcntl
 
