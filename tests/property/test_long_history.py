@@ -211,6 +211,13 @@ def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_so >= 0.9 * sum(b'"log_history"' in path.read_bytes() for path in paths)
 
 
+@pytest.mark.parametrize("end", ["\\u{", "\\u00}", "\\u001f\\u", "\\u001"])
+def test_a_text_that_ends_in_an_escape_is_cut_off(end: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        json_text.parse("x.json", b'[{"a": "%s' % end.encode())
+    assert caught.value.remedy == json_text.SALVAGE
+
+
 @given(odd_rows(), st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_text_is_cut_off_where_the_fast_parser_says_so(rows: Rows, data: st.DataObject) -> None:

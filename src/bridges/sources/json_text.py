@@ -43,7 +43,7 @@ _EXPECTED = {  # what the standard parser's message means in terms of the file
 }
 _TORN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.|(\.[0-9]+)?[eE][+-]?)")
 _OF_NUMBER = re.compile(r"[-+.0-9eE]*\Z")
-_TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}")
+_TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}|u.{0,3}", re.DOTALL)
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 _MEND = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
 _HINTS = (  # what often stands at the place of the error, and what to do about it
