@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 from bridges.errors import DISTRIBUTION, MissingDependencyError
-from bridges.exporters.tensorboard import EVERY
+from bridges.exporters.tensorboard import ALL_POINTS
 from tests.support import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -138,7 +138,7 @@ def test_the_python_runs(folder: Path) -> None:
 
 
 def test_the_option_of_tensorboard_is_the_printed_one() -> None:
-    assert f"`--samples_per_plugin scalars={EVERY}`" in README
+    assert f"`--samples_per_plugin scalars={ALL_POINTS}`" in README
 
 
 def test_the_changelog_is_of_this_version() -> None:

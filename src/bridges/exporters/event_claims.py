@@ -21,13 +21,13 @@ from contextlib import contextmanager, suppress
 from bridges.exporters.base import ConflictError
 from bridges.exporters.event_names import attempt_name, claim_name, hidden_name
 
-TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # where something has the name already
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # the name is in use
 CLAIM_SECONDS = 2.0  # until a claim is taken from its owner
-GLANCE = 0.01  # seconds between two attempts to claim
+POLL_SECONDS = 0.01  # between two attempts to claim
 
 
 class Attempt:
-    """A run on its way into a log directory; `path` is where its file is to be written."""
+    """An unpublished run in a log directory; its file is written to `path`."""
 
     def __init__(self, logdir: str, key: str, name: str) -> None:
         self._claim = os.path.join(logdir, claim_name(key))
@@ -38,15 +38,15 @@ class Attempt:
 
     @property
     def path(self) -> str:
-        """Where the file is."""
+        """The path of the unpublished file."""
         return os.path.join(self._directory, self._file)
 
     def begin(self) -> None:
-        """Make the hidden directory, and the log directory above it."""
+        """Create the hidden directory, and the log directory if needed."""
         os.makedirs(self._directory)
 
     def claim(self) -> None:
-        """Claim the key once that is free, or its owner has had time enough."""
+        """Wait for the claim on the key; take it from an owner without progress."""
         owner: list[str] | None = None
         since = 0.0
         while True:
@@ -58,12 +58,12 @@ class Attempt:
                 owner, since = there, time.monotonic()
             elif time.monotonic() - since > CLAIM_SECONDS:
                 discard(self._claim, self._key)
-            time.sleep(GLANCE)
+            time.sleep(POLL_SECONDS)
 
     def move(self, directory: str) -> None:
-        """Rename the directory to a path that is free, or an empty directory.
+        """Rename the directory to a path that is unused or an empty directory.
 
-        Raises FileExistsError where something else is there, ConflictError where the run is gone.
+        Raises FileExistsError for a path in use, ConflictError if the directory is gone.
         """
         try:
             os.rename(self._directory, directory)
@@ -76,7 +76,7 @@ class Attempt:
         self._directory = directory
 
     def publish(self) -> str:
-        """Give the file the name that readers take; its directory. Raises ConflictError."""
+        """Rename the file to its final name; return its directory. Raises ConflictError."""
         try:
             os.rename(self.path, os.path.join(self._directory, self._name))
         except FileNotFoundError:
@@ -84,16 +84,16 @@ class Attempt:
         return self._directory
 
     def withdraw(self) -> None:
-        """Remove the file and the directory of a run that was not published."""
+        """Remove the file and directory of an unpublished run."""
         with suppress(OSError):
             os.unlink(self.path)
-        with suppress(OSError):  # it may be another's by now
+        with suppress(OSError):  # another export may own it by now
             os.rmdir(self._directory)
 
 
 @contextmanager
 def attempt(logdir: str, key: str, name: str) -> Iterator[Attempt]:
-    """A run to be written, claimed, moved and published; else it is removed in the end."""
+    """An attempt to write, claim, move and publish a run; any error removes it."""
     made = Attempt(logdir, key, name)
     try:
         made.begin()
@@ -104,9 +104,9 @@ def attempt(logdir: str, key: str, name: str) -> Iterator[Attempt]:
 
 
 def discard(path: str, key: str) -> None:
-    """Remove a hidden directory; who works in it notices at once, for it is renamed first.
+    """Rename a hidden directory, so that its owner notices at once, and remove it.
 
-    Raises OSError where it cannot be renamed.
+    Raises OSError if it cannot be renamed.
     """
     aside = os.path.join(os.path.dirname(path), hidden_name(key))
     with suppress(FileNotFoundError):

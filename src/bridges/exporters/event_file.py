@@ -1,9 +1,9 @@
-"""Event files from columns: one event a row, its values under their tags as float32.
+"""Event records from columns: one event per row, with its values as float32.
 
-Rows that have the same tags and a step of the same varint length make records of equal length, so
-a block of them is a byte matrix: a template, into which the wall times, steps, values and CRCs are
-written column by column. A few rows are cheaper one by one. Long blocks reuse one matrix, and their
-CRCs come from the columns instead of the matrix. All three ways give the same bytes.
+Rows with the same tags and steps of the same varint length give records of equal length. A block of
+them is a byte matrix: copies of a template, into which wall times, steps, values and CRCs are
+written column by column. Few rows are encoded one by one, which is faster. Long blocks reuse one
+matrix, and compute CRCs from the columns. All three ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from bridges.stream.model import Float64, Int64
 Float32 = NDArray[np.float32]
 BLOCK_ROWS = 8192  # rows of one byte matrix: about 1 MB, which fits the cache
 MIN_ROWS = 4  # below, the plain way is faster
-MANY = 1024  # rows from which a reused matrix is faster
-WORD = 8  # bytes of a varint up to which it is worked out as one number
-PAIRS = 32_768  # rows of a group from which tables of byte pairs are worth making
-PAIRED = 12  # columns up to which they are: 512 KiB each, and they should stay in the cache
+MANY = 1024  # rows; from here on a reused matrix is faster
+WORD = 8  # bytes; shorter varints are computed as one integer
+PAIRS = 32_768  # rows of a group; from here on tables of byte pairs pay off
+PAIRED = 12  # columns at most: their tables, 512 KiB each, should fit the cache
 TAG_BYTES_PER_ROW = 64  # above, the plain way is faster: tables grow with the record
 
 
@@ -42,7 +42,7 @@ class ScalarColumn:
 
 
 def as_float32(values: NDArray[np.generic]) -> Float32:
-    """The float32 nearest to each number; what is too large becomes infinity, as live."""
+    """The nearest float32 of each number; too large ones become infinity, as live."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(np.float64, copy=False).astype(np.float32)
 
@@ -52,8 +52,8 @@ def scalar_records(
 ) -> Iterator[bytes | UInt8]:
     """The records of all rows, in row order, a block at a time.
 
-    `step` (int64) and `wall_time` (float64, seconds) have one entry a row of the log; a row without
-    any scalar gives no record. A block is valid until the next one is taken: its memory is reused.
+    `step` (int64) and `wall_time` (float64, seconds) have one entry per row of the log; a row
+    without scalars gives no record. A block is valid until the next one: its memory is reused.
     """
     groups = _groups(columns, len(step)) if len(step) else []
     for start in range(0, len(step), BLOCK_ROWS):
@@ -67,7 +67,7 @@ class _Group:
 
     rows: Int64
     columns: tuple[ScalarColumn, ...]
-    matrix: _Matrix | None = None  # where the rows are many
+    matrix: _Matrix | None = None  # for many rows
 
     def block(self, step: Int64, wall_time: Float64, start: int, stop: int) -> _Block | None:
         """The encoded records of the group's rows in [start, stop)."""
@@ -82,7 +82,7 @@ class _Group:
     def _encode(
         self, step: Int64, wall_time: Float64, values: Sequence[Float32]
     ) -> tuple[UInt8, Int64]:
-        """`encode`; many rows of one step size go into a matrix that the next ones overwrite."""
+        """`encode`; many rows of one step size share a matrix that the next block overwrites."""
         tags = tuple(column.tag for column in self.columns)
         if len(step) < MANY:
             return encode(tags, step, wall_time, values)
@@ -94,7 +94,7 @@ class _Group:
         return records.ravel(), np.full(len(records), records.shape[1], np.int64)
 
     def _matrix(self, template: _Template, rows: int) -> _Matrix:
-        """The matrix in use, or a new one where the template is another or it is too short."""
+        """The current matrix, or a new one if the template differs or it is too short."""
         matrix = self.matrix
         if matrix is None or matrix.template is not template or len(matrix.data) < rows:
             pairs = len(self.rows) >= PAIRS and len(self.columns) <= PAIRED
@@ -104,7 +104,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Block:
-    """Records of some rows: their bytes one after the other, and the length of each."""
+    """Records of rows: their concatenated bytes, and the length of each (int64, n)."""
 
     rows: Int64
     data: UInt8
@@ -112,7 +112,7 @@ class _Block:
 
 
 def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
-    if len(column.rows) == len(rows):  # a group has no rows that its columns have not
+    if len(column.rows) == len(rows):  # rows of a group are a subset of those of its columns
         return column.values
     first = int(np.searchsorted(column.rows, rows[0]))
     if len(column.rows) >= first + len(rows) and column.rows[first + len(rows) - 1] == rows[-1]:
@@ -121,7 +121,7 @@ def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
 
 
 def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
-    """Rows by the set of columns they have; exact, and linear in the points."""
+    """Groups of rows with the same set of columns; linear in the points."""
     if columns and all(len(column.rows) == rows for column in columns):
         return [_Group(np.arange(rows), tuple(columns))]
     group = np.zeros(rows, np.int64)
@@ -145,7 +145,7 @@ def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
 
 
 def _in_row_order(blocks: list[_Block]) -> Iterator[bytes | UInt8]:
-    """The records of all blocks by row: pieces of a block as long as no other's row comes."""
+    """The records of all blocks in row order, in the longest possible pieces."""
     if len(blocks) <= 1:
         yield from (block.data for block in blocks)
         return
@@ -207,7 +207,7 @@ def encode_fast(
 
 
 def varint_sizes(step: Int64) -> NDArray[np.uint8]:
-    """How many bytes the varint of each step takes (uint8, n)."""
+    """The varint length of each step in bytes (uint8, n)."""
     sizes = np.ones(len(step), np.uint8)
     unsigned = step.view(np.uint64)
     longest = len(proto.varint(int(unsigned.max(initial=0))))
@@ -218,8 +218,9 @@ def varint_sizes(step: Int64) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Template:
-    """A record of given tags and step length with zeros where rows differ: in its `fields`, which
-    are wall time, step, the values and the CRC.
+    """A record of given tags and step length, with zeros in its `fields`.
+
+    The fields are wall time, step, the values and the CRC.
     """
 
     record: UInt8
@@ -251,7 +252,7 @@ class _Template:
 
 @dataclass(frozen=True)
 class _Matrix:
-    """A matrix of many records of a template (uint8, n x record length), filled again and again."""
+    """A reused matrix of many records of a template (uint8, n x record length)."""
 
     template: _Template
     data: UInt8

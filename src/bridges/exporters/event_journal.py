@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import BinaryIO
 
-JOURNAL = ".bridges.journal"  # in the log directory; no reader takes it
+JOURNAL = ".bridges.journal"  # in the log directory; readers ignore it
 
 
 class Journal:
@@ -32,13 +32,13 @@ class Journal:
         return []
 
     def add(self, key: str, path: str) -> list[tuple[str, str]]:
-        """Add a line. It comes before the run gets its name, so that no run lacks its line."""
+        """Add a line, before the run gets its name: every published run has its line."""
         with open(self._path, "r+b", opener=_append) as file:
             file.write(b"\n%s %s\n" % (key.encode(), os.fsencode(path)))  # a torn line ends here
             return self._lines(file)
 
     def _lines(self, file: BinaryIO) -> list[tuple[str, str]]:
-        if file.seek(0, os.SEEK_END) < self._read:  # someone removed the one before
+        if file.seek(0, os.SEEK_END) < self._read:  # the journal was deleted and made anew
             self._read = 0
         file.seek(self._read)
         text = file.read()
@@ -49,7 +49,7 @@ class Journal:
 
 
 def _append(path: str, flags: int) -> int:
-    """Open the journal, which all users may write who may write in the log directory."""
+    """Open the journal with the write permissions of the log directory."""
     with suppress(FileNotFoundError):
         return os.open(path, flags | os.O_APPEND)
     descriptor = os.open(path, flags | os.O_APPEND | os.O_CREAT, 0o666)

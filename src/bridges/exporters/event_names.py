@@ -1,7 +1,8 @@
-"""The names of runs and event files on disk, which carry what the next export must know.
+"""The names of runs and event files on disk.
 
-A segment is named after the start of its run, the run key and its first row. Until it is published
-its name lacks `tfevents`: readers take every file, hidden or not, whose name has that in it.
+A segment is named after the start of its run, the run key and its first row. An unpublished
+segment has a name without `tfevents`, as readers load every file, hidden or not, with that in its
+name.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ def directory_name(name: str) -> str:
 
 
 def hidden_name(key: str) -> str:
-    """A new name for the directory in which a run is built, before it gets the name of the run."""
+    """A new name for the directory in which a run is built."""
     return f".bridges-{key}-{os.urandom(4).hex()}"
 
 
 def claim_name(key: str) -> str:
-    """The name of that directory while the run is being published."""
+    """The name of the directory of a run that is being published."""
     return f".bridges-{key}"
 
 
@@ -48,15 +49,15 @@ def segment_name(key: str, start: int, row: int) -> str:
 
 
 def partial_name(name: str) -> str:
-    """The name under which a file grows; no reader takes a name without `tfevents`."""
+    """The name of a file that is being written; readers ignore names without `tfevents`."""
     return f".{name.removeprefix(_PREFIX)}.partial"
 
 
 def attempt_name(name: str) -> str:
-    """A new name under which one of several exports writes the file."""
+    """A new name for one attempt to write the file; concurrent exports have different ones."""
     return f"{partial_name(name)}-{os.urandom(4).hex()}"
 
 
 def final_name(partial: str) -> str:
-    """The name that a partial file is to get."""
+    """The published name of a partial file."""
     return _PREFIX + partial.removeprefix(".").removesuffix(".partial")

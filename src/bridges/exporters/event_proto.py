@@ -1,4 +1,4 @@
-"""The few protobuf messages of an event file, by hand: what they hold and how they are framed.
+"""Encoders for the few protobuf messages of an event file, and their framing.
 
 Field numbers are those of tensorboard/compat/proto (`event.proto`, `summary.proto`,
 `tensor.proto`) and of the hparams plug-in's `plugin_data.proto` and `api.proto`. A record is a
@@ -31,7 +31,7 @@ HParam = bool | int | float | str
 
 
 def varint(value: int) -> bytes:
-    """An int64 as protobuf writes it; a negative one takes ten bytes."""
+    """An int64 as a protobuf varint; a negative one takes ten bytes."""
     if 0 <= value <= 0x7F:
         return _SMALL[value]
     value &= 0xFFFFFFFFFFFFFFFF
@@ -44,7 +44,7 @@ def varint(value: int) -> bytes:
 
 
 def utf8(text: str) -> bytes:
-    """UTF-8, with lone surrogates as visible escapes: protobuf strings cannot hold them."""
+    """UTF-8 with lone surrogates escaped, which protobuf strings cannot hold."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -82,7 +82,7 @@ def file_version_event(wall_time: float) -> bytes:
 
 
 def session_start_event(wall_time: float, step: int) -> bytes:
-    """A session's START: from the second one on, readers forget what they have from `step` on."""
+    """A session start. At the second and later ones, readers drop all points from `step` on."""
     return double(1, wall_time) + integer(2, step) + sized(7, integer(1, _SESSION_START))
 
 

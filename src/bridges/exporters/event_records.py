@@ -1,8 +1,8 @@
-"""A layout becomes the records of one event file, as the live callback would have written them.
+"""The records of one event file, from a layout, as the live callback writes them.
 
-Beside the scalars and texts there are: one text that says what the file is (for people, and for
-the next export), the settings as a table of the Text page, and what the HParams page needs. No
-experiment summary is written: with several in a log directory, TensorBoard shows only one.
+Besides scalars and texts a file holds its provenance and state as a text, the settings as a table
+of the Text page, and the session records of the HParams page. No experiment summary is written:
+TensorBoard shows only one per log directory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATE_TAG = "bridges/provenance/text_summary"
 PARAMS_TAG = "bridges/params/text_summary"
 OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
 _CELL_BORDER = re.compile(r"(?<!\\)\|")
-TEXTS = 256  # that are framed together
+TEXTS_PER_BATCH = 256  # framed together
 _FENCE = ("```json\n", "\n```")
 
 
@@ -43,14 +43,14 @@ def parse_state(text: str) -> tuple[int, State]:
 
 
 def parse_tags(text: str) -> dict[str, str]:
-    """The tags of the run that a segment's first text records."""
+    """The run tags in a segment's first text."""
     return dict(json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))["tags"])
 
 
 def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]:
     """The records of rows `start` and later: version, state, settings, scalars, texts, end.
 
-    A file with the whole run begins a session, so that it takes the place of an earlier one.
+    A file that starts at row 0 begins a session, which replaces the files before it.
     """
     head = [*_head(layout, start, state)]
     framed = proto.frames([*head, *_end(layout)])
@@ -61,7 +61,7 @@ def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]
 
 
 def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
-    """The events before all scalars."""
+    """The events before the scalars."""
     begin = layout.clock.start / 1e6
     yield proto.file_version_event(begin)
     value = proto.text_value(STATE_TAG, _state_text(layout, start, state))
@@ -72,7 +72,7 @@ def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
 
 
 def _end(layout: Layout) -> Iterator[bytes]:
-    """The event behind all others, of a run that is finished."""
+    """The last event of a finished run."""
     if layout.run.status == "finished" and layout.params:
         end = layout.clock.end / 1e6
         yield proto.summary_event(end, 0, [proto.session_end(end)])
@@ -106,7 +106,7 @@ def _cell(value: Any) -> str:
 
 
 def _state_text(layout: Layout, start: int, state: State) -> str:
-    """What the segment is, for people and for the next export."""
+    """Provenance and state of the segment as JSON, for people and for the next export."""
     run = layout.run
     found = {
         "bridges": 1,
@@ -128,13 +128,13 @@ def _state_text(layout: Layout, start: int, state: State) -> str:
             for file in run.provenance
         ],
     }
-    # a line for each entry; the standard library indents far more slowly than it writes
+    # one line per entry; json's own indent is much slower
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in found)
     return f"{{\n{lines}\n}}".join(_FENCE)
 
 
 def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
-    """The rows from `start` on by step: the default loader drops what a lower step follows."""
+    """The rows from `start` on by step: the default loader drops points before a lower step."""
     stream = layout.stream
     assert stream.time is not None
     step, time = stream.step[start:], stream.time[start:] / 1e6
@@ -149,7 +149,7 @@ def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
 
 
 def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[ScalarColumn]]:
-    """Steps, times and columns with a row for each point, as points have times of their own."""
+    """Steps, times and columns with one row per point, for series with times of their own."""
     parts = [series.slice(start, len(stream)) for series in stream.series]
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
@@ -163,7 +163,7 @@ def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[Sc
 
 
 def _in_order(columns: Sequence[ScalarColumn], order: Int64) -> list[ScalarColumn]:
-    """The columns of rows that are written in another order."""
+    """The columns after their rows are reordered by `order` (int64, n)."""
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     ordered = []
@@ -179,7 +179,7 @@ def _texts(layout: Layout, start: int) -> Iterator[bytes]:
     for series in layout.texts:
         part = series.slice(start, layout.rows)
         by_step = np.argsort(stream.step[part.rows], kind="stable")
-        for some in np.array_split(by_step, len(by_step) // TEXTS + 1):
+        for some in np.array_split(by_step, len(by_step) // TEXTS_PER_BATCH + 1):
             rows = part.rows[some]
             columns = stream.times(part)[some] / 1e6, stream.step[rows], part.values[some]
             events = [

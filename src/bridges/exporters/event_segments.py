@@ -1,8 +1,8 @@
-"""The event files of a run on disk: what is published, which of it counts, how more gets there.
+"""The event files of a run on disk: published segments, and the mending of killed exports.
 
-Nothing that was published is changed. A file is written under a name that no reader takes, synced,
-and then gets its own name in one step; what a killed export left before that step is finished or
-removed by whoever looks next.
+Published files never change. A file is written under a name that readers ignore, synced, and then
+renamed atomically. The next export that lists a directory finishes or removes the files of killed
+exports.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from bridges.formats.event_reader import first_texts
 
 @dataclass(frozen=True)
 class Segment:
-    """One published file: its path, the run's start (seconds), the first row that it holds, and
-    the state of the run with it.
+    """One published file: its path, the run's start, its first row, and the run's state after it.
+
+    `started` is in seconds since 1970 UTC.
     """
 
     path: str
@@ -41,7 +42,7 @@ class Segment:
 
 
 def segments(directory: str, key: str) -> list[Segment]:
-    """All published files of a run, in the order in which they were written."""
+    """All published files of a run, in write order."""
     return [
         Segment(path, int(match[1]), *_read_state(path))
         for match in _matches(_mended(directory, key), key)
@@ -50,7 +51,7 @@ def segments(directory: str, key: str) -> list[Segment]:
 
 
 def segment_names(names: Iterable[str], key: str) -> list[str]:
-    """Those of a directory's names that are a run's published files, in their order."""
+    """The names of a run's published files among `names`, in write order."""
     return [match[0] for match in _matches(names, key)]
 
 
@@ -60,13 +61,13 @@ def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
 
 
 def in_force(written: list[Segment]) -> list[Segment]:
-    """The files that count: a file with the whole run replaces those before it."""
+    """The files in force: a file that starts at row 0 replaces all earlier ones."""
     whole = [index for index, segment in enumerate(written) if segment.first == 0]
     return written[whole[-1] :] if whole else written
 
 
 def existing_in(logdir: str, directory: str, key: str) -> ExistingRun | None:
-    """The run of a key in a directory. Raises ExportError if a part of it is gone."""
+    """The run of a key in a directory. Raises ExportError if one of its files is missing."""
     counting = in_force(segments(directory, key))
     if not counting:
         return None
@@ -83,8 +84,9 @@ def existing_in(logdir: str, directory: str, key: str) -> ExistingRun | None:
 
 
 def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
-    """Each directory from a log directory on down, in order, and the names of its files; but no
-    hidden directories, nor links to others.
+    """Walk a log directory: each directory, in order, with the names of its files.
+
+    Hidden directories and links to directories are skipped.
     """
     waiting = [logdir]
     while waiting:
@@ -100,7 +102,7 @@ def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def leftovers(logdir: str) -> dict[str, list[str]]:
-    """The directories in which runs were or are being built, by run key."""
+    """The hidden directories of unpublished runs, by run key."""
     found: dict[str, list[str]] = {}
     for name in names_in(logdir):
         if name[0] == "." and (match := HIDDEN.fullmatch(name)):
@@ -109,29 +111,29 @@ def leftovers(logdir: str) -> dict[str, list[str]]:
 
 
 def publish_partial(directory: str, partial: str) -> None:
-    """The last step: a whole file in a claimed directory gets the name that readers take."""
-    with suppress(FileNotFoundError):  # another process has done so meanwhile
+    """Rename a finished file in a claimed directory to its published name."""
+    with suppress(FileNotFoundError):  # another process was faster
         os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
 
 
 def remove_unpublished(directory: str, key: str) -> None:
-    """Remove a run that was not published when its export was killed, or overtaken."""
+    """Remove the unpublished files of a new run, whose export was killed or overtaken."""
     for name in names_in(directory):
         match = ATTEMPT.fullmatch(name)
         if match and match[2] == key and not int(match[3]):
             with suppress(FileNotFoundError):  # it was published meanwhile
                 os.unlink(os.path.join(directory, name))
-            with suppress(OSError):  # there may be more in it
+            with suppress(OSError):  # not empty
                 os.rmdir(directory)
 
 
 def _mended(directory: str, key: str) -> list[str]:
-    """The names in a directory, after what exports of the run left when they were killed at their
-    last step is finished or removed.
+    """The names in a directory; files of exports that were killed at the rename are finished or
+    removed first.
     """
     names = names_in(directory)
     is_changed = False
-    with suppress(OSError):  # on a read-only disk it stays as it is
+    with suppress(OSError):  # a read-only disk stays as it is
         for name in names:
             match, attempt = FILE.fullmatch(name), ATTEMPT.fullmatch(name)
             if match and match[2] == key and match[3]:
@@ -144,7 +146,7 @@ def _mended(directory: str, key: str) -> list[str]:
 
 
 def names_in(directory: str) -> list[str]:
-    """The names in a directory; none where there is no such."""
+    """The names in a directory; none if it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return sorted(os.listdir(directory))
     return []
@@ -166,6 +168,6 @@ def recorded_params(path: str) -> dict[str, str]:
 
 
 def recorded_tags(path: str) -> dict[str, str]:
-    """The tags of its run that a published file records. Raises ExportError where it is damaged."""
+    """The run tags recorded in a published file. Raises ExportError if it is damaged."""
     _read_state(path)
     return parse_tags(dict(first_texts(path))[STATE_TAG])

@@ -1,8 +1,8 @@
-"""TensorBoard: one directory a run, one event file a write, published whole or not at all.
+"""TensorBoard: one directory per run, one event file (segment) per write, published atomically.
 
-State lives in the names and the first record of the files: the name carries the run key and the
-first row of the segment, the record (a text on the Text page) the rows, digest and clock. A longer
-history adds a file with the new rows only; nothing that was published is ever changed.
+The file name holds the run key and the first row of the segment. The first record, a text on the
+Text page, holds rows, digest and clock. A longer history adds a file with the new rows only;
+published files never change.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
-MOST_OF_A_NAME = 10_000  # runs
-SAMPLED = 1000  # points of a tag above which TensorBoard shows a sample
-EVERY = 1_000_000_000  # points of a tag, as its option: 0 would show none
+MAX_RUNS_PER_NAME = 10_000
+MAX_SHOWN_POINTS = 1000  # of a tag; TensorBoard shows a sample of longer ones
+ALL_POINTS = 1_000_000_000  # per tag, for --samples_per_plugin, where 0 shows none
 RECEIPTS_NAME = ".bridges.marks.jsonl"  # in the log directory; readers ignore it
-SHARED = ("step", "wall_time")  # what the tags of a record have in common
+SHARED = ("step", "wall_time")  # columns that the tags of a record share
 
 
 class TensorBoardExporter(BaseExporter):
-    """Writes runs as event files below `logdir`, each in a directory of its own."""
+    """Writes runs as event files below `logdir`, one directory per run."""
 
     name = "tensorboard"
     naming = "tensorboard"
@@ -89,7 +89,7 @@ class TensorBoardExporter(BaseExporter):
         self._leftovers: dict[str, list[str]] | None = None
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout under a name that a directory can have; event files hold any tag."""
+        """The layout with a name that is legal for a directory; event files accept any tag."""
         findings = [*layout.findings, *_hidden(layout)]
         name = directory_name(layout.run.name)
         if name == layout.run.name:
@@ -101,7 +101,7 @@ class TensorBoardExporter(BaseExporter):
         return replace(layout, run=replace(layout.run, name=name), findings=tuple(findings))
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs with one of the keys: first under the expected name, then anywhere."""
+        """The runs with one of the keys: first under the expected name, then in all directories."""
         with system_errors(self.logdir, "read"):
             found = self._find(identity)
         if any(run.state.digest == identity.digest for run in found):
@@ -126,7 +126,7 @@ class TensorBoardExporter(BaseExporter):
         return [run for run in looked if run is not None]
 
     def _index(self) -> dict[str, list[str]]:
-        """The directories of each run key. The log directory is walked once by each exporter."""
+        """The directories of each run key. Each exporter walks the log directory once."""
         if self._directories is None:
             self._directories = {}
             for path, files in visible(self.logdir):
@@ -136,7 +136,7 @@ class TensorBoardExporter(BaseExporter):
         return self._directories
 
     def _learn(self, news: Iterable[tuple[str, str]]) -> None:
-        """Add to the index what the journal says."""
+        """Add journal lines to the index."""
         assert self._directories is not None
         for key, place in news:
             self._directories.setdefault(key, []).append(os.path.join(self.logdir, place))
@@ -144,7 +144,7 @@ class TensorBoardExporter(BaseExporter):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Publish the run in a new directory, or its new rows beside the old ones."""
+        """Publish a new run in a new directory, or new rows in the directory of the run."""
         state = whole_state(layout, existing.state if existing else None)
         with system_errors(self.logdir):
             if existing:
@@ -155,7 +155,7 @@ class TensorBoardExporter(BaseExporter):
         return ExistingRun(layout.key, name, directory, state)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """With new rows only: a file is named after the first of them."""
+        """Only with new rows: a file is named after its first row."""
         return rows > existing.state.rows
 
     def _create(self, layout: Layout, state: State, seen: set[str]) -> str:
@@ -167,7 +167,7 @@ class TensorBoardExporter(BaseExporter):
                 made.claim()
                 self._move(made, layout, seen)
                 directory = made.publish()
-        except FileNotFoundError:  # a faster export of this run took it for a leftover
+        except FileNotFoundError:  # a faster export of this run removed it as a leftover
             if not os.path.isdir(self.logdir):
                 raise
             raise ConflictError from None
@@ -176,11 +176,12 @@ class TensorBoardExporter(BaseExporter):
         return directory
 
     def _move(self, made: Attempt, layout: Layout, seen: set[str]) -> None:
-        """Give the claimed directory the first free name: one at which there is nothing, or an
-        empty directory. Raises ConflictError where the run was published since it was looked for.
+        """Rename the claimed directory to the first name that is unused or an empty directory.
+
+        Raises ConflictError if the run was published since `find`.
         """
         name, index = directory_name(layout.run.path), self._index()
-        for number in range(1, MOST_OF_A_NAME):
+        for number in range(1, MAX_RUNS_PER_NAME):
             place = name if number == 1 else f"{name}-{number}"
             path = os.path.join(self.logdir, place)
             if names_in(path):
@@ -195,8 +196,9 @@ class TensorBoardExporter(BaseExporter):
         raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
 
     def _refuse_news(self, paths: Iterable[str], key: str, seen: set[str]) -> None:
-        """Raise ConflictError if one of these directories holds the run, but `find` did not see it
-        there. Where it is not published yet it never will be.
+        """Raise ConflictError if one of these directories holds the run and `find` did not see it.
+
+        An unpublished file of the run is removed, so that it is never published.
         """
         for path in paths:
             if path not in seen:
@@ -206,10 +208,10 @@ class TensorBoardExporter(BaseExporter):
                     raise ConflictError
 
     def _remove_leftovers(self, key: str) -> None:
-        """What killed exports of this run left behind, once the run is there.
+        """Remove the leftovers of killed exports of a published run.
 
-        They are looked for once: most runs have none, and a directory that is made and removed for
-        each run would slow down how a file system finds room for the next.
+        The log directory is listed once, as most runs have no leftovers. Making and removing a
+        directory for each run would slow down the file system's search for free space.
         """
         if self._leftovers is None:
             self._leftovers = leftovers(self.logdir)
@@ -220,8 +222,8 @@ class TensorBoardExporter(BaseExporter):
     def _append(self, layout: Layout, existing: ExistingRun, state: State) -> str:
         """Publish the new rows; the file's name can be taken only once.
 
-        Rows that go back behind earlier steps would be taken for a restart, and the points behind
-        them hidden. So then the file holds the whole run in order, and replaces those before it.
+        Readers take a row with a lower step for a restart and hide the points after that step. If
+        the new rows go back, the file holds the complete run in order and replaces earlier files.
         """
         started = segments(existing.location, layout.key)[0].started
         name = segment_name(layout.key, started, existing.state.rows)
@@ -262,7 +264,7 @@ class TensorBoardExporter(BaseExporter):
             return recorded_params(_counting(existing)[0])
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run if it has these labels; else None, for they are in its directory and its file."""
+        """The run if it has these labels; else None, as published names and files never change."""
         is_named = existing.name == directory_name(layout.run.path)
         has_name = is_named or not (labels.name or labels.group)
         tags = recorded_tags(_counting(existing)[0]) if labels.tags else {}
@@ -283,17 +285,17 @@ class TensorBoardExporter(BaseExporter):
             yield run
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Event files hold float32."""
+        """Float32, the type of event files."""
         return as_float32(values)
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that shows the runs, all points of them."""
-        every = f" --samples_per_plugin scalars={EVERY}" if longest > SAMPLED else ""
+        """The command that shows the runs with all of their points."""
+        every = f" --samples_per_plugin scalars={ALL_POINTS}" if longest > MAX_SHOWN_POINTS else ""
         return f"tensorboard --logdir {shlex.quote(self.logdir)}{every}"
 
 
 def _hidden(layout: Layout) -> list[Finding]:
-    """Points that share a tag and a step: the default loader shows one of them."""
+    """A finding for points with equal tag and step: the default loader shows one of them."""
     hidden = hidden_duplicates(layout.stream)
     if not hidden:
         return []
@@ -302,9 +304,9 @@ def _hidden(layout: Layout) -> list[Finding]:
 
 
 def _counting(existing: ExistingRun) -> list[str]:
-    """The paths of the event files that hold a run. Raises VerifyError where there are none."""
+    """The paths of the event files in force for a run. Raises VerifyError if there are none."""
     paths = _published(existing.location, existing.key)
-    if len(paths) > 1:  # one of them may replace others, or be newer than what was found
+    if len(paths) > 1:  # a file may replace others, or be newer than `existing`
         there = [
             part
             for part in segments(existing.location, existing.key)
@@ -317,12 +319,12 @@ def _counting(existing: ExistingRun) -> list[str]:
 
 
 def _published(directory: str, key: str) -> list[str]:
-    """The paths of a run's event files, in their order."""
+    """The paths of a run's published event files, in order."""
     return [os.path.join(directory, name) for name in segment_names(names_in(directory), key)]
 
 
 def _is_just(existing: ExistingRun, identity: Identity) -> bool:
-    """Whether a run can only be that of the identity, with its whole history."""
+    """Whether a run has the history and the settings of the identity."""
     state = existing.state
     return (state.digest, state.settings.digest) == (identity.digest, identity.settings.digest)
 
@@ -334,7 +336,7 @@ def _goes_back(layout: Layout, rows: int) -> bool:
 
 
 def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
-    """The parts of a tag by offset: as one, where they lie between each other."""
+    """The parts of a tag in file order; interleaved parts are merged into one."""
     parts = file.scalars.get(tag, [])
     if all(one.offset[-1] < other.offset[0] for one, other in pairwise(parts)):
         return parts
@@ -344,7 +346,7 @@ def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
 
 
 class _Joined:
-    """Columns of several parts as one. Tags of the same records share their steps and times."""
+    """Concatenates the parts of tags. Tags of the same records share their steps and times."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], tuple[list[NDArray[Any]], NDArray[Any]]] = {}
@@ -356,7 +358,7 @@ class _Joined:
 
     def _shared(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         key = tuple(map(id, columns))
-        if key not in self._known:  # the columns are kept, so that no other gets their id
+        if key not in self._known:  # the cache keeps the columns alive, so that ids stay unique
             self._known[key] = columns, np.concatenate(columns)
         return self._known[key][1]
 
