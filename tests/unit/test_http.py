@@ -408,7 +408,7 @@ def test_a_list_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(ExportError, match="its list has no end"):
                 ask()
         assert len(requests) == 4
-    monkeypatch.setattr(mlflow_rest, "MOST_PAGES", 5)
+    monkeypatch.setattr(mlflow_rest, "MAX_PAGES", 5)
     others = [answer(b'{"next_page_token": "%d"}' % number) for number in range(9)]
     with server(*others) as (url, requests):
         with pytest.raises(ExportError, match="its list has no end"):

@@ -1,7 +1,7 @@
-"""MLflow: runs as the live callback would have left them, with their own times.
+"""MLflow: runs as the live callback logs them, with their own times.
 
-State lives in the tags of the run (`mlflow_state`). Databases whose schema is known are written
-directly (`mlflow_direct`), servers and all else through the public API (`mlflow_client`).
+State lives in the tags of the run (`mlflow_state`). Databases with a known schema are written
+directly (`mlflow_direct`), servers and other stores through the public API (`mlflow_client`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postg
 
 
 class Writer(Protocol):
-    """One way into a tracking store, and what that takes."""
+    """A way to write to a tracking store, and its limits."""
 
     limits: Limits
 
@@ -51,11 +51,11 @@ class Writer(Protocol):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks."""
+        """Write a new run, or the rows that an existing one lacks."""
         ...
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """Every point of the run."""
+        """All points of the run."""
         ...
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
@@ -63,15 +63,15 @@ class Writer(Protocol):
         ...
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files as artifacts of the run, unless they are there."""
+        """Store the files as artifacts of the run, once."""
         ...
 
     def preload(self) -> None:
-        """Ask once for all runs of the experiment, for `find`."""
+        """List the runs of the experiment once, for later `find` calls."""
         ...
 
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
-        """The run with these tags, one of which may be that of its name."""
+        """Set tags of the run, which may include the tag of its name."""
         ...
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
@@ -103,7 +103,7 @@ class MlflowExporter(BaseExporter):
 
     @cached_property
     def _writer(self) -> Writer:
-        """The writer that fits the store, chosen when it is first needed."""
+        """The writer for the store, chosen on first use."""
         database = None if self._wanted == "client" else self._database()
         if database is not None:
             return DirectWriter(database, self.shown, self.experiment, self._force)
@@ -112,14 +112,14 @@ class MlflowExporter(BaseExporter):
         except ExportError as error:
             why = f" ({self._why_client})" if self._why_client else ""
             raise ExportError(f"{error}{why}") from error
-        # of a server, a location is the address of the run's page
+        # a location on a server is the URL of the run's page
         shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
         return ClientWriter(api, shown, self.experiment, self._force)
 
     def _database(self) -> Database | None:
-        """The database to write directly; None, and why, where the client has to.
+        """The database to write directly; None if the client must be used.
 
-        Raises ConfigError where only the direct way is wanted and there is none.
+        Raises ConfigError if the user asked for the direct writer and it cannot be used.
         """
         try:
             database = _open_database(self.uri)
@@ -149,7 +149,7 @@ class MlflowExporter(BaseExporter):
         return SdkApi(self.uri)
 
     def adapt(self, layout: Layout) -> Layout:
-        """With keys and params that MLflow takes; what is changed or left out is counted."""
+        """The layout with keys and params that MLflow accepts, and a finding for each change."""
         layout = rows.fit(layout, self._writer.limits, self._params)
         return replace(layout, findings=(*layout.findings, *self._losses(layout)))
 
@@ -160,7 +160,7 @@ class MlflowExporter(BaseExporter):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks."""
+        """Write a new run, or the rows that an existing one lacks."""
         return self._writer.write(layout, seen, existing)
 
     def may_hold(self, keys: Collection[str]) -> bool:
@@ -168,11 +168,11 @@ class MlflowExporter(BaseExporter):
         return not isinstance(self._writer, DirectWriter) or self._writer.may_hold(keys)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """In a database that is written directly."""
+        """Only in a database that is written directly."""
         return isinstance(self._writer, DirectWriter)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """Every point of the run."""
+        """All points of the run."""
         return self._writer.read_back(existing)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
@@ -180,15 +180,15 @@ class MlflowExporter(BaseExporter):
         return self._writer.stored_params(existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files as artifacts of the run."""
+        """Store the files as artifacts of the run."""
         self._writer.attach(existing, files)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
-        """The run with these labels, which are tags."""
+        """Set the labels, which are tags in MLflow."""
         return self._writer.relabel(existing, rows.label_tags(labels, self._writer.limits))
 
     def preload(self) -> None:
-        """Ask once for all runs of the experiment; `find` answers from that."""
+        """List the runs of the experiment once; later `find` calls use that listing."""
         self._writer.preload()
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
@@ -200,11 +200,11 @@ class MlflowExporter(BaseExporter):
         return self._writer.receipts()
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Float64; infinities become the largest number, a negative zero loses its sign."""
+        """Float64; infinities become ±MAX_FLOAT64, and -0.0 becomes 0.0."""
         return rows.stored(values)
 
     def _losses(self, layout: Layout) -> list[Finding]:
-        """The values that MLflow cannot hold as they are, and which way the run goes."""
+        """Findings for values that MLflow cannot store exactly, and for the use of the client."""
         clamped = zeros = 0
         for series in layout.stream.numbers:
             if series.values.dtype == np.float64:
@@ -226,14 +226,14 @@ class MlflowExporter(BaseExporter):
         return notes
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command, or the page, that shows the runs."""
+        """The command that shows the runs; for a server the URL of the last run."""
         if self._is_server:
             return locations[-1]
         return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
 
 
 class _NotDirectError(Exception):
-    """There is no direct way; `unexpected` where a user may have counted on one."""
+    """The store has no direct writer. `unexpected`: the user should be told the reason."""
 
     def __init__(self, reason: str, unexpected: bool) -> None:
         super().__init__(reason)
@@ -241,7 +241,7 @@ class _NotDirectError(Exception):
 
 
 def _open_database(uri: str) -> Database:
-    """The database of a URI. Raises _NotDirectError where it has none that we can write."""
+    """The database of a URI. Raises _NotDirectError if it cannot be written directly."""
     if uri.startswith(SQLITE):
         from bridges.exporters.mlflow_sqlite import SqliteDatabase
 

@@ -1,5 +1,6 @@
-"""What bridges needs of MLflow's public API; a server (`mlflow_rest`) and the installed client
-(`mlflow_sdk`) have it.
+"""The subset of MLflow's public API that bridges uses.
+
+Implemented by `mlflow_rest` for servers and by `mlflow_sdk` for the installed client.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, s
 
 
 class UncertainError(ExportError):
-    """A request may or may not have been carried out: look before it is sent again."""
+    """A request may have been carried out: check before sending it again."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=True, waited=True, answered=True)
@@ -29,8 +30,9 @@ class UncertainError(ExportError):
 
 @dataclass(frozen=True)
 class ApiRun:
-    """A run as the API shows it; `end` is in milliseconds, `latest` the newest value of each
-    metric, as text.
+    """A run as the API returns it.
+
+    `end` is in milliseconds; `latest` is the latest value of each metric as text.
     """
 
     run_id: str
@@ -47,7 +49,7 @@ class ApiRun:
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run to be made: `start` is in milliseconds; the tags name the user and the run."""
+    """A run to create; `start` is in milliseconds, and the tags name the user and the run."""
 
     experiment: str
     name: str
@@ -57,7 +59,7 @@ class NewRun:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one request logs; an MLflow store keeps params first and tags last."""
+    """The content of one log request. A store writes its params first and its tags last."""
 
     metrics: Sequence[Metric] = ()
     params: Mapping[str, str] = field(default_factory=dict)
@@ -65,14 +67,14 @@ class Batch:
 
 
 def tag_filter(tag: str, value: str | None) -> str:
-    """Runs whose tag has that value (None: any), in the language of a search."""
+    """The search filter for runs whose tag has that value (None: any)."""
     return f"tags.`{tag}` = '{value}'" if value is not None else f"tags.`{tag}` LIKE '%'"
 
 
 def batches(
     columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
 ) -> Iterator[Batch]:
-    """Batches as large as MLflow takes: params first, points key by key, the final tags last."""
+    """Batches of the largest legal size: params first, points key by key, final tags last."""
     pairs, metrics = iter(params.items()), _metrics(columns)
     part = dict(islice(pairs, limits.pairs))
     while True:
@@ -94,19 +96,19 @@ def _metrics(columns: Sequence[MetricColumn]) -> Iterator[Metric]:
 
 
 class Api(Protocol):
-    """MLflow's public API. All raise ExportError; what is retried is behind it."""
+    """MLflow's public API. All methods retry, and raise ExportError."""
 
     @property
     def limits(self) -> Limits:
-        """What it takes."""
+        """The limits of the store."""
         ...
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment of that name."""
+        """Id and life-cycle stage of the experiment with that name."""
         ...
 
     def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
         ...
 
     def experiments(self) -> Iterator[str]:
@@ -116,33 +118,31 @@ class Api(Protocol):
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs of the experiments, deleted ones too, whose tag has that value (None: any),
-        page by page.
-        """
+        """All runs with that value of the tag (None: any), including deleted ones, page by page."""
         ...
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run of that id."""
+        """The run with that id."""
         ...
 
     def create_run(self, new: NewRun) -> ApiRun:
-        """Make a run. Raises UncertainError."""
+        """Create a run. Raises UncertainError."""
         ...
 
     def log_batch(self, run_id: str, batch: Batch) -> None:
-        """Log one batch, which must be within the limits. Raises UncertainError."""
+        """Log one batch within the limits. Raises UncertainError."""
         ...
 
     def set_status(self, run_id: str, status: str, end: int | None) -> None:
-        """Set the status and, unless None, the end (ms)."""
+        """Set the status, and the end (ms) unless it is None."""
         ...
 
     def rename(self, run: ApiRun, name: str) -> None:
-        """Give a run another name."""
+        """Rename a run."""
         ...
 
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
-        """All points of these keys, page by page, in the order of their times."""
+        """All points of these keys, sorted by time."""
         ...
 
     def delete_run(self, run_id: str) -> None:
@@ -150,5 +150,5 @@ class Api(Protocol):
         ...
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
-        """Keep a file of this name among the run's artifacts."""
+        """Store a file as an artifact of the run."""
         ...

@@ -1,6 +1,6 @@
-"""Files beside a run: the artifacts of MLflow, where the run's `artifact_uri` says.
+"""Attached files: artifacts of an MLflow run, stored below its `artifact_uri`.
 
-A tag of the run holds the digest of what is attached, so that it is done once.
+A tag of the run holds the digest of the attached files, so that they are stored once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER = "source"  # within the run's artifacts
 
 
 def digest(files: Mapping[str, bytes]) -> str:
-    """64 hex digits over names and contents."""
+    """The SHA-256 of names and contents, as 64 hex digits."""
     total = hashlib.sha256()
     for name, content in sorted(files.items()):
         total.update(f"{len(name)} {name} {len(content)} ".encode())
@@ -27,8 +27,9 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 def put_file(artifact_uri: str, name: str, content: bytes) -> None:
-    """Write one file below an artifact URI that this machine can reach: a path, `file:` or what
-    fsspec opens. Raises ExportError.
+    """Write one file below an artifact URI: a path, a `file:` URI or any URI that fsspec opens.
+
+    Raises ExportError.
     """
     place = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
     parts = urlsplit(place)
@@ -36,7 +37,7 @@ def put_file(artifact_uri: str, name: str, content: bytes) -> None:
         if parts.scheme in ("", "file"):
             _put_local(unquote(parts.path) if parts.scheme else place, content)
             return
-        import fsspec  # only here: most stores keep artifacts on a disk
+        import fsspec  # slow import, not needed for local artifacts
 
         with fsspec.open(place, "wb") as file:
             file.write(content)

@@ -1,4 +1,4 @@
-"""What the direct writer needs of a database that holds MLflow's tables."""
+"""The interface of a database with MLflow's tables, for the direct writer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow_rows import MetricColumn
 
-TAGS_OF = (  # value and run of the tags of a name in an experiment
+TAGS_OF = (  # value and run id of the tags with one name in an experiment
     "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
     " where tags.key = ? and runs.experiment_id = ?"
 )
@@ -17,19 +17,19 @@ TAG_ORDER = " order by tags.run_uuid"
 
 
 class Cursor(Protocol):
-    """What a statement gives back."""
+    """The result of a statement."""
 
     def fetchone(self) -> Any:
         """The next row or None."""
         ...
 
     def fetchall(self) -> list[Any]:
-        """All rows that are left."""
+        """The remaining rows."""
         ...
 
 
 class Session(Protocol):
-    """A connection within a transaction; statements have `?` for their values."""
+    """A connection in a transaction; `?` stands for a value in statements."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement."""
@@ -40,46 +40,45 @@ class Session(Protocol):
         ...
 
     def lock(self, run_id: str) -> None:
-        """Let no one else write the run until the transaction ends."""
+        """Lock the run for other writers until the transaction ends."""
         ...
 
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags of that name on the runs of an experiment, as rows of value and run id, and a
-        position for the next call.
+        """The tags with that name in an experiment (rows of value and run id), and a position.
 
-        With a position of an earlier call, at least those with that `value` that came since then.
+        Given the position of an earlier call, the answer may be limited to newer tags with `value`.
         """
         ...
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
-        """Add the points of a run, key by key, which is what the indexes like best."""
+        """Add the points of a run, key by key, which is the fastest order for the indexes."""
         ...
 
     def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, in the order of their times."""
+        """All points of a run by key, sorted by time."""
         ...
 
 
 class Database(Protocol):
-    """A database with MLflow's tables, whose schema is one of those that tests cover."""
+    """A database with MLflow's tables, in one of the schemas that tests cover."""
 
     has_workspaces: bool
-    release: str | None  # of mlflow, whose schema it has; None before `check` and where it is new
+    release: str | None  # of mlflow with this schema; None for a new database and before `check`
 
     def check(self) -> None:
-        """Raises UnknownSchemaError where there are tables that may not be written directly."""
+        """Raises UnknownSchemaError if its tables must not be written directly."""
         ...
 
     def exists(self) -> bool:
-        """Whether it has tables."""
+        """Whether the database has tables."""
         ...
 
     def create(self) -> None:
-        """Make the tables, as the installed mlflow does, if there are none."""
+        """Create missing tables with the installed mlflow."""
         ...
 
     def transaction(self, *, write: bool = False) -> AbstractContextManager[Session]:
-        """One transaction. Raises ConflictError where a row is there already, ExportError else."""
+        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
         ...

@@ -1,4 +1,4 @@
-"""Errors of the installed mlflow as ours, and nothing of its own on the terminal."""
+"""Translates errors of the installed mlflow, and silences its logging."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NO_FILES = (
 
 
 def silence() -> None:
-    """Let mlflow log nothing: what goes wrong is in the errors that it raises."""
+    """Silence mlflow's loggers; its exceptions carry the errors."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def mlflow_errors(where: str) -> Iterator[None]:
-    """Errors of mlflow, and of what it builds on, as ours; `where` is how the store is shown."""
+    """Raise errors of mlflow and its dependencies as ExportError; `where` names the store."""
     try:
         yield
     except (BridgeError, ConflictError):
@@ -41,6 +41,6 @@ def mlflow_errors(where: str) -> Iterator[None]:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether the store did not answer; mlflow tells a database by a code, a server in words."""
+    """Whether the store did not answer: an error code for databases, a text for servers."""
     code, said = getattr(error, "error_code", ""), str(error)
     return code == "TEMPORARILY_UNAVAILABLE" or ("API request to" in said and "failed" in said)

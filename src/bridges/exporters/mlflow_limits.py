@@ -1,7 +1,7 @@
-"""What MLflow takes: lengths, batch sizes and the rule for keys, by release.
+"""MLflow's limits by release: lengths, batch sizes and legal keys.
 
-A database and a server have a release of their own, which may not be the installed one. Servers
-truncate silently, so oversized values must not be sent.
+The release of a database or server may differ from the installed one. Servers truncate silently,
+so oversized values must not be sent.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ _REFUSED = re.compile(r"[^/\w.\- :]")
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths in characters (`key`, `param`, `tag`, and `name` of a run: the width of its column),
-    whether keys may have a `colon`, and how many `metrics`, params or tags (`pairs`) and all
-    together (`entities`) a request takes.
+    """Maximum lengths in characters, and maximum numbers per request.
+
+    `key`, `param`, `tag`, `name`  lengths; `name` is the column width of a run's name
+    `metrics`                      metrics per request
+    `pairs`                        params, and tags, per request
+    `entities`                     metrics, params and tags together
+    `colon`                        whether keys may contain a colon
     """
 
     key: int = 250
@@ -33,14 +37,14 @@ class Limits:
     colon: bool = True
 
     def takes_key(self, key: str) -> bool:
-        """Whether MLflow takes the key of a metric, param or tag."""
+        """Whether MLflow accepts the key of a metric, param or tag."""
         if ":" in key and not self.colon:
             return False
         plain = len(key) <= self.key and _KEY.match(key) is not None and key not in ("", ".")
         return plain and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
 
     def legal_key(self, key: str) -> str:
-        """The key itself if MLflow takes it, else the nearest key that it takes."""
+        """The key if MLflow accepts it, else a similar legal key."""
         if self.takes_key(key):
             return key
         legal = _REFUSED.sub("_", key if self.colon else key.replace(":", "_"))
@@ -51,11 +55,11 @@ class Limits:
         return f"{legal[: self.key - 9]}-{digest(key)}"
 
     def takes_param(self, key: str, value: str) -> bool:
-        """Whether MLflow takes a param as it is; PostgreSQL keeps no NUL."""
+        """Whether MLflow accepts a param unchanged; PostgreSQL rejects NUL characters."""
         return self.takes_key(key) and len(value) <= self.param and "\0" not in value
 
     def takes_tag(self, key: str, value: str) -> bool:
-        """Whether MLflow takes a tag as it is."""
+        """Whether MLflow accepts a tag unchanged."""
         return self.takes_key(key) and len(value) <= self.tag and "\0" not in value
 
 

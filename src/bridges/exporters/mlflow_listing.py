@@ -19,26 +19,26 @@ from bridges.exporters.mlflow_state import (
     run_id_of,
 )
 
-TOGETHER = 200  # experiments that one search goes through
+EXPERIMENTS_PER_SEARCH = 200
 
 
 @dataclass(frozen=True)
 class ApiRunIndex:
-    """The runs of an experiment (None: there is none), deleted ones too, by run key."""
+    """The runs of an experiment (None if it does not exist) by run key, including deleted ones."""
 
     experiment: str | None
     runs: dict[str, list[StoredRun]]
 
     @classmethod
     def load(cls, api: Api, experiment: str | None) -> ApiRunIndex:
-        """By one search."""
+        """Load all runs by one search."""
         runs: dict[str, list[StoredRun]] = {}
         for run in api.search([experiment], KEY_TAG) if experiment is not None else ():
             runs.setdefault(run.tags[KEY_TAG], []).append(stored(run))
         return cls(experiment, runs)
 
     def with_key(self, key: str) -> list[StoredRun]:
-        """Those with that key that did not lose against others."""
+        """The runs with that key that are not superseded."""
         return [run for run in self.runs.get(key, ()) if not run.superseded]
 
 
@@ -53,7 +53,7 @@ def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
 def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
     """The valid receipts of all experiments; locations begin with `uri`."""
     experiments = api.experiments()
-    while part := [*islice(experiments, TOGETHER)]:
+    while part := [*islice(experiments, EXPERIMENTS_PER_SEARCH)]:
         for run in api.search(part, RECEIPT_TAG):
             location = location_of(uri, run.experiment, run.run_id)
             key, text = run.tags.get(KEY_TAG, ""), run.tags[RECEIPT_TAG]
@@ -63,6 +63,6 @@ def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
 
 
 def stored(run: ApiRun) -> StoredRun:
-    """What a run's tags say of it."""
+    """The run with the state in its tags."""
     superseded, state = SUPERSEDED_TAG in run.tags, run.tags.get(STATE_TAG, "")
     return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)

@@ -1,5 +1,6 @@
-"""Runs looked up in the tables of an MLflow database: by their tags, and by their ids, which are
-made of their keys.
+"""Look-up of runs in the tables of an MLflow database: by key tag, and by id.
+
+Ids of directly written runs are digests of experiment and run key.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ KEY = _TAG.format(KEY_TAG)
 
 @dataclass(frozen=True)
 class SqlRunIndex:
-    """The runs of an experiment (None: there is none), by id, and their ids by run key, for which
-    `with_key` needs to ask nobody.
-    """
+    """The runs of an experiment (None if it does not exist) by id, and their ids by run key."""
 
     experiment: int | None
     runs: dict[str, StoredRun]
@@ -34,7 +33,7 @@ class SqlRunIndex:
 
     @classmethod
     def load(cls, session: Session, experiment: int | None) -> SqlRunIndex:
-        """By one query."""
+        """Load all runs by one query."""
         if experiment is None:
             return cls(None, {}, {})
         statement = f"select {COLUMNS}, {KEY} from runs where experiment_id = ? order by run_uuid"
@@ -45,7 +44,7 @@ class SqlRunIndex:
         return cls(experiment, {row[0]: stored_run(row) for row in rows}, tagged)
 
     def with_key(self, key: str) -> list[StoredRun]:
-        """The runs with that key, as `runs_with_key` finds them."""
+        """The runs with that key, without a query."""
         if self.experiment is None:
             return []
         return runs_with_key(self.runs.get, self.experiment, key, self.tagged)
@@ -54,20 +53,20 @@ class SqlRunIndex:
 def runs_with_key(
     find: FindRun, experiment: int, key: str, tagged: dict[str, list[str]]
 ) -> list[StoredRun]:
-    """The runs of an experiment with that run key, deleted ones too; `tagged` are ids by key."""
+    """The runs with that run key, including deleted ones; `tagged` maps keys to ids."""
     ids = dict.fromkeys([*_own_ids(find, experiment, key), *tagged.get(key, ())])
     found = [find(run_id) for run_id in ids]
     return [run for run in found if run is not None and not run.superseded]
 
 
 def made_id(experiment: int | str, key: str, number: int) -> str:
-    """The id of a run: made of experiment and run key; `number` counts forks from 0."""
+    """The id of a run, from experiment and run key; `number` counts forks from 0."""
     identity = f"{experiment}\n{key}\n{number}"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
 def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
-    """The ids of the runs with that key that this writer made: look-ups by primary key."""
+    """The ids of directly written runs with that key, by primary-key look-ups."""
     ids: list[str] = []
     while True:
         run_id = made_id(experiment, key, len(ids))
@@ -77,7 +76,7 @@ def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
 
 
 def next_id(session: Session, experiment: int, key: str) -> str:
-    """The first id that is free for a run with that key."""
+    """The first unused id for a run with that key."""
     own = _own_ids(partial(find_run, session), experiment, key)
     return made_id(experiment, key, len(own))
 
@@ -86,7 +85,7 @@ def next_id(session: Session, experiment: int, key: str) -> str:
 class TagIndex:
     """The ids of an experiment's runs by the run key in their tag.
 
-    All are read once; after that, only the tags that other writers may have added since.
+    All tags are read once, and later only those that other writers added.
     """
 
     tagged: dict[str, list[str]] = field(default_factory=dict)
@@ -102,7 +101,7 @@ class TagIndex:
         return self._position is None or not self.tagged.keys().isdisjoint(keys)
 
     def update(self, session: Session, experiment: int, key: str) -> None:
-        """Read the tags with that run key that came since the last time."""
+        """Read the tags with that run key that are new since the last call."""
         rows, self._position = session.tags_since(self._position, KEY_TAG, key, experiment)
         for value, run_id in rows:
             known = self.tagged.setdefault(value, [])
@@ -111,12 +110,12 @@ class TagIndex:
 
 
 def find_run(session: Session, run_id: str) -> StoredRun | None:
-    """The run of that id, deleted or not."""
+    """The run with that id, deleted or not."""
     statement = f"select {COLUMNS} from runs where run_uuid = ?"
     row = session.execute(statement, (run_id,)).fetchone()
     return None if row is None else stored_run(row)
 
 
 def stored_run(row: Sequence[Any]) -> StoredRun:
-    """The run of a row that begins with the columns of one."""
+    """The run of a database row that begins with COLUMNS."""
     return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)

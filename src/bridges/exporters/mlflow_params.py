@@ -20,8 +20,9 @@ _TRUE = ("1", "ON", "YES", "TRUE")  # as transformers reads variables of the env
 
 @dataclass(frozen=True)
 class ParamRules:
-    """Which params are logged. `is_flat` gives each value of a nested setting a param of its own;
-    `most` is the largest number of params (None: all).
+    """Rules for logged params. `is_flat`: one param for each value of a nested setting.
+
+    `most` is the maximum number of params; None for no limit.
     """
 
     is_flat: bool = False
@@ -29,7 +30,7 @@ class ParamRules:
 
     @classmethod
     def of_environment(cls) -> ParamRules:
-        """The rules of MLFLOW_FLATTEN_PARAMS and MLFLOW_MAX_LOG_PARAMS, read as live."""
+        """The rules in MLFLOW_FLATTEN_PARAMS and MLFLOW_MAX_LOG_PARAMS, as for the callback."""
         is_flat = os.environ.get("MLFLOW_FLATTEN_PARAMS", "").upper() in _TRUE
         most = os.environ.get("MLFLOW_MAX_LOG_PARAMS", "")
         return cls(is_flat, int(most[:9]) if most.isdecimal() else None)
@@ -38,7 +39,7 @@ class ParamRules:
 def params_of(
     layout: Layout, limits: Limits, rules: ParamRules
 ) -> tuple[dict[str, str], list[Finding]]:
-    """The settings as MLflow params, and a finding for those that are none."""
+    """The settings as MLflow params, with findings for settings that are left out."""
     settings = {key: value for key, value in layout.params.items() if not _is_adapter(key, layout)}
     found = dict(_flat(settings)) if rules.is_flat else settings
     texts = {key: encodable(str(value)) for key, value in found.items()}
@@ -65,12 +66,12 @@ def _left_out(keys: list[str], why: str) -> Finding:
 
 
 def _is_adapter(key: str, layout: Layout) -> bool:
-    """Whether a param is what `adapter_config.json` holds."""
+    """Whether a param is the content of `adapter_config.json`."""
     return key == ADAPTER and layout.run.param_files.get(key, "").endswith("adapter_config.json")
 
 
 def _flat(settings: Mapping[Any, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value under the path of its keys, as `flatten_dict` of transformers makes it."""
+    """Each value with the dotted path of its keys, as `flatten_dict` of transformers."""
     for key, value in settings.items():
         path = f"{parent}.{key}" if parent else str(key)
         if value and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Points that are there twice: MLflow keeps one of equal key, step, time and value."""
+"""Exact repeats: MLflow stores one point per key, step, time and value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridges.stream.model import MetricStream, Series
 
 
 def without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
-    """The stream without exact repeats of a point, and a finding of how many these are."""
+    """The stream without exact repeats, and a finding with their count."""
     by_key: dict[str, list[Series]] = {}
     for part in stream.series:
         by_key.setdefault(part.key, []).append(part)
@@ -30,7 +30,7 @@ def without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
 
 
 def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
-    """Which points of a key are not repeats of earlier ones."""
+    """Mask of the points of a key that do not repeat an earlier one (bool, n)."""
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
     value = np.concatenate([np.asarray(part.values, np.float64) for part in parts]) + 0.0

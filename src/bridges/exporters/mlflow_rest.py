@@ -46,8 +46,8 @@ from bridges.exporters.mlflow_limits import Limits, limits_of
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 POINTS_PER_PAGE = 25_000  # MLflow's maximum
-MOST_PAGES = 10_000
-ONLY_MLFLOW = (  # what only mlflow's own client can do
+MAX_PAGES = 10_000
+ONLY_MLFLOW = (  # settings that need mlflow's own client
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
     "MLFLOW_WORKSPACE",
@@ -55,7 +55,7 @@ ONLY_MLFLOW = (  # what only mlflow's own client can do
 
 
 def needs_mlflow(uri: str) -> str | None:
-    """Why a server can only be reached with mlflow's own client; None where it need not be."""
+    """The reason why mlflow's own client is needed for a server; None if it is not."""
     for name in ONLY_MLFLOW:
         if os.environ.get(name, "").lower() not in ("", "0", "false"):
             return f"{name} is set"
@@ -84,13 +84,13 @@ class RestApi:
 
     @cached_property
     def limits(self) -> Limits:
-        """Those of the server's release, or of the newest where it does not tell."""
+        """The limits of the server's release; of the newest one if that is unknown."""
         answer = self._server.request("GET", "/version")
         told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
         return limits_of(answer.body.decode(errors="replace")) if told else Limits()
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment of that name."""
+        """Id and life-cycle stage of the experiment with that name."""
         answer = self._get("experiments/get-by-name", {"experiment_name": name}, missing=True)
         with self._understood():
             found = answer.get("experiment")
@@ -99,7 +99,7 @@ class RestApi:
             )
 
     def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
         made = self._post("experiments/create", {"name": name, "tags": _pairs(tags)})
         with self._understood():
             return _text(made, "experiment_id")
@@ -114,7 +114,7 @@ class RestApi:
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs of the experiments, deleted ones too, whose tag has that value (None: any)."""
+        """All runs with that value of the tag (None: any), including deleted ones."""
         wanted = {
             "experiment_ids": list(experiments),
             "filter": tag_filter(tag, value),
@@ -130,8 +130,8 @@ class RestApi:
         return self._all_pages(lambda: self._post(call, wanted), wanted)
 
     def _all_pages(self, ask: Callable[[], Any], wanted: dict[str, Any]) -> Iterator[Any]:
-        """The answers, each asked for with the token of the one before."""
-        for _ in range(MOST_PAGES):
+        """The answers, each requested with the page token of the previous one."""
+        for _ in range(MAX_PAGES):
             answer = ask()
             yield answer
             token = answer.get("next_page_token")
@@ -143,13 +143,13 @@ class RestApi:
         raise ExportError(f"{self._server.name}: its list has no end")
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run of that id."""
+        """The run with that id."""
         answer = self._get("runs/get", {"run_id": run_id})
         with self._understood():
             return _run(answer["run"])
 
     def create_run(self, new: NewRun) -> ApiRun:
-        """Make a run. Raises UncertainError."""
+        """Create a run. Raises UncertainError."""
         body = {
             "experiment_id": new.experiment,
             "user_id": new.tags["mlflow.user"],
@@ -162,7 +162,7 @@ class RestApi:
             return _run(answer["run"])
 
     def log_batch(self, run_id: str, batch: Batch) -> None:
-        """Log one batch. Raises UncertainError where it holds metrics."""
+        """Log one batch. Raises UncertainError only for batches with metrics."""
         body = {
             "run_id": run_id,
             "metrics": _metrics(batch.metrics),
@@ -172,12 +172,12 @@ class RestApi:
         self._post("runs/log-batch", body, repeatable=not batch.metrics)
 
     def set_status(self, run_id: str, status: str, end: int | None) -> None:
-        """Set the status and, unless None, the end (ms)."""
+        """Set the status, and the end (ms) unless it is None."""
         more = {} if end is None else {"end_time": end}
         self._post("runs/update", {"run_id": run_id, "status": status, **more})
 
     def rename(self, run: ApiRun, name: str) -> None:
-        """Give a run another name; servers reset a status or an end that is not sent along."""
+        """Rename a run. Servers reset status and end unless they are sent along."""
         end = {} if run.end is None else {"end_time": run.end}
         body = {"run_id": run.run_id, "run_name": name, "status": run.status, **end}
         self._post("runs/update", body)

@@ -1,6 +1,6 @@
-"""A layout becomes what MLflow keeps of a run: params, tags, and metric columns. Pure.
+"""The params, tags and metric columns of a run in MLflow, from a layout. Pure functions.
 
-What MLflow does not take is a finding, and nothing is cut silently.
+Every value that MLflow does not accept is a finding; nothing is truncated silently.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from bridges.stream.redact import redact_text
 from bridges.stream.tagging import distinct_tags, named, renamed, under_tags
 
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
-EXACT = 2**53  # the integers up to here are float64, too
-MAX_FLOAT64 = 1.7976931348623157e308  # what the SQL stores keep of an infinity
+EXACT = 2**53  # integers up to here are exact in float64
+MAX_FLOAT64 = 1.7976931348623157e308  # the SQL stores' value for an infinity
 STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
 
 
@@ -52,14 +52,12 @@ class MetricColumn:
 
 
 def stored(values: NDArray[Any]) -> Float64:
-    """Numbers as the SQL stores keep them: infinities clamped, no negative zero."""
+    """Numbers as the SQL stores hold them: infinities clamped, -0.0 as 0.0."""
     return np.clip(np.asarray(values, np.float64), -MAX_FLOAT64, MAX_FLOAT64) + 0.0
 
 
 def fit(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
-    """The layout with keys that MLflow takes, the params that it gets, and times of whole
-    milliseconds.
-    """
+    """The layout with legal keys, the params to log, and times in whole milliseconds."""
     time = layout.stream.time
     assert time is not None
     series, of_keys = _with_legal_keys(layout, limits)
@@ -91,7 +89,7 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
     if not changed:
         return series, []
     points = sum(len(part.rows) for part in series if part.key in changed)
-    if layout.rules == EARLIEST_RULES:  # which left these keys out
+    if layout.rules == EARLIEST_RULES:  # these rules left such keys out
         kept = [part for part in series if part.key not in changed]
         return kept, [_left_out(changed, points, layout.naming.is_live)]
     if layout.run.key_style == "tags":
@@ -105,7 +103,7 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
 
 
 def _left_out(keys: list[str], points: int, is_live: bool) -> Finding:
-    """Of a stored run that lacks the points of these keys."""
+    """The finding for a stored run without the points of these keys."""
     message = (
         "MLflow does not take these keys, and the version of bridges that wrote this run left them "
         "out. Delete the run in MLflow and export it with --force to keep them under other keys."
@@ -115,12 +113,12 @@ def _left_out(keys: list[str], points: int, is_live: bool) -> Finding:
 
 
 def started(layout: Layout) -> int:
-    """When the run began, in milliseconds."""
+    """The start of the run in milliseconds since 1970 UTC."""
     return layout.clock.start // MILLISECOND
 
 
 def ended(layout: Layout) -> int:
-    """When the run ended, in milliseconds."""
+    """The end of the run in milliseconds since 1970 UTC."""
     return layout.clock.end // MILLISECOND
 
 
@@ -142,7 +140,7 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
 
 
 def refusals(layout: Layout, limits: Limits) -> list[Finding]:
-    """The tags and names that MLflow does not take as they are."""
+    """Findings for tags and names that MLflow does not accept unchanged."""
     run = layout.run
     tag = "MLflow does not take this tag: its key or its value is not allowed"
     cut = f"MLflow keeps {limits.name} characters of a run's name, so it was cut"
@@ -157,7 +155,7 @@ def refusals(layout: Layout, limits: Limits) -> list[Finding]:
 
 
 def rounded(layout: Layout) -> Finding | None:
-    """The integers that MLflow, which holds float64, cannot hold exactly."""
+    """A finding for integers without an exact float64, the type of MLflow's values."""
     count = 0
     for part in layout.stream.numbers:
         if part.values.dtype == np.int64:
@@ -170,12 +168,12 @@ def rounded(layout: Layout) -> Finding | None:
 
 
 def run_name(layout: Layout, limits: Limits) -> str:
-    """The name of the run, as long as MLflow keeps it."""
+    """The name of the run, cut to MLflow's limit."""
     return encodable(layout.run.name)[: limits.name]
 
 
 def parent_key(layout: Layout) -> str | None:
-    """The key of the run that a trial of a search is nested under; other runs have none."""
+    """The run key of the parent run of a trial; None for other runs."""
     if layout.run.group is None or layout.run.trial is None:
         return None
     group = encodable(f"group\n{layout.run.group}").encode()
@@ -183,7 +181,7 @@ def parent_key(layout: Layout) -> str | None:
 
 
 def parent_tags(layout: Layout, limits: Limits) -> dict[str, str]:
-    """What names the run that stands for a search."""
+    """The tags of the parent run of a search."""
     name = encodable(str(layout.run.group))[: limits.name]
     note = f"The trials of the search {name}, written by bridges."
     return {
@@ -196,7 +194,7 @@ def parent_tags(layout: Layout, limits: Limits) -> dict[str, str]:
 
 
 def tags(layout: Layout, limits: Limits) -> dict[str, str]:
-    """What names the run and tells people of it; its state and its parent have tags besides."""
+    """The tags of a run, without those for its state and its parent."""
     run, clock = layout.run, layout.clock
     own = {
         "mlflow.note.content": encodable(_note(layout))[: limits.tag],
@@ -215,12 +213,12 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
 
 
 def later_tags(layout: Layout, limits: Limits) -> dict[str, str]:
-    """The tags of a run that is there already: it keeps its name."""
+    """The tags to update on an existing run, which keeps its name."""
     return {key: text for key, text in tags(layout, limits).items() if key != NAME_TAG}
 
 
 def label_tags(labels: Labels, limits: Limits) -> dict[str, str]:
-    """The tags that hold what the user wants a run to be called."""
+    """The tags for labels of the user."""
     texts = {key: encodable(value) for key, value in labels.tags.items()}
     found = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
     if labels.group:
@@ -231,7 +229,7 @@ def label_tags(labels: Labels, limits: Limits) -> dict[str, str]:
 
 
 def user() -> str:
-    """Who exports, as MLflow names them."""
+    """The name of the exporting user, as MLflow records it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -239,7 +237,7 @@ def user() -> str:
 
 
 def _note(layout: Layout) -> str:
-    """A few lines for the run's page: where it comes from, and what its times are worth."""
+    """The description on the run's page: its source files and the quality of its times."""
     run, clock = layout.run, layout.clock
     lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
     lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]

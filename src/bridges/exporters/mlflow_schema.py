@@ -1,7 +1,7 @@
-"""Which MLflow databases may be written directly, and how an empty one is made.
+"""Known MLflow database schemas, and the creation of empty databases.
 
-A schema is known where a golden test compares what we write into it with what the client of that
-release wrote. No database is ever migrated.
+For each known schema a golden test compares our rows with those of the client of that release.
+Databases are never migrated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.mlflow_errors import mlflow_errors, silence
 from bridges.stream.redact import redact_text
 
-# alembic revision: the newest mlflow release that has it (tests/data/mlflow_schemas)
+# alembic revision: newest mlflow release with it (tests/data/mlflow_schemas)
 SCHEMAS = {
     "5b0e9adcef9c": "2.14.3",
     "4465047574b1": "2.16.2",
@@ -48,14 +48,14 @@ COLUMNS = {
 
 
 class UnknownSchemaError(ExportError):
-    """The tables are MLflow's, but not ones that may be written directly; the message says why."""
+    """The tables are MLflow's, but must not be written directly; the message gives the reason."""
 
 
 def check_schema(where: str, revision: str | None, columns: Mapping[str, Collection[str]]) -> str:
     """The release of the schema.
 
-    Raises UnknownSchemaError unless the revision is known and the tables have the columns, and
-    ExportError where it is not an MLflow database (`revision` is None) or lacks a table.
+    Raises UnknownSchemaError for an unknown revision or a missing column, and ExportError if the
+    database is not MLflow's (`revision` is None) or lacks a table.
     """
     if revision is None:
         raise ExportError(f"{where}: this is not an MLflow database. Give another --tracking-uri.")
@@ -76,7 +76,7 @@ def check_schema(where: str, revision: str | None, columns: Mapping[str, Collect
 
 
 def installed_release() -> str | None:
-    """The release of the installed mlflow, None where there is none."""
+    """The release of the installed mlflow; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -94,15 +94,15 @@ def needed_release() -> str:
 
 
 def make_tables(uri: str, artifacts: str) -> None:
-    """Let the installed mlflow make its tables in an empty database.
+    """Create the tables of an empty database with the installed mlflow.
 
-    Only one process may do so at a time: mlflow's migrations cannot share a database.
+    Only one process may do so at a time: mlflow's migrations are not safe to run concurrently.
     """
     import warnings
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings(), mlflow_errors(redact_text(uri)):
-        warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
+        warnings.simplefilter("ignore")  # about mlflow's internals; users cannot fix them
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         silence()

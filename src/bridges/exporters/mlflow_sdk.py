@@ -1,5 +1,7 @@
-"""MLflow's public API by the installed client: databases that are not written directly, Databricks,
-files, and servers that only mlflow's own client can reach.
+"""MLflow's public API through the installed client.
+
+Used for databases that are not written directly, Databricks, file stores, and servers that need
+mlflow's own client.
 """
 
 from __future__ import annotations
@@ -40,14 +42,14 @@ class SdkApi:
             except ImportError:
                 raise MissingDependencyError("mlflow", "mlflow") from None
             silence()
-            gc.freeze()  # mlflow's 300,000 objects stay: a fifth of the time otherwise
+            gc.freeze()  # scanning mlflow's 300,000 objects takes a fifth of the time
             self._release = str(mlflow.__version__)
             self._entities: Any = entities
             self._client: Any = MlflowClient(uri)
 
     @property
     def limits(self) -> Limits:
-        """Those of the installed mlflow."""
+        """The limits of the installed mlflow."""
         from mlflow.utils import validation
 
         usual = limits_of(self._release)
@@ -63,9 +65,9 @@ class SdkApi:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of mlflow, and of what it builds on, as ours."""
+        """Raise errors of mlflow and its dependencies as ExportError."""
         with warnings.catch_warnings(), mlflow_errors(self._shown):
-            warnings.simplefilter("ignore")  # of mlflow's own parts, which a user cannot mend
+            warnings.simplefilter("ignore")  # about mlflow's internals; users cannot fix them
             yield
 
     def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -73,12 +75,12 @@ class SdkApi:
             return call(*arguments, **named)
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment of that name."""
+        """Id and life-cycle stage of the experiment with that name."""
         found = self._call(self._client.get_experiment_by_name, name)
         return (found.experiment_id, found.lifecycle_stage) if found else None
 
     def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """The id of a new experiment. Raises ConflictError where the name is taken."""
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
         return str(self._call(self._client.create_experiment, name, tags=dict(tags)))
 
     def experiments(self) -> Iterator[str]:
@@ -89,7 +91,7 @@ class SdkApi:
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs of the experiments, deleted ones too, whose tag has that value (None: any)."""
+        """All runs with that value of the tag (None: any), including deleted ones."""
         wanted = [*experiments], tag_filter(tag, value), self._entities.ViewType.ALL
         yield from map(_run, self._pages(self._client.search_runs, *wanted))
 
@@ -103,11 +105,11 @@ class SdkApi:
                 return
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run of that id."""
+        """The run with that id."""
         return _run(self._call(self._client.get_run, run_id))
 
     def create_run(self, new: NewRun) -> ApiRun:
-        """Make a run."""
+        """Create a run."""
         values = new.experiment, new.start, dict(new.tags), new.name
         return _run(self._call(self._client.create_run, *values))
 
@@ -123,18 +125,18 @@ class SdkApi:
         )
 
     def set_status(self, run_id: str, status: str, end: int | None) -> None:
-        """Set the status and, unless None, the end (ms)."""
+        """Set the status, and the end (ms) unless it is None."""
         if end is None:
             self._call(self._client.update_run, run_id, status)
         else:
             self._call(self._client.set_terminated, run_id, status, end)
 
     def rename(self, run: ApiRun, name: str) -> None:
-        """Give a run another name."""
+        """Rename a run."""
         self._call(self._client.update_run, run.run_id, None, name)
 
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
-        """All points of these keys; the client asks page by page."""
+        """All points of these keys; the client pages by itself."""
         return {key: self._history(run_id, key) for key in keys}
 
     def _history(self, run_id: str, key: str) -> Points:
@@ -150,7 +152,7 @@ class SdkApi:
         self._call(self._client.delete_run, run_id)
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
-        """Keep a file of this name among the run's artifacts."""
+        """Store a file as an artifact of the run."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, name)
             with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""An MLflow tracking store in an SQLite file, by the standard library, without importing mlflow."""
+"""An MLflow tracking store in an SQLite file, through `sqlite3`, without importing mlflow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bridges.exporters.mlflow_schema import (
     needed_release,
 )
 
-CACHE = 65_536  # KiB of pages that a connection keeps
+CACHE_KIB = 65_536  # page cache of a connection
 BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
 INDEXES = ("index_metrics_run_uuid_key_step", "index_metrics_run_uuid")  # best first
 _POINT = np.dtype(
@@ -56,7 +56,7 @@ class SqliteSession:
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags of that name, of any value, that came after a position, which is a row id."""
+        """The tags with that name and any value after a position, which is a row id."""
         newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
         if newest == position:
             return [], newest
@@ -86,7 +86,7 @@ class SqliteSession:
             )
 
     def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, in the order of their times."""
+        """All points of a run by key, sorted by time."""
         keys = self.execute(
             f"select distinct key from metrics indexed by {self._index} where run_uuid = ?",
             (run_id,),
@@ -117,23 +117,23 @@ class SqliteDatabase:
         self._index = INDEXES[0]
 
     def exists(self) -> bool:
-        """Whether there is a database."""
+        """Whether the file exists and is not empty."""
         return os.path.exists(self.path) and os.path.getsize(self.path) > 0
 
     def check(self) -> None:
-        """Raises UnknownSchemaError where there is a database that may not be written directly."""
+        """Raises UnknownSchemaError for a database that must not be written directly."""
         if self.exists():
             with self.transaction():
                 pass
 
     def create(self) -> None:
-        """Make an empty store, as the installed mlflow does, if there is none."""
+        """Create an empty store with the installed mlflow, if there is none."""
         if self.exists():
             return
         template = _template()
         with system_errors(self.path), self._database_errors():
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-            path = os.path.realpath(self.path)  # of a link, where it leads
+            path = os.path.realpath(self.path)  # resolves links
             if os.path.exists(path):
                 _fill(path, template)
             else:
@@ -141,7 +141,7 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[SqliteSession]:
-        """The connection within one transaction. Raises ExportError for what SQLite refuses."""
+        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
         with self._database_errors():
             database = self._connect()
             database.execute("begin immediate" if write else "begin")
@@ -164,13 +164,13 @@ class SqliteDatabase:
             raise ExportError(f"{self.path}: {error}", transient="locked" in str(error)) from error
 
     def _connect(self) -> sqlite3.Connection:
-        """One connection for all runs, so that what it read of the indexes is read once."""
+        """The one connection for all runs, which keeps index pages cached."""
         if self._database is None:
             database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             database.execute("pragma foreign_keys = on")
-            database.execute(f"pragma cache_size = -{CACHE}")
+            database.execute(f"pragma cache_size = -{CACHE_KIB}")
             self._check_schema(database)
-            # as safe as the usual journal, but its file is not made anew for each run
+            # as safe as the default journal, but its file is reused
             database.execute("pragma journal_mode = persist")
             weakref.finalize(self, _close, database)
             self._database = database
@@ -194,14 +194,14 @@ class SqliteDatabase:
 
 
 def _close(database: sqlite3.Connection) -> None:
-    """Close, and let no journal file lie about."""
+    """Close the connection and remove its journal file."""
     with suppress(sqlite3.Error):
         database.execute("pragma journal_mode = delete")
     database.close()
 
 
 def _template() -> Path:
-    """An empty database of the installed mlflow, made once and kept in the user's cache."""
+    """An empty database of the installed mlflow, created once in the user's cache."""
     name = f"mlflow-{needed_release()}.db"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridges"
     template = cache / name
@@ -229,7 +229,7 @@ def _put(path: str, template: Path) -> None:
 
 
 def _fill(path: str, template: Path) -> None:
-    """Make the tables of the template in a file of no bytes, unless they are there by now."""
+    """Create the template's tables in an empty file, unless another process was faster."""
     with (
         closing(sqlite3.connect(path, BUSY_SECONDS, isolation_level=None)) as database,
         closing(sqlite3.connect(template)) as source,
@@ -244,6 +244,6 @@ def _fill(path: str, template: Path) -> None:
 
 
 def _adopt(database: sqlite3.Connection) -> None:
-    """Give the default experiment of a copied template its place: mlflow's own default."""
+    """Set the artifact location of the default experiment, as mlflow does."""
     location = os.path.abspath(os.path.join("mlruns", "0"))
     database.execute("update experiments set artifact_location = ?", (location,))

@@ -1,8 +1,8 @@
-"""What the tags of an MLflow run tell the next export: which run it is, and what it holds.
+"""State in the tags of an MLflow run.
 
-The tag `bridges.key` names the run; `bridges.state` says how many rows of which history it holds,
-and, while a write is under way, what it will hold then. A write that was interrupted is found by
-that and finished.
+The tag `bridges.key` holds the run key. `bridges.state` holds row count and digest, and during a
+write also those that the run will have after it, so that the next export can finish an interrupted
+write.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from bridges.exporters.state import NO_STATE, UNREADABLE, State
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
 RECEIPT_TAG = "bridges.mark"
-SUPERSEDED_TAG = "bridges.superseded"  # of a run that lost against another export of the same
+SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
 RUNNING = "RUNNING"
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run of a tracking store: its id, name, life-cycle stage, status and state tag, and whether
-    it lost against another export of the same run, so that it does not count.
+    """A run of a tracking store: its id, name, life-cycle stage, status and state tag.
+
+    A `superseded` run lost against a concurrent export of the same run and is ignored.
     """
 
     run_id: str
@@ -37,12 +38,12 @@ class StoredRun:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is not deleted."""
+        """Whether the run is not deleted."""
         return self.stage == "active"
 
 
 def location_of(uri: str, experiment: int | str, run_id: str) -> str:
-    """Where a run is, in a store that is shown as `uri`."""
+    """The location of a run, in a store displayed as `uri`."""
     return f"{uri}#/experiments/{experiment}/runs/{run_id}"
 
 
@@ -52,7 +53,7 @@ def run_id_of(location: str) -> str:
 
 
 def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) -> ExistingRun:
-    """The run as `find` gives it. Raises ExportError if its state tag is not one of ours."""
+    """The run as `find` returns it. Raises ExportError for an unreadable state tag."""
     try:
         state = State.parse(run.state) if run.is_active else NO_STATE
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""Tracking URIs: with passwords that every client can read, and without them for people."""
+"""Tracking URIs: quoted for clients, and redacted for messages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 from bridges.stream.redact import login_end, redact_message
 
-_RESERVED = re.compile(r"[^\w.~!$&()*+,;=%-]|[^\0-\x7f]")  # what a password may not hold
+_RESERVED = re.compile(r"[^\w.~!$&()*+,;=%-]|[^\0-\x7f]")  # characters to quote in a password
 
 
 def quoted_uri(uri: str) -> str:
     """The URI with `@`, `/` and other reserved characters of its password percent-encoded.
 
-    Clients differ in where such a password ends, and show the rest of it as the host in messages.
+    Clients disagree where an unquoted password ends, and print the rest of it as the host.
     """
     scheme, _, rest = uri.partition("://")
     end = login_end(rest, has_port=True)
@@ -25,7 +25,7 @@ def quoted_uri(uri: str) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """A tracking URI for people: a database user's name stays, passwords and tokens do not."""
+    """A tracking URI for messages: without passwords and tokens, with the database user."""
     scheme, separator, rest = uri.partition("://")
     is_web = scheme in ("http", "https")
     end = login_end(rest, has_port=is_web)
