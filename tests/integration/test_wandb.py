@@ -302,7 +302,7 @@ def test_job_type_and_times_are_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("project", ["a/b", "a#b", "x" * 129])
 def test_a_project_that_wandb_refuses_is_told(project: str) -> None:
-    with pytest.raises(ConfigError, match="is no name of a W&B project"):
+    with pytest.raises(ConfigError, match="is not a name of a W&B project"):
         WandbExporter(WandbOptions(project=project))
 
 

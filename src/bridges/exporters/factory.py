@@ -1,8 +1,8 @@
 """Exporters from their names and options.
 
-An exporter class has a model of its options in the attribute `Options`: a subclass of
-`bridges.option.Options`, a pydantic model or a dataclass. It is then built with one instance of it.
-A class without one is built with the options as keyword arguments.
+The attribute `Options` of an exporter class is the model of its options: a subclass of
+`bridges.option.Options`, a pydantic model or a dataclass. The class is built with an instance of
+it. A class without a model gets the options as keyword arguments.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ V = TypeVar("V")
 
 
 def model_of(target: str) -> Any:
-    """The model of a target's options, None where its exporter has none.
+    """The model of a target's options; None if its exporter has none.
 
-    The exporter is imported for that, but not made. Raises BridgeError if it is not installed.
+    Imports the exporter. Raises BridgeError if it is not installed.
     """
     return getattr(plugins.find("exporters", target).load(), "Options", None)
 
@@ -44,11 +44,11 @@ def option_names(target: str) -> tuple[str, ...]:
 def make_exporters(
     targets: Sequence[str], options: Mapping[str, object], texts: Mapping[str, str] | None = None
 ) -> list[Exporter]:
-    """The exporters of these names; each gets the options that it takes.
+    """The exporters of these names; each gets the options that it accepts.
 
     `texts` are options whose values are still text, such as those of `-o KEY=VALUE`. Raises
-    ConfigError for a target that is not installed, an option that no target takes and a value that
-    a model refuses.
+    ConfigError for a target that is not installed, an option that no target accepts, and an illegal
+    value.
     """
     texts = texts or {}
     taken = [option_names(target) for target in targets]

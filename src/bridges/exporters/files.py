@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write, sync, and give the name in one step."""
+"""Atomic file writing: write, sync, and rename."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HAS_FLOCK = (
 
 
 def publish_once(partial: str, path: str) -> None:
-    """Give a whole file its name. Raises FileExistsError where the name is taken."""
+    """Rename a finished file. Raises FileExistsError if the name is in use."""
     try:
         os.link(partial, path)
     except (FileExistsError, FileNotFoundError):
@@ -37,7 +37,7 @@ def write_file(path: str, content: Iterable[Any]) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory last."""
+    """Sync the names in a directory to disk."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -47,19 +47,19 @@ def sync_directory(path: str) -> None:
 
 
 def unlink(path: str) -> None:
-    """Remove a file that nobody needs, if that can be done."""
+    """Remove a file; errors are ignored."""
     with suppress(OSError):
         os.unlink(path)
 
 
 @contextmanager
 def system_errors(place: str, done: str = "written") -> Iterator[None]:
-    """Raise an ExportError for what the system refuses at a place or below it."""
+    """Raise OSErrors at a path or below it as ExportError."""
     try:
         yield
     except OSError as error:
         at = error.filename if isinstance(error.filename, str) else place
-        if f"{os.sep}." in at.removeprefix(place):  # nobody knows the names of hidden files
+        if f"{os.sep}." in at.removeprefix(place):  # hidden files mean nothing to users
             at = place
         raise ExportError(f"{at}: cannot be {done}: {_reason(at, error)}") from error
 
@@ -76,7 +76,7 @@ def _reason(path: str, error: OSError) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """A path and the directories that it lies in, the outermost first."""
+    """A path and its parent directories, the outermost first."""
     parent = os.path.dirname(path)
     return [*_parts(parent), path] if parent != path else [path]
 
@@ -101,7 +101,7 @@ def only_one(name: str) -> Iterator[list[int]]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):  # the one before removed it
+        with suppress(FileNotFoundError):  # the previous owner removed it
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 break
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""What a target keeps of a run for the next export: one codec for all targets.
+"""The state of a run in its target, for the next export: one codec for all targets.
 
-A target stores the text of a `State` where it can: MLflow in tags, W&B in the config, event files
-in their first record.
+Each target stores the text of a `State`: MLflow in a tag, W&B in the config, event files in their
+first record.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 @dataclass(frozen=True)
 class Pending:
-    """A write under way: the rows that the run is to hold, the digest of their history, and who
-    writes.
-    """
+    """A write in progress: the rows that the run will have, their digest, and the writer."""
 
     rows: int
     digest: str
@@ -38,14 +36,17 @@ class Pending:
 
 @dataclass(frozen=True)
 class State:
-    """What a run holds.
+    """The rows of a run, and the choices that it was written with.
 
-    `rows` is the number of its rows, `added` those of them that are not part of the history, and
-    of a write under way those that it adds; `digest` is that of the history, `clock` the name of
-    the clock, `append_rows` the row counts after each write. `layout` are the choices that make it
-    another run than the usual one, `times` a digest of the times where the log alone does not give
-    them. `rules` is the version of the rules by which the run was written first, `logged` are the
-    rows of the history that come from a log beside it.
+    `rows`         number of its rows
+    `added`        rows that are not part of the history; during a write also those that it adds
+    `digest`       digest of the history
+    `clock`        name of the clock
+    `append_rows`  row count after each write
+    `layout`       options that make this another run than the default one
+    `times`        digest of the times, if the log alone does not give them
+    `rules`        version of the rules of the first write
+    `logged`       rows of the history that come from a log beside it
     """
 
     rows: int
@@ -61,9 +62,10 @@ class State:
     logged: Ranges = ()
 
     def text(self, longest: int) -> str:
-        """The state as text. After very many writes it forgets the earlier ones, which only the
-        policy to keep the last of duplicates needs. Raises ExportError where that is the policy, or
-        where the text is too long all the same.
+        """The state as text of at most `longest` characters.
+
+        A longer text drops the row counts of early writes, which only the policy `--duplicates
+        last` needs. Raises ExportError under that policy, or if the text is still too long.
         """
         text = self._json(self.append_rows)
         if len(text) <= longest:
@@ -85,15 +87,15 @@ class State:
 
     @property
     def history(self) -> int:
-        """How many rows of the history the run holds."""
+        """The number of history rows in the run."""
         return self.rows - sum(added.row < self.rows for added in self.added)
 
     def seen_by(self, run: Run) -> State:
-        """The state as a run of today sees it: by the rules of today, with its own history."""
+        """The state by the present rules, for comparison with a run."""
         return self._recognised(run)._with_saved(run)
 
     def _recognised(self, run: Run) -> State:
-        """With the rows that the first version counted as history marked as added."""
+        """The state with rows that the first version counted as history moved to `added`."""
         if self.added or self.rules > EARLIEST_RULES:
             return self
         for count in range(len(run.earlier_added), 0, -1):
@@ -108,8 +110,9 @@ class State:
         return len(stream) == self.rows and prefix_digest(stream, self.rows) == self.digest
 
     def _with_saved(self, run: Run) -> State:
-        """With the added rows behind the history that the run's history holds since, in the same
-        order, as rows of the history.
+        """The state with added rows counted as history, if the run's history now contains them.
+
+        They must directly follow the history, in the same order.
         """
         history = self.rows - len(self.added)
         last = [row for at, row in enumerate(self.added) if row.row >= history + at]
@@ -132,7 +135,7 @@ class State:
         return self.pending is None and (self.rows, self.digest) == (receipt.rows, receipt.digest)
 
     def fields(self) -> dict[str, Any]:
-        """The state as a JSON object; what is not there or usual is left out."""
+        """The state as a JSON object; empty and default values are left out."""
         state: dict[str, Any] = {
             "rows": self.rows,
             "digest": self.digest,
@@ -187,7 +190,7 @@ NO_STATE = State(rows=0, digest="", clock="", append_rows=(), layout={})  # of d
 
 
 def whole_state(layout: Layout, before: State | None = None) -> State:
-    """The state of a run that holds all of the layout; `before` is the one that it had."""
+    """The state of a run with all rows of the layout; `before` is its previous state."""
     earlier = before.append_rows if before else ()
     is_known = earlier[-1:] == (layout.rows,)
     return State(
@@ -205,7 +208,7 @@ def whole_state(layout: Layout, before: State | None = None) -> State:
 
 
 def begun_state(layout: Layout, before: State | None, writer: str) -> State:
-    """The state of a run into which the layout is being written."""
+    """The state of a run during the write of the layout."""
     pending = Pending(layout.rows, layout.digest, writer)
     goal = replace(whole_state(layout), pending=pending)
     rows = before.rows if before else 0
@@ -218,9 +221,7 @@ def begun_state(layout: Layout, before: State | None, writer: str) -> State:
 
 
 def _earlier_stream(run: Run, history: int) -> MetricStream | None:
-    """The stream as the first version made it of the first rows of the history; None where there
-    are not as many.
-    """
+    """The first `history` rows as the first version read them; None for a shorter history."""
     if not 0 < history <= len(run.history):
         return None
     first = run.history.take(np.arange(history))
@@ -228,5 +229,5 @@ def _earlier_stream(run: Run, history: int) -> MetricStream | None:
     step = int(first.step[-1])
     fresh = [values for values in run.earlier_added if values.keys() - known]
     rows = [AddedRow(0, RowKind.TEST, step, values) for values in fresh]
-    # a key that both have made two series, which its digest shows
+    # a key in both made two series, which the digest depends on
     return replace(joined(first, rows), series=(*first.series, *behind(first, rows)))

@@ -1,6 +1,6 @@
 """The rules for runs whose keys are already tags: every target gets these tags.
 
-The places of text and other objects are those that each kind of target has for them.
+Texts and objects go to the places that each target has for them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NAMING = {
 
 @dataclass(frozen=True)
 class TagRules(PlainRules):
-    """A tracker's tags, each of which is a measured value."""
+    """The tags of a tracker; each one is a measured value."""
 
     def naming(self, target: str, style: str, version: Version) -> Naming:
-        """Plain naming, with the places that the target has."""
+        """Plain naming, with the places of the target."""
         return _NAMING.get(target, PlainNaming())
 
 

@@ -1,7 +1,7 @@
-"""Weights & Biases: runs as the live callback would have left them, with their own times.
+"""Weights & Biases: runs as the live callback logs them, with their own times.
 
-State lives in the run's config. Offline runs are written without wandb (`wandb_offline`), which
-uploads those that are to be online (`wandb_online`).
+State lives in the run's config. Offline runs are written without the wandb package
+(`wandb_offline`); for online runs wandb uploads such files (`wandb_online`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ DEFAULT_PROJECT = "huggingface"  # the live callback's
 
 
 class WandbExporter(BaseExporter):
-    """Writes runs into files for `wandb sync`, or uploads several at a time to the server that
-    wandb is set up for.
+    """Writes runs as files for `wandb sync`, or uploads them to the configured server.
 
     Without a project, runs go to the project that the Trainer callback would use: that of their
     library, else `huggingface`.
@@ -65,7 +64,7 @@ class WandbExporter(BaseExporter):
 
     @cached_property
     def _runs(self) -> Runs:
-        """Where the runs are, looked up when that is first needed (and by one thread)."""
+        """The runs of the target, opened on first use by one thread."""
         with self._lock:
             return self.__dict__.get("_runs") or self._open()
 
@@ -87,7 +86,7 @@ class WandbExporter(BaseExporter):
         return OnlineRuns(target, self._make, local)
 
     def _maker(self, writer: str) -> MakeFile:
-        """What writes the files: our own encoder, or wandb."""
+        """The function that writes run files: our encoder, or the wandb package."""
         if writer == "auto":
             self._untested = untested()
         self._is_direct = writer != "sdk" and self._untested is None
@@ -98,7 +97,7 @@ class WandbExporter(BaseExporter):
         return wandb_sdk.make_file
 
     def adapt(self, layout: Layout) -> Layout:
-        """Without what W&B drops, merged by step on request, with a finding for each loss."""
+        """The layout without values that W&B drops, merged by step on request."""
         layout = wandb_limits.fit(layout, self._is_merged)
         return replace(layout, findings=(*layout.findings, *self._notes(layout)))
 
@@ -115,15 +114,15 @@ class WandbExporter(BaseExporter):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks."""
+        """Write a new run, or the rows that an existing one lacks."""
         return self._runs.write(layout, seen, existing)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Before any part of it is synced."""
+        """Only offline, before any part of the run is synced."""
         return not self._is_online and self._local.can_replace(existing)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels: before any part of it is synced, or on a server."""
+        """Set the labels: on a server, or offline before any part of the run is synced."""
         return self._runs.relabel(layout, existing, labels)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -136,11 +135,11 @@ class WandbExporter(BaseExporter):
         return {key: value for key, value in found.items() if key not in (KEY, STATE, "_wandb")}
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files among those of the run."""
+        """Store the files with the run."""
         self._runs.attach(existing, files)
 
     def preload(self) -> None:
-        """Ask a server once for all runs of the project; `find` answers from that."""
+        """List the runs of the project once; later `find` calls use that listing."""
         self._runs.preload()
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
@@ -152,12 +151,12 @@ class WandbExporter(BaseExporter):
         return self._runs.receipts()
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Float64, exactly; wandb's own client reads a negative zero without its sign."""
+        """Float64; the wandb client reads -0.0 as 0.0."""
         is_exact = self._is_direct and not self._is_online
         return as_float64(values) if is_exact else as_float64(values) + 0.0
 
     def _notes(self, layout: Layout) -> list[Finding]:
-        """Names and tags that W&B does not take at their length, and which way the run goes."""
+        """Findings for names and tags that are cut, and for the use of the wandb package."""
         found = wandb_limits.cuts(layout)
         if self._untested:
             message = (
@@ -168,7 +167,7 @@ class WandbExporter(BaseExporter):
         return found
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that uploads the runs, or the page of the last one."""
+        """The command that uploads the runs; online the URL of the last run."""
         if self._is_online:
             return locations[-1]
         places = list(dict.fromkeys(os.path.dirname(path) for path in locations))

@@ -1,7 +1,7 @@
-"""Many byte strings at once: made of columns, row by row, without an object for each row.
+"""Assembles many byte strings from columns, without a Python object per row.
 
-A column gives each of its rows some bytes that depend on a length only, and then a text of that
-length. Rows with texts of one length are written together.
+A column gives each of its rows a prefix, which depends on a text's length only, and the text. Rows
+with texts of one length are written together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Texts:
-    """n texts within `data`: where each begins, and its size (int64, n)."""
+    """n texts in `data`: start and size of each (int64, n)."""
 
     data: bytes
     start: Int64
@@ -32,7 +32,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Column:
-    """The texts of some rows (int64, rising), and what comes before a text of a size."""
+    """The texts of some rows (int64, rising), and the prefix for a text of a given size."""
 
     rows: Int64
     before: Callable[[int], bytes]
@@ -40,7 +40,7 @@ class Column:
 
     @cached_property
     def groups(self) -> list[tuple[Int64, bytes, Int64, int]]:
-        """The texts by their size: their rows, what comes before them, their start and size."""
+        """The texts by size: their rows, prefix, starts and size."""
         return [
             (self.rows[members], self.before(size), self.texts.start[members], size)
             for size, members in by_size(self.texts.size)
@@ -49,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Batch:
-    """n byte strings within `data`, one after the other; each ends where the next begins."""
+    """n contiguous byte strings in `data`; `end` has the end of each (int64, n)."""
 
     data: Bytes
     end: Int64
@@ -59,7 +59,7 @@ class Batch:
 
     @property
     def start(self) -> Int64:
-        """Where each begins (int64, n)."""
+        """The start of each (int64, n)."""
         return np.concatenate([[0], self.end[:-1]]) if len(self.end) else self.end
 
 
@@ -79,13 +79,13 @@ def object_texts(values: list[Any]) -> Texts:
 
 
 def joined(texts: Sequence[bytes]) -> Texts:
-    """Texts that are there already."""
+    """Concatenate byte strings."""
     size = np.fromiter(map(len, texts), np.int64, len(texts))
     return Texts(b"".join(texts), np.cumsum(size) - size, size)
 
 
 def varint_texts(numbers: Int64) -> Texts:
-    """Numbers (not negative) as protocol buffers write them."""
+    """Non-negative numbers as protobuf varints."""
     size = np.ones(len(numbers), np.int64)
     for shift in range(7, 63, 7):
         size += numbers >> shift > 0
@@ -97,7 +97,7 @@ def varint_texts(numbers: Int64) -> Texts:
 
 
 def row_sizes(columns: Sequence[Column], count: int) -> Int64:
-    """How many bytes the columns give to each of `count` rows."""
+    """The number of bytes of each of `count` rows (int64, n)."""
     sizes = np.zeros(count, np.int64)
     for column in columns:
         for rows, before, _, size in column.groups:
@@ -106,7 +106,7 @@ def row_sizes(columns: Sequence[Column], count: int) -> Int64:
 
 
 def assemble(columns: Sequence[Column], sizes: Int64) -> Batch:
-    """The rows, each the bytes of its columns in their order; `sizes` is what these add up to."""
+    """The rows: the bytes of the columns in order; `sizes` is the size of each row."""
     end = np.cumsum(sizes)
     out = np.empty(int(sizes.sum()), np.uint8)
     at = end - sizes
@@ -122,19 +122,19 @@ def assemble(columns: Sequence[Column], sizes: Int64) -> Batch:
 
 
 def put(out: Bytes, where: Int64, content: bytes) -> None:
-    """The same bytes at many places."""
+    """Write the same bytes at many positions."""
     if content and len(where):
         windows(out, len(content))[where] = content
 
 
 def windows(data: Bytes, size: int) -> NDArray[Any]:
-    """The `size` bytes from each place on, as an array of dtype S that shares the memory."""
+    """The `size` bytes from each position on, as an array of dtype S that shares memory."""
     count = max(0, len(data) - size + 1)
     return np.ndarray((count,), f"S{size}", data.data, strides=(1,))
 
 
 def by_size(sizes: Int64) -> Iterator[tuple[int, Int64]]:
-    """Each size with the positions that have it."""
+    """Each size with its positions."""
     if len(sizes):
         order = sizes.argsort(kind="stable")
         ordered = sizes[order]

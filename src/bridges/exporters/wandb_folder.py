@@ -1,8 +1,8 @@
-"""A folder of offline runs: which are there, and how a new one appears whole.
+"""A folder of offline runs: its index, and atomic publishing of new runs.
 
-The folder is listed again only when something else than bridges changed it: whoever publishes here
-sets its time of change to one that nobody else gives it, and writes into a journal that time, the
-one before, and the new name. So processes that fill one folder together learn of each other.
+The folder is listed again only if another program changed it. Each publish sets the folder's mtime
+to a unique value and appends (old mtime, new mtime, name) to a journal, so other bridges processes
+can follow without listing.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from datetime import datetime, timedelta, timezone
 from bridges.exporters.base import ConflictError
 from bridges.exporters.files import HAS_FLOCK, sync_directory
 
-KEY_DIGITS = 10  # of a run's id: what two runs with one beginning share
+KEY_DIGITS = 10  # of a run's id that come from its key
 STAMP = "%Y%m%d_%H%M%S"
 PREFIX, STAMP_SIZE = "offline-run-", 15
 ID_AT = len(PREFIX) + STAMP_SIZE + 1  # in a directory's name
-STAGING = ".bridges"  # where a directory is made: `wandb sync` does not look there
-JOURNAL = "journal"  # in there: lines of the time of change before, the one after, a name
-LOCK = "lock"  # in there, on systems that cannot lock a directory
-TICK = 1_000_000_000  # nanoseconds, and generously
-ABANDONED = 86_400.0  # seconds after which nobody works in a directory that is not published
+STAGING = ".bridges"  # for unpublished directories; `wandb sync` ignores it
+JOURNAL = "journal"  # in STAGING; lines of old mtime, new mtime, name
+LOCK = "lock"  # in STAGING, on systems without directory locks
+TICK = 1_000_000_000  # nanoseconds; coarser than any mtime clock
+ABANDONED = 86_400.0  # seconds until an unpublished directory counts as left by a killed export
 
 
 @dataclass(frozen=True)
@@ -42,38 +42,38 @@ class Place:
 
     @property
     def stamp(self) -> datetime:
-        """When the part begins, to the second."""
+        """The start of the part, to the second."""
         name = os.path.basename(os.path.dirname(self.path)).removeprefix(PREFIX)
         return datetime.strptime(name[:STAMP_SIZE], STAMP).replace(tzinfo=timezone.utc)
 
     @property
     def is_synced(self) -> bool:
-        """Whether `wandb sync` has read the file; what the server took is another question."""
+        """Whether `wandb sync` has read the file; the server may still have rejected rows."""
         return os.path.exists(f"{self.path}.synced")
 
 
 def parts_of(run_id: str, places: list[Place]) -> list[Place]:
-    """The parts of one run among those of several."""
+    """The parts of one run among `places`."""
     return [place for place in places if place.run_id == run_id]
 
 
 class RunFolder:
-    """The offline runs in a folder, which need not be there yet."""
+    """The offline runs in a folder, which may not exist yet."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._names: dict[str, list[str]] = {}
-        self._changed: int | None = None  # the folder's time of change that `_names` is for
+        self._changed: int | None = None  # the folder's mtime when `_names` was current
         self._read = 0  # bytes of the journal
         self._is_swept = False
 
     def places(self, key: str) -> list[Place]:
-        """The parts of all runs whose ids begin with these digits, in the order of their names."""
+        """The parts of all runs whose ids begin with these digits, sorted by name."""
         self._look()
         return self._places(key)
 
     def parts(self, run_id: str) -> list[Place]:
-        """The parts of a run, in their order."""
+        """The parts of a run in order."""
         return parts_of(run_id, self.places(run_id))
 
     def newest(self) -> list[Place]:
@@ -97,7 +97,7 @@ class RunFolder:
             self._names, self._changed = {}, None
 
     def _refresh(self) -> None:
-        """Learn what is there; under the lock, for a change and its line are not one step."""
+        """Update the index, under the lock: a publish and its journal line are two steps."""
         changed = os.stat(self.path).st_mtime_ns
         if changed == self._changed:
             return
@@ -106,14 +106,14 @@ class RunFolder:
             self._names = {}
             for name in os.listdir(self.path):
                 if name.startswith(PREFIX):
-                    self._remember(name)
+                    self._add_name(name)
             is_ours = bool(news) and news[-1][1] == changed
-            # two changes by others within a tick of the clock have one time
+            # changes by other programs within one clock tick have equal mtimes
             is_final = is_ours or time.time_ns() - changed > TICK
             self._changed = changed if is_final else None
 
     def _follow(self, news: list[tuple[int, int, str]], changed: int) -> bool:
-        """Whether the journal tells all that brought the folder to this time of change."""
+        """Whether the journal explains all changes up to this mtime of the folder."""
         at, names = self._changed, []
         for before, after, name in news:
             if before == at:
@@ -122,12 +122,12 @@ class RunFolder:
         if at != changed:
             return False
         for name in names:
-            self._remember(name)
+            self._add_name(name)
         self._changed = changed
         return True
 
     def _journal(self) -> list[tuple[int, int, str]]:
-        """The lines of the journal that were not read yet."""
+        """The unread lines of the journal."""
         with suppress(OSError), open(os.path.join(self.path, STAGING, JOURNAL), "rb") as file:
             is_another = file.seek(0, os.SEEK_END) < self._read  # someone emptied the folder
             self._read = file.seek(0 if is_another else self._read)
@@ -138,11 +138,11 @@ class RunFolder:
             return [(int(before), int(after), name) for before, after, name in good]
         return []
 
-    def _remember(self, name: str) -> None:
+    def _add_name(self, name: str) -> None:
         self._names.setdefault(name[ID_AT : ID_AT + KEY_DIGITS], []).append(name)
 
     def new_name(self, start: int, run_id: str, parts: list[Place]) -> str:
-        """The directory of a new part, by when it begins (microseconds), after those there are."""
+        """The directory name of a new part; `start` is in microseconds, and names sort by part."""
         stamp = datetime.fromtimestamp(start / 1e6, timezone.utc)
         if parts:
             stamp = max(stamp, parts[-1].stamp + timedelta(seconds=1))
@@ -150,7 +150,7 @@ class RunFolder:
 
     @contextmanager
     def staged(self) -> Iterator[str]:
-        """A directory that no reader sees, for what is being written."""
+        """A hidden directory for writing; it is removed unless it is published."""
         staged = os.path.join(self.path, STAGING, os.urandom(6).hex())
         try:
             os.mkdir(staged)
@@ -164,7 +164,7 @@ class RunFolder:
                 shutil.rmtree(staged, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove, once, what exports that were killed long ago left here."""
+        """Remove, once, directories of exports that were killed long ago."""
         if self._is_swept:
             return
         self._is_swept = True
@@ -174,8 +174,9 @@ class RunFolder:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def publish(self, staged: str, name: str, key: str, there: list[Place]) -> str:
-        """Give a directory its name; its file. Raises ConflictError if there are other runs with
-        this key than those that `places` gave.
+        """Rename a staged directory to its name; return the path of its file.
+
+        Raises ConflictError if the runs with this key are not those in `there`.
         """
         folder = os.path.join(self.path, name)
         with self.locked():
@@ -183,13 +184,13 @@ class RunFolder:
             if self._places(key) != there:
                 raise ConflictError
             os.rename(staged, folder)
-            self._remember(name)
+            self._add_name(name)
             self._sign(name)
         sync_directory(self.path)
         return self._place(name).path
 
     def _sign(self, name: str) -> None:
-        """Give the folder a time of change of our own, if it can hold one to the nanosecond."""
+        """Set a unique mtime on the folder, if the file system stores nanoseconds."""
         now = time.time_ns()
         with suppress(OSError):
             with open(os.path.join(self.path, STAGING, JOURNAL), "a") as journal:
@@ -199,7 +200,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time changes the folder. Raises FileNotFoundError without one.
+        """Hold an exclusive lock on the folder. Raises FileNotFoundError without a folder.
 
         `flock` locks the folder itself, so that reading makes no file in it. `filelock` needs a
         file: it is in the staging directory, which exists once a run was published here.

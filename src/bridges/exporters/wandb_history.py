@@ -1,7 +1,7 @@
 """History rows of a W&B run, from the columns of a stream to records.
 
-A row holds what the callback logged, the step under one of `STEP_KEYS`, and what wandb adds to each
-row: `_step` (the index of the row), `_timestamp` and `_runtime` in seconds.
+A row holds the logged values, the step under one of `STEP_KEYS`, and the values that wandb adds to
+each row: `_step` (the index of the row), `_timestamp` and `_runtime` in seconds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 
 
 def history_records(layout: Layout, first: int, number: int) -> Batch:
-    """The history records from a row of the stream on, the first of which has that number; room
-    for the header of its chunk is before each.
+    """The history records from row `first` of the stream on; `number` is that of the first one.
+
+    Each record leaves room for its chunk header.
     """
     count = len(layout.stream) - first
     every = np.arange(count)
@@ -63,7 +64,7 @@ def _columns(layout: Layout, first: int) -> Iterator[Column]:
 
 
 def _before(key: str) -> Callable[[int], bytes]:
-    """What comes before the value of an item depends on its size only."""
+    """The bytes before the value of an item, which depend on the value's size only."""
     name = text(1, key) + VALUE_TAG
 
     def before(size: int) -> bytes:
@@ -80,15 +81,16 @@ def _step_column(steps: Int64) -> Column:
 
 
 def wandb_steps(layout: Layout) -> Int64:
-    """`_step` of each row (int64, n): its index as live, or its global step where rows are merged;
-    strictly rising in any case, or `wandb sync` would number the rows anew.
+    """`_step` of each row (int64, n): its index, as live, or the global step of merged rows.
+
+    It rises strictly: `wandb sync` renumbers other rows.
     """
     is_merged = layout.identity.options.get("wandb-step") == "global_step"
     return layout.stream.step if is_merged else np.arange(len(layout.stream))
 
 
 def last_values(layout: Layout) -> dict[str, Any]:
-    """The summary: the last value of each key, and what the callback puts there itself."""
+    """The summary: the last value of each key, and the callback's own values."""
     last: dict[str, tuple[int, Any]] = {}
     for series in layout.stream.series:
         if len(series.rows):
@@ -100,5 +102,5 @@ def last_values(layout: Layout) -> dict[str, Any]:
 
 
 def as_float64(values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers as they are compared: float64."""
+    """Numbers as float64, for comparison."""
     return np.asarray(values, np.float64)

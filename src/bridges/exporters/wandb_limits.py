@@ -1,6 +1,6 @@
-"""What W&B cannot hold, or not as it is: keys of its own, long rows, long names, merged steps.
+"""W&B's limits: reserved keys, long rows, long names, merged steps.
 
-The limits are those of W&B's documentation and of the client, which skips a row that is too long.
+The limits are those of W&B's documentation and of the client, which skips rows that are too long.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bridges.stream.layout import Layout
 from bridges.stream.model import NO_TIME, Int64, MetricStream, Series
 from bridges.stream.tagging import distinct_tags, renamed
 
-LONGEST_ROW = 10 * 1024 * 1024 - 100 * 1024  # bytes of JSON; the client leaves out longer ones
-LONGEST_NAME, LONGEST_TAG = 128, 64  # characters
-NUMBER_BYTES = 32  # no number takes more, its separators included
+MAX_ROW_BYTES = 10 * 1024 * 1024 - 100 * 1024  # of JSON; the client skips longer rows
+MAX_NAME_CHARS, MAX_TAG_CHARS = 128, 64
+NUMBER_BYTES = 32  # upper bound, including separators
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PROJECT = re.compile(r"[^/\\#?%:]{1,128}\Z")
 
@@ -34,13 +34,13 @@ def check_project(project: str) -> str:
     if _PROJECT.match(project):
         return project
     raise ConfigError(
-        f"--project {project!r} is no name of a W&B project: found {len(project)} characters; "
+        f"--project {project!r} is not a name of a W&B project: found {len(project)} characters; "
         r"expected 1 to 128, none of them / \ # ? % :"
     )
 
 
 def fit(layout: Layout, is_merged: bool) -> Layout:
-    """The layout without what W&B drops, its rows merged by step if that is wanted."""
+    """The layout without values that W&B drops, its rows merged by step if `is_merged`."""
     layout = _nan_as_null(_clean(_without_refused(_with_row_times(layout))))
     if is_merged:
         layout = _merged(layout)
@@ -48,7 +48,7 @@ def fit(layout: Layout, is_merged: bool) -> Layout:
 
 
 def _with_row_times(layout: Layout) -> Layout:
-    """The layout with one time for each row: that of its first point."""
+    """The layout with one time per row, that of its first point."""
     stream = layout.stream
     if all(part.time is None for part in stream.series):
         return layout
@@ -75,7 +75,7 @@ def _without_refused(layout: Layout) -> Layout:
 
 
 def _renamed(layout: Layout, taken: Collection[str]) -> Layout:
-    """The layout with other names for the tags that wandb has of its own."""
+    """The layout with new names for tags that wandb reserves."""
     if not taken:
         return layout
     stream, names = layout.stream, {key: f"tag/{key}" for key in taken}
@@ -95,7 +95,7 @@ def _refused(key: str, stream: MetricStream) -> Finding:
 
 
 def _clean(layout: Layout) -> Layout:
-    """Texts and objects as wandb passes them on: whole characters only, no empty objects."""
+    """Texts and objects as wandb sends them: no lone surrogates, no empty objects."""
     changed, series = 0, []
     for part in layout.stream.series:
         cleaned = part if part.is_number else _cleaned(part)
@@ -111,7 +111,7 @@ def _clean(layout: Layout) -> Layout:
 
 
 def _cleaned(series: Series) -> Series:
-    """The same series where there is nothing to clean."""
+    """The cleaned series; the same object if nothing changes."""
     found = [_passed_on(value) for value in series.values.tolist()]
     if found == series.values.tolist():
         return series
@@ -132,7 +132,7 @@ def _passed_on(value: Any) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    """An object without the empty objects in it; those within lists stay."""
+    """An object without nested empty objects; those in lists stay."""
     if not isinstance(value, dict):
         return value
     items = {key: _without_empty(item) for key, item in value.items()}
@@ -140,7 +140,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def _nan_as_null(layout: Layout) -> Layout:
-    """What the callback puts into the summary itself goes through wandb, which has no NaN there."""
+    """NaN as null in the callback's own summary values, as wandb stores them."""
     found = [key for key, value in layout.summary.items() if value != value]
     if not found:
         return layout
@@ -151,9 +151,9 @@ def _nan_as_null(layout: Layout) -> Layout:
 
 
 def _merged(layout: Layout) -> Layout:
-    """Rows of one step as one row; another run than with one row for each row of the log.
+    """Merge the rows of each step; the result is another run than the unmerged one.
 
-    Raises ExportError where a step cannot be W&B's own.
+    Raises ExportError for a negative step, which W&B does not accept as `_step`.
     """
     if len(layout.stream) and layout.stream.step.min() < 0:
         raise ExportError(
@@ -173,10 +173,10 @@ def _merged(layout: Layout) -> Layout:
 
 
 def _without_long_rows(layout: Layout) -> Layout:
-    """Without the values of rows that are too long to be uploaded."""
+    """The layout without the values of rows that are too long to upload."""
     stream = layout.stream
     sizes = _row_sizes(stream)
-    long = np.flatnonzero(sizes > LONGEST_ROW)
+    long = np.flatnonzero(sizes > MAX_ROW_BYTES)
     if not len(long):
         return layout
     kept, lost = [], 0
@@ -185,7 +185,7 @@ def _without_long_rows(layout: Layout) -> Layout:
         lost += int((~stays).sum())
         kept.append(series.only(stays))
     message = (
-        f"rows of up to {int(sizes.max()):,} bytes: W&B takes no more than {LONGEST_ROW:,}, so "
+        f"rows of up to {int(sizes.max()):,} bytes: W&B takes no more than {MAX_ROW_BYTES:,}, so "
         "their values are left out"
     )
     finding = Finding("row-too-long", Severity.LOSS, name_rows(long.tolist()), message, lost)
@@ -198,9 +198,9 @@ def _without_long_rows(layout: Layout) -> Layout:
 
 
 def _row_sizes(stream: MetricStream) -> Int64:
-    """At most how many bytes of JSON each row takes; zeros where none can be too long."""
+    """An upper bound of each row's JSON bytes (int64, n); zeros if no row can be too long."""
     keys = sum(len(series.key.encode()) + NUMBER_BYTES for series in stream.series)
-    if keys < LONGEST_ROW and all(series.is_number for series in stream.series):
+    if keys < MAX_ROW_BYTES and all(series.is_number for series in stream.series):
         return np.zeros(len(stream), np.int64)
     sizes = np.zeros(len(stream), np.int64)
     for series in stream.series:
@@ -214,34 +214,34 @@ def _row_sizes(stream: MetricStream) -> Int64:
 
 
 def tag_texts(tags: Mapping[str, str]) -> list[str]:
-    """Tags as W&B has them: a word, or `key:value`; the first 64 characters."""
-    return [(f"{key}:{value}" if value else key)[:LONGEST_TAG] for key, value in tags.items()]
+    """Tags as W&B texts: `key` or `key:value`, cut to 64 characters."""
+    return [(f"{key}:{value}" if value else key)[:MAX_TAG_CHARS] for key, value in tags.items()]
 
 
 def merged_tags(texts: Sequence[str], tags: Mapping[str, str]) -> list[str]:
-    """Tags as texts, with new ones in place of those of the same keys."""
+    """Tag texts with new tags added, which replace those with the same keys."""
     fresh = tag_texts(tags)
     keys = {text.partition(":")[0] for text in fresh}
     return [*(text for text in texts if text.partition(":")[0] not in keys), *fresh]
 
 
 def short(name: str) -> str:
-    """A name of a run, group or job type, as long as W&B takes it."""
-    return name[:LONGEST_NAME]
+    """A name of a run, group or job type, cut to W&B's limit."""
+    return name[:MAX_NAME_CHARS]
 
 
 def cuts(layout: Layout) -> list[Finding]:
-    """The names and tags that are too long for W&B."""
+    """Findings for names and tags that are too long for W&B."""
     run = layout.run
-    names = [name for name in (run.name, run.group or "") if len(name) > LONGEST_NAME]
+    names = [name for name in (run.name, run.group or "") if len(name) > MAX_NAME_CHARS]
     long = [
-        Finding("name-cut", Severity.WARNING, f"name {name[:60]!r}", _cut(LONGEST_NAME))
+        Finding("name-cut", Severity.WARNING, f"name {name[:60]!r}", _cut(MAX_NAME_CHARS))
         for name in names
     ]
     return long + [
-        Finding("tag-cut", Severity.WARNING, f"tag {key!r}", _cut(LONGEST_TAG))
+        Finding("tag-cut", Severity.WARNING, f"tag {key!r}", _cut(MAX_TAG_CHARS))
         for key, value in run.tags.items()
-        if len(key) + len(value) + bool(value) > LONGEST_TAG
+        if len(key) + len(value) + bool(value) > MAX_TAG_CHARS
     ]
 
 

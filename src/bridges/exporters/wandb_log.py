@@ -26,11 +26,11 @@ _SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST
 
 
 class LogError(ValueError):
-    """The bytes are no whole transaction log; the message says where."""
+    """The bytes are not a complete transaction log; the message names the position."""
 
 
 def varint(number: int) -> bytes:
-    """A number as protocol buffers write it; negative ones as 64 bits."""
+    """A protobuf varint; negative numbers as 64 bits."""
     if 0 <= number < 0x80:
         return _SMALL[number]
     number &= (1 << 64) - 1
@@ -43,22 +43,22 @@ def varint(number: int) -> bytes:
 
 
 def message(field: int, content: bytes) -> bytes:
-    """A field that holds bytes: a text or a message."""
+    """A length-delimited field: bytes, text or a message."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
 def text(field: int, content: str) -> bytes:
-    """A field that holds a text."""
+    """A text field."""
     return message(field, content.encode("utf-8", "replace"))
 
 
 def integer(field: int, number: int) -> bytes:
-    """A field that holds a number."""
+    """A varint field."""
     return varint(field << 3) + varint(number)
 
 
 def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
-    """The bytes of a log, in pieces; a batch has room for the header of each of its records."""
+    """The bytes of a log in pieces; a batch leaves room for the chunk header of each record."""
     yield HEADER
     at = len(HEADER)
     for record in records:
@@ -69,7 +69,7 @@ def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
 
 
 def _record(record: bytes, at: int) -> Iterator[bytes]:
-    """A record at a position in the file."""
+    """The chunks of a record at a file position."""
     if at % BLOCK_BYTES + CHUNK_HEADER + len(record) > BLOCK_BYTES:
         yield from _chunks(record, at)
     else:  # the usual case: whole in this block
@@ -77,7 +77,7 @@ def _record(record: bytes, at: int) -> Iterator[bytes]:
 
 
 def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
-    """Many records from a position in the file on: block by block those that are whole in it."""
+    """Many records from a file position on, block by block."""
     _put_headers(batch)
     data, start, done = batch.data.data, batch.start, 0
     while done < len(batch):
@@ -96,7 +96,7 @@ def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
 
 
 def _put_headers(batch: Batch) -> None:
-    """The header of each record, as if it was whole in its block."""
+    """Write the chunk header of each record, as if the record fits its block."""
     data, seed, crc32 = batch.data.data, _SEEDS[FULL], zlib.crc32
     bounds = zip((batch.start + CHUNK_HEADER).tolist(), batch.end.tolist(), strict=True)
     headers = np.zeros(len(batch), _HEADER)
@@ -107,9 +107,9 @@ def _put_headers(batch: Batch) -> None:
 
 
 def _chunks(record: bytes, at: int) -> Iterator[bytes]:
-    """A record as it lies across blocks, from a position in the file on.
+    """The chunks of a record that crosses blocks, from a file position on.
 
-    Where a block has room for a header only, the first chunk is empty, as LevelDB writes it.
+    If a block has room for a header only, the first chunk is empty, as in LevelDB.
     """
     start, is_first = 0, True
     while True:
@@ -127,7 +127,7 @@ def _chunks(record: bytes, at: int) -> Iterator[bytes]:
 
 
 def read_log(data: bytes) -> Iterator[bytes]:
-    """The records of a log. Raises LogError where it is damaged or ends within a record."""
+    """The records of a log. Raises LogError if it is damaged or ends within a record."""
     if data[: len(HEADER)] != HEADER:
         raise LogError("it does not begin as a W&B transaction log")
     unpack, crc32, seed = _CHUNK.unpack_from, zlib.crc32, _SEEDS[FULL]
@@ -160,7 +160,7 @@ def read_log(data: bytes) -> Iterator[bytes]:
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message: numbers as int, texts and messages as bytes.
 
-    Raises LogError for what is no message.
+    Raises LogError for bytes that are not a message.
     """
     at = 0
     try:
@@ -185,7 +185,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
+    """The varint at a position, and the position after it."""
     number = shift = 0
     while True:
         byte = data[at]

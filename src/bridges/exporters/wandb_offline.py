@@ -1,7 +1,7 @@
-"""Offline runs in a folder: each is a directory that appears whole, and a file that is replaced.
+"""Offline runs in a folder: each run is a directory that is published atomically.
 
-A history that grows replaces the file of its run while that was not synced; after a sync the new
-rows go into a part of their own: a second directory of the same run, which `wandb sync` appends.
+While a run is unsynced, a longer history replaces its file. After a sync, new rows go into another
+part: a second directory of the same run, which `wandb sync` appends.
 """
 
 from __future__ import annotations
@@ -38,33 +38,35 @@ from bridges.stream.layout import Layout
 DIGEST_DIGITS = 6  # of a run's id, after those of the key
 SOURCE_FOLDER = "source"  # of attached files, within the files of the run
 
-# puts `run-ID.wandb`, with what a layout says, into a directory
+# writes a layout as `run-ID.wandb` in a directory
 MakeFile = Callable[[str, Layout, Target, Part], None]
 
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
-    """The file of a part, written without wandb."""
+    """Write the file of a part, without wandb."""
     path = os.path.join(folder, f"run-{part.run_id}.wandb")
     write_file(path, write_log(records(layout, target, part)))
 
 
 def fill(folder: str, layout: Layout, target: Target, part: Part, make: MakeFile) -> None:
-    """All that a run's directory holds."""
+    """Write all files of a run's directory."""
     os.mkdir(os.path.join(folder, "files"))
     with open(os.path.join(folder, "files", METADATA), "wb") as file:
-        file.write(metadata(layout))  # the sync of the run's file, which comes next, takes it along
+        file.write(metadata(layout))  # synced with the run's file, which is written next
     make(folder, layout, target, part)
 
 
 def run_id_of(run: Layout | Identity) -> str:
-    """The id of a new run: made of its key, which finds it again, and of its history, so that two
-    runs with one beginning stay apart in W&B even where they are exported in different places.
+    """The id of a new run, from its key and its history.
+
+    The key makes it findable. The history keeps runs with a common beginning apart in W&B, even if
+    they are exported from different folders.
     """
     return run.key[:KEY_DIGITS] + run.digest[:DIGEST_DIGITS]
 
 
 class OfflineRuns:
-    """The runs in `folder`, whose files `make` makes."""
+    """The runs in `folder`; `make` writes their files."""
 
     def __init__(self, folder: str, target: Target, make: MakeFile = make_file) -> None:
         self._folder = RunFolder(folder)
@@ -82,7 +84,7 @@ class OfflineRuns:
         return found
 
     def _runs(self, places: list[Place], key: str) -> list[ExistingRun]:
-        """The runs of a key at these places. Of several parts the newest has the run's state."""
+        """The runs with a key at these places. The newest part of a run holds its state."""
         newest = {place.run_id: place for place in places}
         found = [self._run(place.path, key) for place in newest.values()]
         return [run for run in found if run]
@@ -99,16 +101,18 @@ class OfflineRuns:
         return ExistingRun(key, head.name, path, head.state, Place(path).run_id, head.project)
 
     def _is_ours(self, head: RunHead) -> bool:
-        """Whether `wandb sync` uploads a run to the target's project; any entity will do where none
-        is given.
+        """Whether `wandb sync` uploads a run to the target's project.
+
+        Without an entity in the options, runs of any entity match.
         """
         target = self._target
         return head.project == target.project and target.entity in (None, head.entity)
 
     def _new_id(self, layout: Layout, places: list[Place]) -> str:
-        """The id of a new run. The folder tells runs apart by their ids alone: where a run of
-        another project has the id, a suffix is made of the project, and where a run with equal rows
-        has it, of the settings.
+        """The id of a new run, unique in the folder.
+
+        If a run of another project has the id, the project gives a suffix; if a run with equal rows
+        has it, the settings do.
         """
         run_id, target = run_id_of(layout), self._target
         taken = {place.run_id: place.path for place in places}
@@ -123,7 +127,7 @@ class OfflineRuns:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks. Raises ConflictError, ExportError."""
+        """Write a run, or the rows that it lacks. Raises ConflictError, ExportError."""
         with system_errors(self._folder.path):
             if existing is None:
                 path = self._create(layout, seen)
@@ -141,7 +145,7 @@ class OfflineRuns:
         return self._add(layout, part, [], places)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels; None where it was synced, as its uploaded part stays."""
+        """Set the labels of an unsynced run; None if it was synced, as uploaded parts stay."""
         with system_errors(self._folder.path):
             head = _head(existing.location)
             has_name = not labels.name or short(labels.name) == head.name
@@ -155,7 +159,7 @@ class OfflineRuns:
         return written
 
     def _continue(self, layout: Layout, existing: ExistingRun, labels: Labels | None = None) -> str:
-        """A part of its own for what comes after a sync, else the newest part once more."""
+        """A new part after a sync, else the newest part written again."""
         places = self._folder.places(existing.id)
         parts = _parts(existing, places)
         is_synced = parts[-1].is_synced
@@ -179,12 +183,12 @@ class OfflineRuns:
         return self._replace(layout, part, existing)
 
     def can_replace(self, existing: ExistingRun) -> bool:
-        """Whether the run has one part, which was not synced."""
+        """Whether the run has one part, which is unsynced."""
         parts = self._folder.parts(existing.id)
         return [(part.path, part.is_synced) for part in parts] == [(existing.location, False)]
 
     def _add(self, layout: Layout, part: Part, parts: list[Place], places: list[Place]) -> str:
-        """A new part: its directory appears with its file in it, an empty one confuses wandb."""
+        """Publish a new part with its file; empty directories confuse wandb."""
         name = self._folder.new_name(start_of(layout, part.first), part.run_id, parts)
         with self._folder.staged() as staged:
             fill(staged, layout, self._target, part, self._make)
@@ -223,7 +227,7 @@ class OfflineRuns:
             _unreadable(existing.location, error)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Put the files beside the run, unless they are there."""
+        """Store the files with the run, once."""
         with system_errors(self._folder.path):
             places = self._folder.places(existing.id)
             parts = _parts(existing, places)
@@ -232,7 +236,7 @@ class OfflineRuns:
                 self._attach(parts, named, places)
 
     def _attach(self, parts: list[Place], named: Mapping[str, bytes], places: list[Place]) -> None:
-        """Into the newest part, or one without rows where that was synced already."""
+        """Attach to the newest part, or to a new one without rows if that was synced."""
         newest = parts[-1]
         content = write_log(with_files(_read(newest.path), named, rows=not newest.is_synced))
         with self._folder.staged() as staged:
@@ -251,7 +255,7 @@ class OfflineRuns:
                 os.replace(file, newest.path)
 
     def preload(self) -> None:
-        """Nothing to do: the folder is listed once anyway."""
+        """Nothing to do: the folder is listed once in any case."""
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts for the newest part of each run, in a file that `wandb sync` ignores."""
@@ -265,7 +269,7 @@ class OfflineRuns:
 
 
 def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:
-    """The parts of a run; the last is the one that was found. Raises ConflictError."""
+    """The parts of a run. Raises ConflictError if the last one is not that of `find`."""
     parts = parts_of(existing.id, places)
     if not parts or parts[-1].path != existing.location:
         raise ConflictError
@@ -273,7 +277,7 @@ def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:
 
 
 def _first_row(layout: Layout, before: list[Place]) -> int:
-    """The row of the stream at which a part begins that follows others."""
+    """The first stream row of a part that follows others."""
     if not before:
         return 0
     state = _head(before[-1].path).state
@@ -283,7 +287,7 @@ def _first_row(layout: Layout, before: list[Place]) -> int:
 
 
 def check_mergeable(layout: Layout, rows: int) -> None:
-    """Raises ExportError where merged rows from `rows` on have a step that was uploaded already."""
+    """Raises ExportError if merged rows from `rows` on have a step that was uploaded."""
     steps = layout.run.stream.step
     is_merged = layout.identity.options.get("wandb-step") == "global_step"
     if is_merged and 0 < rows < len(steps) and steps[rows:].min() <= steps[:rows].max():
@@ -295,7 +299,7 @@ def check_mergeable(layout: Layout, rows: int) -> None:
 
 
 def put_files(folder: str, files: Mapping[str, bytes]) -> None:
-    """Files of a run, below `files/` in its directory."""
+    """Write files below `files/` in a run's directory."""
     for name, content in files.items():
         path = os.path.join(folder, "files", *name.split("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -303,7 +307,7 @@ def put_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 
 def _has_files(part: Place, named: Mapping[str, bytes]) -> bool:
-    """Whether a part has just these files beside it."""
+    """Whether these are the files of a part."""
     if not named.keys() <= _attached(part.path):
         return False
     folder = os.path.join(os.path.dirname(part.path), "files")

@@ -1,4 +1,4 @@
-"""What a part of a W&B run says of itself, and all of its points: the way back from the records."""
+"""Reads offline W&B runs back: the head of each part, and all points."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ HEAD_BYTES = 1 << 16  # enough for nearly every run record
 
 @dataclass(frozen=True)
 class RunHead:
-    """What the run record says: entity (may be empty) and project, the shown name, the group (may
-    be empty), the tags as texts, the key and the state (None: not ours).
+    """The content of the run record.
+
+    Entity and group may be empty; `tags` are texts; a `state` of None: not written by bridges.
     """
 
     entity: str
@@ -45,7 +46,7 @@ class RunHead:
 
 @contextmanager
 def _sound() -> Iterator[None]:
-    """Raises LogError for contents that no writer makes, whatever fails on them."""
+    """Raise any error on malformed contents as LogError."""
     try:
         yield
     except LogError:
@@ -56,13 +57,13 @@ def _sound() -> Iterator[None]:
 
 @_sound()
 def read_head(path: str) -> RunHead:
-    """The head of a file. Raises LogError where it has none, OSError where it cannot be read."""
+    """The head of a file. Raises LogError if it has none, OSError if it cannot be read."""
     return _head(_run_record(path))
 
 
 @_sound()
 def read_config(path: str) -> dict[str, Any]:
-    """The config of a run. Raises LogError where there is none, OSError where it cannot be read."""
+    """The config of a run. Raises LogError if it has none, OSError if it cannot be read."""
     items = _items(dict(fields(_run_record(path))).get(4, b""))
     return {key: json.loads(value) for key, value in items.items()}
 
@@ -97,7 +98,7 @@ def _text(content: int | bytes) -> str:
 
 
 def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
-    """Key and state that a config (JSON by name) holds; without a state it is not ours."""
+    """The key and state in a config (JSON by name); no state: not written by bridges."""
     try:
         return str(json.loads(config[KEY])), State.parse(json.loads(config[STATE])["state"])
     except UNREADABLE:
@@ -125,8 +126,9 @@ def _pair(item: int | bytes) -> tuple[str, str]:
 
 @_sound()
 def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
-    """All points of a run's files (their bytes, in their order), and the summary values that no
-    row holds. Raises LogError where one is not whole, or (`from_start`) row 0 is in none.
+    """All points of a run's files (bytes, in order), and the summary values that are in no row.
+
+    Raises LogError if a file is incomplete, or if `from_start` and row 0 is missing.
     """
     history: list[Spans] = []
     summary: dict[str, str] = {}
@@ -152,7 +154,7 @@ def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
 
 @_sound()
 def is_whole(path: str) -> bool:
-    """Whether a file holds the run's end. Raises LogError where it is damaged."""
+    """Whether a file holds the run's end. Raises LogError if it is damaged."""
     with open(path, "rb") as file:
         last = [*read_log(file.read())][-2:]
     return any(EXIT in dict(fields(record)) for record in last)
@@ -160,7 +162,7 @@ def is_whole(path: str) -> bool:
 
 @_sound()
 def attached(data: bytes) -> set[str]:
-    """The files (paths below `files/`) that a part tells wandb to upload."""
+    """The files (paths below `files/`) that a part lists for upload."""
     paths = set()
     for record in read_log(data):
         for number, files in fields(record):
@@ -196,7 +198,7 @@ def _with_files(data: bytes, files: Iterable[str], rows: bool) -> Iterator[bytes
 
 
 def _after_number(record: bytes) -> int:
-    """Where the content of a record begins: after its number (field 1)."""
+    """The offset of a record's content, after its number (field 1)."""
     if not record or record[0] != 0x08:
         return 0
     at = 1

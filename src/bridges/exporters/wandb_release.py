@@ -1,4 +1,4 @@
-"""The installed release of wandb, found without importing it, and what tests know of releases."""
+"""The installed release of wandb, without importing it, and the tested releases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def installed_release() -> tuple[int, int] | None:
 
 
 def check_appends() -> None:
-    """Raises ExportError where the installed wandb would overwrite the first rows of a run."""
+    """Raises ExportError if the installed wandb overwrites the first rows of a run."""
     release = installed_release()
     if release is not None and release < APPENDING:
         raise ExportError(
@@ -33,7 +33,7 @@ def check_appends() -> None:
 
 
 def untested() -> str | None:
-    """The release of the installed wandb, if its files are none that we know to write."""
+    """The release of the installed wandb if it is not a tested one; else None."""
     release = installed_release()
     if release is None or TESTED[0] <= release <= TESTED[1]:
         return None

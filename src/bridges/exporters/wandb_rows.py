@@ -1,7 +1,7 @@
-"""History rows of a W&B run, back from their records to columns: all rows of a file at once.
+"""Reads the history rows of a W&B run into columns, all rows of a file at once.
 
-The rows of a run are alike, so they are read in step: the first item of each row, then the second,
-and so on. What this package would not have written so is read item by item.
+The rows of a run are alike, so they are read in parallel: the first item of each row, then the
+second, and so on. Records that bridges does not write are read item by item.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bridges.stream.model import Int64, Values
 HISTORY = 2  # the field of a record that holds a row
 NUMBER = 0x08  # field 1 of a record
 ITEM, ITEM_NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
-MIN_ARRAY_ROWS = 32  # rows that are not worth arrays
+MIN_ARRAY_ROWS = 32  # below, rows are read one by one
 Mask = NDArray[np.bool_]
 Piece = tuple[Int64, Values]  # rows, and their values of one key: int64, float64 or object
 
 
 @dataclass(frozen=True)
 class Spans:
-    """n byte strings, where each begins and ends (int64, n) within `data`, which goes on after."""
+    """n byte strings in `data`, by start and end (int64, n)."""
 
     data: bytes
     start: Int64
@@ -51,27 +51,27 @@ class Spans:
 
 
 def split_history(records: Sequence[bytes]) -> tuple[Spans, list[bytes]]:
-    """The history rows of a log (the contents of their records), and the other records."""
+    """The history rows of a log (contents of their records), and the other records."""
     spans = Spans.of(records)
     start, is_row = _Text(spans.data).contents(spans.start, spans.end)
     pairs = zip(records, is_row.tolist(), strict=True)
     others = [record for record, it_is in pairs if not it_is]
-    if any(_row_of(record) for record in others):  # more in their records than we would write
+    if any(_row_of(record) for record in others):  # records with more fields than bridges writes
         rows = [row for row in map(_row_of, records) if row]
         return Spans.of(rows), [record for record in others if not _row_of(record)]
     return Spans(spans.data, start[is_row], spans.end[is_row]), others
 
 
 def _row_of(record: bytes) -> bytes:
-    """The history row that a record holds; nothing where it holds none."""
+    """The history row in a record; empty if it has none."""
     content = dict(fields(record)).get(HISTORY, b"")
     return content if isinstance(content, bytes) else b""
 
 
 def read_rows(parts: Sequence[Spans]) -> Recorded:
-    """The points of the history rows of a run's parts, with the steps that lie under the step key.
+    """The points of the history rows of a run's parts, at the steps of the step key.
 
-    Raises LogError where a row cannot be read, or lacks its step or time.
+    Raises LogError if a row cannot be read, or lacks its step or time.
     """
     pieces: dict[bytes, list[Piece]] = {}
     count = 0
@@ -112,7 +112,7 @@ def _pieces(part: Spans) -> Iterator[tuple[bytes, Int64, Values]]:
 
 @dataclass(frozen=True)
 class _Items:
-    """One item of each of n rows: where key and value lie, and where it ends (int64, n each)."""
+    """One item of each of n rows: offsets of key and value, and its end (int64, n each)."""
 
     key: Int64
     key_size: Int64
@@ -127,7 +127,7 @@ class _Items:
 
 
 class _Text:
-    """Bytes that many rows lie in, read at many positions at once."""
+    """The bytes of many rows, read at many positions at once."""
 
     def __init__(self, content: bytes) -> None:
         self._bytes = content
@@ -144,8 +144,9 @@ class _Text:
         return found
 
     def contents(self, start: Int64, end: Int64) -> tuple[Int64, Mask]:
-        """Where the content of each record begins, and whether it is a history row: a number and
-        a row and nothing else.
+        """The content offset of each record, and whether it is a plain history row.
+
+        A plain one has a number and a row and nothing else.
         """
         is_row = (self.at(start) == NUMBER) & (end - start > 4)
         _, at = self._varints(np.where(is_row, start + 1, 0))
@@ -154,11 +155,11 @@ class _Text:
         return at, is_row & (at + size == end)
 
     def items(self, at: Int64, row_end: Int64) -> _Items:
-        """The items at positions; those that are not plain are to be read by hand."""
+        """The items at positions; the others must be read one by one."""
         size, start = self._varints(at + 1)
         end = start + size
         is_plain = (self.at(at) == ITEM) & (end <= row_end)
-        start = np.where(is_plain, start, 0)  # what is not plain is not looked at
+        start = np.where(is_plain, start, 0)  # others are ignored here
         is_plain &= self.at(start) == ITEM_NAME
         key_size, key = self._varints(start + 1)
         tag = np.where(is_plain & (key + key_size < row_end), key + key_size, 0)
@@ -211,7 +212,7 @@ class _Text:
 
 
 def as_values(found: list[Any]) -> Values:
-    """Values as int64 or float64 where all are such numbers, else as objects."""
+    """Values as int64 or float64 if all are such numbers, else as objects."""
     if type(found[0]) in (float, int, bool):
         with suppress(ValueError):  # of lists that are not alike
             numbers = np.array(found)
@@ -232,7 +233,7 @@ def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, I
 
 
 def _put(row: dict[str, Any], item: bytes) -> None:
-    """One item of a row; a value under several names is an object in an object."""
+    """One item of a row; a value under several names is a nested object."""
     names, value = [], b"null"
     for number, content in fields(item):
         assert isinstance(content, bytes)
@@ -257,7 +258,7 @@ def _joined(pieces: list[Piece]) -> Piece:
 
 
 def recorded(columns: Mapping[str, Piece], count: int) -> Recorded:
-    """The points of columns of `count` rows. Raises ValueError where a step or time is missing."""
+    """The points of columns of `count` rows. Raises ValueError if a step or time is missing."""
     step_key = next((key for key in STEP_KEYS if _has_all(columns, key, count)), STEP_KEYS[0])
     step = _own(columns, step_key, count).astype(np.int64)
     time = _own(columns, "_timestamp", count).astype(np.float64)
@@ -276,7 +277,7 @@ def recorded(columns: Mapping[str, Piece], count: int) -> Recorded:
 
 
 def _has_all(columns: Mapping[str, Piece], key: str, count: int) -> bool:
-    """Whether every row has a number under a key."""
+    """Whether every row has a number for a key."""
     return key in columns and len(columns[key][0]) == count and columns[key][1].dtype != object
 
 

@@ -1,9 +1,9 @@
-"""The records of an offline W&B run, and the part of them that tells what it holds.
+"""The records of an offline W&B run.
 
-What is written is the least that every `wandb sync` since 0.15 takes: header, run (with its
+Only the records that every `wandb sync` since 0.15 accepts are written: header, run (with its
 config), metric definitions, history, files, one summary, exit, end. No environment record: old
-releases fail on it. The run record carries a mailbox slot: `wandb sync` 0.28 waits for its answer
-forever else. A run may lie in several parts (files): later ones hold what came after an upload.
+releases fail on it. The run record has a mailbox slot, as `wandb sync` 0.28 waits for its answer
+forever without one. A run may have several parts (files): later ones hold the rows after an upload.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bridges.stream.redact import redact_text
 
 HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
 CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
-PRODUCER = "0.31.0"  # the release whose records these are
+PRODUCER = "0.31.0"  # the release with these records
 KEY, STATE = "bridges_key", "bridges"  # in the config
 METADATA = "wandb-metadata.json"
 EXIT_CODES = {"finished": 0, "unfinished": 1, "unknown": 0}
@@ -39,7 +39,7 @@ AT_END = 1  # upload a file when the run ends
 
 @dataclass(frozen=True)
 class Target:
-    """Where runs go, and what kind of job they are."""
+    """Project, entity and job type of runs."""
 
     project: str
     entity: str | None = None
@@ -48,10 +48,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Part:
-    """What one file is to hold: the rows of the stream from `first` on, and the run's state.
+    """The content of one file: the rows of the stream from `first` on, and the run's state.
 
-    `files` are the attached files, which lie below `files/` beside it. A run that is there already
-    keeps its `name`, `group` and `tags` (as texts).
+    `files` are the attached files, stored below `files/` in its directory. `name`, `group` and
+    `tags` (texts) are those of an existing run, which keeps them.
     """
 
     run_id: str
@@ -77,7 +77,7 @@ class Part:
 
 
 def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes | Batch]:
-    """All records of a part, numbered."""
+    """All records of a part with their numbers."""
     head = [*_head(layout, target, part)]
     yield from numbered(head)
     rows = history_records(layout, part.first, len(head) + 1)
@@ -86,7 +86,7 @@ def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes | Batc
 
 
 def numbered(contents: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
-    """Records with the numbers that they have in their file."""
+    """Records with their numbers in the file."""
     return (integer(1, number) + content for number, content in enumerate(contents, first))
 
 
@@ -101,7 +101,7 @@ def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
     yield message(SUMMARY, _summary(layout))
     code = EXIT_CODES[layout.run.status]
     yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
-    yield message(FINAL, b"")  # up to 0.27 the exit is sent when this is seen
+    yield message(FINAL, b"")  # releases up to 0.27 send the exit at this record
 
 
 def axis_of(layout: Layout) -> str:
@@ -111,7 +111,7 @@ def axis_of(layout: Layout) -> str:
 
 
 def attaching(files: Iterable[str]) -> bytes:
-    """The record that has files uploaded, which lie below `files/`."""
+    """The record that lists files below `files/` for upload."""
     return message(FILES, b"".join(map(_file, files)))
 
 
@@ -121,7 +121,7 @@ def _file(path: str) -> bytes:
 
 def _run(layout: Layout, target: Target, part: Part) -> bytes:
     stamp = start_of(layout, part.first)
-    # up to 0.29 the client adds what it knows of a run to `_wandb` only where that is there
+    # the client up to 0.29 fills `_wandb` only if it exists
     items = {**config(layout, part.state), "_wandb": {}}.items()
     updates = (text(1, key) + text(16, config_json(value)) for key, value in items)
     parts = [text(1, part.run_id)]
@@ -139,8 +139,9 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
 
 
 def config(layout: Layout, state: State) -> dict[str, Any]:
-    """The run's config: its params, and what the next export needs to know, as one text: W&B drops
-    what is empty in an object.
+    """The run's config: its params, its key, and its state as one text.
+
+    The state is a text because W&B drops empty values in objects.
     """
     clock = layout.clock
     own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
@@ -148,8 +149,9 @@ def config(layout: Layout, state: State) -> dict[str, Any]:
 
 
 def _definitions(layout: Layout) -> Iterator[bytes]:
-    """The x-axis, and that every other metric has it: by a pattern, as live, and one by one for
-    `wandb sync` up to 0.30, which knows no patterns.
+    """The x-axis of all metrics: by a pattern, as live, and for each metric.
+
+    `wandb sync` up to 0.30 ignores patterns.
     """
     axis, synced = axis_of(layout), message(6, integer(1, 1))
     yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
@@ -160,12 +162,12 @@ def _definitions(layout: Layout) -> Iterator[bytes]:
 
 
 def iso(microseconds: int) -> str:
-    """A time as text, in UTC."""
+    """A time (microseconds since 1970 UTC) as ISO 8601 text."""
     return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat()
 
 
 def start_of(layout: Layout, first: int) -> int:
-    """When a part begins, in microseconds: `wandb sync` uploads parts of a run in this order."""
+    """The start of a part in microseconds; `wandb sync` uploads parts in this order."""
     time = layout.stream.time
     assert time is not None
     if first == 0:
@@ -174,12 +176,12 @@ def start_of(layout: Layout, first: int) -> int:
 
 
 def metadata(layout: Layout) -> bytes:
-    """The file that tells W&B when the run was really started."""
+    """The metadata file with the real start of the run."""
     return json.dumps({"startedAt": iso(layout.clock.start)}).encode()
 
 
 def notes(layout: Layout) -> str:
-    """Where the run comes from, and what its times are worth."""
+    """The notes of the run: its source files and the quality of its times."""
     run, clock = layout.run, layout.clock
     lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
     lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]
@@ -206,7 +208,7 @@ def _summary(layout: Layout) -> bytes:
 
 
 def config_json(value: Any) -> str:
-    """A config value as JSON that every server takes: infinities as texts, NaN as null."""
+    """A config value as JSON that every server accepts: infinities as texts, NaN as null."""
     return json.dumps(_plain(value), default=str)
 
 

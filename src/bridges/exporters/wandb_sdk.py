@@ -1,6 +1,6 @@
-"""Offline runs by wandb's public API, for releases whose files nothing here has tested.
+"""Offline runs through wandb's public API, for untested releases.
 
-It is much slower, and wandb gives start, duration and `_runtime` itself: those of the export.
+It is much slower, and wandb sets start, duration and `_runtime` to those of the export.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridges.exporters.wandb_reader import is_whole
 from bridges.exporters.wandb_run import EXIT_CODES, Part, Target, axis_of, config, notes
 from bridges.stream.layout import Layout
 
-CLOSING = 60.0  # seconds that wandb may take to close a file
+CLOSING = 60.0  # seconds to wait for wandb to close a file
 OFF = {
     "console": "off",
     "disable_code": True,
@@ -32,11 +32,11 @@ OFF = {
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
-}  # what wandb does beside writing rows; a release knows some of these
+}  # turns off all but the writing of rows; releases differ in these settings
 
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
-    """The file of a part. Raises ExportError, MissingDependencyError."""
+    """Write the file of a part. Raises ExportError, MissingDependencyError."""
     wandb = import_wandb()
     run = wandb.init(
         project=target.project,
@@ -50,7 +50,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         config=config(layout, part.state),
         dir=folder,
         mode="offline",
-        settings=wandb.Settings(**known_settings(wandb, OFF)),  # a new one: init changes it
+        settings=wandb.Settings(**known_settings(wandb, OFF)),  # init changes it
     )
     axis = axis_of(layout)
     run.define_metric(axis)
@@ -77,7 +77,7 @@ def import_wandb() -> Any:
 
 
 def known_settings(wandb: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the installed release knows."""
+    """The settings that the installed release supports."""
     known = getattr(wandb.Settings, "model_fields", wanted)
     return {key: value for key, value in wanted.items() if key in known}
 

@@ -1,7 +1,7 @@
-"""A W&B server through the official client: what it holds, and uploads by `wandb sync`.
+"""A W&B server through the official client: queries, and uploads by `wandb sync`.
 
-Neither the exit status of `wandb sync` nor the marker that it leaves says whether a row arrived:
-both are the same after the server refused everything. So only what is read back counts.
+The exit status of `wandb sync` and its marker file are ignored: both report success even if the
+server rejected everything. Only rows that are read back count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bridges.exporters.wandb_sdk import import_wandb, known_settings
 
 T = TypeVar("T")
 TIMEOUT = 30  # seconds for one request
-# the client would try for a week; a server that is back within minutes is waited for
+# the client's default is to retry for a week; minutes suffice
 RETRY_SETTINGS = {
     "x_graphql_retry_max": 5,
     "x_graphql_retry_wait_min_seconds": 1.0,
@@ -36,7 +36,7 @@ RETRY_SETTINGS = {
     "x_file_stream_retry_wait_max_seconds": 20.0,
     "x_file_transfer_retry_max": 5,
 }
-RUNS_PER_PAGE = 200  # runs in one answer: all that is known of a run is in it
+RUNS_PER_PAGE = 200  # with config and summary
 NO_KEY = (
     "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
     "Without a key, use --mode offline."
@@ -46,13 +46,15 @@ ROWS_A_SECOND = 500
 
 
 class DeletedError(Exception):
-    """The id belonged to a run that was deleted: W&B never takes it again."""
+    """The id belongs to a deleted run: W&B never accepts it again."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A run of the server: its id, name, config (values by name) and page; how many rows it says it
-    has, and its last `_step` (-1 where it has no rows); its group (may be empty) and tags.
+    """A run on the server.
+
+    `config` holds values by name, `url` is its page, `lines` the row count that the server reports,
+    and `last_step` its last `_step` (-1 without rows). `group` may be empty.
     """
 
     run_id: str
@@ -71,22 +73,22 @@ class Remote:
 
 
 class Server:
-    """The runs of one project, for the user whose key is in the environment or in netrc."""
+    """The runs of one project, for the user of the API key in the environment or netrc."""
 
     def __init__(self, project: str, entity: str | None) -> None:
         wandb = import_wandb()
         check_appends()
         with _translated_errors():
             wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
-            self._api = wandb.Api(timeout=TIMEOUT)  # silent: it asks nobody for a key
+            self._api = wandb.Api(timeout=TIMEOUT)  # silent: no prompt for a key
             self._place = entity or self._api.default_entity, project
 
     def find(self, key: str, run_id: str) -> list[Remote]:
-        """The runs with that key in their config, and those of that id (with any suffixes)."""
+        """The runs with that key in their config, and those with that id (and any suffix)."""
         wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9a-f]+)*$"}}]
 
         def ask() -> list[Remote]:
-            self._api.flush()  # it would answer from memory
+            self._api.flush()  # clears the client's cache
             runs = self._api.runs("/".join(self._place), filters={"$or": wanted}, lazy=False)
             return [_remote(run) for run in runs]
 
@@ -96,7 +98,7 @@ class Server:
         return list(found.values())
 
     def having(self, name: str) -> list[Remote]:
-        """The runs that have a text of that name in their config, page by page."""
+        """The runs with a text of that name in their config."""
         wanted = {f"config.{name}": {"$regex": "."}}
 
         def ask() -> list[Remote]:
@@ -108,8 +110,9 @@ class Server:
         return _or(self._asked(ask), [])
 
     def set_config(self, run_id: str, name: str, value_of: Callable[[Remote], str | None]) -> None:
-        """Set a value in the config of a run, if it is there and the value is not None; the
-        client sends the rest of config and summary once more as they are.
+        """Set a config value of a run, if the run exists and the value is not None.
+
+        The client sends the rest of config and summary again, unchanged.
         """
 
         def ask() -> None:
@@ -123,7 +126,7 @@ class Server:
         self._asked(ask)
 
     def relabel(self, run_id: str, name: str, group: str, tags: Sequence[str]) -> None:
-        """Set how a run is called; the client sends its config once more as it is."""
+        """Set name, group and tags of a run; the client sends its config again, unchanged."""
 
         def ask() -> None:
             self._api.flush()
@@ -134,7 +137,7 @@ class Server:
         self._asked(ask)
 
     def get(self, run_id: str) -> Remote | None:
-        """The run of that id."""
+        """The run with that id."""
 
         def ask() -> Remote:
             self._api.flush()
@@ -143,7 +146,7 @@ class Server:
         return self._asked(ask)
 
     def _asked(self, ask: Callable[[], T]) -> T | None:
-        """An answer; None where the project or the run is not there."""
+        """The answer; None if the project or run does not exist."""
         with _translated_errors():
             try:
                 return ask()
@@ -151,10 +154,10 @@ class Server:
                 if "Could not find" in str(error):
                     return None
                 raise
-        raise AssertionError  # mypy cannot know that the error goes on
+        raise AssertionError  # unreachable; mypy does not see that the error is raised
 
     def claim(self, run_id: str) -> None:
-        """Make the run, if it is not there. Raises DeletedError."""
+        """Create the run if it does not exist. Raises DeletedError."""
         entity, project = self._place
         with _translated_errors():
             try:
@@ -180,7 +183,7 @@ class Server:
             return dict(run.summary._json_dict)
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Upload the files that the run does not have so."""
+        """Upload files whose content the run does not have."""
         with _translated_errors():
             run = self._api.run("/".join((*self._place, run_id)))
             there = {file.name: file.md5 for file in run.files(names=[*files])}
@@ -194,13 +197,13 @@ class Server:
                         run.upload_file(path, root=folder)
 
     def upload(self, folder: str, rows: int, keep_open: Sequence[int]) -> str:
-        """Run `wandb sync` on an offline run's directory; what it says of errors ("" for none).
+        """Run `wandb sync` on an offline run's directory; return its error lines.
 
-        It keeps the descriptors `keep_open`, which hold a lock. Raises ExportError where it does
-        not end in time.
+        The child inherits the descriptors `keep_open`, which hold a lock. Raises ExportError if it
+        does not end in time.
         """
         environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-        environment.pop("WANDB_SERVICE", None)  # it is to have a service of its own, to end with it
+        environment.pop("WANDB_SERVICE", None)  # its own service ends with it
         for name, value in RETRY_SETTINGS.items():
             environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
         command = [sys.executable, "-m", "wandb", "sync", folder]
@@ -213,7 +216,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
             pass_fds=keep_open,
-            start_new_session=True,  # its own process does the work, and must end with it
+            start_new_session=True,  # its child process must end with it
         ) as child:
             try:
                 said, _ = child.communicate(timeout=LONGEST_SYNC + rows / ROWS_A_SECOND)
@@ -241,7 +244,7 @@ def _remote(run: Any) -> Remote:
 
 
 def _last_step(run: Any) -> int:
-    """As it came with the run; else the client asks for it, run by run."""
+    """The last step in the run's attributes; else one request per run."""
     keys = run._attrs.get("historyKeys")
     if isinstance(keys, dict) and isinstance(keys.get("lastStep"), int):
         return int(keys["lastStep"])
@@ -257,7 +260,7 @@ def _or(found: T | None, other: T) -> T:
 
 
 def _sums(content: bytes) -> Sequence[str]:
-    """The MD5 as W&B tells it, and as others do."""
+    """The MD5 of the content in base64, as W&B reports it, and in hex."""
     digest = hashlib.md5(content, usedforsecurity=False)
     return base64.b64encode(digest.digest()).decode(), digest.hexdigest()
 
@@ -290,7 +293,7 @@ def _status(error: BaseException) -> int | None:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Errors of the client as ours: what the server said, and whether to try again."""
+    """Raise errors of the client as ExportError, with the server's message and `transient`."""
     try:
         yield
     except (ExportError, DeletedError, KeyboardInterrupt):
@@ -299,7 +302,7 @@ def _translated_errors() -> Iterator[None]:
         status = _status(error)
         transient = status is None or status == 429 or status >= 500
         unchecked = type(error).__name__ == "AuthenticationError"
-        # that is also what the client makes of a server that said nothing of the key
+        # the client also raises this when the server did not reject the key
         if "No API key" in str(error) or (unchecked and not (transient and error.__cause__)):
             raise ExportError(NO_KEY) from error
         said = hide_key(f"{type(error).__name__}: {error}")
