@@ -44,18 +44,18 @@ def for_each_run(
     """
     one_name(locations, options)
     reports: list[RunReport] = []
-    crew = _Crew(options.jobs)
+    pool = _OrderedPool(options.jobs)
     try:
         for work in _work(action, locations, exporters, options, on_phase, on_found):
-            for report in crew.take(*work):
+            for report in pool.take(*work):
                 reports.append(report)
                 on_report(report)
-        for report in crew.rest():
+        for report in pool.rest():
             reports.append(report)
             on_report(report)
     finally:
-        crew.close()
-        for report in crew.rest(done_only=True):  # uploads that ended before the interrupt
+        pool.close()
+        for report in pool.rest(done_only=True):  # uploads that ended before the interrupt
             on_report(report)
     return BatchReport(tuple(reports))
 
@@ -109,7 +109,7 @@ def _unread(location: str, error: BridgeError, exporter: Exporter, missing: bool
     return failure(source, exporter.name, str(error), code="source", missing=missing)
 
 
-class _Crew:
+class _OrderedPool:
     """At most `jobs` pieces of work at the same time, and twice as many results that wait."""
 
     def __init__(self, jobs: int) -> None:

@@ -268,10 +268,10 @@ def migrate(
 
     if engine["kind"] != "dask":
         start_ahead()
-    from bridges.cli_migrate import Shown
+    from bridges.cli_migrate import MigrationView
     from bridges.cli_migrate import migrate as carry_out
 
-    shown = Shown(as_json, quiet, verbose, report, html, config)
+    shown = MigrationView(as_json, quiet, verbose, report, html, config)
     return carry_out(config, engine, bool(dry_run), recheck, shown)
 
 

@@ -25,7 +25,7 @@ from bridges.report import RunReport, Totals
 
 
 def migrate(
-    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, shown: Shown
+    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, shown: MigrationView
 ) -> int:
     """Carry out a config, its engine as the command line says; the exit code. Raises ConfigError.
 
@@ -55,7 +55,7 @@ def migrate(
     return shown.totals.exit_code
 
 
-class Shown:
+class MigrationView:
     """What is shown of a migration while it goes on and at its end; a context manager."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Shown:
         self._stack = ExitStack()
         self._began = time.monotonic()
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> MigrationView:
         for file in self._files:
             self._stack.enter_context(file)
         self._stack.enter_context(self.progress)
@@ -135,4 +135,4 @@ class Shown:
                 click.echo()
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:
-                click.echo(f"{console.many(left_out, 'run')} left out by the filters.")
+                click.echo(f"{console.count_noun(left_out, 'run')} left out by the filters.")

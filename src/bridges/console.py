@@ -103,11 +103,11 @@ def _facts(report: RunReport) -> str:
     new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
     where = f" → {printable(report.location or report.target)}"
-    counts = f"{many(report.rows, 'row')}, {many(report.points, 'point')}{new}{checked}"
+    counts = f"{count_noun(report.rows, 'row')}, {count_noun(report.points, 'point')}{new}{checked}"
     return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
 
 
-def many(count: int, noun: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """A count and its noun, as in `1 row` and `1,000 rows`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
@@ -131,7 +131,9 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
     totals = report.totals
     if totals["runs"] > 1:
         parts = [f"{totals[status]} {status}" for status in _statuses(totals)]
-        click.echo(f"{totals['runs']} runs: {', '.join(parts)}; {many(totals['points'], 'point')}.")
+        click.echo(
+            f"{totals['runs']} runs: {', '.join(parts)}; {count_noun(totals['points'], 'point')}."
+        )
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
@@ -141,7 +143,7 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
         else:
             command = None
         if command:
-            click.echo("Look at it: " + click.style(printable(command), bold=True))
+            click.echo("View: " + click.style(printable(command), bold=True))
 
 
 def _statuses(totals: Mapping[str, int]) -> list[str]:
@@ -150,7 +152,7 @@ def _statuses(totals: Mapping[str, int]) -> list[str]:
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """The course of a metric in block characters; a gap where there is no finite value."""
+    """The trend of a metric in block characters; a gap where there is no finite value."""
     if not values:
         return ""
     width = min(width, len(values))

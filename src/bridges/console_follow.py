@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bridges.console import Progress, format_run, many, printable
+from bridges.console import Progress, count_noun, format_run, printable
 from bridges.following import Waiting
 from bridges.report import RunReport
 
@@ -90,10 +90,12 @@ def waiting_line(waiting: Waiting, idle: float) -> str:
     """What is waited for in one line, with the seconds since the last change."""
     runs = waiting.runs
     if len(runs) == 1:
-        what = f"{printable(runs[0].name)}, {many(runs[0].rows, 'row')}"
+        what = f"{printable(runs[0].name)}, {count_noun(runs[0].rows, 'row')}"
     else:
-        rows = many(sum(run.rows for run in runs), "row")
-        what = f"{many(len(runs), 'run')}, {waiting.over} finished, {rows}" if runs else "a run"
+        rows = count_noun(sum(run.rows for run in runs), "row")
+        what = (
+            f"{count_noun(len(runs), 'run')}, {waiting.over} finished, {rows}" if runs else "a run"
+        )
     failing = {report.source for report in waiting.failures}
     broken = f"; not readable or writable yet: {printable(min(failing))}" if failing else ""
     more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""

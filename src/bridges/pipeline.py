@@ -40,7 +40,7 @@ from bridges.resolve import Known, Match, resolve
 from bridges.saved_since import rows_lacking
 from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
-from bridges.stream.course import course
+from bridges.stream.course import trend
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run, Values
@@ -280,7 +280,7 @@ def _report(
         location=known.existing.location if known else None,
         findings=tuple(findings),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
-        course=course(layout.run.stream, layout.run.key_rules),
+        trend=trend(layout.run.stream, layout.run.key_rules),
         key=layout.key,
         digest=layout.digest,
     )

@@ -19,7 +19,7 @@ class RunReport:
     """One run and one target.
 
     `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
-    where nothing was read back. `seconds` is the time from reading to verifying; `course` a few
+    where nothing was read back. `seconds` is the time from reading to verifying; `trend` a few
     values of the run's main metric, for a picture of it. `key` names the run in every target,
     `digest` its rows; `plan` is the status that a planned run would have got. `transient` says of
     a failure that the target did not answer, `answered` that it had answered before.
@@ -38,7 +38,7 @@ class RunReport:
     findings: tuple[Finding, ...] = ()
     longest: int = 0
     missing: bool = False
-    course: tuple[float, ...] = ()
+    trend: tuple[float, ...] = ()
     key: str = ""
     digest: str = ""
     plan: str = ""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from bridges.console import COLOURS, sparkline
+from bridges.console import COLOURS, count_noun, sparkline
 from bridges.sources.discovery import natural
 from bridges.sources.output_directory import CHECKPOINT, folder_of, output_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
-SPARK = 12  # characters of a course
+SPARK = 12  # characters of a sparkline
 PLACE_CODES = frozenset(
     {"files-ignored", "checkpoint-without-state", "empty-saves"}
 )  # not of one run
@@ -78,15 +78,10 @@ class Record:
         return folder if CHECKPOINT.match(self.state) else self.source
 
 
-def many(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def _head(run: Run) -> Iterator[Part]:
     """Rows, steps, status, the last loss and evaluation, the worst finding."""
     stream = run.stream
-    yield many(len(stream), "row"), ""
+    yield count_noun(len(stream), "row"), ""
     if len(stream):
         low, high = f"{stream.step.min():,}", f"{stream.step.max():,}"
         yield f"steps {low} to {high}" if low != high else f"step {low}", ""
@@ -115,14 +110,14 @@ def _made_from(run: Run) -> Iterator[Part]:
     if run.forked:
         other, rows = run.forked
         yield (
-            f"forks from {_apart(other, output_of(run.source))} after {many(rows, 'row')}",
+            f"forks from {_apart(other, output_of(run.source))} after {count_noun(rows, 'row')}",
             "yellow",
         )
     if run.saves:
         yield f"from {_states(run.saves)}", "dim"
     results = sum(note.count for note in run.findings if note.code == "results-added")
     if results:
-        yield many(results, "row") + " of results", "dim"
+        yield count_noun(results, "row") + " of results", "dim"
     timed = [TIMED_BY[one.source] for one in run.evidence if one.source in TIMED_BY]
     if timed:
         yield f"times of {timed[0]}", "dim"

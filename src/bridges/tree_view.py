@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from bridges.console import COLOURS, printable
+from bridges.console import COLOURS, count_noun, printable
 from bridges.errors import SourceError
 from bridges.inspection import inspect
-from bridges.run_record import PLACE_CODES, Part, Record, many
+from bridges.run_record import PLACE_CODES, Part, Record
 from bridges.stream.finding import Finding
 from bridges.stream.model import Run
 
@@ -112,7 +112,7 @@ def _hint(records: Sequence[Record]) -> Text:
     inside = sum(f"{run.folder}/".startswith(f"{first.folder}/") for run in records)
     path = first.folder if inside == 1 and first.folder else first.place
     command = f"bridge inspect {shlex.quote(printable(path))}"
-    return Text.assemble("Look at one: ", (command, "bold"))
+    return Text.assemble("View one: ", (command, "bold"))
 
 
 def _directories(location: str, records: Sequence[Record]) -> _Node:
@@ -177,11 +177,11 @@ def _counts(node: _Node, with_states: bool = False) -> list[Part]:
     searches = {run.search for run in runs}
     if runs and None not in searches:
         head = "search" if len(searches) == 1 else f"{len(searches):,} searches"
-        parts = [(f"{head} of {many(len(runs), 'trial')}", "")]
+        parts = [(f"{head} of {count_noun(len(runs), 'trial')}", "")]
     else:
-        parts = [(many(len(runs), "run"), "")]
+        parts = [(count_noun(len(runs), "run"), "")]
     states = sum(run.states for run in runs)
-    return [*parts, (many(states, "state"), "")] if with_states and states else parts
+    return [*parts, (count_noun(states, "state"), "")] if with_states and states else parts
 
 
 def _notes(place: Place) -> Iterator[_Line]:

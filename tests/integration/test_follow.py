@@ -259,7 +259,7 @@ def test_stopped_in_the_middle_it_tells_and_goes_on(
     assert "Traceback" not in follower.err
     lines = follower.out.splitlines()
     assert lines[0].startswith("✓ exported  out  ")
-    assert lines[-1] == f"Look at it: tensorboard --logdir {target}"
+    assert lines[-1] == f"View: tensorboard --logdir {target}"
     (held,) = points("tensorboard", target)
     assert 2 * SAVE < len(held["train/epoch"]) <= 6 * SAVE
     training.allowed.release(len(training.rows))

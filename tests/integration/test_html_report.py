@@ -45,7 +45,7 @@ def some_runs(count: int) -> Iterable[RunReport]:
             verified=True,
             seconds=index / 7,
             findings=(NOTE, LOSS) if index % 10 == 0 else (NOTE,),
-            course=tuple(1 / (part + 1) for part in range(48)),
+            trend=tuple(1 / (part + 1) for part in range(48)),
         )
     yield failure("broken.json", "mlflow", "found nothing; expected a history", code="source")
 

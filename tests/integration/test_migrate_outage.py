@@ -210,7 +210,11 @@ def test_a_server_that_stays_away_is_given_up_and_what_is_missing_told(
     assert done | named == {f"run{number}" for number in range(RUNS)}
     assert not done & named
     assert {run.findings[-1].code for run in lost} == {"no-answer"}
-    said = ("did not answer for 3 s", mlflow.url, "The same command again does what is missing")
+    said = (
+        "did not answer for 3 s",
+        mlflow.url,
+        "Rerun the same command to export the missing runs",
+    )
     for run in lost:
         assert all(text in run.findings[-1].message for text in said)
     mlflow.server.start()

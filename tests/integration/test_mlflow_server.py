@@ -82,7 +82,7 @@ def test_the_page_of_the_run_is_the_hint(mlflow_url: str, experiment: str, tmp_p
         command(mlflow_url, file, "--experiment", experiment), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert f"Look at it: {mlflow_url}/#/experiments/" in done.stdout
+    assert f"View: {mlflow_url}/#/experiments/" in done.stdout
 
 
 @pytest.mark.parametrize("seed", range(4))

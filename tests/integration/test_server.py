@@ -152,7 +152,7 @@ def test_the_printed_command_shows_every_point(loader: str, tmp_path: Path) -> N
     logdir = tmp_path / "my logs"
     state = write_state(tmp_path / "long.json", training_rows(3000))
     printed = bridge("export", state, "--to", "tensorboard", "--logdir", logdir)
-    command = shlex.split(printed.splitlines()[-1].removeprefix("Look at it: "))
+    command = shlex.split(printed.splitlines()[-1].removeprefix("View: "))
     assert command[:3] == ["tensorboard", "--logdir", str(logdir)]
     with tensorboard(logdir, tmp_path, *command[3:], *LOADERS[loader]) as running:
         running.shows("long")

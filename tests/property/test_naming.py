@@ -126,7 +126,7 @@ def test_no_version(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_version(text)
     assert str(caught.value) == (
-        f"--callback-version {text!r} is no version. Give a transformers release such as 5.24."
+        f"--callback-version {text!r} is not a version. Give a transformers release such as 5.24."
     )
 
 

@@ -29,7 +29,7 @@ from bridges.migration import engine as engine_module
 from bridges.migration import work as work_module
 from bridges.migration.backoff import LONGEST_PAUSE, Backoff
 from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
-from bridges.migration.engine import STRIKES, Engine
+from bridges.migration.engine import MAX_STRIKES, Engine
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, plan
 from bridges.migration.tasks import _together as together
@@ -280,7 +280,7 @@ def test_a_target_that_is_given_up_is_told_for_each_place(monkeypatch: pytest.Mo
     assert {finding.code for finding in findings} == {"no-answer"}
     assert {finding.message for finding in findings} == {
         "not written: ml did not answer for 1 s (it is away). "
-        "The same command again does what is missing"
+        "Rerun the same command to export the missing runs"
     }
 
 
@@ -293,7 +293,7 @@ def test_a_run_that_its_target_never_takes_gives_up_itself_only(
     good = every(10, "ml")
     del good["place2/1", "ml", "exported"]
     assert world.told == every(10, "tb") + good + bad
-    assert world.asked["place2/1", "ml"] >= STRIKES
+    assert world.asked["place2/1", "ml"] >= MAX_STRIKES
 
 
 def test_workers_that_are_lost_while_nothing_is_done_cost_nothing(
@@ -316,18 +316,18 @@ def test_workers_that_are_lost_while_nothing_is_done_cost_nothing(
 def test_small_tasks_go_out_in_bunches(monkeypatch: pytest.MonkeyPatch) -> None:
     """At first one by one, in the end so that all workers have as much to do."""
     sizes: list[int] = []
-    submit = engine_module.InHand.submit
+    submit = engine_module.InFlight.submit
 
-    def counting(hand: engine_module.InHand, jobs: list[engine_module.Job]) -> None:
+    def counting(hand: engine_module.InFlight, jobs: list[engine_module.Attempt]) -> None:
         sizes.append(len(jobs))
         submit(hand, jobs)
 
-    monkeypatch.setattr(engine_module.InHand, "submit", counting)
+    monkeypatch.setattr(engine_module.InFlight, "submit", counting)
     world = World(lambda run, label: True)
     world.migrate(monkeypatch, 1_000)
     assert world.told == every(1_000, "tb") + every(1_000, "ml")
     assert sizes[:2] == [1, 1]
-    assert max(sizes) == engine_module.MOST
+    assert max(sizes) == engine_module.MAX_BATCH
     assert sizes[-1] == 1
     assert len(sizes) < 200
 
@@ -345,7 +345,7 @@ def test_an_interrupt_ends_what_is_in_hand_and_tells_it(monkeypatch: pytest.Monk
         world.migrate(monkeypatch, 10_000)
     assert set(world.told.values()) == {1}
     assert {source for source, *_ in world.told} == {run for run, _ in world.asked}
-    assert 300 <= len(world.done) < 300 + 6 * engine_module.MOST
+    assert 300 <= len(world.done) < 300 + 6 * engine_module.MAX_BATCH
 
 
 # --- what a task leaves of itself ---------------------------------------------------------------

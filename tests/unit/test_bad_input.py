@@ -31,7 +31,7 @@ CUT_OFF = (
     "found the end of the file inside of a value; expected valid JSON. The save was cut off: use "
     "an earlier checkpoint's file, or read its whole rows with --salvage."
 )
-MEND = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
+MEND = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
 MEND_ROW = "Mend that row, or take it out of the file."
 MEND_VALUE = "Mend that value: transformers never writes it so."
 CONVERT = "Convert the file to UTF-8, or copy it again in binary mode."
@@ -258,12 +258,12 @@ OTHER_JSON = {
     ),
     "plain text": (
         b"Entry not found",
-        "line 1, column 1: found text that is no JSON ('Entry not found'); "
+        "line 1, column 1: found text that is not JSON ('Entry not found'); "
         f"expected {HISTORY}. Check which file you gave.",
     ),
     "CSV": (
         b"step,loss\n1,2.5\n",
-        "line 1, column 1: found text that is no JSON ('step,loss'); "
+        "line 1, column 1: found text that is not JSON ('step,loss'); "
         f"expected {HISTORY}. Check which file you gave.",
     ),
 }
@@ -406,7 +406,7 @@ SYNTAX = {
     "single quotes (a printed dict)": (
         b"{'loss': 1.5, 'step': 1}",
         "line 1, column 2: found a single quote (\"'loss': 1.5, 'step': 1}\"); expected valid "
-        "JSON. Write the file with json.dump: a printed Python dict is no JSON.",
+        "JSON. Write the file with json.dump: a printed Python dict is not JSON.",
     ),
     "comment //": (
         b'{\n  // the state\n  "global_step": 1}',
@@ -506,7 +506,7 @@ SYNTAX = {
     ),
     "text among the JSON lines": (
         ROW + b"\nepoch 1 done\n" + ROW,
-        "line 2, column 1: found text that is no JSON ('epoch 1 done'); "
+        "line 2, column 1: found text that is not JSON ('epoch 1 done'); "
         f"expected {HISTORY}. Check which file you gave.",
     ),
     "integer of 5000 digits": (
@@ -517,17 +517,17 @@ SYNTAX = {
     "absurd nesting in a row": (
         in_state(b'{"x": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
         f"line 1, column 240: found values nested more than 200 levels deep; expected {HISTORY}. "
-        "This is no log history: check which file you gave.",
+        "This is not a log history: check which file you gave.",
     ),
     "absurd nesting in the header": (
         b'{\n"a":\n' + b"[" * 100_000,
         f"line 3, column 201: found values nested more than 200 levels deep; expected {HISTORY}. "
-        "This is no log history: check which file you gave.",
+        "This is not a log history: check which file you gave.",
     ),
     "absurd nesting in JSON lines": (
         ROW + b"\n" + b'{"a":' * 100_000,
         f"line 2, column 1006: found values nested more than 200 levels deep; expected {HISTORY}. "
-        "This is no log history: check which file you gave.",
+        "This is not a log history: check which file you gave.",
     ),
 }
 

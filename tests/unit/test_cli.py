@@ -48,7 +48,7 @@ def test_export_prints_one_line_a_run(capsys: pytest.CaptureFixture[str]) -> Non
     first, notes, look = out.splitlines()
     assert first.startswith("✓ exported  small  2 rows, 4 points, verified → runs/small")
     assert notes.strip() == "notes   clock-synthetic (-v explains)"
-    assert look == "Look at it: tensorboard --logdir runs"
+    assert look == "View: tensorboard --logdir runs"
     assert err == ""
 
 
@@ -112,7 +112,7 @@ def test_no_such_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
     ("arguments", "message"),
     [
         (["--to", "tensorbord"], "Did you mean 'tensorboard'?"),
-        (["--to", "tensorboard", "--callback-version", "banana"], "'banana' is no version"),
+        (["--to", "tensorboard", "--callback-version", "banana"], "'banana' is not a version"),
         (["--to", "tensorboard", "--callback-version", "2.1"], "'2.1' is not known"),
         (["--to", "tensorboard", "--tag", "x"], "--tag 'x' is not of the form KEY=VALUE"),
         (["--to", "tensorboard", "--tag", "mlflow.user=eve"], "--tag: found 'mlflow.user'; tags"),

@@ -75,7 +75,7 @@ MLFLOW_ADVICE = (
     "mlflow reads MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD, from the environment."
 )
-SECRET = "found what looks like a credential; expected none in this file."
+SECRET = "found a value that looks like a credential; expected none in this file."
 BAD_SOURCES = {
     "nam: x": f"nam: found an unknown key; expected one of {RUN_KEYS}. Did you mean 'name'?",
     "x_axis: steps": "x_axis: found the text 'steps'; expected 'step' or 'epoch'. "
@@ -104,7 +104,7 @@ BAD_SOURCES = {
     "source: trainer_stat": "source: there is no source 'trainer_stat'. Did you mean "
     "'trainer_state'? Installed: run_directory, trainer_log, trainer_state (see `bridge targets`).",
     "group: ${HF_TOKEN}": "group: found ${HF_TOKEN}, which by its name is a credential; expected "
-    "none in this file. Give it to what needs it by the environment.",
+    "none in this file. Pass it by an environment variable of the program that needs it.",
     "group: ${NOT_SET}": "group: found ${NOT_SET}, which is not set; expected a variable of the "
     "environment. Set it: export NOT_SET=…",
     "group: '${A:-b}'": "group: found '${A:-b}'; expected ${NAME}, or $${ for ${.",
@@ -147,8 +147,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "enigne: 3\n"
     )
     assert problems(tmp_path, text) == [
-        "2: sources[0].location: found no such key; expected it: A file, directory, pattern or "
-        "URL; local ones relative to the config file.",
+        "2: sources[0].location: found no such key, which is required: A file, directory, pattern "
+        "or URL; local ones relative to the config file.",
         "3: sources[1].location: found '-', standard input; expected a file, directory, pattern or "
         "URL, which all workers can read.",
         "4: targets: found a list; expected at least one.",
@@ -173,12 +173,12 @@ def test_keys_are_texts_and_there_once(tmp_path: Path) -> None:
     [
         ("c.json", "{}", "found a file of another kind; expected one in .yaml, .yml, .toml."),
         ("c.yaml", "- a", "found a list; expected a mapping of keys to values."),
-        ("c.yaml", "a: [", "found no config: it is no YAML of plain values (expected the node "
+        ("c.yaml", "a: [", "found no config: it is not YAML of plain values (expected the node "
          "content, but found '<stream end>', line 1)."),
-        ("c.toml", "a = 1\na = 2", "found no config: it is no TOML (Cannot overwrite a value (at "
+        ("c.toml", "a = 1\na = 2", "found no config: it is not TOML (Cannot overwrite a value (at "
          "end of document))."),
-        ("c.yaml", "a: !!python/name:os.system x", "found no config: it is no YAML of plain values "
-         "(could not determine a constructor for the tag 'tag:yaml.org,2002:python/"
+        ("c.yaml", "a: !!python/name:os.system x", "found no config: it is not YAML of plain "
+         "values (could not determine a constructor for the tag 'tag:yaml.org,2002:python/"
          "name:os.system', line 1)."),
         ("c.yaml", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
             f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]"
@@ -336,8 +336,8 @@ def test_a_field_that_a_run_lacks_is_told_with_those_it_has() -> None:
         prepared(run, name="{params.learning_rat}")
     assert str(caught.value) == (
         "/a/b/trainer_state.json: the template '{params.learning_rat}' needs params.learning_rat, "
-        "which this run has not; it has params.learning_rate, parent, name, status, rows. "
-        "Write {params.learning_rat|TEXT} to take TEXT where it is missing."
+        "which this run lacks; it has params.learning_rate, parent, name, status, rows. "
+        "Write {params.learning_rat|TEXT} to use TEXT if it is missing."
     )
 
 

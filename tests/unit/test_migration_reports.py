@@ -24,7 +24,7 @@ from bridges.migration.report_lines import ReportLines
 from bridges.migration.summary import print_summary, rate_line
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import BatchReport, RunReport, Totals, failure
-from bridges.stream.course import WIDTH, course
+from bridges.stream.course import WIDTH, trend
 from bridges.stream.finding import Finding, Severity
 from tests.support import make_run, make_stream
 
@@ -80,25 +80,23 @@ def test_findings_are_counted_by_code_the_gravest_first() -> None:
     ]
 
 
-def test_a_report_has_the_course_of_its_loss_and_the_json_has_not() -> None:
+def test_a_report_has_the_trend_of_its_loss_and_the_json_has_not() -> None:
     rows = [{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate((4.0, 3.0, 2.5))]
     done = export_run(make_run(rows), MemoryExporter(), ExportOptions())
-    assert done.course == (4.0, 3.0, 2.5)
-    assert "course" not in done.as_dict()
+    assert done.trend == (4.0, 3.0, 2.5)
+    assert "trend" not in done.as_dict()
 
 
-def test_a_long_course_is_the_means_of_its_parts() -> None:
+def test_a_long_trend_is_the_means_of_its_parts() -> None:
     values = [float(value) for value in range(2 * WIDTH)]
     rows = [{"step": step, "loss": value} for step, value in enumerate(values)]
     rows[1:1] = [{"step": 0, "loss": value} for value in (float("nan"), float("inf"))]
-    assert course(make_stream(rows), TRAINER_RULES) == tuple(
-        2 * part + 0.5 for part in range(WIDTH)
-    )
+    assert trend(make_stream(rows), TRAINER_RULES) == tuple(2 * part + 0.5 for part in range(WIDTH))
 
 
 @pytest.mark.parametrize("count", [1, WIDTH - 1, WIDTH, WIDTH + 1, 1000])
-def test_a_course_is_short_and_finite(count: int) -> None:
-    values = course(
+def test_a_trend_is_short_and_finite(count: int) -> None:
+    values = trend(
         make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]), TRAINER_RULES
     )
     assert len(values) == min(count, WIDTH)
@@ -107,10 +105,10 @@ def test_a_course_is_short_and_finite(count: int) -> None:
 
 def test_a_run_without_a_loss_shows_what_it_measured_first() -> None:
     rows = [{"step": 1, "learning_rate": 0.5, "reward": 7.0, "eval_x": 2.0}]
-    assert course(make_stream(rows), TRAINER_RULES) == (7.0,)
-    assert course(make_stream([{"step": 1, "eval_x": 2.0}]), TRAINER_RULES) == (2.0,)
-    assert course(make_stream([{"step": 1, "learning_rate": 0.5}]), TRAINER_RULES) == ()
-    assert course(make_stream([]), TRAINER_RULES) == ()
+    assert trend(make_stream(rows), TRAINER_RULES) == (7.0,)
+    assert trend(make_stream([{"step": 1, "eval_x": 2.0}]), TRAINER_RULES) == (2.0,)
+    assert trend(make_stream([{"step": 1, "learning_rate": 0.5}]), TRAINER_RULES) == ()
+    assert trend(make_stream([]), TRAINER_RULES) == ()
 
 
 def test_lines_hold_each_report_and_then_the_totals(tmp_path: Path) -> None:
@@ -282,7 +280,7 @@ def test_memory_does_not_grow_with_the_runs(tmp_path: Path) -> None:
         path = f"{tmp_path}/report"
         with HtmlReport(f"{path}.html", "t") as page, ReportLines(f"{path}.jsonl") as lines:
             for index in range(count):
-                run = RunReport(f"s{index}", f"r{index}", "memory", "exported", course=values)
+                run = RunReport(f"s{index}", f"r{index}", "memory", "exported", trend=values)
                 page.add(run)
                 lines.add(run)
         _, most = tracemalloc.get_traced_memory()
@@ -326,7 +324,7 @@ def test_only_pages_and_files_are_linked(location: str | None, link: str | None)
 
 
 @pytest.mark.parametrize(
-    ("course", "line"),
+    ("trend", "line"),
     [
         ((2.0, 1.0, 0.0), "M0 0 2 10 4 20"),
         ((1.0, 1.0), "M0 10 2 10"),
@@ -336,5 +334,5 @@ def test_only_pages_and_files_are_linked(location: str | None, link: str | None)
         ((), None),
     ],
 )
-def test_a_sparkline_stays_in_its_frame(course: tuple[float, ...], line: str | None) -> None:
-    assert re.findall('<path d="([^"]*)"', row(report(course=course))) == ([line] if line else [])
+def test_a_sparkline_stays_in_its_frame(trend: tuple[float, ...], line: str | None) -> None:
+    assert re.findall('<path d="([^"]*)"', row(report(trend=trend))) == ([line] if line else [])

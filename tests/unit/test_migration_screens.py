@@ -18,7 +18,7 @@ import pytest
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from bridges.cli_migrate import Shown
+from bridges.cli_migrate import MigrationView
 from bridges.cli_signals import interrupts
 from bridges.console import print_json
 from bridges.console_migrate import (
@@ -66,7 +66,7 @@ def test_the_document_is_that_of_all_runs_at_once(
 def test_the_document_is_not_kept() -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
-        shown = Shown(as_json=True, quiet=True, verbose=False)
+        shown = MigrationView(as_json=True, quiet=True, verbose=False)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             for _ in range(count):
                 shown.report(report(location="x" * 100))
@@ -83,7 +83,7 @@ def test_the_document_is_not_kept() -> None:
 def test_how_long_a_target_is_waited_for_is_told(
     seconds: float, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Shown(as_json=False, quiet=False, verbose=False).wait("mlflow", "it is away", seconds)
+    MigrationView(as_json=False, quiet=False, verbose=False).wait("mlflow", "it is away", seconds)
     said = f"mlflow does not answer; it is waited for, up to {shown}: it is away\n"
     assert capsys.readouterr().err == said
 

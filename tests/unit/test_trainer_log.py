@@ -276,7 +276,7 @@ BROKEN = {
     ),
     "no JSON": (
         GOOD + b"\n\noops\n" + GOOD,
-        "line 3, column 1: found text that is no JSON ('oops'); expected a trainer_state.json, a "
+        "line 3, column 1: found text that is not JSON ('oops'); expected a trainer_state.json, a "
         "list of log rows or JSON lines of log rows. Check which file you gave.",
     ),
     "no object": (

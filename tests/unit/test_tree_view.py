@@ -89,7 +89,7 @@ def test_runs_of_one_directory_with_their_forks(
         "    └── checkpoint-6 · 6 rows · steps 1 to 6 · unknown · loss 9 ▁▁▁███",
         "          forks from checkpoint-8 after 3 rows",
         "",
-        "Look at one: bridge inspect out/checkpoint-7",
+        "View one: bridge inspect out/checkpoint-7",
         "",
     ]
 
@@ -141,7 +141,7 @@ def test_directories_and_searches_are_groups(
         "└── top · 1 row · step 3 · unknown · reward 0.25 ▅",
         "      from checkpoint-3",
         "",
-        "Look at one: bridge inspect all/search/lr0",
+        "View one: bridge inspect all/search/lr0",
         "",
     ]
 
@@ -153,7 +153,7 @@ def test_the_hint_shows_the_first_run_alone(
     put(tmp_path / "my out", HISTORY)
     put(tmp_path / "my out" / "zero", OTHER)
     hint = screen(capsys, "my out")[-2]
-    assert hint == "Look at one: bridge inspect 'my out/trainer_state.json'"
+    assert hint == "View one: bridge inspect 'my out/trainer_state.json'"
     (shown,) = documents(capsys, "my out/trainer_state.json")
     assert shown["rows"] == 8
 
@@ -167,7 +167,7 @@ def test_many_runs_are_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixture
     lines = screen(capsys, "search", "-v")
     assert sum("lr=" in line and "from" in line for line in lines) == 43
     assert sum(line.startswith("written by") for line in lines) == 43
-    assert not [line for line in lines if "more" in line or "Look at one" in line]
+    assert not [line for line in lines if "more" in line or "View one" in line]
 
 
 def test_the_gravest_finding_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

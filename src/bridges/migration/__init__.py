@@ -1,1 +1,1 @@
-"""Many runs from one config file: what it says, as data that workers can be sent."""
+"""Batch migration: moves the runs of a config file to its targets with several workers."""

@@ -1,4 +1,4 @@
-"""How long a target that does not answer is waited for: one pause that all its tasks share."""
+"""Backoff for a target that stops answering, shared by all of its tasks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 FIRST_PAUSE = 1.0  # seconds; doubled each time, and shortened at random
 LONGEST_PAUSE = 30.0
-STRANGER = 0.1  # share of the patience for a target that never answered: its name may be wrong
+STRANGER = 0.1  # share of the patience for a target that never answered: a wrong name is likely
 
 
 class Backoff:
-    """What is known of one target: whether it answers, and when it may be tried again.
+    """The state of one target: whether it answers, and when to try it again.
 
-    `patience` is in seconds; `answers` counts how often the target has answered, `why` says how it
-    failed last, and `is_over` that it is waited for no longer.
+    `patience` is in seconds. `answers` counts the successful requests, `why` is the last failure,
+    and `is_over` is true once the patience is used up.
     """
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,31 +30,34 @@ class Backoff:
 
     @property
     def bound(self) -> float:
-        """The seconds that it is waited for in all."""
+        """The maximum waiting time in seconds."""
         return self._patience * (1.0 if self._is_known else STRANGER)
 
     @property
     def is_down(self) -> bool:
-        """Whether it did not answer last: it gets one task at a time, each after a pause."""
+        """Whether the last request failed. Such a target gets one task at a time, with pauses."""
         return self._down_since is not None
 
     @property
     def seconds(self) -> float:
-        """Until the next task may be tried."""
+        """Seconds until the next try."""
         return max(self._next - self._clock(), 0.0) if self.is_down else 0.0
 
     def answered(self) -> None:
-        """It did what it was asked."""
+        """Record a successful request."""
         self.answers += 1
         self._is_known = True
         self.is_over, self._down_since, self._pause = False, None, FIRST_PAUSE
 
     def failed(self, why: str, answered: bool = False) -> bool:
-        """It did not answer; whether that is news. `answered`: an earlier request it did."""
+        """Record a failed request. Returns whether the target was up before.
+
+        `answered`: the target answered an earlier request of the same task.
+        """
         self._is_known = self._is_known or answered
         now, is_news, self.why = self._clock(), not self.is_down, why
         if not is_news and now < self._next:
-            return False  # from a task that was given out before the pause
+            return False  # the task was submitted before the pause
         self._down_since = now if self._down_since is None else self._down_since
         left = self._down_since + self.bound - now
         self.is_over = left <= 0

@@ -1,7 +1,7 @@
-"""The config of a migration: which runs go where, by what engine.
+"""The config of a migration: sources, targets and engine.
 
-Plain frozen data that can be pickled: workers are sent these models as they are. What a target says
-wins over what a source says, and that over the defaults.
+The models are frozen and can be pickled, because they are sent to workers. A target's settings
+override those of a source, which override the defaults.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutOptions
 
-# keys of a target that change neither its place nor what is written there
+# keys of a target that change neither its location nor the data
 SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force")
 OVERRIDES = ("x_axis", "naming", "duplicates", "callback_version")
 CHOICES = (*names(RunChoices), *names(LayoutOptions), *names(ReadChoices))  # of a source
 
 
 class Defaults(RunSettings, frozen=True):
-    """What holds for every source that does not say it itself."""
+    """Settings of all sources that do not set them."""
 
 
 class SourceSpec(RunSettings, frozen=True):
-    """Runs of one place. A plain string is short for its location."""
+    """The runs of one location. A plain string is short for the location."""
 
     location: StrictStr = Field(
         min_length=1,
@@ -66,18 +66,18 @@ class SourceSpec(RunSettings, frozen=True):
         return value
 
     def prepare(self, run: Run) -> Run | None:
-        """The run as the targets are to get it; None where the config leaves it out.
+        """The run after filters, renames and templates; None if the filters exclude it.
 
-        Raises ConfigError for a template that needs what the run has not.
+        Raises ConfigError for a template with a field that the run lacks.
         """
         return self._selected(run)[0]
 
     def why_not(self, run: Run) -> str:
-        """Why the config leaves a run out; empty where it does not."""
+        """Why the filters exclude a run; empty if they do not."""
         return self._selected(run)[1]
 
     def experiment_of(self, run: Run) -> str | None:
-        """The experiment of a run as it was read, before `prepare`: see TargetSpec.exporter."""
+        """The experiment of a run before `prepare`: see TargetSpec.exporter."""
         return None if self.experiment is None else render(self.experiment, self._grouped(run))
 
     def read_options(self) -> ReadOptions:
@@ -85,16 +85,16 @@ class SourceSpec(RunSettings, frozen=True):
         return _options(**self._choices).read
 
     def export_options(self, target: TargetSpec) -> ExportOptions:
-        """How to export the runs into a target. Names are not in it: `prepare` gives them."""
-        said = {name: getattr(target, name) for name in OVERRIDES}
-        return _options(**self._choices | {k: v for k, v in said.items() if v is not None})
+        """How to export the runs to a target. Run names are set by `prepare`."""
+        own = {name: getattr(target, name) for name in OVERRIDES}
+        return _options(**self._choices | {k: v for k, v in own.items() if v is not None})
 
     @property
     def _choices(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in CHOICES}
 
     def _selected(self, run: Run) -> tuple[Run | None, str]:
-        """The run that is taken, or why it is not."""
+        """The selected run, or the reason why it is excluded."""
         why = self._refused(run)
         if why:
             return None, why
@@ -117,14 +117,14 @@ class SourceSpec(RunSettings, frozen=True):
         return ""
 
     def _takes(self, key: str) -> bool:
-        """Whether a metric is taken."""
+        """Whether a metric is selected."""
         keys = self.filter.keys
         if selection.matches(key, (*self.drop, *keys.exclude)):
             return False
         return key == selection.EPOCH or selection.matches(key, keys.include)
 
     def _called(self, taken: Run, run: Run) -> Run:
-        """With the names that the templates make of the run as it was read, and of its group."""
+        """Set the name, group and tags from the templates, rendered with the unfiltered run."""
         if not (self.name or self.group or self.tags or run.run_name):
             return taken
         run = self._grouped(run)
@@ -137,21 +137,21 @@ class SourceSpec(RunSettings, frozen=True):
         )
 
     def _grouped(self, run: Run) -> Run:
-        """The run in the group that the config gives it, which other templates may name."""
+        """The run with the group of the config, for use in other templates."""
         return replace(run, group=render(self.group, run)) if self.group else run
 
 
-@lru_cache(maxsize=64)  # it is asked for with every run
+@lru_cache(maxsize=64)  # called for every run
 def _options(**choices: object) -> ExportOptions:
     return ExportOptions.of(choices)
 
 
 class EngineSpec(Strict, EngineChoices, frozen=True):
-    """What does the work."""
+    """The engine of a migration: processes of this machine or a Dask cluster."""
 
-    def chosen(self, **said: str | int | None) -> EngineSpec:
-        """The engine with what the command line says instead. Raises ConfigError."""
-        given = {key: value for key, value in said.items() if value is not None}
+    def chosen(self, **overrides: str | int | None) -> EngineSpec:
+        """The engine with the overrides of the command line. Raises ConfigError."""
+        given = {key: value for key, value in overrides.items() if value is not None}
         try:
             engine = EngineSpec.model_validate({**dict(self), **given})
         except ValidationError as error:
@@ -166,14 +166,14 @@ class EngineSpec(Strict, EngineChoices, frozen=True):
 
 
 class MigrationConfig(Strict, frozen=True):
-    """Many runs into some targets: `bridge migrate` does what this says."""
+    """The config of `bridge migrate`: sources, targets, defaults and engine."""
 
     defaults: Defaults = Field(
-        default=Defaults(), description="What holds unless a source says otherwise."
+        default=Defaults(), description="Settings of all sources that do not set them."
     )
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="Where runs are read from.")
     targets: tuple[TargetSpec, ...] = Field(min_length=1, description="Where runs are written to.")
-    engine: EngineSpec = Field(default=EngineSpec(), description="What does the work.")
+    engine: EngineSpec = Field(default=EngineSpec(), description="The worker processes.")
 
     @field_validator("sources")
     @classmethod
@@ -222,7 +222,7 @@ class MigrationConfig(Strict, frozen=True):
 
 
 def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
-    """A source with the defaults that it does not say itself; tags are those of both."""
+    """The source with the missing settings taken from the defaults; tags are merged."""
     missing = defaults.model_fields_set - source.model_fields_set
     update: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
     update["tags"] = {**defaults.tags, **source.tags}

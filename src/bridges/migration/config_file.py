@@ -1,7 +1,7 @@
-"""The config file of a migration: YAML or TOML in, a checked MigrationConfig out.
+"""Loads the config file of a migration: YAML or TOML in, a validated MigrationConfig out.
 
-All that is wrong is told at once, each thing with its line, what was found and what was expected.
-Local paths in the file are relative to the folder that it lies in.
+All problems are reported together, each with its line, the value found and the value expected.
+Local paths in the file are relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "keys": KeyFilter,
     "steps": StepFilter,
 }
-EXPECTED = {  # pydantic's kinds of errors in words for people
+EXPECTED = {  # pydantic's error types in plain words
     "string_type": "a text",
     "string_too_short": "a text that is not empty",
     "int_type": "a whole number",
@@ -62,12 +62,12 @@ def load(path: str | PathLike[str], environ: Mapping[str, str] = os.environ) -> 
         except ValidationError as error:
             problems += _problems(error, data, {loc for loc, _ in problems})
     if problems:
-        raise ConfigFileError(_told(file, document, problems))
+        raise ConfigFileError(_messages(file, document, problems))
     return config
 
 
 def _read(file: str) -> Document:
-    """Raises ConfigFileError for what is no such text."""
+    """Parse the file. Raises ConfigFileError if it is not a YAML or TOML mapping."""
     reader = READERS.get(os.path.splitext(file)[1].lower())
     if reader is None:
         message = f"{file}: found a file of another kind; expected one in {', '.join(READERS)}."
@@ -86,8 +86,8 @@ def _read(file: str) -> Document:
     return document
 
 
-def _told(file: str, document: Document, problems: Problems) -> list[str]:
-    """The messages in the order of their lines."""
+def _messages(file: str, document: Document, problems: Problems) -> list[str]:
+    """The messages, ordered by line."""
     placed = [(document.line(loc) or 0, _place(loc), message) for loc, message in problems]
     unique = sorted(dict.fromkeys(placed), key=lambda each: each[0])
     return [
@@ -101,22 +101,22 @@ def _place(loc: Loc) -> str:
     return text.removeprefix(".")
 
 
-def _problems(error: ValidationError, data: Any, told: set[Loc]) -> Problems:
+def _problems(error: ValidationError, data: Any, known: set[Loc]) -> Problems:
     found: Problems = []
     for one in _flat(error.errors(include_url=False)):
         if one["type"] == "too_short" and one["input"]:
-            continue  # its items are wrong, which is told of each
+            continue  # its items are wrong, and each has an error
         loc = _location(one["loc"])
         more = one.get("ctx", {}).get("problems")
         each = (
             {(*loc, key): text for key, text in more.items()} if more else {loc: _words(one, loc)}
         )
-        found += [(place, text) for place, text in each.items() if place not in told]
+        found += [(place, text) for place, text in each.items() if place not in known]
     return found
 
 
 def _flat(errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """The errors, and those of a target's options among them, each at its own place."""
+    """The errors, with those of a target's options as separate items."""
     for one in errors:
         inner = one.get("ctx", {}).get("errors", ())
         if not inner or one["ctx"]["problems"]:
@@ -127,18 +127,18 @@ def _flat(errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _location(loc: Loc) -> Loc:
-    """The place of an error, without the kinds of values that pydantic tried for a param."""
+    """The location of an error, without the union members that pydantic tried for a param."""
     return loc[: loc.index("params") + 2] if "params" in loc else loc
 
 
 def _words(error: ErrorDetails, loc: Loc) -> str:
-    """What was found and what was expected."""
+    """The message of an error: the value found and the value expected."""
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         return _unknown(str(loc[-1]), [*_model(loc).model_fields])
     if kind == "missing":
         known = _model(loc).model_fields[str(loc[-1])].description
-        return f"found no such key; expected it: {known}"
+        return f"found no such key, which is required: {known}"
     if "error" in error.get("ctx", {}):
         text = str(error["ctx"]["error"])
         return text if text.endswith((".", "?")) else f"{text}."
@@ -160,7 +160,7 @@ def _words(error: ErrorDetails, loc: Loc) -> str:
 
 
 def _model(loc: Loc) -> type[BaseModel]:
-    """The model that the last key of a place belongs to."""
+    """The model of the last key of a location."""
     names = [part for part in loc[:-1] if isinstance(part, str)]
     return MODELS[names[-1]] if names else MigrationConfig
 
@@ -179,7 +179,7 @@ def _unlisted(value: Any, expected: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for people, without what could be secret in it."""
+    """A value in words, with secrets redacted."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The text of a config file: YAML or TOML become the same plain data, with the line of each key."""
+"""Parses the text of a config file: YAML or TOML to plain data, with the line of each key."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _ENTRY = re.compile(rf"\s*({_PATH})\s*=")
 
 @dataclass
 class Document:
-    """What a file says, on which line each part of it begins, and what is wrong with its text."""
+    """The data of a file, the first line of each value, and the problems of the text."""
 
     data: Any = None
     lines: dict[Loc, int] = field(default_factory=dict)
     problems: list[tuple[Loc, str]] = field(default_factory=list)
 
     def line(self, loc: Loc) -> int | None:
-        """The line of a part, or of the nearest one around it."""
+        """The line of a value, or of the nearest enclosing one."""
         ends = range(len(loc), -1, -1)
         return next((self.lines[loc[:end]] for end in ends if loc[:end] in self.lines), None)
 
 
 def read_yaml_text(data: bytes) -> Document:
-    """The document in YAML. Raises ValueError where the text is none."""
+    """Parse YAML. Raises ValueError if the text is not YAML of plain values."""
     import yaml
 
     document = Document()
@@ -50,21 +50,21 @@ def read_yaml_text(data: bytes) -> Document:
             if not document.problems:
                 document.data = loader.construct_document(node)
     except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
-        raise ValueError(f"it is no YAML of plain values ({reason(error)})") from None
+        raise ValueError(f"it is not YAML of plain values ({reason(error)})") from None
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
     return document
 
 
 def read_toml_text(data: bytes) -> Document:
-    """The document in TOML. Raises ValueError where the text is none."""
+    """Parse TOML. Raises ValueError if the text is not TOML."""
     if len(data) > LARGEST:
         raise ValueError(f"it has {len(data):,} bytes, and a config no more than {LARGEST:,}")
     text = data.decode("utf-8-sig")
     try:
         return Document(plain_values(tomllib.loads(text)), _toml_lines(text))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"it is no TOML ({error})") from None
+        raise ValueError(f"it is not TOML ({error})") from None
     except ValueError as error:
         if "4300 digits" not in str(error):
             raise
@@ -74,7 +74,7 @@ def read_toml_text(data: bytes) -> Document:
 
 
 def _walk(loader: Any, node: Any, loc: Loc, document: Document) -> None:
-    """Note the line of every key and item below a node, and keys that are twice or no text."""
+    """Record the line of every key and item below a node, and duplicate or non-text keys."""
     if node.id == "mapping":
         _check_keys(node, loc, document)
         loader.flatten_mapping(node)
@@ -107,7 +107,7 @@ def _check_keys(node: Any, loc: Loc, document: Document) -> None:
 
 
 def _toml_lines(text: str) -> dict[Loc, int]:
-    """The line of each table and key; what lies within a value has that of its key."""
+    """The line of each table and key; nested values use the line of their key."""
     lines: dict[Loc, int] = {}
     counts: Counter[Loc] = Counter()
     table: Loc = ()
@@ -125,7 +125,7 @@ def _toml_lines(text: str) -> dict[Loc, int]:
 
 
 def _placed(path: str, counts: Counter[Loc]) -> Loc:
-    """The place of a table's name: within an array of tables it is the last one."""
+    """The location of a table name; within an array of tables, of its last item."""
     loc: Loc = ()
     for key in _keys(path):
         loc = (*loc, key)

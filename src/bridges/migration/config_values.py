@@ -1,7 +1,7 @@
-"""The values of a config file: `${NAME}` is filled in, credentials are refused, paths made whole.
+"""Completes the values of a config file: fills in `${NAME}`, refuses credentials, resolves paths.
 
-A config is kept, shared and attached to reports, so nothing secret may be in it, nor come into it
-from the environment: trackers and file systems read their credentials there themselves.
+Configs are shared and attached to reports, so they must not contain credentials, nor take them from
+environment variables. Trackers and file systems read credentials from the environment themselves.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _ADVICE = {
     "s3": "s3fs reads AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment",
     "gs": "gcsfs reads GOOGLE_APPLICATION_CREDENTIALS from the environment",
 }
-_OTHER = "Give it to what needs it by the environment"
+_OTHER = "Pass it by an environment variable of the program that needs it"
 Problems = list[tuple[Loc, str]]
 
 
 def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, Problems]:
-    """The data with variables filled in and local paths absolute, and what is wrong with it."""
+    """The data with variables filled in and local paths absolute, and its problems."""
     problems: Problems = []
 
     def text(loc: Loc, value: str) -> str:
@@ -51,8 +51,8 @@ def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, P
 
     def secret(loc: Loc, value: Any) -> Any:
         if _is_secret(loc, value):
-            what = "found what looks like a credential; expected none in this file"
-            problems.append((loc, f"{what}. {_advice(filled, loc, str(value))}."))
+            found = "found a value that looks like a credential; expected none in this file"
+            problems.append((loc, f"{found}. {_advice(filled, loc, str(value))}."))
         return value
 
     _map_leaves(filled, (), secret)
@@ -68,7 +68,7 @@ def _map_leaves(value: Any, loc: Loc, change: Callable[[Loc, Any], Any]) -> Any:
 
 
 def _filled(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The text with each `${NAME}` filled in (`$${` is `${`), or what is wrong with one."""
+    """The text with each `${NAME}` filled in (`$${` is `${`), and a problem or an empty text."""
     wrong = ""
 
     def value(found: re.Match[str]) -> str:
@@ -98,7 +98,7 @@ def _filled(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
 def _is_secret(loc: Loc, value: Any) -> bool:
     """Whether a value is a credential, by itself or by the name of a key around it."""
     if isinstance(value, str):
-        value = _USER_ALONE.sub(r"\1", value)  # a user's name is no secret
+        value = _USER_ALONE.sub(r"\1", value)  # a user name is not a secret
     if isinstance(value, str) and redact_text(value) != value:
         return True
     if "rename" in loc:  # its keys are metrics, such as loss_per_token
@@ -107,7 +107,7 @@ def _is_secret(loc: Loc, value: Any) -> bool:
 
 
 def _advice(data: Any, loc: Loc, value: str) -> str:
-    """Where what needs the credential takes it from."""
+    """How to pass the credential instead."""
     scheme = value.partition("://")[0] if "://" in value else ""
     target = _at(data, (*loc[:2], "to")) if loc[:1] == ("targets",) else None
     kind = {"gcs": "gs", "postgres": "postgresql"}.get(scheme, scheme.partition("+")[0])
@@ -124,7 +124,7 @@ def _at(data: Any, loc: Loc) -> Any:
 
 
 def _whole_path(loc: Loc, value: Any, folder: str) -> Any:
-    """A local path relative to the config's folder as an absolute one: workers may be elsewhere."""
+    """Make a local path absolute: workers may run in another directory."""
     if not isinstance(value, str) or not value or value == "-":
         return value
     if loc[:1] == ("sources",) and (len(loc) == 2 or (len(loc) == 3 and loc[2] == "location")):

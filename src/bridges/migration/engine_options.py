@@ -1,4 +1,4 @@
-"""The choices of a migration's engine. Light: nothing slow is imported.
+"""The options of the engine. Imports nothing slow.
 
 Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
 class's annotations in the module of the subclass.
@@ -14,7 +14,7 @@ A_YEAR = 31_536_000  # seconds
 
 @dataclass(frozen=True)
 class EngineChoices(Options):
-    """By which processes the work is done, and how patiently."""
+    """The kind and number of workers, retries and patience."""
 
     kind: Annotated[
         Literal["local", "dask"],

@@ -1,4 +1,4 @@
-"""Processes for the engine: those of this machine, or of a Dask cluster."""
+"""Executors of the engine: local processes or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridges.errors import ConfigError, MissingDependencyError
 if TYPE_CHECKING:
     from bridges.migration.config import EngineSpec
 
-PRELOADED = [  # what workers import
+PRELOADED = [  # imports of the workers
     "bridges.migration.work",
     "bridges.exporters.tensorboard",
     "bridges.exporters.mlflow",
@@ -26,20 +26,20 @@ PRELOADED = [  # what workers import
 
 
 def start_ahead() -> None:
-    """Let the workers of this program be forked from a process that imports what they need; it
-    begins now, while the program itself imports and plans. For a program of our own only: which
-    processes it has is what a program decides.
+    """Start a forkserver that preloads the workers' imports while this process plans.
+
+    Only for the CLI: a library must not change the start method of processes.
     """
     import multiprocessing
 
-    if sys.platform in ("darwin", "win32"):  # no fork is safe there, or none exists
+    if sys.platform in ("darwin", "win32"):  # fork is unsafe or missing
         return
     from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.set_start_method("forkserver", force=True)
     multiprocessing.set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # which would unblock what is blocked now
-    # the server begins with what is blocked here: Ctrl-C is our affair, also while it imports
+    resource_tracker.ensure_running()  # first, because it resets the signal mask
+    # the server inherits the mask, so that Ctrl-C does not stop it while it imports
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -49,7 +49,7 @@ def start_ahead() -> None:
 
 @contextmanager
 def executor_of(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
-    """An executor, and how many workers it has. Raises ConfigError and MissingDependencyError."""
+    """An executor and its number of workers. Raises ConfigError and MissingDependencyError."""
     if spec.kind == "dask":
         with _dask(spec) as found:
             yield found
@@ -83,25 +83,24 @@ def _dask(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
         raise ConfigError(message) from None
     with client:
         workers = sum(client.nthreads().values()) or 1
-        # Dask itself moves the tasks of a lost worker to others, as often as `allowed-failures` of
-        # its scheduler says (3), before it is a loss here; with retries of its own it would only
-        # repeat what fails by itself
+        # Dask itself reruns the tasks of a lost worker, up to `allowed-failures` times (3), before
+        # it reports the loss; its own retries would only repeat failing tasks
         yield client.get_executor(pure=False, retries=0), workers
 
 
 def _cores() -> int:
-    """How many processors we may use; macOS and Windows only tell how many there are."""
+    """The number of usable processors; on macOS and Windows, of all processors."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _begin() -> None:
-    """In a worker: Ctrl-C is the parent's affair, and without a parent there is no work."""
+    """Worker initializer: ignore SIGINT (the parent handles it) and exit if the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch, daemon=True).start()
-    gc.freeze()  # what was imported stays: to look through it takes as long as many runs
+    gc.freeze()  # imported objects stay alive, and scanning them is slow
 
 
 def _watch() -> None:

@@ -1,6 +1,6 @@
-"""The parts of the HTML report: the totals above, a row of the table, its sparkline and findings.
+"""The parts of the HTML report: totals, table rows, sparklines and findings.
 
-Closing tags that HTML lets one leave out are left out: a page has ten thousand rows.
+Optional closing tags are omitted to keep large pages small.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from bridges.report import STATUSES, RunReport, Totals
 from bridges.stream.finding import Finding, Severity
 
 LINKED = ("http", "https", "file")
-LONG = 200  # characters of a name that is shown in a box of its own
-HEIGHT = 20  # of a sparkline, in pixels; a value is two wide
+LONG = 200  # characters; longer names get a scrolling box
+HEIGHT = 20  # pixels of a sparkline; a value is two pixels wide
 # a control character is shown as its picture: HTML forbids most of them
 CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-# those that have none, and those that turn the direction of what follows
+# characters without a picture, and those that change the text direction
 CONTROLS |= dict.fromkeys([*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F], 0xFFFD)
 CONTROLS |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
 VERIFIED = {True: "yes", False: "NO", None: ""}
 
 
 def escaped(text: str) -> str:
-    """The text as HTML, also inside of an attribute."""
+    """The text escaped for HTML elements and attributes."""
     return html.escape(text.translate(CONTROLS))
 
 
@@ -42,7 +42,7 @@ def row(report: RunReport) -> str:
         *(f'<td class="n">{number:,}' for number in numbers),
         f'<td class="n">{report.seconds:,.2f}',
         f"<td>{VERIFIED[report.verified]}",
-        f"<td>{_sparkline(report.course)}",
+        f"<td>{_sparkline(report.trend)}",
         _findings(report.findings),
         f"<td>{_location(report.location or '')}\n",
     ]
@@ -50,7 +50,7 @@ def row(report: RunReport) -> str:
 
 
 def _name(text: str) -> str:
-    """A name of any script and direction, which does not change that of what is around it."""
+    """A name, isolated so that its text direction does not affect the surrounding text."""
     box = ' class="long" tabindex="0"' if len(text) > LONG else ""
     return f"<bdi{box}>{escaped(text)}</bdi>"
 
@@ -62,7 +62,7 @@ def _location(location: str) -> str:
 
 
 def _url(location: str) -> str | None:
-    """What a location links to: itself, or the file that it is; None for all else."""
+    """The link of a location: a URL or a local file; None otherwise."""
     try:
         if urlsplit(location).scheme in LINKED:
             return location
@@ -72,31 +72,31 @@ def _url(location: str) -> str | None:
         return None
 
 
-def _sparkline(course: Sequence[float]) -> str:
-    """The course as a line, with its ends told in words."""
-    if not course:
+def _sparkline(trend: Sequence[float]) -> str:
+    """The trend as an SVG line, titled with its first and last value."""
+    if not trend:
         return ""
-    low, high = min(course) / 2, max(course) / 2  # halves: their difference is always finite
+    low, high = min(trend) / 2, max(trend) / 2  # halves: their difference is always finite
     span = high - low or 1.0
-    heights = [round((high - value / 2) / span * HEIGHT) if high > low else 10 for value in course]
+    heights = [round((high - value / 2) / span * HEIGHT) if high > low else 10 for value in trend]
     points = " ".join(f"{2 * index} {height}" for index, height in enumerate(heights))
-    ends = f"from {course[0]:.4g} to {course[-1]:.4g}"
-    line = f"M{points}" if len(course) > 1 else f"M0 {heights[0]}h94"
+    ends = f"from {trend[0]:.4g} to {trend[-1]:.4g}"
+    line = f"M{points}" if len(trend) > 1 else f"M0 {heights[0]}h94"
     return f'<svg viewBox="0 0 96 20" role="img"><title>{ends}</title><path d="{line}"/></svg>'
 
 
 def _findings(findings: Sequence[Finding]) -> str:
-    """The cell of the findings: how many of each severity, and what each says on a click."""
+    """The cell of the findings: counts by severity, with the messages on a click."""
     if not findings:
         return '<td data-key="0">'
     gravest = [*reversed(Severity)]
     counts = Counter(finding.severity for finding in findings)
     key = sum(counts[severity] * 1000**place for place, severity in enumerate(Severity))
-    told = ", ".join(f"{counts[one]:,} {one.value}" for one in gravest if counts[one])
+    head = ", ".join(f"{counts[one]:,} {one.value}" for one in gravest if counts[one])
     worst = next(severity for severity in gravest if counts[severity])
     items = "".join(map(_finding, sorted(findings, key=lambda one: gravest.index(one.severity))))
     return (
-        f'<td data-key="{key}"><details><summary class="{worst.value}">{told}</summary>'
+        f'<td data-key="{key}"><details><summary class="{worst.value}">{head}</summary>'
         f"<ul>{items}</ul></details>"
     )
 
@@ -110,7 +110,7 @@ def _finding(finding: Finding) -> str:
 
 
 def summary(totals: Totals, now: str, has_ended: bool) -> str:
-    """What stands above the table: the verdict, the runs of each target, what was found."""
+    """The section above the table: the verdict, the totals by target, and the findings."""
     return "\n".join([*_verdict(totals, now, has_ended), *_totals(totals)])
 
 
@@ -164,7 +164,7 @@ def _count(number: int) -> str:
 
 
 def _table(caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
-    """A small table; all columns but the first `texts` hold numbers."""
+    """A small table; the columns after the first `texts` contain numbers."""
     heads = [f'<th scope="col">{title}' for title in titles[:texts]]
     heads += [f'<th scope="col" class="n">{title}' for title in titles[texts:]]
     body = "".join(f"<tr>{''.join(cells)}\n" for cells in rows)

@@ -1,7 +1,7 @@
-"""The report as one HTML file that needs nothing else: totals, and a table of all runs.
+"""The report as one self-contained HTML file: totals and a table of all runs.
 
-Rows go to a temporary file as they come, so memory does not grow with the runs; the page appears
-under its name whole, or not at all. Its policy allows no script but its own, and no request.
+Rows are written to a temporary file, so memory does not grow with the runs. The page is published
+atomically. Its content security policy allows only its own script, and no requests.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Part = Callable[[], Iterator[bytes]]
 
 
 class HtmlReport:
-    """Writes the page when it is left; a context manager.
+    """A context manager that writes the page on exit.
 
-    A migration that ends with an exception gets a page that says so. Raises ConfigError where the
-    file cannot be written, ExportError where that fails later.
+    After an exception, the page is marked as interrupted. Raises ConfigError if the file cannot be
+    created, ExportError if writing fails later.
     """
 
     def __init__(self, path: str, title: str) -> None:
@@ -82,7 +82,7 @@ class HtmlReport:
 
 
 def _filled(template: str, texts: Mapping[str, str], parts: Mapping[str, Part]) -> Iterator[bytes]:
-    """The template with what belongs at its marks, each of which is looked at once."""
+    """The template with its placeholders replaced; replacements are not expanded again."""
     for index, piece in enumerate(re.split("@([A-Z]+)@", template)):
         if index % 2 and piece in parts:
             yield from parts[piece]()
@@ -91,11 +91,11 @@ def _filled(template: str, texts: Mapping[str, str], parts: Mapping[str, Part]) 
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # of a lone surrogate, its escape
+    return text.encode("utf-8", "backslashreplace")  # escapes lone surrogates
 
 
 def _policy(template: str) -> str:
-    """The content security policy: the page's own style and script by their digests, no more."""
+    """The content security policy: only the page's own style and script, by their digests."""
     style, script = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in re.findall(r"<(?:style|script)>(.*?)</", template, re.DOTALL)

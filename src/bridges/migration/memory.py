@@ -109,7 +109,7 @@ class Memory:
             points=receipt.points,
             location=run.location,
             findings=(KNOWN,),
-            course=receipt.course,
+            trend=receipt.course,
             key=run.key,
             digest=receipt.digest,
             plan="unchanged" if self.dry_run else "",

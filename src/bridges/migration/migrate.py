@@ -1,4 +1,4 @@
-"""`bridge migrate` and its Python twin: a config becomes tasks, an engine carries them out."""
+"""`bridge migrate` and its Python function: plans the tasks of a config and runs the engine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from bridges.report import BatchReport, RunReport
 
 @dataclass
 class Migration:
-    """A migration that can be told of while it goes on.
+    """A migration with callbacks for progress.
 
-    `on_plan` is told of the tasks, `on_task` of each that has ended, `on_report` of each run and
-    target, `on_left_out` of each run that the config's filters leave out: its source, and why
-    (`left_out` counts these), `on_wait` of a target that does not answer: its label, how it failed,
-    and for how many seconds it is waited for at most. To `recheck` is to read also those runs of
-    which the target remembers that it has them.
+    `on_plan` gets all tasks, `on_task` each finished task, `on_report` the report of each run and
+    target, `on_left_out` the source of each run excluded by the filters, and the reason (`left_out`
+    counts them). `on_wait` gets the label of a target that does not answer, the failure, and the
+    maximum waiting time in seconds. `recheck` also reads and compares the runs known as unchanged.
     """
 
     config: MigrationConfig
@@ -36,8 +35,9 @@ class Migration:
     left_out: int = field(default=0, init=False)
 
     def run(self) -> None:
-        """Do it. Raises ConfigError and MissingDependencyError, and KeyboardInterrupt after what
-        was begun has ended.
+        """Run the migration. Raises ConfigError and MissingDependencyError.
+
+        On KeyboardInterrupt, the tasks in flight are finished first.
         """
         self._memory = Memory(self.config.targets, self.dry_run)
         tasks, failed = plan(self.config, self._memory.settings)
@@ -48,7 +48,7 @@ class Migration:
         engine.run(self._unknown(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
-        """What is to be done of these tasks; the rest is told."""
+        """The tasks without the known runs, which are reported."""
         if not self.recheck:
             self._memory.load()
         todo = []
@@ -61,13 +61,13 @@ class Migration:
         return todo
 
     def _done(self, task: Task, done: Done) -> None:
-        if task.is_first:  # the others read the same runs again
+        if task.is_first:  # other tasks read the same runs again
             self.left_out += len(done.left_out)
             for source, why in done.left_out:
                 self.on_left_out(source, why)
         for report in done.reports:
             self.on_report(report)
-        if task.targets:  # not all of them are waited for
+        if task.targets:  # empty: a part of a task that continues
             self.on_task(task)
 
 
@@ -82,14 +82,13 @@ def migrate(
     patience: int | None = None,
     on_report: Callable[[RunReport], None] = lambda report: None,
 ) -> BatchReport:
-    """Move the runs of a config (a YAML or TOML file, or what `load` makes of it) to its targets.
+    """Export the runs of a config (a YAML or TOML file, or the result of `load`) to its targets.
 
-    A run of which a target remembers that it was made of the same files, under the same config, and
-    compared, is `unchanged` without being read; `recheck` reads and compares all of them again.
-    `engine`, `workers`, `scheduler` and `patience` are taken instead of those of the config;
-    `on_report` is told of each run and target as it is done. The processes of the local engine are
-    spawned: call it under `if __name__ == "__main__":`. Raises ConfigError and
-    MissingDependencyError; what fails with a run is in the report.
+    A run is `unchanged` without being read if its files and settings are the same as when it was
+    last verified; `recheck` reads and compares all runs again. `engine`, `workers`, `scheduler` and
+    `patience` override the config. `on_report` gets the report of each run and target. The local
+    engine spawns processes: call it under `if __name__ == "__main__":`. Raises ConfigError and
+    MissingDependencyError; failures of single runs are in the report.
     """
     read = config if isinstance(config, MigrationConfig) else load(fspath(config))
     chosen = read.engine.chosen(

@@ -1,4 +1,4 @@
-"""What sources and defaults may say: how to read runs, which of them, and what to call them."""
+"""The config models of sources and defaults: how to read, filter and name runs."""
 
 from __future__ import annotations
 
@@ -74,21 +74,21 @@ Tags = Annotated[Mapping[StrictStr, Template], AfterValidator(_tags)]
 
 
 class Strict(BaseModel, frozen=True, extra="forbid"):
-    """Frozen, and no key that it does not know."""
+    """Base of frozen models that refuse unknown keys."""
 
 
 class KeyFilter(Strict, frozen=True):
-    """Which metrics: those of `include` that are none of `exclude`."""
+    """Selects the metrics that match `include` and do not match `exclude`."""
 
-    include: Patterns = Field(default=("*",), description="Patterns of the metrics that are taken.")
-    exclude: Patterns = Field(default=(), description="Patterns of the metrics that are left out.")
+    include: Patterns = Field(default=("*",), description="Patterns of the metrics to export.")
+    exclude: Patterns = Field(default=(), description="Patterns of the metrics to leave out.")
 
 
 class StepFilter(Strict, frozen=True):
-    """Which rows: those whose step lies in [first, last]."""
+    """Selects the rows with steps in [first, last]."""
 
-    first: StrictInt | None = Field(default=None, description="The first step that is taken.")
-    last: StrictInt | None = Field(default=None, description="The last step that is taken.")
+    first: StrictInt | None = Field(default=None, description="The first step to export.")
+    last: StrictInt | None = Field(default=None, description="The last step to export.")
 
     @model_validator(mode="after")
     def _rising(self) -> StepFilter:
@@ -100,14 +100,14 @@ class StepFilter(Strict, frozen=True):
 
 
 class Filter(Strict, frozen=True):
-    """Which runs, rows and metrics are taken. All of its conditions must hold."""
+    """Selects runs, rows and metrics; all conditions must hold."""
 
-    keys: KeyFilter = Field(default=KeyFilter(), description="Which metrics are taken.")
-    steps: StepFilter = Field(default=StepFilter(), description="Which steps are taken.")
+    keys: KeyFilter = Field(default=KeyFilter(), description="Which metrics to export.")
+    steps: StepFilter = Field(default=StepFilter(), description="Which steps to export.")
     min_rows: StrictInt = Field(
         default=0,
         ge=0,
-        description="Leave out runs with fewer rows than this in their whole history.",
+        description="Leave out runs with fewer rows, counted before other filters.",
     )
     params: Mapping[StrictStr, ParamValue | tuple[ParamValue, ...]] = Field(
         default={},
@@ -116,7 +116,7 @@ class Filter(Strict, frozen=True):
 
 
 class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
-    """What a config can set for the runs of one source, or as a default of all.
+    """Settings of the runs of one source, or defaults of all.
 
     The choices of an export are those of `bridges.export_options`.
     """

@@ -1,7 +1,7 @@
-"""The table of a dry run: a row of text for each run and target as it comes; none is kept.
+"""The table of a dry run, printed row by row for each run and target.
 
-Columns have their widths before the first row is known, so long names are shortened where there is
-a terminal; elsewhere nothing is.
+Column widths are fixed before the first row. On a terminal long names are shortened; other output
+keeps them in full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bridges.console import format_findings, printable
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 
-# what a row says for the status that a run would get, and in which colour
+# the text and colour of each planned status
 PLANS = {
     "exported": ("new", "green"),
     "appended": ("append", "cyan"),
@@ -25,13 +25,13 @@ PLANS = {
 LOST = "would be lost"
 NUMBERS = (("rows", 6), ("points", 9), ("new points", 11))
 IDENTITY = 12  # hex digits of the key
-FIXED = 2 + 2 + 9 + sum(width for _, width in NUMBERS) + 2 + IDENTITY  # all but names and losses
-NARROW, WIDE, LONGEST_LOST = 24, 40, 20  # columns of a run's name, and of what is lost
+FIXED = 2 + 2 + 9 + sum(width for _, width in NUMBERS) + 2 + IDENTITY  # without names and losses
+NARROW, WIDE, LONGEST_LOST = 24, 40, 20  # columns of a run's name, and of the losses
 LABEL = 16
 
 
 class PlanTable:
-    """Lines of the table for targets of these labels; `width` is that of the terminal, or None."""
+    """Formats the table for targets with these labels; `width` is the terminal's, or None."""
 
     def __init__(self, labels: Sequence[str], width: int | None) -> None:
         longest = max(len("target"), *map(len, labels))
@@ -41,8 +41,10 @@ class PlanTable:
         self._run = WIDE if width is None else _run_width(width - FIXED - self._label)
 
     def lines(self, report: RunReport, verbose: bool) -> Iterator[str]:
-        """The row of a report, below the titles if it is the first. Below it what does not fit,
-        and the findings in full: those of a run that failed, or all where `verbose`.
+        """The row of a report, after the titles if it is the first.
+
+        Losses that do not fit follow on a line of their own, then the findings of a failed run, or
+        of every run if `verbose`.
         """
         if not self._is_begun:
             self._is_begun = True
@@ -74,14 +76,14 @@ class PlanTable:
                 yield f"    {_coloured(self._cut(lost), report)}"
 
     def _line(self, run: str, target: str, plan: str, numbers: str, identity: str) -> str:
-        # a number too long for its column takes from the name, so that the others stay in place
+        # a number too long for its column shortens the name, so that the next columns stay aligned
         spare = len(numbers) - sum(width for _, width in NUMBERS)
         name = self._named(run, max(1, self._run - spare))
         label = self._named(target, self._label)
         return f"{name}  {label}  {plan}{numbers}  {identity}"
 
     def _named(self, text: str, width: int) -> str:
-        """A name in its column: shortened in the middle where there is a terminal."""
+        """A name padded to its column; on a terminal, shortened in the middle."""
         from rich.cells import cell_len, set_cell_size
 
         text = printable(text)
@@ -92,7 +94,7 @@ class PlanTable:
         return f"{set_cell_size(text, left)}…{tail}"
 
     def _fits(self, lost: str) -> bool:
-        """Whether it has room at the end of a row."""
+        """Whether the text fits at the end of a row."""
         return self._width is None or FIXED + self._run + self._label + 2 + len(lost) <= self._width
 
     def _cut(self, text: str) -> str:
@@ -101,20 +103,20 @@ class PlanTable:
 
 
 def _run_width(free: int) -> int:
-    """The column of names, of what a terminal has left for it and for what would be lost."""
+    """The width of the name column, from the free columns for names and losses."""
     return max(8, min(free, WIDE, max(NARROW, free - LONGEST_LOST)))
 
 
 def _lost(report: RunReport) -> str:
-    """The codes of what is not as it should be; of a run that failed, that is told in full."""
+    """The codes of warnings and losses; empty for a failed run, whose findings are printed."""
     if report.status == "failed":
         return ""
     codes: Counter[str] = Counter()
     for finding in report.findings:
         if finding.severity is not Severity.INFO:
             codes[finding.code] += finding.count
-    told = (f"{code} ({count:,}×)" if count > 1 else code for code, count in codes.items())
-    return printable(", ".join(told))
+    counted = (f"{code} ({count:,}×)" if count > 1 else code for code, count in codes.items())
+    return printable(", ".join(counted))
 
 
 def _coloured(lost: str, report: RunReport) -> str:

@@ -1,7 +1,7 @@
-"""The report as JSON lines: a line per run as soon as it is done, the totals as the last one.
+"""The report as JSON lines: one line per finished run and target, and the totals at the end.
 
-A file without the line of totals is that of a migration that did not end. A migration that is run
-again reports every run again, so the file of the earlier one is replaced.
+A file without totals is from an interrupted migration. A rerun reports every run again and replaces
+the file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from bridges.report import RunReport, Totals
 
 
 class ReportLines:
-    """Writes JSON lines to a file, or to what else a path may name; a context manager.
+    """A context manager that writes JSON lines to a path, which may also be a pipe or device.
 
-    Every line is handed to the system at once: it is there even if this process is killed.
-    Raises ConfigError where the file cannot be written, ExportError where that fails later.
+    Every line is flushed at once, so it survives if this process is killed. Raises ConfigError if
+    the file cannot be opened, ExportError if writing fails later.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,7 +60,7 @@ class ReportLines:
 
 @contextmanager
 def report_errors(path: str, kind: type[BridgeError]) -> Iterator[None]:
-    """Tell which report it is that cannot be written."""
+    """Translate OSError to an error that names the report."""
     try:
         yield
     except OSError as error:

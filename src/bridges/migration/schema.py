@@ -1,4 +1,4 @@
-"""The JSON Schema of a config, by which editors complete and check it."""
+"""The JSON Schema of a config, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bridges.exporters.factory import model_of
 from bridges.migration.config import MigrationConfig
 from bridges.migration.targets import COMMON
 
-SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # what a plain string stands for
+SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # models with a plain string as short form
 TRACKERS = ("mlflow", "tensorboard", "wandb")
 
 
 def config_schema() -> dict[str, Any]:
-    """The schema; where a plain string is short for something, both are in it."""
+    """The schema, with a plain string as alternative of the models in SHORT."""
     schema = MigrationConfig.model_json_schema()
     for name, key in SHORT.items():
         whole = schema["$defs"][name]
@@ -32,7 +32,7 @@ def schema_text() -> str:
 
 
 def _targets(whole: dict[str, Any]) -> list[dict[str, Any]]:
-    """One object for each tracker with the options that it takes, and one for plug-ins."""
+    """One object for each tracker with its options, and one for plug-ins."""
     common = {name: whole["properties"][name] for name in COMMON}
     known = [_target(name, common, whole) for name in TRACKERS]
     other = {**common["to"], "not": {"enum": list(TRACKERS)}}

@@ -1,9 +1,8 @@
-"""Selection: which runs, rows and metrics a config takes, and what it calls them. Pure.
+"""Pure functions that filter the rows and metrics of a run and rename metrics.
 
-Nothing goes in silence: each thing left out or renamed is a counted finding of the run. A run of
-which rows or metrics were left out has another digest: in the target it is another run than the
-whole one. The key `epoch` is the clock hand of every row: patterns leave it alone, only its own
-name takes it away.
+Every dropped or renamed item is a counted finding. A filtered run has another digest, so in a
+target it is a different run than the unfiltered one. `epoch` belongs to every row, so only its
+exact name matches it.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ Mask = NDArray[np.bool_]
 
 
 def matches(key: str, patterns: Sequence[str]) -> bool:
-    """Whether a metric is one of the patterns (`*`, `?`, `[…]`)."""
+    """Whether a metric matches one of the patterns (`*`, `?`, `[…]`)."""
     return key in patterns if key == EPOCH else any(fnmatchcase(key, each) for each in patterns)
 
 
 def has_value(value: Any, wanted: Any) -> bool:
-    """Whether a param is what a filter wants: equal, of the pattern, or one of several of these."""
+    """Whether a param equals a value, matches a pattern, or does so for one of a list."""
     if isinstance(wanted, (list, tuple)):
         return any(has_value(value, one) for one in wanted)
     if not isinstance(wanted, str):
@@ -45,7 +44,7 @@ def has_value(value: Any, wanted: Any) -> bool:
 
 
 def select_steps(run: Run, first: int | None, last: int | None) -> Run:
-    """The rows whose step lies in [first, last]."""
+    """The run with only the rows whose step is in [first, last]."""
     if first is None and last is None:
         return run
     step = run.stream.step
@@ -61,7 +60,7 @@ def select_steps(run: Run, first: int | None, last: int | None) -> Run:
 
 
 def select_keys(run: Run, takes: Callable[[str], bool]) -> Run:
-    """The metrics that are taken; a row of which nothing but the epoch is left goes, too."""
+    """The run with only the selected metrics; rows with nothing but an epoch are dropped."""
     taken = {key: takes(key) for key in run.stream.keys}
     left = [series for series in run.stream.series if not taken[series.key]]
     if not left:
@@ -79,7 +78,7 @@ def select_keys(run: Run, takes: Callable[[str], bool]) -> Run:
 
 
 def keep_rows(run: Run, mask: Mask, where: str, message: str) -> Run:
-    """The rows of the mask, in their order, with all that points at them."""
+    """The run with only the rows of the mask; evidence and fork positions are adjusted."""
     place = np.cumsum(mask) - 1
     note = _note(FILTERED, where, message, int((~mask).sum()))
     forked = run.forked and (run.forked[0], int(mask[: run.forked[1]].sum()))
@@ -93,9 +92,9 @@ def keep_rows(run: Run, mask: Mask, where: str, message: str) -> Run:
 
 
 def rename_keys(run: Run, rules: Mapping[str, str]) -> Run:
-    """The metrics under other names; the first rule that fits a key counts.
+    """Rename metrics; the first matching rule of a key applies.
 
-    Raises ConfigError where two metrics would get one name.
+    Raises ConfigError if two metrics would get the same name.
     """
     names = {key: renamed(key, rules) for key in run.stream.keys}
     changed = {key: name for key, name in names.items() if name != key}
@@ -112,7 +111,7 @@ def rename_keys(run: Run, rules: Mapping[str, str]) -> Run:
 
 
 def renamed(key: str, rules: Mapping[str, str]) -> str:
-    """The name that the rules give to a key: each `*` stands for what that of the pattern met."""
+    """The new name of a key; each `*` is replaced by the text matched by that of the pattern."""
     for pattern, name in rules.items():
         found = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), key, re.DOTALL)
         if found and (key != EPOCH or pattern == EPOCH):
@@ -139,7 +138,7 @@ def _evidence_rows(evidence: Evidence, mask: Mask, place: NDArray[Any]) -> Evide
 
 
 def _bare(series: Sequence[Series], rows: int) -> Mask:
-    """Which rows hold nothing but an epoch."""
+    """The rows that contain nothing but an epoch."""
     bare = np.ones(rows, bool)
     for part in series:
         if part.key != EPOCH:
@@ -148,7 +147,7 @@ def _bare(series: Sequence[Series], rows: int) -> Mask:
 
 
 def _is_number(text: str, value: float) -> bool:
-    """YAML takes `1e-4` for text; and `1*` is a pattern for numbers, too."""
+    """Whether a text equals a number (YAML reads `1e-4` as text) or is a matching pattern."""
     try:
         return float(text) == value
     except ValueError:

@@ -1,23 +1,22 @@
-"""The end of a migration on a terminal: the runs of each target, what was found, how fast."""
+"""The summary of a migration: runs by target, findings, and runs per second."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bridges.console import COLOURS, many, printable
+from bridges.console import COLOURS, count_noun, printable
 from bridges.report import Totals, would_be
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# the names of `Totals.totals`, and what they are called here; planned runs count as what they
-# would be
+# keys of `Totals.totals` and their titles; planned runs are counted by their planned status
 COLUMNS = {"exported": "new", "appended": "appended", "unchanged": "unchanged", "failed": "failed"}
 
 
 def print_summary(totals: Totals, seconds: float) -> None:
-    """Two tables and a line on stdout; plain text where that is no terminal."""
+    """Print two tables and a line on stdout, as plain text unless it is a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -31,21 +30,21 @@ def print_summary(totals: Totals, seconds: float) -> None:
 
 
 def rate_line(totals: Totals, seconds: float) -> str:
-    """How much was done in how long: `120 runs, 3,400 points (12 new) in 61.5 s, 2.0 runs/s`."""
+    """The last line, such as `120 runs, 3,400 points (12 new) in 61.5 s, 2.0 runs/s`."""
     sums = totals.totals
-    done = f"{many(sums['runs'], 'run')}, {many(sums['points'], 'point')}"
+    done = f"{count_noun(sums['runs'], 'run')}, {count_noun(sums['points'], 'point')}"
     line = f"{done} ({sums['new_points']:,} new) in {seconds:,.1f} s"
     if seconds > 0:
         line += f", {sums['runs'] / seconds:,.1f} runs/s"
     if sums["planned"]:
         line += ", nothing written"
     if totals.failed:
-        line += f"; {many(totals.failed, 'run')} failed or lost data"
+        line += f"; {count_noun(totals.failed, 'run')} failed or lost data"
     return line
 
 
 def _targets(totals: Totals) -> Table:
-    """A row for each target, and one for all where there are several."""
+    """A row for each target, and the totals if several targets exist."""
     from rich.text import Text
 
     sums = totals.totals

@@ -1,4 +1,4 @@
-"""A target of a migration: a tracker, the options of its exporter, and how it differs."""
+"""The config model of a target: a tracker, its exporter options, and overrides of the sources."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.migration.models import Release, Strict
 from bridges.stream.options import Duplicates, Style, XAxis
 
-PLACES = ("experiment", "project")  # options that say where in a target a run goes
+PLACES = ("experiment", "project")  # options for the location of a run in a target
 OVERRIDE = Field(default=None, description="Overrides the choice of the sources.")
 
 
 class TargetSpec(Strict, frozen=True, extra="allow"):
-    """One target. All other keys are options of its exporter."""
+    """One target; its extra keys are options of its exporter."""
 
     to: StrictStr = Field(description="tensorboard, mlflow, wandb or a plug-in (`bridge targets`).")
     label: StrictStr = Field(
@@ -59,14 +59,11 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
 
     @property
     def options(self) -> dict[str, object]:
-        """The options that the exporter is given."""
+        """The options of the exporter."""
         return {k: v for k, v in (self.model_extra or {}).items() if v is not None}
 
     def exporter(self, experiment: str | None = None) -> Exporter:
-        """A new exporter; `experiment` is where the run goes unless this target says it itself.
-
-        Raises ConfigError.
-        """
+        """A new exporter. `experiment` applies if the target sets none. Raises ConfigError."""
         options = self.options
         takes = [name for name in PLACES if name in option_names(self.to)]
         if experiment is not None and takes:
@@ -79,9 +76,7 @@ COMMON = tuple(TargetSpec.model_fields)
 
 
 def _problems(to: str, options: Mapping[str, object]) -> tuple[dict[str, str], list[ErrorDetails]]:
-    """What is wrong with a target's name or options: messages by the key that is to blame, and
-    the errors of the model that the options have.
-    """
+    """The problems of a target: messages by key, and the errors of its options model."""
     try:
         taken, model = option_names(to), model_of(to)
     except BridgeError as error:

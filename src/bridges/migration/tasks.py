@@ -1,7 +1,7 @@
-"""Tasks: the pieces of a migration, each read once and written into some of its targets.
+"""Tasks: the units of work of a migration, each read once and written to one or more targets.
 
-A directory tree is one task for each part of its runs. A target with a limit gets tasks of its
-own, so that the engine can hold them back without holding up the others.
+A directory tree has one task for each part of its runs. A target with a limit has separate tasks,
+so that the engine can delay them without delaying the other targets.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bridges.sources.remote import forget_listings
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Runs of one place (a part of a tree, or the location of a file) for some targets, by their
-    labels. `size` is about how many bytes there are to read, 0 where that is not known; `is_first`
-    tells one task of each place from those that read it again for another target. `done` are the
-    sources of its first runs, which were told of before their target did not answer. `settings` (by
-    label) are the one half of its fingerprints that is known before it is read, of the targets that
-    want them; `plan` tells the tasks of one plan from those of another.
+    """The runs of one place (a part of a tree, or the location of a file) for some targets.
+
+    `size` is the approximate size in bytes, 0 if unknown. `is_first` is true for one task of each
+    place; others read it again for another target. `done` are the sources of the runs reported
+    before the target stopped answering. `settings` are the settings digests by target label, for
+    targets with marks. `plan` identifies the plan of the task.
     """
 
     source: SourceSpec
@@ -43,27 +43,25 @@ class Task:
 
     @property
     def origin(self) -> str:
-        """How the sources of its runs begin: the place that was migrated, or what all that its
-        pattern matches has in common.
-        """
+        """The common prefix of the sources of its runs: the location, up to its first wildcard."""
         return GLOB.split(self.place if isinstance(self.place, str) else self.place.location)[0]
 
     @property
     def location(self) -> str:
-        """Where it reads, for people."""
+        """The location to show in messages."""
         if isinstance(self.place, str):
             return self.place
         return next(iter(self.place.files), self.place.location)
 
     def without(self, labels: Collection[str]) -> Task:
-        """The task for its other targets."""
+        """The task without the targets with these labels."""
         targets = tuple(target for target in self.targets if target.label not in labels)
         return replace(self, targets=targets)
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a task because its one target did not answer, and the report of that."""
+    """The rest of a task whose target did not answer, and the report of the failure."""
 
     task: Task
     report: RunReport
@@ -71,8 +69,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did: the reports, the runs that the config leaves out (source and reason), what
-    is left of it to do later, and the receipts of its runs by target.
+    """The result of a task.
+
+    `left_out` has the source and reason of each run excluded by the filters, `left` the parts to
+    retry later, `receipts` the new receipts by target label.
     """
 
     reports: tuple[RunReport, ...]
@@ -85,9 +85,9 @@ def plan(
     config: MigrationConfig,
     settings: Callable[[SourceSpec], Mapping[str, str]] = lambda source: {},
 ) -> tuple[list[Task], list[RunReport]]:
-    """The tasks of a migration, the largest first, and reports of places that have none.
+    """The tasks of a migration, the largest first, and the reports of unreadable locations.
 
-    `settings` gives those of the tasks of a source.
+    `settings` returns the settings digests of a source, by target label.
     """
     tasks: list[Task] = []
     failed: list[RunReport] = []
@@ -118,14 +118,14 @@ def _places(spec: SourceSpec, source: Source) -> list[tuple[Part | str, int]]:
 
 
 def _together(targets: Sequence[TargetSpec]) -> list[tuple[TargetSpec, ...]]:
-    """The targets that one task serves: all without a limit, and each with one."""
+    """The targets grouped by task: all without a limit together, each with a limit alone."""
     free = tuple(target for target in targets if target.limit is None)
     limited = [(target,) for target in targets if target.limit is not None]
     return [*([free] if free else []), *limited]
 
 
 def failed(task: Task, why: str, code: str = "worker") -> Done:
-    """A task of which nothing could be done."""
+    """The result of a task that failed for all targets."""
     return Done(
         tuple(failure(task.location, target.label, why, code=code) for target in task.targets)
     )
@@ -134,7 +134,7 @@ def failed(task: Task, why: str, code: str = "worker") -> Done:
 def unread(
     error: BridgeError, location: str, target: TargetSpec, read: Collection[str] = ()
 ) -> RunReport:
-    """The report of what could not be read; `read` are the output directories of what could."""
+    """The report of a read error; `read` are the output directories of the runs that were read."""
     source = getattr(error, "source", location)
     missing = has_nothing(error, read)
     message = str(error).replace("--salvage", "`salvage: true` in the config")

@@ -1,6 +1,6 @@
-"""Templates: names made of what is known of a run, as in `{parent}/{name}-{params.seed}`.
+"""Templates for names, with the fields of a run, such as `{parent}/{name}-{params.seed}`.
 
-`{field|text}` takes the text where a run lacks the field, `{field:.1e}` is Python's format, `{{` a
+`{field|text}` uses the text if the run lacks the field, `{field:.1e}` is Python's format, `{{` is a
 brace.
 """
 
@@ -23,12 +23,12 @@ FIELDS = (
 )
 MAPPINGS = ("params", "facts", "tags")
 KNOWN = (*FIELDS, *(f"{name}.<key>" for name in MAPPINGS))
-SHOWN = 12  # of the fields that a run has, in a message
+SHOWN = 12  # fields listed in a message
 Part = tuple[str, str | None, str | None, str]  # text before, field, fallback, format
 
 
 def check_template(text: str) -> str:
-    """The template itself. Raises ValueError where no run could fill it."""
+    """Return the template. Raises ValueError for unknown fields or wrong braces."""
     for _, field, _, _ in _parts(text):
         if field is None:
             continue
@@ -42,17 +42,17 @@ def check_template(text: str) -> str:
 
 
 def render(text: str, run: Run) -> str:
-    """The template with the fields of a run. Raises ConfigError that names those which exist."""
+    """Fill in the fields of a run. Raises ConfigError for a missing field, with those available."""
     return "".join(part[0] + _filled(text, part, run) for part in _parts(text))
 
 
 def params_of(run: Run) -> dict[str, Any]:
-    """The params of a run; what a search gave it wins."""
+    """The params of a run, overridden by those of its trial."""
     return {**run.params, **run.trial_params}
 
 
 def _parts(text: str) -> list[Part]:
-    """Raises ValueError for braces that make no template."""
+    """Parse the template. Raises ValueError for wrong braces."""
     try:
         parsed = list(Formatter().parse(text))
     except ValueError as error:
@@ -93,7 +93,7 @@ def _value(field: str, run: Run) -> Any:
         return _looked_up(_mapping(head, run), key)
     if head == "parent":
         return _parent(run.source)
-    if head == "trial":  # which is kept as it was written: it tells runs apart
+    if head == "trial":  # stored unredacted, because it identifies the run
         return run.trial and redact_text(run.trial)
     return len(run.stream) if head == "rows" else getattr(run, head)
 
@@ -103,7 +103,7 @@ def _mapping(name: str, run: Run) -> Mapping[str, Any]:
 
 
 def _looked_up(values: Mapping[str, Any], key: str) -> Any:
-    """The value of a key; dots lead into mappings where no key has them."""
+    """The value of a key, or of a dotted path into nested mappings."""
     if key in values:
         return values[key]
     head, dot, rest = key.partition(".")
@@ -112,7 +112,7 @@ def _looked_up(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _parent(source: str) -> str | None:
-    """The name of the directory that holds the one (or the file) which gives the run its name."""
+    """The name of the parent of the directory (or file) that the run is named after."""
     path = source.split("://", 1)[-1] if "://" in source else os.path.abspath(source)
     parts = [part for part in re.split(r"[/\\]", path) if part]
     named = default_name(source)
@@ -133,8 +133,8 @@ def _missing(text: str, field: str, run: Run) -> str:
     shown = list(dict.fromkeys([*near, *there]))[:SHOWN]
     more = f" and {len(there) - len(shown)} more" if len(there) > len(shown) else ""
     return (
-        f"{run.source}: the template {text!r} needs {field}, which this run has not; it has "
-        f"{', '.join(shown)}{more}. Write {{{field}|TEXT}} to take TEXT where it is missing."
+        f"{run.source}: the template {text!r} needs {field}, which this run lacks; it has "
+        f"{', '.join(shown)}{more}. Write {{{field}|TEXT}} to use TEXT if it is missing."
     )
 
 

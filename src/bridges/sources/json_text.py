@@ -45,14 +45,14 @@ _TORN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.|(\.[0-9]+)?[eE][+-]?)")
 _OF_NUMBER = re.compile(r"[-+.0-9eE]*\Z")
 _TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}|u.{0,3}", re.DOTALL)
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
-_MEND = "Mend the file there; it is no valid JSON (NaN and Infinity are fine)."
+_FIX = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
 _HINTS = (  # what often stands at the place of the error, and what to do about it
     (r",\s*[\]}]", "a comma before the closing bracket", "Take that comma out."),
     (r"//|/\*|#", "a comment", "Take it out: JSON has no comments."),
     (
         r"'",
         "a single quote",
-        "Write the file with json.dump: a printed Python dict is no JSON.",
+        "Write the file with json.dump: a printed Python dict is not JSON.",
     ),
     (r"(True|False|None)\b", "a Python constant", "Write true, false or null instead."),
     (r"(?i)[+-]?(nan|inf(inity)?)\b", "a misspelt number", "Write NaN, Infinity or -Infinity."),
@@ -329,7 +329,7 @@ def _bad_json(
         return SourceError(
             location,
             place=_place(text, position, first_line),
-            found=f"text that is no JSON ({_shown(text, position)})",
+            found=f"text that is not JSON ({_shown(text, position)})",
             expected=EXPECTED,
             remedy="Check which file you gave.",
         )
@@ -349,7 +349,7 @@ def _explain(text: str, position: int, message: str) -> tuple[str, str, str]:
             return f"{what} ({shown})", "valid JSON", remedy
     if text[position - 1] == "0" and text[position].isdigit():
         return f"a number that begins with 0 ({shown})", "valid JSON", "Take that 0 out."
-    return shown, _EXPECTED.get(message, "valid JSON"), _MEND
+    return shown, _EXPECTED.get(message, "valid JSON"), _FIX
 
 
 def _shown(text: str, position: int) -> str:
@@ -382,7 +382,7 @@ def _too_deep(location: str, place: str) -> SourceError:
         place=place,
         found=f"values nested more than {DEEPEST} levels deep",
         expected=EXPECTED,
-        remedy="This is no log history: check which file you gave.",
+        remedy="This is not a log history: check which file you gave.",
     )
 
 

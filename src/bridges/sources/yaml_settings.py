@@ -27,9 +27,9 @@ def read_yaml(data: bytes) -> dict[str, Any]:
         found = None if node is None else loader.construct_document(node)
     # the latter ones of `!!bool maybe` and the like
     except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
-        raise ValueError(f"it is no YAML of plain values ({reason(error)})") from None
+        raise ValueError(f"it is not YAML of plain values ({reason(error)})") from None
     if not isinstance(found, dict | None):
-        raise TypeError(f"it is a YAML document that is no mapping but {type(found).__name__}")
+        raise TypeError(f"it is a YAML document that is not a mapping but {type(found).__name__}")
     return {str(key): _plain(value) for key, value in (found or {}).items()}
 
 

@@ -1,4 +1,4 @@
-"""The course of a run: its main metric in few values to draw."""
+"""The trend of a run: its main metric in few values to draw."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 from bridges.stream.model import MetricStream
 from bridges.stream.naming import KeyRules
 
-WIDTH = 48  # values of a course
+WIDTH = 48  # values of a trend
 
 
-def course(stream: MetricStream, rules: KeyRules, width: int = WIDTH) -> tuple[float, ...]:
+def trend(stream: MetricStream, rules: KeyRules, width: int = WIDTH) -> tuple[float, ...]:
     """At most `width` values of the main metric: the means of equal parts of its finite values."""
     for key in rules.main_keys(stream)[:1]:
         values = stream.column(key)[1]

@@ -26,7 +26,8 @@ def parse_version(text: str) -> Version:
     match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\w+)*", text)
     if not match:
         raise ConfigError(
-            f"--callback-version {text!r} is no version. Give a transformers release such as 5.24."
+            f"--callback-version {text!r} is not a version. "
+            "Give a transformers release such as 5.24."
         )
     version = int(match[1]), int(match[2])
     if not (3, 4) <= version <= (5, 999):
