@@ -1,6 +1,6 @@
-"""The Python twins of the commands: `read` (inspect), `export`, `follow`, `verify`.
+"""The Python functions of the commands: `read` (inspect), `export`, `follow`, `verify`.
 
-They print nothing and raise only `BridgeError`; what happened to each run is in the report.
+They print nothing and raise only `BridgeError`; the results of all runs are in the report.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def read(location: Location, **choices: Unpack[ReadKeywords]) -> list[Run]:
 
     `salvage` reads a truncated file up to its last complete row; `max_unpacked` is the maximum
     size of an unpacked gzip file in bytes (by default 100 times its packed size, or 64 MiB);
-    `redact_home` masks home directories in params, too; `fill_from_events` adds rows that only
-    event files contain; `source` is the name of the source to use.
+    `redact_home` also masks home directories in params; `fill_from_events` adds rows found only in
+    event files; `source` is the name of the source to use.
     """
     chosen, unknown = _split(ReadKeywords, choices)
     if unknown:
@@ -51,11 +51,11 @@ def export(
 ) -> BatchReport:
     """Export every run of the locations to the targets, then read it back and compare it.
 
-    `to` is the name of a target, an exporter, or several of them; `options` are those of a plug-in.
-    All other choices have the names and defaults of the options of `bridge export`: `params` are
-    patterns of the params to write (none: all), `tags` is a mapping, and those of a target (such
-    as `logdir`) go to the targets given by name. Raises ConfigError; failures of single runs are in
-    the report.
+    `to` is the name of a target, an exporter, or several of them; `options` are for plug-ins. All
+    other keywords have the names and defaults of the options of `bridge export`: `params` are
+    patterns of the params to write (default: all), `tags` is a mapping, and options of a target
+    (such as `logdir`) apply to the targets given by name. Raises ConfigError; failures of single
+    runs are in the report.
     """
     chosen, exporters = _prepared(ExportKeywords, to, options, choices)
     return for_each_run(export_run, _several(locations), exporters, chosen)
@@ -74,8 +74,8 @@ def follow(
 ) -> BatchReport:
     """Export runs that are still training, and append their new rows until they have finished.
 
-    Looks every `interval` seconds. Ends when every run has its summary row, when nothing changed
-    for `idle_timeout` seconds (0: never), or when `stop` is set; then everything is verified.
+    Polls every `interval` seconds. Ends when every run has its summary row, when nothing changed
+    for `idle_timeout` seconds (0: never), or when `stop` is set; then verifies everything.
     `on_append` gets the report of each append. Locations need not exist yet. The other arguments
     are those of `export`. Raises ConfigError; failures of single runs are in the report.
     """
@@ -92,9 +92,9 @@ def verify(
     options: Mapping[str, object] | None = None,
     **choices: Unpack[VerifyKeywords],
 ) -> BatchReport:
-    """Compare every run of the locations with what the targets hold; nothing is written.
+    """Compare every run of the locations with its copies in the targets; nothing is written.
 
-    The arguments are those of `export`, and must have the same values.
+    Pass the same arguments as to `export`.
     """
     chosen, exporters = _prepared(VerifyKeywords, to, options, choices)
     return for_each_run(verify_run, _several(locations), exporters, chosen)
@@ -106,7 +106,7 @@ def _prepared(
     options: Mapping[str, object] | None,
     given: Mapping[str, object],
 ) -> tuple[ExportOptions, list[Exporter]]:
-    """The choices of the export, and the exporters with all else that is given."""
+    """Split the keywords: export options, and exporters with their options."""
     chosen, rest = _split(keywords, given)
     targets = [to] if isinstance(to, str) or not isinstance(to, Sequence) else list(to)
     by_name = [target for target in targets if isinstance(target, str)]
@@ -118,7 +118,7 @@ def _prepared(
 def _split(
     keywords: type, given: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """The choices of an export that a function has, and all else."""
+    """The keywords that are export options of the function, and all others."""
     taken = keywords.__annotations__.keys() & CHOICES
     chosen = {name: value for name, value in given.items() if name in taken}
     return chosen, {name: value for name, value in given.items() if name not in taken}

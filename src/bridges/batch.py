@@ -1,4 +1,4 @@
-"""Many runs: those of several sources into several targets, one after the other or a few at once.
+"""Exports or verifies the runs of several sources with several targets.
 
 One bad run or location never stops the rest.
 """
@@ -37,10 +37,10 @@ def for_each_run(
     on_report: Callable[[RunReport], None] = lambda report: None,
     on_found: Callable[[Run], None] = lambda run: None,
 ) -> BatchReport:
-    """`export_run` or `verify_run` for every run of every location and every exporter.
+    """Call `export_run` or `verify_run` for every run of every location and every exporter.
 
-    One bad run or location never stops the rest. `on_phase` is told what is done now,
-    `on_found` each run that was read, `on_report` each report, in the order of the runs.
+    One bad run or location never stops the rest. `on_phase` gets the current phase, `on_found`
+    each run after reading, `on_report` each report, in the order of the runs.
     """
     one_name(locations, options)
     reports: list[RunReport] = []
@@ -55,13 +55,13 @@ def for_each_run(
             on_report(report)
     finally:
         pool.close()
-        for report in pool.rest(done_only=True):  # uploads that ended before the interrupt
+        for report in pool.rest(done_only=True):  # uploads finished before the interrupt
             on_report(report)
     return BatchReport(tuple(reports))
 
 
 def one_name(locations: Sequence[str], options: ExportOptions) -> None:
-    """Raises ConfigError where one name is given for several locations."""
+    """Raises ConfigError if one run name is given for several locations."""
     if options.run_name and len(locations) > 1:
         raise ConfigError("--run-name names one run, but several sources are given; use --group")
 
@@ -74,7 +74,7 @@ def _work(
     on_phase: OnPhase,
     on_found: Callable[[Run], None],
 ) -> Iterator[tuple[Work, bool]]:
-    """What is to be done, and whether that can be while other work is."""
+    """The work items, and whether each can run in parallel with others."""
 
     def done(run: Run, exporter: Exporter, seconds: float) -> RunReport:
         report = action(run, exporter, options, on_phase)
@@ -104,13 +104,13 @@ def _work(
 
 
 def _unread(location: str, error: BridgeError, exporter: Exporter, missing: bool) -> RunReport:
-    """The report of what could not be read, or was not there."""
+    """The report of a location that cannot be read or does not exist."""
     source = getattr(error, "source", location)
     return failure(source, exporter.name, str(error), code="source", missing=missing)
 
 
 class _OrderedPool:
-    """At most `jobs` pieces of work at the same time, and twice as many results that wait."""
+    """Runs at most `jobs` work items at once, queues twice as many, and keeps their order."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = max(1, jobs)
@@ -118,7 +118,7 @@ class _OrderedPool:
         self._waiting: deque[Future[RunReport]] = deque()
 
     def take(self, work: Work, is_parallel: bool) -> Iterator[RunReport]:
-        """Do the work, now or meanwhile; the results that are there by then."""
+        """Run or submit the work; yields the results finished so far, in order."""
         if is_parallel and self._jobs > 1:
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # slow to import
@@ -141,6 +141,6 @@ class _OrderedPool:
                 yield result.result()
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what was begun."""
+        """Cancel queued work and wait for running work."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

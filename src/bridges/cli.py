@@ -35,7 +35,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(printable(_shown(error), keep="\n\t"), err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        message = "interrupted; what was finished stays finished: the same command does the rest"
+        message = "interrupted; finished runs are kept: rerun the same command for the rest"
         click.echo(message, err=True)
         return INTERRUPTED
     except BridgeError as error:
@@ -44,27 +44,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
         for problem in getattr(error, "problems", (str(error),)):
             print_error(problem)
         return 2 if isinstance(error, ConfigError) else 1
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # stdout was closed, as by `| head`
         sys.stderr.close()
         return 1
 
 
 def _shown(error: click.ClickException) -> str:
-    """What click itself prints of an error."""
+    """The error message as click prints it."""
     shown = io.StringIO()
     error.show(shown)
     return shown.getvalue().rstrip("\n")
 
 
 def _use_any_encoding() -> None:
-    """Let no terminal's encoding stop a command: what it cannot show becomes an escape."""
+    """Escape characters that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class Command(click.Command):
-    """A command whose parameters are made when it is called, so that others start faster."""
+    """A command with parameters created on its first use, so that other commands start faster."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters."""
@@ -86,12 +86,12 @@ def app() -> None:
       bridge export outputs/trainer_state.json --to tensorboard
       bridge verify outputs/trainer_state.json --to tensorboard
 
-    A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows or JSON lines;
-    or a directory or a pattern, of which every run is read once, its checkpoints folded into it;
-    a path, a URL (s3://, hf://, …), or `-` for standard input; gzip is fine.
+    A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows, or JSON lines,
+    optionally gzipped. It is given as a path, a URL (s3://, hf://, …), or `-` for standard input.
+    A directory or a pattern yields every run once, with its checkpoints merged.
 
     \b
-    Exit codes: 0 all of it is in the target, 1 a run failed or lost data, 2 bad usage,
+    Exit codes: 0 all runs are complete in the target, 1 a run failed or lost data, 2 bad usage,
     130 interrupted.
     """
 
@@ -136,7 +136,7 @@ def export(
 def verify(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
-    """Compare what TARGETs hold with the runs, point by point; nothing is written.
+    """Compare the runs in TARGETs with their sources, point by point; nothing is written.
 
     Give the same options as to `bridge export`.
 
@@ -223,10 +223,10 @@ def inspect(
     verbose: bool,
     **choices: object,
 ) -> int:
-    """Show what is understood of runs: rows, steps, epochs, clock, metrics, findings.
+    """Show runs as bridge reads them: rows, steps, epochs, clock, metrics, findings.
 
-    Of a directory the tree of its searches, runs and forks comes first, with what each was made
-    from; where it has many runs, -v adds the page of each.
+    For a directory, a tree of its searches, runs and forks is shown first, with the input files of
+    each run. If it has several runs, -v adds a page for each.
 
     \b
     Examples:
@@ -271,8 +271,8 @@ def migrate(
     from bridges.cli_migrate import MigrationView
     from bridges.cli_migrate import migrate as carry_out
 
-    shown = MigrationView(as_json, quiet, verbose, report, html, config)
-    return carry_out(config, engine, bool(dry_run), recheck, shown)
+    view = MigrationView(as_json, quiet, verbose, report, html, config)
+    return carry_out(config, engine, bool(dry_run), recheck, view)
 
 
 @app.command()
@@ -298,7 +298,7 @@ def targets(as_json: bool) -> int:
 
 @app.command()
 def schema() -> int:
-    """Print the JSON Schema of the config of a migration, by which editors complete and check it.
+    """Print the JSON Schema of migration configs, for completion and checks in editors.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`bridge export --follow`: how it is started, stopped and told; `following` does the rest."""
+"""The command `bridge export --follow`: starts and stops `following` and prints its reports."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def follow(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Follow the sources until it is over; the exit code. Raises ConfigError.
+    """Follow the sources until they have finished. Returns the exit code. Raises ConfigError.
 
-    Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
+    On interrupt, prints the finished runs, then raises KeyboardInterrupt.
     """
     line = FollowLine(quiet, verbose)
     watched = Following(

@@ -1,4 +1,4 @@
-"""`bridge inspect`: reads every place, and prints its tree, its pages or their JSON."""
+"""The command `bridge inspect`: reads the sources and prints trees, pages or JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridges.tree_view import Place, print_tree
 def inspect(
     sources: Sequence[str], options: ExportOptions, as_json: bool, quiet: bool, verbose: bool
 ) -> int:
-    """Show what is understood of the runs of these sources; the exit code."""
+    """Print the runs of these sources. Returns the exit code."""
     places = [Place(location, keep_pages=as_json or verbose) for location in sources]
     with console.Progress(len(sources), quiet) as progress:
         for place in places:
@@ -47,7 +47,7 @@ def _read(place: Place, options: ExportOptions) -> None:
 
 
 def _show(places: Sequence[Place], verbose: bool) -> None:
-    """The tree of each place that has one, and the pages that are not too many."""
+    """Print the tree and the kept pages of each place."""
     for place in places:
         if place.is_tree:
             print_tree(place, verbose)
@@ -56,7 +56,7 @@ def _show(places: Sequence[Place], verbose: bool) -> None:
 
 
 def _exit_code(places: Sequence[Place]) -> int:
-    """1 where something cannot be read, else 2 where there is nothing to read, else 0."""
+    """0 for no errors, 2 if the only errors are sources with nothing to read, 1 otherwise."""
     nothing = [
         has_nothing(error, {output_of(record.source) for record in place.records})
         for place in places

@@ -1,4 +1,4 @@
-"""`bridge migrate`: how it is started, shown and stopped; `migration` does the rest."""
+"""The command `bridge migrate`: starts and stops a migration and prints its reports."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from bridges.report import RunReport, Totals
 
 
 def migrate(
-    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, shown: MigrationView
+    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, view: MigrationView
 ) -> int:
-    """Carry out a config, its engine as the command line says; the exit code. Raises ConfigError.
+    """Run a config; `engine` overrides its engine. Returns the exit code. Raises ConfigError.
 
-    Where that is interrupted, what was done is told before KeyboardInterrupt is raised.
+    On interrupt, prints the finished runs, then raises KeyboardInterrupt.
     """
-    gc.freeze()  # what was imported stays, and is not looked through again and again
+    gc.freeze()  # imported objects stay alive, and scanning them is slow
     config = load(path)
     config = config.model_copy(update={"engine": config.engine.chosen(**engine)})
     migration = Migration(
         config,
         dry_run,
         recheck,
-        on_plan=shown.progress.plan,
-        on_task=shown.progress.task,
-        on_report=shown.report,
-        on_left_out=shown.left_out,
-        on_wait=shown.wait,
+        on_plan=view.progress.plan,
+        on_task=view.progress.task,
+        on_report=view.report,
+        on_left_out=view.left_out,
+        on_wait=view.wait,
     )
-    shown.begin(path, [target.label for target in config.targets] if dry_run else [])
-    with interrupts() as shown.interrupts:
+    view.begin(path, [target.label for target in config.targets] if dry_run else [])
+    with interrupts() as view.interrupts:
         try:
-            with shown:
+            with view:
                 migration.run()
         finally:
-            with shown.interrupts.held():
-                shown.end(migration.left_out)
-    return shown.totals.exit_code
+            with view.interrupts.held():
+                view.end(migration.left_out)
+    return view.totals.exit_code
 
 
 class MigrationView:
-    """What is shown of a migration while it goes on and at its end; a context manager."""
+    """A context manager that prints a migration: progress, reports and a summary."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class MigrationView:
     ) -> None:
         self.totals = Totals()
         self.interrupts = Interrupts()
-        # a document that scrolls by on the terminal is progress enough, and stays whole
+        # JSON on a terminal shows the progress by itself, and a live line would break it
         self.progress = MigrationProgress(quiet or (as_json and sys.stdout.isatty()))
         self._json = JsonRuns() if as_json else None
         self._quiet, self._verbose = quiet, verbose
@@ -89,25 +89,23 @@ class MigrationView:
         self._stack.__exit__(*error)
 
     def begin(self, path: str, planned: Sequence[str]) -> None:
-        """A config is read; `planned` are the labels of its targets where nothing is written."""
+        """Start; `planned` are the labels of the targets in a dry run, otherwise empty."""
         self.progress.phase(path, "planning")
         if planned and not self._quiet and not self._json:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._table = PlanTable(planned, width)
 
     def wait(self, label: str, why: str, seconds: float) -> None:
-        """A target does not answer, and is waited for."""
+        """Warn of a target that does not answer."""
         if not self._quiet:
-            self.progress.warn(
-                f"{label} does not answer; it is waited for, up to {seconds:g} s: {why}"
-            )
+            self.progress.warn(f"{label} does not answer; waiting up to {seconds:g} s: {why}")
 
     def report(self, report: RunReport) -> None:
-        """A run and target is done."""
+        """Print the report of a run and target."""
         with self.interrupts.held():
-            self._tell(report)
+            self._print(report)
 
-    def _tell(self, report: RunReport) -> None:
+    def _print(self, report: RunReport) -> None:
         self.totals.add(report)
         self.progress.report(report)
         for file in self._files:
@@ -121,13 +119,13 @@ class MigrationView:
             self.progress.echo(console.format_run(report, self._verbose))
 
     def left_out(self, source: str, why: str) -> None:
-        """A run is left out by the filters."""
+        """Print a run that the filters leave out."""
         if self._verbose and not (self._quiet or self._json):
             mark = click.style(f"- {'left out':<9} ", dim=True)
             self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
     def end(self, left_out: int) -> None:
-        """Tell of all of it."""
+        """Print the summary."""
         if self._json:
             self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:

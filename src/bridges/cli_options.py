@@ -1,4 +1,4 @@
-"""The parameters of the commands. Most are made from the models of options."""
+"""The parameters of the commands, most of them created from the option models."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _targets(context: click.Context, parameter: click.Parameter, begun: str) -> 
     return [each.name for each in known if each.name.startswith(begun)]
 
 
-ENGINE = ("patience", "workers", "kind", "scheduler")  # choices of the command line
+ENGINE = ("patience", "workers", "kind", "scheduler")  # engine options on the command line
 PATHS = _completing("file")
 
 
 def options_of(command: str) -> list[click.Parameter]:
-    """The parameters of a command, which are made when they are first needed."""
+    """Create the parameters of a command."""
     groups: dict[str, tuple[Callable[[], list[click.Parameter]], ...]] = {
         "export": (_reading, _targeting, _writing, _following),
         "verify": (_reading, _targeting),
@@ -64,7 +64,7 @@ def options_of(command: str) -> list[click.Parameter]:
 
 
 def _reading() -> list[click.Parameter]:
-    """Those of every command that reads runs."""
+    """Parameters of every command with sources."""
     sources = click.Argument(
         ["sources"], nargs=-1, required=True, metavar="SOURCE...", shell_complete=PATHS
     )
@@ -78,7 +78,7 @@ def _reading() -> list[click.Parameter]:
 
 
 def _targeting() -> list[click.Parameter]:
-    """Those of every command that looks into a target."""
+    """Parameters of every command with targets."""
     targets = click.Option(
         ["--to", "targets"],
         multiple=True,
@@ -104,18 +104,18 @@ def _targeting() -> list[click.Parameter]:
 
 
 def _writing() -> list[click.Parameter]:
-    """Those of a command that writes runs."""
+    """Parameters of `bridge export`."""
     return [*_made_of(ExportOptions, only=("tags", "verify", "attach_source", "dry_run"))]
 
 
 def _following() -> list[click.Parameter]:
-    """Those of an export that watches runs which are still training."""
+    """Parameters of `bridge export --follow`."""
     help = "Keep running and append new rows until training ends."
     return [click.Option(["--follow"], is_flag=True, help=help), *_made_of(Pace, "--follow")]
 
 
 def _migrating() -> list[click.Parameter]:
-    """Those of `bridge migrate`; those that its engine takes have the engine's names."""
+    """Parameters of `bridge migrate`; engine options have the names of the engine's fields."""
     from bridges.migration.engine_options import EngineChoices
 
     recheck = "Also read and compare runs whose files and settings have not changed."
@@ -145,7 +145,7 @@ def _file(flag: str, help: str) -> click.Option:
 def _made_of(
     model: type[Options], target: str = "", only: Sequence[str] = (), unset: str = ""
 ) -> Iterator[click.Option]:
-    """The options of a model. One that is not given is None, or an empty tuple."""
+    """The command-line options of a model; unset values are None or an empty tuple."""
     fields = {field.name: field for field in described(model)}
     for name in only or fields:
         field = fields[name]
@@ -160,7 +160,7 @@ def _made_of(
 
 
 def _parameter(field: Field) -> dict[str, Any]:
-    """How click parses the values of a field."""
+    """The arguments for click to parse the values of a field."""
     if field.choices:
         return {"type": click.Choice(field.choices)}
     if field.kind is int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill, for commands that tell what was done before they end."""
+"""SIGINT and SIGTERM handling: report finished work before exiting."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 
 
 class Interrupts:
-    """Ctrl-C and a polite kill, which is like it: what was done is told, what was begun cleaned."""
+    """Handles SIGINT and SIGTERM alike, by raising KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self._holding = self._came = False
 
     def handle(self, number: int, frame: object) -> None:
-        """The handler of both signals."""
+        """The signal handler."""
         if not self._holding:
             raise KeyboardInterrupt
         self._came = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within it they wait until the end: what is begun to be told is whole."""
+        """Delay signals until the end of the block, so that output is complete."""
         self._holding = True
         try:
             yield
@@ -35,11 +35,11 @@ class Interrupts:
 
 @contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Within it the signals are handled so, unless they are ignored (those of a job in the
-    background often are).
-    """
+    """Handle signals within the block, unless they are ignored, as in background jobs."""
     ours = Interrupts()
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread handles signals
         yield ours
         return
     kinds = (signal.SIGINT, signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""The only printer: results to stdout, progress and errors to stderr.
+"""Terminal output: results to stdout, progress and errors to stderr.
 
-Short results are plain lines; tables and live progress use rich, which is imported only for them.
+Short results are plain lines. Tables and live progress use rich, which is imported on demand.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ COLOURS = {
     Severity.ERROR: "red",
 }
 SPARKS = "▁▂▃▄▅▆▇█"
-PATIENCE = 1.0  # seconds before progress is shown at all
+PROGRESS_DELAY = 1.0  # seconds before progress is shown
 _NOT_ASCII = re.compile(r"[^\n -~]")
 LONGEST = 50  # characters of a path in the progress line
-PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
+PLAIN_INTERVAL = 10.0  # seconds between progress lines without a terminal
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One strict JSON document on stdout; NaN and infinities become the texts of that name."""
+    """Print a strict JSON document on stdout; NaN and infinities become strings."""
     click.echo(json_text(document))
 
 
 def json_text(document: Mapping[str, Any]) -> str:
-    """The document as `print_json` prints it."""
+    """The document as strict JSON text; NaN and infinities become strings."""
     return visible_json(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
 
 
 def visible_json(text: str) -> str:
-    """JSON in which all that does not print is escaped: control characters could rewrite the
-    screen, and no encoding has lone surrogates.
+    """Escape all unprintable characters of a JSON text.
+
+    Control characters could rewrite the screen, and lone surrogates cannot be encoded.
     """
     return _NOT_ASCII.sub(lambda found: _escape(found[0]), text)
 
@@ -71,8 +72,9 @@ def _strict(value: Any) -> Any:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text without secrets of URLs, and without control characters except those of `keep`:
-    they could rewrite the screen.
+    """Redact secrets of URLs, and replace unprintable characters except those of `keep`.
+
+    Control characters could rewrite the screen.
     """
     shown = redact_message(text)
     return "".join(
@@ -82,13 +84,13 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def print_error(message: str) -> None:
-    """One line on stderr."""
+    """Print an error on stderr."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(printable(message), err=True)
 
 
 def format_run(report: RunReport, verbose: bool) -> str:
-    """What happened to a run, and its findings: notes are counted unless `verbose`."""
+    """The line of a run and its findings; notes are shortened to codes unless `verbose`."""
     mark, colour = MARKS.get(report.status, ("✓", "green"))
     if report.failed and report.status != "failed":
         mark, colour = "!", "red"
@@ -113,7 +115,7 @@ def count_noun(count: int, noun: str) -> str:
 
 
 def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]:
-    """Warnings and worse in full; notes by their codes, or in full where `verbose`."""
+    """Warnings and worse in full; notes as a list of codes, or in full if `verbose`."""
     notes = [finding for finding in findings if finding.severity is Severity.INFO]
     for finding in findings:
         if verbose or finding.severity is not Severity.INFO:
@@ -152,7 +154,7 @@ def _statuses(totals: Mapping[str, int]) -> list[str]:
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """The trend of a metric in block characters; a gap where there is no finite value."""
+    """The trend of a metric in block characters; `·` stands for values that are not finite."""
     if not values:
         return ""
     width = min(width, len(values))
@@ -178,9 +180,10 @@ def _spark(cell: float | None, low: float, span: float) -> str:
 
 
 class Progress:
-    """Shows what is being done once it takes longer than a second; a context manager.
+    """A context manager that shows progress on stderr after the first second.
 
-    On a terminal a live line with spinner, bar and time; elsewhere a plain line now and then.
+    On a terminal it is a live line with spinner, bar and time, otherwise a plain line every ten
+    seconds.
     """
 
     def __init__(self, total: int, quiet: bool) -> None:
@@ -203,12 +206,12 @@ class Progress:
             self._thread.join()
 
     def phase(self, run: str, phase: str) -> None:
-        """What is done now, and with which run."""
+        """Set the current phase and run."""
         shown = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"
         self.text = f"{phase} {printable(shown)}"
 
     def echo(self, text: str) -> None:
-        """Print a result to stdout, above the live line where both are on one terminal."""
+        """Print a result to stdout, above the live line if both are on the terminal."""
         live = self._live
         if live is None or not sys.stdout.isatty():
             click.echo(text)
@@ -226,23 +229,23 @@ class Progress:
             live.console.print(printable(text), markup=False, soft_wrap=True)
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more item."""
         self.done += 1
 
     def _show(self) -> None:
-        if self._stop.wait(PATIENCE):
+        if self._stop.wait(PROGRESS_DELAY):
             return
         if sys.stderr.isatty():
             self._show_live()
             return
-        started = time.monotonic() - PATIENCE
+        started = time.monotonic() - PROGRESS_DELAY
         while True:
             click.echo(self._plain(time.monotonic() - started), err=True)
             if self._stop.wait(PLAIN_INTERVAL):
                 return
 
     def _plain(self, seconds: float) -> str:
-        """The line where there is no terminal."""
+        """The progress line without a terminal."""
         return f"{self.done}/{self.total} {self.text} ({seconds:.0f} s)"
 
     def _show_live(self) -> None:
@@ -259,7 +262,7 @@ class Progress:
             self._live = None
 
     def _columns(self) -> Sequence[Any]:
-        """What the live line shows before its text."""
+        """The columns of the live line before its text."""
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeElapsedColumn
 
         return SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
@@ -269,7 +272,7 @@ class Progress:
 
 
 def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:
-    """The installed exporters and sources, a line each."""
+    """Print the installed exporters and sources, one line each."""
     for kind, entries in listed.items():
         click.secho(kind, bold=True)
         for entry in entries:

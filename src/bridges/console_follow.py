@@ -1,6 +1,4 @@
-"""What is shown while runs are followed, all of it on stderr: how to stop, a line for each append,
-and on a terminal one live line with what is waited for.
-"""
+"""The stderr output of `--follow`: a line for each append, and a live status line."""
 
 from __future__ import annotations
 
@@ -18,9 +16,9 @@ from bridges.report import RunReport
 
 
 class FollowLine(Progress):
-    """The live line, where there is a terminal, and the lines above it; a context manager.
+    """A context manager that prints the appends and the live status line.
 
-    `verbose` also tells of each state that cannot be read yet.
+    `verbose` also prints each state that cannot be read yet.
     """
 
     def __init__(self, quiet: bool, verbose: bool) -> None:
@@ -31,28 +29,28 @@ class FollowLine(Progress):
         self._since = 0.0
 
     def begin(self, locations: Sequence[str]) -> None:
-        """Say what is followed, and how to stop."""
+        """Print the locations and how to stop."""
         shown = ", ".join(locations[:3]) + (" …" if len(locations) > 3 else "")
         self._note(
-            f"following {printable(shown)}: Ctrl-C stops, the same command goes on from there"
+            f"following {printable(shown)}: Ctrl-C stops, the same command continues from there"
         )
 
     def end(self, reason: str) -> None:
-        """Say why it is over."""
+        """Print the reason for the end."""
         self._note(f"followed to the end: {reason}")
 
     def append(self, report: RunReport) -> None:
-        """A line for a run that was written to; with all that is wrong where that failed."""
+        """Print the line of a run that was written; with its findings if it failed."""
         shown = report if report.status == "failed" else replace(report, findings=())
         self._note(f"{time.strftime('%H:%M:%S')} {format_run(shown, verbose=False)}")
 
     def phase(self, run: str, phase: str) -> None:
-        """What is done now, and with which run."""
+        """Set the current phase and run."""
         self._waiting = None
         super().phase(run, phase)
 
     def wait(self, waiting: Waiting) -> None:
-        """What is waited for from now on."""
+        """Set the status to show until the next poll."""
         self._since = time.monotonic() - waiting.idle
         self._waiting = waiting
         if self._verbose:
@@ -87,7 +85,7 @@ class FollowLine(Progress):
 
 
 def waiting_line(waiting: Waiting, idle: float) -> str:
-    """What is waited for in one line, with the seconds since the last change."""
+    """The status line: unfinished runs, and the seconds since the last change."""
     runs = waiting.runs
     if len(runs) == 1:
         what = f"{printable(runs[0].name)}, {count_noun(runs[0].rows, 'row')}"

@@ -1,4 +1,4 @@
-"""What is shown of a migration while it goes on: how far each target is, and the JSON document."""
+"""Terminal output of a running migration: progress by target, and the JSON document."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-WINDOW = 30.0  # seconds over which a rate is taken: what went before says little of what comes
+WINDOW = 30.0  # seconds of the moving average of rates
 REFRESH = 0.25  # seconds
-LABEL, NAME, BAR = 16, 30, 40  # columns at most of a target, of a run's name, and of a bar
+LABEL, NAME, BAR = 16, 30, 40  # maximum columns of a target, a run's name and a bar
 
 
 @dataclass
 class Count:
-    """How far a target is: its tasks, those that are done, and the runs that these were.
+    """The progress of a target: total tasks, finished tasks and finished runs.
 
-    Times are seconds of one clock; `look` is called at each that is shown.
+    Call `look` before each display; its times are seconds of a monotonic clock.
     """
 
     label: str
@@ -37,8 +37,9 @@ class Count:
     _past: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def look(self, now: float) -> None:
-        """Remember how far it is at this moment, and forget what lies before the window: that is
-        longer where it would have no task in it.
+        """Record the current counts, and drop those older than the window.
+
+        The window is longer if no task finished in it.
         """
         past = self._past
         if len(past) > 1 and past[-1][1:] == past[-2][1:] == (self.done, self.runs):
@@ -49,19 +50,19 @@ class Count:
 
     @property
     def rate(self) -> float:
-        """Runs per second of late."""
+        """The recent rate in runs per second."""
         return self._speeds()[1]
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes at the speed of late; None where that is not known."""
+        """The estimated seconds to the end at the recent speed; None if unknown."""
         if self.done >= self.total:
             return 0.0
         speed = self._speeds()[0]
         return (self.total - self.done) / speed if speed else None
 
     def _speeds(self) -> tuple[float, float]:
-        """Tasks and runs per second between the first and the last look."""
+        """Tasks and runs per second within the window."""
         if len(self._past) < 2:
             return 0.0, 0.0
         (begin, *before), (end, *after) = self._past[0], self._past[-1]
@@ -70,10 +71,11 @@ class Count:
 
 
 class MigrationProgress(Progress):
-    """Shows how far the targets of a migration are; a context manager.
+    """A context manager that shows the progress of the targets of a migration.
 
-    On a terminal a bar for each, one for all, and the last failure; elsewhere a plain line now and
-    then. Done are tasks, which may hold several runs or none; the rate is that of runs.
+    On a terminal it shows a bar for each target, a bar for all, and the last failure, otherwise a
+    plain line every ten seconds. Bars count tasks, which contain any number of runs; rates count
+    runs.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -83,7 +85,7 @@ class MigrationProgress(Progress):
         self._failed, self._last = 0, ""
 
     def plan(self, tasks: Iterable[Task]) -> None:
-        """These tasks are to be done."""
+        """Set the tasks of the migration."""
         targets: dict[str, Count] = {}
         for task in tasks:
             for target in task.targets:
@@ -92,16 +94,16 @@ class MigrationProgress(Progress):
         now = time.monotonic()
         for count in (self._all, *targets.values()):
             count.look(now)
-        self._targets = targets  # as a whole: another thread shows it
+        self._targets = targets  # one assignment, because another thread reads it
 
     def task(self, task: Task) -> None:
-        """A task is done for the targets that it has."""
+        """Count a finished task for its targets."""
         for target in task.targets:
             self._targets[target.label].done += 1
             self._all.done += 1
 
     def report(self, report: RunReport) -> None:
-        """A run and target is done."""
+        """Count a finished run and target."""
         if report.target in self._targets:
             self._targets[report.target].runs += 1
             self._all.runs += 1
@@ -110,7 +112,7 @@ class MigrationProgress(Progress):
             self._last = failure_line(report)
 
     def _counts(self) -> list[Count]:
-        """What is shown, after a look at it: one for all where there are several targets."""
+        """The counts to show; the first one is the sum if several targets exist."""
         counts = [*self._targets.values()]
         shown = [self._all, *counts] if len(counts) > 1 else counts
         now = time.monotonic()
@@ -119,7 +121,7 @@ class MigrationProgress(Progress):
         return shown
 
     def _left(self, count: Count) -> str:
-        """All take as long as the slowest target."""
+        """The time left; the sum takes as long as the slowest target."""
         counts = self._targets.values() if count is self._all else (count,)
         lefts = [each.left for each in counts]
         known = [left for left in lefts if left is not None]
@@ -152,7 +154,7 @@ class MigrationProgress(Progress):
             self._live = None
 
     def _screen(self, width: int) -> RenderableType:
-        """The bars, and under them what went wrong."""
+        """The bars, and the last failure below them."""
         from rich.console import Group
         from rich.text import Text
 
@@ -164,7 +166,7 @@ class MigrationProgress(Progress):
         return Group(bars, line)
 
     def _bars(self, counts: list[Count], width: int) -> Table:
-        """A row for each; its columns are as wide as they will ever be, so that nothing jumps."""
+        """A row for each count; column widths are fixed from the start."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -173,7 +175,7 @@ class MigrationProgress(Progress):
         done = max(len(f"{count.total:,}") for count in counts) * 2 + 1
         others = (0, done, len("100,000 runs/s"), len("100:00:00 left"))
         room = width - sum(others) - 2 * len(others)  # for label and bar
-        label = max(1, min(label, room - 1))  # the figures are what is looked for
+        label = max(1, min(label, room - 1))  # figures have priority
         bar = max(1, min(BAR, room - label))
         widths = (label, *others)
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -197,7 +199,7 @@ def rate_text(rate: float) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """The time that is left for people: `1:02:03 left`."""
+    """The time left, such as `1:02:03 left`."""
     if seconds is None:
         return "-:--:-- left"
     if not seconds:
@@ -207,22 +209,22 @@ def time_left(seconds: float | None) -> str:
 
 
 def failed_text(count: int) -> str:
-    """How many runs the exit code must tell of."""
+    """The number of runs that count as failed in the exit code."""
     return f"{count:,} failed or lost data"
 
 
 def failure_line(report: RunReport) -> str:
-    """Why a run failed, on one line: which one, where to, and the first line of what was said."""
+    """A failure on one line: the run, the target, and the first line of the message."""
     name = report.run if len(report.run) <= NAME else f"…{report.run[1 - NAME :]}"
     message = next((each.message for each in reversed(report.findings) if each.fails), "")
-    said = message.removeprefix(f"{report.source}: ").partition("\n")[0]
-    return printable(f"{name} → {report.target}: {said}")
+    first = message.removeprefix(f"{report.source}: ").partition("\n")[0]
+    return printable(f"{name} → {report.target}: {first}")
 
 
 class JsonRuns:
-    """The document of `--json` on stdout, none of which is kept: runs as they come, then totals.
+    """Streams the document of `--json` to stdout: runs as they finish, then the totals.
 
-    It is what `print_json` makes of both, and whole once `end` was called.
+    After `end`, the output equals that of `print_json`.
     """
 
     def __init__(self) -> None:
@@ -240,5 +242,5 @@ class JsonRuns:
 
 
 def _indented(document: Mapping[str, Any], spaces: int) -> str:
-    # lines of JSON end with no other character than this, and texts hold it as an escape
+    # in JSON text, line feeds only separate lines; those in strings are escaped
     return json_text(document).replace("\n", "\n" + " " * spaces)

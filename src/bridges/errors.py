@@ -1,22 +1,22 @@
-"""The error tree. A `BridgeError` is the only thing that leaves the library on bad input.
+"""The exceptions of the library. Bad input raises only `BridgeError`.
 
     BridgeError
-    ├── SourceError             the input cannot be read as what it should be
-    ├── TreeError               several files of one directory tree cannot
-    ├── ConfigError             an option or a batch config makes no sense
-    │   └── ConfigFileError     all that is wrong with a config file
-    ├── ExportError             the target refused or failed (`transient` tells if a retry helps)
-    ├── VerifyError             the target does not hold what was written
+    ├── SourceError             the input is missing or invalid
+    ├── TreeError               several files of a directory tree are invalid
+    ├── ConfigError             an option or a batch config is invalid
+    │   └── ConfigFileError     all problems of a config file
+    ├── ExportError             the target refused or failed (`transient`: a retry can help)
+    ├── VerifyError             the target does not match the source
     └── MissingDependencyError  an optional package is absent; the message is the pip line
 
-Foreign exceptions are translated once, at the edge where they arise.
+Exceptions of other packages are translated at the call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-DISTRIBUTION = "tracker-bridges"  # on the package index, where `bridges` is another project
+DISTRIBUTION = "tracker-bridges"  # on PyPI, `bridges` is another project
 
 
 def pip_line(extra: str) -> str:
@@ -25,13 +25,13 @@ def pip_line(extra: str) -> str:
 
 
 class BridgeError(Exception):
-    """Base of every error that bridges raises on purpose."""
+    """Base class of all exceptions of bridges."""
 
 
 class SourceError(BridgeError):
-    """The input is not what it should be: which file, where in it, what to do about it.
+    """The input is missing or invalid.
 
-    The message always reads `FILE: PLACE: found X; expected Y. REMEDY`.
+    The message reads `FILE: PLACE: found X; expected Y. REMEDY`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SourceError(BridgeError):
 
 
 class TreeError(BridgeError):
-    """Several files below one place cannot be read; `errors` has one for each."""
+    """Several files of a directory tree cannot be read; `errors` has one for each."""
 
     def __init__(self, source: str, errors: Sequence[SourceError]) -> None:
         self.source = source
@@ -56,11 +56,11 @@ class TreeError(BridgeError):
 
 
 class ConfigError(BridgeError):
-    """An option has a value that cannot be used."""
+    """An option has an invalid value."""
 
 
 class ConfigFileError(ConfigError):
-    """A config file cannot be used; `problems` has one message for each thing wrong in it.
+    """A config file is invalid; `problems` has one message for each problem.
 
     A message reads `FILE:LINE: KEY: found X; expected Y. REMEDY`.
     """
@@ -73,9 +73,8 @@ class ConfigFileError(ConfigError):
 class ExportError(BridgeError):
     """The target could not be written.
 
-    `transient` tells whether the same call may succeed later, `waited` that the exporter has tried
-    it again for a while: only who has more patience is to try once more. `answered` is True where
-    the target answered earlier requests.
+    `transient`: the same call may succeed later. `waited`: the exporter already retried; retry only
+    with a longer timeout. `answered`: the target answered an earlier request.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class ExportError(BridgeError):
 
 
 class VerifyError(BridgeError):
-    """The target cannot be read back, or does not hold what it should."""
+    """The target cannot be read back, or does not match the source."""
 
 
 class MissingDependencyError(BridgeError):

@@ -1,4 +1,4 @@
-"""Inspection: what was understood of a run, as data for JSON and as a page for people."""
+"""Inspection of a run: rows, clock, metrics and findings, as JSON data and as a text page."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
 from bridges.stream.redact import redact_message, redact_stream, shown_finding
 
-MANY_KEYS = 60  # rows of the table unless all are asked for
+MANY_KEYS = 60  # maximum rows of the table without -v
 MANY_PARAMS = 20
-WIDE = 100  # columns of a terminal that has room for the first values
+WIDE = 100  # minimum columns of a terminal for the first values
 
 
 def inspect(run: Run) -> dict[str, Any]:
-    """All that is understood of a run; the `keys` hold one entry for each key of the log."""
+    """The document of a run; `keys` has one entry for each key of the log."""
     stream, secrets = redact_stream(run.stream)
     timed, clock, notes = clocked(run, stream)
     epoch = run.stream.epoch
@@ -87,7 +87,7 @@ def _duration(stream: MetricStream) -> float:
 
 
 def _key(stream: MetricStream, key: str) -> dict[str, Any]:
-    """Count, types and course of one key; the numbers are absent where it has none."""
+    """Count, types, values and sparkline of one key; values only if it has numbers."""
     parts = [series for series in stream.series if series.key == key]
     kinds = {"f": "float", "i": "integer", "b": "boolean", "O": "other"}
     _, values = stream.column(key)
@@ -105,7 +105,7 @@ def _key(stream: MetricStream, key: str) -> dict[str, Any]:
 
 
 def print_page(document: dict[str, Any], verbose: bool) -> None:
-    """The page of one run on a terminal: a head, a table of the metrics, the findings."""
+    """Print the page of one run: a head, a table of the metrics, the findings."""
     from rich.console import Console
     from rich.rule import Rule
     from rich.text import Text
@@ -147,7 +147,7 @@ def _head(document: dict[str, Any]) -> list[Any]:
 
 
 def _beginning(clock: dict[str, Any]) -> str:
-    """When a run began, as far as that is known."""
+    """The start of a run in words."""
     if clock["start"] is None:
         return "start unknown"
     known = "" if clock["origin"] in (clock["source"], "synthetic") else f" by {clock['origin']}"
@@ -155,7 +155,7 @@ def _beginning(clock: dict[str, Any]) -> str:
 
 
 def _some(params: dict[str, Any]) -> str:
-    """The first settings; `--json` has all, and the file of each."""
+    """The first params; `--json` has all, with their files."""
     shown = ", ".join(f"{key}={value}" for key, value in [*params.items()][:MANY_PARAMS])
     left = len(params) - MANY_PARAMS
     return f"{shown} … and {left} more (--json shows all)" if left > 0 else shown
@@ -170,12 +170,12 @@ def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
     table.add_column("metric", overflow="fold", min_width=23)
     for name in ("count", *names):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("course", no_wrap=True)
+    table.add_column("trend", no_wrap=True)
     shown = keys if verbose else keys[:MANY_KEYS]
     for entry in shown:
         numbers = [_number(entry.get(name)) for name in names]
-        course = Text(entry.get("course", "/".join(entry["types"])), "green")
-        table.add_row(Text(printable(entry["key"])), f"{entry['count']:,}", *numbers, course)
+        trend = Text(entry.get("course", "/".join(entry["types"])), "green")
+        table.add_row(Text(printable(entry["key"])), f"{entry['count']:,}", *numbers, trend)
     if len(shown) < len(keys):
         table.add_row(f"… and {len(keys) - len(shown)} more (-v shows all)")
     return table

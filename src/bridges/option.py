@@ -1,8 +1,8 @@
-"""Options as data: one declaration gives the flag, the config's key, its schema and its check.
+"""Option models: one declaration defines the flag, the config key, its schema and its check.
 
-A model of options is a frozen dataclass that inherits from `Options` and describes each field by an
-`Option` in `Annotated`. pydantic validates such a class like one of its own models, but importing
-it does not import pydantic, which would double the time of `--help` and of a completion.
+An option model is a frozen dataclass that inherits from `Options` and describes each field by an
+`Option` in `Annotated`. pydantic can validate it like its own models, but importing it does not
+import pydantic, which would double the time of `--help` and of shell completion.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """What people need to know of one option, and the bounds of its value.
+    """The description of one option, and the bounds of its value.
 
-    `help` is a sentence, `unset` says in words what applies if no value is given, `metavar` stands
-    for the value in a help text, `flag` is the name on the command line if it differs from the
-    field's, and `completes` is what a shell offers for it.
+    `help` is a sentence, `unset` describes the default in words, `metavar` stands for the value in
+    help texts, `flag` is the name on the command line if it differs from the field's, and
+    `completes` is the kind of path for shell completion.
     """
 
     help: str
@@ -45,7 +45,7 @@ class Option:
         return schema
 
     def _bounded(self, schema: Any) -> Any:
-        """The schema with the bounds, and strict: a config says `true`, never 'yes'."""
+        """The schema with the bounds, and strict: `true` is valid, 'yes' is not."""
         inner = {"nullable": "schema", "tuple": "items_schema"}.get(schema["type"])
         if inner == "items_schema":
             return {**schema, inner: [self._bounded(each) for each in schema[inner]]}
@@ -66,8 +66,9 @@ class Option:
 
 @dataclass(frozen=True)
 class Field:
-    """A described field of a model: its name, `kind` (str, int, float, bool, tuple, Mapping), the
-    values that it can have (empty: any), and its default.
+    """A field of an option model.
+
+    `kind` is str, int, float, bool, tuple or Mapping; `choices` are its values (empty: any).
     """
 
     name: str
@@ -82,7 +83,7 @@ class Field:
         return "--" + (self.about.flag or self.name.replace("_", "-"))
 
     def check(self, value: object) -> None:
-        """Raise ConfigError for a value that is none of the choices, or out of bounds."""
+        """Raise ConfigError for a value that is out of bounds or not one of the choices."""
         if value is None:
             return
         if self.choices and value not in self.choices:
@@ -105,7 +106,7 @@ _DESCRIBED: dict[type, tuple[Field, ...]] = {}
 
 @dataclass(frozen=True)
 class Options:
-    """Base of the models. Raises ConfigError for a value that a field cannot have."""
+    """Base class of option models. Raises ConfigError for invalid values."""
 
     def __post_init__(self) -> None:
         for field in described(type(self)):
@@ -113,7 +114,7 @@ class Options:
 
     @classmethod
     def parsed(cls, texts: Mapping[str, str]) -> dict[str, object]:
-        """The values that texts (those of `-o KEY=VALUE`) stand for. Raises ConfigError."""
+        """Parse the texts of `-o KEY=VALUE` to values. Raises ConfigError."""
         hints = get_type_hints(cls, include_extras=True)
         return {name: _parsed(name, hints[name], text) for name, text in texts.items()}
 
@@ -129,7 +130,7 @@ def _parsed(name: str, hint: Any, text: str) -> object:
 
 
 def described(model: type[Options]) -> tuple[Field, ...]:
-    """The fields of a model that have an `Option`, in their order."""
+    """The fields of a model with an `Option`, in their order."""
     if model not in _DESCRIBED:
         hints = get_type_hints(model, include_extras=True)
         _DESCRIBED[model] = tuple(

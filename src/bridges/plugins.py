@@ -1,8 +1,8 @@
-"""The plug-in registry: a kind (`exporters`, `sources`) and a name give a class.
+"""The plug-in registry: finds the class of an exporter or source by name.
 
-Built-in classes are imported on first use; others are found through the entry point groups
-`bridges.exporters` and `bridges.sources`, which are only scanned where a built-in does not answer,
-because the scan costs more than a small export.
+Built-in classes are imported on first use. Others are found by the entry point groups
+`bridges.exporters` and `bridges.sources`, which are only scanned for names that are not built in,
+because the scan takes longer than a small export.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PlugIn:
     origin: str
 
     def load(self) -> Any:
-        """The class. Raises BridgeError where a plug-in cannot be imported."""
+        """Import the class. Raises BridgeError if that fails."""
         module, _, attribute = self.path.partition(":")
         try:
             return getattr(import_module(module), attribute)
@@ -58,7 +58,7 @@ def built_in(kind: str) -> list[PlugIn]:
 
 
 def third_party(kind: str) -> list[PlugIn]:
-    """What other installed packages add, by name; a built-in name cannot be taken over."""
+    """The entries of other installed packages, by name; built-in names take precedence."""
     from importlib.metadata import entry_points  # slow to import, and rarely needed
 
     found = {
@@ -70,7 +70,7 @@ def third_party(kind: str) -> list[PlugIn]:
 
 
 def find(kind: str, name: str) -> PlugIn:
-    """The entry of that name. Raises ConfigError that names the nearest one there is."""
+    """The entry with this name. Raises ConfigError with the nearest existing name."""
     if name in BUILT_IN[kind]:
         return PlugIn(kind, name, BUILT_IN[kind][name], "built-in")
     plug_ins = {plug_in.name: plug_in for plug_in in third_party(kind)}

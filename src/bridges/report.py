@@ -1,4 +1,4 @@
-"""Reports: what happened to each run, as data. The console prints them, programs read the JSON."""
+"""Reports: the result of each run, as data for the console and as JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message, shown_finding
 
 STATUSES = ("exported", "appended", "unchanged", "failed", "planned")
-PLANS = STATUSES[:3]  # what a dry run says would be done
+PLANS = STATUSES[:3]  # possible plans of a dry run
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run and one target.
+    """The result of one run and one target.
 
-    `rows` and `points` are those of the run, `new_points` what this call wrote; `verified` is None
-    where nothing was read back. `seconds` is the time from reading to verifying; `trend` a few
-    values of the run's main metric, for a picture of it. `key` names the run in every target,
-    `digest` its rows; `plan` is the status that a planned run would have got. `transient` says of
-    a failure that the target did not answer, `answered` that it had answered before.
+    `rows` and `points` count the run, `new_points` the points written by this call. `verified` is
+    None if nothing was read back. `seconds` is the time from reading to verifying; `trend` has a
+    few values of the main metric for a sparkline. `key` identifies the run in every target,
+    `digest` its rows. `plan` is the status expected by a dry run. `transient`: the target did not
+    answer; `answered`: it answered an earlier request.
     """
 
     source: str
@@ -47,7 +47,7 @@ class RunReport:
 
     @property
     def failed(self) -> bool:
-        """Whether the exit code must tell of this run."""
+        """Whether the run counts as failed in the exit code."""
         return self.status == "failed" or any(finding.fails for finding in self.findings)
 
     def with_findings(self, more: Sequence[Finding]) -> RunReport:
@@ -55,7 +55,7 @@ class RunReport:
         return replace(self, findings=(*self.findings, *more))
 
     def as_dict(self) -> dict[str, Any]:
-        """The run as the JSON document shows it."""
+        """The entry of the run in the JSON document."""
         return {
             "source": redact_message(self.source),
             "run": self.run,
@@ -75,7 +75,7 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Found:
-    """The findings of one code: in how many runs, and how many times in all."""
+    """The findings of one code: the number of runs, and the total count."""
 
     code: str
     severity: Severity
@@ -83,15 +83,14 @@ class Found:
     count: int
 
     def as_dict(self) -> dict[str, str | int]:
-        """The findings as the last line of a report shows them."""
+        """The entry of the code in the last line of a report."""
         return {**vars(self), "severity": self.severity.value}
 
 
 class Totals:
-    """The sums of any number of reports, none of which is kept.
+    """The sums of any number of reports, which are not kept.
 
-    `targets` counts by target what `totals` counts for all; `failed` is how many reports the exit
-    code must tell of.
+    `targets` has the counts of `totals` by target; `failed` is the number of failed reports.
     """
 
     def __init__(self, reports: Iterable[RunReport] = ()) -> None:
@@ -104,7 +103,7 @@ class Totals:
             self.add(report)
 
     def add(self, report: RunReport) -> None:
-        """Count one more."""
+        """Add a report to the sums."""
         sums = self.targets.setdefault(report.target, Counter())
         sums["runs"] += 1
         sums["points"] += report.points
@@ -130,9 +129,7 @@ class Totals:
 
     @property
     def totals(self) -> dict[str, int]:
-        """How many runs of each status, and the points and findings of all; of a dry run also what
-        would be done.
-        """
+        """The number of runs by status, points and findings; for a dry run also by plan."""
         is_dry = any(sums["planned"] for sums in self.targets.values())
         planned = map(would_be, PLANS) if is_dry else ()
         names = ("runs", *STATUSES, *planned, "points", "new_points", "findings")
@@ -140,14 +137,14 @@ class Totals:
 
     @property
     def findings(self) -> list[Found]:
-        """What was found, the gravest first, then what most runs have."""
+        """The findings by code, ordered by severity and number of runs."""
         found = [Found(*key, runs, self._times[key]) for key, runs in self._runs.items()]
         order = [*Severity]
         return sorted(found, key=lambda one: (-order.index(one.severity), -one.runs, one.code))
 
 
 def would_be(plan: str) -> str:
-    """What `Totals` calls the number of planned runs of which that would be the status."""
+    """The key in `Totals.totals` of the planned runs with this plan."""
     return f"would_be_{plan}"
 
 
@@ -164,7 +161,7 @@ class BatchReport:
 
     @property
     def totals(self) -> dict[str, int]:
-        """How many runs of each status, and the points and findings of all."""
+        """The number of runs by status, and of points and findings."""
         return Totals(self.runs).totals
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,7 +172,7 @@ class BatchReport:
 def failure(
     source: str, target: str, message: str, *, code: str = "failed", **known: Any
 ) -> RunReport:
-    """A run that could not be handled at all."""
+    """The report of a run that failed."""
     shown = redact_message(source)
     finding = Finding(code, Severity.ERROR, shown, redact_message(message))
     earlier: Sequence[Finding] = known.pop("findings", ())
@@ -190,13 +187,13 @@ def failure(
 
 
 class Tally:
-    """What was done to each run of a target, by its place there."""
+    """Merges the reports of each run by its location in a target."""
 
     def __init__(self) -> None:
         self._reports: dict[tuple[str, str], RunReport] = {}
 
     def add(self, report: RunReport) -> None:
-        """Join a report with those of the same run; leave out what has no place in a target."""
+        """Merge a report into those of the same run; reports without a location are ignored."""
         if report.location is None:
             return
         key = report.target, report.location
@@ -209,12 +206,12 @@ class Tally:
 
 
 def _joined(before: RunReport, after: RunReport) -> RunReport:
-    """Two reports of one run as one: what both did, and how it is now."""
+    """Merge two reports of a run: the sums of both, and the state of the later one."""
     did_nothing = ("unchanged", "failed")
-    is_told = before.status in did_nothing or after.status == "failed"
+    is_later = before.status in did_nothing or after.status == "failed"
     return replace(
         after,
-        status=after.status if is_told else before.status,
+        status=after.status if is_later else before.status,
         new_points=before.new_points + after.new_points,
         seconds=before.seconds + after.seconds,
     )

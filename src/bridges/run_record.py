@@ -1,6 +1,6 @@
-"""The little that is kept of each run where many are shown: its line, and what it was made from.
+"""A compact record of a run for tree views: its summary line and its input files.
 
-That is the states folded into it, the results, the settings, and where it forks from another.
+Input files are the merged states, results, settings, and the run that it forks from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPARK = 12  # characters of a sparkline
 PLACE_CODES = frozenset(
     {"files-ignored", "checkpoint-without-state", "empty-saves"}
 )  # not of one run
-SHOWN_CODES = frozenset(  # what the lines say in their own way
+SHOWN_CODES = frozenset(  # shown in other words
     {
         "checkpoints-folded",
         "params-beside",
@@ -37,10 +37,10 @@ Part = tuple[str, str]  # a text and its style
 
 @dataclass(frozen=True)
 class Record:
-    """What is shown of a run: `head` and `made_from` are the parts of its lines.
+    """The record of a run: `head` and `made_from` are the parts of its lines.
 
-    `folder` is the directory that it wrote to; `search` the group of a trial, of others None;
-    `states` how many states were folded into it, 0 where it is not from a directory.
+    `folder` is its output directory; `search` the group of a trial, otherwise None; `states` the
+    number of merged states, 0 for a run that is not from a directory.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Record:
 
     @property
     def state(self) -> str:
-        """A checkpoint by its directory, another state by its file."""
+        """The short name of the run's state."""
         return short_state(self.source)
 
     @property
     def place(self) -> str:
-        """The location that reads this state and no other: its checkpoint, or the file."""
+        """The location of this state alone: its checkpoint directory, or the file."""
         folder = "/".join(_parts(self.source)[:-1])
         return folder if CHECKPOINT.match(self.state) else self.source
 
@@ -93,18 +93,18 @@ def _head(run: Run) -> Iterator[Part]:
 
 
 def _worst(findings: Iterable[Finding]) -> Iterator[Part]:
-    """The gravest findings that the tree does not tell anyway: the first, and how many more."""
+    """The most severe findings that the tree does not show otherwise: the first, and a count."""
     order = [*Severity]
-    told = [note for note in findings if note.code not in PLACE_CODES | SHOWN_CODES]
-    worst = max(told, key=lambda note: order.index(note.severity), default=None)
+    others = [note for note in findings if note.code not in PLACE_CODES | SHOWN_CODES]
+    worst = max(others, key=lambda note: order.index(note.severity), default=None)
     if worst is not None:
-        others = sum(note.severity is worst.severity for note in told) - 1
-        more = f" and {others:,} more" if others else ""
+        equal = sum(note.severity is worst.severity for note in others) - 1
+        more = f" and {equal:,} more" if equal else ""
         yield f"{worst.severity.value} {worst.code}{more}", COLOURS[worst.severity]
 
 
 def _made_from(run: Run) -> Iterator[Part]:
-    """Its trial's params, where it forks, the states, results and settings that it is made of."""
+    """The trial params, the fork, and the merged states, results and settings."""
     if run.trial_params:
         yield ", ".join(f"{key}={_value(value)}" for key, value in run.trial_params.items()), ""
     if run.forked:
@@ -132,8 +132,9 @@ def _value(value: Any) -> str:
 
 
 def _states(saves: Sequence[str]) -> str:
-    """`9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`; where two have
-    one name, those in other directories by their paths.
+    """The states in words: `9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`.
+
+    If two have the same name, those in other directories are named by their paths.
     """
     names = [short_state(save) for save in saves]
     if len({*names}) < len(names):
@@ -144,7 +145,7 @@ def _states(saves: Sequence[str]) -> str:
 
 
 def _numbers(names: Sequence[str]) -> str:
-    """The first checkpoint by its name, of the others the numbers."""
+    """The checkpoints in words: the first name, then the other numbers."""
     first, *others = names
     if not others:
         return first
@@ -159,7 +160,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _output(run: Run) -> str:
-    """The directory that holds the checkpoints of a run, or its state where it has none."""
+    """The directory of the checkpoints of a run, or of its state if it has none."""
     folders = [folder_of(save) for save in run.saves]
     outputs = map(output_of, run.saves)
     pairs = zip(outputs, folders, strict=True)
@@ -167,7 +168,7 @@ def _output(run: Run) -> str:
 
 
 def _apart(location: str, home: str) -> str:
-    """A state by its short name; one of another directory than `home` by what tells that apart."""
+    """The short name of a state, with its path below the common parent if not in `home`."""
     output = output_of(location)
     if output == home:
         return short_state(location)
@@ -177,7 +178,7 @@ def _apart(location: str, home: str) -> str:
 
 
 def short_state(location: str) -> str:
-    """A checkpoint by its directory, another state by its file."""
+    """The directory name of a checkpoint, or the file name of another state."""
     parts = _parts(location)
     is_checkpoint = len(parts) > 1 and CHECKPOINT.match(parts[-2])
     return parts[-2] if is_checkpoint else parts[-1]

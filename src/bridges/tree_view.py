@@ -1,6 +1,6 @@
-"""The tree of what lies at one place: its searches and runs, and what each was made from.
+"""The tree of a location: its searches and runs, with the input files of each run.
 
-Of each run only a small record is kept, so that a place may hold thousands of them.
+Only a small record of each run is kept, so a location can contain thousands of runs.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-MANY = 40  # runs of one group that are shown unless all are asked for
+MANY = 40  # maximum runs of one group without -v
 
 
 @dataclass
 class Place:
-    """One source as it is shown: its runs' records, their pages, and what could not be read.
+    """The contents of one location: records of its runs, their pages, and read errors.
 
-    `keep_pages` keeps the document of every run; otherwise there is only that of a single one.
+    `keep_pages` keeps the page of every run; otherwise a page is kept only for a single run.
     """
 
     location: str
@@ -43,7 +43,7 @@ class Place:
     notes: list[Finding] = field(default_factory=list)
 
     def add(self, run: Run) -> None:
-        """One more run of that place."""
+        """Add a run."""
         self.records.append(Record.of(run))
         self.notes += [finding for finding in run.findings if finding.code in PLACE_CODES]
         if self.keep_pages or len(self.records) == 1:
@@ -53,7 +53,7 @@ class Place:
 
     @property
     def is_tree(self) -> bool:
-        """Whether there is more to show than the page of one file."""
+        """Whether to show a tree, and not just the page of one file."""
         is_file = [record.source for record in self.records] == [self.location]
         return not is_file and (len(self.records) > 1 or any(run.states for run in self.records))
 
@@ -67,26 +67,26 @@ class _Node:
 
     @property
     def forks(self) -> list[Record]:
-        """The runs that fork from another one of this directory."""
+        """The runs that fork from a run of this directory."""
         here = {run.source for run in self.runs}
         return [run for run in self.runs if run.forked and run.forked[0] in here]
 
     @property
     def first(self) -> list[Record]:
-        """The other runs."""
+        """The runs that are not forks."""
         forks = {run.source for run in self.forks}
         return [run for run in self.runs if run.source not in forks]
 
     @property
     def all(self) -> Iterator[Record]:
-        """All runs below it."""
+        """All runs of this directory and below."""
         yield from self.runs
         for node in self.folders.values():
             yield from node.all
 
 
 def print_tree(place: Place, verbose: bool) -> None:
-    """The tree of a place on a terminal, and where there are many runs, how to see one."""
+    """Print the tree of a location, and for several runs, the command that shows one."""
     from rich.console import Console, Group
     from rich.tree import Tree
 
@@ -103,7 +103,7 @@ def print_tree(place: Place, verbose: bool) -> None:
 
 
 def _hint(records: Sequence[Record]) -> Text:
-    """What shows the page of the first of several runs."""
+    """The command that shows the page of the first run."""
     from rich.text import Text
 
     first = next((run for run in records if not run.forked), records[0])
@@ -116,7 +116,7 @@ def _hint(records: Sequence[Record]) -> Text:
 
 
 def _directories(location: str, records: Sequence[Record]) -> _Node:
-    """The tree of the place's directories; that of a pattern begins where all runs lie below."""
+    """The directory tree of a location; for a pattern, from the common parent of all runs."""
     parts = [record.folder.split("/") for record in records]
     shared = [names[0] for names in takewhile(lambda n: len({*n}) == 1, zip(*parts, strict=False))]
     asked = location.replace("\\", "/").rstrip("/").split("/")
@@ -131,7 +131,7 @@ def _directories(location: str, records: Sequence[Record]) -> _Node:
 
 
 def _grow(tree: Tree, node: _Node, most: int) -> None:
-    """Add the runs and directories of a node, as many as are to be shown."""
+    """Add the runs and directories of a node, at most `most`."""
     first, forks = node.first, node.forks
     for run in first[:most]:
         name = run.state if run.states and len(node.runs) > 1 else run.name
@@ -142,7 +142,7 @@ def _grow(tree: Tree, node: _Node, most: int) -> None:
 
 
 def _add_folder(tree: Tree, name: str, node: _Node, most: int) -> None:
-    """Add a directory; one that has nothing but one other in it is told in one line with that."""
+    """Add a directory; a chain of directories without runs is joined to one line."""
     while not node.runs and len(node.folders) == 1:
         ((inner, node),) = node.folders.items()
         name = f"{name}/{inner}"
@@ -154,7 +154,7 @@ def _add_folder(tree: Tree, name: str, node: _Node, most: int) -> None:
 
 
 def _add_run(tree: Tree, run: Record, name: str, forks: Sequence[Record], most: int) -> None:
-    """Add a run with the lines of what it was made from, and below it those that fork from it."""
+    """Add a run with its input files, and its forks below it."""
     from rich.console import Group
 
     head = _Line([(name, "bold cyan"), *run.head])
@@ -172,7 +172,7 @@ def _more(tree: Tree, left: int) -> None:
 
 
 def _counts(node: _Node, with_states: bool = False) -> list[Part]:
-    """How many runs there are below a node, and whether they are the trials of a search."""
+    """The number of runs below a node, or of trials and searches."""
     runs = [*node.all]
     searches = {run.search for run in runs}
     if runs and None not in searches:
@@ -185,7 +185,7 @@ def _counts(node: _Node, with_states: bool = False) -> list[Part]:
 
 
 def _notes(place: Place) -> Iterator[_Line]:
-    """What is told of the place and not of a run: once for each kind."""
+    """The findings of the location, one line for each code."""
     for code, times in Counter(note.code for note in place.notes).items():
         notes = [note for note in place.notes if note.code == code]
         worst, count = notes[0], sum(note.count for note in notes)
@@ -200,7 +200,7 @@ def _notes(place: Place) -> Iterator[_Line]:
 
 
 class _Line:
-    """Parts of a line, put side by side; those that find no room begin the next one."""
+    """The parts of a line, wrapped between parts if they do not fit."""
 
     def __init__(self, parts: Iterable[Part], indent: int = 0) -> None:
         self._parts = [(printable(text), style) for text, style in parts]

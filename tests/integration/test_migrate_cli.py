@@ -106,7 +106,7 @@ def test_interrupted_it_ends_what_was_begun_and_tells(
         done = 1 + len(report.readlines())
     shown, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130
-    assert "interrupted; what was finished stays finished" in errors
+    assert "interrupted; finished runs are kept" in errors
     assert 0 < done < 500
     assert f"{done} run" in shown.replace(",", "")
     assert not [*(tmp_path / "tb").rglob("*partial*")]  # nothing is half-written

@@ -281,7 +281,7 @@ def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
     assert child.returncode == 130
     assert [entry["status"] for entry in json.loads(out)["runs"]] == ["exported"]
     assert err.decode().strip() == (
-        "interrupted; what was finished stays finished: the same command does the rest"
+        "interrupted; finished runs are kept: rerun the same command for the rest"
     )
 
 

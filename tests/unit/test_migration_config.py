@@ -110,8 +110,8 @@ BAD_SOURCES = {
     "group: '${A:-b}'": "group: found '${A:-b}'; expected ${NAME}, or $${ for ${.",
     "tags: {mlflow.user: eve}": "tags: found 'mlflow.user'; tags that begin with bridges. or "
     "mlflow. are set by bridges and MLflow themselves; expected another name.",
-    "tags: {hub_token: abc}": f"tags.hub_token: {SECRET} Give it to what needs it by the "
-    "environment.",
+    "tags: {hub_token: abc}": f"tags.hub_token: {SECRET} Pass it by an environment "
+    "variable of the program that needs it.",
 }
 BAD_TARGETS = {
     "logdir: x": "logdir: found the key 'logdir', which the target mlflow does not take; expected "

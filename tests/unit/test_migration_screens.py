@@ -84,7 +84,7 @@ def test_how_long_a_target_is_waited_for_is_told(
     seconds: float, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     MigrationView(as_json=False, quiet=False, verbose=False).wait("mlflow", "it is away", seconds)
-    said = f"mlflow does not answer; it is waited for, up to {shown}: it is away\n"
+    said = f"mlflow does not answer; waiting up to {shown}: it is away\n"
     assert capsys.readouterr().err == said
 
 

@@ -146,7 +146,7 @@ def test_an_interrupted_export_keeps_the_runs_before(
     Path("stop").touch()
     command = ["export", "tree", "--to", "tensorboard", "--logdir", "tb"]
     assert bridge(command) == 130
-    assert "what was finished stays finished" in capsys.readouterr().err
+    assert "finished runs are kept" in capsys.readouterr().err
     assert sorted(path.name for path in Path("tb").iterdir() if path.is_dir()) == ["r0", "r1", "r2"]
     Path("stop").unlink()
     assert bridge([*command, "--json"]) == 0
