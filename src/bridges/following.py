@@ -1,18 +1,17 @@
-"""Following: runs that still go on, appended to their targets as their states are saved.
+"""Following: appends the new rows of runs in training to their targets as states are saved.
 
-Each poll lists the locations (`sources.watching`). One where nothing changed is left alone; of one
-that changed all states are read, and the runs with new rows exported as ever. So a poll costs a
-`stat` of each file (5,000 of them: 40 ms), a change the reading of its location (a run with 100
-checkpoints of up to 5,500 rows: 0.6 s). Appends are not read back, which would double their cost;
-once it is over, one ordinary export reads everything again, verifies it, and tells what is wrong.
+Each poll lists the locations (`sources.watching`). If one changed, all its states are read and the
+runs with new rows are exported. A poll costs a `stat` of each file (40 ms for 5,000 files), a
+change the reading of its location (0.6 s for 100 checkpoints of up to 5,500 rows). Appends are not
+read back, which would double their cost; at the end, an ordinary export reads everything again and
+verifies it.
 
-It is over when every run has its summary row, which the Trainer writes when it has finished; not
-at the last step, whose checkpoint comes before that row. A run without one is not waited for where
-another of its output directory has one that is newer, as after a crash and a resume. All else
-waits until nothing has changed for the idle timeout.
+Following ends when every run has its summary row, which the Trainer writes after the last
+checkpoint. A run without one is abandoned if a newer run in the same output directory has finished
+(crash and resume). Otherwise following ends after the idle timeout.
 
-What cannot be read is no error yet: a state that is being written, or is rotated away meanwhile, a
-directory that is not there. It is read again when it changes, and after 1, 2, 4 … polls anyway.
+Read errors are not final: a state can be half written or just rotated away, a directory not yet
+created. Such a location is read again when it changes, and after 1, 2, 4 … polls.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from bridges.sources.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import RowKind, Run
 
-SETTLED = 60.0  # seconds after which an unreadable file beside finished runs is not being written
-RAREST = 32  # polls between two attempts at what fails and does not change
+SETTLED = 60.0  # seconds without a change before an unreadable file no longer delays the end
+RAREST = 32  # maximum polls between two attempts at a failing, unchanged location
 
 Wait = Callable[[float], bool]
 Look = Callable[..., Stamps | None]
@@ -44,7 +43,7 @@ OnReport = Callable[[RunReport], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """A run as it was last read: `folder` is its output directory."""
+    """The state of a run at the last read; `folder` is its output directory."""
 
     name: str
     rows: int
@@ -55,8 +54,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What is waited for: the runs that were read, how many of them are over, what cannot be read
-    or written yet, and the seconds since something last changed.
+    """The status after a poll: the runs, the number of finished or abandoned ones (`over`), the
+    current failures, and the seconds since the last change (`idle`).
     """
 
     runs: tuple[Seen, ...]
@@ -66,13 +65,13 @@ class Waiting:
 
 
 class Following:
-    """Runs that are followed; `report` is there at any time, also after an interruption.
+    """Follows runs; `report` can be called at any time, also after an interrupt.
 
-    `on_append` is told of each run that was written to, and once of each way in which that failed;
-    `on_wait` what is waited for, after each poll. `wait` sleeps for some seconds and says whether
-    to stop, as `threading.Event().wait` does. `reason` says in the end why it is over.
+    `on_append` gets the report of each run with new rows, and of each new failure; `on_wait` gets
+    the status after each poll. `wait` sleeps for some seconds and returns whether to stop, like
+    `threading.Event().wait`. `reason` is the reason for the end, in words.
 
-    Raises ConfigError for what cannot be followed.
+    Raises ConfigError for locations and options that cannot be followed.
     """
 
     def __init__(
@@ -103,28 +102,28 @@ class Following:
         self._options, self._pace = options, pace
         self._on_phase, self._on_append, self._on_wait = on_phase, on_append, on_wait
         self._wait, self._clock = wait or threading.Event().wait, clock
-        every = options.source is not None  # which files such a source reads is its own affair
+        every = options.source is not None  # a named source can read files of any name
         appender = Appender(exporters, options, on_phase)
         self._places = [
             Place(place, appender, lambda at: look(at, every=every)) for place in locations
         ]
         self._done = Tally()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._written = 0
         self.reason = ""
 
     def run(self) -> BatchReport:
-        """Poll until it is over, then verify; the report. Raises ConfigError."""
+        """Poll until the end, then verify. Returns the report. Raises ConfigError."""
         while True:
             is_stopped = self._poll_until_over()
             report = self._finish()
             is_unread = any(map(_is_unread, report.runs))
-            # a state that was being written just then is no error: it goes on
+            # a state written during the verification is not an error: continue
             if is_stopped or not (is_unread and any(place.has_changed() for place in self._places)):
                 return report
 
     def _poll_until_over(self) -> bool:
-        """Poll until there is a reason to end; whether that is that it was told to."""
+        """Poll until there is a reason to end. Returns whether `wait` asked to stop."""
         changed = self._clock()
         while True:
             if self._poll():
@@ -139,28 +138,28 @@ class Following:
                 return True
 
     def report(self) -> BatchReport:
-        """What was done so far, and what cannot be read or written by now."""
+        """The results so far, and the current failures."""
         failures = (report for place in self._places for report in place.failures)
         return BatchReport((*self._done.reports(), *failures))
 
     def _poll(self) -> bool:
-        """Look at every location; whether anything changed or was written."""
+        """Poll every location. Returns whether anything changed or was written."""
         written = self._written
         changed = [place.poll(self._take) for place in self._places]
         return any(changed) or self._written > written
 
     def _take(self, report: RunReport) -> None:
-        """Keep a report, and tell of it what is news."""
+        """Keep a report, and pass it to `on_append` if it is news."""
         self._done.add(report)
         wrote = report.status in ("exported", "appended")
         self._written += wrote
         failure = repr(report.findings) if report.status == "failed" else ""
-        if wrote or (failure and failure not in self._told and not _is_unread(report)):
-            self._told.add(failure)
+        if wrote or (failure and failure not in self._reported and not _is_unread(report)):
+            self._reported.add(failure)
             self._on_append(report)
 
     def _over(self, idle: float) -> str:
-        """Why it is over; empty while it is not."""
+        """The reason to end; empty if there is none."""
         if all(place.is_over(idle) for place in self._places):
             return "every run has its summary row"
         if 0 < self._pace.idle_timeout <= idle:
@@ -181,9 +180,9 @@ class Following:
         )
 
     def _finish(self) -> BatchReport:
-        """One ordinary export of everything, which says what is there and what is wrong."""
+        """Export and verify everything once."""
         is_one = sum(len(place.runs) for place in self._places) < 2
-        # a second run that appeared meanwhile keeps its own name
+        # if a second run appeared, each keeps its own name
         options = self._options if is_one else replace(self._options, run_name=None)
         last = for_each_run(
             export_run,
@@ -198,19 +197,19 @@ class Following:
 
 
 class Appender:
-    """Exports the runs of a location, those without news left out."""
+    """Exports the runs of a location that have new rows."""
 
     def __init__(
         self, exporters: Sequence[Exporter], options: ExportOptions, on_phase: OnPhase
     ) -> None:
-        # a truncated file is read when it stays so, and the source is attached when it is whole
+        # truncated files are read, and sources attached, only at the end
         read = replace(options.read, salvage=False, growing=True)
         self._options = replace(options, read=read, verify=False, attach_source=False)
         self._exporters, self._on_phase = exporters, on_phase
-        self._held: set[tuple[int, str | None, str]] = set()  # histories that a target has
+        self._held: set[tuple[int, str | None, str]] = set()  # histories in the targets
 
     def append(self, location: str, on_report: OnReport) -> tuple[list[Seen], list[RunReport]]:
-        """The runs of a location, and what was done to each; `on_report` is told at once."""
+        """Export the runs of a location, with `on_report` for each. Returns runs and reports."""
         seen: dict[str, Seen] = {}
 
         def act(run: Run, exporter: Exporter, options: ExportOptions, on: OnPhase) -> RunReport:
@@ -226,7 +225,7 @@ class Appender:
         self, run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase
     ) -> RunReport:
         history = id(exporter), run.trial, prefix_digest(run.stream, len(run.stream))
-        # what tells this run from others is not in its rows before a measured value is
+        # rows without a measured value do not identify the run yet
         if history in self._held or not any(map(run.key_rules.is_measured, run.stream.keys)):
             return RunReport(run.source, run.name, exporter.name, "unchanged", len(run.stream))
         report = export_run(run, exporter, options, on_phase)
@@ -236,7 +235,7 @@ class Appender:
 
 
 class Place:
-    """A location: how it looked at the last poll, and what came of reading it then."""
+    """A location: its file stamps at the last poll, and the runs and failures read then."""
 
     def __init__(
         self, location: str, appender: Appender, look: Callable[[str], Stamps | None]
@@ -244,17 +243,19 @@ class Place:
         self._location, self._appender, self._look = location, appender, look
         self._stamps: Stamps | None = None
         self._was_read = False
-        self._pause = self._left = 0  # polls between attempts at what fails, and until the next
+        self._pause = self._left = 0  # polls between attempts after failures, and until the next
         self.runs: list[Seen] = []
         self.failures: list[RunReport] = []
 
     def poll(self, on_report: OnReport) -> bool:
-        """Read it and export its runs if it changed, or if what failed is tried again; whether it
-        changed.
+        """Read the location and export its runs if it changed, or to retry a failure.
+
+        Returns whether it changed.
         """
-        now = self._look(self._location)  # before reading: a change from here on is seen next time
+        # before reading, so that the next poll sees later changes
+        now = self._look(self._location)
         if self.runs and now == {self._location: Stamp(MISSING)}:
-            now = None  # it was read, so it is no file
+            now = None  # it was read, so it is not a file
         is_new = not self._was_read or (now is not None and now != self._stamps)
         if is_new or now is None or self._is_due():
             self._stamps, self._was_read = now, True
@@ -264,21 +265,21 @@ class Place:
         return is_new
 
     def has_changed(self) -> bool:
-        """Whether it looks otherwise now than when it was read last."""
+        """Whether it changed since it was last read."""
         return self._look(self._location) != self._stamps
 
     def _is_due(self) -> bool:
-        """Whether what failed is to be tried again though nothing changed."""
+        """Whether to retry failures although nothing changed."""
         self._left -= 1
         return bool(self.failures) and self._left <= 0
 
     def is_over(self, idle: float) -> bool:
-        """Whether nothing is waited for, after these seconds without a change."""
+        """Whether all runs are over, after these seconds without a change."""
         settled = not self.failures or idle >= SETTLED
         return bool(self.runs) and settled and not self.open_runs()
 
     def open_runs(self) -> list[Seen]:
-        """The runs without a summary row, unless their directory has one that is newer."""
+        """The runs without a summary row, except if a newer run of their directory has finished."""
         newest: dict[str, int] = {}
         for run in self.runs:
             if run.has_summary:
@@ -290,7 +291,7 @@ class Place:
         ]
 
     def _changed(self, paths: Iterable[str]) -> int:
-        """When the newest of these files was written; 0 where that is not known."""
+        """The newest mtime of these files; 0 if unknown."""
         known = self._stamps or {}
         return max((known[path].changed for path in paths if path in known), default=0)
 
