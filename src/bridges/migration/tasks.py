@@ -29,7 +29,7 @@ class Task:
     `size` is the approximate size in bytes, 0 if unknown. `is_first` is true for one task of each
     place; others read it again for another target. `done` are the sources of the runs reported
     before the target stopped answering. `settings` are the settings digests by target label, for
-    targets with marks. `plan` identifies the plan of the task.
+    targets with receipts. `plan` identifies the plan of the task.
     """
 
     source: SourceSpec
