@@ -92,7 +92,9 @@ class Following:
             raise ConfigError("standard input cannot be followed: give a file or a directory")
         one_name(locations, options)
         if options.dry_run:
-            raise ConfigError("--follow writes what is new, and --dry-run nothing: leave one out")
+            raise ConfigError(
+                "--follow writes new rows and --dry-run writes nothing: leave one out"
+            )
         if options.read.fill_from_events:
             raise ConfigError(
                 "--fill-from-events is for trainings that have ended, and --follow for those that "
@@ -134,7 +136,7 @@ class Following:
                 return False
             self._on_wait(self._waiting(idle))
             if self._wait(self._pause(idle)):
-                self.reason = "it was told to stop"
+                self.reason = "stopped by the caller"
                 return True
 
     def report(self) -> BatchReport:

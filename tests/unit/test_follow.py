@@ -182,7 +182,7 @@ def test_without_an_idle_timeout_it_goes_on_until_it_is_stopped(tmp_path: Path) 
     training = Training([nothing] * 1_000 + [lambda: True])
     followed = training.following(tmp_path, pace=Pace(10, 0))
     assert statuses(followed.run()) == [("exported", 4, True)]
-    assert (len(training.pauses), followed.reason) == (1_001, "it was told to stop")
+    assert (len(training.pauses), followed.reason) == (1_001, "stopped by the caller")
 
 
 def test_a_poll_without_a_change_reads_nothing(tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def test_an_interruption_while_runs_are_written_keeps_those_before(tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--follow", "--dry-run"], "--follow writes what is new, and --dry-run nothing"),
+        (["--follow", "--dry-run"], "--follow writes new rows and --dry-run writes nothing"),
         (["-", "--follow"], "standard input cannot be followed"),
         (["--follow", "--interval", "0"], "--interval 0 is not a time above 0 in seconds"),
         (["--follow", "--interval", "-1"], "--interval -1 is not"),

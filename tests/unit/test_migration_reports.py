@@ -249,7 +249,7 @@ def test_the_page_of_what_was_interrupted_says_so(tmp_path: Path) -> None:
     with suppress(KeyboardInterrupt), HtmlReport(str(path), "t") as page:
         page.add(report())
         raise KeyboardInterrupt
-    assert "This migration was interrupted: only what was done is below." in path.read_text()
+    assert "This migration was interrupted: only finished runs are listed." in path.read_text()
 
 
 def test_a_page_is_written_through_a_link(tmp_path: Path) -> None:

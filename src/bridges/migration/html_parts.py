@@ -117,7 +117,7 @@ def summary(totals: Totals, now: str, has_ended: bool) -> str:
 def _verdict(totals: Totals, now: str, has_ended: bool) -> Iterator[str]:
     sums = totals.totals
     if not has_ended:
-        yield '<p class="error">This migration was interrupted: only what was done is below.</p>'
+        yield '<p class="error">This migration was interrupted: only finished runs are listed.</p>'
     kind, words = ("error", "failed or lost data") if totals.failed else ("good", "failed")
     yield (
         f'<p class="verdict"><span class="{kind}">{totals.failed:,} of {sums["runs"]:,} runs '

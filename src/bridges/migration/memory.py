@@ -116,5 +116,5 @@ class Memory:
         )
 
     def forget(self) -> None:
-        """Free what was loaded."""
+        """Free the loaded receipts."""
         self._known.clear()
