@@ -291,7 +291,7 @@ YAML_TRAPS = {
     "an alias of itself": (b"a: &a [1, *a]", f"stands for more than {MOST:,} values"),
     "too large": (b"a: 1\n" * 60_000, "it has 300,000 bytes"),
     "too deep": (b"[" * 100_000, "recursion"),
-    "a list": (b"- 1\n- 2\n", "no mapping but list"),
+    "a list": (b"- 1\n- 2\n", "not a mapping but list"),
     "two documents": (b"a: 1\n---\nb: 2\n", "found another document, line 2"),
     "no YAML": (b"a: [1\nb: 2", r"no YAML of plain values \(.*, line 2\)"),
     "no UTF-8": (b"a: \xff", "can't decode"),
