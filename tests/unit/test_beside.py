@@ -293,12 +293,12 @@ YAML_TRAPS = {
     "too deep": (b"[" * 100_000, "recursion"),
     "a list": (b"- 1\n- 2\n", "not a mapping but list"),
     "two documents": (b"a: 1\n---\nb: 2\n", "found another document, line 2"),
-    "no YAML": (b"a: [1\nb: 2", r"no YAML of plain values \(.*, line 2\)"),
+    "no YAML": (b"a: [1\nb: 2", r"not YAML of plain values \(.*, line 2\)"),
     "no UTF-8": (b"a: \xff", "can't decode"),
     "a byte that is no text": (b"a: \0", "1 zero byte"),
     "a day that is none": (b"a: 2024-13-45", "month must be"),
-    "a wrong tag": (b"a: !!bool maybe", "no YAML of plain values"),
-    "another wrong tag": (b"a: !!timestamp maybe", "no YAML of plain values"),
+    "a wrong tag": (b"a: !!bool maybe", "not YAML of plain values"),
+    "another wrong tag": (b"a: !!timestamp maybe", "not YAML of plain values"),
 }
 
 
