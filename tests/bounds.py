@@ -14,8 +14,9 @@ HANGS = 600.0  # seconds after which what should end, answer or become so is tak
 
 _START = """
 import os, resource, sys
-import bridges.api, bridges.sources.run_directory, bridges.formats.event_reader
-from bridges.formats import crc32c, pickles
+import bridges.api, bridges.sources.run_directory, bridges.formats.events.reader
+from bridges.formats import pickles
+from bridges.formats.events import crc32c
 from bridges.sources import beside, trainer_log, trainer_state
 import pydantic_core, yaml, zipfile, json, fsspec
 crc32c.crc32c(b"tables are made")

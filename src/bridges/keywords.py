@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Literal, TypedDict
 
-from bridges.exporters.mlflow_options import MlflowWriter
+from bridges.exporters.mlflow.options import MlflowWriter
 from bridges.stream.options import ClockName, Duplicates, Style, XAxis
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 BUILT_IN: dict[str, dict[str, str]] = {
     "exporters": {
         "memory": "bridges.exporters.memory:MemoryExporter",
-        "mlflow": "bridges.exporters.mlflow:MlflowExporter",
-        "tensorboard": "bridges.exporters.tensorboard:TensorBoardExporter",
-        "wandb": "bridges.exporters.wandb:WandbExporter",
+        "mlflow": "bridges.exporters.mlflow.exporter:MlflowExporter",
+        "tensorboard": "bridges.exporters.tensorboard.exporter:TensorBoardExporter",
+        "wandb": "bridges.exporters.wandb.exporter:WandbExporter",
     },
     "sources": {
         "run_directory": "bridges.sources.run_directory:RunDirectorySource",

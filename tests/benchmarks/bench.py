@@ -50,7 +50,7 @@ def writer(folder: Path) -> None:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    from bridges.exporters.event_file import ScalarColumn, scalar_records
+    from bridges.formats.events.writer import ScalarColumn, scalar_records
 
     rng = np.random.default_rng(1)
     step = (np.arange(ROWS, dtype=np.int64) + 1) * 10

@@ -45,7 +45,7 @@ for path in sys.argv[2:]:
 """
 
 if TYPE_CHECKING:
-    from bridges.exporters.mlflow_options import MlflowWriter
+    from bridges.exporters.mlflow.options import MlflowWriter
 
 
 class Store:
@@ -61,8 +61,8 @@ class Store:
     def export(self, files: list[Path], *, verify: bool, writer: MlflowWriter = "auto") -> None:
         """Ours, in this process."""
         from bridges.batch import for_each_run
-        from bridges.exporters.mlflow import MlflowExporter
-        from bridges.exporters.mlflow_options import MlflowOptions
+        from bridges.exporters.mlflow.exporter import MlflowExporter
+        from bridges.exporters.mlflow.options import MlflowOptions
         from bridges.pipeline import ExportOptions, export_run
 
         self.experiments += 1
@@ -101,7 +101,7 @@ class Store:
 
 def sqlite_store(path: Path) -> Store:
     """A new store in an SQLite file."""
-    from bridges.exporters.mlflow_sqlite import SqliteDatabase
+    from bridges.exporters.mlflow.sqlite import SqliteDatabase
 
     SqliteDatabase(str(path)).create()
     return Store(f"sqlite:///{path}")

@@ -63,8 +63,8 @@ def long(folder: Path) -> None:
 
 def writer(folder: Path, files: list[Path]) -> float:
     """The time to find no such run and write it, for each file, without reading the sources."""
-    from bridges.exporters.wandb import WandbExporter
-    from bridges.exporters.wandb_options import WandbOptions
+    from bridges.exporters.wandb.exporter import WandbExporter
+    from bridges.exporters.wandb.options import WandbOptions
     from bridges.pipeline import ExportOptions, read_runs
     from bridges.stream.layout import LayoutOptions, lay_out
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions
-from bridges.exporters.tensorboard import TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
+from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.testing.exporters import ExporterContract, OpenTarget
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridges.exporters import mlflow_direct
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_direct import put_latest, put_pairs
-from bridges.exporters.mlflow_limits import Limits, limits_of
-from bridges.exporters.mlflow_options import MlflowOptions
-from bridges.exporters.mlflow_rows import MetricColumn, stored
-from bridges.exporters.mlflow_schema import SCHEMAS
-from bridges.exporters.mlflow_sqlite import SqliteDatabase
+from bridges.exporters.mlflow import direct as mlflow_direct
+from bridges.exporters.mlflow.direct import put_latest, put_pairs
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.mlflow.rows import MetricColumn, stored
+from bridges.exporters.mlflow.schema import SCHEMAS
+from bridges.exporters.mlflow.sqlite import SqliteDatabase
 from bridges.pipeline import ExportOptions, export_run
 from bridges.testing.exporters import ROWS
 from tests.golden import mlflow_run as golden

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.wandb_log import integer, message, text
+from bridges.formats.wandb_log.log import integer, message, text
 from tests.golden.make_wandb_records import FOLDER, RUNS, golden, write
 from tests.integration.wandb_support import parsed
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bridges.exporters.event_journal import JOURNAL
+from bridges.exporters.tensorboard.journal import JOURNAL
 
 Row = dict[str, Any]
 Point = tuple[int, str]  # step, and the float32 as repr of its float64

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.formats.event_reader import read_event_file
+from bridges.formats.events.reader import read_event_file
 from bridges.sources.watching import stamps
 from tests import kills
 from tests.bounds import HANGS, until

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from bridges.exporters.base import Exporter
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
-from bridges.exporters.tensorboard import TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
-from bridges.exporters.wandb_reader import read_head
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
+from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
+from bridges.exporters.wandb.reader import read_head
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.testing.exporters import ROWS

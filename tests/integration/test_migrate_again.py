@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.tensorboard import RECEIPTS_NAME, TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
+from bridges.exporters.tensorboard.exporter import RECEIPTS_NAME, TensorBoardExporter
+from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.fingerprint import Files
 from bridges.migration.memory import Memory
@@ -307,7 +307,9 @@ def test_a_dry_run_asks_a_server_few_questions(
     assert len(report.runs) == runs
     assert {run.status for run in report.runs} == {"planned"}
     told = sorted((run.source, run.new_points, len(run.findings)) for run in report.runs)
-    monkeypatch.setattr("bridges.exporters.mlflow.MlflowExporter.preload", lambda self: None)
+    monkeypatch.setattr(
+        "bridges.exporters.mlflow.exporter.MlflowExporter.preload", lambda self: None
+    )
     alone = [
         run
         for task in plan(to(mlflow_url, tmp_path / "tree"))[0]

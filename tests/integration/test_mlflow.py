@@ -26,12 +26,12 @@ import pytest
 import bridges
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.factory import make_exporters
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_limits import Limits
-from bridges.exporters.mlflow_options import MlflowOptions
-from bridges.exporters.mlflow_params import ParamRules, params_of
-from bridges.exporters.mlflow_rows import metric_columns, tags
-from bridges.exporters.mlflow_state import STATE_TAG
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.mlflow.params import ParamRules, params_of
+from bridges.exporters.mlflow.rows import metric_columns, tags
+from bridges.exporters.mlflow.state import STATE_TAG
 from bridges.exporters.state import State, whole_state
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.finding import Severity

@@ -18,8 +18,8 @@ import pytest
 
 from bridges.errors import ConfigError
 from bridges.exporters import http
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
 from bridges.testing.exporters import ExporterContract, OpenTarget
 from tests.servers import PostgreSQL
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 import bridges
-from bridges.exporters.mlflow_postgres import decode_points, encode_points
-from bridges.exporters.mlflow_rows import MetricColumn, metric_columns
+from bridges.exporters.mlflow.postgres import decode_points, encode_points
+from bridges.exporters.mlflow.rows import MetricColumn, metric_columns
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
 from bridges.testing.exporters import ROWS
@@ -188,7 +188,7 @@ def test_binary_copy_says_what_the_columns_hold() -> None:
 
 
 def golden_columns_of_all() -> list[MetricColumn]:
-    from bridges.exporters.mlflow_limits import Limits
+    from bridges.exporters.mlflow.limits import Limits
 
     return golden_columns(Limits())
 

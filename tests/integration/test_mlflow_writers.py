@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.model import Run
 from tests.integration.mlflow_support import judge, long_rows

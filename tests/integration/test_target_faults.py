@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.exporters.mlflow_schema import COLUMNS
+from bridges.exporters.mlflow.schema import COLUMNS
 from bridges.report import RunReport
 from tests.integration.mlflow_support import command
 from tests.integration.support import training_rows, write_state

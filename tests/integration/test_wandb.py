@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_log import LogError, read_log, write_log
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
+from bridges.formats.wandb_log.log import LogError, read_log, write_log
 from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.run_directory import RunDirectorySource

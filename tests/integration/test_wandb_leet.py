@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.wandb_log import BLOCK_BYTES, FIRST
+from bridges.formats.wandb_log.log import BLOCK_BYTES, FIRST
 from bridges.stream.model import Run
 from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS

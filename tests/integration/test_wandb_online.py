@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import Receipt, RunReceipt
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_offline import run_id_of
-from bridges.exporters.wandb_online import OnlineRuns
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.receipts import Receipt, RunReceipt
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.offline import run_id_of
+from bridges.exporters.wandb.online import OnlineRuns
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget

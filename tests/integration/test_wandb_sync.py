@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import Receipt, RunReceipt
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.receipts import Receipt, RunReceipt
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import (

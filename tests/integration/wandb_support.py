@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_log import read_log
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
+from bridges.formats.wandb_log.log import read_log
 from bridges.pipeline import ExportOptions, export_run
 from bridges.stream.model import Run
 from tests.bounds import HANGS, until

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridges
-from bridges.exporters.event_proto import file_version_event, frame, scalar_value, summary_event
+from bridges.formats.events.proto import file_version_event, frame, scalar_value, summary_event
 from bridges.huggingface.callbacks import CallbackNaming
 from tests.property.histories import Rows, usual_rows
 from tests.support import state

@@ -21,8 +21,8 @@ import pytest
 
 import bridges
 from bridges.errors import BridgeError
-from bridges.exporters import event_proto as proto
 from bridges.exporters.memory import MemoryExporter
+from bridges.formats.events import proto
 from bridges.inspection import inspect
 from tests.property.test_fuzz_parser import mutated
 from tests.support import DATA, packed

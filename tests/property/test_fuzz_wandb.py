@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bridges.exporters.marks import ReceiptFile
-from bridges.exporters.wandb_log import LogError, read_log, write_log
-from bridges.exporters.wandb_reader import attached, is_whole, read_head, read_run, with_files
+from bridges.exporters.receipts import ReceiptFile
+from bridges.exporters.wandb.reader import attached, is_whole, read_head, read_run, with_files
+from bridges.formats.wandb_log.log import LogError, read_log, write_log
 from tests.support import DATA
 
 FILES = sorted((DATA / "wandb_records").glob("*.wandb"))

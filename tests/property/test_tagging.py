@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.exporters.mlflow_limits import Limits
+from bridges.exporters.mlflow.limits import Limits
 from bridges.huggingface.callbacks import CallbackNaming
 from bridges.stream.model import Series
 from bridges.stream.tagging import under_tags

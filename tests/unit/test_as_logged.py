@@ -16,10 +16,10 @@ from bridges.continuing import continued
 from bridges.exporters.base import Exporter, as_stored
 from bridges.exporters.factory import make_exporters
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.tensorboard import TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
+from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline import ExportOptions, _found, export_run, verify_run
 from bridges.placing import Placer
 from bridges.report import RunReport

@@ -20,10 +20,10 @@ import pytest
 
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ExistingRun
-from bridges.exporters.brief import SHORT_RETRY_SECONDS, short_retries
 from bridges.exporters.http import Connection, NoAnswerError
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.wandb_server import _translated_errors
+from bridges.exporters.short_retries import SHORT_RETRY_SECONDS, short_retries
+from bridges.exporters.wandb.server import _translated_errors
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
 from bridges.migration import work as work_module

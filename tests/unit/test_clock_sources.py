@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import bridges
-from bridges.exporters.event_proto import file_version_event, frame, scalar_value, summary_event
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.formats.events.proto import file_version_event, frame, scalar_value, summary_event
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
-from bridges.formats import crc32c as module
-from bridges.formats.crc32c import (
+from bridges.formats.events import crc32c as module
+from bridges.formats.events.crc32c import (
     FieldEffects,
     byte_table,
     crc32c,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bridges.exporters import event_claims
 from bridges.exporters.base import ConflictError, ExistingRun
-from bridges.exporters.event_claims import Attempt, attempt
-from bridges.exporters.event_journal import JOURNAL, Journal
-from bridges.exporters.event_names import attempt_name, segment_name
-from bridges.exporters.tensorboard import TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
+from bridges.exporters.tensorboard import claims as event_claims
+from bridges.exporters.tensorboard.claims import Attempt, attempt
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
+from bridges.exporters.tensorboard.journal import JOURNAL, Journal
+from bridges.exporters.tensorboard.names import attempt_name, segment_name
+from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from tests.integration.support import Row, contents, entries, training_rows
 from tests.support import make_run

@@ -15,8 +15,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboardX import summary as tensorboardx_summary
 
-from bridges.exporters import event_proto as proto
-from bridges.exporters.event_file import (
+from bridges.formats.events import proto
+from bridges.formats.events.crc32c import crc32c, mask
+from bridges.formats.events.writer import (
     BLOCK_ROWS,
     MANY,
     MIN_ROWS,
@@ -31,7 +32,6 @@ from bridges.exporters.event_file import (
     step_words,
     varint_sizes,
 )
-from bridges.formats.crc32c import crc32c, mask
 from tests.bounds import processor_seconds
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, split_records
 

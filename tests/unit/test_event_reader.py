@@ -18,9 +18,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboardX import SummaryWriter
 
 from bridges.errors import VerifyError
-from bridges.exporters import event_proto as proto
-from bridges.exporters.event_file import ScalarColumn, as_float32, scalar_records
-from bridges.formats.event_reader import (
+from bridges.formats.events import proto
+from bridges.formats.events.reader import (
     BLOCK,
     FEW,
     EventFile,
@@ -28,6 +27,7 @@ from bridges.formats.event_reader import (
     first_texts,
     read_event_file,
 )
+from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
 from tests.bounds import processor_seconds
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, record_bounds
 

@@ -19,9 +19,9 @@ from tensorboard.compat.proto import event_pb2
 
 import bridges
 from bridges.errors import VerifyError
-from bridges.exporters import event_proto as proto
-from bridges.formats.crc32c import crc32c, mask
-from bridges.formats.event_reader import decode, first_texts
+from bridges.formats.events import proto
+from bridges.formats.events.crc32c import crc32c, mask
+from bridges.formats.events.reader import decode, first_texts
 from tests.bounds import bounded
 from tests.support import state
 
@@ -200,8 +200,8 @@ def test_any_records_are_read_or_passed_over(records: list[bytes]) -> None:
 BOMBS = """
 import struct
 from bridges.errors import VerifyError
-from bridges.exporters import event_proto as proto
-from bridges.formats.event_reader import decode
+from bridges.formats.events import proto
+from bridges.formats.events.reader import decode
 def point(tag, step):
     return proto.frame(proto.summary_event(1.7e9, step, [proto.scalar_value(tag, bytes(4))]))
 many = int(args[0])

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters import http, mlflow_rest
-from bridges.exporters.brief import short_retries
+from bridges.exporters import http
 from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions
-from bridges.exporters.mlflow_rest import RestApi, needs_mlflow
+from bridges.exporters.mlflow import rest as mlflow_rest
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.mlflow.rest import RestApi, needs_mlflow
+from bridges.exporters.short_retries import short_retries
 from bridges.pipeline import ExportOptions, export_run
 from tests.bounds import HANGS, until
 from tests.servers import free_port

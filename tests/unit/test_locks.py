@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from bridges.exporters import files, wandb_folder
-from bridges.exporters.files import only_one
-from bridges.exporters.wandb_folder import STAGING, RunFolder
+from bridges.exporters import atomic_files as files
+from bridges.exporters.atomic_files import only_one
+from bridges.exporters.wandb import folder as wandb_folder
+from bridges.exporters.wandb.folder import STAGING, RunFolder
 from tests.bounds import HANGS
 
 Lock = Callable[[], AbstractContextManager[object]]
 HOLDER = """
 import subprocess, sys
-from bridges.exporters.files import only_one
+from bridges.exporters.atomic_files import only_one
 with only_one(sys.argv[1]) as inherited:
     sleeper = "import sys; print('held', flush=True); sys.stdin.read()"
     subprocess.run([sys.executable, "-c", sleeper], pass_fds=inherited)

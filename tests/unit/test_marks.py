@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from bridges import plugins
-from bridges.exporters import marks, mlflow_api, mlflow_marks
-from bridges.exporters.brief import HAS_SHORT_RETRIES
-from bridges.exporters.marks import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
-from bridges.exporters.mlflow import MlflowExporter
-from bridges.exporters.mlflow_options import MlflowOptions, MlflowWriter
-from bridges.exporters.wandb import WandbExporter
-from bridges.exporters.wandb_options import WandbOptions
+from bridges.exporters import receipts as marks
+from bridges.exporters.mlflow import api as mlflow_api
+from bridges.exporters.mlflow import receipts as mlflow_marks
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
+from bridges.exporters.receipts import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
+from bridges.exporters.short_retries import HAS_SHORT_RETRIES
+from bridges.exporters.wandb.exporter import WandbExporter
+from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config import SourceSpec
 from bridges.migration.memory import Memory
 from bridges.migration.targets import TargetSpec
@@ -195,7 +197,7 @@ def test_mlflow_asks_page_by_page_and_skips_a_receipt_that_is_too_long(
 ) -> None:
     monkeypatch.setattr(mlflow_marks, "RUNS_PER_QUERY", 2)
     monkeypatch.setattr(mlflow_api, "ITEMS_PER_PAGE", 2)
-    monkeypatch.setattr("bridges.exporters.mlflow_sdk.ITEMS_PER_PAGE", 2)
+    monkeypatch.setattr("bridges.exporters.mlflow.sdk.ITEMS_PER_PAGE", 2)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     saved = []
     for number in range(5):

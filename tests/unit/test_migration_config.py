@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bridges.cli import run as bridge
 from bridges.errors import ConfigError, ConfigFileError
 from bridges.exporters.factory import option_names
-from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
 from bridges.migration.config_file import load
 from bridges.migration.schema import TRACKERS, config_schema, schema_text

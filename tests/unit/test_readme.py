@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 from bridges.errors import DISTRIBUTION, MissingDependencyError
-from bridges.exporters.tensorboard import ALL_POINTS
+from bridges.exporters.tensorboard.exporter import ALL_POINTS
 from tests.support import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 import bridges
 from bridges.errors import ConfigError
-from bridges.exporters import event_records, tensorboard
-from bridges.exporters.event_names import directory_name
-from bridges.exporters.marks import Receipt, RunReceipt
-from bridges.exporters.tensorboard import TensorBoardExporter
-from bridges.exporters.tensorboard_options import TensorBoardOptions
-from bridges.formats.event_reader import read_event_file
+from bridges.exporters.receipts import Receipt, RunReceipt
+from bridges.exporters.tensorboard import exporter as tensorboard
+from bridges.exporters.tensorboard import records as event_records
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
+from bridges.exporters.tensorboard.names import directory_name
+from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.formats.events.reader import read_event_file
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
 from tests.integration.support import (

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import VerifyError
-from bridges.exporters import event_proto as proto
-from bridges.formats.tfrecord import (
+from bridges.formats.events import proto
+from bridges.formats.events.tfrecord import (
     ALIKE,
     FOOTER,
     HEADER,

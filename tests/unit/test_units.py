@@ -13,7 +13,7 @@ from bridges.cli import run as bridge
 from bridges.console import Progress
 from bridges.errors import TreeError
 from bridges.exporters.base import ExistingRun
-from bridges.exporters.tensorboard import TensorBoardExporter
+from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.sources import run_directory
 from bridges.sources.base import ReadOptions
 from bridges.sources.discovery import discover

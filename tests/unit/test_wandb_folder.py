@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridges.exporters.base import ConflictError
-from bridges.exporters.wandb_folder import ABANDONED, JOURNAL, STAGING, RunFolder
+from bridges.exporters.wandb.folder import ABANDONED, JOURNAL, STAGING, RunFolder
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from bridges.exporters.wandb_batch import Batch
-from bridges.exporters.wandb_log import (
+from bridges.formats.wandb_log.batch import Batch
+from bridges.formats.wandb_log.log import (
     BLOCK_BYTES,
     CHUNK_HEADER,
     FIRST,

@@ -11,7 +11,7 @@ import pytest
 
 import bridges
 from bridges.errors import SourceError
-from bridges.exporters import event_proto as proto
+from bridges.formats.events import proto
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer_log import TrainerLogSource
 from tests.support import DATA, codes, packed, read_bytes, read_one, state

@@ -31,7 +31,7 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import Url, make_headers, parse_url
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters.brief import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
+from bridges.exporters.short_retries import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
 from bridges.stream.redact import redact_text
 
 ATTEMPTS = 8  # of one request, counting the first

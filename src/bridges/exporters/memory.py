@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bridges.exporters.base import BaseExporter, ConflictError, ExistingRun, Points, Recorded
-from bridges.exporters.marks import RunReceipt
+from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import whole_state
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.marks import Receipt
+from bridges.exporters.receipts import Receipt
 from bridges.stream.added import AddedRow, behind, joined, rows_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 PRELOADED = [  # imports of the workers
     "bridges.migration.work",
-    "bridges.exporters.tensorboard",
-    "bridges.exporters.mlflow",
-    "bridges.exporters.wandb",
+    "bridges.exporters.tensorboard.exporter",
+    "bridges.exporters.mlflow.exporter",
+    "bridges.exporters.wandb.exporter",
 ]
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import IO
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters.files import sync_directory, unlink, write_file
+from bridges.exporters.atomic_files import sync_directory, unlink, write_file
 from bridges.migration.html_parts import escaped, row, summary
 from bridges.migration.report_lines import report_errors
 from bridges.report import RunReport, Totals

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from bridges.exporters.brief import short_retries
-from bridges.exporters.marks import RunReceipt, SupportsReceipts
+from bridges.exporters.receipts import RunReceipt, SupportsReceipts
+from bridges.exporters.short_retries import short_retries
 from bridges.migration import fingerprint
 from bridges.migration.config import SourceSpec
 from bridges.migration.targets import TargetSpec

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridges.errors import BridgeError, SourceError
-from bridges.exporters.marks import RunReceipt
+from bridges.exporters.receipts import RunReceipt
 from bridges.migration.config import MigrationConfig, SourceSpec
 from bridges.migration.targets import TargetSpec
 from bridges.pipeline import source_of

@@ -16,8 +16,8 @@ from typing import Any
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Preloads
-from bridges.exporters.brief import short_retries
-from bridges.exporters.marks import Receipt, RunReceipt, SupportsReceipts
+from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
+from bridges.exporters.short_retries import short_retries
 from bridges.migration import fingerprint
 from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.formats.event_reader import EventFile, ScalarPart
+from bridges.formats.events.reader import EventFile, ScalarPart
 from bridges.huggingface.row_kinds import row_kinds
 from bridges.sources.event_times import SHARED, Wanted, point_keys, process_of
 from bridges.stream.added import AddedRow, joined, moved

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import BridgeError, VerifyError
-from bridges.formats.event_reader import EventFile, ScalarPart, decode
+from bridges.formats.events.reader import EventFile, ScalarPart, decode
 from bridges.huggingface.callbacks import CallbackNaming
 from bridges.sources.clocks import EVENTS
 from bridges.sources.text import fetch

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from bridges.compare import compare, expected_points
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
-from bridges.exporters.marks import Receipt, RunReceipt, SupportsReceipts
+from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.placing import Placer
 from bridges.stream.layout import Layout, LayoutOptions

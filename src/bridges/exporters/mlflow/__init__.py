@@ -1,0 +1,1 @@
+"""MLflow: runs in a database, or on a server."""

@@ -1,0 +1,154 @@
+"""The subset of MLflow's public API that bridges uses.
+
+Implemented by `mlflow_rest` for servers and by `mlflow_sdk` for the installed client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from bridges.errors import ExportError
+from bridges.exporters.base import Points
+from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.rows import MetricColumn
+
+ITEMS_PER_PAGE = 1000  # runs (with all their tags) or experiments
+Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
+
+
+class UncertainError(ExportError):
+    """A request may have been carried out: check before sending it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True, waited=True, answered=True)
+
+
+@dataclass(frozen=True)
+class ApiRun:
+    """A run as the API returns it.
+
+    `end` is in milliseconds; `latest` is the latest value of each metric as text.
+    """
+
+    run_id: str
+    name: str
+    stage: str
+    status: str
+    artifact_uri: str
+    experiment: str
+    end: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    latest: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to create; `start` is in milliseconds, and the tags name the user and the run."""
+
+    experiment: str
+    name: str
+    start: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The content of one log request. A store writes its params first and its tags last."""
+
+    metrics: Sequence[Metric] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def tag_filter(tag: str, value: str | None) -> str:
+    """The search filter for runs whose tag has that value (None: any)."""
+    return f"tags.`{tag}` = '{value}'" if value is not None else f"tags.`{tag}` LIKE '%'"
+
+
+def batches(
+    columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
+) -> Iterator[Batch]:
+    """Batches of the largest legal size: params first, points key by key, final tags last."""
+    pairs, metrics = iter(params.items()), _metrics(columns)
+    part = dict(islice(pairs, limits.pairs))
+    while True:
+        room = min(limits.metrics, limits.entities - len(part) - len(final))
+        points = list(islice(metrics, room))
+        more = dict(islice(pairs, limits.pairs))
+        if len(points) < room and not more:
+            yield Batch(points, part, final)
+            return
+        yield Batch(points, part)
+        part = more
+
+
+def _metrics(columns: Sequence[MetricColumn]) -> Iterator[Metric]:
+    for column in columns:
+        value = np.where(column.is_nan, np.nan, column.value)
+        for point in zip(value.tolist(), column.time.tolist(), column.step.tolist(), strict=True):
+            yield (column.key, *point)
+
+
+class Api(Protocol):
+    """MLflow's public API. All methods retry, and raise ExportError."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the store."""
+        ...
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment with that name."""
+        ...
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
+        ...
+
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        ...
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs with that value of the tag (None: any), including deleted ones, page by page."""
+        ...
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run with that id."""
+        ...
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Create a run. Raises UncertainError."""
+        ...
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch within the limits. Raises UncertainError."""
+        ...
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status, and the end (ms) unless it is None."""
+        ...
+
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Rename a run."""
+        ...
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys, sorted by time."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        ...
+
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Store a file as an artifact of the run."""
+        ...

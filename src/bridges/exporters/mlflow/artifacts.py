@@ -1,0 +1,53 @@
+"""Attached files: artifacts of an MLflow run, stored below its `artifact_uri`.
+
+A tag of the run holds the digest of the attached files, so that they are stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from bridges.errors import ExportError
+from bridges.exporters.atomic_files import write_file
+
+ATTACHED_TAG = "bridges.attached"
+FOLDER = "source"  # within the run's artifacts
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """The SHA-256 of names and contents, as 64 hex digits."""
+    total = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        total.update(f"{len(name)} {name} {len(content)} ".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def put_file(artifact_uri: str, name: str, content: bytes) -> None:
+    """Write one file below an artifact URI: a path, a `file:` URI or any URI that fsspec opens.
+
+    Raises ExportError.
+    """
+    place = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
+    parts = urlsplit(place)
+    try:
+        if parts.scheme in ("", "file"):
+            _put_local(unquote(parts.path) if parts.scheme else place, content)
+            return
+        import fsspec  # slow import, not needed for local artifacts
+
+        with fsspec.open(place, "wb") as file:
+            file.write(content)
+    except Exception as error:  # deliberately broad: every file system raises its own errors
+        what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise ExportError(f"{place} cannot be written: {what}") from error
+
+
+def _put_local(path: str, content: bytes) -> None:
+    partial = f"{path}.bridges-{os.getpid()}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_file(partial, [content])
+    os.replace(partial, path)

@@ -1,0 +1,84 @@
+"""The interface of a database with MLflow's tables, for the direct writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from bridges.exporters.base import Points
+from bridges.exporters.mlflow.rows import MetricColumn
+
+TAGS_OF = (  # value and run id of the tags with one name in an experiment
+    "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
+    " where tags.key = ? and runs.experiment_id = ?"
+)
+TAG_ORDER = " order by tags.run_uuid"
+
+
+class Cursor(Protocol):
+    """The result of a statement."""
+
+    def fetchone(self) -> Any:
+        """The next row or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """The remaining rows."""
+        ...
+
+
+class Session(Protocol):
+    """A connection in a transaction; `?` stands for a value in statements."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
+        """Run one statement for each row."""
+        ...
+
+    def lock(self, run_id: str) -> None:
+        """Lock the run for other writers until the transaction ends."""
+        ...
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags with that name in an experiment (rows of value and run id), and a position.
+
+        Given the position of an earlier call, the answer may be limited to newer tags with `value`.
+        """
+        ...
+
+    def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
+        """Add the points of a run, key by key, which is the fastest order for the indexes."""
+        ...
+
+    def read_points(self, run_id: str) -> dict[str, Points]:
+        """All points of a run by key, sorted by time."""
+        ...
+
+
+class Database(Protocol):
+    """A database with MLflow's tables, in one of the schemas that tests cover."""
+
+    has_workspaces: bool
+    release: str | None  # of mlflow with this schema; None for a new database and before `check`
+
+    def check(self) -> None:
+        """Raises UnknownSchemaError if its tables must not be written directly."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether the database has tables."""
+        ...
+
+    def create(self) -> None:
+        """Create missing tables with the installed mlflow."""
+        ...
+
+    def transaction(self, *, write: bool = False) -> AbstractContextManager[Session]:
+        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
+        ...

@@ -1,0 +1,263 @@
+"""MLflow: runs as the live callback logs them, with their own times.
+
+State lives in the tags of the run (`mlflow_state`). Databases with a known schema are written
+directly (`mlflow_direct`), servers and other stores through the public API (`mlflow_client`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import ConfigError, ExportError, pip_line
+from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
+from bridges.exporters.mlflow import rows
+from bridges.exporters.mlflow.api import Api
+from bridges.exporters.mlflow.client import ClientWriter
+from bridges.exporters.mlflow.database import Database
+from bridges.exporters.mlflow.direct import DirectWriter
+from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.mlflow.params import ParamRules
+from bridges.exporters.mlflow.schema import UnknownSchemaError
+from bridges.exporters.mlflow.uri import quoted_uri, shown_uri
+from bridges.exporters.receipts import RunReceipt
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import Identity
+from bridges.stream.layout import Layout
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_EXPERIMENT = "bridges"
+SQLITE = "sqlite:///"
+POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postgres:")
+
+
+class Writer(Protocol):
+    """A way to write to a tracking store, and its limits."""
+
+    limits: Limits
+
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
+        ...
+
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
+        """Write a new run, or the rows that an existing one lacks."""
+        ...
+
+    def read_back(self, existing: ExistingRun) -> Recorded:
+        """All points of the run."""
+        ...
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run."""
+        ...
+
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Store the files as artifacts of the run, once."""
+        ...
+
+    def preload(self) -> None:
+        """List the runs of the experiment once, for later `find` calls."""
+        ...
+
+    def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
+        """Set tags of the run, which may include the tag of its name."""
+        ...
+
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        ...
+
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments."""
+        ...
+
+
+class MlflowExporter(BaseExporter):
+    """Writes runs into an experiment of a tracking store."""
+
+    name = "mlflow"
+    naming = "mlflow"
+    Options = MlflowOptions
+
+    def __init__(self, options: MlflowOptions | None = None) -> None:
+        options = options or MlflowOptions()
+        uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.uri, self.shown = quoted_uri(uri), shown_uri(uri)
+        named = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        self.experiment = self.place = named or DEFAULT_EXPERIMENT
+        self._wanted, self._force = options.mlflow_writer, options.force
+        self._params = ParamRules.of_environment()
+        self._is_server = self.uri.startswith(("http:", "https:"))
+        self._why_client: str | None = None
+
+    @cached_property
+    def _writer(self) -> Writer:
+        """The writer for the store, chosen on first use."""
+        database = None if self._wanted == "client" else self._database()
+        if database is not None:
+            return DirectWriter(database, self.shown, self.experiment, self._force)
+        try:
+            api = self._api()
+        except ExportError as error:
+            why = f" ({self._why_client})" if self._why_client else ""
+            raise ExportError(f"{error}{why}") from error
+        # a location on a server is the URL of the run's page
+        shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
+        return ClientWriter(api, shown, self.experiment, self._force)
+
+    def _database(self) -> Database | None:
+        """The database to write directly; None if the client must be used.
+
+        Raises ConfigError if the user asked for the direct writer and it cannot be used.
+        """
+        try:
+            database = _open_database(self.uri)
+            database.check()
+            return database
+        except _NotDirectError as error:
+            reason, tell = str(error), error.unexpected
+        except UnknownSchemaError as error:
+            reason, tell = f"{error}, so the database is not written directly", True
+        if self._wanted == "direct":
+            raise ConfigError(
+                f"--mlflow-writer direct: {self.shown}: {reason}. Use --mlflow-writer auto."
+            )
+        self._why_client = reason if tell else None
+        return None
+
+    def _api(self) -> Api:
+        from bridges.exporters.mlflow.rest import RestApi, needs_mlflow
+        from bridges.exporters.mlflow.sdk import SdkApi
+
+        if not self._is_server:
+            return SdkApi(self.uri)
+        reason = needs_mlflow(self.uri)
+        if reason is None:
+            return RestApi(self.uri)
+        self._why_client = f"{reason}, so mlflow's own client is used"
+        return SdkApi(self.uri)
+
+    def adapt(self, layout: Layout) -> Layout:
+        """The layout with keys and params that MLflow accepts, and a finding for each change."""
+        layout = rows.fit(layout, self._writer.limits, self._params)
+        return replace(layout, findings=(*layout.findings, *self._losses(layout)))
+
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs of the experiment with one of the keys, deleted ones too."""
+        return self._writer.find(identity)
+
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
+        """Write a new run, or the rows that an existing one lacks."""
+        return self._writer.write(layout, seen, existing)
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether there may be a run with one of these keys; a client has to ask for each."""
+        return not isinstance(self._writer, DirectWriter) or self._writer.may_hold(keys)
+
+    def can_replace(self, existing: ExistingRun, rows: int) -> bool:
+        """Only in a database that is written directly."""
+        return isinstance(self._writer, DirectWriter)
+
+    def read_back(self, existing: ExistingRun) -> Recorded:
+        """All points of the run."""
+        return self._writer.read_back(existing)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
+        """The params of the run."""
+        return self._writer.stored_params(existing)
+
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Store the files as artifacts of the run."""
+        self._writer.attach(existing, files)
+
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
+        """Set the labels, which are tags in MLflow."""
+        return self._writer.relabel(existing, rows.label_tags(labels, self._writer.limits))
+
+    def preload(self) -> None:
+        """List the runs of the experiment once; later `find` calls use that listing."""
+        self._writer.preload()
+
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts, each as a tag of its run."""
+        self._writer.save_receipts(runs)
+
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of all experiments of the store."""
+        return self._writer.receipts()
+
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Float64; infinities become ±MAX_FLOAT64, and -0.0 becomes 0.0."""
+        return rows.stored(values)
+
+    def _losses(self, layout: Layout) -> list[Finding]:
+        """Findings for values that MLflow cannot store exactly, and for the use of the client."""
+        clamped = zeros = 0
+        for series in layout.stream.numbers:
+            if series.values.dtype == np.float64:
+                clamped += int(np.isinf(series.values).sum())
+                zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
+        notes = rows.refusals(layout, self._writer.limits)
+        if rounded := rows.rounded(layout):
+            notes.append(rounded)
+        if clamped:
+            message = f"MLflow holds infinities as ±{rows.MAX_FLOAT64}, as it would have live"
+            code = "infinity-clamped"
+            notes.append(Finding(code, Severity.WARNING, "all metrics", message, clamped))
+        if zeros:
+            message = "databases hold -0.0 as 0.0, as they would have live"
+            notes.append(Finding("negative-zero", Severity.INFO, "all metrics", message, zeros))
+        if self._why_client:
+            message = f"{self._why_client}; this is slower"
+            notes.append(Finding("written-by-client", Severity.INFO, self.shown, message))
+        return notes
+
+    def view_command(self, locations: Sequence[str], longest: int) -> str | None:
+        """The command that shows the runs; for a server the URL of the last run."""
+        if self._is_server:
+            return locations[-1]
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
+
+
+class _NotDirectError(Exception):
+    """The store has no direct writer. `unexpected`: the user should be told the reason."""
+
+    def __init__(self, reason: str, unexpected: bool) -> None:
+        super().__init__(reason)
+        self.unexpected = unexpected
+
+
+def _open_database(uri: str) -> Database:
+    """The database of a URI. Raises _NotDirectError if it cannot be written directly."""
+    if uri.startswith(SQLITE):
+        from bridges.exporters.mlflow.sqlite import SqliteDatabase
+
+        path = uri.removeprefix(SQLITE)
+        if not path or path == ":memory:":
+            raise ConfigError(f"--tracking-uri {uri} is a database in memory: give it a file")
+        if "?" in path:
+            raise _NotDirectError("the URI has options that only SQLAlchemy knows", True)
+        return SqliteDatabase(path)
+    if uri.startswith(POSTGRES):
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            message = f"psycopg is not installed ({pip_line('postgresql')})"
+            raise _NotDirectError(message, True) from None
+        from bridges.exporters.mlflow.postgres import PostgresDatabase
+
+        return PostgresDatabase(uri)
+    raise _NotDirectError("this store has no database that bridges knows", False)

@@ -1,0 +1,68 @@
+"""Runs listed by MLflow's public API, page by page: runs of an experiment, receipts of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from bridges.exporters.mlflow.api import Api, ApiRun, Batch
+from bridges.exporters.mlflow.state import (
+    KEY_TAG,
+    RECEIPT_TAG,
+    STATE_TAG,
+    SUPERSEDED_TAG,
+    StoredRun,
+    location_of,
+    receipt_in,
+    run_id_of,
+)
+from bridges.exporters.receipts import RunReceipt
+
+EXPERIMENTS_PER_SEARCH = 200
+
+
+@dataclass(frozen=True)
+class ApiRunIndex:
+    """The runs of an experiment (None if it does not exist) by run key, including deleted ones."""
+
+    experiment: str | None
+    runs: dict[str, list[StoredRun]]
+
+    @classmethod
+    def load(cls, api: Api, experiment: str | None) -> ApiRunIndex:
+        """Load all runs by one search."""
+        runs: dict[str, list[StoredRun]] = {}
+        for run in api.search([experiment], KEY_TAG) if experiment is not None else ():
+            runs.setdefault(run.tags[KEY_TAG], []).append(stored(run))
+        return cls(experiment, runs)
+
+    def with_key(self, key: str) -> list[StoredRun]:
+        """The runs with that key that are not superseded."""
+        return [run for run in self.runs.get(key, ()) if not run.superseded]
+
+
+def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
+    """Save receipts by one request each; those too long for a tag are skipped."""
+    for run in runs:
+        text = run.receipt.text()
+        if api.limits.takes_tag(RECEIPT_TAG, text):
+            api.log_batch(run_id_of(run.location), Batch(tags={RECEIPT_TAG: text}))
+
+
+def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
+    """The valid receipts of all experiments; locations begin with `uri`."""
+    experiments = api.experiments()
+    while part := [*islice(experiments, EXPERIMENTS_PER_SEARCH)]:
+        for run in api.search(part, RECEIPT_TAG):
+            location = location_of(uri, run.experiment, run.run_id)
+            key, text = run.tags.get(KEY_TAG, ""), run.tags[RECEIPT_TAG]
+            found = receipt_in(stored(run), key, text, location)
+            if found:
+                yield found
+
+
+def stored(run: ApiRun) -> StoredRun:
+    """The run with the state in its tags."""
+    superseded, state = SUPERSEDED_TAG in run.tags, run.tags.get(STATE_TAG, "")
+    return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)

@@ -1,0 +1,237 @@
+"""An MLflow tracking store in PostgreSQL, by psycopg and binary COPY, without importing mlflow."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bridges.errors import ExportError
+from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
+from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
+from bridges.stream.redact import redact_text
+
+if TYPE_CHECKING:
+    import psycopg
+
+SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
+CONNECT_SECONDS = 30
+AWAY = (  # what libpq, psycopg or a server that starts or is full say of a connection
+    "refused",
+    "timeout",
+    "timed out",
+    "unreachable",
+    "No route",
+    "reset by peer",
+    "closed the connection",
+    "resolve host",
+    "translate host",
+    "starting up",
+    "shutting down",
+    "not yet accepting",
+    "recovery mode",
+    "too many clients",
+    "connection slots",
+)
+CREATION_LOCK = 0x62726964676573  # "bridges": only one process at a time makes the tables
+# binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
+_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_TRAILER = struct.pack(">h", -1)
+_READ = np.dtype(
+    [
+        ("fields", ">i2"),
+        *((("l0", ">i4"), ("step", ">i8"), ("l1", ">i4"), ("value", ">f8"))),
+        *((("l2", ">i4"), ("is_nan", "u1"), ("l3", ">i4"), ("time", ">i8"))),
+    ]
+)
+
+
+def encode_points(run_id: str, column: MetricColumn) -> bytes:
+    """The points of one key as tuples of binary COPY: key, value, is_nan, timestamp, step, run.
+
+    All tuples of a key have one length, so they are rows of one array.
+    """
+    key, run = column.key.encode(), run_id.encode()
+    fields = (
+        ("key", f"S{len(key)}", key),
+        ("value", ">f8", column.value),
+        ("is_nan", "u1", column.is_nan),
+        ("time", ">i8", column.time),
+        ("step", ">i8", column.step),
+        ("run", f"S{len(run)}", run),
+    )
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for name, kind, _ in fields:
+        layout += [(f"length of {name}", ">i4"), (name, kind)]
+    tuples = np.empty(len(column.value), np.dtype(layout))
+    tuples["fields"] = len(fields)
+    for name, kind, values in fields:
+        tuples[f"length of {name}"] = np.dtype(kind).itemsize
+        tuples[name] = values
+    return tuples.tobytes()
+
+
+def decode_points(data: bytes) -> Points:
+    """The points of one key from a binary COPY of step, value, is_nan and timestamp."""
+    tuples = np.frombuffer(data[len(_HEADER) : -len(_TRAILER)], _READ)
+    value = np.where(tuples["is_nan"] != 0, np.nan, tuples["value"])
+    return Points(tuples["step"].astype(np.int64), value + 0.0, tuples["time"] / 1000.0)
+
+
+class PostgresSession:
+    """An open connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
+        """Run one statement."""
+        return self._connection.execute(_placed(statement), values or None)
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
+        """Run one statement for each row."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_placed(statement), rows)
+        return None
+
+    def lock(self, run_id: str) -> None:
+        """Let no one else write the run until the transaction ends."""
+        self.execute("select 1 from runs where run_uuid = ? for update", (run_id,))
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags of that name; after the first call, those with that value, old and new."""
+        is_first = position is None
+        where, values = ("", []) if is_first else (" and tags.value = ?", [value])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        return found.fetchall(), 0
+
+    def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
+        """Add the points of a run, key by key."""
+        order = "key, value, is_nan, timestamp, step, run_uuid"
+        statement = f"copy metrics ({order}) from stdin (format binary)"
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_HEADER)
+            for column in columns:
+                copy.write(encode_points(run_id, column))
+            copy.write(_TRAILER)
+
+    def read_points(self, run_id: str) -> dict[str, Points]:
+        """All points of a run by key, in the order of their times."""
+        statement = "select distinct key from metrics where run_uuid = ?"
+        keys = self.execute(statement, (run_id,)).fetchall()
+        return {key: self._read_key(run_id, key) for (key,) in keys}
+
+    def _read_key(self, run_id: str, key: str) -> Points:
+        statement = (
+            "copy (select step, value, is_nan, timestamp from metrics where run_uuid = %s"
+            " and key = %s order by timestamp) to stdout (format binary)"
+        )
+        with self._connection.cursor() as cursor, cursor.copy(statement, (run_id, key)) as copy:
+            return decode_points(b"".join(copy))
+
+
+def _placed(statement: str) -> Any:
+    return statement.replace("?", "%s")
+
+
+class PostgresDatabase:
+    """The tracking store at a `postgresql://` URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.has_workspaces = False
+        self.release: str | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._answered = False
+
+    def exists(self) -> bool:
+        """Whether it has tables."""
+        with self._errors():
+            found = self._open().execute(
+                "select 1 from pg_class join pg_namespace n on n.oid = relnamespace"
+                " where n.nspname = current_schema() and relkind = 'r' limit 1"
+            )
+            return found.fetchone() is not None
+
+    def check(self) -> None:
+        """Raises UnknownSchemaError where there are tables that may not be written directly."""
+        if self.exists():
+            with self._errors():
+                self._check_schema()
+
+    def create(self) -> None:
+        """Make the tables, as the installed mlflow does, if there are none."""
+        if self.exists():
+            return
+        with self._errors():
+            self._open().execute("select pg_advisory_lock(%s)", (CREATION_LOCK,))
+            try:
+                if not self.exists():
+                    needed_release()
+                    make_tables(SCHEME.sub("postgresql+psycopg://", self.uri, 1), "./mlruns")
+            finally:
+                self._open().execute("select pg_advisory_unlock(%s)", (CREATION_LOCK,))
+            self._check_schema()
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[PostgresSession]:
+        """One transaction. Raises ConflictError where a row is there already, ExportError else."""
+        with self._errors(), self._open().transaction():
+            yield PostgresSession(self._open())
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of psycopg as ours, without the password of the URI."""
+        import psycopg
+
+        try:
+            yield
+        except psycopg.errors.UniqueViolation:
+            raise ConflictError from None
+        except psycopg.Error as error:
+            where, what = redact_text(self.uri), " ".join(str(error).split())
+            said = f"{where}: {redact_text(what)}"
+            if self._connection is None:  # none was made: perhaps there is no such server
+                away = any(word in what for word in AWAY)
+                known = self._answered
+                raise ExportError(said, transient=away, waited=away, answered=known) from None
+            broken = self._connection.closed  # worth another try
+            if broken:
+                self._connection = None
+            raise ExportError(said, transient=broken, answered=True) from None
+
+    def _open(self) -> psycopg.Connection[Any]:
+        """One connection for all runs."""
+        import psycopg
+
+        if self._connection is None:
+            libpq = SCHEME.sub("postgresql://", self.uri, 1)
+            self._connection = psycopg.connect(
+                libpq, autocommit=True, connect_timeout=CONNECT_SECONDS
+            )
+            self._answered = True
+        return self._connection
+
+    def _check_schema(self) -> None:
+        columns: dict[str, set[str]] = {table: set() for table in (*COLUMNS, "alembic_version")}
+        found = self._open().execute(
+            "select table_name, column_name from information_schema.columns"
+            " where table_schema = current_schema() and table_name = any(%s)",
+            (list(columns),),
+        )
+        for table, column in found.fetchall():
+            columns[table].add(column)
+        revision = None
+        if columns["alembic_version"]:
+            row = self._open().execute("select version_num from alembic_version").fetchone()
+            revision = row[0] if row else ""
+        self.release = check_schema(redact_text(self.uri), revision, columns)
+        self.has_workspaces = "workspace" in columns["experiments"]

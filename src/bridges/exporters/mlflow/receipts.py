@@ -1,0 +1,54 @@
+"""Receipts in an MLflow database: a tag of each run, read and written in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bridges.exporters.mlflow.database import Database
+from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.lookup import COLUMNS, KEY, stored_run
+from bridges.exporters.mlflow.state import RECEIPT_TAG, location_of, receipt_in, run_id_of
+from bridges.exporters.receipts import RunReceipt
+
+RUNS_PER_QUERY = 10_000  # bounds memory
+_SELECT_RECEIPTS = (
+    f"select {COLUMNS}, {KEY}, receipt.value, runs.experiment_id from tags receipt"
+    " join runs on runs.run_uuid = receipt.run_uuid"
+    " join experiments on experiments.experiment_id = runs.experiment_id"
+    " where receipt.key = ? and receipt.run_uuid > ? and runs.lifecycle_stage = 'active'"
+    " and experiments.lifecycle_stage = 'active'{} order by receipt.run_uuid limit ?"
+)
+_UPSERT_RECEIPT = (  # none for a purged run
+    "insert into tags (key, value, run_uuid) select ?, ?, run_uuid from runs where run_uuid = ?"
+    " on conflict (key, run_uuid) do update set value = excluded.value"
+)
+
+
+def save_receipts(database: Database, runs: Sequence[RunReceipt], limits: Limits) -> None:
+    """Save receipts in one transaction; those too long for a tag are skipped."""
+    texts = {run_id_of(run.location): run.receipt.text() for run in runs}
+    rows = [
+        (RECEIPT_TAG, text, run_id)
+        for run_id, text in sorted(texts.items())  # in one order: two writers wait for each other
+        if limits.takes_tag(RECEIPT_TAG, text)
+    ]
+    with database.transaction(write=True) as session:
+        session.executemany(_UPSERT_RECEIPT, rows)
+
+
+def receipts_in(database: Database, uri: str) -> Iterator[RunReceipt]:
+    """The valid receipts of all experiments; locations begin with `uri`."""
+    last, is_more = "", database.exists()
+    while is_more:
+        with database.transaction() as session:
+            # the client without a workspace sees the default one
+            own = " and experiments.workspace = 'default'" if database.has_workspaces else ""
+            query = _SELECT_RECEIPTS.format(own)
+            rows = session.execute(query, (RECEIPT_TAG, last, RUNS_PER_QUERY)).fetchall()
+        for *run, key, text, experiment in rows:
+            location = location_of(uri, experiment, run[0])
+            found = receipt_in(stored_run(run), key or "", text, location)
+            if found:
+                yield found
+        is_more = len(rows) == RUNS_PER_QUERY
+        last = rows[-1][0] if rows else ""

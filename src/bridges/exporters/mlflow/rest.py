@@ -1,0 +1,357 @@
+"""MLflow's REST API, version 2.0, without importing mlflow.
+
+https://mlflow.org/docs/latest/rest-api.html. Credentials come from the environment variables that
+mlflow itself reads, and go into the request's header only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import numpy as np
+
+from bridges.errors import ConfigError, ExportError
+from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.http import (
+    ATTEMPTS,
+    TIMEOUT,
+    Answer,
+    Connection,
+    NoAnswerError,
+    environment_number,
+    proxy_of,
+    url_parts,
+)
+from bridges.exporters.mlflow.api import (
+    ITEMS_PER_PAGE,
+    ApiRun,
+    Batch,
+    Metric,
+    NewRun,
+    UncertainError,
+    tag_filter,
+)
+from bridges.exporters.mlflow.artifacts import FOLDER, put_file
+from bridges.exporters.mlflow.limits import Limits, limits_of
+
+API = "/api/2.0/mlflow/"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
+POINTS_PER_PAGE = 25_000  # MLflow's maximum
+MAX_PAGES = 10_000
+ONLY_MLFLOW = (  # settings that need mlflow's own client
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_WORKSPACE",
+)
+
+
+def needs_mlflow(uri: str) -> str | None:
+    """The reason why mlflow's own client is needed for a server; None if it is not."""
+    for name in ONLY_MLFLOW:
+        if os.environ.get(name, "").lower() not in ("", "0", "false"):
+            return f"{name} is set"
+    proxy = proxy_of(url_parts(uri)[0])
+    if proxy and proxy.scheme != "http":
+        return f"the proxy is one of {proxy.scheme}"
+    return None
+
+
+class RestApi:
+    """The tracking server at `url`. Raises ConfigError for a login in the URL."""
+
+    def __init__(self, url: str) -> None:
+        if url_parts(url)[0].username is not None:
+            raise ConfigError(
+                "--tracking-uri holds a login. Take it out of the URL and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
+            )
+        self._server = Connection(
+            url,
+            _authorization(),
+            _context() if url.startswith("https:") else None,
+            int(environment_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS - 1, most=100)) + 1,
+            environment_number("MLFLOW_HTTP_REQUEST_TIMEOUT", TIMEOUT, least=1.0, most=86_400),
+        )
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The limits of the server's release; of the newest one if that is unknown."""
+        answer = self._server.request("GET", "/version")
+        told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
+        return limits_of(answer.body.decode(errors="replace")) if told else Limits()
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment with that name."""
+        answer = self._get("experiments/get-by-name", {"experiment_name": name}, missing=True)
+        with self._understood():
+            found = answer.get("experiment")
+            return (
+                (_text(found, "experiment_id"), _text(found, "lifecycle_stage")) if found else None
+            )
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
+        made = self._post("experiments/create", {"name": name, "tags": _pairs(tags)})
+        with self._understood():
+            return _text(made, "experiment_id")
+
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        for page in self._pages("experiments/search", {"view_type": "ACTIVE_ONLY"}):
+            with self._understood():
+                found = [_text(each, "experiment_id") for each in page.get("experiments", ())]
+            yield from found
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs with that value of the tag (None: any), including deleted ones."""
+        wanted = {
+            "experiment_ids": list(experiments),
+            "filter": tag_filter(tag, value),
+            "run_view_type": "ALL",
+        }
+        for page in self._pages("runs/search", wanted):
+            with self._understood():
+                found = [_run(each) for each in page.get("runs", ())]
+            yield from found
+
+    def _pages(self, call: str, wanted: dict[str, Any]) -> Iterator[Any]:
+        wanted["max_results"] = ITEMS_PER_PAGE
+        return self._all_pages(lambda: self._post(call, wanted), wanted)
+
+    def _all_pages(self, ask: Callable[[], Any], wanted: dict[str, Any]) -> Iterator[Any]:
+        """The answers, each requested with the page token of the previous one."""
+        for _ in range(MAX_PAGES):
+            answer = ask()
+            yield answer
+            token = answer.get("next_page_token")
+            if not token:
+                return
+            if token == wanted.get("page_token"):
+                break
+            wanted["page_token"] = token
+        raise ExportError(f"{self._server.name}: its list has no end")
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run with that id."""
+        answer = self._get("runs/get", {"run_id": run_id})
+        with self._understood():
+            return _run(answer["run"])
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Create a run. Raises UncertainError."""
+        body = {
+            "experiment_id": new.experiment,
+            "user_id": new.tags["mlflow.user"],
+            "run_name": new.name,
+            "start_time": new.start,
+            "tags": _pairs(new.tags),
+        }
+        answer = self._post("runs/create", body, repeatable=False)
+        with self._understood():
+            return _run(answer["run"])
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch. Raises UncertainError only for batches with metrics."""
+        body = {
+            "run_id": run_id,
+            "metrics": _metrics(batch.metrics),
+            "params": _pairs(batch.params),
+            "tags": _pairs(batch.tags),
+        }
+        self._post("runs/log-batch", body, repeatable=not batch.metrics)
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status, and the end (ms) unless it is None."""
+        more = {} if end is None else {"end_time": end}
+        self._post("runs/update", {"run_id": run_id, "status": status, **more})
+
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Rename a run. Servers reset status and end unless they are sent along."""
+        end = {} if run.end is None else {"end_time": run.end}
+        body = {"run_id": run.run_id, "run_name": name, "status": run.status, **end}
+        self._post("runs/update", body)
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys, page by page."""
+        return {key: self._history(run_id, key) for key in keys}
+
+    def _history(self, run_id: str, key: str) -> Points:
+        wanted: dict[str, Any] = {
+            "run_id": run_id,
+            "metric_key": key,
+            "max_results": POINTS_PER_PAGE,
+        }
+        points: list[dict[str, Any]] = []
+        with self._understood():
+            for answer in self._all_pages(lambda: self._get("metrics/get-history", wanted), wanted):
+                points += answer.get("metrics", ())
+            return _points(points)
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        self._post("runs/delete", {"run_id": run_id})
+
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Keep a file of this name among the run's artifacts: through the server where it takes
+        them, otherwise where it keeps them, if that is an object store.
+        """
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme in ("", "file"):
+            place = run.artifact_uri
+            raise ExportError(f"the server keeps artifacts on a disk of its own ({place})")
+        if parts.scheme != "mlflow-artifacts":
+            return put_file(run.artifact_uri, name, content)
+        path = quote(f"{ARTIFACTS}{parts.path.strip('/')}/{FOLDER}/{name}")
+        self._checked(self._server.request("PUT", path, content))
+        return None
+
+    def _get(self, call: str, query: Mapping[str, Any], *, missing: bool = False) -> Any:
+        answer = self._server.request("GET", f"{API}{call}?{urlencode(query)}")
+        if missing and answer.status == 404 and _error(answer)[0] == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        return self._checked(answer).json()
+
+    def _post(self, call: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
+        data = json.dumps(body, separators=(",", ":")).encode()
+        try:
+            answer = self._server.request("POST", API + call, data, repeatable=repeatable)
+        except NoAnswerError as error:
+            if repeatable or error.done is False:
+                raise
+            raise UncertainError(str(error)) from None
+        return self._checked(answer).json()
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raise an ExportError for an answer that is not one of MLflow."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ExportError(
+                f"{self._server.name}: its answer is not one of MLflow ({type(error).__name__}: "
+                f"{str(error)[:100]}). Does --tracking-uri name the server itself?"
+            ) from None
+
+    def _checked(self, answer: Answer) -> Answer:
+        """The answer, if the server agreed."""
+        if answer.status < 300:
+            return answer
+        code, message = _error(answer)
+        if code == "RESOURCE_ALREADY_EXISTS":
+            raise ConflictError
+        raise ExportError(f"{self._server.name}: {_refusal(answer, code, message)}")
+
+
+def _refusal(answer: Answer, code: str, message: str) -> str:
+    if answer.status in (401, 403):
+        return (
+            f"access denied ({answer.status}). Set MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to what the server knows."
+        )
+    if answer.status == 407:
+        return "the proxy wants a login (407). Set http_proxy to http://USER:PASSWORD@HOST:PORT."
+    if 300 <= answer.status < 400:
+        place = answer.headers.get("Location", "another place")
+        return f"it is now at {place.split('?')[0]}. Give that as --tracking-uri."
+    if answer.status == 404 and not code:
+        return "it answers, but is no MLflow tracking server (404). Check --tracking-uri."
+    return f"MLflow refuses ({answer.status} {code}): {message[:500]}".rstrip(": ")
+
+
+def _error(answer: Answer) -> tuple[str, str]:
+    """MLflow's own error code and message, empty where there is none."""
+    try:
+        said = answer.json()
+    except ExportError:
+        return "", ""
+    return str(said.get("error_code", "")), str(said.get("message", ""))
+
+
+def _authorization() -> dict[str, str]:
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigError("MLFLOW_TRACKING_TOKEN holds a character that no token has")
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        return {}
+    login = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def _context() -> ssl.SSLContext:
+    """TLS as mlflow's environment variables say. Raises ConfigError for unreadable files."""
+    authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    own = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
+    try:
+        context = ssl.create_default_context(cafile=authority or None)
+        if own:
+            context.load_cert_chain(own)
+    except OSError as error:
+        raise ConfigError(f"the certificate {authority or own} cannot be read: {error}") from None
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """Metrics as JSON; NaN is a text there, as in all JSON of protocol buffers."""
+    return [
+        {"key": key, "value": value if value == value else "NaN", "timestamp": time, "step": step}
+        for key, value, time, step in metrics
+    ]
+
+
+def _run(run: Mapping[str, Any]) -> ApiRun:
+    info, data = run["info"], run.get("data", {})
+    end = info.get("end_time")
+    return ApiRun(
+        run_id=_text(info, "run_id"),
+        name=_text(info, "run_name", ""),
+        stage=_text(info, "lifecycle_stage"),
+        status=_text(info, "status"),
+        artifact_uri=_text(info, "artifact_uri", ""),
+        experiment=_text(info, "experiment_id"),
+        end=None if end is None else int(end),
+        tags=_texts(data.get("tags", ())),
+        params=_texts(data.get("params", ())),
+        latest={_text(point, "key"): repr(point["value"]) for point in data.get("metrics", ())},
+    )
+
+
+def _text(values: Mapping[str, Any], key: str, usual: str | None = None) -> str:
+    """A text. Raises KeyError and TypeError where there is none."""
+    found = values[key] if usual is None else values.get(key)
+    if found is None and usual is not None:
+        return usual
+    if not isinstance(found, str):
+        raise TypeError(f"{key} is not a text")
+    return found
+
+
+def _texts(pairs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {_text(pair, "key"): _text(pair, "value", "") for pair in pairs}
+
+
+def _points(metrics: Sequence[Mapping[str, Any]]) -> Points:
+    """The points of an answer; `float` understands what JSON of protocol buffers calls NaN."""
+    step = np.array([int(metric.get("step", 0)) for metric in metrics], np.int64)
+    value = np.array([float(metric["value"]) for metric in metrics], np.float64)
+    time = np.array([int(metric["timestamp"]) for metric in metrics], np.int64)
+    return Points(step, value, time / 1000.0)

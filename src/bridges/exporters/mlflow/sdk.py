@@ -1,0 +1,176 @@
+"""MLflow's public API through the installed client.
+
+Used for databases that are not written directly, Databricks, file stores, and servers that need
+mlflow's own client.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bridges.errors import MissingDependencyError
+from bridges.exporters.base import Points
+from bridges.exporters.mlflow.api import ITEMS_PER_PAGE, ApiRun, Batch, NewRun, tag_filter
+from bridges.exporters.mlflow.artifacts import FOLDER
+from bridges.exporters.mlflow.errors import mlflow_errors, silence
+from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.stream.redact import redact_text
+
+T = TypeVar("T")
+
+
+class SdkApi:
+    """The store at `uri`, through `mlflow.MlflowClient`. Raises MissingDependencyError."""
+
+    def __init__(self, uri: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        self._shown = redact_text(uri)
+        with self._errors():
+            try:
+                import mlflow
+                from mlflow import MlflowClient, entities
+            except ImportError:
+                raise MissingDependencyError("mlflow", "mlflow") from None
+            silence()
+            gc.freeze()  # scanning mlflow's 300,000 objects takes a fifth of the time
+            self._release = str(mlflow.__version__)
+            self._entities: Any = entities
+            self._client: Any = MlflowClient(uri)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the installed mlflow."""
+        from mlflow.utils import validation
+
+        usual = limits_of(self._release)
+        return replace(
+            usual,
+            key=getattr(validation, "MAX_ENTITY_KEY_LENGTH", usual.key),
+            param=getattr(validation, "MAX_PARAM_VAL_LENGTH", usual.param),
+            tag=getattr(validation, "MAX_TAG_VAL_LENGTH", usual.tag),
+            metrics=getattr(validation, "MAX_METRICS_PER_BATCH", usual.metrics),
+            pairs=getattr(validation, "MAX_PARAMS_TAGS_PER_BATCH", usual.pairs),
+            entities=getattr(validation, "MAX_ENTITIES_PER_BATCH", usual.entities),
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise errors of mlflow and its dependencies as ExportError."""
+        with warnings.catch_warnings(), mlflow_errors(self._shown):
+            warnings.simplefilter("ignore")  # about mlflow's internals; users cannot fix them
+            yield
+
+    def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        with self._errors():
+            return call(*arguments, **named)
+
+    def find_experiment(self, name: str) -> tuple[str, str] | None:
+        """Id and life-cycle stage of the experiment with that name."""
+        found = self._call(self._client.get_experiment_by_name, name)
+        return (found.experiment_id, found.lifecycle_stage) if found else None
+
+    def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of a new experiment. Raises ConflictError if the name is in use."""
+        return str(self._call(self._client.create_experiment, name, tags=dict(tags)))
+
+    def experiments(self) -> Iterator[str]:
+        """The ids of all experiments that are not deleted, page by page."""
+        for found in self._pages(self._client.search_experiments):
+            yield found.experiment_id
+
+    def search(
+        self, experiments: Sequence[str], tag: str, value: str | None = None
+    ) -> Iterator[ApiRun]:
+        """All runs with that value of the tag (None: any), including deleted ones."""
+        wanted = [*experiments], tag_filter(tag, value), self._entities.ViewType.ALL
+        yield from map(_run, self._pages(self._client.search_runs, *wanted))
+
+    def _pages(self, search: Callable[..., Any], *wanted: Any) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._call(search, *wanted, max_results=ITEMS_PER_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def get_run(self, run_id: str) -> ApiRun:
+        """The run with that id."""
+        return _run(self._call(self._client.get_run, run_id))
+
+    def create_run(self, new: NewRun) -> ApiRun:
+        """Create a run."""
+        values = new.experiment, new.start, dict(new.tags), new.name
+        return _run(self._call(self._client.create_run, *values))
+
+    def log_batch(self, run_id: str, batch: Batch) -> None:
+        """Log one batch."""
+        entities = self._entities
+        self._call(
+            self._client.log_batch,
+            run_id,
+            [entities.Metric(*metric) for metric in batch.metrics],
+            [entities.Param(*pair) for pair in batch.params.items()],
+            [entities.RunTag(*pair) for pair in batch.tags.items()],
+        )
+
+    def set_status(self, run_id: str, status: str, end: int | None) -> None:
+        """Set the status, and the end (ms) unless it is None."""
+        if end is None:
+            self._call(self._client.update_run, run_id, status)
+        else:
+            self._call(self._client.set_terminated, run_id, status, end)
+
+    def rename(self, run: ApiRun, name: str) -> None:
+        """Rename a run."""
+        self._call(self._client.update_run, run.run_id, None, name)
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
+        """All points of these keys; the client pages by itself."""
+        return {key: self._history(run_id, key) for key in keys}
+
+    def _history(self, run_id: str, key: str) -> Points:
+        points = self._call(self._client.get_metric_history, run_id, key)
+        step = np.array([point.step for point in points], np.int64)
+        value = np.array([point.value for point in points], np.float64)
+        time = np.array([point.timestamp for point in points], np.int64)
+        order = np.argsort(time, kind="stable")
+        return Points(step[order], value[order], time[order] / 1000.0)
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        self._call(self._client.delete_run, run_id)
+
+    def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
+        """Store a file as an artifact of the run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, name)
+            with open(path, "wb") as file:
+                file.write(content)
+            self._call(self._client.log_artifact, run.run_id, path, FOLDER)
+
+
+def _run(run: Any) -> ApiRun:
+    info, data = run.info, run.data
+    return ApiRun(
+        run_id=info.run_id,
+        name=info.run_name or "",
+        stage=info.lifecycle_stage,
+        status=info.status,
+        artifact_uri=info.artifact_uri,
+        experiment=info.experiment_id,
+        end=info.end_time,
+        tags=data.tags,
+        params=data.params,
+        latest={key: repr(value) for key, value in data.metrics.items()},
+    )

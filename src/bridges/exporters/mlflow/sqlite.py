@@ -1,0 +1,249 @@
+"""An MLflow tracking store in an SQLite file, through `sqlite3`, without importing mlflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridges.errors import ExportError
+from bridges.exporters.atomic_files import publish_once, system_errors, unlink
+from bridges.exporters.base import ConflictError, Points
+from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
+from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.exporters.mlflow.schema import (
+    COLUMNS,
+    UnknownSchemaError,
+    check_schema,
+    make_tables,
+    needed_release,
+)
+
+CACHE_KIB = 65_536  # page cache of a connection
+BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
+INDEXES = ("index_metrics_run_uuid_key_step", "index_metrics_run_uuid")  # best first
+_POINT = np.dtype(
+    [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
+)
+
+
+class SqliteSession:
+    """An open database."""
+
+    def __init__(self, database: sqlite3.Connection, index: str) -> None:
+        self._database = database
+        self._index = index
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._database.execute(statement, values)
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
+        """Run one statement for each row."""
+        return self._database.executemany(statement, rows)
+
+    def lock(self, run_id: str) -> None:
+        """Nothing to do: SQLite has one writer at a time."""
+
+    def tags_since(
+        self, position: int | None, name: str, value: str, experiment: int
+    ) -> tuple[list[Any], int]:
+        """The tags with that name and any value after a position, which is a row id."""
+        newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
+        if newest == position:
+            return [], newest
+        is_later = position is not None and newest > position
+        where, values = (" and tags.rowid > ?", [position]) if is_later else ("", [])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        return found.fetchall(), newest
+
+    def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
+        """Add the points of a run, key by key."""
+        statement = (
+            "insert into metrics (key, value, is_nan, timestamp, step, run_uuid)"
+            " values (?, ?, ?, ?, ?, ?)"
+        )
+        for column in columns:
+            self._database.executemany(
+                statement,
+                zip(
+                    repeat(column.key, len(column.value)),
+                    column.value.tolist(),
+                    column.is_nan.tolist(),
+                    column.time.tolist(),
+                    column.step.tolist(),
+                    repeat(run_id, len(column.value)),
+                    strict=True,
+                ),
+            )
+
+    def read_points(self, run_id: str) -> dict[str, Points]:
+        """All points of a run by key, sorted by time."""
+        keys = self.execute(
+            f"select distinct key from metrics indexed by {self._index} where run_uuid = ?",
+            (run_id,),
+        )
+        return {key: self._read_key(run_id, key) for (key,) in keys.fetchall()}
+
+    def _read_key(self, run_id: str, key: str) -> Points:
+        # without the hint SQLite scans this key's points of all runs
+        rows = self.execute(
+            "select step, value, is_nan, timestamp from metrics"
+            f" indexed by {self._index} where run_uuid = ? and key = ?",
+            (run_id, key),
+        ).fetchall()
+        columns = np.array(rows, _POINT)
+        columns = columns[np.argsort(columns["time"], kind="stable")]
+        value = np.where(columns["is_nan"], np.nan, columns["value"])
+        return Points(columns["step"].copy(), value, columns["time"] / 1000.0)
+
+
+class SqliteDatabase:
+    """The tracking store in the file at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.has_workspaces = False
+        self.release: str | None = None
+        self._database: sqlite3.Connection | None = None
+        self._index = INDEXES[0]
+
+    def exists(self) -> bool:
+        """Whether the file exists and is not empty."""
+        return os.path.exists(self.path) and os.path.getsize(self.path) > 0
+
+    def check(self) -> None:
+        """Raises UnknownSchemaError for a database that must not be written directly."""
+        if self.exists():
+            with self.transaction():
+                pass
+
+    def create(self) -> None:
+        """Create an empty store with the installed mlflow, if there is none."""
+        if self.exists():
+            return
+        template = _template()
+        with system_errors(self.path), self._database_errors():
+            os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+            path = os.path.realpath(self.path)  # resolves links
+            if os.path.exists(path):
+                _fill(path, template)
+            else:
+                _put(path, template)
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[SqliteSession]:
+        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
+        with self._database_errors():
+            database = self._connect()
+            database.execute("begin immediate" if write else "begin")
+            try:
+                yield SqliteSession(database, self._index)
+                database.execute("commit")
+            finally:
+                if database.in_transaction:
+                    database.execute("rollback")
+
+    @contextmanager
+    def _database_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            if "UNIQUE" in str(error):
+                raise ConflictError from None
+            raise ExportError(f"{self.path}: {error}") from error
+        except sqlite3.Error as error:
+            raise ExportError(f"{self.path}: {error}", transient="locked" in str(error)) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        """The one connection for all runs, which keeps index pages cached."""
+        if self._database is None:
+            database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            database.execute("pragma foreign_keys = on")
+            database.execute(f"pragma cache_size = -{CACHE_KIB}")
+            self._check_schema(database)
+            # as safe as the default journal, but its file is reused
+            database.execute("pragma journal_mode = persist")
+            weakref.finalize(self, _close, database)
+            self._database = database
+        return self._database
+
+    def _check_schema(self, database: sqlite3.Connection) -> None:
+        names = {row[0] for row in database.execute("select name from sqlite_master")}
+        columns = {
+            table: {row[1] for row in database.execute(f"pragma table_info({table})")}
+            for table in COLUMNS
+        }
+        revision = None
+        if "alembic_version" in names:
+            row = database.execute("select version_num from alembic_version").fetchone()
+            revision = row[0] if row else ""
+        self.release = check_schema(self.path, revision, columns)
+        indexes = [index for index in INDEXES if index in names]
+        if not indexes:
+            raise UnknownSchemaError("its table metrics lacks its indexes")
+        self._index, self.has_workspaces = indexes[0], "workspace" in columns["experiments"]
+
+
+def _close(database: sqlite3.Connection) -> None:
+    """Close the connection and remove its journal file."""
+    with suppress(sqlite3.Error):
+        database.execute("pragma journal_mode = delete")
+    database.close()
+
+
+def _template() -> Path:
+    """An empty database of the installed mlflow, created once in the user's cache."""
+    name = f"mlflow-{needed_release()}.db"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bridges"
+    template = cache / name
+    with system_errors(str(cache)):
+        if not template.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            fresh = cache / f"{template.name}.{os.urandom(4).hex()}"
+            make_tables(f"sqlite:///{fresh}", str(cache / "mlruns"))
+            os.replace(fresh, template)
+    return template
+
+
+def _put(path: str, template: Path) -> None:
+    """Publish a copy of the template, unless another process was faster."""
+    folder, name = os.path.split(path)
+    fresh = os.path.join(folder, f".{name}.bridges-{os.urandom(4).hex()}")
+    try:
+        shutil.copyfile(template, fresh)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as database:
+            _adopt(database)
+        with suppress(FileExistsError):
+            publish_once(fresh, path)
+    finally:
+        unlink(fresh)
+
+
+def _fill(path: str, template: Path) -> None:
+    """Create the template's tables in an empty file, unless another process was faster."""
+    with (
+        closing(sqlite3.connect(path, BUSY_SECONDS, isolation_level=None)) as database,
+        closing(sqlite3.connect(template)) as source,
+    ):
+        database.execute("begin immediate")
+        if not database.execute("select 1 from sqlite_master").fetchone():
+            for statement in source.iterdump():
+                if statement not in ("BEGIN TRANSACTION;", "COMMIT;"):
+                    database.execute(statement)
+            _adopt(database)
+        database.execute("commit")
+
+
+def _adopt(database: sqlite3.Connection) -> None:
+    """Set the artifact location of the default experiment, as mlflow does."""
+    location = os.path.abspath(os.path.join("mlruns", "0"))
+    database.execute("update experiments set artifact_location = ?", (location,))

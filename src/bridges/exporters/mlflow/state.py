@@ -1,0 +1,84 @@
+"""State in the tags of an MLflow run.
+
+The tag `bridges.key` holds the run key. `bridges.state` holds row count and digest, and during a
+write also those that the run will have after it, so that the next export can finish an interrupted
+write.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridges.errors import ExportError
+from bridges.exporters.base import ExistingRun
+from bridges.exporters.receipts import Receipt, RunReceipt
+from bridges.exporters.state import NO_STATE, UNREADABLE, State
+
+KEY_TAG = "bridges.key"
+STATE_TAG = "bridges.state"
+RECEIPT_TAG = "bridges.mark"
+SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run of a tracking store: its id, name, life-cycle stage, status and state tag.
+
+    A `superseded` run lost against a concurrent export of the same run and is ignored.
+    """
+
+    run_id: str
+    name: str
+    stage: str
+    status: str
+    state: str
+    superseded: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run is not deleted."""
+        return self.stage == "active"
+
+
+def location_of(uri: str, experiment: int | str, run_id: str) -> str:
+    """The location of a run, in a store displayed as `uri`."""
+    return f"{uri}#/experiments/{experiment}/runs/{run_id}"
+
+
+def run_id_of(location: str) -> str:
+    """The run id at the end of a location."""
+    return location.rpartition("/")[2]
+
+
+def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) -> ExistingRun:
+    """The run as `find` returns it. Raises ExportError for an unreadable state tag."""
+    try:
+        state = State.parse(run.state) if run.is_active else NO_STATE
+    except UNREADABLE:
+        raise ExportError(
+            f"{location}: its tag {STATE_TAG} was changed, so it cannot be told what it "
+            "holds. Delete the run for good (mlflow gc) and export again."
+        ) from None
+    return ExistingRun(
+        key=key,
+        name=run.name,
+        location=location,
+        state=state,
+        id=run.run_id,
+        place=str(experiment),
+        complete=state.pending is None and run.status != RUNNING,
+        deleted=not run.is_active,
+    )
+
+
+def receipt_in(run: StoredRun, key: str, text: str, location: str) -> RunReceipt | None:
+    """The receipt in a tag, if the run is complete and unchanged since; else None."""
+    receipt = Receipt.parse(text)
+    if receipt is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
+        return None
+    with suppress(*UNREADABLE):
+        if State.parse(run.state).agrees_with(receipt):
+            return RunReceipt(key, run.name, location, receipt)
+    return None

@@ -1,0 +1,1 @@
+"""TensorBoard: runs as event files in a log directory."""

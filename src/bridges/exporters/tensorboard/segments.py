@@ -1,0 +1,173 @@
+"""The event files of a run on disk: published segments, and the mending of killed exports.
+
+Published files never change. A file is written under a name that readers ignore, synced, and then
+renamed atomically. The next export that lists a directory finishes or removes the files of killed
+exports.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridges.errors import ExportError, VerifyError
+from bridges.exporters.atomic_files import unlink
+from bridges.exporters.base import ExistingRun
+from bridges.exporters.state import UNREADABLE, State
+from bridges.exporters.tensorboard.names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
+from bridges.exporters.tensorboard.records import (
+    PARAMS_TAG,
+    STATE_TAG,
+    params_in,
+    parse_state,
+    parse_tags,
+)
+from bridges.formats.events.reader import first_texts
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One published file: its path, the run's start, its first row, and the run's state after it.
+
+    `started` is in seconds since 1970 UTC.
+    """
+
+    path: str
+    started: int
+    first: int
+    state: State
+
+
+def segments(directory: str, key: str) -> list[Segment]:
+    """All published files of a run, in write order."""
+    return [
+        Segment(path, int(match[1]), *_read_state(path))
+        for match in _matches(_mended(directory, key), key)
+        if (path := os.path.join(directory, match[0]))
+    ]
+
+
+def segment_names(names: Iterable[str], key: str) -> list[str]:
+    """The names of a run's published files among `names`, in write order."""
+    return [match[0] for match in _matches(names, key)]
+
+
+def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
+    matches = [match for name in names if key in name and (match := SEGMENT.fullmatch(name))]
+    return sorted((one for one in matches if one[2] == key), key=lambda match: int(match[3]))
+
+
+def in_force(written: list[Segment]) -> list[Segment]:
+    """The files in force: a file that starts at row 0 replaces all earlier ones."""
+    whole = [index for index, segment in enumerate(written) if segment.first == 0]
+    return written[whole[-1] :] if whole else written
+
+
+def existing_in(logdir: str, directory: str, key: str) -> ExistingRun | None:
+    """The run of a key in a directory. Raises ExportError if one of its files is missing."""
+    counting = in_force(segments(directory, key))
+    if not counting:
+        return None
+    rows = 0
+    for segment in counting:
+        if segment.first != rows:
+            raise ExportError(
+                f"{directory}: the event file with rows {rows} to {segment.first - 1} is gone. "
+                "Delete the directory and export the run again."
+            )
+        rows = segment.state.rows
+    name = os.path.relpath(directory, logdir)
+    return ExistingRun(key, name, directory, counting[-1].state)
+
+
+def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
+    """Walk a log directory: each directory, in order, with the names of its files.
+
+    Hidden directories and links to directories are skipped.
+    """
+    waiting = [logdir]
+    while waiting:
+        folder, inside, files = waiting.pop(), [], []
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    files.append(entry.name)
+                elif entry.name[0] != ".":
+                    inside.append(entry.path)
+        waiting += sorted(inside, reverse=True)
+        yield folder, files
+
+
+def leftovers(logdir: str) -> dict[str, list[str]]:
+    """The hidden directories of unpublished runs, by run key."""
+    found: dict[str, list[str]] = {}
+    for name in names_in(logdir):
+        if name[0] == "." and (match := HIDDEN.fullmatch(name)):
+            found.setdefault(match[1], []).append(os.path.join(logdir, name))
+    return found
+
+
+def publish_partial(directory: str, partial: str) -> None:
+    """Rename a finished file in a claimed directory to its published name."""
+    with suppress(FileNotFoundError):  # another process was faster
+        os.rename(os.path.join(directory, partial), os.path.join(directory, final_name(partial)))
+
+
+def remove_unpublished(directory: str, key: str) -> None:
+    """Remove the unpublished files of a new run, whose export was killed or overtaken."""
+    for name in names_in(directory):
+        match = ATTEMPT.fullmatch(name)
+        if match and match[2] == key and not int(match[3]):
+            with suppress(FileNotFoundError):  # it was published meanwhile
+                os.unlink(os.path.join(directory, name))
+            with suppress(OSError):  # not empty
+                os.rmdir(directory)
+
+
+def _mended(directory: str, key: str) -> list[str]:
+    """The names in a directory; files of exports that were killed at the rename are finished or
+    removed first.
+    """
+    names = names_in(directory)
+    is_changed = False
+    with suppress(OSError):  # a read-only disk stays as it is
+        for name in names:
+            match, attempt = FILE.fullmatch(name), ATTEMPT.fullmatch(name)
+            if match and match[2] == key and match[3]:
+                is_changed = True
+                publish_partial(directory, name)
+            if attempt and final_name(attempt[1]) in names:
+                is_changed = True
+                unlink(os.path.join(directory, name))
+    return names_in(directory) if is_changed else names
+
+
+def names_in(directory: str) -> list[str]:
+    """The names in a directory; none if it does not exist."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(directory))
+    return []
+
+
+def _read_state(path: str) -> tuple[int, State]:
+    try:
+        return parse_state(dict(first_texts(path))[STATE_TAG])
+    except (OSError, VerifyError, *UNREADABLE):
+        raise ExportError(
+            f"{path}: its first records are damaged, so it cannot be told what it holds. "
+            "Delete its directory and export the run again."
+        ) from None
+
+
+def recorded_params(path: str) -> dict[str, str]:
+    """The params that the first file of a run records. Raises VerifyError where it is damaged."""
+    return params_in(dict(first_texts(path, records=4)).get(PARAMS_TAG, ""))
+
+
+def recorded_tags(path: str) -> dict[str, str]:
+    """The run tags recorded in a published file. Raises ExportError if it is damaged."""
+    _read_state(path)
+    return parse_tags(dict(first_texts(path))[STATE_TAG])

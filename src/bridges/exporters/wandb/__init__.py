@@ -1,0 +1,1 @@
+"""Weights & Biases: offline runs in a folder, or runs on a server."""

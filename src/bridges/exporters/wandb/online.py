@@ -1,0 +1,258 @@
+"""Runs on a W&B server: written as offline runs are, uploaded by the official client, read back.
+
+A run is looked for before anything is sent, and only rows that are not there are sent: W&B appends
+whatever comes, so a row that is sent twice is there twice.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from bridges.errors import ExportError, VerifyError
+from bridges.exporters.atomic_files import only_one, write_file
+from bridges.exporters.base import ConflictError, ExistingRun, Labels, Recorded
+from bridges.exporters.receipts import RunReceipt
+from bridges.exporters.state import whole_state
+from bridges.exporters.wandb.history import OWN, STEP_KEYS, wandb_steps
+from bridges.exporters.wandb.limits import merged_tags, short
+from bridges.exporters.wandb.offline import (
+    DIGEST_DIGITS,
+    SOURCE_FOLDER,
+    MakeFile,
+    OfflineRuns,
+    check_mergeable,
+    fill,
+    run_id_of,
+)
+from bridges.exporters.wandb.reader import state_of
+from bridges.exporters.wandb.receipts import receipts_in, save_receipts
+from bridges.exporters.wandb.rows import as_values, recorded
+from bridges.exporters.wandb.run import KEY, Part, Target
+from bridges.exporters.wandb.server import DeletedError, Remote, Server
+from bridges.stream.identity import Identity
+from bridges.stream.layout import Layout
+from bridges.stream.model import Run
+
+SETTLING = 30.0  # seconds that a server may take to show what it was sent
+SPECIAL = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as servers tell them
+
+
+class OnlineRuns:
+    """The runs of a project; `local` are offline runs that are not to be uploaded once more."""
+
+    def __init__(self, target: Target, make: MakeFile, local: OfflineRuns) -> None:
+        self._target, self._make, self._local = target, make, local
+        self._server = Server(target.project, target.entity)
+        self._listed: dict[str, list[Remote]] | None = None  # by run key
+
+    def preload(self) -> None:
+        """Ask once for all runs of the project; `find` answers from that."""
+        listed: dict[str, list[Remote]] = {}
+        for remote in self._server.having(KEY):
+            listed.setdefault(str(remote.config[KEY]), []).append(remote)
+        self._listed = listed
+
+    def find(self, identity: Identity) -> list[ExistingRun]:
+        """The runs with one of the keys; `is_complete` tells whether all of their rows arrived."""
+        found = []
+        for key in identity.keys:
+            if self._listed is not None:
+                remotes = self._listed.get(key, [])
+            else:
+                remotes = self._server.find(key, run_id_of(replace(identity, key=key)))
+            found += [_run(remote, key, self._target.project) for remote in remotes]
+        return [run for run in found if run]
+
+    def write(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
+    ) -> ExistingRun:
+        """Send what the server lacks. Raises ConflictError, ExportError."""
+        with only_one(f"wandb-{layout.key}") as lock:
+            remotes = self._server.find(layout.key, run_id_of(layout))
+            found = [(_run(remote, layout.key, self._target.project), remote) for remote in remotes]
+            if existing is None:
+                if any(run and _is_same(run, layout) for run, _ in found):
+                    raise ConflictError
+                part = None
+            else:
+                same = [remote for run, remote in found if run == existing]
+                if not same:
+                    raise ConflictError
+                part = self._continued(layout, existing, same[0])
+            if part is None:
+                part = Part(self._new_id(layout, found), whole_state(layout))
+            is_all = 0 < part.first == len(layout.stream)
+            said = "" if is_all else self._upload(layout, part, lock)
+            written = self._arrived(layout, part, said)
+            self._mark_local(layout)
+            return written
+
+    def _continued(self, layout: Layout, existing: ExistingRun, remote: Remote) -> Part | None:
+        """What comes after the rows that are there; None where those are not the first ones."""
+        first = layout.position(existing.state.rows)
+        if existing.complete:
+            check_mergeable(layout, existing.state.rows)
+        else:
+            there = [int(row["_step"]) for row in self._server.rows(remote.run_id)]
+            is_doubled = remote.lines > max(first, len(there))
+            if is_doubled or there != wandb_steps(layout)[: len(there)].tolist():
+                return None
+            first = len(there)
+        state = whole_state(layout, existing.state)
+        return Part(remote.run_id, state, first, (), existing.name, remote.group, remote.tags)
+
+    def _new_id(self, layout: Layout, found: list[tuple[ExistingRun | None, Remote]]) -> str:
+        """An id that no run has, nor had: W&B never takes that of a deleted run again."""
+        taken = {remote.run_id for run, remote in found if run or remote.lines}
+        base, settings = run_id_of(layout), layout.run.settings.digest
+        if base in taken and settings:
+            base += f"-{settings[:DIGEST_DIGITS]}"  # as offline
+        for number in count(1):
+            run_id = base if number == 1 else f"{base}-{number}"
+            if run_id not in taken:
+                try:
+                    self._server.claim(run_id)
+                    return run_id
+                except DeletedError:
+                    continue
+        raise AssertionError
+
+    def _upload(self, layout: Layout, part: Part, lock: list[int]) -> str:
+        """What the client says of errors."""
+        with tempfile.TemporaryDirectory(prefix="bridges-") as place:
+            folder = os.path.join(place, f"offline-run-20000101_000000-{part.run_id}")
+            os.mkdir(folder)
+            fill(folder, layout, self._target, part, self._make)
+            return self._server.upload(folder, len(layout.stream) - part.first, lock)
+
+    def _arrived(self, layout: Layout, part: Part, said: str) -> ExistingRun:
+        """The run as the server has it, once it shows all of it."""
+        until = time.monotonic() + (0.0 if said else SETTLING)
+        while True:
+            remote = self._server.get(part.run_id)
+            run = _run(remote, layout.key, self._target.project) if remote else None
+            if run and is_complete(layout.run, run):
+                return replace(run, complete=True)
+            if time.monotonic() > until:
+                break
+            time.sleep(0.5)
+        if remote and remote.lines > len(layout.stream):
+            message = f"{remote.url} has rows twice: another export uploaded it at the same time"
+            raise ExportError(message, transient=True)  # the next attempt makes a run of its own
+        if run is None:
+            why = f": {said}" if said else ""
+            raise ExportError(f"W&B did not take the run {part.run_id}{why}")
+        return run  # what is missing is told by the comparison
+
+    def _mark_local(self, layout: Layout) -> None:
+        """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""
+        with suppress(ExportError):  # one that cannot be read is none of these
+            for run in self._local.find(layout.identity):
+                if run.state.digest == layout.digest:
+                    write_file(f"{run.location}.synced", [])
+
+    def read_back(self, existing: ExistingRun) -> Recorded:
+        """All points of the run, by `scan_history`."""
+        try:
+            rows = self._server.rows(existing.id)
+            found = _recorded(rows)
+        except (ValueError, ExportError) as error:
+            raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
+        of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
+        summary = self._server.summary(existing.id)
+        own = {key: value for key, value in summary.items() if key not in of_rows}
+        return Recorded(found.points, found.others, own)
+
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+        """The run's config."""
+        remote = self._server.get(existing.id)
+        return remote.config if remote else {}
+
+    def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
+        """The run with these labels."""
+        remote = self._server.get(existing.id)
+        if remote is None:
+            raise ConflictError
+        name, group = short(labels.name or remote.name), short(labels.group or remote.group)
+        tags = merged_tags(remote.tags, labels.tags)
+        if (name, group, sorted(tags)) != (remote.name, remote.group, sorted(remote.tags)):
+            self._server.relabel(remote.run_id, name, group, tags)
+        return replace(existing, name=name)
+
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Upload the files, unless they are there."""
+        named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
+        self._server.attach(existing.id, named)
+
+    def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
+        """Save receipts in place of older ones."""
+        save_receipts(self._server, runs)
+
+    def receipts(self) -> Iterator[RunReceipt]:
+        """The receipts of the project."""
+        return receipts_in(self._server)
+
+
+def _run(remote: Remote, key: str, project: str) -> ExistingRun | None:
+    """A run that bridges wrote, with that key."""
+    found, state = state_of(remote.config_json)
+    if state is None or found != key:
+        return None
+    return ExistingRun(
+        key=key,
+        name=remote.name or remote.run_id,
+        location=remote.url,
+        state=state,
+        id=remote.run_id,
+        place=project,
+        complete=None,
+        counted=(remote.lines, remote.last_step),
+    )
+
+
+def _is_same(run: ExistingRun, layout: Layout) -> bool:
+    """Whether a complete run holds the layout's history, and has settings that allow that."""
+    return (
+        run.state.digest == layout.digest
+        and not run.state.settings.contradict(layout.run.settings)
+        and is_complete(layout.run, run)
+    )
+
+
+def is_complete(run: Run, existing: ExistingRun) -> bool:
+    """Whether the server counts as many rows as the state, and shows the last one."""
+    rows, is_merged = existing.state.rows, "wandb-step" in existing.state.layout
+    if rows > len(run.stream) and is_merged:
+        return True  # of merged rows that this history does not reach, nothing is known
+    if not is_merged or not rows:
+        return existing.counted == (rows, rows - 1)
+    steps = np.unique(run.stream.step)
+    count = int(np.searchsorted(steps, run.stream.step[:rows].max(), side="right"))
+    return existing.counted == (count, int(steps[count - 1]))
+
+
+def _as_sent(value: Any) -> Any:
+    """A value as it was sent; some releases keep the sign of a zero, others do not."""
+    if isinstance(value, str):
+        return SPECIAL.get(value, value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _recorded(rows: list[dict[str, Any]]) -> Recorded:
+    columns: dict[str, tuple[list[int], list[Any]]] = {}
+    for index, row in enumerate(rows):
+        for key, value in row.items():
+            at, values = columns.setdefault(key, ([], []))
+            at.append(index)
+            values.append(_as_sent(value))
+    arrays = {key: (np.array(at), as_values(values)) for key, (at, values) in columns.items()}
+    return recorded(arrays, len(rows))

@@ -1,0 +1,222 @@
+"""The records of an offline W&B run.
+
+Only the records that every `wandb sync` since 0.15 accepts are written: header, run (with its
+config), metric definitions, history, files, one summary, exit, end. No environment record: old
+releases fail on it. The run record has a mailbox slot, as `wandb sync` 0.28 waits for its answer
+forever without one. A run may have several parts (files): later ones hold the rows after an upload.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from bridges.exporters.state import State
+from bridges.exporters.wandb.history import (
+    history_records,
+    last_values,
+    wandb_steps,
+)
+from bridges.exporters.wandb.limits import merged_tags, short
+from bridges.formats.wandb_log.batch import Batch
+from bridges.formats.wandb_log.log import integer, message, text
+from bridges.stream.clock import SECOND
+from bridges.stream.layout import Layout
+from bridges.stream.redact import redact_text
+
+HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
+CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
+PRODUCER = "0.31.0"  # the release with these records
+KEY, STATE = "bridges_key", "bridges"  # in the config
+METADATA = "wandb-metadata.json"
+EXIT_CODES = {"finished": 0, "unfinished": 1, "unknown": 0}
+AT_END = 1  # upload a file when the run ends
+
+
+@dataclass(frozen=True)
+class Target:
+    """Project, entity and job type of runs."""
+
+    project: str
+    entity: str | None = None
+    job_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The content of one file: the rows of the stream from `first` on, and the run's state.
+
+    `files` are the attached files, stored below `files/` in its directory. `name`, `group` and
+    `tags` (texts) are those of an existing run, which keeps them.
+    """
+
+    run_id: str
+    state: State
+    first: int = 0
+    files: Collection[str] = ()
+    name: str | None = None
+    group: str | None = None
+    tags: Sequence[str] = ()
+
+    def group_of(self, layout: Layout) -> str | None:
+        """The group of the run."""
+        group = self.group or layout.run.group
+        return short(group) if group else None
+
+    def tags_of(self, layout: Layout) -> list[str]:
+        """The tags of the run as texts."""
+        return merged_tags(self.tags, layout.run.tags)
+
+    def name_of(self, layout: Layout) -> str:
+        """The name of the run."""
+        return short(self.name or layout.run.name)
+
+
+def records(layout: Layout, target: Target, part: Part) -> Iterator[bytes | Batch]:
+    """All records of a part with their numbers."""
+    head = [*_head(layout, target, part)]
+    yield from numbered(head)
+    rows = history_records(layout, part.first, len(head) + 1)
+    yield rows
+    yield from numbered(_tail(layout, part), len(head) + len(rows) + 1)
+
+
+def numbered(contents: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
+    """Records with their numbers in the file."""
+    return (integer(1, number) + content for number, content in enumerate(contents, first))
+
+
+def _head(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
+    yield message(RECORD_HEADER, message(1, text(1, PRODUCER) + text(2, "0.70.0")))
+    yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, part))
+    yield from _definitions(layout)
+
+
+def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
+    yield attaching([METADATA, *part.files])
+    yield message(SUMMARY, _summary(layout))
+    code = EXIT_CODES[layout.run.status]
+    yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
+    yield message(FINAL, b"")  # releases up to 0.27 send the exit at this record
+
+
+def axis_of(layout: Layout) -> str:
+    """The metric on the x-axis."""
+    naming = layout.naming
+    return naming.epoch_key if layout.identity.options.get("x-axis") == "epoch" else naming.step_key
+
+
+def attaching(files: Iterable[str]) -> bytes:
+    """The record that lists files below `files/` for upload."""
+    return message(FILES, b"".join(map(_file, files)))
+
+
+def _file(path: str) -> bytes:
+    return message(1, text(1, path) + integer(2, AT_END))
+
+
+def _run(layout: Layout, target: Target, part: Part) -> bytes:
+    stamp = start_of(layout, part.first)
+    # the client up to 0.29 fills `_wandb` only if it exists
+    items = {**config(layout, part.state), "_wandb": {}}.items()
+    updates = (text(1, key) + text(16, config_json(value)) for key, value in items)
+    parts = [text(1, part.run_id)]
+    if target.entity:
+        parts.append(text(2, target.entity))
+    parts += [text(3, target.project), message(4, b"".join(message(1, u) for u in updates))]
+    if group := part.group_of(layout):
+        parts.append(text(6, group))
+    if target.job_type:
+        parts.append(text(7, short(target.job_type)))
+    parts += [text(8, part.name_of(layout)), text(9, notes(layout))]
+    parts += [text(10, tag) for tag in part.tags_of(layout)]
+    stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
+    return b"".join([*parts, message(17, stamps)])
+
+
+def config(layout: Layout, state: State) -> dict[str, Any]:
+    """The run's config: its params, its key, and its state as one text.
+
+    The state is a text because W&B drops empty values in objects.
+    """
+    clock = layout.clock
+    own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
+    return {**layout.params, KEY: layout.key, STATE: own}
+
+
+def _definitions(layout: Layout) -> Iterator[bytes]:
+    """The x-axis of all metrics: by a pattern, as live, and for each metric.
+
+    `wandb sync` up to 0.30 ignores patterns.
+    """
+    axis, synced = axis_of(layout), message(6, integer(1, 1))
+    yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
+    yield message(METRIC, text(2, "*") + text(4, axis) + synced)
+    for key in layout.stream.keys:
+        if key != axis:
+            yield message(METRIC, text(1, key) + text(4, axis) + synced)
+
+
+def iso(microseconds: int) -> str:
+    """A time (microseconds since 1970 UTC) as ISO 8601 text."""
+    return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat()
+
+
+def start_of(layout: Layout, first: int) -> int:
+    """The start of a part in microseconds; `wandb sync` uploads parts in this order."""
+    time = layout.stream.time
+    assert time is not None
+    if first == 0:
+        return layout.clock.start
+    return int(time[: first + 1].max()) if first < len(time) else layout.clock.end
+
+
+def metadata(layout: Layout) -> bytes:
+    """The metadata file with the real start of the run."""
+    return json.dumps({"startedAt": iso(layout.clock.start)}).encode()
+
+
+def notes(layout: Layout) -> str:
+    """The notes of the run: its source files and the quality of its times."""
+    run, clock = layout.run, layout.clock
+    lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
+    lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]
+    if clock.is_synthetic:
+        lines.append(f"- Times are synthetic (clock: {clock.source}); none is real.")
+    if run.writer:
+        lines.append(f"- Logged by transformers {run.writer}.")
+    return "\n".join(lines)
+
+
+def _seconds(layout: Layout) -> float:
+    return (layout.clock.end - layout.clock.start) / 1e6
+
+
+def _summary(layout: Layout) -> bytes:
+    seconds, end = _seconds(layout), layout.clock.end / 1e6
+    own: dict[str, Any] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
+    if len(layout.stream):
+        own |= {layout.naming.step_key: int(layout.run.stream.step[-1]), "_timestamp": end}
+        own["_step"] = int(wandb_steps(layout)[-1])
+    values = {**last_values(layout), **own}
+    items = (text(1, key) + text(16, json.dumps(value)) for key, value in values.items())
+    return b"".join(message(1, item) for item in items)
+
+
+def config_json(value: Any) -> str:
+    """A config value as JSON that every server accepts: infinities as texts, NaN as null."""
+    return json.dumps(_plain(value), default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,0 +1,110 @@
+"""Offline runs through wandb's public API, for untested releases.
+
+It is much slower, and wandb sets start, duration and `_runtime` to those of the export.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.wandb.history import wandb_steps
+from bridges.exporters.wandb.reader import is_whole
+from bridges.exporters.wandb.run import EXIT_CODES, Part, Target, axis_of, config, notes
+from bridges.formats.wandb_log.log import LogError
+from bridges.stream.layout import Layout
+
+CLOSING = 60.0  # seconds to wait for wandb to close a file
+OFF = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "quiet": True,
+    "save_code": False,
+    "silent": True,
+    "symlink": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}  # turns off all but the writing of rows; releases differ in these settings
+
+
+def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
+    """Write the file of a part. Raises ExportError, MissingDependencyError."""
+    wandb = import_wandb()
+    run = wandb.init(
+        project=target.project,
+        entity=target.entity,
+        id=part.run_id,
+        name=part.name_of(layout),
+        group=part.group_of(layout),
+        job_type=target.job_type,
+        tags=part.tags_of(layout),
+        notes=notes(layout),
+        config=config(layout, part.state),
+        dir=folder,
+        mode="offline",
+        settings=wandb.Settings(**known_settings(wandb, OFF)),  # init changes it
+    )
+    axis = axis_of(layout)
+    run.define_metric(axis)
+    run.define_metric("*", step_metric=axis, step_sync=True)
+    for step, row in _rows(layout, part.first):
+        run.log(row, step=step)
+    run.summary.update(dict(layout.summary))
+    run.finish(exit_code=EXIT_CODES[layout.run.status])
+    wandb.teardown()
+    (made,) = glob.glob(os.path.join(glob.escape(folder), "wandb", "offline-run-*"))
+    name = f"run-{part.run_id}.wandb"
+    _wait_until_whole(os.path.join(made, name))
+    os.rename(os.path.join(made, name), os.path.join(folder, name))
+    shutil.rmtree(os.path.join(folder, "wandb"))
+
+
+def import_wandb() -> Any:
+    """The package. Raises MissingDependencyError."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingDependencyError("wandb", "wandb") from error
+    return wandb
+
+
+def known_settings(wandb: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the installed release supports."""
+    known = getattr(wandb.Settings, "model_fields", wanted)
+    return {key: value for key, value in wanted.items() if key in known}
+
+
+def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`_step` and content of each row from `first` on."""
+    stream = layout.stream
+    assert stream.time is not None
+    rows: list[dict[str, Any]] = [{} for _ in range(len(stream) - first)]
+    for series in stream.series:
+        part = series.slice(first, len(stream))
+        for row, value in zip((part.rows - first).tolist(), part.values.tolist(), strict=True):
+            rows[row][series.key] = value
+    steps, times = wandb_steps(layout)[first:].tolist(), (stream.time[first:] / 1e6).tolist()
+    for row, step, time_, own in zip(rows, stream.step[first:].tolist(), times, steps, strict=True):
+        yield own, {**row, layout.naming.step_key: step, "_timestamp": time_}
+
+
+def _wait_until_whole(path: str) -> None:
+    """`finish` returns before wandb's own process has closed the file."""
+    until = time.monotonic() + CLOSING
+    while True:
+        try:
+            if is_whole(path):
+                return
+        except (OSError, LogError):
+            pass  # it is still being written
+        if time.monotonic() > until:
+            raise ExportError(f"wandb has not closed {path} for {CLOSING:.0f} s; try again")
+        time.sleep(0.02)

@@ -1,0 +1,310 @@
+"""A W&B server through the official client: queries, and uploads by `wandb sync`.
+
+The exit status of `wandb sync` and its marker file are ignored: both report success even if the
+server rejected everything. Only rows that are read back count.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any, TypeVar
+
+from bridges.errors import ExportError
+from bridges.exporters.wandb.release import check_appends
+from bridges.exporters.wandb.sdk import import_wandb, known_settings
+
+T = TypeVar("T")
+TIMEOUT = 30  # seconds for one request
+# the client's default is to retry for a week; minutes suffice
+RETRY_SETTINGS = {
+    "x_graphql_retry_max": 5,
+    "x_graphql_retry_wait_min_seconds": 1.0,
+    "x_graphql_retry_wait_max_seconds": 20.0,
+    "x_file_stream_retry_max": 12,
+    "x_file_stream_retry_wait_min_seconds": 1.0,
+    "x_file_stream_retry_wait_max_seconds": 20.0,
+    "x_file_transfer_retry_max": 5,
+}
+RUNS_PER_PAGE = 200  # with config and summary
+NO_KEY = (
+    "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
+    "Without a key, use --mode offline."
+)
+LONGEST_SYNC = 900.0  # seconds for one run, and a second more for every ROWS_A_SECOND rows
+ROWS_A_SECOND = 500
+
+
+class DeletedError(Exception):
+    """The id belongs to a deleted run: W&B never accepts it again."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A run on the server.
+
+    `config` holds values by name, `url` is its page, `lines` the row count that the server reports,
+    and `last_step` its last `_step` (-1 without rows). `group` may be empty.
+    """
+
+    run_id: str
+    name: str
+    config: Mapping[str, Any]
+    url: str
+    lines: int
+    last_step: int
+    group: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def config_json(self) -> dict[str, str]:
+        """The config with its values as JSON."""
+        return {key: json.dumps(value) for key, value in self.config.items()}
+
+
+class Server:
+    """The runs of one project, for the user of the API key in the environment or netrc."""
+
+    def __init__(self, project: str, entity: str | None) -> None:
+        wandb = import_wandb()
+        check_appends()
+        with _translated_errors():
+            wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
+            self._api = wandb.Api(timeout=TIMEOUT)  # silent: no prompt for a key
+            self._place = entity or self._api.default_entity, project
+
+    def find(self, key: str, run_id: str) -> list[Remote]:
+        """The runs with that key in their config, and those with that id (and any suffix)."""
+        wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9a-f]+)*$"}}]
+
+        def ask() -> list[Remote]:
+            self._api.flush()  # clears the client's cache
+            runs = self._api.runs("/".join(self._place), filters={"$or": wanted}, lazy=False)
+            return [_remote(run) for run in runs]
+
+        found = {run.run_id: run for run in _or(self._asked(ask), [])}
+        if run_id not in found and (run := self.get(run_id)):
+            found[run_id] = run
+        return list(found.values())
+
+    def having(self, name: str) -> list[Remote]:
+        """The runs with a text of that name in their config."""
+        wanted = {f"config.{name}": {"$regex": "."}}
+
+        def ask() -> list[Remote]:
+            self._api.flush()
+            place = "/".join(self._place)
+            runs = self._api.runs(place, filters=wanted, per_page=RUNS_PER_PAGE, lazy=False)
+            return [_remote(run) for run in runs]
+
+        return _or(self._asked(ask), [])
+
+    def set_config(self, run_id: str, name: str, value_of: Callable[[Remote], str | None]) -> None:
+        """Set a config value of a run, if the run exists and the value is not None.
+
+        The client sends the rest of config and summary again, unchanged.
+        """
+
+        def ask() -> None:
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            value = value_of(_remote(run))
+            if value is not None:
+                run.config[name] = value
+                run.update()
+
+        self._asked(ask)
+
+    def relabel(self, run_id: str, name: str, group: str, tags: Sequence[str]) -> None:
+        """Set name, group and tags of a run; the client sends its config again, unchanged."""
+
+        def ask() -> None:
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            run.name, run.group, run.tags = name, group or None, [*tags]
+            run.update()
+
+        self._asked(ask)
+
+    def get(self, run_id: str) -> Remote | None:
+        """The run with that id."""
+
+        def ask() -> Remote:
+            self._api.flush()
+            return _remote(self._api.run("/".join((*self._place, run_id))))
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """The answer; None if the project or run does not exist."""
+        with _translated_errors():
+            try:
+                return ask()
+            except Exception as error:
+                if "Could not find" in str(error):
+                    return None
+                raise
+        raise AssertionError  # unreachable; mypy does not see that the error is raised
+
+    def claim(self, run_id: str) -> None:
+        """Create the run if it does not exist. Raises DeletedError."""
+        entity, project = self._place
+        with _translated_errors():
+            try:
+                self._api.create_run(run_id=run_id, project=project, entity=entity)
+            except Exception as error:
+                if _status(error) == 409 or "previously created and deleted" in str(error):
+                    raise DeletedError(run_id) from error
+                raise
+
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """All history rows of the run, by `_step`."""
+        with _translated_errors():
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
+            return list(run.scan_history(**fresh))
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        """The summary of the run."""
+        with _translated_errors():
+            self._api.flush()
+            run = self._api.run("/".join((*self._place, run_id)))
+            return dict(run.summary._json_dict)
+
+    def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Upload files whose content the run does not have."""
+        with _translated_errors():
+            run = self._api.run("/".join((*self._place, run_id)))
+            there = {file.name: file.md5 for file in run.files(names=[*files])}
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    if there.get(name) not in _sums(content):
+                        path = os.path.join(folder, *name.split("/"))
+                        os.makedirs(os.path.dirname(path), exist_ok=True)
+                        with open(path, "wb") as file:
+                            file.write(content)
+                        run.upload_file(path, root=folder)
+
+    def upload(self, folder: str, rows: int, keep_open: Sequence[int]) -> str:
+        """Run `wandb sync` on an offline run's directory; return its error lines.
+
+        The child inherits the descriptors `keep_open`, which hold a lock. Raises ExportError if it
+        does not end in time.
+        """
+        environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+        environment.pop("WANDB_SERVICE", None)  # its own service ends with it
+        for name, value in RETRY_SETTINGS.items():
+            environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
+        command = [sys.executable, "-m", "wandb", "sync", folder]
+        with subprocess.Popen(
+            command,
+            cwd=os.path.dirname(folder),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=keep_open,
+            start_new_session=True,  # its child process must end with it
+        ) as child:
+            try:
+                said, _ = child.communicate(timeout=LONGEST_SYNC + rows / ROWS_A_SECOND)
+            except BaseException as error:
+                _kill(child)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    message = f"`wandb sync` did not end within {error.timeout:.0f} s"
+                    raise ExportError(message, transient=True) from error
+                raise
+        return hide_key("; ".join(line for line in said.splitlines() if "rror" in line))
+
+
+def _remote(run: Any) -> Remote:
+    lines, last = run._attrs.get("historyLineCount"), _last_step(run)
+    return Remote(
+        run.id,
+        run.name or "",
+        dict(run.config),
+        run.url,
+        last + 1 if lines is None else lines,
+        last,
+        getattr(run, "group", None) or "",
+        tuple(run.tags or ()),
+    )
+
+
+def _last_step(run: Any) -> int:
+    """The last step in the run's attributes; else one request per run."""
+    keys = run._attrs.get("historyKeys")
+    if isinstance(keys, dict) and isinstance(keys.get("lastStep"), int):
+        return int(keys["lastStep"])
+    return int(run.lastHistoryStep)
+
+
+def _takes(function: Any, parameter: str) -> bool:
+    return parameter in signature(function).parameters
+
+
+def _or(found: T | None, other: T) -> T:
+    return other if found is None else found
+
+
+def _sums(content: bytes) -> Sequence[str]:
+    """The MD5 of the content in base64, as W&B reports it, and in hex."""
+    digest = hashlib.md5(content, usedforsecurity=False)
+    return base64.b64encode(digest.digest()).decode(), digest.hexdigest()
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    with suppress(OSError):
+        if os.name == "posix":
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+
+
+def hide_key(text: str) -> str:
+    """The text without the API key."""
+    key = os.environ.get("WANDB_API_KEY")
+    return text.replace(key, "<KEY>") if key else text
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error of the client, whatever it is wrapped in."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        for name in ("http_status", "status_code"):
+            if getattr(response, name, None):
+                return int(getattr(response, name))
+        seen = getattr(seen, "exc", None) or seen.__cause__
+    return None
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Raise errors of the client as ExportError, with the server's message and `transient`."""
+    try:
+        yield
+    except (ExportError, DeletedError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # deliberately broad: the client raises many kinds
+        status = _status(error)
+        transient = status is None or status == 429 or status >= 500
+        unchecked = type(error).__name__ == "AuthenticationError"
+        # the client also raises this when the server did not reject the key
+        if "No API key" in str(error) or (unchecked and not (transient and error.__cause__)):
+            raise ExportError(NO_KEY) from error
+        said = hide_key(f"{type(error).__name__}: {error}")
+        code = f" ({status})" if status else ""
+        raise ExportError(f"W&B{code}: {said}", transient=transient, waited=unchecked) from error

@@ -1,0 +1,1 @@
+"""TensorBoard event files: records, messages, and a reader and a writer in columns."""

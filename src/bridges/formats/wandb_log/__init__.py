@@ -1,0 +1,1 @@
+"""The log files of W&B runs: chunks, and history records in columns."""

@@ -1,0 +1,196 @@
+"""The transaction log of an offline W&B run: records of protocol buffers in a LevelDB log.
+
+A file is a header of 7 bytes and blocks of 32 KiB; a record is one chunk, or several where it
+crosses blocks. A chunk is CRC-32 (of type and data, little-endian), length, type and data. Field
+numbers are those of wandb's `wandb_internal.proto`, which have not changed since 0.12.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from bridges.formats.wandb_log.batch import Batch, windows
+
+HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
+BLOCK_BYTES = 32_768
+_CHUNK = struct.Struct("<IHB")  # crc, length, type
+_HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same, without gaps
+CHUNK_HEADER = _CHUNK.size  # bytes
+_SMALL = [bytes([number]) for number in range(0x80)]
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+_SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
+
+
+class LogError(ValueError):
+    """The bytes are not a complete transaction log; the message names the position."""
+
+
+def varint(number: int) -> bytes:
+    """A protobuf varint; negative numbers as 64 bits."""
+    if 0 <= number < 0x80:
+        return _SMALL[number]
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def message(field: int, content: bytes) -> bytes:
+    """A length-delimited field: bytes, text or a message."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def text(field: int, content: str) -> bytes:
+    """A text field."""
+    return message(field, content.encode("utf-8", "replace"))
+
+
+def integer(field: int, number: int) -> bytes:
+    """A varint field."""
+    return varint(field << 3) + varint(number)
+
+
+def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
+    """The bytes of a log in pieces; a batch leaves room for the chunk header of each record."""
+    yield HEADER
+    at = len(HEADER)
+    for record in records:
+        pieces = _batch(record, at) if isinstance(record, Batch) else _record(record, at)
+        for piece in pieces:
+            at += len(piece)
+            yield piece
+
+
+def _record(record: bytes, at: int) -> Iterator[bytes]:
+    """The chunks of a record at a file position."""
+    if at % BLOCK_BYTES + CHUNK_HEADER + len(record) > BLOCK_BYTES:
+        yield from _chunks(record, at)
+    else:  # the usual case: whole in this block
+        yield _CHUNK.pack(zlib.crc32(record, _SEEDS[FULL]), len(record), FULL) + record
+
+
+def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
+    """Many records from a file position on, block by block."""
+    _put_headers(batch)
+    data, start, done = batch.data.data, batch.start, 0
+    while done < len(batch):
+        first = int(start[done])
+        fitting = int(
+            np.searchsorted(batch.end, first + BLOCK_BYTES - at % BLOCK_BYTES, side="right")
+        )
+        if fitting > done:
+            piece: bytes | memoryview = data[first : int(batch.end[fitting - 1])]
+        else:
+            fitting = done + 1
+            record = data[first + CHUNK_HEADER : int(batch.end[done])].tobytes()
+            piece = b"".join(_chunks(record, at))
+        yield piece
+        done, at = fitting, at + len(piece)
+
+
+def _put_headers(batch: Batch) -> None:
+    """Write the chunk header of each record, as if the record fits its block."""
+    data, seed, crc32 = batch.data.data, _SEEDS[FULL], zlib.crc32
+    bounds = zip((batch.start + CHUNK_HEADER).tolist(), batch.end.tolist(), strict=True)
+    headers = np.zeros(len(batch), _HEADER)
+    headers["crc"] = [crc32(data[start:end], seed) for start, end in bounds]
+    headers["size"] = (batch.end - batch.start - CHUNK_HEADER) & 0xFFFF
+    headers["kind"] = FULL
+    windows(batch.data, CHUNK_HEADER)[batch.start] = headers.view(f"S{CHUNK_HEADER}")
+
+
+def _chunks(record: bytes, at: int) -> Iterator[bytes]:
+    """The chunks of a record that crosses blocks, from a file position on.
+
+    If a block has room for a header only, the first chunk is empty, as in LevelDB.
+    """
+    start, is_first = 0, True
+    while True:
+        room = BLOCK_BYTES - at % BLOCK_BYTES
+        if room < CHUNK_HEADER:  # no chunk begins there
+            yield bytes(room)
+            at, room = at + room, BLOCK_BYTES
+        data = record[start : start + room - CHUNK_HEADER]
+        is_last = start + len(data) == len(record)
+        kind = (FULL if is_last else FIRST) if is_first else (LAST if is_last else MIDDLE)
+        yield _CHUNK.pack(zlib.crc32(data, _SEEDS[kind]), len(data), kind) + data
+        if is_last:
+            return
+        start, at, is_first = start + len(data), at + CHUNK_HEADER + len(data), False
+
+
+def read_log(data: bytes) -> Iterator[bytes]:
+    """The records of a log. Raises LogError if it is damaged or ends within a record."""
+    if data[: len(HEADER)] != HEADER:
+        raise LogError("it does not begin as a W&B transaction log")
+    unpack, crc32, seed = _CHUNK.unpack_from, zlib.crc32, _SEEDS[FULL]
+    at, parts, is_open = len(HEADER), b"", False
+    for block_end in range(BLOCK_BYTES, len(data) + BLOCK_BYTES, BLOCK_BYTES):
+        block_end = min(block_end, len(data))
+        while at + CHUNK_HEADER <= block_end:
+            crc, size, kind = unpack(data, at)
+            start = at + CHUNK_HEADER
+            at = start + size
+            content = data[start:at]
+            if at > block_end:
+                raise LogError(f"it ends within a chunk at byte {start - CHUNK_HEADER}")
+            if kind == FULL and not is_open and crc32(content, seed) == crc:  # the usual case
+                yield content
+                continue
+            follows = kind in (MIDDLE, LAST)
+            if kind not in _SEEDS or follows != is_open or crc32(content, _SEEDS[kind]) != crc:
+                raise LogError(f"the chunk at byte {start - CHUNK_HEADER} is damaged")
+            parts, is_open = parts + content, kind != LAST
+            if kind == LAST:
+                yield parts
+                parts = b""
+        if block_end < len(data):
+            at = block_end  # no chunk begins in the last bytes of a block
+    if is_open or at < len(data):
+        raise LogError(f"it ends within a chunk at byte {at}")
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a message: numbers as int, texts and messages as bytes.
+
+    Raises LogError for bytes that are not a message.
+    """
+    at = 0
+    try:
+        while at < len(data):
+            tag, at = read_varint(data, at)
+            kind = tag & 7
+            if kind == 0:
+                number, at = read_varint(data, at)
+                yield tag >> 3, number
+            elif kind == 2:
+                size, at = read_varint(data, at)
+                if at + size > len(data):
+                    raise LogError("a message ends within a field")
+                yield tag >> 3, data[at : at + size]
+                at += size
+            elif kind in (1, 5):
+                at += 8 if kind == 1 else 4
+            else:
+                raise LogError(f"a field has the unknown wire type {kind}")
+    except IndexError:
+        raise LogError("a message ends within a number") from None
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The varint at a position, and the position after it."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return number, at
+        shift += 7
