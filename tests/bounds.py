@@ -14,10 +14,12 @@ HANGS = 600.0  # seconds after which what should end, answer or become so is tak
 
 _START = """
 import os, resource, sys
-import bridges.api, bridges.sources.run_directory, bridges.formats.events.reader
+import bridges.api, bridges.sources.trainer.run_directory, bridges.formats.events.reader
 from bridges.formats import pickles
 from bridges.formats.events import crc32c
-from bridges.sources import beside, trainer_log, trainer_state
+from bridges.sources.sidecars import sidecars as beside
+from bridges.sources.tuning_logs import source as trainer_log
+from bridges.sources.trainer import state_file as trainer_state
 import pydantic_core, yaml, zipfile, json, fsspec
 crc32c.crc32c(b"tables are made")
 mebibytes, seconds, *args = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bridges.sources.base import ReadOptions
-from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.stream.model import Run
 from bridges.testing.runs import make_run as make_run
 from bridges.testing.runs import make_stream as make_stream

@@ -19,7 +19,7 @@ from bridges.exporters.state import State
 from bridges.log_in_target import with_stored_rows
 from bridges.placing import Placer
 from bridges.resolve import Known, Match, allows, known_to
-from bridges.sources.tool_rows import as_tools_log
+from bridges.sources.tuning_logs.tool_rows import as_tools_log
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import first_rows_of, prefix_digest, run_key

@@ -17,8 +17,8 @@ from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Parallel
 from bridges.pipeline import OnPhase, read_runs
 from bridges.report import BatchReport, RunReport, failure
-from bridges.sources.output_directory import output_of
-from bridges.sources.places import has_nothing, with_rows
+from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.paths import has_nothing, with_rows
 from bridges.stream.model import Run
 
 if TYPE_CHECKING:

@@ -304,7 +304,7 @@ def schema() -> int:
     Example:
       bridge schema > migration.schema.json
     """
-    from bridges.migration.schema import schema_text
+    from bridges.migration.config.schema import schema_text
 
     click.echo(schema_text(), nl=False)
     return 0

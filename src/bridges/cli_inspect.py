@@ -9,8 +9,8 @@ from bridges.errors import SourceError, TreeError
 from bridges.export_options import ExportOptions
 from bridges.inspection import print_page
 from bridges.pipeline import read_runs
-from bridges.sources.output_directory import output_of
-from bridges.sources.places import has_nothing
+from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.paths import has_nothing
 from bridges.tree_view import Place, print_tree
 
 

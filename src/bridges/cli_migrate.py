@@ -15,11 +15,11 @@ import click
 from bridges import console
 from bridges.cli_signals import Interrupts, interrupts
 from bridges.console_migrate import JsonRuns, MigrationProgress
-from bridges.migration.config_file import load
-from bridges.migration.html_report import HtmlReport
+from bridges.migration.config.file import load
 from bridges.migration.migrate import Migration
 from bridges.migration.plan_table import PlanTable
-from bridges.migration.report_lines import ReportLines
+from bridges.migration.reports.html import HtmlReport
+from bridges.migration.reports.json_lines import ReportLines
 from bridges.migration.summary import print_summary
 from bridges.report import RunReport, Totals
 

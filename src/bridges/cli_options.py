@@ -116,7 +116,7 @@ def _following() -> list[click.Parameter]:
 
 def _migrating() -> list[click.Parameter]:
     """Parameters of `bridge migrate`; engine options have the names of the engine's fields."""
-    from bridges.migration.engine_options import EngineChoices
+    from bridges.migration.config.engine_options import EngineChoices
 
     recheck = "Also read and compare runs whose files and settings have not changed."
     return [

@@ -17,7 +17,7 @@ from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.placing import Placer
 from bridges.resolve import Known, Match
 from bridges.saved_since import replacing, saved_since
-from bridges.sources.clocks import IN_ROWS, kind_named
+from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
 from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
 from bridges.stream.layout import Layout, tick_of

@@ -27,9 +27,9 @@ from bridges.export_options import ExportOptions, Pace
 from bridges.exporters.base import Exporter
 from bridges.pipeline import OnPhase, export_run
 from bridges.report import BatchReport, RunReport, Tally
-from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
-from bridges.sources.watching import Stamp, Stamps, stamps
+from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import RowKind, Run
 

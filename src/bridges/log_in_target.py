@@ -17,8 +17,8 @@ from bridges.exporters.base import Exporter, as_stored
 from bridges.huggingface.row_kinds import row_kinds
 from bridges.placing import Placer
 from bridges.resolve import Known
-from bridges.sources.log_formats import MS_SWIFT
-from bridges.sources.log_matching import same_rows
+from bridges.sources.tuning_logs.formats import MS_SWIFT
+from bridges.sources.tuning_logs.matching import same_rows
 from bridges.stream import logged
 from bridges.stream.model import Int64, Log, MetricStream, Run, Series
 from bridges.stream.naming import Naming

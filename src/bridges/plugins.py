@@ -24,9 +24,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "wandb": "bridges.exporters.wandb.exporter:WandbExporter",
     },
     "sources": {
-        "run_directory": "bridges.sources.run_directory:RunDirectorySource",
-        "trainer_log": "bridges.sources.trainer_log:TrainerLogSource",
-        "trainer_state": "bridges.sources.trainer_state:TrainerStateSource",
+        "run_directory": "bridges.sources.trainer.run_directory:RunDirectorySource",
+        "trainer_log": "bridges.sources.tuning_logs.source:TrainerLogSource",
+        "trainer_state": "bridges.sources.trainer.state_file:TrainerStateSource",
     },
 }
 

@@ -104,7 +104,7 @@ def read(folder: Path) -> None:
     from pydantic_core import from_json
 
     from bridges.sources.base import ReadOptions
-    from bridges.sources.trainer_state import TrainerStateSource
+    from bridges.sources.trainer.state_file import TrainerStateSource
 
     state = history(folder / "state.json", ROWS)
     source, options, data = TrainerStateSource(), ReadOptions(), state.read_bytes()

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from bridges.sources.base import ReadOptions
-from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trainer.state_file import TrainerStateSource
 from tests.benchmarks.timing import (
     BRIDGE,
     cpu,

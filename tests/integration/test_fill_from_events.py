@@ -18,7 +18,7 @@ import pytest
 
 import bridges
 from bridges.cli import run as bridge
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from bridges.stream.finding import Severity
 from bridges.stream.identity import run_key
 from bridges.stream.model import Run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from bridges.migration.html_report import HtmlReport
+from bridges.migration.reports.html import HtmlReport
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity
 from tests.integration.browser import chromium_page, save

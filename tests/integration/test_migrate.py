@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.report import BatchReport
 from tests import kills

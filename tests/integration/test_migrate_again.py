@@ -16,12 +16,12 @@ import pytest
 
 from bridges.exporters.tensorboard.exporter import RECEIPTS_NAME, TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
-from bridges.migration.config import MigrationConfig, SourceSpec
+from bridges.migration.config.config import MigrationConfig, SourceSpec
 from bridges.migration.fingerprint import Files
-from bridges.migration.memory import Memory
+from bridges.migration.known_runs import Memory
 from bridges.migration.migrate import migrate
 from bridges.migration.tasks import plan
-from bridges.migration.work import carry_out
+from bridges.migration.worker import carry_out
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.testing.exporters import ROWS

@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from bridges.migration.config import EngineSpec
+from bridges.migration.config.config import EngineSpec
 from bridges.migration.engine import Engine
 from bridges.migration.tasks import Done, Task, plan
 from tests.bounds import HANGS, until

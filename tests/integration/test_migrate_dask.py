@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from bridges.report import RunReport
 from tests.dask_cluster import Process, dask_cluster
 from tests.integration.test_live_times import scalars

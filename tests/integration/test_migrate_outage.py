@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import Migration
 from bridges.report import BatchReport, RunReport
 from tests.bounds import HANGS, until

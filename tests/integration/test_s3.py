@@ -15,7 +15,7 @@ import pytest
 import s3fs
 
 import bridges
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from tests.bounds import HANGS, until
 from tests.object_store import object_store
 from tests.support import state

@@ -21,7 +21,7 @@ from bridges.exporters.wandb.options import WandbOptions
 from bridges.formats.wandb_log.log import LogError, read_log, write_log
 from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.layout import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests import kills

@@ -25,7 +25,7 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.offline import run_id_of
 from bridges.exporters.wandb.online import OnlineRuns
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.migration.config import MigrationConfig
+from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run

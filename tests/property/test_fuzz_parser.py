@@ -16,8 +16,8 @@ from bridges.errors import BridgeError
 from bridges.huggingface.callbacks import TARGETS, CallbackNaming
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.sources.base import ReadOptions
-from bridges.sources.clocks import IN_ROWS
-from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.times.clocks import IN_ROWS
+from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.stream.align import apply_duplicates, epoch_axis, hidden_duplicates
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest, run_key

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.sources.log_times import elapsed, parse_elapsed
+from bridges.sources.tuning_logs.times import elapsed, parse_elapsed
 
 SECONDS = st.integers(0, 10**8)
 

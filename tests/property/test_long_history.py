@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridges.errors import SourceError
-from bridges.sources import json_text, long_history, trainer_state
+from bridges.sources import json_text
 from bridges.sources.base import ReadOptions
 from bridges.sources.text import Text
+from bridges.sources.trainer import long_history
+from bridges.sources.trainer import state_file as trainer_state
 from bridges.stream.model import Provenance, Run
 from tests.property.histories import Rows, odd_rows, usual_rows
 from tests.support import CORPUS, make_stream, needs_corpus, state

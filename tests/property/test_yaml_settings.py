@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.sources.yaml_settings import read_yaml
+from bridges.sources.sidecars.yaml_settings import read_yaml
 
 PIECES = st.sampled_from(
     [

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.sources import run_directory, trainer_state
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.unchanged import _SETTLED, UnchangedFiles
+from bridges.sources.trainer import run_directory
+from bridges.sources.trainer import state_file as trainer_state
+from bridges.sources.trainer.run_directory import RunDirectorySource
+from bridges.sources.trainer.unchanged import _SETTLED, UnchangedFiles
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run

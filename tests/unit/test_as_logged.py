@@ -24,7 +24,7 @@ from bridges.pipeline import ExportOptions, _found, export_run, verify_run
 from bridges.placing import Placer
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.logged import checked, lines_of, ranges_of
 from bridges.stream.model import Run
 from tests.unit.test_log_beside import FAULTS, ROWS, TOOLS, factory, put, save, swift

@@ -26,14 +26,14 @@ from bridges.exporters.short_retries import SHORT_RETRY_SECONDS, short_retries
 from bridges.exporters.wandb.server import _translated_errors
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
-from bridges.migration import work as work_module
+from bridges.migration import worker as work_module
 from bridges.migration.backoff import LONGEST_PAUSE, Backoff
-from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
+from bridges.migration.config.config import EngineSpec, MigrationConfig, SourceSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.engine import MAX_STRIKES, Engine
-from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, plan
 from bridges.migration.tasks import _together as together
-from bridges.migration.work import carry_out
+from bridges.migration.worker import carry_out
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport, failure
 from bridges.stream.layout import Layout

@@ -20,7 +20,7 @@ import pytest
 from bridges.errors import BridgeError, SourceError
 from bridges.sources.base import ReadOptions
 from bridges.sources.text import MissingSourceError
-from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trainer.state_file import TrainerStateSource
 from tests.support import packed
 
 HISTORY = "a trainer_state.json, a list of log rows or JSON lines of log rows"

@@ -18,10 +18,10 @@ import bridges
 from bridges.cli import run as bridge
 from bridges.exporters.memory import MemoryExporter
 from bridges.sources.base import ReadOptions
-from bridges.sources.beside import read_settings
-from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.training_args import ArgsError, read_training_args
-from bridges.sources.yaml_settings import MOST, read_yaml
+from bridges.sources.sidecars.sidecars import read_settings
+from bridges.sources.sidecars.training_args import ArgsError, read_training_args
+from bridges.sources.sidecars.yaml_settings import MOST, read_yaml
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import GROUNDTRUTH, needs_groundtruth, state
 
 # defaults of the model's class, which its file leaves out, and what its loading sets to None

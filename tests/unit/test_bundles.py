@@ -12,7 +12,7 @@ import pytest
 
 from bridges.errors import SourceError
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run

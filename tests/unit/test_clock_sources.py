@@ -22,9 +22,9 @@ from bridges.formats.events.proto import file_version_event, frame, scalar_value
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.clocks import EVENTS
-from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.start_times import start_evidence
+from bridges.sources.times.clocks import EVENTS
+from bridges.sources.times.start import start_evidence
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import LayoutOptions, lay_out

@@ -18,7 +18,7 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA, codes, state
 

@@ -12,7 +12,7 @@ from bridges import Evidence, EvidenceKind, Knows, MemoryExporter, Run, SourceEr
 from bridges.exporters.base import Points
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import RunReport
-from bridges.sources.clocks import EVENTS, KINDS, MTIMES
+from bridges.sources.times.clocks import EVENTS, KINDS, MTIMES
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, require_clock
 from bridges.stream.options import ClockName
 from tests.support import make_run

@@ -13,12 +13,12 @@ import fsspec
 import pytest
 
 from bridges.migration import fingerprint
-from bridges.migration.config import MigrationConfig, SourceSpec
-from bridges.migration.targets import TargetSpec
+from bridges.migration.config.config import MigrationConfig, SourceSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import plan
 from bridges.sources.base import ReadOptions
-from bridges.sources.bundles import Bundle
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.partitions import Bundle
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import packed, state
 
 ROWS = [{"loss": 2.5, "step": 1}, {"loss": 1.5, "step": 2}]

@@ -27,9 +27,9 @@ from bridges.following import Following, Seen, Waiting
 from bridges.pipeline import ExportOptions
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.output_directory import output_of
 from bridges.sources.remote import MISSING
-from bridges.sources.watching import Stamp, stamps
+from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.watching import Stamp, stamps
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from tests.support import state

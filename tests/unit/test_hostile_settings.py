@@ -19,9 +19,9 @@ import pytest
 
 import bridges
 from bridges.cli import run as bridge
-from bridges.migration.config_file import load
-from bridges.sources.beside import read_settings
-from bridges.sources.plain_values import plain
+from bridges.migration.config.file import load
+from bridges.sources.sidecars.plain_values import plain
+from bridges.sources.sidecars.sidecars import read_settings
 from tests.bounds import bounded
 from tests.support import codes, read_bytes, state
 

@@ -12,8 +12,8 @@ import pytest
 
 import bridges
 from bridges.huggingface.rules import TRAINER_RULES
-from bridges.sources.clocks import EVENTS
-from bridges.sources.log_times import parse_elapsed
+from bridges.sources.times.clocks import EVENTS
+from bridges.sources.tuning_logs.times import parse_elapsed
 from bridges.stream.clock import apply_clock
 from bridges.stream.model import Evidence, Run
 from bridges.stream.pace import LATEST, LONGEST_RUN

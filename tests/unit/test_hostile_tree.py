@@ -21,9 +21,9 @@ from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.migration.fingerprint import Files
 from bridges.sources.base import ReadOptions
-from bridges.sources.discovery import discover, walk
-from bridges.sources.run_directory import RunDirectorySource
 from bridges.sources.text import fetch
+from bridges.sources.trainer.discovery import discover, walk
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.bounds import bounded
 from tests.support import DATA, codes, state
 

@@ -12,7 +12,7 @@ import pytest
 import bridges
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import RowKind, Run
 from tests.support import codes, state

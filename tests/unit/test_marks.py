@@ -21,9 +21,9 @@ from bridges.exporters.receipts import Receipt, ReceiptFile, RunReceipt, Support
 from bridges.exporters.short_retries import HAS_SHORT_RETRIES
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.migration.config import SourceSpec
-from bridges.migration.memory import Memory
-from bridges.migration.targets import TargetSpec
+from bridges.migration.config.config import SourceSpec
+from bridges.migration.config.targets import TargetSpec
+from bridges.migration.known_runs import Memory
 from bridges.migration.tasks import Done, Task
 from bridges.pipeline import ExportOptions, export_run
 from tests.support import make_run

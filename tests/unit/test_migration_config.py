@@ -19,12 +19,12 @@ from bridges.cli import run as bridge
 from bridges.errors import ConfigError, ConfigFileError
 from bridges.exporters.factory import option_names
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
-from bridges.migration.config import EngineSpec, MigrationConfig, SourceSpec
-from bridges.migration.config_file import load
-from bridges.migration.schema import TRACKERS, config_schema, schema_text
+from bridges.migration.config.config import EngineSpec, MigrationConfig, SourceSpec
+from bridges.migration.config.file import load
+from bridges.migration.config.schema import TRACKERS, config_schema, schema_text
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.selection import renamed
-from bridges.migration.targets import TargetSpec
-from bridges.sources.clocks import EVENTS
+from bridges.sources.times.clocks import EVENTS
 from bridges.stream.model import Evidence, Run
 from tests.support import REPOSITORY, make_run
 
@@ -535,7 +535,7 @@ def test_dask_needs_a_scheduler() -> None:
 
 def test_loading_imports_no_tracker() -> None:
     code = (
-        "import sys\nfrom bridges.migration.config_file import load\n"
+        "import sys\nfrom bridges.migration.config.file import load\n"
         f"load({str(CONFIGS / 'fan-out.yaml')!r})\n"
         "print(*(n for n in ('tensorboard', 'mlflow', 'wandb', 'fsspec') if n in sys.modules))"
     )
@@ -549,7 +549,7 @@ def test_every_problem_is_a_line_of_its_own(
     def fail() -> str:
         raise ConfigFileError(["one", "two"])
 
-    monkeypatch.setattr("bridges.migration.schema.schema_text", fail)
+    monkeypatch.setattr("bridges.migration.config.schema.schema_text", fail)
     assert bridge(["schema"]) == 2
     assert capsys.readouterr().err == "error: one\nerror: two\n"
 

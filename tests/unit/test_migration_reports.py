@@ -18,9 +18,9 @@ import pytest
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
 from bridges.huggingface.rules import TRAINER_RULES
-from bridges.migration.html_parts import row
-from bridges.migration.html_report import HtmlReport
-from bridges.migration.report_lines import ReportLines
+from bridges.migration.reports.html import HtmlReport
+from bridges.migration.reports.html_parts import row
+from bridges.migration.reports.json_lines import ReportLines
 from bridges.migration.summary import print_summary, rate_line
 from bridges.pipeline import ExportOptions, export_run
 from bridges.report import BatchReport, RunReport, Totals, failure
@@ -131,7 +131,7 @@ def test_lines_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "report.jsonl"
     code = (
         "import os, signal\n"
-        "from bridges.migration.report_lines import ReportLines\n"
+        "from bridges.migration.reports.json_lines import ReportLines\n"
         "from bridges.report import RunReport\n"
         f"with ReportLines({str(path)!r}) as lines:\n"
         "    lines.add(RunReport('source', 'run', 'memory', 'exported'))\n"

@@ -29,9 +29,9 @@ from bridges.console_migrate import (
     failure_line,
     time_left,
 )
-from bridges.migration.config import SourceSpec
+from bridges.migration.config.config import SourceSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.plan_table import PlanTable
-from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Task
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity

@@ -18,10 +18,10 @@ from bridges.export_options import CHOICES, PARTS, ExportOptions, Pace, RunChoic
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.exporters.memory import MemoryExporter
 from bridges.keywords import ExportKeywords, ReadKeywords, TargetKeywords
-from bridges.migration.config import CHOICES as OF_A_SOURCE
-from bridges.migration.config import EngineSpec, SourceSpec
-from bridges.migration.config_file import load
-from bridges.migration.engine_options import EngineChoices
+from bridges.migration.config.config import CHOICES as OF_A_SOURCE
+from bridges.migration.config.config import EngineSpec, SourceSpec
+from bridges.migration.config.engine_options import EngineChoices
+from bridges.migration.config.file import load
 from bridges.option import described, kind_of, names
 from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions

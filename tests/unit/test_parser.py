@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bridges.sources.base import ReadOptions
 from bridges.sources.json_text import parse
-from bridges.sources.trainer_state import TrainerStateSource, default_name
+from bridges.sources.trainer.state_file import TrainerStateSource, default_name
 from bridges.stream.finding import Severity
 from bridges.stream.model import RowKind
 from tests.support import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridges.sources.training_args import read_training_args
+from bridges.sources.sidecars.training_args import read_training_args
 from bridges.stream.model import MetricStream, Series
 from bridges.stream.redact import redact, redact_stream, redact_text
 from tests.bounds import processor_seconds

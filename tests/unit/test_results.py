@@ -23,7 +23,7 @@ from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import RowKind, Run
 from tests.support import DATA, codes, state
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import CORPUS, needs_corpus
 
 SEVERAL = {  # directories that hold more than one run

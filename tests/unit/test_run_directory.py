@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from bridges.errors import SourceError, TreeError
 from bridges.pipeline import ExportOptions, read_runs
 from bridges.sources.base import ReadOptions
-from bridges.sources.discovery import Found, is_place, natural
-from bridges.sources.folding import Save, fold
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.discovery import Found, is_place, natural
+from bridges.sources.trainer.folding import Save, fold
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA, GROUNDTRUTH, make_run, needs_groundtruth, state
 

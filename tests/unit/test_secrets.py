@@ -22,7 +22,7 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.migration.templates import render
+from bridges.migration.config.templates import render
 from bridges.pipeline import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.stream import layout

@@ -15,10 +15,10 @@ import bridges
 from bridges.cli import run as bridge
 from bridges.errors import SourceError
 from bridges.sources.base import ReadOptions
-from bridges.sources.log_times import elapsed
-from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.trainer_log import TrainerLogSource
-from bridges.sources.trainer_state import TrainerStateSource
+from bridges.sources.trainer.run_directory import RunDirectorySource
+from bridges.sources.trainer.state_file import TrainerStateSource
+from bridges.sources.tuning_logs.source import TrainerLogSource
+from bridges.sources.tuning_logs.times import elapsed
 from bridges.stream.model import RowKind, Run
 from tests.support import codes, packed, same, state
 

@@ -10,7 +10,7 @@ import pytest
 
 import bridges
 from bridges.sources.base import ReadOptions
-from bridges.sources.run_directory import RunDirectorySource
+from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA
 from tests.unit.test_run_directory import HISTORY, put, read

@@ -14,11 +14,11 @@ from bridges.console import Progress
 from bridges.errors import TreeError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
-from bridges.sources import run_directory
 from bridges.sources.base import ReadOptions
-from bridges.sources.discovery import discover
-from bridges.sources.run_directory import RunDirectorySource
-from bridges.sources.units import units
+from bridges.sources.trainer import run_directory
+from bridges.sources.trainer.discovery import discover
+from bridges.sources.trainer.run_directory import RunDirectorySource
+from bridges.sources.trainer.units import units
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run
 from tests.support import state

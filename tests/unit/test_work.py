@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bridges.errors import ConfigError
-from bridges.migration import work
-from bridges.migration.config import MigrationConfig
+from bridges.migration import worker as work
+from bridges.migration.config.config import MigrationConfig
 from bridges.migration.tasks import Task, plan
-from bridges.migration.work import carry_out, carry_out_all
+from bridges.migration.worker import carry_out, carry_out_all
 from bridges.stream.model import Run
 from tests.support import state
 

@@ -13,7 +13,7 @@ import bridges
 from bridges.errors import SourceError
 from bridges.formats.events import proto
 from bridges.sources.base import ReadOptions
-from bridges.sources.trainer_log import TrainerLogSource
+from bridges.sources.tuning_logs.source import TrainerLogSource
 from tests.support import DATA, codes, packed, read_bytes, read_one, state
 
 ROWS: list[dict[str, Any]] = [

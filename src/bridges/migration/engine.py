@@ -15,11 +15,11 @@ from queue import Empty, SimpleQueue
 
 from bridges.errors import ConfigError
 from bridges.migration.backoff import Backoff
-from bridges.migration.config import EngineSpec
+from bridges.migration.config.config import EngineSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.executors import executor_of, is_loss
-from bridges.migration.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed
-from bridges.migration.work import AllDone, carry_out_all
+from bridges.migration.worker import AllDone, carry_out_all
 
 AHEAD = 2  # batches submitted for each worker
 BATCH_SECONDS, MAX_BATCH = 0.6, 128  # the intended duration of a batch, its largest size in tasks

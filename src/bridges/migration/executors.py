@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from bridges.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from bridges.migration.config import EngineSpec
+    from bridges.migration.config.config import EngineSpec
 
 PRELOADED = [  # imports of the workers
-    "bridges.migration.work",
+    "bridges.migration.worker",
     "bridges.exporters.tensorboard.exporter",
     "bridges.exporters.mlflow.exporter",
     "bridges.exporters.wandb.exporter",

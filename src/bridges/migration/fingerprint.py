@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from bridges import __version__
-from bridges.migration.config import SAME_RUNS, SourceSpec
-from bridges.migration.targets import TargetSpec
+from bridges.migration.config.config import SAME_RUNS, SourceSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.sources.base import Part
 from bridges.sources.remote import described
 from bridges.stream.layout import RULES

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 
-from bridges.migration.config import MigrationConfig
-from bridges.migration.config_file import load
+from bridges.migration.config.config import MigrationConfig
+from bridges.migration.config.file import load
 from bridges.migration.engine import Engine
-from bridges.migration.memory import Memory
+from bridges.migration.known_runs import Memory
 from bridges.migration.tasks import Done, Task, plan
 from bridges.report import BatchReport, RunReport
 

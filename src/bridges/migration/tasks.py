@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from bridges.errors import BridgeError, SourceError
 from bridges.exporters.receipts import RunReceipt
-from bridges.migration.config import MigrationConfig, SourceSpec
-from bridges.migration.targets import TargetSpec
+from bridges.migration.config.config import MigrationConfig, SourceSpec
+from bridges.migration.config.targets import TargetSpec
 from bridges.pipeline import source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides, Part, Source
-from bridges.sources.discovery import GLOB
-from bridges.sources.places import has_nothing
 from bridges.sources.remote import forget_listings
+from bridges.sources.trainer.discovery import GLOB
+from bridges.sources.trainer.paths import has_nothing
 
 
 @dataclass(frozen=True, slots=True)

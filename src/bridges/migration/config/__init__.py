@@ -1,0 +1,1 @@
+"""The config file of a migration: its models, and how it is read."""

@@ -1,0 +1,46 @@
+"""The JSON Schema of a config, for completion and checks in editors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from bridges.exporters.factory import model_of
+from bridges.migration.config.config import MigrationConfig
+from bridges.migration.config.targets import COMMON
+
+SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # models with a plain string as short form
+TRACKERS = ("mlflow", "tensorboard", "wandb")
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema, with a plain string as alternative of the models in SHORT."""
+    schema = MigrationConfig.model_json_schema()
+    for name, key in SHORT.items():
+        whole = schema["$defs"][name]
+        text = {"type": "string", "description": whole["properties"][key]["description"]}
+        kinds = _targets(whole) if name == "TargetSpec" else [whole]
+        schema["$defs"][name] = {"title": name, "anyOf": [text, *kinds]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """The schema as `bridge schema` prints it."""
+    return json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _targets(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """One object for each tracker with its options, and one for plug-ins."""
+    common = {name: whole["properties"][name] for name in COMMON}
+    known = [_target(name, common, whole) for name in TRACKERS]
+    other = {**common["to"], "not": {"enum": list(TRACKERS)}}
+    plug_in = {**whole, "title": "plug-in", "properties": {**common, "to": other}}
+    return [*known, plug_in]
+
+
+def _target(name: str, common: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    options = TypeAdapter(model_of(name)).json_schema()["properties"]
+    properties = {**common, "to": {**common["to"], "const": name}, **options}
+    return {**whole, "title": name, "properties": properties, "additionalProperties": False}

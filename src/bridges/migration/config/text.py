@@ -1,0 +1,138 @@
+"""Parses the text of a config file: YAML or TOML to plain data, with the line of each key."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridges.sources.sidecars.plain_values import plain_values
+from bridges.sources.sidecars.yaml_settings import LARGEST, compose, reason
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Loc = tuple[str | int, ...]
+MERGE = "tag:yaml.org,2002:merge"
+_KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_TABLE = re.compile(rf"\s*(\[\[?)\s*({_PATH})\s*\]")
+_ENTRY = re.compile(rf"\s*({_PATH})\s*=")
+
+
+@dataclass
+class Document:
+    """The data of a file, the first line of each value, and the problems of the text."""
+
+    data: Any = None
+    lines: dict[Loc, int] = field(default_factory=dict)
+    problems: list[tuple[Loc, str]] = field(default_factory=list)
+
+    def line(self, loc: Loc) -> int | None:
+        """The line of a value, or of the nearest enclosing one."""
+        ends = range(len(loc), -1, -1)
+        return next((self.lines[loc[:end]] for end in ends if loc[:end] in self.lines), None)
+
+
+def read_yaml_text(data: bytes) -> Document:
+    """Parse YAML. Raises ValueError if the text is not YAML of plain values."""
+    import yaml
+
+    document = Document()
+    try:
+        loader, node = compose(data)
+        if node is not None:
+            _walk(loader, node, (), document)
+            if not document.problems:
+                document.data = loader.construct_document(node)
+    except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"it is not YAML of plain values ({reason(error)})") from None
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+    return document
+
+
+def read_toml_text(data: bytes) -> Document:
+    """Parse TOML. Raises ValueError if the text is not TOML."""
+    if len(data) > LARGEST:
+        raise ValueError(f"it has {len(data):,} bytes, and a config no more than {LARGEST:,}")
+    text = data.decode("utf-8-sig")
+    try:
+        return Document(plain_values(tomllib.loads(text)), _toml_lines(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"it is not TOML ({error})") from None
+    except ValueError as error:
+        if "4300 digits" not in str(error):
+            raise
+        raise ValueError("it holds an integer of more than 4,300 digits") from None
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+
+
+def _walk(loader: Any, node: Any, loc: Loc, document: Document) -> None:
+    """Record the line of every key and item below a node, and duplicate or non-text keys."""
+    if node.id == "mapping":
+        _check_keys(node, loc, document)
+        loader.flatten_mapping(node)
+        for key, value in node.value:
+            inner = (*loc, str(key.value))
+            document.lines[inner] = key.start_mark.line + 1
+            _walk(loader, value, inner, document)
+    elif node.id == "sequence":
+        for position, item in enumerate(node.value):
+            document.lines[(*loc, position)] = item.start_mark.line + 1
+            _walk(loader, item, (*loc, position), document)
+
+
+def _check_keys(node: Any, loc: Loc, document: Document) -> None:
+    first: dict[str, int] = {}
+    for key, _ in node.value:
+        line, name = key.start_mark.line + 1, str(key.value)
+        inner: Loc = (*loc, name) if key.id == "scalar" else loc
+        document.lines.setdefault(inner, line)
+        if key.tag == MERGE:
+            continue
+        if key.tag != "tag:yaml.org,2002:str":
+            kind = key.tag.rpartition(":")[2]
+            message = f"found a key that YAML takes for {kind}; expected a text. Put it in quotes."
+            document.problems.append((inner, message))
+        elif name in first:
+            message = f"found this key on line {first[name]} and on line {line}; expected it once."
+            document.problems.append((inner, message))
+        first.setdefault(name, line)
+
+
+def _toml_lines(text: str) -> dict[Loc, int]:
+    """The line of each table and key; nested values use the line of their key."""
+    lines: dict[Loc, int] = {}
+    counts: Counter[Loc] = Counter()
+    table: Loc = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = _placed(header[2], counts)
+            if header[1] == "[[":
+                plain = table[:-1] if isinstance(table[-1], int) else table
+                counts[plain] += 1
+                table = (*plain, counts[plain] - 1)
+            lines.setdefault(table, number)
+        elif entry := _ENTRY.match(line):
+            lines.setdefault((*table, *_keys(entry[1])), number)
+    return lines
+
+
+def _placed(path: str, counts: Counter[Loc]) -> Loc:
+    """The location of a table name; within an array of tables, of its last item."""
+    loc: Loc = ()
+    for key in _keys(path):
+        loc = (*loc, key)
+        if loc in counts:
+            loc = (*loc, counts[loc] - 1)
+    return loc
+
+
+def _keys(path: str) -> list[str]:
+    return [key.strip("\"'") for key in re.findall(_KEY, path)]

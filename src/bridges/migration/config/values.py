@@ -1,0 +1,147 @@
+"""Completes the values of a config file: fills in `${NAME}`, refuses credentials, resolves paths.
+
+Configs are shared and attached to reports, so they must not contain credentials, nor take them from
+environment variables. Trackers and file systems read credentials from the environment themselves.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridges.migration.config.text import Loc
+from bridges.sources.trainer.discovery import GLOB
+from bridges.stream.redact import redact, redact_text
+
+SQLITE = "sqlite:///"
+_VARIABLE = re.compile(r"\$(\$\{)|\$\{([^}]*)\}?")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_)(?:KEYS?|APIKEY|PASS|AUTH)(?:$|_)|_PWD$", re.I
+)
+_USER_ALONE = re.compile(r"\A(?!https?:)([\w+.-]+://)[^/\s@:]+@")
+_ADVICE = {
+    "mlflow": "mlflow reads MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and"
+    " MLFLOW_TRACKING_PASSWORD, from the environment",
+    "postgresql": "PostgreSQL's client reads PGPASSWORD from the environment, or ~/.pgpass",
+    "wandb": "wandb reads WANDB_API_KEY from the environment, or ~/.netrc",
+    "hf": "huggingface_hub reads HF_TOKEN from the environment",
+    "s3": "s3fs reads AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment",
+    "gs": "gcsfs reads GOOGLE_APPLICATION_CREDENTIALS from the environment",
+}
+_OTHER = "Pass it by an environment variable of the program that needs it"
+Problems = list[tuple[Loc, str]]
+
+
+def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, Problems]:
+    """The data with variables filled in and local paths absolute, and its problems."""
+    problems: Problems = []
+
+    def text(loc: Loc, value: str) -> str:
+        filled, wrong = _filled(value, environ)
+        if wrong:
+            problems.append((loc, wrong.replace("ADVICE", _advice(data, loc, value))))
+            return value
+        return filled
+
+    filled = _map_leaves(data, (), lambda loc, v: text(loc, v) if isinstance(v, str) else v)
+
+    def secret(loc: Loc, value: Any) -> Any:
+        if _is_secret(loc, value):
+            found = "found a value that looks like a credential; expected none in this file"
+            problems.append((loc, f"{found}. {_advice(filled, loc, str(value))}."))
+        return value
+
+    _map_leaves(filled, (), secret)
+    return _map_leaves(filled, (), lambda loc, value: _whole_path(loc, value, folder)), problems
+
+
+def _map_leaves(value: Any, loc: Loc, change: Callable[[Loc, Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _map_leaves(part, (*loc, key), change) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_map_leaves(part, (*loc, i), change) for i, part in enumerate(value)]
+    return change(loc, value)
+
+
+def _filled(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The text with each `${NAME}` filled in (`$${` is `${`), and a problem or an empty text."""
+    wrong = ""
+
+    def value(found: re.Match[str]) -> str:
+        nonlocal wrong
+        if found[1]:
+            return "${"
+        name = found[2]
+        if not _NAME.fullmatch(name) or not found[0].endswith("}"):
+            wrong = (
+                wrong or f"found {redact_text(found[0])!r}; expected ${{NAME}}, or $${{ for ${{."
+            )
+        elif _SECRET_NAME.search(name):
+            wrong = wrong or (
+                f"found ${{{name}}}, which by its name is a credential; expected none in this "
+                "file. ADVICE."
+            )
+        elif name not in environ:
+            wrong = wrong or (
+                f"found ${{{name}}}, which is not set; expected a variable of the environment. "
+                f"Set it: export {name}=…"
+            )
+        return environ.get(name, "")
+
+    return _VARIABLE.sub(value, text), wrong
+
+
+def _is_secret(loc: Loc, value: Any) -> bool:
+    """Whether a value is a credential, by itself or by the name of a key around it."""
+    if isinstance(value, str):
+        value = _USER_ALONE.sub(r"\1", value)  # a user name is not a secret
+    if isinstance(value, str) and redact_text(value) != value:
+        return True
+    if "rename" in loc:  # its keys are metrics, such as loss_per_token
+        return False
+    return any(redact({part: value})[1] for part in loc if isinstance(part, str))
+
+
+def _advice(data: Any, loc: Loc, value: str) -> str:
+    """How to pass the credential instead."""
+    scheme = value.partition("://")[0] if "://" in value else ""
+    target = _at(data, (*loc[:2], "to")) if loc[:1] == ("targets",) else None
+    kind = {"gcs": "gs", "postgres": "postgresql"}.get(scheme, scheme.partition("+")[0])
+    return _ADVICE.get(kind) or _ADVICE.get(str(target), _OTHER)
+
+
+def _at(data: Any, loc: Loc) -> Any:
+    try:
+        for part in loc:
+            data = data[part]
+    except (LookupError, TypeError):
+        return None
+    return data
+
+
+def _whole_path(loc: Loc, value: Any, folder: str) -> Any:
+    """Make a local path absolute: workers may run in another directory."""
+    if not isinstance(value, str) or not value or value == "-":
+        return value
+    if loc[:1] == ("sources",) and (len(loc) == 2 or (len(loc) == 3 and loc[2] == "location")):
+        return value if "://" in value else _joined(folder, value)
+    if loc[:1] != ("targets",) or len(loc) != 3:
+        return value
+    if loc[2] in ("logdir", "wandb_dir"):
+        return value if "://" in value else _joined(folder, value)
+    if loc[2] == "tracking_uri" and value.startswith(SQLITE) and value != f"{SQLITE}:memory:":
+        path = value.removeprefix(SQLITE)
+        return SQLITE + _joined(folder, path) if path else value
+    return value
+
+
+def _joined(folder: str, path: str) -> str:
+    path = os.path.expanduser(path)
+    if os.path.isabs(path):
+        return path
+    base = glob.escape(folder) if GLOB.search(path) else folder
+    return os.path.normpath(os.path.join(base, path))

@@ -1,0 +1,1 @@
+"""The reports of a migration: JSON lines, and a page."""

@@ -1,0 +1,106 @@
+"""The report as one self-contained HTML file: totals and a table of all runs.
+
+Rows are written to a temporary file, so memory does not grow with the runs. The page is published
+atomically. Its content security policy allows only its own script, and no requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from importlib.resources import files
+from typing import IO
+
+from bridges.errors import ConfigError, ExportError
+from bridges.exporters.atomic_files import sync_directory, unlink, write_file
+from bridges.migration.reports.html_parts import escaped, row, summary
+from bridges.migration.reports.json_lines import report_errors
+from bridges.report import RunReport, Totals
+
+CHUNK = 1 << 16  # bytes copied at once
+Part = Callable[[], Iterator[bytes]]
+
+
+class HtmlReport:
+    """A context manager that writes the page on exit.
+
+    After an exception, the page is marked as interrupted. Raises ConfigError if the file cannot be
+    created, ExportError if writing fails later.
+    """
+
+    def __init__(self, path: str, title: str) -> None:
+        self.path = os.path.realpath(path)
+        self.title = title
+        self.totals = Totals()
+        self._rows: IO[bytes] | None = None
+
+    def __enter__(self) -> HtmlReport:
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise ConfigError(f"the report {self.path!r} cannot be written: it is not a file")
+        with report_errors(self.path, ConfigError):
+            self._rows = tempfile.TemporaryFile(dir=os.path.dirname(self.path))
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        assert self._rows is not None
+        partial = f"{self.path}.{os.getpid()}.partial"
+        with report_errors(self.path, ExportError), self._rows:
+            try:
+                write_file(partial, self._page(has_ended=error is None))
+                os.replace(partial, self.path)
+                sync_directory(os.path.dirname(self.path))
+            finally:
+                unlink(partial)
+
+    def add(self, report: RunReport) -> None:
+        """Write the row of a run."""
+        assert self._rows is not None
+        self.totals.add(report)
+        with report_errors(self.path, ExportError):
+            self._rows.write(_encoded(row(report)))
+
+    def _page(self, has_ended: bool) -> Iterator[bytes]:
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        template = files("bridges.migration.reports").joinpath("report.html").read_text("utf-8")
+        texts = {
+            "POLICY": _policy(template),
+            "TITLE": escaped(self.title),
+            "SUMMARY": summary(self.totals, now, has_ended),
+        }
+        yield from _filled(template, texts, {"ROWS": self._written_rows})
+
+    def _written_rows(self) -> Iterator[bytes]:
+        assert self._rows is not None
+        self._rows.seek(0)
+        while chunk := self._rows.read(CHUNK):
+            yield chunk
+
+
+def _filled(template: str, texts: Mapping[str, str], parts: Mapping[str, Part]) -> Iterator[bytes]:
+    """The template with its placeholders replaced; replacements are not expanded again."""
+    for index, piece in enumerate(re.split("@([A-Z]+)@", template)):
+        if index % 2 and piece in parts:
+            yield from parts[piece]()
+        else:
+            yield _encoded(texts[piece] if index % 2 else piece)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # escapes lone surrogates
+
+
+def _policy(template: str) -> str:
+    """The content security policy: only the page's own style and script, by their digests."""
+    style, script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in re.findall(r"<(?:style|script)>(.*?)</", template, re.DOTALL)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,1 @@
+"""Settings and results in files beside a history."""

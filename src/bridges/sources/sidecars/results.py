@@ -1,0 +1,192 @@
+"""`*_results.json`: evaluations and predictions that were made after the state was saved.
+
+Each of these files holds the metrics of one or several calls of `evaluate` or `predict`, and
+`all_results.json` those of all files together. A call whose metrics the history lacks becomes a row
+behind the last one, as the live callback logs it: at the step of the state, with its epoch where
+the file has it (`evaluate` writes it, `predict` does not). The rows are not part of the history:
+files that change later add rows to the run instead of making another one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bridges.errors import SourceError
+from bridges.huggingface.row_kinds import row_kinds
+from bridges.sources.sidecars.json_settings import read_json
+from bridges.sources.text import fetch
+from bridges.stream.added import AddedRow, joined
+from bridges.stream.columns import series_from_rows
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import MetricStream, RowKind, Run
+
+NAME = re.compile(r"\w+_results\.json\Z")
+MOST_METRICS = 2000  # each is a curve in every target
+LARGEST = 5_000_000  # bytes of a file of results
+ALL = "all"  # of the file that holds the metrics of all others
+USUAL = {"train", "eval", "test", "predict"}
+TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, of `predict`
+EARLIER_PREFIXES = ("test_", "predict_")  # of the only rows that the first version added
+SUMMARY_KEYS = ("total_flos",)  # of a summary, without its prefix
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The metrics of one results file; `split` is what its name says they are of."""
+
+    file: str
+    split: str
+    metrics: Metrics
+
+
+def read_results(files: Sequence[str]) -> tuple[list[Results], list[Finding]]:
+    """The results that can be read, and findings for those that cannot."""
+    found: list[Results] = []
+    findings: list[Finding] = []
+    for file in files:
+        name = file.replace("\\", "/").rpartition("/")[2]
+        metrics = _read(file, findings)
+        if metrics:
+            found.append(Results(file, name.removesuffix("_results.json"), metrics))
+    return found, findings
+
+
+def _read(file: str, findings: list[Finding]) -> Metrics:
+    try:
+        found = read_json(fetch(file, LARGEST, "a file of results"))
+        if len(found) > MOST_METRICS:
+            raise ValueError(f"it holds {len(found):,} metrics, more than {MOST_METRICS:,}")
+        return found
+    except (SourceError, ValueError, TypeError) as error:
+        message = f"not read as results: {error}"
+        findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
+        return {}
+
+
+def with_results(run: Run, results: Sequence[Results]) -> Run:
+    """The run with a row for each call that its history lacks."""
+    calls, left_out = _calls(results)
+    fresh = {prefix: call for prefix, call in calls.items() if not _holds(run.stream, call)}
+    if not fresh:
+        return replace(run, findings=(*run.findings, *left_out))
+    rows = [*fresh.values()]
+    last = int(run.stream.step[-1]) if len(run.stream) else 0
+    step = max(last, int(run.facts.get("global_step", 0)))
+    kinds = _kinds(rows)
+    added = [AddedRow(0, kind, step, row) for kind, row in zip(kinds, rows, strict=True)]
+    count = len(run.stream)
+    return replace(
+        run,
+        stream=joined(run.stream, added),
+        added=tuple(range(count, count + len(added))),
+        status="finished" if RowKind.SUMMARY in kinds else run.status,
+        findings=(*run.findings, *left_out, *_findings(run.source, fresh, step)),
+    )
+
+
+def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
+    """The rows that the first version added to a finished run whose history lacked one of their
+    keys.
+    """
+    if run.status != "finished":
+        return ()
+    merged: Metrics = {}
+    for found in results:
+        merged |= found.metrics
+    rows = [{k: merged[k] for k in merged if k.startswith(prefix)} for prefix in EARLIER_PREFIXES]
+    return tuple(row for row in rows if row)
+
+
+def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[Finding]]:
+    """The metrics of each call by their prefix: the summary first, evaluations, predictions last.
+
+    A file of its own counts more than the file of all.
+    """
+    calls: dict[str, Metrics] = {}
+    others: dict[str, None] = {}
+    for found in sorted(results, key=lambda one: (one.split == ALL, one.split)):
+        for prefix, metrics in _split(found, others).items():
+            calls.setdefault(prefix, metrics)
+    order = sorted(calls, key=lambda prefix: (*_rank(prefix), prefix))
+    findings = [_left_out(results[0].file, [*others])] if others else []
+    return {prefix: calls[prefix] for prefix in order}, findings
+
+
+def _rank(prefix: str) -> tuple[bool, bool, bool]:
+    return prefix != TRAIN, prefix == PREDICT, not prefix.startswith("eval")
+
+
+def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
+    """The metrics of each call in a file; keys that no call logs are added to `others`.
+
+    Every call has a runtime, which gives its prefix away; `eval_mm_loss` is of `eval_mm`, if there
+    is such a call, and not of `eval`.
+    """
+    metrics = results.metrics
+    prefixes = {key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")}
+    # transformers before 4.2 log no runtime
+    prefixes |= USUAL if results.split == ALL else {results.split}
+    calls: dict[str, Metrics] = {}
+    for key in metrics:
+        own = [prefix for prefix in prefixes if key.startswith(f"{prefix}_")]
+        prefix = max(own, key=len, default=TRAIN if key in SUMMARY_KEYS else "")
+        if prefix and key != f"{prefix}_samples":  # which scripts add
+            calls.setdefault(prefix, {})[key] = metrics[key]
+        elif key != "epoch":
+            others[key] = None
+    for prefix in calls:
+        if "epoch" in metrics and (results.split != ALL or prefix != PREDICT):
+            calls[prefix]["epoch"] = metrics["epoch"]
+    return calls
+
+
+def _holds(stream: MetricStream, call: Mapping[str, Any]) -> bool:
+    """Whether a row of the stream has all numbers of a call.
+
+    The runtime counts: an evaluation that is made again has the same metrics in another time.
+    """
+    rows = np.ones(len(stream), bool)
+    for key, value in call.items():
+        if key == "epoch" or key in SUMMARY_KEYS or type(value) not in (int, float):
+            continue
+        at, values = stream.column(key)
+        same = np.zeros(len(stream), bool)
+        with suppress(OverflowError):  # of an integer that no column holds
+            number = float(value)
+            same[at[(values == number) | (np.isnan(values) & (number != number))]] = True
+        rows &= same
+    return bool(rows.any())
+
+
+def _kinds(rows: Sequence[Metrics]) -> list[int]:
+    kinds = row_kinds(len(rows), series_from_rows(rows)[0])
+    is_summary = [f"{TRAIN}_runtime" in row or f"{TRAIN}_loss" in row for row in rows]
+    return [int(kind) for kind in np.where(is_summary, RowKind.SUMMARY, kinds)]
+
+
+def _findings(source: str, calls: Mapping[str, Metrics], step: int) -> Iterable[Finding]:
+    message = (
+        f"metrics that only results files hold ({', '.join(calls)}) are rows behind the last one, "
+        f"at step {step}"
+    )
+    yield Finding("results-added", Severity.INFO, source, message, len(calls))
+    predicted = sum("epoch" not in call for call in calls.values())
+    if predicted:
+        message = (
+            "results without an epoch are of predict(), which live callbacks send to W&B and "
+            "Trackio alone; they are kept here, too"
+        )
+        yield Finding("predictions-kept", Severity.INFO, source, message, predicted)
+
+
+def _left_out(where: str, keys: list[str]) -> Finding:
+    message = f"{', '.join(keys[:5])}: a script added these to the results; no callback logs them"
+    return Finding("results-keys-left-out", Severity.INFO, where, message, len(keys))

@@ -1,0 +1,154 @@
+"""What lies beside a history: the settings of its run, each with the file that it comes from.
+
+Later files win, as in the live callbacks: the model card, the model's configuration (an adapter's
+as `peft_config`), the arguments as other tools write them, and the Trainer's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridges.errors import SourceError
+from bridges.sources.sidecars.json_settings import read_json
+from bridges.sources.sidecars.live_params import in_live_order, read_config, with_integer_keys
+from bridges.sources.sidecars.plain_values import plain_values
+from bridges.sources.sidecars.training_args import ArgsError, read_training_args
+from bridges.sources.sidecars.yaml_settings import read_yaml
+from bridges.sources.text import fetch
+from bridges.sources.zero_bytes import zero_bytes
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.redact import redact
+from bridges.stream.settings import Settings as Identity
+from bridges.stream.settings import digests, file_digest
+
+CARD = "README.md"
+LARGEST = 5_000_000  # bytes of a file of settings
+NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # kept by Trainer for itself
+_CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
+_CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
+
+
+def _adapter(data: bytes) -> dict[str, Any]:
+    return {"peft_config": {"default": read_json(data)}}
+
+
+def _arguments(data: bytes) -> dict[str, Any]:
+    settings = read_training_args(data).items()
+    return {
+        # the callbacks mask a token even where there is none
+        key: f"<{key.upper()}>" if key.endswith("_token") else value
+        for key, value in settings
+        if key not in NOT_PARAMS
+    }
+
+
+def _card(data: bytes) -> dict[str, Any]:
+    """The list that transformers writes into a model card."""
+    text = data.decode(errors="replace")
+    head = _CARD_HEAD.search(text)
+    if head is None:
+        return {}
+    section = text[head.end() :].split("\n#", 1)[0]
+    return {name: _value(value.strip()) for name, value in _CARD_LINE.findall(section)}
+
+
+def _value(text: str) -> Any:
+    """A number where it is one."""
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        return float(text)
+    return text
+
+
+ARGUMENTS = "training_args.bin"
+READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    CARD: _card,
+    "config.json": read_config,
+    "adapter_config.json": _adapter,
+    "args.json": read_json,
+    "training_args.yaml": read_yaml,
+    ARGUMENTS: _arguments,
+}  # in the order in which they win
+NAMES = frozenset(READERS)
+
+
+@dataclass
+class Settings:
+    """Settings of a run, the file that each comes from, and what there is to say of the files.
+
+    `kinds` are the settings of each kind of file. With `redact_home`, home directories in them are
+    masked, too.
+    """
+
+    redact_home: bool = False
+    params: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def identity(self, of_state: Identity) -> Identity:
+        """What tells the run from others with equal rows: what its state says, and these."""
+        kinds = {kind: found for kind, found in self.kinds.items() if kind != CARD}
+        merged = {key: value for found in kinds.values() for key, value in found.items()}
+        files = {kind: file_digest(found) for kind, found in kinds.items()}
+        return replace(of_state, known={**of_state.known, **digests(merged)}, files=files)
+
+    def add(self, params: Mapping[str, Any], file: str, kind: str | None = None) -> None:
+        """Settings that win over those that are there."""
+        plain = plain_values(params)
+        clean, masked = redact(plain, home=self.redact_home)
+        clean = with_integer_keys(clean, plain)
+        self.params |= clean
+        self.files |= dict.fromkeys(clean, file)
+        if kind is not None:
+            self.kinds[kind] = clean
+        # the history itself may still be attached: nothing of this is in it
+        self.findings += [replace(found, code="secret-masked-beside") for found in masked]
+
+
+def read_settings(
+    own: Mapping[str, Any],
+    source: str,
+    folders: Sequence[Sequence[str]],
+    *,
+    redact_home: bool = False,
+) -> Settings:
+    """The settings that lie in directories (the files of each), over the `own` of a history.
+
+    Of the same file in several directories the first is read. `redact_home` masks home directories.
+    """
+    settings = Settings(redact_home)
+    settings.add(own, source)
+    for name in READERS:
+        for file in (file for folder in folders for file in folder):
+            if _name(file) == name:
+                _read(file, name, settings)
+                break
+    settings.params = in_live_order(settings.params, settings.files)
+    used = dict.fromkeys(file for file in settings.files.values() if file != source)
+    if used:
+        message = f"settings come from {', '.join(used)}"
+        where = f"{len(settings.params)} params"
+        settings.findings.append(Finding("params-beside", Severity.INFO, where, message, len(used)))
+    return settings
+
+
+def _read(file: str, name: str, settings: Settings) -> None:
+    try:
+        data = fetch(file, LARGEST, "a file of settings")
+        zeros = zero_bytes(data) if name != ARGUMENTS or not data.strip(b"\0") else None
+        if zeros:
+            raise ValueError(f"it holds {zeros}")
+        settings.add(READERS[name](data), file, name)
+    except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
+        message = f"not read as settings: {error}"
+        settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]

@@ -1,0 +1,1 @@
+"""The times of rows, from files beside a history."""

@@ -1,0 +1,74 @@
+"""What lies beside a run of the times of its rows, from every source that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bridges.huggingface.durations import summary_duration
+from bridges.sources.times.clocks import EVENTS
+from bridges.sources.times.disk import disk_evidence
+from bridges.sources.times.event_points import with_event_rows
+from bridges.sources.times.events import EventFiles, wanted_points
+from bridges.sources.times.start import start_evidence
+from bridges.sources.tuning_logs.times import log_evidence
+from bridges.stream.finding import Finding
+from bridges.stream.model import Evidence, Run
+
+
+def with_evidence(
+    run: Run,
+    saves: Sequence[tuple[str, int]],
+    outputs: Sequence[str],
+    logs: Sequence[str],
+    events: EventFiles,
+    *,
+    is_alone: bool,
+    max_unpacked: int | None = None,
+    fill: bool = False,
+) -> Run:
+    """The run with what lies beside it of its times.
+
+    `saves` are its states (location and number of rows), `outputs` the directories that it wrote
+    to, `logs` those of other tools there; one that `is_alone` in them owns the event files whose
+    values do not tell. `max_unpacked` is how many bytes a log may unpack to. With `fill`, rows that
+    only event files hold are added.
+    """
+    paths = events.of(outputs)
+    run = events.in_logged_order(run, paths)
+    written = events.evidence(run.stream, paths)
+    owns = is_alone and run.trial is None and events.lie_in(outputs)
+    files = events.live(run.stream, paths, is_alone=owns) if paths else {}
+    if files:
+        nothing = np.empty(0, np.int64)
+        known = written or Evidence(EVENTS, nothing, nothing, paths[0])
+        rows = len(run.stream)
+        run = with_event_rows(run, files, wanted_points(run.stream), known, fill=fill)
+        written = written if len(run.stream) == rows else events.evidence(run.stream, paths)
+    found: list[Evidence] = [*run.evidence, *([written] if written else [])]
+    logged, log_findings = log_evidence(logs[0], run.stream, max_unpacked) if logs else (None, [])
+    found += [logged] if logged else []
+    saved, findings = disk_evidence(run.stream, saves)
+    found += [saved] if saved else []
+    trained = summary_duration(run.stream)
+    begun = start_evidence(
+        paths if is_alone else [],
+        outputs,
+        run.params.get("logging_dir"),
+        run.writer,
+        trained[1] if trained else None,
+    )
+    found += [begun] if begun else []
+    told = [*([] if written else findings), *log_findings, *_new(events)]
+    if not found and not told:
+        return run
+    return replace(run, evidence=tuple(found), findings=(*run.findings, *told))
+
+
+def _new(events: EventFiles) -> list[Finding]:
+    """What is to be told of event files, once."""
+    findings = events.findings
+    events.findings = []
+    return findings

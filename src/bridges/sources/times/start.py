@@ -1,0 +1,125 @@
+"""When a run began, as names tell: of its event files, its log directory, its output directory.
+
+    events.out.tfevents.1732268804.host…   seconds since 1970
+    v0-20241122-094604                     local time (ms-swift)
+    runs/Nov22_09-46-44_host               local time without a year (transformers before 5.0)
+
+A local time is taken for UTC. A year comes from a date in the path (`2024-11-22`, `20241122`, a
+directory `2024`), else it is the first one after the transformers that wrote the state were
+released. Both are told. Of several processes that wrote event files, the first one counts that does
+not end, by the duration in the summary row, after the next one begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bridges.huggingface.versions import RELEASED
+from bridges.sources.times.clocks import START
+from bridges.sources.times.events import process_of, started
+from bridges.stream.model import Evidence
+from bridges.stream.pace import LATEST
+
+_LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
+_SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
+_DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
+_YEAR = re.compile(r"(?:^|[/\\])(20\d\d)(?=[/\\]|$)")
+LATE = 60  # seconds by which a process may end after its duration
+
+
+def start_evidence(
+    events: Sequence[str],
+    outputs: Sequence[str],
+    logging_dir: Any,
+    writer: str | None,
+    duration: float | None = None,
+) -> Evidence | None:
+    """The start of a run with these event files, output directories and settings.
+
+    `duration` is how many seconds its last process trained, where that is known.
+    """
+    begun = _first_process(events, duration or 0.0)
+    if begun is not None:
+        return begun
+    for output in outputs:
+        for name in output.split("/"):
+            if match := _SWIFT.fullmatch(name):
+                return _local(match[1], "%Y%m%d-%H%M%S", output, "UTC is assumed")
+    folders = [path.rpartition("/")[0] for path in events]
+    folders += [logging_dir] if isinstance(logging_dir, str) else []
+    for folder in folders:
+        match = _LOG_DIRECTORY.fullmatch(re.split(r"[/\\]", folder)[-1])
+        found = _with_year(match[1], folder, outputs, writer) if match else None
+        if found is not None:
+            return found
+    return None
+
+
+def _first_process(events: Sequence[str], duration: float) -> Evidence | None:
+    """The start of the first process that may have trained for that many seconds."""
+    begun: dict[str, tuple[int, str]] = {}
+    for path in events:
+        if start := started(path):
+            name = process_of(path)
+            begun[name] = min(begun.get(name, (start, path)), (start, path))
+    starts = sorted(begun.values())
+    for (start, path), (following, _) in pairwise([*starts, (10**12, "")]):
+        if start + duration <= following + LATE:
+            several = f"{len(starts)} processes wrote event files there: that it is of this run"
+            note = f"{several} is assumed" if len(starts) > 1 else ""
+            return _start(start * 1_000_000, path, note)
+    return None
+
+
+def _with_year(
+    text: str, folder: str, outputs: Sequence[str], writer: str | None
+) -> Evidence | None:
+    """The start that a text such as `Nov22_09-46-44` tells, with a year from elsewhere."""
+    for path in (folder, *outputs):
+        for year in _years(path, text):
+            return _local(f"{year} {text}", "%Y %b%d_%H-%M-%S", folder, "UTC is assumed")
+    released = RELEASED.get(writer or "")
+    for year in (released.year, released.year + 1) if released else ():
+        note = f"the year {year} and UTC are assumed"
+        found = _local(f"{year} {text}", "%Y %b%d_%H-%M-%S", folder, note)
+        if found and released and (found.start or 0) >= released.timestamp() * 1_000_000:
+            return found
+    return None
+
+
+def _years(path: str, text: str) -> Iterator[int]:
+    """The years in a path: those of dates that are at most a day off, then of directories."""
+    day_off = timedelta(days=1)
+    for named_year, _, month, day in _DATE.findall(path):
+        with suppress(ValueError):
+            named = datetime(int(named_year), int(month), int(day))
+            for near in (named - day_off, named, named + day_off):
+                if f"{near:%b%d}" == text[:5]:
+                    yield near.year
+    for year in _YEAR.findall(path):
+        with suppress(ValueError):
+            datetime.strptime(f"{year} {text[:5]}", "%Y %b%d")  # there is no 29 February
+            yield int(year)
+
+
+def _local(text: str, form: str, where: str, note: str) -> Evidence | None:
+    try:
+        moment = datetime.strptime(text, form).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    if not 0 < moment.timestamp() < LATEST:
+        return None
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return _start((moment - epoch) // timedelta(microseconds=1), where, note)
+
+
+def _start(microseconds: int, where: str, note: str) -> Evidence:
+    nothing = np.empty(0, np.int64)
+    return Evidence(START, nothing, nothing, where, microseconds, note)

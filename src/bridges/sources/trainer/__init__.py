@@ -1,0 +1,1 @@
+"""The Trainer's states: one file, or the directory of a run."""

@@ -1,0 +1,177 @@
+"""Log rows that come in parts become the columns of one stream.
+
+What the format fixes is checked by pydantic: in every row `step` (an int64) and `epoch` (a number).
+Rows may hold anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bridges.errors import SourceError
+from bridges.huggingface.row_kinds import row_kinds
+from bridges.sources.json_text import MAX_KEYS, too_many_keys
+from bridges.sources.trainer.not_a_history import describe, nested, stepless
+from bridges.stream.align import fill_steps
+from bridges.stream.columns import RowColumns, column_of
+from bridges.stream.finding import Finding
+from bridges.stream.model import MetricStream, Series
+
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Number = int | float
+PlaceOf = Callable[[int], str]
+
+_AT_ONCE = 1000  # rows that are added one by one become columns together
+REMEDY_ROW = "Mend that row, or take it out of the file."
+INT64 = "an integer between -2^63 and 2^63-1"
+_TYPES = {  # pydantic's names of errors, in words for people
+    "bool_type": "true, false or null",
+    "dict_type": "an object or null",
+    "int_type": "an integer or null",
+    "float_type": "a number or null",
+    "string_type": "text or null",
+    "string_unicode": "text without lone surrogates",
+}
+_FIXED = {"step": {"i"}, "epoch": {"i", "f"}}  # the kinds of dtypes that need no further look
+
+
+class FixedColumns(BaseModel):
+    """The two columns of the log whose types the format fixes, one entry a row (null: absent)."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: list[Int64 | None]
+    epoch: list[Number | None]
+
+
+class LogRows:
+    """The rows of one log, added in parts and kept as columns.
+
+    `place_of` names a row for a message, by its position. The first row that is not a log row is
+    remembered in `error`; later rows are not kept.
+    """
+
+    def __init__(self, location: str, place_of: PlaceOf = "log row {}".format) -> None:
+        self.location = location
+        self.error: SourceError | None = None
+        self._place_of = place_of
+        self._columns = RowColumns()
+        self._first: Any = None
+        self._waiting: list[Any] = []
+
+    def __len__(self) -> int:
+        return self._columns.rows + len(self._waiting)
+
+    def append(self, row: Any) -> None:
+        """Append one row."""
+        self._waiting.append(row)
+        if len(self._waiting) >= _AT_ONCE:
+            self._add_waiting()
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append rows."""
+        self._add_waiting()
+        if self.error or not rows:
+            return
+        if not self._columns.rows:
+            self._first = rows[0]
+        try:
+            self._check_rows(rows)
+            self._columns.add(rows)
+            self._check_columns(rows)
+        except SourceError as error:
+            self.error = error
+
+    def copy(self) -> LogRows:
+        """These rows as the beginning of others."""
+        self._add_waiting()
+        other = LogRows(self.location, self._place_of)
+        other.error, other._first, other._columns = self.error, self._first, self._columns.copy()
+        return other
+
+    def _add_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.add(waiting)
+
+    def stream(self) -> tuple[MetricStream, list[Finding]]:
+        """All rows as a stream, and findings. To be called once. Raises SourceError."""
+        self._add_waiting()
+        if self.error:
+            raise self.error
+        rows = len(self)
+        series, findings = self._columns.series()
+        step, known = _steps(series, rows)
+        step, missing = fill_steps(step, known)
+        series = tuple(part for part in series if part.key != "step")
+        stream = MetricStream(step, row_kinds(rows, series), series)
+        return stream, [*missing, *findings]
+
+    def refuse_other_files(self) -> None:
+        """Raise SourceError for a list of objects that are not log rows, as in a data set."""
+        if self.error or not len(self):
+            return
+        if not self._columns.kinds("step"):
+            raise stepless(self.location, self._first)
+        if self._columns.is_nested(tuple(_FIXED)):
+            raise nested(self.location, self._first)
+
+    def _check_rows(self, rows: Sequence[Any]) -> None:
+        if set(map(type, rows)) - {dict}:
+            row = next(i for i, value in enumerate(rows) if type(value) is not dict)
+            raise SourceError(
+                self.location,
+                place=f"log row {self._columns.rows + row}",
+                found=describe(rows[row]),
+                expected="an object with the keys and values of one log row",
+                remedy=REMEDY_ROW,
+            )
+
+    def _check_columns(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Check the columns to which these rows were added."""
+        keys = len(self._columns) - bool(self._columns.kinds("step"))
+        if keys > MAX_KEYS:
+            raise too_many_keys(self.location, keys)
+        if any(self._columns.kinds(key) - kinds for key, kinds in _FIXED.items()):
+            self._check_fixed(rows)
+
+    def _check_fixed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Check `step` and `epoch` of the rows that were added last."""
+        try:
+            FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key, row = str(first["loc"][0]), self._columns.rows - len(rows) + int(first["loc"][1])
+            raise SourceError(
+                self.location,
+                place=f"{self._place_of(row)}, key {key!r}",
+                found=describe(first["input"]),
+                expected="a number" if key == "epoch" else expected_type(key, [first["type"]]),
+                remedy=REMEDY_ROW,
+            ) from None
+
+
+def expected_type(key: str, error_types: Sequence[str]) -> str:
+    """What a value should be, from pydantic's names of what is wrong with it."""
+    if key == "log_history":
+        return "a list of log rows"
+    if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
+        return INT64
+    words = _TYPES.get(error_types[-1], "another value")  # the last of a union is the widest
+    return words.removesuffix(" or null") if key in ("global_step", "step") else words
+
+
+def _steps(series: Sequence[Series], rows: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The step of each row (n), and which rows have one."""
+    step, known = np.zeros(rows, np.int64), np.zeros(rows, bool)
+    for part in series:
+        if part.key == "step" and part.values.dtype == np.int64:  # others are null
+            if len(part.rows) == rows:
+                return part.values, np.ones(rows, bool)
+            step[part.rows], known[part.rows] = part.values, True
+    return step, known

@@ -1,0 +1,115 @@
+"""Places: what the paths of a run tell of its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from sys import intern
+
+from bridges.errors import BridgeError, SourceError, TreeError
+from bridges.sources.text import MissingSourceError
+from bridges.sources.trainer.discovery import STATE
+from bridges.sources.trainer.output_directory import folder_of, output_of
+from bridges.sources.tuning_logs.source import NAME as LOG
+from bridges.stream.model import Run
+
+_KNOWN = re.compile(rf"(?:{STATE.pattern})|(?:{LOG.pattern})|[^.]*\Z")  # of files
+
+
+def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) -> list[str]:
+    """A name for each run: that of its directory, with as much of its path as tells it apart.
+
+    A file that is not called as tools call it gives its own name. `depths` says how many names of
+    its path an output directory needs at least.
+    """
+    # there may be very many: the names that their paths share are held once
+    outputs = [tuple(map(intern, parts_of(output_of(location)))) for location in locations]
+    count = Counter(outputs)
+    owns = [not _KNOWN.match(location.rpartition("/")[2]) for location in locations]
+    paths = [
+        (*parts, last_of(location))
+        if own or (count[parts] > 1 and not is_root(location))
+        else parts
+        for parts, own, location in zip(outputs, owns, locations, strict=True)
+    ]
+    known = depths or {}
+    sizes = [
+        known.get(output, 0) + 1 if own else known.get(output, 1) + len(path) - len(parts)
+        for output, own, path, parts in zip(
+            map(output_of, locations), owns, paths, outputs, strict=True
+        )
+    ]
+    while True:
+        names = ["/".join(path[-size:]) for path, size in zip(paths, sizes, strict=True)]
+        twice = Counter(names)
+        longer = [
+            size + (twice[name] > 1 and size < len(path))
+            for name, size, path in zip(names, sizes, paths, strict=True)
+        ]
+        if longer == sizes:
+            return names
+        sizes = longer
+
+
+def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
+    """Whether an error means that there is nothing to read, here and beside it: `read` are the
+    output directories of the runs that were read.
+    """
+    return isinstance(error, MissingSourceError) and output_of(error.source) not in read
+
+
+def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
+    """The runs that have log rows. Raises TreeError, after the last run, for each that has none."""
+    errors: list[SourceError] = []
+    try:
+        for run in runs:
+            if len(run.stream):
+                yield run
+            else:
+                errors.append(_no_rows(run.source))
+    except TreeError as error:
+        errors += error.errors
+    except SourceError as error:
+        errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else TreeError(location, errors)
+
+
+def _no_rows(location: str) -> MissingSourceError:
+    return MissingSourceError(
+        location,
+        found="a state without any log row",
+        expected="a log history with rows",
+        remedy="It was saved before anything was logged: use a later one.",
+    )
+
+
+def is_root(location: str) -> bool:
+    """Whether it is the state that lies in an output directory itself, under its usual name."""
+    return folder_of(location) == output_of(location) and (
+        _stem(location.replace("\\", "/").rpartition("/")[2]) == "trainer_state"
+    )
+
+
+def last_of(location: str) -> str:
+    """The last name of a path that says something: not that of the state itself."""
+    parts = parts_of(location)
+    stem = _stem(parts[-1])
+    return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.(jsonl?|ndjson|txt)?(\.gz)?\Z", "", name)
+
+
+def parts_of(path: str) -> list[str]:
+    """The names of a path; of an empty one, that of the directory we are in."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts or [os.path.basename(os.getcwd()) or "run"]
+
+
+def name_of(path: str) -> str:
+    """The last name of a path."""
+    return parts_of(path)[-1]

@@ -1,0 +1,279 @@
+"""A Hugging Face training history becomes a run: `trainer_state.json`, a list of rows, JSON lines.
+
+The fields of the state are checked by pydantic; its rows are read by `log_rows`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bridges.errors import SourceError
+from bridges.huggingface.diagnose import diagnose, unfinished_tail
+from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.versions import writer_band
+from bridges.sources import json_text
+from bridges.sources.base import FilePart, ReadOptions
+from bridges.sources.sidecars.plain_values import MOST, count_values, plain_values
+from bridges.sources.text import Text, load
+from bridges.sources.trainer.log_rows import Int64, LogRows, Number, expected_type
+from bridges.sources.trainer.long_history import LONG, History, read_long
+from bridges.sources.trainer.not_a_history import describe, not_a_history
+from bridges.sources.trainer.output_directory import output_of
+from bridges.stream.finding import Finding
+from bridges.stream.model import MetricStream, RowKind, Run
+from bridges.stream.redact import redact, redact_text
+from bridges.stream.settings import Settings, digests
+
+PARAMS = (
+    "eval_steps",
+    "logging_steps",
+    "max_steps",
+    "num_train_epochs",
+    "save_steps",
+    "train_batch_size",
+)
+FACTS = (
+    "best_global_step",
+    "best_metric",
+    "best_model_checkpoint",
+    "epoch",
+    "global_step",
+    "is_hyper_param_search",
+    "num_input_tokens_seen",
+    "total_flos",
+)
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
+
+
+class TrainerState(BaseModel):
+    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); others are passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    log_history: list[Any]
+    global_step: Int64
+    epoch: Number | None = None
+    max_steps: Int64 | None = None
+    num_train_epochs: Number | None = None
+    total_flos: Number | None = None
+    logging_steps: Number | None = None
+    eval_steps: Number | None = None
+    save_steps: Number | None = None
+    train_batch_size: int | None = None
+    num_input_tokens_seen: int | None = None
+    best_metric: Number | None = None
+    best_model_checkpoint: str | None = None
+    best_global_step: Int64 | None = None
+    is_hyper_param_search: bool | None = None
+    trial_name: str | None = None
+    trial_params: dict[str, Any] | None = None
+    stateful_callbacks: dict[str, Any] | None = None
+
+
+class TrainerStateSource:
+    """Reads one history from a file, an fsspec URL or standard input."""
+
+    name = "trainer_state"
+
+    def claims(self, location: str) -> bool:
+        """Whether the name could be that of a history: JSON, JSON lines, text, gzip, or none."""
+        return location == "-" or os.path.splitext(location)[1].lower() in _SUFFIXES
+
+    def split(self, location: str) -> list[FilePart]:
+        """The file."""
+        return [FilePart(location)]
+
+    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file, as `read`."""
+        return self.read(part.location, options)
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The run of that file. Raises SourceError."""
+        yield read_text(
+            location,
+            load(location, salvage=options.salvage, max_unpacked=options.max_unpacked),
+            options,
+        )
+
+
+def read_text(location: str, text: Text, options: ReadOptions) -> Run:
+    """The run of a text that was loaded from a location. Raises SourceError."""
+    try:
+        history, found = _history(location, text.data)
+    except SourceError as error:
+        if not (options.salvage and error.remedy == json_text.SALVAGE):
+            raise
+        history, found = _salvaged(location, text.data)
+    text.data = b""  # the text may be large, and is not needed any more
+    state = None if history.header is None else _state(location, history.header)
+    if state is None:
+        history.rows.refuse_other_files()
+    return make_run(location, text, state, history.rows, found, options)
+
+
+def _history(location: str, data: bytes) -> tuple[History, list[Finding]]:
+    """The history in a text, and the findings of its reading. Raises SourceError."""
+    history = read_long(location, data) if len(data) >= LONG else None
+    history = history or _short_history(location, data)
+    return history, json_text.repeated_keys(history.repeated)
+
+
+def _short_history(location: str, data: bytes) -> History:
+    """The history in a text that is parsed at once."""
+    is_lines = json_text.is_lines(data)
+    parse = json_text.parse_each_line if is_lines else json_text.parse
+    value, repeated = parse(location, data)
+    header, rows = None, LogRows(location)
+    if isinstance(value, dict) and "log_history" in value:
+        header, value = value, value["log_history"]
+    elif isinstance(value, dict) and "step" in value and len(value) > 1:
+        value = [value]
+    elif not isinstance(value, list):
+        raise not_a_history(location, value)
+    if isinstance(value, list):  # the check of the header refuses any other
+        rows.add(value)
+    return History(header, rows, repeated)
+
+
+def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
+    """What is left of a text that ends too early; where `global_step` came after the rows, their
+    last step.
+    """
+    rows, last = LogRows(location), 0
+
+    def add(part: list[Any]) -> None:
+        nonlocal last
+        rows.add(part)
+        steps = [row["step"] for row in part if type(row.get("step")) is int]
+        last = steps[-1] if steps else last
+
+    header, finding = json_text.salvage(location, data, add)
+    if header is not None:
+        header = {"global_step": last, **header, "log_history": []}
+    return History(header, rows, json_text.Repeated()), [finding]
+
+
+def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
+    known = {name: value[name] for name in TrainerState.model_fields if name in value}
+    try:
+        state = TrainerState.model_validate(known)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        key, given = str(errors[0]["loc"][0]), errors[0]["input"]
+        if errors[0]["type"] == "missing":
+            raise SourceError(
+                location,
+                place=f"key {key!r}",
+                found="no such key",
+                expected="it beside 'log_history'",
+                remedy="Get the whole file, or give the list under 'log_history' alone.",
+            ) from None
+        raise SourceError(
+            location,
+            place=f"key {key!r}",
+            found=describe(given),
+            expected=expected_type(key, [e["type"] for e in errors if e["loc"][0] == key]),
+            remedy="Mend that value: transformers never writes it so.",
+        ) from None
+    if count_values(state.trial_params, MOST) > MOST:
+        raise SourceError(
+            location,
+            place="key 'trial_params'",
+            found=f"more than {MOST:,} values",
+            expected="the parameters of a trial",
+            remedy="Take it out: transformers never writes it so.",
+        )
+    return state
+
+
+def make_run(
+    location: str,
+    text: Text,
+    state: TrainerState | None,
+    rows: LogRows,
+    found: list[Finding],
+    options: ReadOptions,
+) -> Run:
+    """The run of these rows and what the state (None for bare rows) says of it.
+
+    `found` are the findings of the reading so far. Raises SourceError where a row is not what a log
+    row is.
+    """
+    stream, findings = rows.stream()
+    found = [*found, *findings]
+    params, secrets = redact(_params(state), home=options.redact_home)
+    facts, _ = redact(_fields(state, FACTS), home=True)
+    findings = [*text.findings, *found, *secrets, *diagnose(stream)]
+    cut = any(finding.code == "salvaged" for finding in found)  # fields after the rows are lost
+    findings += unfinished_tail(stream, state.global_step if state and not cut else None)
+    return Run(
+        name=redact_text(default_name(location)),
+        stream=stream,
+        source=location,
+        params=params,
+        facts=facts,
+        trial=_trial(state),
+        trial_name=redact_text(state.trial_name) if state and state.trial_name else None,
+        trial_params=redact(_trial_params(state))[0],
+        status=_status(state, stream),
+        writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
+        provenance=(text.provenance,),
+        findings=tuple(findings),
+        settings=_settings(state, params),
+        key_rules=TRAINER_RULES,
+    )
+
+
+def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings:
+    """What tells the run from others with equal rows, as far as its state says it."""
+    if state is None:
+        return Settings()
+    ends = state.max_steps if (state.max_steps or 0) > 0 else None
+    return Settings(digests(params, "state "), max_steps=ends, step=state.global_step)
+
+
+def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(state, name, None) for name in names}
+    return plain_values({name: value for name, value in values.items() if value is not None})
+
+
+def _params(state: TrainerState | None) -> dict[str, Any]:
+    """Settings: those of the state, and over them the trial's."""
+    return {**_fields(state, PARAMS), **_trial_params(state)}
+
+
+def _trial_params(state: TrainerState | None) -> dict[str, Any]:
+    return plain_values(state.trial_params) if state and state.trial_params else {}
+
+
+def _trial(state: TrainerState | None) -> str | None:
+    if state is None or not (state.trial_name or state.trial_params):
+        return None
+    params = sorted(redact(state.trial_params or {})[0].items())
+    return f"{state.trial_name or ''}{params or ''}"
+
+
+def _status(state: TrainerState | None, stream: MetricStream) -> str:
+    if (stream.kind == RowKind.SUMMARY).any():
+        return "finished"
+    if state is None or not state.max_steps or state.max_steps < 0:
+        return "unknown"
+    return "finished" if state.global_step >= state.max_steps else "unfinished"
+
+
+def default_name(location: str) -> str:
+    """The run's name where none is given: the file's own, or that of the directory it lies in."""
+    if location == "-":
+        return "stdin"
+    path = location.split("://", 1)[-1] if "://" in location else os.path.abspath(location)
+    parts = [part for part in re.split(r"[/\\]", path) if part]
+    stem = re.sub(r"\.(gz|json|jsonl|ndjson|txt)$", "", re.sub(r"\.gz$", "", parts.pop()))
+    if not re.fullmatch(r"trainer_state|log_history|state|trainer_log|logging", stem):
+        return stem
+    outer = output_of("/".join([*parts, ""])).rpartition("/")[2]
+    return outer or (parts[-1] if parts else stem)

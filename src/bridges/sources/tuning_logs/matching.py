@@ -1,0 +1,64 @@
+"""Which rows of a tuning tool's log are rows of a history, by their measured values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bridges.huggingface.row_kinds import is_measured
+from bridges.sources.tuning_logs.formats import is_of_process
+from bridges.stream.model import Int64, MetricStream
+
+Row = dict[str, Any]
+MOST_AT_STEP = 50  # rows of one step that a row is compared with
+
+
+def same_rows(
+    history: MetricStream, log: MetricStream, digits: int | None, relative: float = 0.0
+) -> tuple[Int64, int | None]:
+    """For each row of the log its row of the history (int64, -1: none), and the first row of the
+    history that the log contradicts.
+
+    They are compared from the end, where an attempt stands that no resume has replaced; values are
+    the same if they are equal to `digits` decimals (None: to the last bit), or differ by at most
+    the `relative` part of the value.
+    """
+    of_step: dict[int, list[int]] = {}
+    for line, step in enumerate(log.step.tolist()):
+        of_step.setdefault(step, []).append(line)
+    mine, theirs = measured_values(history), measured_values(log)
+    same, before, contradicted = np.full(len(log), -1, np.int64), len(log), None
+    for row in range(len(history) - 1, -1, -1):
+        lines = of_step.get(int(history.step[row]), [])
+        while lines and lines[-1] >= before:
+            lines.pop()
+        known = [line for line in lines[-MOST_AT_STEP:] if mine[row].keys() & theirs[line]]
+        equal = [line for line in known if _agree(mine[row], theirs[line], digits, relative)]
+        if equal:
+            before = equal[-1]
+            same[before] = row
+        elif known:
+            contradicted = row
+    return same, contradicted
+
+
+def measured_values(stream: MetricStream) -> list[Row]:
+    """The values of each row that tell one run from another."""
+    rows: list[Row] = [{} for _ in range(len(stream))]
+    for series in stream.numbers:
+        if is_measured(series.key) and not is_of_process(series.key):
+            for row, value in zip(series.rows.tolist(), series.values.tolist(), strict=True):
+                rows[row][series.key] = value
+    return rows
+
+
+def _agree(row: Row, line: Row, digits: int | None, relative: float) -> bool:
+    """Whether all values that both hold are equal, as far as the log's digits go."""
+    return all(_equal(row[key], line[key], digits, relative) for key in row.keys() & line.keys())
+
+
+def _equal(value: float, logged: float, digits: int | None, relative: float) -> bool:
+    if value == logged or (value != value and logged != logged):
+        return True
+    return digits is not None and abs(value - logged) <= 10**-digits + relative * abs(value)

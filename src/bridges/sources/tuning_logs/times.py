@@ -1,0 +1,163 @@
+"""The times in a tuning tool's log: seconds since the start of its process, whole ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from pydantic_core import from_json
+
+from bridges.errors import SourceError
+from bridges.sources.text import load
+from bridges.sources.times.clocks import LOG
+from bridges.sources.tuning_logs.formats import LogFormat, recognise
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
+from bridges.stream.pace import LONGEST_RUN
+
+MOST_PROCESSES = 8  # that are remembered of a log
+_TIMEDELTA = re.compile(
+    r"(?:(?P<d>\d{1,9}) days?, )?(?P<h>\d{1,9}):(?P<m>\d\d):(?P<s>\d\d(?:\.\d{1,9})?)", re.ASCII
+)
+_LETTERS = re.compile(
+    r"(?=\S)(?:(?P<d>\d{1,9})d)?(?: ?(?P<h>\d{1,9})h)?(?: ?(?P<m>\d{1,9})m)?(?: ?(?P<s>\d{1,9})s)?",
+    re.ASCII,
+)
+_SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def elapsed(location: str, max_unpacked: int | None = None) -> tuple[Int64, Float64]:
+    """Step and elapsed seconds of each line of a log that has both, in the order of the file.
+
+    A line that stands there twice counts once. The seconds begin anew wherever a run was resumed,
+    and steps may go back there; a line of training and one of evaluation may share a step. What
+    cannot be read is passed over: the arrays are empty where nothing can. Raises nothing.
+    """
+    try:
+        data = load(location, salvage=True, max_unpacked=max_unpacked).data
+    except SourceError:
+        data = b""
+    log_format = recognise(data)
+    lines = [line for line, _ in groupby(data.split(b"\n"))]
+    pairs = [pair for line in lines if log_format and (pair := _pair(line, log_format))]
+    steps, seconds = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(steps, np.int64), np.array(seconds, np.float64)
+
+
+def log_evidence(
+    location: str, stream: MetricStream, max_unpacked: int | None = None
+) -> tuple[Evidence | None, list[Finding]]:
+    """The times of a stream's rows by a log: those of a step have its last lines.
+
+    None with a finding where the lines of two processes alternate: their clocks differ.
+    """
+    steps, seconds = elapsed(location, max_unpacked)
+    lines = _lines_of_rows(stream, steps)
+    if not lines:
+        return None, []
+    rows = np.array(sorted(lines), np.int64)
+    chosen = seconds[[lines[row] for row in rows.tolist()]]
+    if _alternate(stream, rows, chosen):
+        message = (
+            "lines of two processes alternate in the log, each with its own clock: all rows are "
+            "kept, and the elapsed times are not used"
+        )
+        found = Finding("log-of-two-processes", Severity.WARNING, location, message, len(rows))
+        return None, [found]
+    time = np.rint(chosen * 1e6).astype(np.int64)
+    return Evidence(LOG, rows, time, location), []
+
+
+def _lines_of_rows(stream: MetricStream, steps: Int64) -> dict[int, int]:
+    """For each row that has one the line of its step, from the end: what was resumed counts."""
+    lines: dict[int, list[int]] = {}
+    for line, step in enumerate(steps.tolist()):
+        lines.setdefault(step, []).append(line)
+    found: dict[int, int] = {}
+    furthest = len(steps)
+    for row in range(len(stream) - 1, -1, -1):
+        of_step = lines.get(int(stream.step[row]), [])
+        while of_step and of_step[-1] > furthest:
+            of_step.pop()
+        if of_step:
+            furthest = of_step[-1]
+            found[row] = furthest
+            if len(of_step) > 1:
+                of_step.pop()
+    return found
+
+
+def _alternate(stream: MetricStream, rows: Int64, seconds: Float64) -> bool:
+    """Whether two processes wrote these rows in turns.
+
+    A row fits a process if neither step nor seconds fall and, of training, if the process has not
+    logged this step. It belongs to the one that is nearest in steps, the last one first; where it
+    fits none, a new process begins, as after a restart. Processes alternate where two of them go on
+    again, or one does whose clock is near that of the row before: a restart begins at zero.
+    """
+    if (np.diff(seconds) >= 0).all():
+        return False
+    processes: list[_Process] = []  # the one of the row before comes first
+    resumed: set[int] = set()
+    before = 0.0
+    for row, now in zip(rows.tolist(), seconds.tolist(), strict=True):
+        step, trains = int(stream.step[row]), bool(stream.kind[row] == RowKind.TRAIN)
+        fitting = (at for at, process in enumerate(processes) if process.fits(step, now, trains))
+        at = min(fitting, key=lambda at: step - processes[at].step, default=None)
+        process = _Process() if at is None else processes.pop(at)
+        process.add(step, now, trains)
+        processes = [process, *processes[: MOST_PROCESSES - 1]]
+        if at:
+            resumed.add(id(process))
+            if len(resumed) > 1 or now > before / 2:
+                return True
+        before = now
+    return False
+
+
+@dataclass
+class _Process:
+    """A process that writes a log: its last step and seconds, and its last step of training."""
+
+    step: int = 0
+    seconds: float = 0.0
+    trained: int | None = None
+
+    def fits(self, step: int, seconds: float, trains: bool) -> bool:
+        """Whether a row may be its next one; it logs its training once a step."""
+        if step < self.step or seconds < self.seconds:
+            return False
+        return not trains or step != self.trained
+
+    def add(self, step: int, seconds: float, trains: bool) -> None:
+        """Take in its next row."""
+        self.step, self.seconds = step, seconds
+        self.trained = step if trains else self.trained
+
+
+def parse_elapsed(value: Any) -> float | None:
+    """Seconds of a duration, as `4 days, 7:18:24`, `1d 2h 3m 4s` or a number; None of others."""
+    if type(value) in (int, float):
+        return float(value) if 0 <= value <= LONGEST_RUN else None
+    if not isinstance(value, str):
+        return None
+    match = _TIMEDELTA.fullmatch(value) or _LETTERS.fullmatch(value)
+    if match is None:
+        return None
+    seconds = sum(float(count) * _SECONDS[unit] for unit, count in match.groupdict("0").items())
+    return seconds if seconds <= LONGEST_RUN else None
+
+
+def _pair(line: bytes, log_format: LogFormat) -> tuple[int, float] | None:
+    try:
+        row = from_json(line)
+    except ValueError:
+        return None
+    # without any metric, not even an epoch, a line counts batches of a prediction
+    if type(row) is not dict or not log_format.metrics(row):
+        return None
+    (step, _), seconds = log_format.position(row), parse_elapsed(row.get("elapsed_time"))
+    return None if step is None or seconds is None else (step, seconds)
