@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line and exit with its code (see README.md for the table)."""
     # no pydantic plug-in has a say here, and looking for them costs a tenth of a small export
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from bridges.cli import run
+    from bridges.cli.main import run
 
     sys.exit(run())
 

@@ -10,13 +10,13 @@ from os import PathLike, fspath
 from threading import Event
 from typing import TYPE_CHECKING
 
-from bridges.batch import for_each_run
-from bridges.export_options import CHOICES, ExportOptions, Pace
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
-from bridges.following import Following
 from bridges.keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
-from bridges.pipeline import export_run, read_runs, verify_run
+from bridges.pipeline.batch import for_each_run
+from bridges.pipeline.export_run import export_run, read_runs, verify_run
+from bridges.pipeline.follow import Following
+from bridges.pipeline.options import CHOICES, ExportOptions, Pace
 from bridges.report import BatchReport, RunReport
 from bridges.stream.model import Run
 

@@ -54,7 +54,7 @@ class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
 
 
 class FollowKeywords(VerifyKeywords, total=False):
-    """How to write: see `bridges.export_options.ExportOptions`."""
+    """How to write: see `bridges.pipeline.options.ExportOptions`."""
 
     tags: Mapping[str, str] | None
     verify: bool

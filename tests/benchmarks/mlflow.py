@@ -60,10 +60,10 @@ class Store:
 
     def export(self, files: list[Path], *, verify: bool, writer: MlflowWriter = "auto") -> None:
         """Ours, in this process."""
-        from bridges.batch import for_each_run
         from bridges.exporters.mlflow.exporter import MlflowExporter
         from bridges.exporters.mlflow.options import MlflowOptions
-        from bridges.pipeline import ExportOptions, export_run
+        from bridges.pipeline.batch import for_each_run
+        from bridges.pipeline.export_run import ExportOptions, export_run
 
         self.experiments += 1
         exporter = MlflowExporter(MlflowOptions(self.uri, f"e{self.experiments}", writer))

@@ -17,7 +17,7 @@ from typing import Any
 
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import Provenance, Run
 from bridges.testing.exporters import ROWS

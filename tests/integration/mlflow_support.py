@@ -13,7 +13,7 @@ from typing import Any
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.model import Run
 from tests.support import state

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.report import RunReport
 from tests.support import DATA
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.migration.config.config import MigrationConfig
 from bridges.stream.finding import Severity
 from bridges.stream.identity import run_key

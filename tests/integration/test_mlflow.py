@@ -33,7 +33,7 @@ from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.rows import metric_columns, tags
 from bridges.exporters.mlflow.state import STATE_TAG
 from bridges.exporters.state import State, whole_state
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.layout import LayoutOptions, lay_out
 from bridges.stream.model import Run
@@ -226,7 +226,7 @@ def test_exports_at_the_same_time_make_one_run(path: Path, tmp_path: Path) -> No
 def test_an_existing_database_needs_no_mlflow(path: Path) -> None:
     export(make_run(ROWS), path)
     code = (
-        "import sys\nfrom bridges.cli import run\n"
+        "import sys\nfrom bridges.cli.main import run\n"
         f"code = run({command(path, DATA / 'seed.txt')[3:]!r})\n"
         "assert code == 0 and 'mlflow' not in sys.modules\n"
     )

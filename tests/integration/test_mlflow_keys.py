@@ -12,7 +12,7 @@ import pytest
 import bridges
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 from bridges.stream.layout import EARLIEST_RULES, LayoutOptions, lay_out

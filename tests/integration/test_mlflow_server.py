@@ -20,7 +20,7 @@ from bridges.errors import ConfigError
 from bridges.exporters import http
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
 from tests.integration.mlflow_support import (
@@ -236,7 +236,7 @@ def test_no_command_imports_mlflow_for_a_server(
 ) -> None:
     order = command(mlflow_url, long_history(tmp_path, 3), "--experiment", experiment)
     code = (
-        "import sys\nfrom bridges.cli import run\n"
+        "import sys\nfrom bridges.cli.main import run\n"
         f"assert run({order[3:]!r}) == 0\nassert 'mlflow' not in sys.modules\n"
     )
     subprocess.run([order[0], "-c", code], check=True, capture_output=True)

@@ -16,7 +16,7 @@ import pytest
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.stream.model import Run
 from tests.integration.mlflow_support import judge, long_rows
 from tests.servers import PostgreSQL, mlflow_server

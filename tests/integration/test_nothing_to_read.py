@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridges.cli import run
+from bridges.cli.main import run
 from tests.support import state
 from tests.unit.test_run_directory import HISTORY, put
 

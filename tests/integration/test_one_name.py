@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import bridges
-from bridges.cli import run
+from bridges.cli.main import run
 from bridges.errors import ConfigError
 from tests.unit.test_run_directory import HISTORY, put
 

@@ -22,7 +22,7 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline import ExportOptions, export_run, guarded, verify_run
+from bridges.pipeline.export_run import ExportOptions, export_run, guarded, verify_run
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.stream.finding import Severity

@@ -19,7 +19,7 @@ from bridges.errors import ConfigError
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.formats.wandb_log.log import LogError, read_log, write_log
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.layout import LayoutOptions
@@ -211,7 +211,7 @@ def test_names_that_wandb_has_of_its_own_are_told(tmp_path: Path) -> None:
 def test_an_export_needs_no_wandb(tmp_path: Path) -> None:
     order = ["export", str(DATA / "seed.txt"), "--to", "wandb", "--wandb-dir", str(tmp_path)]
     code = (
-        f"import sys\nfrom bridges.cli import run\nassert run({order!r}) == 0\n"
+        f"import sys\nfrom bridges.cli.main import run\nassert run({order!r}) == 0\n"
         "assert not {'wandb', 'google'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

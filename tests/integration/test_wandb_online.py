@@ -27,7 +27,7 @@ from bridges.exporters.wandb.online import OnlineRuns
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import migrate
-from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings, digests
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget

@@ -13,7 +13,7 @@ import pytest
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 import bridges
+from bridges.cli.run_page import inspect
 from bridges.errors import BridgeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.formats.events import proto
-from bridges.inspection import inspect
 from tests.property.test_fuzz_parser import mutated
 from tests.support import DATA, packed
 

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 import bridges
-from bridges.compare import expected_points
-from bridges.continuing import continued
 from bridges.exporters.base import Exporter, as_stored
 from bridges.exporters.factory import make_exporters
 from bridges.exporters.memory import MemoryExporter
@@ -20,8 +18,10 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline import ExportOptions, _found, export_run, verify_run
-from bridges.placing import Placer
+from bridges.pipeline.compare import expected_points
+from bridges.pipeline.continuing import continued
+from bridges.pipeline.export_run import ExportOptions, _found, export_run, verify_run
+from bridges.pipeline.placing import Placer
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource

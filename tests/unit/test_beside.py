@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.exporters.memory import MemoryExporter
 from bridges.sources.base import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings

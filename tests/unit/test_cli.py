@@ -14,7 +14,7 @@ import click
 import pytest
 
 from bridges import __version__
-from bridges.cli import app, run
+from bridges.cli.main import app, run
 from tests.bounds import HANGS
 from tests.support import DATA, state
 

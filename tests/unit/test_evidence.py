@@ -10,7 +10,7 @@ import pytest
 
 from bridges import Evidence, EvidenceKind, Knows, MemoryExporter, Run, SourceError
 from bridges.exporters.base import Points
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import RunReport
 from bridges.sources.times.clocks import EVENTS, KINDS, MTIMES
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, require_clock

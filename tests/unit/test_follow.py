@@ -17,14 +17,14 @@ import fsspec
 import pytest
 
 import bridges
-from bridges.cli import run as run_command
-from bridges.console_follow import waiting_line
+from bridges.cli.follow_screen import waiting_line
+from bridges.cli.main import run as run_command
 from bridges.errors import ConfigError, ExportError
-from bridges.export_options import Pace
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.memory import MemoryExporter
-from bridges.following import Following, Seen, Waiting
-from bridges.pipeline import ExportOptions
+from bridges.pipeline.export_run import ExportOptions
+from bridges.pipeline.follow import Following, Seen, Waiting
+from bridges.pipeline.options import Pace
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.remote import MISSING

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.sources import gzip_members, text

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.migration.config.file import load
 from bridges.sources.sidecars.plain_values import plain
 from bridges.sources.sidecars.sidecars import read_settings

@@ -20,22 +20,10 @@ ROOMS = (
     ("stream",),
     ("report", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
-    ("export_options",),
-    ("keywords",),
-    ("key_rules",),
-    ("compare", "attachments", "nothing_kept", "placing"),
-    ("resolve", "saved_since"),
-    ("continuing", "log_in_target"),
-    ("as_logged",),
     ("pipeline",),
-    ("testing",),
-    ("batch",),
-    ("following", "console"),
+    ("keywords", "testing"),
     ("migration",),
     ("api",),
-    ("inspection", "run_record", "cli_options", "cli_signals", "console_follow", "console_migrate"),
-    ("tree_view", "cli_follow"),
-    ("cli_migrate", "cli_inspect"),
     ("cli",),
     ("__main__", "__init__"),
 )
@@ -86,6 +74,19 @@ def test_the_stream_names_no_tracker_and_no_key_of_the_trainer(path: Path) -> No
     text = path.read_text().lower()
     found = {word for word in FOREIGN if word in text}
     assert not {word for word in found if (path.name, word) not in ALLOWED}
+
+
+def test_only_the_command_line_prints() -> None:
+    """Elsewhere nothing is printed, and the libraries for terminals are not imported."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] in ("cli", "__main__.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"click", "rich"}, path
+            is_print = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+            assert not is_print, path
 
 
 def test_exporters_do_not_know_the_trainer() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.sources.sidecars.live_params import project_of, run_name_of

@@ -25,7 +25,7 @@ from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.known_runs import Memory
 from bridges.migration.tasks import Done, Task
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from tests.support import make_run
 
 RECEIPT = Receipt(

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.errors import ConfigError, ConfigFileError
 from bridges.exporters.factory import option_names
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter

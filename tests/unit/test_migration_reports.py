@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
+from bridges.cli.migrate_summary import print_summary, rate_line
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
 from bridges.huggingface.rules import TRAINER_RULES
 from bridges.migration.reports.html import HtmlReport
 from bridges.migration.reports.html_parts import row
 from bridges.migration.reports.json_lines import ReportLines
-from bridges.migration.summary import print_summary, rate_line
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import BatchReport, RunReport, Totals, failure
 from bridges.stream.course import WIDTH, trend
 from bridges.stream.finding import Finding, Severity

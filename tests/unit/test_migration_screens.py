@@ -18,10 +18,9 @@ import pytest
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from bridges.cli_migrate import MigrationView
-from bridges.cli_signals import interrupts
-from bridges.console import print_json
-from bridges.console_migrate import (
+from bridges.cli.console import print_json
+from bridges.cli.migrate import MigrationView
+from bridges.cli.migrate_screen import (
     WINDOW,
     Count,
     JsonRuns,
@@ -29,9 +28,10 @@ from bridges.console_migrate import (
     failure_line,
     time_left,
 )
+from bridges.cli.plan_table import PlanTable
+from bridges.cli.signals import interrupts
 from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
-from bridges.migration.plan_table import PlanTable
 from bridges.migration.tasks import Task
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.errors import SourceError
 from tests.support import state
 

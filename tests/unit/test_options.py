@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 import bridges
-from bridges import cli, plugins
-from bridges.cli_options import TARGETS
+from bridges import plugins
+from bridges.cli import main as cli
+from bridges.cli.options import TARGETS
 from bridges.errors import ConfigError, ConfigFileError
-from bridges.export_options import CHOICES, PARTS, ExportOptions, Pace, RunChoices
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.exporters.memory import MemoryExporter
 from bridges.keywords import ExportKeywords, ReadKeywords, TargetKeywords
@@ -23,6 +23,7 @@ from bridges.migration.config.config import EngineSpec, SourceSpec
 from bridges.migration.config.engine_options import EngineChoices
 from bridges.migration.config.file import load
 from bridges.option import described, kind_of, names
+from bridges.pipeline.options import CHOICES, PARTS, ExportOptions, Pace, RunChoices
 from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions
 from tests.support import state

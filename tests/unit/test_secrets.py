@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges import cli
+from bridges.cli import main as cli
 from bridges.exporters.base import Exporter
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
@@ -23,7 +23,7 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.templates import render
-from bridges.pipeline import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
 from bridges.report import RunReport
 from bridges.stream import layout
 from bridges.stream.redact import redact

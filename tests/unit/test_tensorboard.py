@@ -27,7 +27,7 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.names import directory_name
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.formats.events.reader import read_event_file
-from bridges.pipeline import ExportOptions, export_run
+from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import RunReport
 from tests.integration.support import (
     Row,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bridges.cli import run as bridge
-from bridges.console import json_text, printable
+from bridges.cli.console import json_text, printable
+from bridges.cli.main import run as bridge
 
 BAD = "\x1b]0;x\x07\x08\r\x7f\x85\x9b31m\u061c\u200e\u202e\u2066\ud800\udc9b\U000e0001"
 RAW = re.compile(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bridges
-from bridges.cli import run as bridge
+from bridges.cli.main import run as bridge
 from bridges.errors import SourceError
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from bridges.cli import run
+from bridges.cli.main import run
+from bridges.cli.tree import Place, print_tree
 from bridges.stream.finding import Finding, Severity
-from bridges.tree_view import Place, print_tree
 from tests.support import GROUNDTRUTH, REPOSITORY, make_run, needs_corpus, needs_groundtruth
 from tests.unit.test_run_corpus import lay_out
 from tests.unit.test_run_directory import HISTORY, put

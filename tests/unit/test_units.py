@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bridges.cli import run as bridge
-from bridges.console import Progress
+from bridges.cli.console import Progress
+from bridges.cli.main import run as bridge
 from bridges.errors import TreeError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter

@@ -14,14 +14,14 @@ from threading import local
 from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, TreeError
-from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Preloads
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.exporters.short_retries import short_retries
 from bridges.migration import fingerprint
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
-from bridges.pipeline import export_run, guarded, source_of
+from bridges.pipeline.export_run import export_run, guarded, source_of
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides
 from bridges.sources.trainer.output_directory import output_of

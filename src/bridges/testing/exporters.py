@@ -23,11 +23,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridges.compare import compare, expected_points
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
-from bridges.pipeline import ExportOptions, export_run, verify_run
-from bridges.placing import Placer
+from bridges.pipeline.compare import compare, expected_points
+from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.placing import Placer
 from bridges.stream.layout import Layout, LayoutOptions
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings

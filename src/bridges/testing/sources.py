@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 
 from bridges.errors import SourceError
-from bridges.export_options import ExportOptions
 from bridges.exporters.memory import MemoryExporter
-from bridges.pipeline import export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.sources.base import Divides, ReadOptions, Source
 from bridges.stream.identity import identity_of
 from bridges.stream.model import Run

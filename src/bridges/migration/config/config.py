@@ -21,13 +21,13 @@ from pydantic import (
 )
 
 from bridges.errors import ConfigError
-from bridges.export_options import ExportOptions, RunChoices
 from bridges.migration import selection
 from bridges.migration.config.engine_options import EngineChoices
 from bridges.migration.config.models import RunSettings, Strict
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.templates import params_of, render
 from bridges.option import names
+from bridges.pipeline.options import ExportOptions, RunChoices
 from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutOptions

@@ -19,9 +19,9 @@ from pydantic import (
 
 from bridges import plugins
 from bridges.errors import ConfigError
-from bridges.export_options import RunChoices
 from bridges.exporters.reserved_tags import reserved_tag
 from bridges.migration.config.templates import check_template
+from bridges.pipeline.options import RunChoices
 from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions, parse_version
 
@@ -118,7 +118,7 @@ class Filter(Strict, frozen=True):
 class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
     """Settings of the runs of one source, or defaults of all.
 
-    The choices of an export are those of `bridges.export_options`.
+    The choices of an export are those of `bridges.pipeline.options`.
     """
 
     name: Name | None = Field(

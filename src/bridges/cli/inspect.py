@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridges import console
+from bridges.cli import console
+from bridges.cli.run_page import print_page
+from bridges.cli.tree import Place, print_tree
 from bridges.errors import SourceError, TreeError
-from bridges.export_options import ExportOptions
-from bridges.inspection import print_page
-from bridges.pipeline import read_runs
+from bridges.pipeline.export_run import read_runs
+from bridges.pipeline.options import ExportOptions
 from bridges.sources.trainer.output_directory import output_of
 from bridges.sources.trainer.paths import has_nothing
-from bridges.tree_view import Place, print_tree
 
 
 def inspect(

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from bridges.console import Progress, count_noun, format_run, printable
-from bridges.following import Waiting
+from bridges.cli.console import Progress, count_noun, format_run, printable
+from bridges.pipeline.follow import Waiting
 from bridges.report import RunReport
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import click
 
-from bridges import console
-from bridges.cli_signals import Interrupts, interrupts
-from bridges.console_migrate import JsonRuns, MigrationProgress
+from bridges.cli import console
+from bridges.cli.migrate_screen import JsonRuns, MigrationProgress
+from bridges.cli.migrate_summary import print_summary
+from bridges.cli.plan_table import PlanTable
+from bridges.cli.signals import Interrupts, interrupts
 from bridges.migration.config.file import load
 from bridges.migration.migrate import Migration
-from bridges.migration.plan_table import PlanTable
 from bridges.migration.reports.html import HtmlReport
 from bridges.migration.reports.json_lines import ReportLines
-from bridges.migration.summary import print_summary
 from bridges.report import RunReport, Totals
 
 

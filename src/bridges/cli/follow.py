@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from bridges import console
-from bridges.cli_signals import interrupts
-from bridges.console_follow import FollowLine
-from bridges.export_options import ExportOptions, Pace
+from bridges.cli import console
+from bridges.cli.follow_screen import FollowLine
+from bridges.cli.signals import interrupts
 from bridges.exporters.base import Exporter
-from bridges.following import Following
+from bridges.pipeline.follow import Following
+from bridges.pipeline.options import ExportOptions, Pace
 from bridges.report import BatchReport
 
 

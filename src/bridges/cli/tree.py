@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from bridges.console import COLOURS, count_noun, printable
+from bridges.cli.console import COLOURS, count_noun, printable
+from bridges.cli.run_page import inspect
+from bridges.cli.run_record import PLACE_CODES, Part, Record
 from bridges.errors import SourceError
-from bridges.inspection import inspect
-from bridges.run_record import PLACE_CODES, Part, Record
 from bridges.stream.finding import Finding
 from bridges.stream.model import Run
 

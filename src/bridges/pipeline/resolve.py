@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bridges.compare import holds_rows
 from bridges.exporters.base import ExistingRun, Exporter, SettlesCompleteness
 from bridges.exporters.state import State
-from bridges.placing import Placer
+from bridges.pipeline.compare import holds_rows
+from bridges.pipeline.placing import Placer
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.model import Run

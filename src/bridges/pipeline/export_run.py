@@ -15,12 +15,7 @@ from typing import Any
 import numpy as np
 
 from bridges import plugins
-from bridges.as_logged import found_by_tool_keys, resolve_logged
-from bridges.attachments import attach_sources
-from bridges.compare import compare, expected_points, secret_params_in, secrets_in
-from bridges.continuing import continued
 from bridges.errors import BridgeError, ConfigError, ExportError, SourceError
-from bridges.export_options import ExportOptions as ExportOptions
 from bridges.exporters.base import (
     ConflictError,
     ExistingRun,
@@ -32,12 +27,17 @@ from bridges.exporters.base import (
     as_stored,
 )
 from bridges.exporters.factory import make_exporters as make_exporters
-from bridges.key_rules import with_key_rules
-from bridges.nothing_kept import refuse_nothing
-from bridges.placing import Placer
+from bridges.pipeline.as_logged import found_by_tool_keys, resolve_logged
+from bridges.pipeline.attachments import attach_sources
+from bridges.pipeline.compare import compare, expected_points, secret_params_in, secrets_in
+from bridges.pipeline.continuing import continued
+from bridges.pipeline.key_rules import with_key_rules
+from bridges.pipeline.nothing_kept import refuse_nothing
+from bridges.pipeline.options import ExportOptions as ExportOptions
+from bridges.pipeline.placing import Placer
+from bridges.pipeline.resolve import Known, Match, resolve
+from bridges.pipeline.saved_since import rows_lacking
 from bridges.report import RunReport, failure
-from bridges.resolve import Known, Match, resolve
-from bridges.saved_since import rows_lacking
 from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
 from bridges.stream.course import trend

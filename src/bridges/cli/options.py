@@ -9,11 +9,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from bridges.errors import ConfigError
-from bridges.export_options import ExportOptions, Pace
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.option import Field, Options, described
+from bridges.pipeline.options import ExportOptions, Pace
 from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions
 

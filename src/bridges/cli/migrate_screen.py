@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridges.console import Progress, json_text, printable
+from bridges.cli.console import Progress, json_text, printable
 from bridges.migration.tasks import Task
 from bridges.report import RunReport
 

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
-from bridges.export_options import ExportOptions
 from bridges.exporters.base import Exporter, Parallel
-from bridges.pipeline import OnPhase, read_runs
+from bridges.pipeline.export_run import OnPhase, read_runs
+from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.trainer.output_directory import output_of
 from bridges.sources.trainer.paths import has_nothing, with_rows

@@ -13,9 +13,9 @@ from bridges import __version__
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
-    from bridges.batch import RunAction
-    from bridges.export_options import ExportOptions
     from bridges.exporters.base import Exporter
+    from bridges.pipeline.batch import RunAction
+    from bridges.pipeline.options import ExportOptions
     from bridges.report import RunReport
     from bridges.stream.model import Run
 
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app.main(arguments, prog_name="bridge", standalone_mode=False)
         return int(code or 0)
     except click.ClickException as error:
-        from bridges.console import printable
+        from bridges.cli.console import printable
 
         click.echo(printable(_shown(error), keep="\n\t"), err=True)
         return error.exit_code
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(message, err=True)
         return INTERRUPTED
     except BridgeError as error:
-        from bridges.console import print_error
+        from bridges.cli.console import print_error
 
         for problem in getattr(error, "problems", (str(error),)):
             print_error(problem)
@@ -69,7 +69,7 @@ class Command(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters."""
         if not self.params:
-            from bridges.cli_options import options_of
+            from bridges.cli.options import options_of
 
             self.params = options_of(self.name or "")
         return super().get_params(ctx)
@@ -119,12 +119,12 @@ def export(
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
       bridge export outputs/trainer_state.json --to tensorboard --dry-run --json
     """
-    from bridges.pipeline import export_run
+    from bridges.pipeline.export_run import export_run
 
     pace = {name: options.pop(name) for name in ("interval", "idle_timeout")}
     given = {name: seconds for name, seconds in pace.items() if seconds is not None}
     if options.pop("follow"):
-        from bridges.cli_follow import follow
+        from bridges.cli.follow import follow
 
         return follow(sources, *_prepare(sources, options), given, as_json, quiet, verbose)
     if given:
@@ -144,7 +144,7 @@ def verify(
     Example:
       bridge verify outputs/trainer_state.json --to tensorboard --logdir tb
     """
-    from bridges.pipeline import verify_run
+    from bridges.pipeline.export_run import verify_run
 
     return _transfer(verify_run, sources, as_json, quiet, verbose, options)
 
@@ -157,9 +157,9 @@ def _transfer(
     verbose: bool,
     options: dict[str, Any],
 ) -> int:
-    from bridges import console
-    from bridges.batch import for_each_run
-    from bridges.cli_signals import interrupts
+    from bridges.cli import console
+    from bridges.cli.signals import interrupts
+    from bridges.pipeline.batch import for_each_run
 
     exporters, chosen = _prepare(sources, options)
     shown: list[RunReport] = []
@@ -188,7 +188,7 @@ def _print_end(
     shown: Sequence[RunReport], exporters: Sequence[Exporter], as_json: bool, quiet: bool
 ) -> int:
     """Print the totals of these runs. Returns the exit code."""
-    from bridges import console
+    from bridges.cli import console
     from bridges.report import BatchReport
 
     report = BatchReport(tuple(shown))
@@ -203,9 +203,9 @@ def _prepare(
     sources: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[list[Exporter], ExportOptions]:
     """The exporters and options of a command. Raises ConfigError."""
-    from bridges.cli_options import pairs
-    from bridges.export_options import CHOICES, ExportOptions
+    from bridges.cli.options import pairs
     from bridges.exporters.factory import make_exporters
+    from bridges.pipeline.options import CHOICES, ExportOptions
 
     targets, texts = options.pop("targets"), pairs("--option", options.pop("plug_in_options"))
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -235,8 +235,8 @@ def inspect(
       bridge inspect outputs/ -v
       bridge inspect checkpoint-*/trainer_state.json --json
     """
-    from bridges.cli_inspect import inspect as show
-    from bridges.export_options import ExportOptions
+    from bridges.cli.inspect import inspect as show
+    from bridges.pipeline.options import ExportOptions
 
     return show(sources, ExportOptions.of(choices), as_json, quiet, verbose)
 
@@ -268,8 +268,8 @@ def migrate(
 
     if engine["kind"] != "dask":
         start_ahead()
-    from bridges.cli_migrate import MigrationView
-    from bridges.cli_migrate import migrate as carry_out
+    from bridges.cli.migrate import MigrationView
+    from bridges.cli.migrate import migrate as carry_out
 
     view = MigrationView(as_json, quiet, verbose, report, html, config)
     return carry_out(config, engine, bool(dry_run), recheck, view)
@@ -285,7 +285,7 @@ def targets(as_json: bool) -> int:
       bridge targets --json
     """
     from bridges import plugins
-    from bridges.console import print_json, print_plug_ins
+    from bridges.cli.console import print_json, print_plug_ins
 
     kinds = ("exporters", "sources")
     listed = {kind: [*plugins.built_in(kind), *plugins.third_party(kind)] for kind in kinds}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from bridges.console import COLOURS, count_noun, sparkline
+from bridges.cli.console import COLOURS, count_noun, sparkline
 from bridges.sources.trainer.discovery import natural
 from bridges.sources.trainer.output_directory import CHECKPOINT, folder_of, output_of
 from bridges.stream.finding import Finding, Severity

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from bridges.console import format_findings, printable
+from bridges.cli.console import format_findings, printable
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.console import COLOURS, printable, sparkline
+from bridges.cli.console import COLOURS, printable, sparkline
 from bridges.stream.clock import clocked
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bridges.console import COLOURS, count_noun, printable
+from bridges.cli.console import COLOURS, count_noun, printable
 from bridges.report import Totals, would_be
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bridges.batch import for_each_run, one_name
 from bridges.errors import ConfigError
-from bridges.export_options import ExportOptions, Pace
 from bridges.exporters.base import Exporter
-from bridges.pipeline import OnPhase, export_run
+from bridges.pipeline.batch import for_each_run, one_name
+from bridges.pipeline.export_run import OnPhase, export_run
+from bridges.pipeline.options import ExportOptions, Pace
 from bridges.report import BatchReport, RunReport, Tally
 from bridges.sources.remote import MISSING
 from bridges.sources.trainer.output_directory import output_of
