@@ -10,9 +10,9 @@ from os import PathLike, fspath
 from threading import Event
 from typing import TYPE_CHECKING
 
+from bridges.api_keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
-from bridges.keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
 from bridges.pipeline.batch import for_each_run
 from bridges.pipeline.export_run import export_run, read_runs, verify_run
 from bridges.pipeline.follow import Following

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.huggingface.durations import elapsed_rows, summary_duration
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.sources.times.clocks import IN_ROWS, START
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock
 from bridges.stream.model import Evidence, EvidenceKind, MetricStream

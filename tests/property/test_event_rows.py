@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bridges
 from bridges.formats.events.proto import file_version_event, frame, scalar_value, summary_event
-from bridges.huggingface.callbacks import CallbackNaming
+from bridges.huggingface.callback_naming import CallbackNaming
 from tests.property.histories import Rows, usual_rows
 from tests.support import state
 

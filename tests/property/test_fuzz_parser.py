@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bridges.errors import BridgeError
-from bridges.huggingface.callbacks import TARGETS, CallbackNaming
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.sources.base import ReadOptions
 from bridges.sources.times.clocks import IN_ROWS
 from bridges.sources.trainer.state_file import TrainerStateSource

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
-from bridges.huggingface.callbacks import CallbackNaming
+from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.stream.layout import Layout, LayoutOptions, lay_out
 from bridges.stream.model import Run
 from bridges.stream.naming import Place

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
-from bridges.huggingface.callbacks import TARGETS, CallbackNaming
+from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
 from bridges.stream.layout import LayoutOptions
 from bridges.stream.naming import Place
 from bridges.stream.options import LATEST, Version, parse_version

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.exporters.mlflow.limits import Limits
-from bridges.huggingface.callbacks import CallbackNaming
+from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.stream.model import Series
 from bridges.stream.tagging import under_tags
 from tests.support import make_stream

@@ -21,7 +21,7 @@ from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline.compare import expected_points
 from bridges.pipeline.continuing import continued
 from bridges.pipeline.export_run import ExportOptions, _found, export_run, verify_run
-from bridges.pipeline.placing import Placer
+from bridges.pipeline.layouts import Placer
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource

@@ -19,7 +19,7 @@ from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.formats.events.proto import file_version_event, frame, scalar_value, summary_event
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.report import RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.times.clocks import EVENTS

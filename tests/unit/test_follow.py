@@ -28,7 +28,7 @@ from bridges.pipeline.options import Pace
 from bridges.report import BatchReport, RunReport
 from bridges.sources.base import ReadOptions
 from bridges.sources.remote import MISSING
-from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.watching import Stamp, stamps
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridges.errors import SourceError
-from bridges.sources.density import SMALL
+from bridges.sources.text_density import SMALL
 from tests.bounds import bounded
 from tests.support import read_bytes, state
 

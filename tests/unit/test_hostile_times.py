@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bridges
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.sources.times.clocks import EVENTS
 from bridges.sources.tuning_logs.times import parse_elapsed
 from bridges.stream.clock import apply_clock

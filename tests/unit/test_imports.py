@@ -21,7 +21,7 @@ ROOMS = (
     ("report", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
     ("pipeline",),
-    ("keywords", "testing"),
+    ("api_keywords", "testing"),
     ("migration",),
     ("api",),
     ("cli",),

@@ -18,14 +18,14 @@ import pytest
 from bridges.cli.migrate_summary import print_summary, rate_line
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.migration.reports.html import HtmlReport
 from bridges.migration.reports.html_parts import row
 from bridges.migration.reports.json_lines import ReportLines
 from bridges.pipeline.export_run import ExportOptions, export_run
 from bridges.report import BatchReport, RunReport, Totals, failure
-from bridges.stream.course import WIDTH, trend
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.trend import WIDTH, trend
 from tests.support import make_run, make_stream
 
 NOTE = Finding("clock-synthetic", Severity.INFO, "all rows", "no times", 3)

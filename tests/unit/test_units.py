@@ -17,8 +17,8 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.sources.base import ReadOptions
 from bridges.sources.trainer import run_directory
 from bridges.sources.trainer.discovery import discover
+from bridges.sources.trainer.read_units import units
 from bridges.sources.trainer.run_directory import RunDirectorySource
-from bridges.sources.trainer.units import units
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run
 from tests.support import state

@@ -10,7 +10,7 @@ from bridges.cli.tree import Place, print_tree
 from bridges.errors import SourceError, TreeError
 from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import has_nothing
 
 

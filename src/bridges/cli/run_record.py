@@ -11,8 +11,8 @@ from itertools import takewhile
 from typing import Any
 
 from bridges.cli.console import COLOURS, count_noun, sparkline
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.discovery import natural
-from bridges.sources.trainer.output_directory import CHECKPOINT, folder_of, output_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 

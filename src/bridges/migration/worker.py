@@ -24,7 +24,7 @@ from bridges.pipeline.export_run import export_run, guarded, source_of
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides
-from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import with_rows
 from bridges.stream.model import Run
 

@@ -16,9 +16,9 @@ from bridges.exporters.base import ExistingRun, KnowsKeys, Replaces
 from bridges.exporters.state import State
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.continuing import continued
+from bridges.pipeline.layouts import Placer
 from bridges.pipeline.log_in_target import with_stored_rows
-from bridges.pipeline.placing import Placer
-from bridges.pipeline.resolve import Known, Match, allows, known_to
+from bridges.pipeline.match_existing import Known, Match, allows, known_to
 from bridges.sources.tuning_logs.tool_rows import as_tools_log
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity

@@ -17,7 +17,7 @@ from bridges.exporters.base import Exporter, Parallel
 from bridges.pipeline.export_run import OnPhase, read_runs
 from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, failure
-from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import has_nothing, with_rows
 from bridges.stream.model import Run
 

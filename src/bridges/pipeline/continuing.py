@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
-from bridges.pipeline.placing import Placer
-from bridges.pipeline.resolve import Known, Match
+from bridges.pipeline.layouts import Placer
+from bridges.pipeline.match_existing import Known, Match
 from bridges.pipeline.saved_since import replacing, saved_since
 from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged

@@ -31,19 +31,19 @@ from bridges.pipeline.as_logged import found_by_tool_keys, resolve_logged
 from bridges.pipeline.attachments import attach_sources
 from bridges.pipeline.compare import compare, expected_points, secret_params_in, secrets_in
 from bridges.pipeline.continuing import continued
+from bridges.pipeline.empty_export import refuse_nothing
 from bridges.pipeline.key_rules import with_key_rules
-from bridges.pipeline.nothing_kept import refuse_nothing
+from bridges.pipeline.layouts import Placer
+from bridges.pipeline.match_existing import Known, Match, resolve
 from bridges.pipeline.options import ExportOptions as ExportOptions
-from bridges.pipeline.placing import Placer
-from bridges.pipeline.resolve import Known, Match, resolve
 from bridges.pipeline.saved_since import rows_lacking
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
 from bridges.sources.remote import forget_listings
-from bridges.stream.course import trend
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run, Values
+from bridges.stream.trend import trend
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
 OnPhase = Callable[[str, str], None]

@@ -28,7 +28,7 @@ from bridges.pipeline.export_run import OnPhase, export_run
 from bridges.pipeline.options import ExportOptions, Pace
 from bridges.report import BatchReport, RunReport, Tally
 from bridges.sources.remote import MISSING
-from bridges.sources.trainer.output_directory import output_of
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import RowKind, Run

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bridges.errors import SourceError
 from bridges.exporters.tag_rules import TAG_RULES
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.stream.model import Run
 from bridges.stream.naming import KeyRules, PlainRules
 

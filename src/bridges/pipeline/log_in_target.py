@@ -15,8 +15,8 @@ import numpy as np
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, as_stored
 from bridges.huggingface.row_kinds import row_kinds
-from bridges.pipeline.placing import Placer
-from bridges.pipeline.resolve import Known
+from bridges.pipeline.layouts import Placer
+from bridges.pipeline.match_existing import Known
 from bridges.sources.tuning_logs.formats import MS_SWIFT
 from bridges.sources.tuning_logs.matching import same_rows
 from bridges.stream import logged

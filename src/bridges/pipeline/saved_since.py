@@ -16,7 +16,7 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun, Exporter, Replaces
 from bridges.exporters.state import State
 from bridges.pipeline.compare import compare, expected_points, holds_values
-from bridges.pipeline.placing import Placer
+from bridges.pipeline.layouts import Placer
 from bridges.stream.added import AddedRow, joined, rows_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout

@@ -17,9 +17,9 @@ import numpy as np
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
-from bridges.sources.density import SMALL, too_many_values
 from bridges.sources.text import EXPECTED
 from bridges.sources.text import SALVAGE as SALVAGE
+from bridges.sources.text_density import SMALL, too_many_values
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_text
 

@@ -18,9 +18,9 @@ from io import BytesIO
 from typing import Protocol
 
 from bridges.errors import SourceError
-from bridges.sources.density import too_many_parts
 from bridges.sources.gzip_members import TooLargeError, bound_of, gunzip
 from bridges.sources.remote import opened
+from bridges.sources.text_density import too_many_parts
 from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance

@@ -27,7 +27,7 @@ from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preload
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
-from bridges.pipeline.placing import Placer
+from bridges.pipeline.layouts import Placer
 from bridges.stream.layout import Layout, LayoutOptions
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings

@@ -14,7 +14,7 @@ import numpy as np
 
 from bridges.huggingface.durations import eval_seconds, summary_duration
 from bridges.sources.times.clocks import MTIMES
-from bridges.sources.trainer.output_directory import CHECKPOINT
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 from bridges.stream.pace import LATEST

@@ -21,7 +21,7 @@ from bridges.sources.sidecars.results import NAME as RESULTS
 from bridges.sources.sidecars.sidecars import NAMES as BESIDE
 from bridges.sources.text import MissingSourceError
 from bridges.sources.times.events import NAME as EVENTS
-from bridges.sources.trainer.output_directory import CHECKPOINT, output_of
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
 from bridges.sources.tuning_logs.source import NAME as LOG
 
 STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bridges.sources.trainer.output_directory import CHECKPOINT, folder_of, output_of
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.paths import last_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import MetricStream, Run

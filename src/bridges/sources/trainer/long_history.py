@@ -21,8 +21,8 @@ from pydantic_core import from_json
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.density import SMALL
 from bridges.sources.json_text import Repeated
+from bridges.sources.text_density import SMALL
 from bridges.sources.trainer.log_rows import LogRows
 
 LONG = SMALL  # bytes of a text from which it is read so

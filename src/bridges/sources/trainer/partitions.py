@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.sources.times.events import EventFiles
+from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import Found, natural
-from bridges.sources.trainer.output_directory import folder_of, output_of
 from bridges.sources.trainer.paths import names_of
 
 

@@ -10,8 +10,8 @@ from sys import intern
 
 from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.text import MissingSourceError
+from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import STATE
-from bridges.sources.trainer.output_directory import folder_of, output_of
 from bridges.sources.tuning_logs.source import NAME as LOG
 from bridges.stream.model import Run
 

@@ -15,18 +15,18 @@ from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.base import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.text import MissingSourceError
-from bridges.sources.trainer.around_file import bundle_around, is_history
-from bridges.sources.trainer.around_run import Surroundings, kinds_of, outputs_of
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.discovery import Found, discover, is_place, natural, unlisted
+from bridges.sources.trainer.file_sidecars import bundle_around, is_history
 from bridges.sources.trainer.folding import Folded, Save, fold
 from bridges.sources.trainer.not_a_history import OtherFileError
-from bridges.sources.trainer.output_directory import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.partitions import Bundle, bundles, whole
 from bridges.sources.trainer.paths import last_of, name_of, names_of
+from bridges.sources.trainer.read_units import units
+from bridges.sources.trainer.run_sidecars import Surroundings, kinds_of, outputs_of
 from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.sources.trainer.trials import trial_places
 from bridges.sources.trainer.unchanged import UnchangedFiles
-from bridges.sources.trainer.units import units
 from bridges.sources.tuning_logs.source import TrainerLogSource, is_log
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run

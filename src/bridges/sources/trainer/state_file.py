@@ -14,16 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose, unfinished_tail
-from bridges.huggingface.rules import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
 from bridges.sources.base import FilePart, ReadOptions
 from bridges.sources.sidecars.plain_values import MOST, count_values, plain_values
 from bridges.sources.text import Text, load
+from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.log_rows import Int64, LogRows, Number, expected_type
 from bridges.sources.trainer.long_history import LONG, History, read_long
 from bridges.sources.trainer.not_a_history import describe, not_a_history
-from bridges.sources.trainer.output_directory import output_of
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.redact import redact, redact_text

@@ -12,8 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
 from bridges.sources.trainer.folding import Folded, Save
-from bridges.sources.trainer.output_directory import CHECKPOINT, output_of
 
 DEFAULT_NAME = re.compile(r"run-[\w-]+\Z")  # of a trial without an `hp_name`
 

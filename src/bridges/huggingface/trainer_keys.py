@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridges.huggingface import durations, row_kinds
-from bridges.huggingface.callbacks import CallbackNaming
+from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.stream.model import Evidence, Float64, MetricStream
 from bridges.stream.naming import Naming
 from bridges.stream.options import Version

@@ -16,9 +16,9 @@ from bridges.sources.sidecars.results import earlier_added, read_results, with_r
 from bridges.sources.sidecars.sidecars import Settings, read_settings
 from bridges.sources.times.events import EventFiles
 from bridges.sources.times.evidence import with_evidence
+from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import Found
 from bridges.sources.trainer.folding import Folded
-from bridges.sources.trainer.output_directory import folder_of, output_of
 from bridges.sources.trainer.paths import last_of, name_of
 from bridges.sources.tuning_logs.beside import with_best_log
 from bridges.stream.finding import Finding, Severity

@@ -9,8 +9,8 @@ import os
 from dataclasses import replace
 from itertools import islice
 
+from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import STATE, Found, natural, walk
-from bridges.sources.trainer.output_directory import folder_of, output_of
 from bridges.sources.trainer.partitions import Bundle, bundles
 from bridges.sources.tuning_logs.source import NAME as LOG
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from bridges.exporters.base import ExistingRun, Exporter, SettlesCompleteness
 from bridges.exporters.state import State
 from bridges.pipeline.compare import holds_rows
-from bridges.pipeline.placing import Placer
+from bridges.pipeline.layouts import Placer
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.model import Run
