@@ -255,7 +255,9 @@ def test_stopped_in_the_middle_it_tells_and_goes_on(
     until(lambda: follower.has_appended(2))
     follower.process.send_signal(number)
     assert follower.wait() == 130
-    assert follower.err.rstrip().endswith("stays finished: the same command does the rest")
+    assert follower.err.rstrip().endswith(
+        "finished runs are kept: rerun the same command for the rest"
+    )
     assert "Traceback" not in follower.err
     lines = follower.out.splitlines()
     assert lines[0].startswith("✓ exported  out  ")
