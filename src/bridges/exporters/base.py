@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -128,9 +129,16 @@ class BaseExporter:
     name: str
     naming = "raw"
 
+    layout_options: Mapping[str, str] = MappingProxyType({})
+    parallel = False
+
     def adapt(self, layout: Layout) -> Layout:
         """The layout unchanged: the target has no limits."""
         return layout
+
+    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Numbers (n) as float64."""
+        return values.astype(np.float64)
 
 
 @runtime_checkable
@@ -242,11 +250,11 @@ class Viewable(Protocol):
 
 def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
     """Numbers (n) as the target of an exporter stores them: float64 by default."""
-    if isinstance(exporter, StoresValues):
+    if isinstance(exporter, BaseExporter | StoresValues):
         return exporter.as_stored(values)
     return values.astype(np.float64)
 
 
 def layout_options(exporter: Exporter) -> Mapping[str, str]:
     """The options of an exporter that are part of the run key."""
-    return exporter.layout_options if isinstance(exporter, HasOptions) else {}
+    return exporter.layout_options if isinstance(exporter, BaseExporter | HasOptions) else {}

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
-from bridges.exporters.base import Exporter, Parallel
+from bridges.exporters.base import BaseExporter, Exporter, Parallel
 from bridges.pipeline.export_run import OnPhase, read_runs
 from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, failure
@@ -90,7 +90,9 @@ def _work(
                 read.add(output_of(run.source))
                 seconds = time.perf_counter() - started
                 for exporter in exporters:
-                    is_parallel = isinstance(exporter, Parallel) and exporter.parallel
+                    is_parallel = (
+                        isinstance(exporter, BaseExporter | Parallel) and exporter.parallel
+                    )
                     yield partial(done, run, exporter, seconds), is_parallel
                 started = time.perf_counter()
         except ConfigError:
