@@ -14,7 +14,7 @@ from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
     from bridges.exporters.base import Exporter
-    from bridges.pipeline.batch import RunAction
+    from bridges.pipeline.export_run import RunAction
     from bridges.pipeline.options import ExportOptions
     from bridges.report import RunReport
     from bridges.stream.model import Run

@@ -19,10 +19,10 @@ from bridges.pipeline.continuing import continued
 from bridges.pipeline.layouts import Placer
 from bridges.pipeline.log_in_target import with_stored_rows
 from bridges.pipeline.match_existing import Known, Match, allows, known_to
-from bridges.sources.tuning_logs.tool_rows import as_tools_log
+from bridges.sources.tuning_logs.tool_rows import keys_in_logs
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import first_rows_of, prefix_digest, run_key
+from bridges.stream.identity import first_rows_of, prefix_digest
 from bridges.stream.logged import as_stored
 from bridges.stream.model import Run
 
@@ -53,13 +53,12 @@ def resolve_logged(
 def found_by_tool_keys(match: Match, placer: Placer) -> Sequence[ExistingRun]:
     """The runs of the target under the keys that the run would have in the logs of tools.
 
-    None if the run is known, if it is not the Trainer's, or if the target has no such key.
+    None if the existing run is known, if it is not the Trainer's, or if the target has no such key.
     """
     run, identity, exporter = match.run, match.identity, placer.exporter
     if match.known or run.identity or run.key_style != "trainer":
         return ()
-    of_tools = {run_key(alone, identity.options) for alone in as_tools_log(run)}
-    keys = sorted(of_tools - {*identity.keys})
+    keys = sorted({*keys_in_logs(run, identity.options)} - {*identity.keys})
     if not keys or (isinstance(exporter, KnowsKeys) and not exporter.may_hold(keys)):
         return ()
     return exporter.find(replace(identity, key=keys[0], aliases=tuple(keys[1:])))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import BaseExporter, Exporter, Parallel
-from bridges.pipeline.export_run import OnPhase, read_runs
+from bridges.pipeline.export_run import OnPhase, RunAction, read_runs
 from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.trainer.checkpoint_paths import output_of
@@ -24,7 +24,6 @@ from bridges.stream.model import Run
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
 Work = Callable[[], RunReport]
 
 

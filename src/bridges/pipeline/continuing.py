@@ -35,8 +35,9 @@ def continued(match: Match, placer: Placer) -> Layout:
     known = match.known
     if known is None or match.is_longer_there or match.replaces:
         layout = placer.place(match.run, match.identity)
-        findings = (*layout.findings, *match.findings)
-        return replace(layout, replaces=match.replaces, findings=findings)
+        if not match.replaces:
+            return layout
+        return replace(layout, replaces=True, findings=(*layout.findings, *match.findings))
     kept = _kept(match, known, placer)
     saved = saved_since(match.run, known.state)
     if not saved:

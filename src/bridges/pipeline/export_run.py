@@ -47,6 +47,7 @@ from bridges.stream.trend import trend
 
 ATTEMPTS = 10  # how often to look again when another export of the run is faster
 OnPhase = Callable[[str, str], None]
+RunAction = Callable[[Run, Exporter, ExportOptions, OnPhase], RunReport]
 
 
 def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
@@ -128,9 +129,7 @@ def export_run(
     on_phase: OnPhase = lambda run, phase: None,
 ) -> RunReport:
     """One run into one target. Raises ConfigError; all else that fails is in the report."""
-    return _guarded(
-        run, exporter, lambda: _export(with_key_rules(run), exporter, options, on_phase)
-    )
+    return _reported(_export, run, exporter, options, on_phase)
 
 
 def verify_run(
@@ -140,16 +139,17 @@ def verify_run(
     on_phase: OnPhase = lambda run, phase: None,
 ) -> RunReport:
     """Compare one run with what the target holds; nothing is written."""
-    return _guarded(
-        run, exporter, lambda: _verify(with_key_rules(run), exporter, options, on_phase)
-    )
+    return _reported(_verify, run, exporter, options, on_phase)
 
 
-def _guarded(run: Run, exporter: Exporter, action: Callable[[], RunReport]) -> RunReport:
+def _reported(
+    action: RunAction, run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase
+) -> RunReport:
+    """The report of an action on a run; an error of the run becomes its report."""
     started = time.perf_counter()
     known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "findings": run.findings}
     try:
-        report = action()
+        report = action(with_key_rules(run), exporter, options, on_phase)
     except ConfigError:
         raise
     except BridgeError as error:
@@ -362,7 +362,7 @@ def _verified(
         return replace(report, verified=True)
     recorded = exporter.read_back(existing)
     report = report.with_findings(secrets_in(recorded, exporter.name))
-    if isinstance(exporter, KeepsParams) and report.status != "exported":  # maybe by an old version
+    if report.status != "exported" and isinstance(exporter, KeepsParams):  # maybe by an old version
         params = exporter.stored_params(existing)
         report = report.with_findings(secret_params_in(params, layout, exporter.name))
     wrong = compare(layout, recorded, expected)

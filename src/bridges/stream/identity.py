@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from bridges.stream.model import Int64, MetricStream, Run, Values
+from bridges.stream.model import Int64, MetricStream, Run, Series, Values
 from bridges.stream.naming import KeyRules
 from bridges.stream.settings import Settings
 
@@ -79,10 +79,15 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     what a target is to hold (x-axis, naming, duplicates) where they are not the default: another
     layout is another run there.
     """
-    digest = hashlib.blake2b(FORMAT, digest_size=16)
     first = [*run.identity] or _first_row(run.history, run.key_rules)
-    digest.update(_canonical(first or [run.name, _text_keys(run.params)]))
-    digest.update(_canonical(run.trial))
+    return key_of(first or [run.name, _text_keys(run.params)], run.trial, layout)
+
+
+def key_of(first: Sequence[Any], trial: str | None, layout: Mapping[str, str] | None) -> str:
+    """The run key of a first row (see `first_values`), or of an identity of its own."""
+    digest = hashlib.blake2b(FORMAT, digest_size=16)
+    digest.update(_canonical(first))
+    digest.update(_canonical(trial))
     digest.update(_canonical(sorted(layout.items()) if layout else None))
     return digest.hexdigest()
 
@@ -124,9 +129,24 @@ def _first_row(stream: MetricStream, rules: KeyRules) -> list[Any] | None:
     series = [part for part in stream.numbers if rules.is_measured(part.key)] or stream.series
     if not series:
         return [stream.step[:1].tolist()] if len(stream) else None
+    return first_values(stream, series)
+
+
+def first_values(
+    stream: MetricStream, series: Sequence[Series], digits: int | None = None
+) -> list[Any]:
+    """Step and values of the first row of some series, as a run key is made of them.
+
+    `digits` rounds floats as Python does; NumPy rounds some values differently.
+    """
     row = min(int(part.rows[0]) for part in series)
-    first = (part for part in series if part.rows[0] == row)
-    values = [[part.key, repr(part.values[:1].tolist())] for part in first]
+    values = []
+    for part in series:
+        if part.rows[0] == row:
+            value = part.values[:1].tolist()
+            if digits is not None and isinstance(value[0], float):
+                value = [round(value[0], digits)]
+            values.append([part.key, repr(value)])
     return [int(stream.step[row]), sorted(values)]
 
 

@@ -90,15 +90,13 @@ class TensorBoardExporter(BaseExporter):
 
     def adapt(self, layout: Layout) -> Layout:
         """The layout with a name that is legal for a directory; event files accept any tag."""
-        findings = [*layout.findings, *_hidden(layout)]
-        name = directory_name(layout.run.name)
-        if name == layout.run.name:
-            return replace(layout, findings=tuple(findings))
-        message = (
-            f"a directory cannot have the name {layout.run.name!r}: the run is called {name!r}"
-        )
-        findings.append(Finding("name-changed", Severity.INFO, layout.run.source, message))
-        return replace(layout, run=replace(layout.run, name=name), findings=tuple(findings))
+        found, run = _hidden(layout), layout.run
+        name = directory_name(run.name)
+        if name != run.name:
+            message = f"a directory cannot have the name {run.name!r}: the run is called {name!r}"
+            found.append(Finding("name-changed", Severity.INFO, run.source, message))
+            run = replace(run, name=name)
+        return replace(layout, run=run, findings=(*layout.findings, *found)) if found else layout
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys: first under the expected name, then in all directories."""
