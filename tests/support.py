@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.stream.model import Run
 from bridges.testing.runs import make_run as make_run

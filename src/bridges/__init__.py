@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from bridges.exporters.state import State, whole_state
     from bridges.migration.migrate import migrate
     from bridges.report import BatchReport, RunReport
-    from bridges.sources.base import FilePart, ReadOptions, Source
+    from bridges.sources.base import FilePart, Source
+    from bridges.sources.options import ReadOptions
     from bridges.stream.finding import Finding, Severity
     from bridges.stream.identity import Identity
     from bridges.stream.layout import Layout
@@ -117,7 +118,8 @@ _HOMES = {
     "bridges.exporters.state": ("State", "whole_state"),
     "bridges.migration.migrate": ("migrate",),
     "bridges.report": ("BatchReport", "RunReport"),
-    "bridges.sources.base": ("FilePart", "ReadOptions", "Source"),
+    "bridges.sources.base": ("FilePart", "Source"),
+    "bridges.sources.options": ("ReadOptions",),
     "bridges.stream.finding": ("Finding", "Severity"),
     "bridges.stream.identity": ("Identity",),
     "bridges.stream.layout": ("Layout",),

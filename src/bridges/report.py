@@ -22,7 +22,8 @@ class RunReport:
     None if nothing was read back. `seconds` is the time from reading to verifying; `trend` has a
     few values of the main metric for a sparkline. `key` identifies the run in every target,
     `digest` its rows. `plan` is the status expected by a dry run. `transient`: the target did not
-    answer; `answered`: it answered an earlier request.
+    answer; `answered`: it answered an earlier request. `run_id` is the target's own id of the run,
+    `place` its experiment or project; the JSON document has neither.
     """
 
     source: str
@@ -44,6 +45,8 @@ class RunReport:
     plan: str = ""
     transient: bool = False
     answered: bool = False
+    run_id: str = ""
+    place: str = ""
 
     @property
     def failed(self) -> bool:

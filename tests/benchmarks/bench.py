@@ -103,7 +103,7 @@ def read(folder: Path) -> None:
     """Reading one large history, to parsing it as JSON alone."""
     from pydantic_core import from_json
 
-    from bridges.sources.base import ReadOptions
+    from bridges.sources.options import ReadOptions
     from bridges.sources.trainer.state_file import TrainerStateSource
 
     state = history(folder / "state.json", ROWS)

@@ -7,7 +7,7 @@ import statistics
 from itertools import count
 from pathlib import Path
 
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.state_file import TrainerStateSource
 from tests.benchmarks.timing import (
     BRIDGE,

@@ -63,7 +63,8 @@ class Store:
         from bridges.exporters.mlflow.exporter import MlflowExporter
         from bridges.exporters.mlflow.options import MlflowOptions
         from bridges.pipeline.batch import for_each_run
-        from bridges.pipeline.export_run import ExportOptions, export_run
+        from bridges.pipeline.export_run import export_run
+        from bridges.pipeline.options import ExportOptions
 
         self.experiments += 1
         exporter = MlflowExporter(MlflowOptions(self.uri, f"e{self.experiments}", writer))

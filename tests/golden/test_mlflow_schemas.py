@@ -24,7 +24,8 @@ from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.rows import MetricColumn, stored
 from bridges.exporters.mlflow.schema import SCHEMAS
 from bridges.exporters.mlflow.sqlite import SqliteDatabase
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.testing.exporters import ROWS
 from tests.golden import mlflow_run as golden
 from tests.support import DATA, make_run

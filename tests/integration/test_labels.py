@@ -17,7 +17,8 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.exporters.wandb.reader import read_head
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import files_of

@@ -23,7 +23,8 @@ from bridges.migration.migrate import migrate
 from bridges.migration.tasks import plan
 from bridges.migration.worker import carry_out
 from bridges.report import RunReport
-from bridges.stream.layout import LayoutOptions, lay_out
+from bridges.stream.layout import lay_out
+from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests.integration.support import entries
 from tests.integration.test_migrate import config, make_tree, rows_of

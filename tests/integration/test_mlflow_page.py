@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from bridges.stream.layout import LayoutOptions, lay_out
+from bridges.stream.layout import lay_out
+from bridges.stream.options import LayoutOptions
 from tests.bounds import HANGS, until
 from tests.integration.browser import chromium_page, save
 from tests.integration.support import bridge

@@ -20,7 +20,8 @@ from bridges.errors import ConfigError
 from bridges.exporters import http
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
 from tests.integration.mlflow_support import (

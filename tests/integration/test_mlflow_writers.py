@@ -16,7 +16,8 @@ import pytest
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
 from tests.integration.mlflow_support import judge, long_rows
 from tests.servers import PostgreSQL, mlflow_server

@@ -22,12 +22,13 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import ExportOptions, export_run, guarded, verify_run
+from bridges.pipeline.export_run import export_run, guarded, verify_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.stream.finding import Severity
-from bridges.stream.layout import LayoutOptions
 from bridges.stream.model import MetricStream, RowKind, Run, Series
+from bridges.stream.options import LayoutOptions
 from tests.integration import wandb_support
 from tests.integration.mlflow_support import judge
 from tests.integration.support import raw_events

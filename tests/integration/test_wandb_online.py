@@ -27,7 +27,8 @@ from bridges.exporters.wandb.online import OnlineRuns
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import migrate
-from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
 from bridges.stream.settings import Settings, digests
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
@@ -384,9 +385,7 @@ def test_a_receipt_changes_nothing_else_of_a_run(server: str, project: str, tmp_
     (before,) = runs_of(server, project)
     receipts = [Receipt("a", 1, 0, "/x", at.digest, at.rows, at.points, (1.5,)) for at in reports]
     places = [*zip(reports, receipts, strict=True)]
-    exporter.save_receipts(
-        [RunReceipt(at.key, at.run, at.location, receipt) for at, receipt in places]
-    )
+    exporter.save_receipts([RunReceipt.of(at, receipt) for at, receipt in places])
     (after,) = runs_of(server, project)
     receipt = after["config"].pop("bridges_mark")
     assert json.loads(receipt["value"])["rows"] == [len(ROWS), len(ROWS) - 1]
@@ -407,7 +406,7 @@ def test_a_run_that_lost_rows_has_no_receipt(server: str, project: str, tmp_path
     exporter = WandbExporter(WandbOptions(project=project, wandb_dir=str(tmp_path), mode="online"))
     report = export_run(make_run(ROWS), exporter, ExportOptions())
     receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
-    exporter.save_receipts([RunReceipt(report.key, report.run, report.location or "", receipt)])
+    exporter.save_receipts([RunReceipt.of(report, receipt)])
     assert len([*exporter.receipts()]) == 1
     (run,) = runs_of(server, project)
     post(server, "/_rows", run=f"fake-entity/{project}/{run['name']}", keep=[0, 1, 2, 3, 4])
@@ -491,7 +490,7 @@ def test_marks_of_runs_in_the_projects_of_libraries(
     receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
     # of another process, which did not write the run
     exporter = WandbExporter(WandbOptions(wandb_dir=str(tmp_path), mode="online"))
-    exporter.save_receipts([RunReceipt(report.key, report.run, report.location, receipt)])
+    exporter.save_receipts([RunReceipt.of(report, receipt)])
     found = [run.location for run in WandbExporter(WandbOptions(mode="online")).receipts()]
     assert found.count(report.location) == 1
 

@@ -12,7 +12,8 @@ import pytest
 import bridges
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
 from tests.integration.wandb_support import export, file_of, files_of, of_kind

@@ -13,7 +13,8 @@ import pytest
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.testing.exporters import ROWS
 from tests.integration.wandb_support import (
     GROUNDTRUTH,
@@ -152,7 +153,7 @@ def test_receipts_stay_where_they_are(server: str, tmp_path: Path) -> None:
     def receipt_of_run() -> RunReceipt:
         report = export_run(make_run(ROWS[:3]), exporter, ExportOptions())
         receipt = Receipt("a", 1, 0, "/x", report.digest, report.rows, report.points)
-        return RunReceipt(report.key, report.run, report.location or "", receipt)
+        return RunReceipt.of(report, receipt)
 
     folder = tmp_path / "wandb"
     first = receipt_of_run()

@@ -15,7 +15,8 @@ from typing import Any
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.formats.wandb_log.log import read_log
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
 from tests.bounds import HANGS, until
 from tests.servers import free_port

@@ -15,7 +15,7 @@ import pytest
 from bridges.errors import BridgeError
 from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
 from bridges.huggingface.trainer_keys import TRAINER_RULES
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.times.clocks import IN_ROWS
 from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.stream.align import apply_duplicates, epoch_axis, hidden_duplicates

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.layout import Layout, lay_out
 from bridges.stream.model import Run
 from bridges.stream.naming import Place
-from bridges.stream.options import Duplicates
+from bridges.stream.options import Duplicates, LayoutOptions
 from tests.property.histories import odd_rows
 from tests.support import make_run
 

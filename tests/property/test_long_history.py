@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.text import Text
 from bridges.sources.trainer import long_history
 from bridges.sources.trainer import state_file as trainer_state

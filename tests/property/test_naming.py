@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
-from bridges.stream.layout import LayoutOptions
 from bridges.stream.naming import Place
-from bridges.stream.options import LATEST, Version, parse_version
+from bridges.stream.options import LATEST, LayoutOptions, Version, parse_version
 from bridges.stream.tagging import tag_table
 
 SERIES, SUMMARY, TEXT, DROPPED = Place.SERIES, Place.SUMMARY, Place.TEXT, Place.DROPPED

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer import run_directory
 from bridges.sources.trainer import state_file as trainer_state
 from bridges.sources.trainer.run_directory import RunDirectorySource

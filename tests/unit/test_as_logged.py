@@ -20,10 +20,11 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline.compare import expected_points
 from bridges.pipeline.continuing import continued
-from bridges.pipeline.export_run import ExportOptions, _found, export_run, verify_run
+from bridges.pipeline.export_run import _found, export_run, verify_run
 from bridges.pipeline.layouts import Placer
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.logged import checked, lines_of, ranges_of
 from bridges.stream.model import Run

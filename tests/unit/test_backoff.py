@@ -34,7 +34,8 @@ from bridges.migration.engine import MAX_STRIKES, Engine
 from bridges.migration.tasks import Done, Left, Task, plan
 from bridges.migration.tasks import _together as together
 from bridges.migration.worker import carry_out
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport, failure
 from bridges.stream.layout import Layout
 from tests.bounds import HANGS

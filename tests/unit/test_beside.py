@@ -17,7 +17,7 @@ import pytest
 import bridges
 from bridges.cli.main import run as bridge
 from bridges.exporters.memory import MemoryExporter
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import MOST, read_yaml

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridges.errors import SourceError
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest

@@ -16,8 +16,9 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import ExportOptions, export_run
-from bridges.sources.base import ReadOptions
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA, codes, state

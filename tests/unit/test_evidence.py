@@ -10,7 +10,8 @@ import pytest
 
 from bridges import Evidence, EvidenceKind, Knows, MemoryExporter, Run, SourceError
 from bridges.exporters.base import Points
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from bridges.sources.times.clocks import EVENTS, KINDS, MTIMES
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, require_clock

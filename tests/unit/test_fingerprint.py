@@ -16,7 +16,7 @@ from bridges.migration import fingerprint
 from bridges.migration.config.config import MigrationConfig, SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import plan
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.partitions import Bundle
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import packed, state

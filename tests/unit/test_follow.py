@@ -22,11 +22,10 @@ from bridges.cli.main import run as run_command
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.memory import MemoryExporter
-from bridges.pipeline.export_run import ExportOptions
 from bridges.pipeline.follow import Following, Seen, Waiting
-from bridges.pipeline.options import Pace
+from bridges.pipeline.options import ExportOptions, Pace
 from bridges.report import BatchReport, RunReport
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.remote import MISSING
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.watching import Stamp, stamps

@@ -23,7 +23,8 @@ from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.rest import RestApi, needs_mlflow
 from bridges.exporters.short_retries import short_retries
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from tests.bounds import HANGS, until
 from tests.servers import free_port
 from tests.support import make_run

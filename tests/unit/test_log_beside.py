@@ -11,7 +11,7 @@ import pytest
 
 import bridges
 from bridges.report import RunReport
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import RowKind, Run

@@ -25,7 +25,8 @@ from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.known_runs import Memory
 from bridges.migration.tasks import Done, Task
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from tests.support import make_run
 
 RECEIPT = Receipt(
@@ -205,7 +206,7 @@ def test_mlflow_asks_page_by_page_and_skips_a_receipt_that_is_too_long(
         run = make_run([{"loss": float(number), "step": 1}])
         report = export_run(run, exporter, ExportOptions())
         receipt = replace(RECEIPT, digest=report.digest, rows=report.rows)
-        saved.append(RunReceipt(report.key, report.run, report.location or "", receipt))
+        saved.append(RunReceipt.of(report, receipt))
     long = replace(saved[0], receipt=replace(RECEIPT, source="x" * 9000))
     other = MlflowExporter(MlflowOptions(uri, "another", writer))
     other.save_receipts([*saved[1:], long])

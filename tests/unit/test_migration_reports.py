@@ -22,7 +22,8 @@ from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.migration.reports.html import HtmlReport
 from bridges.migration.reports.html_parts import row
 from bridges.migration.reports.json_lines import ReportLines
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, Totals, failure
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.trend import WIDTH, trend

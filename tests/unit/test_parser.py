@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.sources.base import ReadOptions
 from bridges.sources.json_text import parse
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.state_file import TrainerStateSource, default_name
 from bridges.stream.finding import Severity
 from bridges.stream.model import RowKind

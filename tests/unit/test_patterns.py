@@ -8,7 +8,7 @@ import pytest
 
 import bridges
 from bridges.errors import SourceError, TreeError
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import DATA, state
 from tests.unit.test_run_directory import HISTORY, put, read, told

@@ -14,7 +14,7 @@ import pytest
 
 from bridges import plugins
 from bridges.errors import BridgeError, ConfigError
-from bridges.pipeline.export_run import make_exporters
+from bridges.exporters.factory import make_exporters
 from tests.support import DATA, REPOSITORY
 
 

@@ -20,9 +20,10 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import RowKind, Run
 from tests.support import DATA, codes, state

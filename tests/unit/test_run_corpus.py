@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import CORPUS, needs_corpus
 

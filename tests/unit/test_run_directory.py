@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import SourceError, TreeError
-from bridges.pipeline.export_run import ExportOptions, read_runs
-from bridges.sources.base import ReadOptions
+from bridges.pipeline.export_run import read_runs
+from bridges.pipeline.options import ExportOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.discovery import Found, is_place, natural
 from bridges.sources.trainer.folding import Save, fold
 from bridges.sources.trainer.run_directory import RunDirectorySource

@@ -23,7 +23,8 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.templates import render
-from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from bridges.stream import layout
 from bridges.stream.redact import redact

@@ -27,7 +27,8 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.names import directory_name
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.formats.events.reader import read_event_file
-from bridges.pipeline.export_run import ExportOptions, export_run
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from tests.integration.support import (
     Row,
@@ -766,7 +767,7 @@ def test_a_receipt_alone_does_not_take_the_name_of_a_run(tmp_path: Path) -> None
     first = export_run(run, exporter, ExportOptions())
     assert first.location is not None
     receipt = Receipt("a" * 32, 1, 0, "", first.digest, 1, 1)
-    exporter.save_receipts([RunReceipt(first.key, first.run, first.location, receipt)])
+    exporter.save_receipts([RunReceipt.of(first, receipt)])
     assert len([*exporter.receipts()]) == 1
     for file in Path(first.location).glob("events*"):
         file.unlink()

@@ -14,7 +14,7 @@ import pytest
 import bridges
 from bridges.cli.main import run as bridge
 from bridges.errors import SourceError
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.sources.tuning_logs.source import TrainerLogSource

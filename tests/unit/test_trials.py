@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA

@@ -14,7 +14,7 @@ from bridges.cli.main import run as bridge
 from bridges.errors import TreeError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.trainer import run_directory
 from bridges.sources.trainer.discovery import discover
 from bridges.sources.trainer.read_units import units

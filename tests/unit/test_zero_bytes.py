@@ -12,7 +12,7 @@ import pytest
 import bridges
 from bridges.errors import SourceError
 from bridges.formats.events import proto
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.tuning_logs.source import TrainerLogSource
 from tests.support import DATA, codes, packed, read_bytes, read_one, state
 

@@ -213,7 +213,7 @@ class KnowsKeys(Protocol):
     """An exporter that has a list of the run keys in its target."""
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether the target may hold a run with one of these keys, as far as the list tells."""
+        """Whether the target may have a run with one of these keys; False only if it has none."""
         ...
 
 

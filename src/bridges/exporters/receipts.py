@@ -11,10 +11,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic_core import from_json
+
+from bridges.report import RunReport
 
 SPARE_LINES = 1000  # void lines that a file may have, in addition to as many as are valid
 _STORED_NAMES = {"content_fingerprint": "made_of", "stat_fingerprint": "looks"}  # JSON keys
@@ -79,12 +81,23 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class RunReceipt:
-    """A receipt with the run that it belongs to: run key, name and location in the target."""
+    """A receipt with the run that it belongs to: run key, name and location in the target.
+
+    `id` and `place` are as in `ExistingRun`; both are empty for receipts in a file.
+    """
 
     key: str
     name: str
     location: str
     receipt: Receipt
+    id: str = field(default="", compare=False)
+    place: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, report: RunReport, receipt: Receipt) -> RunReceipt:
+        """The receipt of a run as it was reported."""
+        location = report.location or ""
+        return cls(report.key, report.run, location, receipt, report.run_id, report.place)
 
 
 @runtime_checkable

@@ -225,7 +225,7 @@ def _run_receipt(task: Task, report: RunReport, common: Mapping[str, Any]) -> Ru
         points=report.points,
         course=report.trend,
     )
-    return RunReceipt(report.key, report.run, report.location or "", receipt)
+    return RunReceipt.of(report, receipt)
 
 
 def _exported(

@@ -26,7 +26,6 @@ from bridges.exporters.base import (
     Relabels,
     as_stored,
 )
-from bridges.exporters.factory import make_exporters as make_exporters
 from bridges.pipeline.as_logged import found_by_tool_keys, resolve_logged
 from bridges.pipeline.attachments import attach_sources
 from bridges.pipeline.compare import compare, expected_points, secret_params_in, secrets_in
@@ -35,7 +34,7 @@ from bridges.pipeline.empty_export import refuse_nothing
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.layouts import Placer
 from bridges.pipeline.match_existing import Known, Match, resolve
-from bridges.pipeline.options import ExportOptions as ExportOptions
+from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.saved_since import rows_lacking
 from bridges.report import RunReport, failure
 from bridges.sources.base import Source
@@ -205,7 +204,7 @@ def _attempt(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnP
     if existing is None or not _is_there(layout, match):
         on_phase(run.name, "writing")
         existing = exporter.write(layout, seen, existing)
-        report = replace(report, run=existing.name, location=existing.location)
+        report = _placed(report, existing)
     if options.labels and report.status != "exported":
         on_phase(run.name, "renaming")
         existing, told = _relabelled(layout, existing, exporter, options.labels)
@@ -269,20 +268,31 @@ def _report(
     if known is not None and not known.complete:
         message = "an earlier export was interrupted here; what it left out is added"
         findings.append(Finding("interrupted-before", Severity.INFO, exporter.name, message))
-    return RunReport(
+    report = RunReport(
         source=layout.run.source,
-        run=known.existing.name if known else layout.run.name,
+        run=layout.run.name,
         target=exporter.name,
         status=status,
         rows=layout.rows,
         points=points,
         new_points=layout.points_from(min(start, layout.rows)) if start else points,
-        location=known.existing.location if known else None,
         findings=tuple(findings),
         longest=max((len(series.rows) for series in layout.stream.series), default=0),
         trend=trend(layout.run.stream, layout.run.key_rules),
         key=layout.key,
         digest=layout.digest,
+    )
+    return _placed(report, known.existing) if known else report
+
+
+def _placed(report: RunReport, existing: ExistingRun) -> RunReport:
+    """The report of a run with its name and its place in the target."""
+    return replace(
+        report,
+        run=existing.name,
+        location=existing.location,
+        run_id=existing.id,
+        place=existing.place,
     )
 
 

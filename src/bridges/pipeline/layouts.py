@@ -7,8 +7,9 @@ from typing import Any
 
 from bridges.exporters.base import Exporter, layout_options
 from bridges.stream.identity import Identity, identity_of
-from bridges.stream.layout import Layout, LayoutOptions, lay_out
+from bridges.stream.layout import Layout, lay_out
 from bridges.stream.model import Run
+from bridges.stream.options import LayoutOptions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from bridges.sources.options import ReadOptions as ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.stream.model import Run
 
 

@@ -26,7 +26,7 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import Identity, identity_of
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import Naming, Place, PlainNaming, encodable
-from bridges.stream.options import LayoutOptions as LayoutOptions
+from bridges.stream.options import LayoutOptions
 from bridges.stream.redact import redact_stream
 from bridges.stream.tagging import distinct_tags, named, renamed, tag_table, under_tags
 

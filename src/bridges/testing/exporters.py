@@ -26,10 +26,12 @@ from hypothesis import strategies as st
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline.compare import compare, expected_points
-from bridges.pipeline.export_run import ExportOptions, export_run, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.layouts import Placer
-from bridges.stream.layout import Layout, LayoutOptions
+from bridges.pipeline.options import ExportOptions
+from bridges.stream.layout import Layout
 from bridges.stream.model import Run
+from bridges.stream.options import LayoutOptions
 from bridges.stream.settings import Settings
 from bridges.testing.runs import make_run
 
@@ -66,7 +68,7 @@ def _run_receipt(report: Any, source: str) -> RunReceipt:
     receipt = Receipt(
         "a" * 32, 1, 0, source, report.digest, report.rows, report.points, (1.5, -2e300)
     )
-    return RunReceipt(report.key, report.run, report.location, receipt)
+    return RunReceipt.of(report, receipt)
 
 
 def _by_key(runs: Iterable[RunReceipt], source: str) -> dict[str, RunReceipt]:

@@ -26,7 +26,8 @@ from bridges.errors import SourceError
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Divides, ReadOptions, Source
+from bridges.sources.base import Divides, Source
+from bridges.sources.options import ReadOptions
 from bridges.stream.identity import identity_of
 from bridges.stream.model import Run
 

@@ -35,6 +35,7 @@ from bridges.exporters.mlflow.state import (
     SUPERSEDED_TAG,
     StoredRun,
     existing_of,
+    existing_runs,
     location_of,
 )
 from bridges.exporters.receipts import RunReceipt
@@ -68,15 +69,7 @@ class ClientWriter:
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, deleted ones too."""
-        found = []
-        for key in identity.keys:
-            experiment, runs = self._found(key)
-            if experiment is not None:
-                found += [self._existing(run, key, experiment) for run in runs]
-        return found
-
-    def _existing(self, run: StoredRun, key: str, experiment: str) -> ExistingRun:
-        return existing_of(run, key, self._location(experiment, run.run_id), experiment)
+        return existing_runs(self._uri, identity, self._found)
 
     def _found(self, key: str) -> tuple[str | None, list[StoredRun]]:
         """The experiment and its runs with that key."""
@@ -93,9 +86,6 @@ class ClientWriter:
         """The receipts of all experiments of the store."""
         return receipts_in(self._api, self._uri)
 
-    def _location(self, experiment: str, run_id: str) -> str:
-        return location_of(self._uri, experiment, run_id)
-
     def _search(self, experiment: str, key: str) -> list[ApiRun]:
         found = self._api.search([experiment], KEY_TAG, key)
         return [run for run in found if not stored(run).superseded]
@@ -111,7 +101,7 @@ class ClientWriter:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Make the run, or add what it lacks."""
+        """Create the run, or append the points that it lacks."""
         if existing is None:
             experiment, run, columns = self._begin(layout, seen)
         else:
@@ -127,7 +117,7 @@ class ClientWriter:
             ):  # another export of the same run has the better claim
                 raise ConflictError from None
             raise
-        location = self._location(experiment, run.run_id)
+        location = location_of(self._uri, experiment, run.run_id)
         return ExistingRun(layout.key, run.name, location, state, run.run_id, experiment)
 
     def _fill(
@@ -215,9 +205,9 @@ class ClientWriter:
         return look() or self._create_once(new, look, attempts - 1)
 
     def _go_on(self, layout: Layout, existing: ExistingRun) -> tuple[ApiRun, list[MetricColumn]]:
-        """The existing run, marked as being written, and what it lacks."""
+        """Set an existing run to RUNNING. Returns the run and the points that it lacks."""
         run = self._api.get_run(existing.id)
-        if self._existing(stored(run), existing.key, existing.place) != existing:
+        if existing_of(stored(run), existing.key, self._uri, existing.place) != existing:
             raise ConflictError
         if not existing.complete:
             run = self._wait_for_silence(run)

@@ -30,7 +30,13 @@ from bridges.exporters.mlflow.lookup import (
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
-from bridges.exporters.mlflow.state import STATE_TAG, StoredRun, existing_of, location_of
+from bridges.exporters.mlflow.state import (
+    STATE_TAG,
+    StoredRun,
+    existing_of,
+    existing_runs,
+    location_of,
+)
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import State, whole_state
 from bridges.stream.identity import Identity
@@ -69,12 +75,7 @@ class DirectWriter:
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, deleted ones too."""
-        found = []
-        for key in identity.keys:
-            experiment, runs = self._found(key)
-            if experiment is not None:
-                found += [self._existing(run, key, experiment) for run in runs]
-        return found
+        return existing_runs(self._uri, identity, self._found)
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether there may be a run with one of these keys, by the tags that were read last."""
@@ -94,9 +95,6 @@ class DirectWriter:
                 return None, []
             self._index.load(session, experiment)
             return experiment, self._find_runs(session, experiment, key)
-
-    def _existing(self, run: StoredRun, key: str, experiment: int) -> ExistingRun:
-        return existing_of(run, key, location_of(self._uri, experiment, run.run_id), experiment)
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
@@ -176,7 +174,7 @@ class DirectWriter:
         run_id = existing.id
         session.lock(run_id)
         run = find_run(session, run_id)
-        if run is None or self._existing(run, existing.key, int(existing.place)) != existing:
+        if run is None or existing_of(run, existing.key, self._uri, existing.place) != existing:
             raise ConflictError
         status, start = rows.STATUS[layout.run.status], existing.state.rows
         if not existing.complete or layout.replaces:  # or the client path was interrupted

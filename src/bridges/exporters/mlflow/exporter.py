@@ -233,7 +233,7 @@ class MlflowExporter(BaseExporter):
 
 
 class _NotDirectError(Exception):
-    """The store has no direct writer. `unexpected`: the user should be told the reason."""
+    """The store cannot be written directly. `unexpected`: report the reason to the user."""
 
     def __init__(self, reason: str, unexpected: bool) -> None:
         super().__init__(reason)

@@ -13,9 +13,7 @@ from bridges.exporters.mlflow.state import (
     STATE_TAG,
     SUPERSEDED_TAG,
     StoredRun,
-    location_of,
     receipt_in,
-    run_id_of,
 )
 from bridges.exporters.receipts import RunReceipt
 
@@ -47,7 +45,7 @@ def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
     for run in runs:
         text = run.receipt.text()
         if api.limits.takes_tag(RECEIPT_TAG, text):
-            api.log_batch(run_id_of(run.location), Batch(tags={RECEIPT_TAG: text}))
+            api.log_batch(run.id, Batch(tags={RECEIPT_TAG: text}))
 
 
 def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
@@ -55,9 +53,8 @@ def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
     experiments = api.experiments()
     while part := [*islice(experiments, EXPERIMENTS_PER_SEARCH)]:
         for run in api.search(part, RECEIPT_TAG):
-            location = location_of(uri, run.experiment, run.run_id)
             key, text = run.tags.get(KEY_TAG, ""), run.tags[RECEIPT_TAG]
-            found = receipt_in(stored(run), key, text, location)
+            found = receipt_in(stored(run), key, text, uri, run.experiment)
             if found:
                 yield found
 

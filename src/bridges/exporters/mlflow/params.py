@@ -45,7 +45,7 @@ def params_of(
     texts = {key: encodable(str(value)) for key, value in found.items()}
     taken = {key: text for key, text in texts.items() if limits.takes_param(key, text)}
     params = dict(islice(taken.items(), rules.most))
-    refused = "MLflow does not take this setting as a param, as live"
+    refused = "MLflow does not take this setting as a param, as with the live callback"
     findings = [
         Finding("param-refused", Severity.WARNING, f"param {key!r}", refused)
         for key in texts

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from bridges.exporters.mlflow.database import Database
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.lookup import COLUMNS, KEY, stored_run
-from bridges.exporters.mlflow.state import RECEIPT_TAG, location_of, receipt_in, run_id_of
+from bridges.exporters.mlflow.state import RECEIPT_TAG, receipt_in
 from bridges.exporters.receipts import RunReceipt
 
 RUNS_PER_QUERY = 10_000  # bounds memory
@@ -26,7 +26,7 @@ _UPSERT_RECEIPT = (  # none for a purged run
 
 def save_receipts(database: Database, runs: Sequence[RunReceipt], limits: Limits) -> None:
     """Save receipts in one transaction; those too long for a tag are skipped."""
-    texts = {run_id_of(run.location): run.receipt.text() for run in runs}
+    texts = {run.id: run.receipt.text() for run in runs}
     rows = [
         (RECEIPT_TAG, text, run_id)
         for run_id, text in sorted(texts.items())  # in one order: two writers wait for each other
@@ -46,8 +46,7 @@ def receipts_in(database: Database, uri: str) -> Iterator[RunReceipt]:
             query = _SELECT_RECEIPTS.format(own)
             rows = session.execute(query, (RECEIPT_TAG, last, RUNS_PER_QUERY)).fetchall()
         for *run, key, text, experiment in rows:
-            location = location_of(uri, experiment, run[0])
-            found = receipt_in(stored_run(run), key or "", text, location)
+            found = receipt_in(stored_run(run), key or "", text, uri, experiment)
             if found:
                 yield found
         is_more = len(rows) == RUNS_PER_QUERY

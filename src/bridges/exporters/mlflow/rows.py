@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.exporters.base import Labels
+from bridges.exporters.description import description
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.repeats import without_repeats
@@ -163,7 +164,7 @@ def rounded(layout: Layout) -> Finding | None:
             count += sum(int(float(value)) != value for value in large)
     if not count:
         return None
-    message = "MLflow holds these integers beyond 2^53 as the nearest float64, as live"
+    message = "MLflow holds integers beyond 2^53 as the nearest float64, as with the live callback"
     return Finding("integer-rounded", Severity.WARNING, "all metrics", message, count)
 
 
@@ -197,7 +198,7 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     """The tags of a run, without those for its state and its parent."""
     run, clock = layout.run, layout.clock
     own = {
-        "mlflow.note.content": encodable(_note(layout))[: limits.tag],
+        "mlflow.note.content": encodable(description(layout))[: limits.tag],
         NAME_TAG: run_name(layout, limits),
         "mlflow.source.name": encodable(redact_text(posixpath.basename(run.source)))[: limits.tag],
         "mlflow.source.type": "LOCAL",
@@ -234,15 +235,3 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _note(layout: Layout) -> str:
-    """The description on the run's page: its source files and the quality of its times."""
-    run, clock = layout.run, layout.clock
-    lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
-    lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]
-    if clock.is_synthetic:
-        lines.append(f"- Times are synthetic (clock: {clock.source}); none is real.")
-    if run.writer:
-        lines.append(f"- Logged by transformers {run.writer}.")
-    return "\n".join(lines)

@@ -7,6 +7,7 @@ write.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.state import NO_STATE, UNREADABLE, State
+from bridges.stream.identity import Identity
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
@@ -42,24 +44,34 @@ class StoredRun:
         return self.stage == "active"
 
 
+# the experiment (None if it does not exist) and its runs with a run key
+RunsOf = Callable[[str], tuple[int | str | None, list[StoredRun]]]
+
+
 def location_of(uri: str, experiment: int | str, run_id: str) -> str:
     """The location of a run, in a store displayed as `uri`."""
     return f"{uri}#/experiments/{experiment}/runs/{run_id}"
 
 
-def run_id_of(location: str) -> str:
-    """The run id at the end of a location."""
-    return location.rpartition("/")[2]
+def existing_runs(uri: str, identity: Identity, runs_of: RunsOf) -> list[ExistingRun]:
+    """The runs with one of the keys of an identity. Raises ExportError as `existing_of` does."""
+    found = []
+    for key in identity.keys:
+        experiment, runs = runs_of(key)
+        if experiment is not None:
+            found += [existing_of(run, key, uri, experiment) for run in runs]
+    return found
 
 
-def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) -> ExistingRun:
+def existing_of(run: StoredRun, key: str, uri: str, experiment: int | str) -> ExistingRun:
     """The run as `find` returns it. Raises ExportError for an unreadable state tag."""
+    location = location_of(uri, experiment, run.run_id)
     try:
         state = State.parse(run.state) if run.is_active else NO_STATE
     except UNREADABLE:
         raise ExportError(
-            f"{location}: its tag {STATE_TAG} was changed, so it cannot be told what it "
-            "holds. Delete the run for good (mlflow gc) and export again."
+            f"{location}: its tag {STATE_TAG} was changed, so the stored rows are unknown. "
+            "Delete the run for good (mlflow gc) and export it again."
         ) from None
     return ExistingRun(
         key=key,
@@ -73,12 +85,15 @@ def existing_of(run: StoredRun, key: str, location: str, experiment: int | str) 
     )
 
 
-def receipt_in(run: StoredRun, key: str, text: str, location: str) -> RunReceipt | None:
+def receipt_in(
+    run: StoredRun, key: str, text: str, uri: str, experiment: int | str
+) -> RunReceipt | None:
     """The receipt in a tag, if the run is complete and unchanged since; else None."""
     receipt = Receipt.parse(text)
     if receipt is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
         return None
     with suppress(*UNREADABLE):
         if State.parse(run.state).agrees_with(receipt):
-            return RunReceipt(key, run.name, location, receipt)
+            location = location_of(uri, experiment, run.run_id)
+            return RunReceipt(key, run.name, location, receipt, run.run_id, str(experiment))
     return None

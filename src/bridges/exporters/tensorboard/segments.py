@@ -157,7 +157,7 @@ def _read_state(path: str) -> tuple[int, State]:
         return parse_state(dict(first_texts(path))[STATE_TAG])
     except (OSError, VerifyError, *UNREADABLE):
         raise ExportError(
-            f"{path}: its first records are damaged, so it cannot be told what it holds. "
+            f"{path}: its first records are damaged, so the stored rows are unknown. "
             "Delete its directory and export the run again."
         ) from None
 

@@ -81,9 +81,9 @@ def _step_column(steps: Int64) -> Column:
 
 
 def wandb_steps(layout: Layout) -> Int64:
-    """`_step` of each row (int64, n): its index, as live, or the global step of merged rows.
+    """`_step` of each row (int64, n), strictly increasing: `wandb sync` renumbers other rows.
 
-    It rises strictly: `wandb sync` renumbers other rows.
+    It is the row index, as with the live callback, or the global step if rows were merged.
     """
     is_merged = layout.identity.options.get("wandb-step") == "global_step"
     return layout.stream.step if is_merged else np.arange(len(layout.stream))

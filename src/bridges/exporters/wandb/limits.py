@@ -89,8 +89,8 @@ def _renamed(layout: Layout, taken: Collection[str]) -> Layout:
 
 def _refused(key: str, stream: MetricStream) -> Finding:
     count = sum(len(part.rows) for part in stream.series if part.key == key)
-    own = f"wandb has {key!r} of its own, which takes the place of this one, as live"
-    message = own if key else "wandb drops values without a name, as live"
+    own = f"wandb sets {key!r} itself, in place of this one, as with the live callback"
+    message = own if key else "wandb drops values without a name, as with the live callback"
     return Finding("key-refused", Severity.WARNING, f"key {key!r}", message, count)
 
 
@@ -104,7 +104,9 @@ def _clean(layout: Layout) -> Layout:
         series.append(cleaned)
     if not changed:
         return layout
-    message = "wandb drops empty objects, and lone surrogates become U+FFFD, as live"
+    message = (
+        "wandb drops empty objects, and lone surrogates become U+FFFD, as with the live callback"
+    )
     finding = Finding("value-cleaned", Severity.INFO, "texts and objects", message, changed)
     stream = replace(layout.stream, series=tuple(part for part in series if len(part.rows)))
     return replace(layout, stream=stream, findings=(*layout.findings, finding))
@@ -144,7 +146,7 @@ def _nan_as_null(layout: Layout) -> Layout:
     found = [key for key, value in layout.summary.items() if value != value]
     if not found:
         return layout
-    message = "NaN is null in the summary, as live"
+    message = "wandb stores NaN as null in the summary, as with the live callback"
     finding = Finding("nan-in-summary", Severity.INFO, ", ".join(found), message, len(found))
     summary = {key: None if key in found else value for key, value in layout.summary.items()}
     return replace(layout, summary=summary, findings=(*layout.findings, finding))

@@ -62,7 +62,7 @@ class OnlineRuns:
         self._listed = listed
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs with one of the keys; `is_complete` tells whether all of their rows arrived."""
+        """The runs with one of the keys, whether or not all of their rows arrived."""
         found = []
         for key in identity.keys:
             if self._listed is not None:
@@ -151,7 +151,7 @@ class OnlineRuns:
         if run is None:
             why = f": {said}" if said else ""
             raise ExportError(f"W&B did not take the run {part.run_id}{why}")
-        return run  # what is missing is told by the comparison
+        return run  # the comparison reports missing rows
 
     def _mark_local(self, layout: Layout) -> None:
         """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""

@@ -6,11 +6,9 @@ know that, so a run may also be in the usual project, and stays there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
 from bridges.exporters.receipts import RunReceipt
@@ -18,7 +16,6 @@ from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 LIBRARIES = ("sentence-transformers", "setfit")
-_PAGE = re.compile(r"https?://.+/([^/]+)/runs/[^/]+/?\Z")
 
 
 class Runs(Protocol):
@@ -31,7 +28,7 @@ class Runs(Protocol):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks."""
+        """Write a new run, or append the rows that an existing one lacks."""
         ...
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -93,11 +90,6 @@ class Projects:
                     self._opened[name].preload()
             return self._opened[name]
 
-    def _runs_at(self, location: str) -> Runs:
-        """The runs of the project in a page's address. A folder keeps the marks of all projects."""
-        page = _PAGE.match(location)
-        return self._runs(page and unquote(page[1]))
-
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys, in the library's project and in the usual one."""
         found = []
@@ -108,7 +100,7 @@ class Projects:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or what it lacks where it is."""
+        """Write a new run, or append to an existing one in its own project."""
         runs = self._runs(existing.place if existing else layout.run.project)
         return runs.write(layout, seen, existing)
 
@@ -137,7 +129,7 @@ class Projects:
         """Save receipts in place of older ones."""
         by_project: dict[Runs, list[RunReceipt]] = {}
         for run in runs:
-            by_project.setdefault(self._runs_at(run.location), []).append(run)
+            by_project.setdefault(self._runs(run.place), []).append(run)
         for project, some in by_project.items():
             project.save_receipts(some)
 

@@ -27,7 +27,7 @@ def _put(server: Server, run: RunReceipt) -> None:
         """None for a run of the same id in another project."""
         return _text(run, remote) if remote.url == run.location else None
 
-    server.set_config(run.location.rpartition("/")[2], RECEIPT_KEY, text)
+    server.set_config(run.id, RECEIPT_KEY, text)
 
 
 def _text(run: RunReceipt, remote: Remote) -> str:
@@ -45,4 +45,4 @@ def receipts_in(server: Server) -> Iterator[RunReceipt]:
             key, state = state_of(remote.config_json)
             is_same = [remote.lines, remote.last_step] == found["rows"]
             if is_same and key == found["key"] and state and state.agrees_with(receipt):
-                yield RunReceipt(key, found["name"], remote.url, receipt)
+                yield RunReceipt(key, found["name"], remote.url, receipt, remote.run_id)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from bridges.exporters.description import description
 from bridges.exporters.state import State
 from bridges.exporters.wandb.history import (
     history_records,
@@ -26,7 +27,6 @@ from bridges.formats.wandb_log.batch import Batch
 from bridges.formats.wandb_log.log import integer, message, text
 from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
-from bridges.stream.redact import redact_text
 
 HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
 CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
@@ -132,7 +132,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
         parts.append(text(6, group))
     if target.job_type:
         parts.append(text(7, short(target.job_type)))
-    parts += [text(8, part.name_of(layout)), text(9, notes(layout))]
+    parts += [text(8, part.name_of(layout)), text(9, description(layout))]
     parts += [text(10, tag) for tag in part.tags_of(layout)]
     stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
     return b"".join([*parts, message(17, stamps)])
@@ -149,9 +149,9 @@ def config(layout: Layout, state: State) -> dict[str, Any]:
 
 
 def _definitions(layout: Layout) -> Iterator[bytes]:
-    """The x-axis of all metrics: by a pattern, as live, and for each metric.
+    """The records that set the x-axis: one for the pattern `*`, and one for each metric.
 
-    `wandb sync` up to 0.30 ignores patterns.
+    The live callback sets the pattern only, which `wandb sync` up to 0.30 ignores.
     """
     axis, synced = axis_of(layout), message(6, integer(1, 1))
     yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
@@ -178,18 +178,6 @@ def start_of(layout: Layout, first: int) -> int:
 def metadata(layout: Layout) -> bytes:
     """The metadata file with the real start of the run."""
     return json.dumps({"startedAt": iso(layout.clock.start)}).encode()
-
-
-def notes(layout: Layout) -> str:
-    """The notes of the run: its source files and the quality of its times."""
-    run, clock = layout.run, layout.clock
-    lines = [f"Written by bridges from {redact_text(run.source, home=True)}."]
-    lines += [f"- `{file.sha256}` sha256 of {file.size} bytes" for file in run.provenance]
-    if clock.is_synthetic:
-        lines.append(f"- Times are synthetic (clock: {clock.source}); none is real.")
-    if run.writer:
-        lines.append(f"- Logged by transformers {run.writer}.")
-    return "\n".join(lines)
 
 
 def _seconds(layout: Layout) -> float:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridges.errors import ExportError, MissingDependencyError
+from bridges.exporters.description import description
 from bridges.exporters.wandb.history import wandb_steps
 from bridges.exporters.wandb.reader import is_whole
-from bridges.exporters.wandb.run import EXIT_CODES, Part, Target, axis_of, config, notes
+from bridges.exporters.wandb.run import EXIT_CODES, Part, Target, axis_of, config
 from bridges.formats.wandb_log.log import LogError
 from bridges.stream.layout import Layout
 
@@ -46,7 +47,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         group=part.group_of(layout),
         job_type=target.job_type,
         tags=part.tags_of(layout),
-        notes=notes(layout),
+        notes=description(layout),
         config=config(layout, part.state),
         dir=folder,
         mode="offline",

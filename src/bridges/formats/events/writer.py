@@ -42,7 +42,7 @@ class ScalarColumn:
 
 
 def as_float32(values: NDArray[np.generic]) -> Float32:
-    """The nearest float32 of each number; too large ones become infinity, as live."""
+    """The nearest float32 of each number; too large ones become infinity."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(np.float64, copy=False).astype(np.float32)
 

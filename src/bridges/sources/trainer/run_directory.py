@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from bridges.errors import BridgeError, SourceError, TreeError
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of

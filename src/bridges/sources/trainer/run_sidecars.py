@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.live_params import project_of, run_name_of
 from bridges.sources.sidecars.results import NAME as RESULTS
 from bridges.sources.sidecars.results import earlier_added, read_results, with_results

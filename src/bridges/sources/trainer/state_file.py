@@ -17,7 +17,8 @@ from bridges.huggingface.diagnose import diagnose, unfinished_tail
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
-from bridges.sources.base import FilePart, ReadOptions
+from bridges.sources.base import FilePart
+from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.plain_values import MOST, count_values, plain_values
 from bridges.sources.text import Text, load
 from bridges.sources.trainer.checkpoint_paths import output_of

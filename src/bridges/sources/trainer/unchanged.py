@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 
 MAX_KEPT = 16
 _SETTLED = 50_000_000  # ns: two changes within a tick of the file system's clock look as one

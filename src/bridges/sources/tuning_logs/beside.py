@@ -14,7 +14,7 @@ import numpy as np
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose
-from bridges.sources.base import ReadOptions
+from bridges.sources.options import ReadOptions
 from bridges.sources.text import load
 from bridges.sources.tuning_logs.formats import recognise
 from bridges.sources.tuning_logs.matching import measured_values, same_rows

@@ -18,7 +18,8 @@ import numpy as np
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.base import FilePart, ReadOptions
+from bridges.sources.base import FilePart
+from bridges.sources.options import ReadOptions
 from bridges.sources.text import MissingSourceError, Text, load
 from bridges.sources.trainer.log_rows import REMEDY_ROW, LogRows
 from bridges.sources.trainer.long_history import PIECE
