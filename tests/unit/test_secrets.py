@@ -23,6 +23,7 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.templates import render
+from bridges.pipeline import layouts
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
@@ -91,12 +92,46 @@ def test_a_run_that_was_written_unmasked_is_found_and_told(
     rows = [{"loss": 1.0, "step": 1, "note": TOKEN}]
     source = write_state(tmp_path / "run" / "trainer_state.json", rows)
     with monkeypatch.context() as earlier:
-        earlier.setattr(layout, "redact_stream", lambda stream: (stream, []))
+        earlier.setattr(layout, "redact_stream", lambda stream, keys: (stream, []))
         export(source, to, tmp_path / to, verify=False)
     assert files_with_secrets(tmp_path / to)
     run = export(source, to, tmp_path / to)
     assert (run.status, run.verified, run.failed) == ("unchanged", True, False)
     assert codes(run)[-1] == "secret-in-target"
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_token_that_is_the_key_of_a_metric_in_a_run_of_the_first_rules_stays_and_is_told(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place_by_first_rules(*run: Any, **known: Any) -> layout.Layout:
+        return layout.lay_out(*run, **{**known, "rules": layout.EARLIEST_RULES})
+
+    def write(*keys: str) -> Path:
+        rows = [{"loss": 1.0, key: 2.0, "step": step} for step, key in enumerate(keys, 1)]
+        return write_state(tmp_path / "run" / "trainer_state.json", rows)
+
+    source = write(TOKEN, TOKEN)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(layouts, "lay_out", place_by_first_rules)
+        assert export(source, to, tmp_path / to, verify=False).status == "exported"
+    for keys, status in (
+        ([TOKEN], "unchanged"),  # the target holds more
+        ([TOKEN, TOKEN], "unchanged"),
+        ([TOKEN] * 3, "appended"),
+        ([TOKEN] * 3, "unchanged"),
+    ):
+        run = export(write(*keys), to, tmp_path / to)
+        assert (run.status, run.verified, run.failed) == (status, True, False)
+        assert TOKEN not in str(run.findings)
+    (finding,) = (each for each in run.findings if each.code == "secret-in-target")
+    assert finding.where.endswith("<SECRET>")
+    other = TOKEN.replace("A", "Z")
+    run = export(write(TOKEN, TOKEN, TOKEN, other), to, tmp_path / to)
+    assert run.failed
+    assert "new rows have a secret in the key '<SECRET>'" in run.findings[-1].message
+    files = [path for path in (tmp_path / to).rglob("*") if path.is_file()]
+    assert not [path for path in files if other.encode() in path.read_bytes()]
 
 
 EXPORTERS: dict[str, Callable[[Path], Exporter]] = {

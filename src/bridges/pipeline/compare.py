@@ -83,11 +83,14 @@ def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool
 
 def secrets_in(recorded: Recorded, target: str) -> list[Finding]:
     """A finding where a target holds secrets of the log: earlier releases did not mask them."""
-    shown = {tag for tag, _, value in recorded.others if redact_value(tag, value) != value}
+    others = {tag for tag, _, value in recorded.others if redact_value(tag, value) != value}
+    shown = {
+        tag for tag in (*recorded.points, *recorded.summary) if redact_key(tag) != tag
+    } | others
     if not shown:
         return []
     message = f"{target} holds secrets of the log: delete the run there, and export it again"
-    where = ", ".join(sorted(shown))
+    where = ", ".join(sorted(map(redact_key, shown)))
     return [Finding("secret-in-target", Severity.WARNING, where, message, len(shown))]
 
 

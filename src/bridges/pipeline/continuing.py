@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import VerifyError
+from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.pipeline.layouts import Placer
 from bridges.pipeline.match_existing import Known, Match
@@ -20,9 +20,11 @@ from bridges.pipeline.saved_since import replacing, saved_since
 from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
 from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
-from bridges.stream.layout import Layout, tick_of
-from bridges.stream.model import EvidenceKind, Knows, Series
+from bridges.stream.layout import EARLIEST_RULES, Layout, tick_of
+from bridges.stream.model import EvidenceKind, Knows, MetricStream, Series
 from bridges.stream.pace import SYNTHETIC
+from bridges.stream.redact import redact_key
+from bridges.stream.tagging import named
 
 
 def continued(match: Match, placer: Placer) -> Layout:
@@ -52,6 +54,7 @@ def _kept(match: Match, known: Known, placer: Placer) -> Layout:
     """The layout in which the target keeps all that it has."""
     state = known.state
     run = arranged(match.run, state.added)
+    _require_no_new_secret_key(run.stream, known, placer.exporter)
 
     def placed(**times: Any) -> Layout:
         return placer.place(
@@ -67,6 +70,24 @@ def _kept(match: Match, known: Known, placer: Placer) -> Layout:
         return layout  # such times are never moved: where they differ, comparing tells it
     times = _recorded_times(layout, known, placer.exporter)
     return layout if times is None else placed(held=times)
+
+
+def _require_no_new_secret_key(stream: MetricStream, known: Known, exporter: Exporter) -> None:
+    """The first rules do not mask keys: rows that would write a secret as one are refused.
+
+    Raises ExportError.
+    """
+    if known.state.rules > EARLIEST_RULES:
+        return
+    rows = known.state.rows
+    fresh = {part.key for part in stream.series if not len(part.slice(0, rows).rows)}
+    secret = sorted(redact_key(key) for key in fresh if redact_key(key) != key)
+    if secret:
+        raise ExportError(
+            f"The new rows have a secret in the {named(secret)}, and {exporter.name} holds the run "
+            f"{known.existing.name!r} as an earlier release wrote it, which masked no keys. Delete "
+            "the run there, and export it again."
+        )
 
 
 def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTimes | None:

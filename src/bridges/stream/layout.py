@@ -135,7 +135,7 @@ def lay_out(
     by which it was written first.
     """
     naming = run.key_rules.naming(target, options.naming, options.version)
-    stream, secrets = redact_stream(run.stream)
+    stream, secrets = redact_stream(run.stream, keys=rules > EARLIEST_RULES)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and not naming.any_axis:
         stream, findings = epoch_axis(stream)

@@ -76,12 +76,15 @@ def _are_clean(keys: tuple[str, ...]) -> bool:
     return all(redact_key(key) == key for key in keys)
 
 
-def redact_stream(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
-    """The stream with the secrets in its texts, lists, objects and keys masked, and a finding."""
+def redact_stream(stream: MetricStream, *, keys: bool = True) -> tuple[MetricStream, list[Finding]]:
+    """The stream with the secrets in its texts, lists, objects and keys masked, and a finding.
+
+    Without `keys`, all keys stay as they are.
+    """
     if _are_clean(stream.keys) and all(series.is_number for series in stream.series):
         return stream, []
     cleaner = _Cleaner(home=False)
-    names = cleaner.keys(dict.fromkeys(stream.keys), "")
+    names = cleaner.keys(dict.fromkeys(stream.keys), "") if keys else stream.keys
     renamed = dict(zip(stream.keys, names, strict=True))
     series = tuple(cleaner.series(each, renamed[each.key]) for each in stream.series)
     if not cleaner.masked:
