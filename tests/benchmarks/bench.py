@@ -170,7 +170,10 @@ def main() -> None:
         **tree.SECTIONS,
         **migrate.SECTIONS,
     }
-    for name in sys.argv[1:] or sections:
+    names = sys.argv[1:] or [*sections]
+    if not sections.keys() >= {*names}:
+        sys.exit(f"{__doc__}\nSections: {', '.join(sections)}")
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             sections[name](Path(folder))
 

@@ -118,8 +118,12 @@ def test_no_such_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
         (["--to", "tensorboard", "--tag", "mlflow.user=eve"], "--tag: found 'mlflow.user'; tags"),
         (["--to", "tensorboard", "--tag", "mlflow.runName=x"], "Use --run-name to name runs."),
         (["--to", "tensorboard", "--tag", "bridges.key=x"], "expected another name"),
-        (["--to", "tensorboard", "-o", "depth=1"], "'depth' is not one of the target tensorboard"),
-        (["--to", "memory", "--logdir", "x"], "'logdir' is not one of the target memory"),
+        (
+            ["--to", "tensorboard", "-o", "depth=1"],
+            "no option 'depth' for tensorboard. Options: logdir.",
+        ),
+        (["--to", "tensorboard", "-o", "logdr=x"], "Did you mean 'logdir'? Options: logdir."),
+        (["--to", "memory", "--logdir", "x"], "no option 'logdir' for memory. Options: none."),
         (["--to", "tensorboard", "--logdir", "s3://b/x"], "local directory"),
         (["small.json", "--run-name", "x", "--to", "tensorboard"], "--run-name names one run"),
         (["--to", "tensorboard", "--source", "xml"], "there is no source 'xml'"),
@@ -260,6 +264,9 @@ def test_standard_input(capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(command, input=Path("small.json").read_bytes(), capture_output=True)
     assert done.returncode == 0
     assert "stdin  2 rows" in done.stdout.decode()
+    done = subprocess.run(command, input=b"\n", capture_output=True)
+    assert done.returncode == 2
+    assert "-: found no input; expected" in done.stdout.decode()
 
 
 def slow_source(folder: Path) -> list[str]:

@@ -171,7 +171,8 @@ def test_keys_are_texts_and_there_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.json", "{}", "found a file of another kind; expected one in .yaml, .yml, .toml."),
+        ("c.json", "{}", "found the suffix '.json'; expected a config file (.yaml, .yml, "
+         ".toml). `bridge export` takes histories and directories themselves."),
         ("c.yaml", "- a", "found a list; expected a mapping of keys to values."),
         ("c.yaml", "a: [", "found no config: it is not YAML of plain values (expected the node "
          "content, but found '<stream end>', line 1)."),
@@ -195,7 +196,7 @@ def test_what_is_no_config(name: str, text: str, message: str, tmp_path: Path) -
 
 
 def test_no_such_file_is_bad_usage(tmp_path: Path) -> None:
-    with pytest.raises(ConfigFileError, match=r"c\.yaml: found No such file or directory; expec"):
+    with pytest.raises(ConfigFileError, match=r"c\.yaml: found nothing there; expected a config"):
         load(tmp_path / "c.yaml")
 
 
@@ -531,6 +532,12 @@ def test_dask_needs_a_scheduler() -> None:
     )
     assert engine.chosen(scheduler="tcp://h:1", workers=5).workers == 5
     assert engine.chosen(kind="local").kind == "local"
+    assert EngineSpec(kind="dask", scheduler="tcp://h:1").chosen(kind="local").kind == "local"
+
+
+def test_a_scheduler_needs_dask() -> None:
+    with pytest.raises(ConfigError, match=r"^--scheduler is for --engine dask only$"):
+        EngineSpec().chosen(scheduler="tcp://h:1")
 
 
 def test_loading_imports_no_tracker() -> None:

@@ -57,6 +57,15 @@ def test_the_contract_suites_are_inherited_by_a_plug_in(site: Path, tmp_path: Pa
     assert "failed" not in done.stdout
 
 
+def test_the_printed_contract_runs_as_it_stands(site: Path, tmp_path: Path) -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("and inherit the contract")[2]
+    (tmp_path / "your_package.py").write_text(example())
+    (tmp_path / "test_it.py").write_text(text.split("```")[1].removeprefix("python\n"))
+    done = run(site, tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d\d passed", done.stdout)
+
+
 def test_the_worked_example_is_short() -> None:
     text = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## How to add a target")[2]
     assert len(text.partition("\n## ")[0].splitlines()) < 150
@@ -160,7 +169,7 @@ def test_an_unknown_target_names_the_nearest() -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         make_exporters(["memory"], {"logdir": "x"})
-    assert str(caught.value) == "the option 'logdir' is not one of the target memory"
+    assert str(caught.value) == "there is no option 'logdir' for memory. Options: none."
 
 
 def test_a_broken_plug_in_is_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bridges.errors import SourceError
 from bridges.sources import text
+from bridges.sources.text import MissingSourceError
 
 HISTORY = json.dumps([{"loss": 1.5, "step": 1}]).encode()
 Serve = Callable[..., str]
@@ -22,10 +23,13 @@ def serve() -> Iterator[Serve]:
     """Starts a server that sends a head and a body (for ever if `endless`); gives its address."""
     servers: list[socket.socket] = []
 
-    def start(head: bytes = b"", body: bytes = HISTORY, *, endless: bool = False) -> str:
+    def start(
+        head: bytes = b"", body: bytes = HISTORY, *, endless: bool = False, status: int = 200
+    ) -> str:
         server = socket.create_server(("127.0.0.1", 0))
         servers.append(server)
-        threading.Thread(target=_answer, args=(server, head, body, endless), daemon=True).start()
+        first = b"HTTP/1.1 %d -\r\nConnection: close\r\n" % status + head
+        threading.Thread(target=_answer, args=(server, first, body, endless), daemon=True).start()
         return f"http://127.0.0.1:{server.getsockname()[1]}/trainer_state.json"
 
     yield start
@@ -46,7 +50,7 @@ def _answer(server: socket.socket, head: bytes, body: bytes, endless: bool) -> N
 def _send(connection: socket.socket, head: bytes, body: bytes, endless: bool) -> None:
     with connection, suppress(OSError):
         method = connection.recv(1 << 16).split()[0]
-        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+        connection.sendall(head + b"\r\n")
         while method != b"HEAD":
             connection.sendall(body)
             if not endless:
@@ -95,3 +99,24 @@ def test_a_server_that_sends_too_slowly_is_refused(
 def test_a_body_that_ends_too_early_is_refused(serve: Serve) -> None:
     with pytest.raises(SourceError, match="ClientPayloadError"):
         text.fetch(serve(length(len(HISTORY) + 1)))
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_address_without_a_file_is_missing(serve: Serve, status: int) -> None:
+    with pytest.raises(MissingSourceError, match="found nothing there"):
+        text.fetch(serve(length(0), b"", status=status))
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_an_address_that_is_refused_is_not_missing(serve: Serve, status: int) -> None:
+    with pytest.raises(SourceError, match=f"found HTTP status {status}; expected") as caught:
+        text.fetch(serve(length(0), b"", status=status))
+    assert not isinstance(caught.value, MissingSourceError)
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.json"
+    with pytest.raises(SourceError, match=r"found no answer \(Cannot connect to host") as caught:
+        text.fetch(address)
+    assert not isinstance(caught.value, MissingSourceError)

@@ -54,13 +54,22 @@ def make_exporters(
     taken = [option_names(target) for target in targets]
     unknown = {*options, *texts}.difference(*taken)
     if unknown:
-        raise ConfigError(
-            f"the option {sorted(unknown)[0]!r} is not one of the target {', '.join(targets)}"
-        )
+        raise _unknown(min(unknown), targets, sorted(set().union(*taken)))
     return [
         _made(target, _taken(options, names), _taken(texts, names))
         for target, names in zip(targets, taken, strict=True)
     ]
+
+
+def _unknown(option: str, targets: Sequence[str], known: Sequence[str]) -> ConfigError:
+    import difflib
+
+    near = difflib.get_close_matches(option, known, 1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return ConfigError(
+        f"there is no option {option!r} for {', '.join(targets)}. "
+        f"{hint}Options: {', '.join(known) or 'none'}."
+    )
 
 
 def _taken(options: Mapping[str, V], names: Sequence[str]) -> dict[str, V]:

@@ -259,12 +259,28 @@ def _fetch_http(location: str, most: int | None, most_of_stream: int) -> bytes:
     It is read as a stream: the end that the server announced may not come.
     """
     files, path = opened(location)
-    size = files.info(path).get("size")
+    try:
+        size = files.info(path).get("size")
+    except FileNotFoundError as error:
+        raise _refused(location, error.__cause__) from None
     with files.open(path, "rb", block_size=0, size=size) as stream:
         timed = _Timed(location, stream)
         if most is not None:
             return b"".join(_parts(timed, most + 1))
         return _read_stream(location, timed, max(most_of_stream, size or 0))
+
+
+def _refused(location: str, cause: BaseException | None) -> SourceError:
+    """The error for a web address. fsspec raises FileNotFoundError for every failed request."""
+    status = getattr(cause, "status", None)
+    if cause is None or status in (404, 410):
+        return _missing(location, "nothing there")
+    return SourceError(
+        location,
+        found=f"HTTP status {status}" if status else f"no answer ({cause})",
+        expected="a URL that can be read",
+        remedy="Check the address and the server, or download the file and name that.",
+    )
 
 
 class _Timed:
@@ -367,6 +383,8 @@ def _refuse_dense(location: str, data: bytes) -> None:
 def _refuse_empty(location: str, data: bytes) -> None:
     if not data[:512].strip() and not data.strip():
         found, remedy = "an empty file", f"{CUT_OFF}."
+        if location == "-":
+            found, remedy = "no input", "Check the command that should write it."
         raise MissingSourceError(location, found=found, expected=EXPECTED, remedy=remedy)
 
 

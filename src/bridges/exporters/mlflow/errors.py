@@ -11,8 +11,9 @@ from bridges.exporters.base import ConflictError
 from bridges.stream.redact import redact_text
 
 NO_FILES = (
-    "this mlflow writes no more files. Export to sqlite:///mlflow.db (and bring over what is in "
-    "the files with `mlflow migrate-filestore`), or set MLFLOW_ALLOW_FILE_STORE=true."
+    "the installed mlflow does not write file stores, and a path without a scheme is one. Export "
+    "to a database such as sqlite:///mlflow.db (`mlflow migrate-filestore` copies old runs into "
+    "it), or set MLFLOW_ALLOW_FILE_STORE=true."
 )
 
 

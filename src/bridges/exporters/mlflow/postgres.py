@@ -197,7 +197,7 @@ class PostgresDatabase:
         except psycopg.errors.UniqueViolation:
             raise ConflictError from None
         except psycopg.Error as error:
-            where, what = redact_text(self.uri), " ".join(str(error).split())
+            where, what = redact_text(self.uri), " ".join(str(error).replace("\n\t", ". ").split())
             said = f"{where}: {redact_text(what)}"
             if self._connection is None:  # none was made: perhaps there is no such server
                 away = any(word in what for word in AWAY)

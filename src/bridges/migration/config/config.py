@@ -162,6 +162,8 @@ class EngineSpec(Strict, EngineChoices, frozen=True):
                 "the engine dask needs the address of its scheduler: `scheduler` under `engine`, "
                 "or --scheduler tcp://HOST:8786"
             )
+        if given.get("scheduler") and engine.kind != "dask":
+            raise ConfigError("--scheduler is for --engine dask only")
         return engine
 
 

@@ -49,6 +49,10 @@ EXPECTED = {  # pydantic's error types in plain words
 }
 
 
+CONFIG_FILE = f"a config file ({', '.join(READERS)})"
+INSTEAD = "`bridge export` takes histories and directories themselves."
+
+
 def load(path: str | PathLike[str], environ: Mapping[str, str] = os.environ) -> MigrationConfig:
     """The config in a `.yaml`, `.yml` or `.toml` file. Raises ConfigFileError with all problems."""
     file = fspath(path)
@@ -70,13 +74,17 @@ def _read(file: str) -> Document:
     """Parse the file. Raises ConfigFileError if it is not a YAML or TOML mapping."""
     reader = READERS.get(os.path.splitext(file)[1].lower())
     if reader is None:
-        message = f"{file}: found a file of another kind; expected one in {', '.join(READERS)}."
-        raise ConfigFileError([message])
+        suffix = os.path.splitext(file)[1]
+        found = f"the suffix {suffix!r}" if suffix else "no suffix"
+        found = "a directory" if os.path.isdir(file) else found
+        raise ConfigFileError([f"{file}: found {found}; expected {CONFIG_FILE}. {INSTEAD}"])
     try:
         with open(file, "rb") as stream:
             document = reader(stream.read())
     except OSError as error:
-        message = f"{file}: found {error.strerror or error}; expected a config file."
+        missing = isinstance(error, FileNotFoundError)
+        found = "nothing there" if missing else str(error.strerror or error)
+        message = f"{file}: found {found}; expected {CONFIG_FILE}. Check the path."
         raise ConfigFileError([message]) from None
     except ValueError as error:
         raise ConfigFileError([f"{file}: found no config: {error}."]) from None
