@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bridges.formats.wandb_log.log import integer, message, text
+from bridges.formats.protobuf import integer, sized
+from bridges.formats.wandb_log.log import text
 from tests.golden.make_wandb_records import FOLDER, RUNS, golden, write
 from tests.integration.wandb_support import parsed
 
@@ -51,7 +52,7 @@ def test_no_other_file_is_there() -> None:
 def test_unknown_fields_are_found(row: bytes, known: bool) -> None:
     from wandb.proto import wandb_internal_pb2
 
-    record = integer(1, 7) + message(2, message(1, row))
+    record = integer(1, 7) + sized(2, sized(1, row))
     assert is_known(wandb_internal_pb2.Record.FromString(record)) == known
     more = wandb_internal_pb2.Record.FromString(record + text(99, "x"))
     assert not is_known(more)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridges.huggingface.row_kinds import is_measured
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.stream.identity import prefix_digest, run_key
 from tests.property.histories import Rows, odd_row, odd_rows, usual_rows
 from tests.support import make_run, make_stream, same, with_steps
@@ -165,4 +165,4 @@ def test_a_run_without_rows_is_known_by_name_and_params() -> None:
     ],
 )
 def test_measured_keys(key: str, measured: bool) -> None:
-    assert is_measured(key) is measured
+    assert TRAINER_RULES.is_measured(key) is measured

@@ -32,6 +32,7 @@ from bridges.formats.events.writer import (
     step_words,
     varint_sizes,
 )
+from bridges.formats.protobuf import varint
 from tests.bounds import processor_seconds
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, split_records
 
@@ -135,7 +136,7 @@ def test_fast_and_plain_with_odd_tags(tag: str) -> None:
 
 def test_sizes_of_step_varints_are_those_of_protobuf() -> None:
     sizes = varint_sizes(np.array(VARINT_EDGES, np.int64)).tolist()
-    assert sizes == [len(proto.varint(step)) for step in VARINT_EDGES]
+    assert sizes == [len(varint(step)) for step in VARINT_EDGES]
     assert sizes == [event_pb2.Event(step=step).ByteSize() - 1 if step else 1
                      for step in VARINT_EDGES]  # fmt: skip
 
@@ -221,9 +222,9 @@ def test_long_blocks_lie_in_the_same_memory() -> None:
 def test_words_of_steps_are_their_varints() -> None:
     edges = np.array([step for step in VARINT_EDGES if 0 <= step < 2 ** (7 * WORD)], np.int64)
     for step in edges:
-        size = len(proto.varint(int(step)))
+        size = len(varint(int(step)))
         word = step_words(np.array([step]), size).tobytes()
-        assert word[:size] == proto.varint(int(step))
+        assert word[:size] == varint(int(step))
 
 
 @pytest.mark.parametrize(

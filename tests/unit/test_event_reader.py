@@ -28,6 +28,7 @@ from bridges.formats.events.reader import (
     read_event_file,
 )
 from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
+from bridges.formats.protobuf import double, sized
 from tests.bounds import processor_seconds
 from tests.integration.support import SCALARS, STEPS, TAGS, WALL_TIMES, float32_of, record_bounds
 
@@ -186,10 +187,8 @@ def test_an_event_without_step_or_time_is_at_zero() -> None:
 
 
 def test_unknown_fields_are_passed_over() -> None:
-    scalar = proto.scalar_value("a", float32_of(0.5)) + proto.double(1000, 0.1)
-    event = (
-        proto.summary_event(1.0, 2, [scalar]) + proto.sized(500, b"what") + b"\x9d\x3f" + b"abcd"
-    )
+    scalar = proto.scalar_value("a", float32_of(0.5)) + double(1000, 0.1)
+    event = proto.summary_event(1.0, 2, [scalar]) + sized(500, b"what") + b"\x9d\x3f" + b"abcd"
     file = decode("memory", proto.frame(event) * 40)
     assert points(file) == {"a": [(2, float32_of(0.5), struct.pack("<d", 1.0))] * 40}
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from bridges.huggingface.resumes import resumes
-from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind
 
 LONGEST_TURN = 2  # rows that a process logs before another one does, usually
+OTHER_STEPS = "resume-other-steps-per-epoch"  # the code of two findings
 ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together
 
 
@@ -51,8 +52,7 @@ def _backward_steps(stream: MetricStream) -> list[Finding]:
     if _take_turns(stream.step):
         why = "several processes wrote this log in turns"
     message = f"the step is lower than that of the row before: {why}"
-    where = name_rows(back.tolist())
-    return [Finding("steps-go-back", Severity.WARNING, where, message, len(back))]
+    return [Finding.at_rows("steps-go-back", Severity.WARNING, back, message)]
 
 
 def _take_turns(steps: Int64) -> bool:
@@ -96,15 +96,14 @@ def _rounded(epochs: Float64) -> Finding:
 
 def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float) -> Finding:
     """An epoch that falls: an iterable dataset restarts its count, or a resume changed it."""
-    where = name_rows(rows[falls].tolist())
     first = falls[0]
     change = f"epoch {epochs[first - 1]:.4g} to {epochs[first]:.4g} at step {steps[first]}"
     slope = _usual_slope(steps, epochs, tolerance)
     if (epochs[falls] < 1).all() or _is_iterable(steps, slope):
         message = f"the epoch starts again ({change}): an iterable dataset or a restart"
-        return Finding("epoch-restarts", Severity.WARNING, where, message, len(falls))
+        return Finding.at_rows("epoch-restarts", Severity.WARNING, rows[falls], message)
     message = f"the epoch falls ({change}): resumed with another number of steps per epoch"
-    return Finding("resume-other-steps-per-epoch", Severity.WARNING, where, message, len(falls))
+    return Finding.at_rows(OTHER_STEPS, Severity.WARNING, rows[falls], message)
 
 
 def _slopes(
@@ -137,38 +136,28 @@ def _slopes(
 
 def _jumps(rows: Int64, epochs: Float64) -> Finding:
     """A jump to a whole epoch is an iterable dataset's next pass; another one is a resume."""
-    where = name_rows(rows.tolist())
     if (epochs - np.floor(epochs) < 0.1).all():
         return _passes(rows)
     message = "the epoch jumps: resumed with another number of steps per epoch"
-    return Finding("resume-other-steps-per-epoch", Severity.WARNING, where, message, len(rows))
+    return Finding.at_rows(OTHER_STEPS, Severity.WARNING, rows, message)
 
 
 def _passes(rows: Int64) -> Finding:
     message = "the epoch jumps to the next whole one: an iterable dataset counts its passes so"
-    where = name_rows(rows.tolist())
-    return Finding("iterable-dataset", Severity.INFO, where, message, len(rows))
+    return Finding.at_rows("iterable-dataset", Severity.INFO, rows, message)
 
 
 def _partial_accumulation(rows: Int64) -> Finding:
-    return Finding(
-        "partial-accumulation",
-        Severity.INFO,
-        name_rows(rows.tolist()),
+    message = (
         "a step at the end of an epoch advances it by another amount: its gradient "
-        "accumulation is not full",
-        len(rows),
+        "accumulation is not full"
     )
+    return Finding.at_rows("partial-accumulation", Severity.INFO, rows, message)
 
 
 def _not_linear(rows: Int64) -> Finding:
-    return Finding(
-        "epoch-not-linear",
-        Severity.WARNING,
-        name_rows(rows.tolist()),
-        "the epochs per step change here: resumed with other data or batch size",
-        len(rows),
-    )
+    message = "the epochs per step change here: resumed with other data or batch size"
+    return Finding.at_rows("epoch-not-linear", Severity.WARNING, rows, message)
 
 
 def _once_per_epoch(epochs: Float64, odd: Int64, tolerance: float) -> bool:
@@ -184,12 +173,8 @@ def unfinished_tail(stream: MetricStream, global_step: int | None) -> list[Findi
         return []
     if (stream.kind == RowKind.SUMMARY).any():
         return []
-    return [
-        Finding(
-            "tail-not-logged",
-            Severity.INFO,
-            name_rows([len(stream) - 1]),
-            f"the run was at step {global_step} but its last row is of step {stream.step[-1]}: "
-            "what came between was never logged",
-        )
-    ]
+    message = (
+        f"the run was at step {global_step} but its last row is of step {stream.step[-1]}: "
+        "what came between was never logged"
+    )
+    return [Finding.at_rows("tail-not-logged", Severity.INFO, [len(stream) - 1], message)]

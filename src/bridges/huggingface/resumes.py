@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.stream.finding import Finding, Severity, name_rows
+from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Values
 
 Mask = NDArray[np.bool_]
@@ -41,15 +41,14 @@ def _rate_jumps(stream: MetricStream) -> list[Finding]:
     first = jumps[0]
     shown = f"{rates[first - 1]:.4g} to {rates[first]:.4g} at step {steps[first]}"
     swings = (rates[jumps - 1] <= BOTTOM * highest) & (rates[jumps] >= TOP * highest)
-    where, count = name_rows(rows[jumps].tolist()), len(jumps)
     if swings.all():
         message = f"the learning rate starts again ({shown}): a schedule with restarts or a resume"
-        return [Finding("learning-rate-restarts", Severity.INFO, where, message, count)]
+        return [Finding.at_rows("learning-rate-restarts", Severity.INFO, rows[jumps], message)]
     message = (
         f"the learning rate jumps ({shown}): resumed with another schedule or length, "
         "or a schedule with restarts"
     )
-    return [Finding("learning-rate-jumps", Severity.WARNING, where, message, count)]
+    return [Finding.at_rows("learning-rate-jumps", Severity.WARNING, rows[jumps], message)]
 
 
 def _rises(steps: Int64, rates: Float64) -> Mask:
@@ -104,7 +103,7 @@ def _summary(stream: MetricStream) -> list[Finding]:
         f"{np.average(losses, weights=width):.4g}: "
         f"it covers a resumed part only, from about step {start} on"
     )
-    return [Finding("summary-covers-a-part", Severity.INFO, name_rows([row]), message)]
+    return [Finding.at_rows("summary-covers-a-part", Severity.INFO, [row], message)]
 
 
 def _last(stream: MetricStream, key: str) -> tuple[int, float]:

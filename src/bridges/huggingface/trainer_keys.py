@@ -1,15 +1,53 @@
-"""The rules for the keys of a Trainer's log, as the layout of a run asks for them."""
+"""The rows and keys of a Trainer's log: the kind of each row, and the rules for keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridges.huggingface import durations, row_kinds
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.huggingface import durations
 from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.stream.model import Evidence, Float64, MetricStream
+from bridges.stream.model import Evidence, Float64, MetricStream, RowKind, Series
 from bridges.stream.naming import Naming
 from bridges.stream.options import Version
+
+TRAIN_KEYS = ("loss", "learning_rate", "grad_norm")
+NOT_MEASURED = frozenset(
+    {"epoch", "learning_rate", "num_input_tokens_seen", "total_flos", "train_runtime"}
+)
+
+
+def row_kinds(rows: int, series: Sequence[Series]) -> NDArray[np.uint8]:
+    """The `RowKind` of each row, from its keys.
+
+    A summary row has `train_loss` and `total_flos`, or (transformers up to 4.1) `total_flos` and
+    no metric of training or evaluation; `train_runtime` alone proves nothing, token counting
+    writes it into every training row.
+    """
+    eval_, test, train = (np.zeros(rows, bool) for _ in range(3))
+    has = {key: np.zeros(rows, bool) for key in ("train_loss", "total_flos")}
+    for part in series:
+        if part.key.startswith("eval_"):
+            eval_[part.rows] = True
+        elif part.key.startswith("test_"):
+            test[part.rows] = True
+        elif part.key in TRAIN_KEYS:
+            train[part.rows] = True
+        elif part.key in has:
+            has[part.key][part.rows] = True
+    summary = has["total_flos"] & (has["train_loss"] | ~(train | eval_ | test))
+    kind = np.full(rows, RowKind.CUSTOM, np.uint8)
+    for mask, value in (
+        (train, RowKind.TRAIN),
+        (test, RowKind.TEST),
+        (eval_, RowKind.EVAL),
+        (summary, RowKind.SUMMARY),
+    ):
+        kind[mask] = value
+    return kind
 
 
 @dataclass(frozen=True)
@@ -22,11 +60,17 @@ class TrainerRules:
 
     def is_measured(self, key: str) -> bool:
         """Loss, grad_norm and metrics are; learning rate, epoch and durations are not."""
-        return row_kinds.is_measured(key)
+        return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
 
     def main_keys(self, stream: MetricStream) -> list[str]:
         """The loss, or what stands for it, and the main metric of evaluation."""
-        return row_kinds.main_keys(stream)
+        keys = dict.fromkeys(
+            series.key for series in stream.numbers if self.is_measured(series.key)
+        )
+        scores = [key for key in keys if key.startswith("eval_") and not key.endswith("_samples")]
+        others = [key for key in keys if not key.startswith(("eval_", "test_", "predict_"))]
+        ways = (("loss", "train_loss", *others), ("eval_loss", *scores))
+        return [next(key for key in way if key in keys) for way in ways if keys.keys() & {*way}]
 
     def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
         """The `train_runtime` of training rows and of the summary row."""

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bridges.errors import SourceError
-from bridges.exporters.tag_rules import TAG_RULES
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.stream.model import Run
-from bridges.stream.naming import KeyRules, PlainRules
+from bridges.stream.naming import KeyRules, Naming, Place, PlainNaming, PlainRules
+from bridges.stream.options import Version
 
-_RULES: dict[str, KeyRules] = {"trainer": TRAINER_RULES, "tags": TAG_RULES}
+_TAG_NAMING = {
+    "tensorboard": PlainNaming(texts=Place.TEXT, others=Place.DROPPED),
+    "mlflow": PlainNaming(texts=Place.DROPPED, others=Place.DROPPED),
+    "wandb": PlainNaming(step_key="global_step", any_axis=True),
+}
+
+
+@dataclass(frozen=True)
+class TagRules(PlainRules):
+    """Keys that are a tracker's tags: every target gets them, and each is a measured value."""
+
+    def naming(self, target: str, style: str, version: Version) -> Naming:
+        """Plain naming, with the target's places for texts and objects."""
+        return _TAG_NAMING.get(target, PlainNaming())
+
+
+_RULES: dict[str, KeyRules] = {"trainer": TRAINER_RULES, "tags": TagRules()}
 
 
 def with_key_rules(run: Run) -> Run:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bridges.errors import VerifyError
 from bridges.exporters.base import Exporter, as_stored
-from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.trainer_keys import row_kinds
 from bridges.pipeline.layouts import Placer
 from bridges.pipeline.match_existing import Known
 from bridges.sources.tuning_logs.formats import MS_SWIFT

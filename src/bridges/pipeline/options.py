@@ -19,6 +19,7 @@ from bridges.stream.options import LayoutOptions
 if TYPE_CHECKING:
     from bridges.exporters.base import Labels
 
+RESERVED_TAGS = ("bridges.", "mlflow.")  # set by exporters or their targets
 LONGEST = 366 * 86_400.0  # seconds that make sense between two looks
 
 
@@ -71,8 +72,6 @@ class ExportOptions(RunChoices):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in self.tags:
-            from bridges.exporters.reserved_tags import reserved_tag
-
             if problem := reserved_tag(key):
                 raise ConfigError(f"--tag: {problem}")
         if self.attach_source and self.read.redact_home:
@@ -125,6 +124,17 @@ class Pace(Options):
         if not 0 <= self.idle_timeout <= LONGEST:
             message = "is not a time in seconds (0 waits for ever)"
             raise ConfigError(f"--idle-timeout {self.idle_timeout:g} {message}")
+
+
+def reserved_tag(key: str) -> str:
+    """Why a user may not set the tag of this key; empty if they may."""
+    if not key.startswith(RESERVED_TAGS):
+        return ""
+    remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
+    return (
+        f"found {key!r}; tags that begin with {' or '.join(RESERVED_TAGS)} are set by bridges and"
+        f" MLflow themselves; expected another name.{remedy}"
+    )
 
 
 def _taken(model: type[Options], given: Mapping[str, object]) -> dict[str, Any]:

@@ -25,13 +25,8 @@ def fill_steps(step: Int64, known: NDArray[np.bool_]) -> tuple[Int64, list[Findi
     last_known = np.maximum.accumulate(np.where(known, np.arange(len(step)), -1))
     filled = np.where(last_known < 0, 0, step[last_known])
     missing = np.flatnonzero(~known)
-    finding = Finding(
-        "step-missing",
-        Severity.WARNING,
-        name_rows(missing.tolist()),
-        "rows without a step take the step of the row before them",
-        len(missing),
-    )
+    message = "rows without a step take the step of the row before them"
+    finding = Finding.at_rows("step-missing", Severity.WARNING, missing, message)
     return filled.astype(np.int64), [finding]
 
 
@@ -53,7 +48,9 @@ def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
     ]
     falls = np.flatnonzero(np.diff(axis) < 0) + 1
     if len(falls):
-        findings.append(_falling_axis(falls))
+        message = "the epoch falls here, so the x-axis goes back; --x-axis step does not"
+        code = "epoch-falls-on-axis"
+        findings.append(Finding.at_rows(code, Severity.WARNING, falls, message))
     axis_note = Finding(
         "x-axis-epoch",
         Severity.INFO,
@@ -62,16 +59,6 @@ def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
         len(stream),
     )
     return replace(stream, step=axis), [axis_note, *findings]
-
-
-def _falling_axis(falls: Int64) -> Finding:
-    return Finding(
-        "epoch-falls-on-axis",
-        Severity.WARNING,
-        name_rows(falls.tolist()),
-        "the epoch falls here, so the x-axis goes back; --x-axis step does not",
-        len(falls),
-    )
 
 
 def apply_duplicates(
@@ -151,7 +138,7 @@ def _refuse_duplicates(key: str, rows: Int64, steps: Int64) -> None:
     twice = int(unique[counts > 1][0])
     raise ExportError(
         f"key {key!r} is logged more than once at step {twice} "
-        f"({name_rows(rows[steps == twice].tolist())}), and --duplicates is 'error'. "
+        f"({name_rows(rows[steps == twice])}), and --duplicates is 'error'. "
         "Choose --duplicates all, first or last."
     )
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridges.stream.model import Int64
 
 
 class Severity(str, Enum):
@@ -30,6 +34,13 @@ class Finding:
     message: str
     count: int = 1
 
+    @classmethod
+    def at_rows(
+        cls, code: str, severity: Severity, rows: Sequence[int] | Int64, message: str
+    ) -> Finding:
+        """A finding that names and counts the rows (positions from 0) that it is about."""
+        return cls(code, severity, name_rows(rows), message, len(rows))
+
     @property
     def fails(self) -> bool:
         """Whether the exit code must tell of this finding."""
@@ -46,7 +57,7 @@ class Finding:
         }
 
 
-def name_rows(rows: Sequence[int], limit: int = 5) -> str:
+def name_rows(rows: Sequence[int] | Int64, limit: int = 5) -> str:
     """Row positions for people, counted from 0 as in the file: `rows 3, 8, 9 and 4 more`."""
     shown = ", ".join(str(int(row)) for row in rows[:limit])
     more = len(rows) - limit

@@ -254,7 +254,7 @@ def _not_kept(series: Series, key_style: str) -> Finding:
     return Finding(
         "value-not-kept",
         severity,
-        f"{name_rows(series.rows.tolist())}, key {series.key!r}",
+        f"{name_rows(series.rows)}, key {series.key!r}",
         f"{names}: {why}",
         len(values),
     )

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.huggingface.row_kinds import row_kinds
-from bridges.huggingface.trainer_keys import TRAINER_RULES
+from bridges.huggingface.trainer_keys import TRAINER_RULES, row_kinds
 from bridges.stream.align import fill_steps
 from bridges.stream.columns import series_from_rows
 from bridges.stream.model import MetricStream, Run

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.formats.protobuf import varint
 from bridges.formats.wandb_log.batch import (
     Batch,
     Column,
@@ -21,7 +22,7 @@ from bridges.formats.wandb_log.batch import (
     row_sizes,
     varint_texts,
 )
-from bridges.formats.wandb_log.log import CHUNK_HEADER, text, varint
+from bridges.formats.wandb_log.log import CHUNK_HEADER, text
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 

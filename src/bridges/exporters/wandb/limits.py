@@ -190,7 +190,7 @@ def _without_long_rows(layout: Layout) -> Layout:
         f"rows of up to {int(sizes.max()):,} bytes: W&B takes no more than {MAX_ROW_BYTES:,}, so "
         "their values are left out"
     )
-    finding = Finding("row-too-long", Severity.LOSS, name_rows(long.tolist()), message, lost)
+    finding = Finding("row-too-long", Severity.LOSS, name_rows(long), message, lost)
     kept = [series for series in kept if len(series.rows)]
     return replace(
         layout,

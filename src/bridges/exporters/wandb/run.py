@@ -23,8 +23,9 @@ from bridges.exporters.wandb.history import (
     wandb_steps,
 )
 from bridges.exporters.wandb.limits import merged_tags, short
+from bridges.formats.protobuf import integer, sized
 from bridges.formats.wandb_log.batch import Batch
-from bridges.formats.wandb_log.log import integer, message, text
+from bridges.formats.wandb_log.log import text
 from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
 
@@ -91,17 +92,17 @@ def numbered(contents: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
 
 
 def _head(layout: Layout, target: Target, part: Part) -> Iterator[bytes]:
-    yield message(RECORD_HEADER, message(1, text(1, PRODUCER) + text(2, "0.70.0")))
-    yield message(CONTROL, text(4, "bridges")) + message(RUN, _run(layout, target, part))
+    yield sized(RECORD_HEADER, sized(1, text(1, PRODUCER) + text(2, "0.70.0")))
+    yield sized(CONTROL, text(4, "bridges")) + sized(RUN, _run(layout, target, part))
     yield from _definitions(layout)
 
 
 def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
     yield attaching([METADATA, *part.files])
-    yield message(SUMMARY, _summary(layout))
+    yield sized(SUMMARY, _summary(layout))
     code = EXIT_CODES[layout.run.status]
-    yield message(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
-    yield message(FINAL, b"")  # releases up to 0.27 send the exit at this record
+    yield sized(EXIT, integer(1, code) + integer(2, int(_seconds(layout))))
+    yield sized(FINAL, b"")  # releases up to 0.27 send the exit at this record
 
 
 def axis_of(layout: Layout) -> str:
@@ -112,11 +113,11 @@ def axis_of(layout: Layout) -> str:
 
 def attaching(files: Iterable[str]) -> bytes:
     """The record that lists files below `files/` for upload."""
-    return message(FILES, b"".join(map(_file, files)))
+    return sized(FILES, b"".join(map(_file, files)))
 
 
 def _file(path: str) -> bytes:
-    return message(1, text(1, path) + integer(2, AT_END))
+    return sized(1, text(1, path) + integer(2, AT_END))
 
 
 def _run(layout: Layout, target: Target, part: Part) -> bytes:
@@ -127,7 +128,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
     parts = [text(1, part.run_id)]
     if target.entity:
         parts.append(text(2, target.entity))
-    parts += [text(3, target.project), message(4, b"".join(message(1, u) for u in updates))]
+    parts += [text(3, target.project), sized(4, b"".join(sized(1, u) for u in updates))]
     if group := part.group_of(layout):
         parts.append(text(6, group))
     if target.job_type:
@@ -135,7 +136,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
     parts += [text(8, part.name_of(layout)), text(9, description(layout))]
     parts += [text(10, tag) for tag in part.tags_of(layout)]
     stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
-    return b"".join([*parts, message(17, stamps)])
+    return b"".join([*parts, sized(17, stamps)])
 
 
 def config(layout: Layout, state: State) -> dict[str, Any]:
@@ -153,12 +154,12 @@ def _definitions(layout: Layout) -> Iterator[bytes]:
 
     The live callback sets the pattern only, which `wandb sync` up to 0.30 ignores.
     """
-    axis, synced = axis_of(layout), message(6, integer(1, 1))
-    yield message(METRIC, text(1, axis) + message(6, integer(3, 1)))
-    yield message(METRIC, text(2, "*") + text(4, axis) + synced)
+    axis, synced = axis_of(layout), sized(6, integer(1, 1))
+    yield sized(METRIC, text(1, axis) + sized(6, integer(3, 1)))
+    yield sized(METRIC, text(2, "*") + text(4, axis) + synced)
     for key in layout.stream.keys:
         if key != axis:
-            yield message(METRIC, text(1, key) + text(4, axis) + synced)
+            yield sized(METRIC, text(1, key) + text(4, axis) + synced)
 
 
 def iso(microseconds: int) -> str:
@@ -192,7 +193,7 @@ def _summary(layout: Layout) -> bytes:
         own["_step"] = int(wandb_steps(layout)[-1])
     values = {**last_values(layout), **own}
     items = (text(1, key) + text(16, json.dumps(value)) for key, value in values.items())
-    return b"".join(message(1, item) for item in items)
+    return b"".join(sized(1, item) for item in items)
 
 
 def config_json(value: Any) -> str:

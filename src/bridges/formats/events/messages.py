@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from bridges.formats.protobuf import read_varint
+
 WIDE = 1000  # scalars of a record above which it is taken apart: columns of each take more memory
 # fields of the messages as protobuf writes their keys: number * 8 + wire type
 WALL_TIME, STEP, FILE_VERSION, SUMMARY = 9, 16, 26, 42  # of an event
 VALUE = 10  # of a summary
 TAG, SIMPLE_VALUE, TENSOR = 10, 21, 66  # of a value
 STRING = 66  # of a tensor
-LONGEST_VARINT = 70  # bits in ten bytes
 
 
 @dataclass(slots=True)
@@ -34,18 +35,6 @@ class Event:
         return has_all and not self.texts and 0 < len(self.scalars) <= WIDE
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned number at an offset, and the offset behind it. Raises IndexError."""
-    value = shift = 0
-    while shift < LONGEST_VARINT:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise IndexError(at)
-
-
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Key, offset and end of each field of a message (a varint's bytes, or the payload).
 
@@ -53,13 +42,13 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
     """
     at = start
     while at < end:
-        key, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at)
+        key, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
         wire = key & 7
         if wire == 2:
-            size, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at)
+            size, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
             stop = at + size
         elif wire == 0:
-            stop = at + 1 if data[at] < 0x80 else varint(data, at)[1]
+            stop = at + 1 if data[at] < 0x80 else read_varint(data, at)[1]
         elif wire in (1, 5):
             stop = at + (8 if wire == 1 else 4)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from bridges.formats.events.crc32c import crc32c_each, mask
 from bridges.formats.events.tfrecord import record_header
+from bridges.formats.protobuf import double, integer, sized
 
 FILE_VERSION = "brain.Event:2"
 TEXT_PLUGIN = "text"
@@ -22,45 +23,15 @@ _DT_STRING = 7
 _DT_FLOAT = 1
 _STATUS_SUCCESS = 1
 _SESSION_START = 1
-_pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack
 _pack_crc = struct.Struct("<I").pack
-_SMALL = [bytes([value]) for value in range(0x80)]
 
 HParam = bool | int | float | str
-
-
-def varint(value: int) -> bytes:
-    """An int64 as a protobuf varint; a negative one takes ten bytes."""
-    if 0 <= value <= 0x7F:
-        return _SMALL[value]
-    value &= 0xFFFFFFFFFFFFFFFF
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def utf8(text: str) -> bytes:
     """UTF-8 with lone surrogates escaped, which protobuf strings cannot hold."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def sized(field: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
-    return varint(field << 3 | 2) + varint(len(payload)) + payload
-
-
-def integer(field: int, value: int) -> bytes:
-    """A varint field."""
-    return varint(field << 3) + varint(value)
-
-
-def double(field: int, value: float) -> bytes:
-    """A float64 field."""
-    return varint(field << 3 | 1) + _pack_double(value)
 
 
 def frame(data: bytes) -> bytes:

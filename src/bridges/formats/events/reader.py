@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.formats.events.crc32c import FieldEffects, UInt8, mask_all, unmask
-from bridges.formats.events.messages import Event, take_apart, varint
+from bridges.formats.events.messages import Event, take_apart
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
@@ -30,6 +30,7 @@ from bridges.formats.events.tfrecord import (
     record_dtype,
     record_header,
 )
+from bridges.formats.protobuf import read_varint
 from bridges.stream.model import Float64, Int64
 
 BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
@@ -168,7 +169,7 @@ def _decode_equal_lengths(
 def _decode_one(data: bytes, length: int, offset: int, event: Event, out: EventFile) -> None:
     body = data[offset + HEADER : offset + HEADER + length]
     time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
-    step = varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
+    step = read_varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
     step = (step + (1 << 63)) % (1 << 64) - (1 << 63)
     if event.file_version is not None and out.start is None:
         out.start = time

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bridges.formats.events import proto
 from bridges.formats.events.crc32c import ColumnEffects, FieldEffects, UInt8, crc32c, mask_all
 from bridges.formats.events.tfrecord import FOOTER, HEADER, record_dtype
+from bridges.formats.protobuf import double, sized, varint
 from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
@@ -210,7 +211,7 @@ def varint_sizes(step: Int64) -> NDArray[np.uint8]:
     """The varint length of each step in bytes (uint8, n)."""
     sizes = np.ones(len(step), np.uint8)
     unsigned = step.view(np.uint64)
-    longest = len(proto.varint(int(unsigned.max(initial=0))))
+    longest = len(varint(int(unsigned.max(initial=0))))
     for index in range(1, longest):
         sizes += unsigned >= np.uint64(1 << 7 * index)
     return sizes
@@ -300,9 +301,9 @@ def step_words(step: Int64, size: int) -> NDArray[np.unsignedinteger[Any]]:
 @lru_cache(maxsize=4096)
 def _template(tags: tuple[str, ...], step_size: int) -> _Template:
     zero = bytes(4)
-    scalars = [proto.sized(1, proto.scalar_value(tag, zero)) for tag in tags]
-    head = proto.double(1, 0.0) + b"\x10"
-    data = head + bytes(step_size) + proto.sized(5, b"".join(scalars))
+    scalars = [sized(1, proto.scalar_value(tag, zero)) for tag in tags]
+    head = double(1, 0.0) + b"\x10"
+    data = head + bytes(step_size) + sized(5, b"".join(scalars))
     first = len(data) - sum(map(len, scalars))
     ends = np.cumsum([first, *map(len, scalars)])[1:].tolist()
     fields = [(1, 8), (len(head), step_size), *((end - 4, 4) for end in ends)]

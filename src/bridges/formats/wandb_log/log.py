@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from bridges.formats.protobuf import read_varint, sized
 from bridges.formats.wandb_log.batch import Batch, windows
 
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
@@ -20,7 +21,6 @@ BLOCK_BYTES = 32_768
 _CHUNK = struct.Struct("<IHB")  # crc, length, type
 _HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same, without gaps
 CHUNK_HEADER = _CHUNK.size  # bytes
-_SMALL = [bytes([number]) for number in range(0x80)]
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 _SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
 
@@ -29,32 +29,9 @@ class LogError(ValueError):
     """The bytes are not a complete transaction log; the message names the position."""
 
 
-def varint(number: int) -> bytes:
-    """A protobuf varint; negative numbers as 64 bits."""
-    if 0 <= number < 0x80:
-        return _SMALL[number]
-    number &= (1 << 64) - 1
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def message(field: int, content: bytes) -> bytes:
-    """A length-delimited field: bytes, text or a message."""
-    return varint(field << 3 | 2) + varint(len(content)) + content
-
-
 def text(field: int, content: str) -> bytes:
     """A text field."""
-    return message(field, content.encode("utf-8", "replace"))
-
-
-def integer(field: int, number: int) -> bytes:
-    """A varint field."""
-    return varint(field << 3) + varint(number)
+    return sized(field, content.encode("utf-8", "replace"))
 
 
 def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
@@ -181,16 +158,6 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             else:
                 raise LogError(f"a field has the unknown wire type {kind}")
     except IndexError:
-        raise LogError("a message ends within a number") from None
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at a position, and the position after it."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return number, at
-        shift += 7
+        raise LogError(
+            "a message ends within a number, or a number is longer than ten bytes"
+        ) from None

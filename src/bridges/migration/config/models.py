@@ -19,9 +19,8 @@ from pydantic import (
 
 from bridges import plugins
 from bridges.errors import ConfigError
-from bridges.exporters.reserved_tags import reserved_tag
 from bridges.migration.config.templates import check_template
-from bridges.pipeline.options import RunChoices
+from bridges.pipeline.options import RunChoices, reserved_tag
 from bridges.sources.options import ReadChoices
 from bridges.stream.options import LayoutOptions, parse_version
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import SourceError
-from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.text import fetch
 from bridges.stream.added import AddedRow, joined

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.formats.events.reader import EventFile, ScalarPart
-from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.times.events import SHARED, Wanted, point_keys, process_of
 from bridges.stream.added import AddedRow, joined, moved
 from bridges.stream.columns import series_from_rows

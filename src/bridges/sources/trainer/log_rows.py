@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridges.errors import SourceError
-from bridges.huggingface.row_kinds import row_kinds
+from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.json_text import MAX_KEYS, too_many_keys
 from bridges.sources.trainer.not_a_history import describe, nested, stepless
 from bridges.stream.align import fill_steps

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.huggingface.row_kinds import is_measured
+from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.sources.tuning_logs.formats import is_of_process
 from bridges.stream.model import Int64, MetricStream
 
@@ -47,7 +47,7 @@ def measured_values(stream: MetricStream) -> list[Row]:
     """The values of each row that tell one run from another."""
     rows: list[Row] = [{} for _ in range(len(stream))]
     for series in stream.numbers:
-        if is_measured(series.key) and not is_of_process(series.key):
+        if TRAINER_RULES.is_measured(series.key) and not is_of_process(series.key):
             for row, value in zip(series.rows.tolist(), series.values.tolist(), strict=True):
                 rows[row][series.key] = value
     return rows
