@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.bounds import HANGS
+from tests.servers import missing
 
 START = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 BEFORE = {
@@ -37,9 +38,7 @@ LINES = [
 def terminal(shell: str, folder: Path) -> Iterator[int]:
     """A shell on a terminal of its own; gives the terminal's descriptor."""
     if shutil.which(shell) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{shell} is not installed, and CI is set: apt-get install {shell}")
-        pytest.skip(f"{shell} is not installed: apt-get install {shell}")
+        missing(shell, f"apt-get install {shell}")
     commands = folder / "bin"
     commands.mkdir()
     for name in ("bridge", "bridges"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bridges.formats.events.reader import EventFile, ScalarPart
 from bridges.huggingface.trainer_keys import row_kinds
-from bridges.sources.times.events import SHARED, Wanted, point_keys, process_of
+from bridges.sources.times.events import SHARED, WantedPoints, point_keys, process_of
 from bridges.stream.added import AddedRow, joined, moved
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
@@ -37,7 +37,7 @@ _NONE = ScalarPart(_NOTHING, _NOTHING, np.empty(0, np.float32), np.empty(0, np.f
 
 
 def with_event_rows(
-    run: Run, files: Mapping[str, EventFile], wanted: Wanted, known: Evidence, *, fill: bool
+    run: Run, files: Mapping[str, EventFile], wanted: WantedPoints, known: Evidence, *, fill: bool
 ) -> Run:
     """The run with a finding for the points that only its event files (by path, in the order of
     their starts) hold; with `fill`, also with those of their rows that do not contradict it.
@@ -80,7 +80,7 @@ class _Log:
     extra: Mask
 
     @classmethod
-    def of(cls, files: Mapping[str, EventFile], wanted: Wanted) -> _Log:
+    def of(cls, files: Mapping[str, EventFile], wanted: WantedPoints) -> _Log:
         """The scalars of these files that a Trainer's callback may have written."""
         names = sorted({tag for file in files.values() for tag in file.scalars})
         tags = tuple(tag for tag in names if tag.startswith((*KEYS,)))
@@ -164,13 +164,13 @@ def _key(tag: str) -> str:
     return KEYS[f"{first}/"] + rest
 
 
-def _extra(tags: Sequence[str], tag: Int64, keys: Int64, wanted: Wanted) -> Mask:
+def _extra(tags: Sequence[str], tag: Int64, keys: Int64, wanted: WantedPoints) -> Mask:
     """Which points the run has not; of equal ones the earlier are those too many."""
     extra = np.ones(len(tag), bool)
     by_tag = np.argsort(tag, kind="stable")
     cuts = np.searchsorted(tag[by_tag], np.arange(1, len(tags)))
     for name, at in zip(tags, np.split(by_tag, cuts), strict=False):
-        there = np.sort(wanted[name][0]) if name in wanted else np.empty(0, np.int64)
+        there = np.sort(wanted.tags[name][0]) if name in wanted.tags else np.empty(0, np.int64)
         order = np.argsort(keys[at], kind="stable")
         mine = keys[at][order]
         needed = np.searchsorted(there, mine, "right") - np.searchsorted(there, mine, "left")

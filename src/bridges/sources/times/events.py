@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,15 +68,15 @@ class EventFiles:
         places = [*outputs, *map(_above, outputs)]
         return next((place for place in places if place in self._owned), "")
 
-    def evidence(self, stream: MetricStream, paths: Sequence[str]) -> Evidence | None:
-        """What these files tell of the times of a stream; None where none is of its run."""
-        times, ends, used, starts = self._times(stream, paths)
+    def evidence(self, wanted: WantedPoints, paths: Sequence[str]) -> Evidence | None:
+        """The times of a run's rows in these files; None if none of them is of the run."""
+        times, ends, used, starts = self._times(wanted, paths)
         return _chosen(np.array(times), np.array(ends), used, starts) if times else None
 
     def in_logged_order(self, run: Run, paths: Sequence[str]) -> Run:
         """The run with its added rows sorted by their times in these files, those without last."""
         added = np.array(run.added, np.int64)
-        times = self._times(run.stream, paths)[0] if len(added) > 1 else []
+        times = self._times(WantedPoints.of(run.stream), paths)[0] if len(added) > 1 else []
         if not times:
             return run
         latest = np.fmax.reduce(np.array(times), axis=0)[added]
@@ -85,22 +86,20 @@ class EventFiles:
         return replace(run, stream=run.stream.take(order), evidence=evidence)
 
     def _times(
-        self, stream: MetricStream, paths: Sequence[str]
+        self, wanted: WantedPoints, paths: Sequence[str]
     ) -> tuple[list[Float64], list[Float64], list[str], list[float]]:
         """The times of first and last points of each row, the path and the start, for each of
-        these files that has rows of the stream.
+        these files that has rows of the run.
         """
         times: list[Float64] = []
         ends: list[Float64] = []
         used: list[str] = []
         starts: list[float] = []
-        wanted = wanted_points(stream) if paths else {}
-        known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
         for path in paths:
-            file = self._read(path) if self._could_be(path, known) else None
+            file = self._read(path) if self._could_be(path, wanted) else None
             if file is None:
                 continue
-            first, last = _row_times(len(stream), wanted, file)
+            first, last = _row_times(wanted, file)
             if not np.isnan(first).all():
                 times.append(first)
                 ends.append(last)
@@ -109,22 +108,20 @@ class EventFiles:
         return times, ends, used, starts
 
     def live(
-        self, stream: MetricStream, paths: Sequence[str], *, is_alone: bool
+        self, wanted: WantedPoints, paths: Sequence[str], *, is_alone: bool
     ) -> dict[str, EventFile]:
         """The files that this run may have written, by their start: those with its points; all,
         where the run `is_alone`.
         """
-        wanted = wanted_points(stream)
-        known = np.concatenate([keys for keys, *_ in wanted.values()] or [np.empty(0, np.int64)])
-        mine = [path for path in paths if is_alone or self._could_be(path, known)]
+        mine = [path for path in paths if is_alone or self._could_be(path, wanted)]
         files = {path: self._read(path) for path in mine}
         return {path: file for path, file in files.items() if file and not _is_ours(file)}
 
-    def _could_be(self, path: str, known: Int64) -> bool:
+    def _could_be(self, path: str, wanted: WantedPoints) -> bool:
         """Whether one of a file's first points is one of the run."""
         if path not in self._first:
             self._read(path)
-        first = self._first[path]  # sorted, and much fewer than what is known
+        first, known = self._first[path], wanted.keys  # sorted and few; unsorted and many
         if not len(first):
             return False
         place = np.minimum(np.searchsorted(first, known), len(first) - 1)
@@ -212,23 +209,38 @@ def point_keys(step: Int64, value: NDArray[Any]) -> Int64:
         return np.asarray((step << np.int64(32)) | bits.astype(np.int64), np.int64)
 
 
-Wanted = dict[str, tuple[Int64, Int64, bool]]  # keys and rows of a tag, whether it tells runs apart
+@dataclass(frozen=True)
+class WantedPoints:
+    """The points that the live callback would have written of a stream of so many `rows`.
 
+    `tags` has for each tag the keys (see `point_keys`) and the rows of its points, and whether
+    these can tell runs of one recipe apart.
+    """
 
-def wanted_points(stream: MetricStream) -> Wanted:
-    """The points that a live callback would have written of a stream, by tag."""
-    tags, _ = tag_table(CallbackNaming("tensorboard"), stream.keys)
-    series: dict[str, list[Series]] = {}
-    for part in stream.numbers:
-        series.setdefault(part.key, []).append(part)
-    return {
-        tags[key]: (
-            np.concatenate([point_keys(stream.step[part.rows], part.values) for part in parts]),
-            np.concatenate([part.rows for part in parts]),
-            key not in SHARED,
-        )
-        for key, parts in series.items()
-    }
+    rows: int
+    tags: dict[str, tuple[Int64, Int64, bool]]
+
+    @classmethod
+    def of(cls, stream: MetricStream) -> WantedPoints:
+        """The points of a stream."""
+        names, _ = tag_table(CallbackNaming("tensorboard"), stream.keys)
+        series: dict[str, list[Series]] = {}
+        for part in stream.numbers:
+            series.setdefault(part.key, []).append(part)
+        tags = {
+            names[key]: (
+                np.concatenate([point_keys(stream.step[part.rows], part.values) for part in parts]),
+                np.concatenate([part.rows for part in parts]),
+                key not in SHARED,
+            )
+            for key, parts in series.items()
+        }
+        return cls(len(stream), tags)
+
+    @cached_property
+    def keys(self) -> Int64:
+        """The keys of all points, in no order."""
+        return np.concatenate([np.empty(0, np.int64), *(keys for keys, *_ in self.tags.values())])
 
 
 def _first_points(file: EventFile | None) -> Int64:
@@ -243,14 +255,15 @@ def _first_points(file: EventFile | None) -> Int64:
     return np.sort(np.concatenate(heads)) if heads else np.empty(0, np.int64)
 
 
-def _row_times(rows: int, wanted: Wanted, file: EventFile) -> tuple[Float64, Float64]:
+def _row_times(wanted: WantedPoints, file: EventFile) -> tuple[Float64, Float64]:
     """Microseconds since 1970 at which a file has the first and the last point of each row
     (float64, NaN where it has not the whole row).
     """
+    rows = wanted.rows
     needed, got = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     telling = np.zeros(rows, bool)
     first, last = np.full(rows, np.inf), np.full(rows, -np.inf)
-    for tag, (keys, at, is_telling) in wanted.items():
+    for tag, (keys, at, is_telling) in wanted.tags.items():
         if tag not in file.scalars:
             continue
         hit, time = _looked_up(keys, file.scalars[tag])

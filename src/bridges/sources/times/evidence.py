@@ -1,4 +1,4 @@
-"""What lies beside a run of the times of its rows, from every source that there is."""
+"""Collects the evidence of row times: event files, tool logs, checkpoint mtimes, names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridges.huggingface.durations import summary_duration
 from bridges.sources.times.clocks import EVENTS
 from bridges.sources.times.disk import disk_evidence
 from bridges.sources.times.event_points import with_event_rows
-from bridges.sources.times.events import EventFiles, wanted_points
+from bridges.sources.times.events import EventFiles, WantedPoints
 from bridges.sources.times.start import start_evidence
 from bridges.sources.tuning_logs.times import log_evidence
 from bridges.stream.finding import Finding
@@ -29,24 +29,18 @@ def with_evidence(
     max_unpacked: int | None = None,
     fill: bool = False,
 ) -> Run:
-    """The run with what lies beside it of its times.
+    """The run with the evidence of its times.
 
     `saves` are its states (location and number of rows), `outputs` the directories that it wrote
-    to, `logs` those of other tools there; one that `is_alone` in them owns the event files whose
-    values do not tell. `max_unpacked` is how many bytes a log may unpack to. With `fill`, rows that
-    only event files hold are added.
+    to, `logs` those of other tools there. A run that `is_alone` in them owns the event files whose
+    values fit several runs. `max_unpacked` is the maximum size of an unpacked log, in bytes. With
+    `fill`, rows that only event files hold are added.
     """
     paths = events.of(outputs)
-    run = events.in_logged_order(run, paths)
-    written = events.evidence(run.stream, paths)
-    owns = is_alone and run.trial is None and events.lie_in(outputs)
-    files = events.live(run.stream, paths, is_alone=owns) if paths else {}
-    if files:
-        nothing = np.empty(0, np.int64)
-        known = written or Evidence(EVENTS, nothing, nothing, paths[0])
-        rows = len(run.stream)
-        run = with_event_rows(run, files, wanted_points(run.stream), known, fill=fill)
-        written = written if len(run.stream) == rows else events.evidence(run.stream, paths)
+    written = None
+    if paths:
+        owns = is_alone and run.trial is None and events.lie_in(outputs)
+        run, written = _with_events(run, events, paths, owns=owns, fill=fill)
     found: list[Evidence] = [*run.evidence, *([written] if written else [])]
     logged, log_findings = log_evidence(logs[0], run.stream, max_unpacked) if logs else (None, [])
     found += [logged] if logged else []
@@ -67,8 +61,26 @@ def with_evidence(
     return replace(run, evidence=tuple(found), findings=(*run.findings, *told))
 
 
+def _with_events(
+    run: Run, events: EventFiles, paths: Sequence[str], *, owns: bool, fill: bool
+) -> tuple[Run, Evidence | None]:
+    """The run compared with its event files, and the times of the rows that they hold."""
+    run = events.in_logged_order(run, paths)
+    wanted = WantedPoints.of(run.stream)
+    written = events.evidence(wanted, paths)
+    files = events.live(wanted, paths, is_alone=owns)
+    if not files:
+        return run, written
+    nothing = np.empty(0, np.int64)
+    known = written or Evidence(EVENTS, nothing, nothing, paths[0])
+    filled = with_event_rows(run, files, wanted, known, fill=fill)
+    if len(filled.stream) != len(run.stream):
+        written = events.evidence(WantedPoints.of(filled.stream), paths)
+    return filled, written
+
+
 def _new(events: EventFiles) -> list[Finding]:
-    """What is to be told of event files, once."""
+    """The findings on event files that no run has reported yet."""
     findings = events.findings
     events.findings = []
     return findings

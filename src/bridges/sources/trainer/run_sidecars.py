@@ -130,7 +130,7 @@ class Surroundings:
         )
 
     def _told(self, run: Run) -> Run:
-        """With what is to be told of its directory, or of all of them, which is told once."""
+        """The run with the findings of its directory; the first run also gets those of the tree."""
         output, notes = output_of(run.source), self._notes
         if output in self._broken:
             notes = [*notes, _without_state(output, self._broken.pop(output))]
