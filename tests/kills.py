@@ -12,10 +12,12 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.bounds import HANGS
 
 PAUSE = 0.001  # seconds between two looks at a command
 TRIES = 10  # attempts for each kill that is wanted, at most
@@ -65,11 +67,10 @@ def undisturbed(command: Command) -> tuple[float, float]:
     """What a command had done when it first changed its target, and at its end."""
     first = end = 0.0
     begun = False
-    while not has_ended(command.process):
+    for _ in looks_at(command):
         end = command.done()
         begun = begun or command.has_begun()
         first = first if begun else end
-        time.sleep(PAUSE)
     assert command.process.wait() == 0
     assert begun or command.has_begun(), "it changed nothing"
     return first, end
@@ -78,15 +79,25 @@ def undisturbed(command: Command) -> tuple[float, float]:
 def killed(command: Command, moment: float) -> bool:
     """Kill a command when it has done so much; whether that counts."""
     process = command.process
-    while not has_ended(process):
+    for _ in looks_at(command):
         if command.done() >= moment:
             command.signal(signal.SIGSTOP)
             counts = command.has_begun()
             command.signal(signal.SIGKILL)
             return process.wait() == -signal.SIGKILL and counts
-        time.sleep(PAUSE)
     process.wait()
     return False
+
+
+def looks_at(command: Command) -> Iterator[None]:
+    """Yield every `PAUSE` seconds until a command has ended; kill it and fail when it hangs."""
+    end = time.monotonic() + HANGS
+    while not has_ended(command.process):
+        if time.monotonic() > end:
+            command.signal(signal.SIGKILL)
+            raise AssertionError(f"not ended after {HANGS:g} s: {command.process.args!r}")
+        yield
+        time.sleep(PAUSE)
 
 
 def has_ended(process: subprocess.Popen[Any]) -> bool:

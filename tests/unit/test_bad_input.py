@@ -32,8 +32,8 @@ CUT_OFF = (
     "an earlier checkpoint's file, or read its whole rows with --salvage."
 )
 MEND = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
-MEND_ROW = "Mend that row, or take it out of the file."
-MEND_VALUE = "Mend that value: transformers never writes it so."
+FIX_ROW = "Fix that row, or remove it from the file."
+FIX_VALUE = "Fix that value: transformers never writes it so."
 CONVERT = "Convert the file to UTF-8, or copy it again in binary mode."
 BIG = "an integer between -2^63 and 2^63-1"
 
@@ -254,7 +254,7 @@ OTHER_JSON = {
     "list of numbers": (
         b"[1.5, 1.4]",
         "log row 0: found the number 1.5; expected an object with the keys and values of one log "
-        f"row. {MEND_ROW}",
+        f"row. {FIX_ROW}",
     ),
     "plain text": (
         b"Entry not found",
@@ -271,15 +271,15 @@ OTHER_JSON = {
 STATES = {
     "log_history null": (
         b'{"global_step": 1, "log_history": null}',
-        f"key 'log_history': found null; expected a list of log rows. {MEND_VALUE}",
+        f"key 'log_history': found null; expected a list of log rows. {FIX_VALUE}",
     ),
     "log_history object": (
         b'{"global_step": 1, "log_history": {"loss": 1}}',
-        f"key 'log_history': found an object with 1 key; expected a list of log rows. {MEND_VALUE}",
+        f"key 'log_history': found an object with 1 key; expected a list of log rows. {FIX_VALUE}",
     ),
     "log_history text": (
         b'{"global_step": 1, "log_history": "[]"}',
-        f"key 'log_history': found the text '[]'; expected a list of log rows. {MEND_VALUE}",
+        f"key 'log_history': found the text '[]'; expected a list of log rows. {FIX_VALUE}",
     ),
     "global_step missing": (
         b'{"log_history": []}',
@@ -288,31 +288,31 @@ STATES = {
     ),
     "global_step float": (
         b'{"global_step": 1.0, "log_history": []}',
-        f"key 'global_step': found the number 1.0; expected an integer. {MEND_VALUE}",
+        f"key 'global_step': found the number 1.0; expected an integer. {FIX_VALUE}",
     ),
     "global_step text": (
         b'{"global_step": "1", "log_history": []}',
-        f"key 'global_step': found the text '1'; expected an integer. {MEND_VALUE}",
+        f"key 'global_step': found the text '1'; expected an integer. {FIX_VALUE}",
     ),
     "global_step bool": (
         b'{"global_step": true, "log_history": []}',
-        f"key 'global_step': found the boolean true; expected an integer. {MEND_VALUE}",
+        f"key 'global_step': found the boolean true; expected an integer. {FIX_VALUE}",
     ),
     "global_step null": (
         b'{"global_step": null, "log_history": []}',
-        f"key 'global_step': found null; expected an integer. {MEND_VALUE}",
+        f"key 'global_step': found null; expected an integer. {FIX_VALUE}",
     ),
     "global_step beyond int64": (
         b'{"global_step": 9223372036854775808, "log_history": []}',
-        f"key 'global_step': found the integer 9223372036854775808; expected {BIG}. {MEND_VALUE}",
+        f"key 'global_step': found the integer 9223372036854775808; expected {BIG}. {FIX_VALUE}",
     ),
     "global_step NaN": (
         b'{"global_step": NaN, "log_history": []}',
-        f"key 'global_step': found the number nan; expected an integer. {MEND_VALUE}",
+        f"key 'global_step': found the number nan; expected an integer. {FIX_VALUE}",
     ),
     "long text is cut": (
         b'{"global_step": 1, "log_history": [], "epoch": "' + b"x" * 500 + b'"}',
-        f"key 'epoch': found the text '{'x' * 59}; expected a number or null. {MEND_VALUE}",
+        f"key 'epoch': found the text '{'x' * 59}; expected a number or null. {FIX_VALUE}",
     ),
 }
 
@@ -340,7 +340,7 @@ ROWS = {
         f"row {name}": (
             in_state(ROW + b", " + value),
             f"log row 1: found {shown}; expected an object with the keys and values of one log "
-            f"row. {MEND_ROW}",
+            f"row. {FIX_ROW}",
         )
         for name, value, shown in (
             ("number", b"5", "the integer 5"),
@@ -353,7 +353,7 @@ ROWS = {
     **{
         f"step {name}": (
             in_state(ROW + b', {"loss": 1.5, "step": ' + value + b"}"),
-            f"log row 1, key 'step': found {shown}; expected {expected}. {MEND_ROW}",
+            f"log row 1, key 'step': found {shown}; expected {expected}. {FIX_ROW}",
         )
         for name, value, shown, expected in (
             ("float", b"2.0", "the number 2.0", "an integer"),
@@ -368,7 +368,7 @@ ROWS = {
     **{
         f"epoch {name}": (
             in_state(ROW + b', {"loss": 1.5, "step": 2, "epoch": ' + value + b"}"),
-            f"log row 1, key 'epoch': found {shown}; expected a number. {MEND_ROW}",
+            f"log row 1, key 'epoch': found {shown}; expected a number. {FIX_ROW}",
         )
         for name, value, shown in (
             ("text", b'"0.5"', "the text '0.5'"),
@@ -379,16 +379,16 @@ ROWS = {
     },
     "one row with a step of text": (
         b'{"loss": 1.5, "step": "1"}',
-        f"log row 0, key 'step': found the text '1'; expected an integer. {MEND_ROW}",
+        f"log row 0, key 'step': found the text '1'; expected an integer. {FIX_ROW}",
     ),
     "row of a bare list": (
         b'[{"loss": 1.5, "step": 1}, {"loss": 1.5, "step": 1.5}]',
-        f"log row 1, key 'step': found the number 1.5; expected an integer. {MEND_ROW}",
+        f"log row 1, key 'step': found the number 1.5; expected an integer. {FIX_ROW}",
     ),
     "row of JSON lines is no object": (
         ROW + b"\n\n" + ROW + b"\n[5]\n" + ROW,
         "log row 2: found a list of 1 value; expected an object with the keys and values of one "
-        f"log row. {MEND_ROW}",
+        f"log row. {FIX_ROW}",
     ),
 }
 
@@ -512,7 +512,7 @@ SYNTAX = {
     "integer of 5000 digits": (
         in_state(b'{"loss": ' + b"7" * 5000 + b', "step": 1}'),
         "line 1, column 45: found an integer of 5000 digits; expected numbers of at most 4300 "
-        "digits. Mend that number.",
+        "digits. Fix that number.",
     ),
     "absurd nesting in a row": (
         in_state(b'{"x": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
@@ -579,7 +579,7 @@ CASES = {
     **{
         f"{field} of another type": (
             f'{{"global_step": 1, "log_history": [], "{field}": {value}}}'.encode(),
-            f"key {field!r}: found {shown}; expected {expected}. {MEND_VALUE}",
+            f"key {field!r}: found {shown}; expected {expected}. {FIX_VALUE}",
         )
         for field, (value, shown, expected) in FIELDS.items()
     },

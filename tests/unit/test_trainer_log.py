@@ -267,7 +267,7 @@ def test_a_whole_last_line_needs_no_line_break(tmp_path: Path) -> None:
 
 
 GOOD = json.dumps(line(5, loss=1.0, epoch=0.1)).encode()
-MEND_ROW = "Mend that row, or take it out of the file."
+FIX_ROW = "Fix that row, or remove it from the file."
 BROKEN = {
     "cut off in the middle": (
         GOOD + b"\n" + GOOD[:30] + b"\n" + GOOD,
@@ -282,30 +282,30 @@ BROKEN = {
     "no object": (
         GOOD + b"\n[1]\n" + GOOD,
         "line 2: found a list of 1 value; expected an object with the keys and values of one log "
-        f"row. {MEND_ROW}",
+        f"row. {FIX_ROW}",
     ),
     "a step that is none": (
         GOOD + b'\n\n{"current_steps": "6", "loss": 1.0}\n',
         "line 3, key 'current_steps': found the text '6'; expected an integer between -2^63 and "
-        f"2^63-1. {MEND_ROW}",
+        f"2^63-1. {FIX_ROW}",
     ),
     "a step beyond int64": (
         b'{"current_steps": 9223372036854775808, "loss": 1.0}\n',
         "line 1, key 'current_steps': found the integer 9223372036854775808; expected an integer "
-        f"between -2^63 and 2^63-1. {MEND_ROW}",
+        f"between -2^63 and 2^63-1. {FIX_ROW}",
     ),
     "a fraction that is none": (
         b'{"global_step/max_steps": "1/9", "loss": 1}\n{"global_step/max_steps": "2", "loss": 1}\n',
         "line 2, key 'global_step/max_steps': found the text '2'; expected a step and the last "
-        f"one, such as '10/438'. {MEND_ROW}",
+        f"one, such as '10/438'. {FIX_ROW}",
     ),
     "a history that is none": (
         text([*SWIFT["3.x"], {**OUTCOME, "log_history": [*ROWS, {"step": "x"}]}]),
-        f"last line, log row 2, key 'step': found the text 'x'; expected an integer. {MEND_ROW}",
+        f"last line, log row 2, key 'step': found the text 'x'; expected an integer. {FIX_ROW}",
     ),
     "an epoch that is none": (
         GOOD + b"\n" + GOOD + b'\n{"current_steps": 6, "loss": 1.0, "epoch": "x"}\n',
-        f"line 3, key 'epoch': found the text 'x'; expected a number. {MEND_ROW}",
+        f"line 3, key 'epoch': found the text 'x'; expected a number. {FIX_ROW}",
     ),
 }
 

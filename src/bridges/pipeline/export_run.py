@@ -356,7 +356,7 @@ def _has_neither(stored: Values) -> bool:
 
 def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
     becomes = "infinity" if code == "overflow-to-infinity" else "zero"
-    message = f"{target} holds these values as {becomes}, as it would have live"
+    message = f"{target} holds these values as {becomes}, as with the live callback"
     return Finding(code, Severity.WARNING, f"tag {tag!r}", message, count)
 
 

@@ -365,7 +365,7 @@ def _bad_number(location: str, text: str, first_line: int) -> SourceError:
         place=_place(text, digits.start(), first_line) if digits else "",
         found=f"an integer of {len(digits[0]) if digits else 'too many'} digits",
         expected="numbers of at most 4300 digits",
-        remedy="Mend that number.",
+        remedy="Fix that number.",
     )
 
 

@@ -214,11 +214,11 @@ class MlflowExporter(BaseExporter):
         if rounded := rows.rounded(layout):
             notes.append(rounded)
         if clamped:
-            message = f"MLflow holds infinities as ±{rows.MAX_FLOAT64}, as it would have live"
+            message = f"MLflow holds infinities as ±{rows.MAX_FLOAT64}, as with the live callback"
             code = "infinity-clamped"
             notes.append(Finding(code, Severity.WARNING, "all metrics", message, clamped))
         if zeros:
-            message = "databases hold -0.0 as 0.0, as they would have live"
+            message = "databases hold -0.0 as 0.0, as with the live callback"
             notes.append(Finding("negative-zero", Severity.INFO, "all metrics", message, zeros))
         if self._why_client:
             message = f"{self._why_client}; this is slower"

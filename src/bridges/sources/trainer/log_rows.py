@@ -27,7 +27,7 @@ Number = int | float
 PlaceOf = Callable[[int], str]
 
 _AT_ONCE = 1000  # rows that are added one by one become columns together
-REMEDY_ROW = "Mend that row, or take it out of the file."
+REMEDY_ROW = "Fix that row, or remove it from the file."
 INT64 = "an integer between -2^63 and 2^63-1"
 _TYPES = {  # pydantic's names of errors, in words for people
     "bool_type": "true, false or null",

@@ -179,7 +179,7 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
             place=f"key {key!r}",
             found=describe(given),
             expected=expected_type(key, [e["type"] for e in errors if e["loc"][0] == key]),
-            remedy="Mend that value: transformers never writes it so.",
+            remedy="Fix that value: transformers never writes it so.",
         ) from None
     if count_values(state.trial_params, MOST) > MOST:
         raise SourceError(
