@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridges.errors import ConfigError
-from bridges.migration import worker as work
+from bridges.migration import worker
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.tasks import Task, plan
 from bridges.migration.worker import carry_out, carry_out_all
@@ -47,7 +47,7 @@ def tasks(tmp_path: Path) -> list[Task]:
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read and what is exported, in this order."""
     happened: list[str] = []
-    runs, export = work._runs, work._export
+    runs, export = worker._runs, worker._export
 
     def read(task: Task) -> Iterator[Run]:
         happened.append("read")
@@ -57,8 +57,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         happened.append("exported")
         return export(*each)
 
-    monkeypatch.setattr(work, "_runs", read)
-    monkeypatch.setattr(work, "_export", exported)
+    monkeypatch.setattr(worker, "_runs", read)
+    monkeypatch.setattr(worker, "_export", exported)
     return happened
 
 
@@ -78,8 +78,8 @@ def is_single(task: Task) -> bool:
 
 def test_small_runs_are_read_some_ahead(tasks: list[Task], events: list[str]) -> None:
     assert sum(map(len, outcome(tasks))) == RUNS + 4
-    assert events[: work.AHEAD] == ["read"] * work.AHEAD
-    assert events[work.AHEAD] == "exported"
+    assert events[: worker.AHEAD] == ["read"] * worker.AHEAD
+    assert events[worker.AHEAD] == "exported"
     assert events.count("read") == RUNS
 
 
@@ -87,7 +87,7 @@ def test_what_comes_of_them_is_the_same(tasks: list[Task], monkeypatch: pytest.M
     ahead = outcome(tasks, dry_run=True)
     statuses = [status for each in ahead for _, status, *_ in each]
     assert (statuses.count("failed"), statuses.count("planned")) == (5, RUNS - 1)
-    monkeypatch.setattr(work, "AHEAD", 1)
+    monkeypatch.setattr(worker, "AHEAD", 1)
     assert outcome(tasks, dry_run=True) == ahead
 
 
@@ -95,12 +95,12 @@ def test_no_more_is_read_ahead_than_there_is_room_for(
     tasks: list[Task], events: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = [task for task in tasks if task.size > 20 and is_single(task)]
-    monkeypatch.setattr(work, "AHEAD_BYTES", 3 * max(task.size for task in sound))
+    monkeypatch.setattr(worker, "AHEAD_BYTES", 3 * max(task.size for task in sound))
     outcome(sound[:6])
     assert events == 2 * [*["read"] * 3, *["exported"] * 3]
 
 
-@pytest.mark.parametrize("size", [0, work.AHEAD_BYTES + 1])
+@pytest.mark.parametrize("size", [0, worker.AHEAD_BYTES + 1])
 def test_what_is_large_or_of_unknown_size_is_read_when_its_turn_comes(
     tasks: list[Task], events: list[str], size: int
 ) -> None:
@@ -113,14 +113,14 @@ def test_an_error_of_the_config_comes_in_its_turn(
     tasks: list[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = [task for task in tasks if task.size > 20][:3]
-    runs = work._runs
+    runs = worker._runs
 
     def read(task: Task) -> Iterator[Run]:
         if task is sound[1]:
             raise ConfigError("no such source")
         yield from runs(task)
 
-    monkeypatch.setattr(work, "_runs", read)
+    monkeypatch.setattr(worker, "_runs", read)
     done, _ = carry_out_all(sound, dry_run=True)
     assert len(done) == 1  # the rest is given out again, and then it is the first
     with pytest.raises(ConfigError, match="no such source"):
