@@ -22,7 +22,7 @@ from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Provenance, Run
 from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
-from tests.integration.wandb_support import files_of
+from tests.integration.exporters.wandb.support import files_of
 from tests.support import DATA, make_run
 
 FOLDER = DATA / "wandb_records"

@@ -13,7 +13,7 @@ import pytest
 from bridges.formats.protobuf import integer, sized
 from bridges.formats.wandb_log.log import text
 from tests.golden.make_wandb_records import FOLDER, RUNS, golden, write
-from tests.integration.wandb_support import parsed
+from tests.integration.exporters.wandb.support import parsed
 
 FILES = [file for name in RUNS for file in golden(name)]
 

@@ -26,8 +26,12 @@ from hypothesis.stateful import (
 )
 
 import bridges
-from tests.integration.readers import by_provider, python_provider, wandb_records
-from tests.integration.support import contents
+from tests.integration.exporters.tensorboard.readers import (
+    by_provider,
+    python_provider,
+    wandb_records,
+)
+from tests.integration.exporters.tensorboard.support import contents
 from tests.property.trainings import Expected, Points, Training, in_order, shown
 
 TARGETS = ("tensorboard", "mlflow", "wandb")

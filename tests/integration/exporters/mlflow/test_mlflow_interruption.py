@@ -1,0 +1,112 @@
+"""Exports killed at any moment, and run again: the store holds what one clean export leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests import kills
+from tests.integration.exporters.mlflow.support import Judged, command, judge, long_history
+from tests.proxy import FaultyProxy
+from tests.servers import PostgreSQL
+
+pytestmark = pytest.mark.slow
+KILLS = 6  # of a new run, and as many of what a longer history adds to it
+WRITES = ("/create", "/log-batch", "/log-metric", "/set-tag", "/update")  # ends of paths
+HasBegun = Callable[[], bool]
+
+
+class Exports:
+    """`bridge export` processes into one experiment of a store."""
+
+    def __init__(self, uri: str, *more: str) -> None:
+        self.uri = uri
+        self.more = more
+        self.experiment = uuid.uuid4().hex
+
+    def order(self, file: Path) -> list[str]:
+        return command(self.uri, file, "--experiment", self.experiment, *self.more)
+
+    def whole(self, file: Path) -> None:
+        """Let one finish."""
+        done = subprocess.run(self.order(file), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def runs(self) -> list[Judged]:
+        return judge(self.uri, self.experiment)
+
+
+def interrupt(uri: str, folder: Path, watch: Callable[[], HasBegun], *more: str) -> None:
+    """Kill exports in the midst of their work; then let one finish.
+
+    `watch` begins to watch the store, and tells whether an export has changed it since.
+    """
+    short, longer = long_history(folder, 3000), long_history(folder, 6000)
+    Exports(uri, *more).whole(short)  # makes the store, where there is none
+    for before, file in ((None, short), (short, longer)):
+        interrupt_one(lambda: Exports(uri, *more), before, file, watch)
+
+
+def interrupt_one(
+    make: Callable[[], Exports], before: Path | None, file: Path, watch: Callable[[], HasBegun]
+) -> None:
+    exports = clean = make()
+    for each in (before, file):
+        if each:
+            clean.whole(each)
+    (expected,) = clean.runs()
+
+    def begin() -> kills.Command:
+        nonlocal exports
+        exports = make()
+        if before:
+            exports.whole(before)
+        return kills.Command(kills.start(exports.order(file)), watch())
+
+    def check() -> None:
+        exports.whole(file)
+        assert exports.runs() == [expected]
+
+    kills.kill_often(KILLS, 7, begin, check)
+
+
+def test_through_a_server(mlflow_url: str, tmp_path: Path) -> None:
+    with FaultyProxy(mlflow_url) as proxy:
+
+        def watch() -> HasBegun:
+            before = writes()
+            return lambda: writes() > before
+
+        def writes() -> int:
+            return sum(path.endswith(WRITES) for _, path, _ in [*proxy.log])
+
+        interrupt(proxy.url, tmp_path, watch)
+
+
+def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path) -> None:
+    uri = postgres.create_database(uuid.uuid4().hex)
+    with psycopg.connect(uri, autocommit=True) as connection:
+
+        def position() -> object:
+            return connection.execute("select pg_current_wal_insert_lsn()").fetchone()
+
+        def watch() -> HasBegun:
+            before = position()
+            return lambda: position() != before
+
+        interrupt(uri, tmp_path, watch)
+
+
+def test_through_the_installed_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def watch() -> HasBegun:
+        before = kills.look(tmp_path)
+        return lambda: kills.look(tmp_path) != before
+
+    interrupt(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, watch, "--mlflow-writer", "client")

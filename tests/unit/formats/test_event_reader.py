@@ -1,0 +1,329 @@
+"""The reader returns exactly what event files hold, ours and foreign, and no damage escapes it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorboard.compat.proto import event_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboardX import SummaryWriter
+
+from bridges.errors import VerifyError
+from bridges.formats.events import proto
+from bridges.formats.events.reader import (
+    BLOCK,
+    FEW,
+    EventFile,
+    decode,
+    first_texts,
+    read_event_file,
+)
+from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
+from bridges.formats.protobuf import double, sized
+from tests.bounds import processor_seconds
+from tests.integration.exporters.tensorboard.support import (
+    SCALARS,
+    STEPS,
+    TAGS,
+    WALL_TIMES,
+    float32_of,
+    record_bounds,
+)
+
+Point = tuple[int, bytes, bytes]
+
+
+def points(file: EventFile) -> dict[str, list[Point]]:
+    """The points of each tag by position in the file: step, bits of value and of wall time."""
+    out = {}
+    for tag, parts in file.scalars.items():
+        listed = [
+            (offset, (step, struct.pack("<f", value), struct.pack("<d", seconds)))
+            for part in parts
+            for offset, step, value, seconds in zip(
+                part.offset.tolist(),
+                part.step.tolist(),
+                part.value,
+                part.wall_time.tolist(),
+                strict=True,
+            )
+        ]
+        out[tag] = [point for _, point in sorted(listed, key=lambda item: item[0])]
+    return out
+
+
+# --- what was written -------------------------------------------------------------------------
+
+Record = tuple[int, float, list[tuple[str, float]], list[tuple[str, str]]]
+_records = st.lists(
+    st.tuples(
+        STEPS,
+        WALL_TIMES,
+        st.lists(st.tuples(TAGS, SCALARS), max_size=3, unique_by=lambda pair: pair[0]),
+        st.lists(st.tuples(TAGS, st.text(st.characters(codec="utf-8"), max_size=20)), max_size=2),
+    ),
+    max_size=12,
+)
+
+
+@given(_records, st.floats(0, 1e10))
+@settings(max_examples=200)
+def test_any_records_come_back(records: list[Record], start: float) -> None:
+    data = proto.frame(proto.file_version_event(start))
+    want: dict[str, list[Point]] = {}
+    texts = []
+    for step, seconds, scalars, lines in records:
+        values = [proto.scalar_value(tag, float32_of(value)) for tag, value in scalars]
+        values += [proto.text_value(tag, text) for tag, text in lines]
+        data += proto.frame(proto.summary_event(seconds, step, values))
+        for tag, value in scalars:
+            point = (step, float32_of(value), struct.pack("<d", seconds))
+            want.setdefault(tag, []).append(point)
+        texts += [(tag, step, text) for tag, text in lines]
+    file = decode("memory", data)
+    assert points(file) == want
+    assert [text[1:] for text in sorted(file.texts, key=lambda text: text[0])] == texts
+    assert file.start == start
+
+
+@pytest.mark.parametrize("rows", [1, FEW - 1, FEW, FEW + 1, BLOCK + 3])
+def test_columns_come_back(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    step = np.cumsum(rng.integers(0, 2**20, rows)) - 3
+    wall = 1.7e9 + np.cumsum(rng.random(rows))
+    columns = []
+    for index, share in enumerate((1.0, 0.9, 0.3, 0.01)):
+        where = np.flatnonzero(rng.random(rows) < share)
+        columns.append(ScalarColumn(f"t{index}", where, as_float32(rng.normal(size=len(where)))))
+    data = b"".join(bytes(piece) for piece in scalar_records(columns, step, wall))
+    file = decode("memory", data)
+    for column in columns:
+        want = [
+            (int(step[row]), struct.pack("<f", value), struct.pack("<d", wall[row]))
+            for row, value in zip(column.rows.tolist(), column.values, strict=True)
+        ]
+        assert points(file).get(column.tag, []) == want
+
+
+def tags_in_a_record_each(count: int) -> bytes:
+    return b"".join(
+        proto.frame(proto.summary_event(1.0, index, [proto.scalar_value(f"t{index:05}", bytes(4))]))
+        for index in range(count)
+    )
+
+
+def texts_of_different_lengths(count: int) -> bytes:
+    return b"".join(
+        proto.frame(proto.summary_event(1.0, n, [proto.text_value("t", "x" * (n % 500))]))
+        for n in range(count)
+    )
+
+
+@pytest.mark.parametrize("data", [tags_in_a_record_each, texts_of_different_lengths])
+def test_the_time_is_linear_in_the_records(data: Callable[[int], bytes]) -> None:
+    """Of 10 times the records it is about 10 times as much; were it quadratic, 100 times."""
+    short, long = data(1_000), data(10_000)
+    few = processor_seconds(lambda: decode("memory", short))
+    assert processor_seconds(lambda: decode("memory", long)) < 40 * few + 0.05
+
+
+def test_ten_thousand_tags_in_a_record_each() -> None:
+    assert len(decode("memory", tags_in_a_record_each(10_000)).scalars) == 10_000
+
+
+def test_two_thousand_texts_of_different_lengths() -> None:
+    file = decode("memory", texts_of_different_lengths(2_000))
+    assert sorted(len(text) for _, _, _, text in file.texts) == sorted([*range(500)] * 4)
+
+
+# --- files of others --------------------------------------------------------------------------
+
+ODD = [0.1, -0.0, float("nan"), float("inf"), float("-inf"), 1e-45, 16777217.0]
+
+
+def test_files_of_tensorboard_are_read(tmp_path: Path) -> None:
+    writer = EventFileWriter(str(tmp_path))
+    for step, value in enumerate(ODD * 20):
+        event = event_pb2.Event(wall_time=1000.5 + step, step=step)
+        event.summary.value.add(tag="train/loss", simple_value=value)
+        if step % 3 == 0:
+            event.summary.value.add(tag="eval/loss", simple_value=-value)
+        writer.add_event(event)
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    file = read_event_file(str(path))
+    assert file.start is not None
+    assert points(file)["train/loss"] == [
+        (step, float32_of(value), struct.pack("<d", 1000.5 + step))
+        for step, value in enumerate(ODD * 20)
+    ]
+    assert [step for step, *_ in points(file)["eval/loss"]] == list(range(0, len(ODD) * 20, 3))
+
+
+def test_files_of_tensorboardx_are_read(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    for step, value in enumerate(ODD * 10):
+        writer.add_scalar("loss", value, step, walltime=5.0)
+    writer.add_text("note", "hello *you*", 7)
+    writer.add_histogram("weights", np.arange(10.0), 3)
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    file = read_event_file(str(path))
+    five = struct.pack("<d", 5.0)
+    assert points(file)["loss"] == [
+        (step, float32_of(value), five) for step, value in enumerate(ODD * 10)
+    ]
+    assert [text[1:] for text in file.texts] == [("note/text_summary", 7, "hello *you*")]
+    assert list(file.scalars) == ["loss"]
+
+
+def test_an_event_without_step_or_time_is_at_zero() -> None:
+    event = event_pb2.Event()
+    event.summary.value.add(tag="a", simple_value=1.0)
+    file = decode("memory", proto.frame(event.SerializeToString()))
+    assert points(file) == {"a": [(0, float32_of(1.0), bytes(8))]}
+
+
+def test_unknown_fields_are_passed_over() -> None:
+    scalar = proto.scalar_value("a", float32_of(0.5)) + double(1000, 0.1)
+    event = proto.summary_event(1.0, 2, [scalar]) + sized(500, b"what") + b"\x9d\x3f" + b"abcd"
+    file = decode("memory", proto.frame(event) * 40)
+    assert points(file) == {"a": [(2, float32_of(0.5), struct.pack("<d", 1.0))] * 40}
+
+
+# --- damage -----------------------------------------------------------------------------------
+
+
+def small_file(rows: int = 40) -> bytes:
+    """Version, a text, rows of two shapes: enough for the columnar and for the plain way."""
+    step = np.arange(rows) * 100
+    columns = [
+        ScalarColumn("train/loss", np.arange(rows), as_float32(1 / (1.0 + np.arange(rows)))),
+        ScalarColumn("eval/loss", np.arange(0, rows, 9), as_float32(np.arange(0.0, rows, 9))),
+    ]
+    head = proto.frame(proto.file_version_event(5.0)) + proto.frame(
+        proto.summary_event(5.0, 0, [proto.text_value("note/text_summary", "hello")])
+    )
+    body = scalar_records(columns, step, np.arange(5.0, 5.0 + rows))
+    return head + b"".join(bytes(piece) for piece in body)
+
+
+def damage_of(data: bytes) -> str | None:
+    """What the reader says of the bytes, None if it takes them."""
+    try:
+        decode("run/file", data)
+    except VerifyError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_every_flipped_byte_is_noticed(flip: int) -> None:
+    data = small_file()
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= flip
+        message = damage_of(bytes(damaged))
+        assert message is not None, at
+        assert re.match(r"run/file: the record at byte \d+ is damaged: ", message)
+
+
+def test_every_truncation_is_noticed_but_at_record_bounds() -> None:
+    data = small_file(10)
+    bounds = {0, *(end for _, end in record_bounds(data))}
+    silent = set()
+    for size in range(len(data) + 1):
+        message = damage_of(data[:size])
+        if message is None:
+            silent.add(size)
+        else:
+            assert "the file ends inside of a record" in message
+    assert silent == bounds
+
+
+def damaged_files() -> dict[str, tuple[bytes, int, str]]:
+    data = small_file(40)
+    (_, second), (_, third), *_ = record_bounds(data)
+    swapped = data[:second] + data[third:] + data[second:third]
+    assert decode("swapped", swapped)  # sound records in another order are no damage
+    tail = len(data)
+    return {
+        "zeros behind the end": (data + bytes(96), tail, "the CRC of its length is wrong"),
+        "a few zeros": (data + bytes(5), tail, "the file ends inside of a record"),
+        "garbage behind the end": (
+            data + b"\x13" * 64,
+            tail,
+            "the CRC of its length is wrong",
+        ),
+        "length beyond the file": (
+            data[:second] + b"\xff" * 8 + data[second + 8 :],
+            second,
+            "the CRC of its length is wrong",
+        ),
+        "not an event file": (b"<!DOCTYPE html><html></html>", 0, "the CRC of its length is wrong"),
+    }
+
+
+@pytest.mark.parametrize("name", damaged_files())
+def test_damage_is_told_with_place_and_kind(name: str) -> None:
+    data, offset, why = damaged_files()[name]
+    with pytest.raises(VerifyError, match=re.escape(f"x: the record at byte {offset} is damaged: ")
+                       + re.escape(why)):  # fmt: skip
+        decode("x", data)
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_random_damage_never_raises_anything_else(choice: st.DataObject) -> None:
+    data = bytearray(small_file(40))
+    for _ in range(choice.draw(st.integers(1, 4))):
+        low = choice.draw(st.integers(0, len(data) - 1))
+        high = min(len(data), low + choice.draw(st.integers(1, 30)))
+        data[low:high] = choice.draw(st.binary(max_size=30))
+        if not data:
+            return
+    with contextlib.suppress(VerifyError):
+        decode("x", bytes(data))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "gone")
+    with pytest.raises(VerifyError, match=f"{re.escape(path)}: cannot be read back: No such file"):
+        read_event_file(path)
+
+
+def test_the_first_texts_are_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(small_file() + b"damage behind them does not matter")
+    assert first_texts(str(path)) == [("note/text_summary", "hello")]
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_damage_in_the_first_records_is_noticed(flip: int, tmp_path: Path) -> None:
+    data = small_file()
+    (_, _), (_, second), *_ = record_bounds(data)
+    path = tmp_path / "file"
+    for at in range(second):
+        damaged = bytearray(data)
+        damaged[at] ^= flip
+        path.write_bytes(damaged)
+        with pytest.raises(VerifyError, match="is damaged"):
+            first_texts(str(path))
+
+
+def all_sorts_of(file: EventFile) -> Any:
+    return points(file), file.texts, file.start
+
+
+def test_decoding_twice_gives_the_same() -> None:
+    data = small_file()
+    assert all_sorts_of(decode("x", data)) == all_sorts_of(decode("x", data))

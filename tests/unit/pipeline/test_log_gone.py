@@ -1,0 +1,114 @@
+"""A log that lay beside a state is gone: the run that has its rows in the target stays the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges.exporters.base import Exporter
+from bridges.exporters.memory import MemoryExporter
+from bridges.report import RunReport
+from tests.unit.pipeline.test_as_logged import SUMMARY, TARGETS, export, exporter_of, points_of
+from tests.unit.sources.tuning_logs.test_log_beside import ROWS, TOOLS, put, save
+
+ALL_TARGETS = [*TARGETS, pytest.param("mlflow-client", marks=pytest.mark.slow)]
+Row = dict[str, Any]
+
+
+def with_extras(lines: list[Row]) -> list[Row]:
+    """Lines with a metric that no state holds."""
+    return [{**line, "throughput": 1000.5 + at} for at, line in enumerate(lines)]
+
+
+def found(report: RunReport, code: str) -> list[int]:
+    return [finding.count for finding in report.findings if finding.code == code]
+
+
+def steps_of(place: Path, exporter: Exporter, tag: str) -> list[int]:
+    """The steps at which the target holds a tag, after the run was found anew."""
+    return [step for step, _ in points_of(place, exporter, tag)]
+
+
+def remove(place: Path, name: str, how: str) -> None:
+    """Take the log away."""
+    if how == "cleared":
+        (place / name).write_text("")
+    else:
+        (place / name).unlink()
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("how", ["deleted", "cleared"])
+def test_a_state_that_is_shorter_than_the_log_was(
+    how: str, name: str, target: str, tmp_path: Path
+) -> None:
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    put(place, name, with_extras(TOOLS[name](ROWS)))
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    first = export(place, exporter)
+    assert first.rows == 9
+    remove(place, name, how)
+    report = export(place, exporter)
+    assert (report.status, report.location) == ("unchanged", first.location)
+    assert found(report, "target-is-longer") == [1]
+    save(place / "checkpoint-60", ROWS[:6], max_steps=90)  # it holds two of the log's rows
+    report = export(place, exporter)
+    assert report.location == first.location
+    assert steps_of(place, exporter, "loss") == [row["step"] for row in ROWS]
+    assert [*found(report, "rows-kept-from-log"), *found(report, "rows-from-log-replaced")]
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_state_that_is_longer_than_the_log_was(name: str, target: str, tmp_path: Path) -> None:
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    put(place, name, with_extras(TOOLS[name](ROWS[:7])))
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    first = export(place, exporter)
+    remove(place, name, "deleted")
+    save(place / "checkpoint-80", ROWS[:8], max_steps=90)
+    second = export(place, exporter)
+    assert (second.status, second.location, second.rows) == ("appended", first.location, 8)
+    save(place, [*ROWS, SUMMARY], max_steps=90)
+    third = export(place, exporter)
+    assert (third.status, third.location, third.rows) == ("appended", first.location, 10)
+    assert steps_of(place, exporter, "loss") == [row["step"] for row in ROWS]
+    put(place, name, with_extras(TOOLS[name](ROWS[:7])))  # it is back
+    assert export(place, exporter).location == first.location
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("state_too", [False, True])
+def test_a_log_that_was_followed_alone(
+    state_too: bool, name: str, target: str, tmp_path: Path
+) -> None:
+    exporter, place, lines = exporter_of(target, tmp_path), tmp_path / "run", TOOLS[name](ROWS[:3])
+    lines = [{key: value for key, value in line.items() if "speed" not in key} for line in lines]
+    put(place, name, lines)
+    first = export(place, exporter, growing=True)
+    if state_too:
+        save(place / "checkpoint-20", ROWS[:2], max_steps=90)
+        assert export(place, exporter, growing=True).location == first.location
+    remove(place, name, "deleted")
+    save(place / "checkpoint-20", ROWS[:2], max_steps=90)
+    assert export(place, exporter).location == first.location
+    assert steps_of(place, exporter, "loss") == [10, 20, 30]
+    save(place, [*ROWS, SUMMARY], max_steps=90)
+    report = export(place, exporter)
+    assert (report.status, report.location) == ("appended", first.location)
+    assert steps_of(place, exporter, "loss") == [row["step"] for row in ROWS]
+
+
+def test_another_run_is_not_taken_for_the_one_with_the_log(tmp_path: Path) -> None:
+    exporter, place = MemoryExporter(), tmp_path / "run"
+    put(place, "trainer_log.jsonl", TOOLS["trainer_log.jsonl"](ROWS))
+    save(place / "checkpoint-40", ROWS[:4], max_steps=90)
+    export(place, exporter)
+    other = [*ROWS[:5], *({**row, "loss": row["loss"] + 0.5} for row in ROWS[5:])]
+    save(tmp_path / "other", other, max_steps=90)
+    assert export(tmp_path / "other", exporter).status == "exported"
+    assert len(exporter.runs) == 2
