@@ -18,7 +18,7 @@ ROOMS = (
     ("errors",),
     ("option",),
     ("stream",),
-    ("report", "plugins", "formats", "huggingface"),
+    ("report", "findings", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
     ("pipeline",),
     ("api_keywords", "testing"),

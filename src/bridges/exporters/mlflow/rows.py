@@ -143,16 +143,16 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
 def refusals(layout: Layout, limits: Limits) -> list[Finding]:
     """Findings for tags and names that MLflow does not accept unchanged."""
     run = layout.run
-    tag = "MLflow does not take this tag: its key or its value is not allowed"
-    cut = f"MLflow keeps {limits.name} characters of a run's name, so it was cut"
+    message = "MLflow does not take this tag: its key or its value is not allowed"
     found = [
-        ("tag-refused", f"tag {key!r}", tag)
+        Finding("tag-refused", Severity.WARNING, f"tag {key!r}", message)
         for key, value in run.tags.items()
         if not limits.takes_tag(key, encodable(value))
     ]
     if len(encodable(run.name)) > limits.name:
-        found.append(("run-name-cut", f"run {run.name[:60]!r}", cut))
-    return [Finding(code, Severity.WARNING, where, message) for code, where, message in found]
+        message = f"MLflow keeps {limits.name} characters of a run's name, so it was cut"
+        found.append(Finding("run-name-cut", Severity.WARNING, f"run {run.name[:60]!r}", message))
+    return found
 
 
 def rounded(layout: Layout) -> Finding | None:

@@ -211,7 +211,7 @@ def _followed(run: Run, log: ToolLog, further: MetricStream) -> Run:
 def _rows_from(log: ToolLog, rows: int) -> Finding:
     message, severity = "the log goes on behind the state: its further rows follow", Severity.INFO
     if not log.history:
-        message, severity = f"{message}; {log.log_format.shortcoming[1]}", Severity.WARNING
+        message, severity = f"{message}; {log.log_format.shortcoming.message}", Severity.WARNING
     return Finding("rows-from-log", severity, log.location, message, rows)
 
 

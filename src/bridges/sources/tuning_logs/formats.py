@@ -25,6 +25,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from bridges.sources.trainer.log_rows import INT64
+from bridges.stream.finding import Finding, Severity
 
 HEAD = 1 << 16  # bytes of a file that tell its format
 _FRACTION = re.compile(r"(\d{1,18})/(-?\d{1,18})\Z", re.ASCII)
@@ -48,8 +49,8 @@ class LogFormat:
     `wrote` tells whether a line is one of them. `position` gives the step and the last step of a
     line, as far as it has them, and `step_key` the key that its step is under. `bookkeeping` are
     keys that are no metrics, `renamed` those that the Trainer calls otherwise, `outcome` those of a
-    line that is no row. `shortcoming` is what its rows lack against the Trainer's, as code and
-    message of a finding; where `null_is_absent`, null is written for what a row has not. `digits`
+    line that is no row. `shortcoming` is a finding: what its rows lack against the Trainer's;
+    where `null_is_absent`, null is written for what a row has not. `digits`
     is the number of decimals that values are rounded to, None where they are exact.
     """
 
@@ -59,7 +60,7 @@ class LogFormat:
     step_key: Callable[[Row], str | None]
     bookkeeping: frozenset[str]
     expected_step: str
-    shortcoming: tuple[str, str]
+    shortcoming: Finding
     renamed: Mapping[str, str] = field(default_factory=dict)
     outcome: frozenset[str] = frozenset()
     null_is_absent: bool = False
@@ -158,8 +159,10 @@ LLAMA_FACTORY = LogFormat(
     step_key=lambda line: "current_steps",
     bookkeeping=_DURATIONS | {"percentage", "total_steps"},
     expected_step=INT64,
-    shortcoming=(
+    shortcoming=Finding(
         "log-has-few-metrics",
+        Severity.INFO,
+        "all rows",
         "LLaMA-Factory's log has few of the Trainer's metrics: no grad_norm, and of an evaluation "
         "only its loss; a trainer_state.json would hold them all",
     ),
@@ -177,8 +180,10 @@ MS_SWIFT = LogFormat(
     step_key=_swift_key,
     bookkeeping=_DURATIONS | {"percentage"},
     expected_step="a step and the last one, such as '10/438'",
-    shortcoming=(
+    shortcoming=Finding(
         "values-rounded",
+        Severity.INFO,
+        "all rows",
         "ms-swift's log has all values rounded to 8 decimals; a trainer_state.json would not",
     ),
     outcome=_OUTCOME,

@@ -291,8 +291,7 @@ def _findings(log: ToolLog) -> list[Finding]:
         message = f"what {tool} notes of its progress is no metric of the run, and left out"
         findings.append(Finding("log-bookkeeping-left-out", Severity.INFO, where, message, count))
     if log.rows:
-        code, message = log.log_format.shortcoming
-        findings.append(Finding(code, Severity.INFO, "all rows", message, len(log.rows)))
+        findings.append(replace(log.log_format.shortcoming, count=len(log.rows)))
     message = "the same line again, as where two processes write: read once"
     findings += _lines("log-line-twice", log.twice, message)
     message = "progress only, and no metric: left out"
