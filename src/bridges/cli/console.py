@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from bridges.exporters.base import Exporter, Viewable
+from bridges.exporters.base import Exporter, HasPage, Viewable
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
@@ -140,12 +140,19 @@ def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
         longest = max((run.longest for run in mine), default=0)
-        if locations and isinstance(exporter, Viewable):
-            command = exporter.view_command(locations, longest)
-        else:
-            command = None
-        if command:
-            click.echo("View: " + click.style(printable(command), bold=True))
+        if locations:
+            for line, text in enumerate(_next(exporter, locations, longest)):
+                click.echo(
+                    ("      " if line else "View: ") + click.style(printable(text), bold=True)
+                )
+
+
+def _next(exporter: Exporter, locations: Sequence[str], longest: int) -> Iterator[str]:
+    """The command that shows the runs, and the page that it serves."""
+    if isinstance(exporter, Viewable) and (command := exporter.view_command(locations, longest)):
+        yield command
+    if isinstance(exporter, HasPage):
+        yield exporter.view_page(locations)
 
 
 def _statuses(totals: Mapping[str, int]) -> list[str]:

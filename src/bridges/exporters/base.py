@@ -248,6 +248,15 @@ class Viewable(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPage(Protocol):
+    """An exporter whose viewer has a page for the runs."""
+
+    def view_page(self, locations: Sequence[str]) -> str:
+        """The URL of the page that shows these runs while the viewer runs."""
+        ...
+
+
 def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
     """Numbers (n) as the target of an exporter stores them: float64 by default."""
     if isinstance(exporter, BaseExporter | StoresValues):

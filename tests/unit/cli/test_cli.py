@@ -52,6 +52,19 @@ def test_export_prints_one_line_a_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert err == ""
 
 
+def test_the_page_of_an_mlflow_run_or_of_several(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.json").write_bytes(state([{"loss": 3.0, "step": 1}]))
+    store = ("--to", "mlflow", "--tracking-uri", "sqlite:///m.db")
+    page = "http://127.0.0.1:5000/#/experiments/1/runs"
+    one, _ = bridge(capsys, "export", "small.json", *store)
+    command, address = one.splitlines()[-2:]
+    assert command == "View: mlflow ui --backend-store-uri sqlite:///m.db"
+    assert address.strip().rpartition("/")[0] == page
+    several, _ = bridge(capsys, "export", "small.json", "other.json", *store)
+    assert several.splitlines()[-2] == command
+    assert several.splitlines()[-1].strip() == f"{page}?workflowType=machine_learning"
+
+
 def test_the_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     report = document(capsys, "export", "small.json", "--to", "tensorboard")
     (entry,) = report["runs"]

@@ -283,8 +283,8 @@ def test_tracking_uris(uri: str, quoted: str, shown: str) -> None:
     assert quoted in exporter.uri
     assert quoted_uri(exporter.uri) == exporter.uri
     assert exporter.shown == shown
-    assert str(exporter.view_command(["x"], 1)) in (
-        "x",
+    assert exporter.view_command(["x"], 1) in (
+        None,  # a server
         f"mlflow ui --backend-store-uri {shlex.quote(shown)}",
     )
 

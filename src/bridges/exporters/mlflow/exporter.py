@@ -83,6 +83,11 @@ class Writer(Protocol):
         ...
 
 
+UI_URL = "http://127.0.0.1:5000/"  # of `mlflow ui`
+# the page of an experiment's runs; MLflow 3.17 opens its GenAI pages unless the URL asks for this
+TRAINING_RUNS = "/runs?workflowType=machine_learning"
+
+
 class MlflowExporter(BaseExporter):
     """Writes runs into an experiment of a tracking store."""
 
@@ -226,10 +231,18 @@ class MlflowExporter(BaseExporter):
         return notes
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that shows the runs; for a server the URL of the last run."""
+        """The command that starts MLflow's pages; None for a server, whose pages are there."""
         if self._is_server:
-            return locations[-1]
+            return None
         return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
+
+    def view_page(self, locations: Sequence[str]) -> str:
+        """The page of one run, or that of the experiment with the last of several runs."""
+        start, _, route = locations[-1].partition("#")
+        page = f"{start if self._is_server else UI_URL}#{route}"
+        if len(locations) == 1:
+            return page
+        return page[: page.rindex("/runs/")] + TRAINING_RUNS
 
 
 class _NotDirectError(Exception):

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.stream.layout import lay_out
 from bridges.stream.options import LayoutOptions
 from tests.bounds import HANGS, until
@@ -107,10 +109,13 @@ def serve(address: str) -> Iterator[tuple[str, Points]]:
 
 
 def check_list(page: Page, url: str) -> None:
-    """The experiment's page lists the run."""
+    """The page that is named for several runs lists them, with the runs of model training."""
     page.goto(url)
     expect(page.get_by_role("link", name=RUN)).to_be_visible(timeout=HANGS * 1000)
     expect(page.locator("body")).to_contain_text("1 matching run", timeout=HANGS * 1000)
+    links = page.get_by_role("navigation").inner_text().splitlines()
+    assert {"Runs", "Traces"} <= {*links}
+    assert "Evaluation runs" not in links  # of the GenAI pages
     save(page, "mlflow_runs")
 
 
@@ -125,8 +130,9 @@ def test_the_mlflow_ui_shows_an_exported_run(
     report = bridge("export", f"{RUN}/{STATE.name}", "--to", "mlflow", "--tracking-uri", store,
                     "--json")  # fmt: skip
     route = json.loads(report)["runs"][0]["location"].partition("#")[2]
-    experiment = route.partition("/runs/")[0]
+    several = MlflowExporter(MlflowOptions(store)).view_page(2 * [f"{store}#{route}"])
+    experiment = several.partition("#")[2]
     with chromium_page("mlflow") as page, mlflow_server(store, workers=2) as server:
         check_overview(page, f"{server}/#{route}")
         check_charts(page, f"{server}/#{route}")
-        check_list(page, f"{server}/#{experiment}/runs")
+        check_list(page, f"{server}/#{experiment}")
