@@ -35,13 +35,13 @@ NAMES = Provenance("state.json", 0, "")
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_history, "PIECE", 48)
+    monkeypatch.setattr(long_history, "PIECE_BYTES", 48)
 
 
 def read(data: bytes, long: int, *, salvage: bool = False) -> Any:
     """All of the run, or the message, where texts of at least `long` bytes are read in pieces."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_state, "LONG", long)
+        patch.setattr(trainer_state, "MIN_LONG_BYTES", long)
         try:
             text = Text(data, NAMES)
             return told(trainer_state.read_text("state.json", text, ReadOptions(salvage=salvage)))
@@ -203,7 +203,7 @@ def test_no_more_than_a_piece_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch)
 @needs_corpus
 @pytest.mark.parametrize("size", [1 << 8, 1 << 14])
 def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_history, "PIECE", size)
+    monkeypatch.setattr(long_history, "PIECE_BYTES", size)
     read_so = 0
     paths: list[Path] = sorted(CORPUS.rglob("*.json"))
     for path in paths:
@@ -217,7 +217,7 @@ def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_text_that_ends_in_an_escape_is_cut_off(end: str) -> None:
     with pytest.raises(SourceError) as caught:
         json_text.parse("x.json", b'[{"a": "%s' % end.encode())
-    assert caught.value.remedy == json_text.SALVAGE
+    assert caught.value.remedy == json_text.SALVAGE_REMEDY
 
 
 @given(odd_rows(), st.data())
@@ -240,4 +240,4 @@ def test_a_text_is_cut_off_where_the_fast_parser_says_so(rows: Rows, data: st.Da
         return
     with pytest.raises(SourceError) as caught:
         json_text.parse("x.json", text.encode())
-    assert (caught.value.remedy == json_text.SALVAGE) >= is_cut, text
+    assert (caught.value.remedy == json_text.SALVAGE_REMEDY) >= is_cut, text

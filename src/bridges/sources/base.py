@@ -1,4 +1,4 @@
-"""The source protocol: two methods, and what some sources can also do."""
+"""The source protocol (two methods), and the protocol of sources that can be read in parts."""
 
 from __future__ import annotations
 
@@ -12,28 +12,26 @@ from bridges.stream.model import Run
 
 
 class Source(Protocol):
-    """Something that turns a location (path, URL or `-`) into runs.
+    """Reads runs from a location (path, URL or `-`).
 
-    Plug-ins register a class of this shape under the entry point group `bridges.sources`.
+    Plug-ins register such a class under the entry point group `bridges.sources`.
     """
 
     name: str
 
     def claims(self, location: str) -> bool:
-        """Whether this source reads that location, judged by its name alone."""
+        """Whether this source reads the location, judged by its name only."""
         ...
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
-        """The runs found there, one at a time. Raises SourceError."""
+        """The runs at the location, one at a time. Raises SourceError."""
         ...
 
 
 class Part(Protocol):
-    """A part of a location, of which a worker reads the runs; it can be pickled.
+    """A part of a location, which a worker reads on its own. It can be pickled.
 
-    `files` are all files that its runs are made of, and `size` is about how many bytes of them a
-    reader holds at once (0: unknown). A file of a `neighbour` can decide names, and `names` is
-    everything else that does.
+    Run names may depend on the file of a `neighbour` part and on `names`.
     """
 
     @property
@@ -43,28 +41,28 @@ class Part(Protocol):
 
     @property
     def files(self) -> Sequence[str]:
-        """Paths or URLs."""
+        """Paths or URLs of all files that its runs are read from."""
         ...
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Approximate number of bytes that a reader holds at once; 0: unknown."""
         ...
 
     @property
     def neighbour(self) -> str | None:
-        """The path of a file of another part."""
+        """Path of a file of another part that run names depend on, if any."""
         ...
 
     @property
     def names(self) -> Sequence[Any]:
-        """Plain values."""
+        """Other plain values that run names depend on."""
         ...
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """A location that is one file, of which nothing else decides anything."""
+    """A location that is a single file."""
 
     location: str
     neighbour: str | None = None
@@ -77,22 +75,22 @@ class FilePart:
 
     @property
     def size(self) -> int:
-        """The bytes of a local file, else 0."""
+        """The size of a local file in bytes, else 0."""
         return os.path.getsize(self.location) if os.path.isfile(self.location) else 0
 
 
 @runtime_checkable
 class Divides(Protocol):
-    """A source that knows the files of its runs, and can read them in parts.
+    """A source that knows the files of its runs and can read them in parts.
 
-    A migration gives the parts to its workers, and reads a part again only if its files changed.
-    Runs of other sources are read each time.
+    A migration distributes the parts to its workers and reads a part again only if its files
+    changed. Other sources are read each time.
     """
 
     def split(self, location: str) -> Sequence[Part]:
-        """The parts of a location, to be read in any order. Raises SourceError."""
+        """The parts of a location, which can be read in any order. Raises SourceError."""
         ...
 
     def read_part(self, part: Any, options: ReadOptions) -> Iterator[Run]:
-        """The runs of a part that `split` gave. Raises SourceError."""
+        """The runs of a part from `split`. Raises SourceError."""
         ...

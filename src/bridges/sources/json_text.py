@@ -18,17 +18,17 @@ from pydantic_core import from_json
 
 from bridges.errors import SourceError
 from bridges.sources.text import EXPECTED
-from bridges.sources.text import SALVAGE as SALVAGE
-from bridges.sources.text_density import SMALL, too_many_values
+from bridges.sources.text import SALVAGE_REMEDY as SALVAGE_REMEDY
+from bridges.sources.text_density import SMALL_BYTES, too_many_values
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_text
 
 _COLON = ord(":")
-_ROWS = 1000  # that are salvaged at once
+_ROWS_PER_BATCH = 1000  # that are salvaged at once
 Repeated = Counter[str]  # how often a key stands again in its object
 MAX_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
 _USUAL_KEYS = 100  # of an object, on average
-DEEPEST = 200  # levels of nesting: the limit of the fast parser
+MAX_DEPTH = 200  # levels of nesting: the limit of the fast parser
 _NOT_BLANK = re.compile(rb"\S")
 _FIRST_ROW = re.compile(rb'"log_history"\s*:\s*\[\s*\{')
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
@@ -67,7 +67,7 @@ def parse(
 
     `first_line` is the number of its first line in the file; `more` tells that lines follow it.
     """
-    if len(data) > SMALL:
+    if len(data) > SMALL_BYTES:
         _check_syntax(location, data, first_line, more)
         refuse_heavy(location, data)
     try:
@@ -153,7 +153,7 @@ def line_parts(
 def refuse_heavy_row(location: str, data: bytes, start: int, end: int, place: str) -> None:
     """Refuse a part of a text with a very long row that takes far more memory than its bytes."""
     refuse_heavy(location, data, start, end, place=place)
-    if end - start <= SMALL:
+    if end - start <= SMALL_BYTES:
         return
     keys, objects = data.count(b'":', start, end), data.count(b"{", start, end)
     if keys > max(MAX_KEYS, _USUAL_KEYS * objects):  # not a history of many rows within one line
@@ -317,7 +317,7 @@ def _cut_off(location: str, place: str, more: bool) -> SourceError:
         place=place,
         found=f"the end of the {'line' if more else 'file'} inside of a value",
         expected="valid JSON",
-        remedy="Take that line out: its save was cut off." if more else SALVAGE,
+        remedy="Take that line out: its save was cut off." if more else SALVAGE_REMEDY,
     )
 
 
@@ -380,7 +380,7 @@ def _too_deep(location: str, place: str) -> SourceError:
     return SourceError(
         location,
         place=place,
-        found=f"values nested more than {DEEPEST} levels deep",
+        found=f"values nested more than {MAX_DEPTH} levels deep",
         expected=EXPECTED,
         remedy="This is not a log history: check which file you gave.",
     )
@@ -473,7 +473,7 @@ def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[
             position = at
             break
         values.append(value)
-        if len(values) == _ROWS:
+        if len(values) == _ROWS_PER_BATCH:
             yield values, position
             values = []
     yield values, position

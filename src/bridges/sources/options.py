@@ -1,7 +1,7 @@
-"""How runs are read. Light: nothing slow is imported.
+"""Options for reading runs. Imports nothing slow.
 
-Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
-class's annotations in the module of the subclass.
+No `from __future__ import annotations`: pydantic 2.8 resolves the annotations of a base class in
+the module of the subclass.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bridges.option import Option, Options
 
 @dataclass(frozen=True)
 class ReadChoices(Options):
-    """What a user chooses of how runs are read."""
+    """The reading options that a user can set."""
 
     salvage: Annotated[bool, Option("Read a truncated file up to its last complete row.")] = False
     redact_home: Annotated[bool, Option("Mask home directories in params, too.")] = False

@@ -1,7 +1,7 @@
-"""Files that are not on this machine: where they are, and what their store says of them.
+"""Remote files: their file systems and metadata.
 
-File systems remember what they listed. A process that lives longer than one export must not take
-that for how things are: whoever begins to read a place lets them forget it.
+fsspec caches directory listings. Clear them with `forget_listings` before a location is read again
+in one process.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-# what of a remote file's description tells one content from another, however it is called there
-_TELLING = (
+# parts of the metadata keys that change with the content, across file systems
+_VERSION_KEYS = (
     *("etag", "mtime", "modified", "updated", "created", "creation", "generation"),
     *("md5", "crc", "hash", "checksum", "commit", "blob"),
 )
@@ -19,31 +19,31 @@ MISSING = "missing"
 
 
 def opened(location: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path there. Raises what that file system raises."""
-    import fsspec  # only here: most runs are local files
+    """The file system of a URL, and the path in it. Raises any exception of that file system."""
+    import fsspec  # here only: most runs are local files
 
     files, path = fsspec.core.url_to_fs(location)
     return files, str(path)
 
 
 def forget_listings(locations: Iterable[str]) -> None:
-    """Let the file systems of those that are URLs list anew."""
+    """Clear the listing caches of the file systems of those locations that are URLs."""
     for location in locations:
-        with suppress(Exception):  # deliberately broad: reading the location tells what is wrong
+        with suppress(Exception):  # deliberately broad: reading the location reports the error
             if "://" in location:
                 opened(location)[0].invalidate_cache()
 
 
 def described(location: str) -> str | None:
-    """What a file system says of a file; None where that cannot tell one content from another.
+    """The metadata of a file that change with its content, as text; None if there are none.
 
-    An etag says all, and is the same in a listing and of the file alone, which other facts are not.
+    An etag suffices alone. Unlike other metadata, it is equal in a listing and for a single file.
     """
     files, path = opened(location)
     try:
         known = files.info(path)
     except FileNotFoundError:
         return MISSING
-    told = [key for key in known if any(word in key.lower() for word in _TELLING)]
-    told = [key for key in told if "etag" in key.lower()] or told
-    return repr([(key, known.get(key)) for key in sorted([*told, "size"])]) if told else None
+    keys = [key for key in known if any(word in key.lower() for word in _VERSION_KEYS)]
+    keys = [key for key in keys if "etag" in key.lower()] or keys
+    return repr([(key, known.get(key)) for key in sorted([*keys, "size"])]) if keys else None

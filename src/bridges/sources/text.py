@@ -21,20 +21,20 @@ from bridges.errors import SourceError
 from bridges.sources.gzip_members import TooLargeError, bound_of, gunzip
 from bridges.sources.remote import opened
 from bridges.sources.text_density import too_many_parts
-from bridges.sources.zero_bytes import is_torn, whole_part, zero_bytes
+from bridges.sources.zero_bytes import intact_part, is_torn, zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
 
 EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
-CUT_OFF = "The save was cut off: use an earlier checkpoint's file"
-SALVAGE = f"{CUT_OFF}, or read its whole rows with --salvage."
+CUT_OFF_REMEDY = "The save was cut off: use an earlier checkpoint's file"
+SALVAGE_REMEDY = f"{CUT_OFF_REMEDY}, or read its whole rows with --salvage."
 LFS_POINTER = b"version https://git-lfs"
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
 ZERO, NEWLINE = b"\0", b"\n"
-STREAM = 256 << 20  # bytes that a stream without a known end may give
-FIRST_SECONDS = 30.0  # that a server may take however little it sends
-SLOWEST = 1000  # bytes a second that a server must send after that
-_AT_ONCE = 1 << 20  # bytes read from a stream: one of the network may give fewer
+MAX_STREAM_BYTES = 256 << 20  # bytes that a stream without a known end may give
+GRACE_SECONDS = 30.0  # that a server may take however little it sends
+MIN_BYTES_PER_SECOND = 1000  # bytes a second that a server must send after that
+_CHUNK_BYTES = 1 << 20  # bytes read from a stream: one of the network may give fewer
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"\x28\xb5\x2f\xfd": "a zstandard archive",
@@ -78,7 +78,7 @@ def load(location: str, *, salvage: bool = False, max_unpacked: int | None = Non
     A gzip file may unpack to `max_unpacked` bytes; by default to 100 times its own, or 64 MiB. A
     stream without a known end may give as many; by default 256 MiB.
     """
-    raw = fetch(location, most_of_stream=max_unpacked or STREAM)
+    raw = fetch(location, most_of_stream=max_unpacked or MAX_STREAM_BYTES)
     provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
     findings: list[Finding] = []
     data = unpacked(location, raw, salvage, findings, max_unpacked)
@@ -108,7 +108,7 @@ def fetch(
     most: int | None = None,
     expected: str = EXPECTED,
     *,
-    most_of_stream: int = STREAM,
+    most_of_stream: int = MAX_STREAM_BYTES,
 ) -> bytes:
     """All bytes at a location. A file larger than `most` bytes is refused, and not read whole.
 
@@ -179,7 +179,7 @@ def _read_stream(location: str, stream: Readable, most: int) -> bytes:
 
 def _parts(stream: Readable, most: int) -> Iterator[bytes]:
     """The first `most` bytes of a stream, as it gives them."""
-    while most > 0 and (part := stream.read(min(most, _AT_ONCE))):
+    while most > 0 and (part := stream.read(min(most, _CHUNK_BYTES))):
         yield part
         most -= len(part)
 
@@ -284,7 +284,7 @@ def _refused(location: str, cause: BaseException | None) -> SourceError:
 
 
 class _Timed:
-    """A stream that must give `SLOWEST` bytes a second, except in its first seconds."""
+    """A stream with a minimum speed, `MIN_BYTES_PER_SECOND`, after `GRACE_SECONDS`."""
 
     def __init__(self, location: str, stream: Readable) -> None:
         self._location, self._stream = location, stream
@@ -295,7 +295,7 @@ class _Timed:
         part = self._stream.read(size)
         self._read += len(part)
         seconds = time.monotonic() - self._started
-        if part and seconds > FIRST_SECONDS + self._read / SLOWEST:
+        if part and seconds > GRACE_SECONDS + self._read / MIN_BYTES_PER_SECOND:
             found = f"a server that sent {self._read:,} bytes in {seconds:.0f} seconds"
             raise _too_slow(self._location, found)
         return part
@@ -382,7 +382,7 @@ def _refuse_dense(location: str, data: bytes) -> None:
 
 def _refuse_empty(location: str, data: bytes) -> None:
     if not data[:512].strip() and not data.strip():
-        found, remedy = "an empty file", f"{CUT_OFF}."
+        found, remedy = "an empty file", f"{CUT_OFF_REMEDY}."
         if location == "-":
             found, remedy = "no input", "Check the command that should write it."
         raise MissingSourceError(location, found=found, expected=EXPECTED, remedy=remedy)
@@ -394,10 +394,10 @@ def _without_zeros(location: str, data: bytes, salvage: bool, findings: list[Fin
     if found is None:
         return data
     place = f"line {data.count(NEWLINE, 0, data.index(ZERO)) + 1}"
-    left = whole_part(data) if salvage else b""
+    left = intact_part(data) if salvage else b""
     if not left.strip():
         only = not data.strip(ZERO)
-        remedy = f"{CUT_OFF}." if only or salvage else SALVAGE
+        remedy = f"{CUT_OFF_REMEDY}." if only or salvage else SALVAGE_REMEDY
         raise SourceError(
             location, place="" if only else place, found=found, expected="text", remedy=remedy
         )

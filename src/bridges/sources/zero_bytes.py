@@ -1,6 +1,6 @@
-"""Zero bytes in a text: a file system that lost power leaves them for blocks it had not written.
+"""Zero bytes in a text file, which a power cut leaves for blocks that were not written.
 
-No text holds a zero byte, so each is damage; binary data and UTF-16 are full of them.
+Valid text has no zero bytes; binary data and UTF-16 have many.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pydantic_core import from_json
 
 _RUN = re.compile(rb"\0+")
 _JSON_LINE = re.compile(rb"\s*\{[^\n\0]*\}[ \t\r]*\n")
-_BLOCK = 512  # bytes: no disk writes less
+_BLOCK_BYTES = 512  # the smallest block that a disk writes
 
 
 def zero_bytes(data: bytes) -> str | None:
-    """What the zero bytes of a text are, for a message; None where it has none."""
-    if b"\0" not in data:  # far faster than to count none
+    """A description of the zero bytes of a text, for a message; None if it has none."""
+    if b"\0" not in data:  # much faster than counting
         return None
     count = data.count(b"\0")
     only = "nothing but " if count == len(data) else ""
@@ -25,19 +25,23 @@ def zero_bytes(data: bytes) -> str | None:
 
 
 def is_torn(data: bytes) -> bool:
-    """Whether zero bytes near the beginning are damage of a JSON text: a long run, or all to its
-    end. Binary data and UTF-16 have short runs, or do not begin as such a text.
+    """Whether zero bytes near the beginning are damage in a JSON text.
+
+    Damage is a long run of zero bytes, or one up to the end. Binary data and UTF-16 have short runs
+    or another first character.
     """
     run = _RUN.search(data)
     size = run.end() - run.start() if run else 0
     if run and run.start():
         return data.lstrip()[:1] in b"{[|" and (size >= 8 or run.end() == len(data))
-    return size >= _BLOCK or 0 < size == len(data)
+    return size >= _BLOCK_BYTES or 0 < size == len(data)
 
 
-def whole_part(data: bytes) -> bytes:
-    """What can be read of a text with zero bytes: of JSON lines, those that are whole, as a writer
-    that began again appended them; of any other text, what precedes the first zero byte.
+def intact_part(data: bytes) -> bytes:
+    """The readable part of a text with zero bytes.
+
+    For JSON lines, all complete lines, because a restarted writer appends after the damage. For
+    other text, the part before the first zero byte.
     """
     if not _JSON_LINE.match(data.lstrip(b"\0")):
         return data[: data.find(b"\0")]

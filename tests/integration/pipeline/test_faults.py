@@ -44,9 +44,9 @@ EXPECTED: dict[str, tuple[int, Runs, dict[str, int]]] = {
     "tie": (0, {"out": (6, 22)}, {"results-added": 1, "predictions-kept": 1}),
 }
 REFUSED = {
-    "empty_saves": "found a state without any log row; expected a log history with rows.",
+    "empty_saves": "found a state without log rows; expected a log history with rows.",
     "halfnul": "line 50: found 2,000 zero bytes, as a power cut leaves them; expected text.",
-    "step_data.jsonl": "Move what is under 'data' up into its row.",
+    "step_data.jsonl": "Move the entries of 'data' up into its row.",
 }
 
 

@@ -61,7 +61,7 @@ def test_one_run_is_a_tree_and_its_page(tmp_path: Path, capsys: pytest.CaptureFi
     lines = screen(capsys, "exp")
     assert lines[:7] == [
         "exp · 1 run · 7 states",
-        "  info files-ignored · files that are no histories, settings or results: 1 .bin",
+        "  info files-ignored · files that are not histories, settings or results: 1 .bin",
         "└── out · 10 rows · steps 1 to 8 · finished · loss 2.2 █▇▆▅▄▃▂▁ · eval_loss 0.5 ▅",
         "      from 6 checkpoints (checkpoint-100, -200 … -600) and trainer_state.json · 1 row of "
         "results",
@@ -187,9 +187,9 @@ def test_what_is_told_of_the_place(tmp_path: Path, capsys: pytest.CaptureFixture
     lines = screen(capsys, "tree", code=1)
     assert lines[:6] == [
         "tree · 3 runs · 3 states",
-        "  info files-ignored (3×) · files that are no histories, settings or results: 3 .pt",
+        "  info files-ignored (3×) · files that are not histories, settings or results: 3 .pt",
         "  warning checkpoint-without-state (3×)",
-        "  checkpoint-9: left without a trainer_state.json, as by a crash while saving, "
+        "  checkpoint-9: no trainer_state.json, as after a crash while saving, "
         "and 2 other directories",
         "  error not read · tree/bad0/trainer_state.json, tree/bad1/trainer_state.json, "
         "tree/bad2/trainer_state.json and 2 more",

@@ -17,7 +17,7 @@ from bridges.migration.config.config import MigrationConfig, SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import plan
 from bridges.sources.options import ReadOptions
-from bridges.sources.trainer.partitions import Bundle
+from bridges.sources.trainer.partitions import Partition
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import packed, state
 
@@ -35,13 +35,13 @@ def of_tree(folder: Path, *, of_trials: bool = False) -> dict[str, str]:
     assert failed == []
     found = {}
     for task in tasks:
-        assert isinstance(task.place, Bundle)
+        assert isinstance(task.place, Partition)
         name = os.path.relpath(task.place.found.states[0], folder)
         found[name] = contents_of(task.place)[of_trials]
     return found
 
 
-def contents_of(place: Bundle | str) -> list[str]:
+def contents_of(place: Partition | str) -> list[str]:
     """The digests of the bytes of its files."""
     found = [*fingerprint.digests_of(place)]
     return [digest for digest in found if digest != fingerprint.Files(place).stat_fingerprint]

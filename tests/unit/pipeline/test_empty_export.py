@@ -23,7 +23,7 @@ TARGETS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 def test_rows_that_hold_objects_only_are_no_empty_success() -> None:
     path = FAULTS / "step_data.jsonl"
-    with pytest.raises(SourceError, match="Move what is under 'data' up into its row"):
+    with pytest.raises(SourceError, match="Move the entries of 'data' up into its row"):
         bridges.read(path)
     assert bridge(["export", str(path), "--to", "memory"]) == 1
 

@@ -232,5 +232,5 @@ def test_other_files_of_that_name_are_refused_for_what_they_are(name: str, keys:
     assert str(caught.value) == (
         f"{path}: found a JSON object without 'log_history' (the keys {keys}); expected a "
         "trainer_state.json, a list of log rows or JSON lines of log rows. "
-        "This is another file: look for the trainer_state.json of a Trainer's output."
+        "This is another file: look for the trainer_state.json in a Trainer's output directory."
     )

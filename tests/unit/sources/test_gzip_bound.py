@@ -20,7 +20,13 @@ from bridges.cli.main import run as bridge
 from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.sources import gzip_members, text
-from bridges.sources.gzip_members import FREE, LARGEST, TooLargeError, bound_of, gunzip
+from bridges.sources.gzip_members import (
+    FREE_BYTES,
+    MAX_UNPACKED_BYTES,
+    TooLargeError,
+    bound_of,
+    gunzip,
+)
 from tests.bounds import bounded
 from tests.support import packed, read_bytes, state
 
@@ -93,11 +99,11 @@ def test_a_config_can_allow_more(bomb: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "bound"),
     [
-        (0, FREE),
-        (FREE // 100, FREE),
+        (0, FREE_BYTES),
+        (FREE_BYTES // 100, FREE_BYTES),
         (1_000_000, 100_000_000),
         (40_000_000, 4_000_000_000),
-        (50_000_000, LARGEST),
+        (50_000_000, MAX_UNPACKED_BYTES),
     ],
 )
 def test_the_bound_grows_with_the_file(size: int, bound: int) -> None:
@@ -166,7 +172,7 @@ def test_more_can_be_allowed_of_a_tuning_tools_log(
     beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone and beside a state: its rows, its times and its attached file."""
-    monkeypatch.setattr(gzip_members, "FREE", 1000)
+    monkeypatch.setattr(gzip_members, "FREE_BYTES", 1000)
     lines = "\n".join(LOG % (step, step) for step in range(1, 10)).encode()
     (tmp_path / "trainer_log.jsonl.gz").write_bytes(packed(lines + b" " * 200_000))
     if beside:
@@ -215,13 +221,13 @@ def test_streams_have_a_bound_and_files_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = state([ROW])
-    monkeypatch.setattr(text, "STREAM", len(content))
+    monkeypatch.setattr(text, "MAX_STREAM_BYTES", len(content))
     reading, writing = os.pipe()
     for end in (b"", b" "):
         os.write(writing, content + end)
     os.close(writing)
     with pytest.raises(SourceError, match=f"more than {len(content):,} bytes from a stream"):
-        text.fetch(f"/dev/fd/{reading}", most_of_stream=text.STREAM)
+        text.fetch(f"/dev/fd/{reading}", most_of_stream=text.MAX_STREAM_BYTES)
     os.close(reading)
     for place in (tmp_path / "x.json", "memory://bound/x.json"):
         with fsspec.open(str(place), "wb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridges.errors import SourceError
-from bridges.sources.text_density import SMALL
+from bridges.sources.text_density import SMALL_BYTES
 from tests.bounds import bounded
 from tests.support import read_bytes, state
 
@@ -39,8 +39,8 @@ def test_many_small_parts_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_small_files_may_hold_what_they_like(tmp_path: Path) -> None:
-    data = DENSE["rows of a step alone"](SMALL - 100)
-    assert len(read_bytes(tmp_path, data).stream) == (SMALL - 100) // 11
+    data = DENSE["rows of a step alone"](SMALL_BYTES - 100)
+    assert len(read_bytes(tmp_path, data).stream) == (SMALL_BYTES - 100) // 11
 
 
 def test_many_values_in_a_trial_are_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bridges.exporters.memory import MemoryExporter
 from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
-from bridges.sources.sidecars.yaml_settings import MOST, read_yaml
+from bridges.sources.sidecars.yaml_settings import MAX_VALUES, read_yaml
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.support import GROUNDTRUTH, needs_groundtruth, state
 
@@ -286,9 +286,9 @@ def laughs(levels: int, merge: bytes = b"") -> bytes:
 YAML_TRAPS = {
     "a call": (b"a: !!python/object/apply:os.system ['touch MARK']", "could not determine"),
     "a class": (b"a: !!python/name:os.system ''", "could not determine"),
-    "aliases of aliases": (laughs(9), f"stands for more than {MOST:,} values"),
-    "merges of merges": (laughs(9, b"<<"), f"stands for more than {MOST:,} values"),
-    "an alias of itself": (b"a: &a [1, *a]", f"stands for more than {MOST:,} values"),
+    "aliases of aliases": (laughs(9), f"stands for more than {MAX_VALUES:,} values"),
+    "merges of merges": (laughs(9, b"<<"), f"stands for more than {MAX_VALUES:,} values"),
+    "an alias of itself": (b"a: &a [1, *a]", f"stands for more than {MAX_VALUES:,} values"),
     "too large": (b"a: 1\n" * 60_000, "it has 300,000 bytes"),
     "too deep": (b"[" * 100_000, "recursion"),
     "a list": (b"- 1\n- 2\n", "not a mapping but list"),

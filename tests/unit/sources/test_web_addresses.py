@@ -90,8 +90,8 @@ def test_an_endless_body_is_refused(serve: Serve) -> None:
 def test_a_server_that_sends_too_slowly_is_refused(
     serve: Serve, head: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(text, "SLOWEST", 1 << 60)  # no server is as fast
+    monkeypatch.setattr(text, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(text, "MIN_BYTES_PER_SECOND", 1 << 60)  # no server is as fast
     with pytest.raises(SourceError, match=r"found a server that sent [\d,]+ bytes in \d+ seconds"):
         text.fetch(serve(head, endless=True))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridges.sources.sidecars.plain_values import plain_values
-from bridges.sources.sidecars.yaml_settings import LARGEST, compose, reason
+from bridges.sources.sidecars.yaml_settings import MAX_YAML_BYTES, compose, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,8 +58,10 @@ def read_yaml_text(data: bytes) -> Document:
 
 def read_toml_text(data: bytes) -> Document:
     """Parse TOML. Raises ValueError if the text is not TOML."""
-    if len(data) > LARGEST:
-        raise ValueError(f"it has {len(data):,} bytes, and a config no more than {LARGEST:,}")
+    if len(data) > MAX_YAML_BYTES:
+        raise ValueError(
+            f"it has {len(data):,} bytes, and a config no more than {MAX_YAML_BYTES:,}"
+        )
     text = data.decode("utf-8-sig")
     try:
         return Document(plain_values(tomllib.loads(text)), _toml_lines(text))

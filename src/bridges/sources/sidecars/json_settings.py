@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from bridges.sources.zero_bytes import zero_bytes
 
-MOST = 100_000  # values: each takes up to 250 bytes of memory, and 3 of the file
+MAX_VALUES = 100_000  # values: each takes up to 250 bytes of memory, and 3 of the file
 
 
 def read_json(data: bytes) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def read_json(data: bytes) -> dict[str, Any]:
     zeros = zero_bytes(data)
     if zeros:
         raise ValueError(f"it holds {zeros}")
-    if sum(map(data.count, (b",", b"[", b"{"))) > MOST:
-        raise ValueError(f"it holds more than {MOST:,} values")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     try:
         found = from_json(data, cache_strings="keys")
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Any
 from bridges.sources.sidecars.json_settings import read_json
 
 CONFIG, ARGUMENTS = "config.json", "training_args.bin"
-LONGEST_NAME = 250  # characters
+MAX_NAME_CHARS = 250  # characters
 _NUMBERED = ("id2label", "pruned_heads")  # of a model's configuration: their keys are integers
 _OF_SETFIT = "embedding_loss"  # what SetFit calls the loss
 _OF_SENTENCE_TRANSFORMERS = "multi_dataset_batch_sampler"  # a setting that only its trainers have
@@ -62,9 +62,9 @@ def run_name_of(params: Mapping[str, Any], files: Mapping[str, str]) -> str | No
     given, output = params.get("run_name"), params.get("output_dir")
     if not isinstance(given, str) or not _is_of_arguments("run_name", files):
         return None
-    is_place = isinstance(output, str) and posixpath.normpath(given) == posixpath.normpath(output)
+    is_path = isinstance(output, str) and posixpath.normpath(given) == posixpath.normpath(output)
     name = "".join(sign if sign.isprintable() else " " for sign in given).strip()
-    return name if 0 < len(name) <= LONGEST_NAME and not is_place else None
+    return name if 0 < len(name) <= MAX_NAME_CHARS and not is_path else None
 
 
 def project_of(files: Mapping[str, str], keys: Sequence[str]) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MOST = 100_000  # values in all settings of a file; each takes up to 250 bytes of memory
-DEEPEST = 200  # levels of nesting, as many as the JSON parser allows
+MAX_VALUES = 100_000  # values in all settings of a file; each takes up to 250 bytes of memory
+MAX_DEPTH = 200  # levels of nesting, as many as the JSON parser allows
 _BITS = 1023  # any integer of so many is within float64, as targets compare and plot numbers
 _PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
 
@@ -14,7 +14,7 @@ _PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
 def plain(value: Any, depth: int = 0) -> Any:
     """The value with integers beyond float64 and lone surrogates as text that can be stored.
 
-    Raises ValueError where lists and dicts are nested more than `DEEPEST` levels deep.
+    Raises ValueError where lists and dicts are nested more than `MAX_DEPTH` levels deep.
     """
     if type(value) is int:
         return value if value.bit_length() <= _BITS else _digits(value)
@@ -22,17 +22,17 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value if value.isascii() else _valid(value)
     if not isinstance(value, (dict, list)):
         return value
-    if depth == DEEPEST:
-        raise ValueError(f"its values are nested more than {DEEPEST} levels deep")
+    if depth == MAX_DEPTH:
+        raise ValueError(f"its values are nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         return {plain(key): plain(item, depth + 1) for key, item in value.items()}
     return [plain(item, depth + 1) for item in value]
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`plain` of each value, and of its key. Raises ValueError for more than `MOST` values."""
-    if count_values(values, MOST) > MOST:
-        raise ValueError(f"it holds more than {MOST:,} values")
+    """`plain` of each key and value. Raises ValueError for more than `MAX_VALUES` values."""
+    if count_values(values, MAX_VALUES) > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     return {plain(key): plain(value) for key, value in values.items()}
 
 

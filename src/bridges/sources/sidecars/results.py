@@ -26,9 +26,9 @@ from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run
 
-NAME = re.compile(r"\w+_results\.json\Z")
-MOST_METRICS = 2000  # each is a curve in every target
-LARGEST = 5_000_000  # bytes of a file of results
+RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
+MAX_METRICS = 2000  # each is a curve in every target
+MAX_RESULTS_BYTES = 5_000_000  # bytes of a file of results
 ALL = "all"  # of the file that holds the metrics of all others
 USUAL = {"train", "eval", "test", "predict"}
 TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, of `predict`
@@ -61,9 +61,9 @@ def read_results(files: Sequence[str]) -> tuple[list[Results], list[Finding]]:
 
 def _read(file: str, findings: list[Finding]) -> Metrics:
     try:
-        found = read_json(fetch(file, LARGEST, "a file of results"))
-        if len(found) > MOST_METRICS:
-            raise ValueError(f"it holds {len(found):,} metrics, more than {MOST_METRICS:,}")
+        found = read_json(fetch(file, MAX_RESULTS_BYTES, "a file of results"))
+        if len(found) > MAX_METRICS:
+            raise ValueError(f"it holds {len(found):,} metrics, more than {MAX_METRICS:,}")
         return found
     except (SourceError, ValueError, TypeError) as error:
         message = f"not read as results: {error}"

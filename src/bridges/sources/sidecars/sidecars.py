@@ -26,7 +26,7 @@ from bridges.stream.settings import Settings as Identity
 from bridges.stream.settings import digests, file_digest
 
 CARD = "README.md"
-LARGEST = 5_000_000  # bytes of a file of settings
+MAX_SETTINGS_BYTES = 5_000_000  # bytes of a file of settings
 NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # kept by Trainer for itself
 _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
 _CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
@@ -74,7 +74,7 @@ READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
     "training_args.yaml": read_yaml,
     ARGUMENTS: _arguments,
 }  # in the order in which they win
-NAMES = frozenset(READERS)
+SETTINGS_NAMES = frozenset(READERS)
 
 
 @dataclass
@@ -140,7 +140,7 @@ def read_settings(
 
 def _read(file: str, name: str, settings: Settings) -> None:
     try:
-        data = fetch(file, LARGEST, "a file of settings")
+        data = fetch(file, MAX_SETTINGS_BYTES, "a file of settings")
         zeros = zero_bytes(data) if name != ARGUMENTS or not data.strip(b"\0") else None
         if zeros:
             raise ValueError(f"it holds {zeros}")

@@ -12,10 +12,10 @@ from typing import Any
 from bridges.formats.pickles import Pickled, PickleError, read_pickle
 from bridges.sources.sidecars.plain_values import plain
 
-LARGEST = 250_000  # bytes of the pickle; real ones have 2 to 8 thousand
-LARGEST_ARCHIVE = 1_000_000  # bytes: each entry of an archive takes memory
-MOST_VALUES = 20_000  # in all of it, what is shared counted each time it is met
-MOST_TEXT = 1_000_000  # characters in all of it, counted in the same way
+MAX_PICKLE_BYTES = 250_000  # bytes of the pickle; real ones have 2 to 8 thousand
+MAX_ARCHIVE_BYTES = 1_000_000  # bytes: each entry of an archive takes memory
+MAX_VALUES = 20_000  # in all of it, what is shared counted each time it is met
+MAX_TEXT_CHARS = 1_000_000  # characters in all of it, counted in the same way
 # what a TrainingArguments object holds beside its settings
 NOT_SETTINGS = frozenset(
     {"distributed_state", "deepspeed_plugin", "hf_deepspeed_config", "args", "unsloth_num_chunks"}
@@ -49,21 +49,21 @@ def _pickle(data: bytes) -> bytes:
     """The pickle within torch's zip, or the bytes themselves (torch before 1.6)."""
     if data[:2] != b"PK":
         raise ArgsError("it is not a zip archive as torch writes it")
-    if len(data) > LARGEST_ARCHIVE:
-        raise ArgsError(f"it is larger than {LARGEST_ARCHIVE:,} bytes")
+    if len(data) > MAX_ARCHIVE_BYTES:
+        raise ArgsError(f"it is larger than {MAX_ARCHIVE_BYTES:,} bytes")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
             if len(names) != 1:
                 raise ArgsError("its archive holds no data.pkl")
             with archive.open(names[0]) as file:
-                found = file.read(LARGEST + 1)
+                found = file.read(MAX_PICKLE_BYTES + 1)
     except ArgsError:
         raise
     except Exception as error:  # deliberately broad: zipfile documents few of its errors
         raise ArgsError(f"its archive is broken ({type(error).__name__})") from None
-    if len(found) > LARGEST:
-        raise ArgsError(f"its pickle is larger than {LARGEST:,} bytes")
+    if len(found) > MAX_PICKLE_BYTES:
+        raise ArgsError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
     return found
 
 
@@ -71,8 +71,8 @@ class _Values:
     """Pickled values as plain ones; what is nested or shared beyond reason is refused."""
 
     def __init__(self) -> None:
-        self._values = MOST_VALUES
-        self._text = MOST_TEXT
+        self._values = MAX_VALUES
+        self._text = MAX_TEXT_CHARS
 
     def plain(self, found: Any, depth: int = 0) -> Any:
         """One value. Raises ArgsError."""

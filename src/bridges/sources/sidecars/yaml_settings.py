@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-LARGEST = 250_000  # bytes; the parser is slow
-MOST = 50_000  # values that aliases may unfold to
-MOST_TEXT = LARGEST  # characters that they may unfold to
-LONGEST_NUMBER = 100  # characters; longer ones stay text, as base 60 takes quadratic time
+MAX_YAML_BYTES = 250_000  # bytes; the parser is slow
+MAX_VALUES = 50_000  # values that aliases may unfold to
+MAX_TEXT_CHARS = MAX_YAML_BYTES  # characters that they may unfold to
+MAX_NUMBER_CHARS = 100  # characters; longer ones stay text, as base 60 takes quadratic time
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
@@ -40,8 +40,10 @@ def compose(data: bytes) -> tuple[Any, Any]:
     """
     import yaml
 
-    if len(data) > LARGEST:
-        raise ValueError(f"it has {len(data):,} bytes, and YAML settings no more than {LARGEST:,}")
+    if len(data) > MAX_YAML_BYTES:
+        raise ValueError(
+            f"it has {len(data):,} bytes, and YAML settings no more than {MAX_YAML_BYTES:,}"
+        )
     loader = yaml.SafeLoader(data.decode("utf-8-sig"))
     node = loader.get_single_node()
     _check_size(node, {})
@@ -49,19 +51,19 @@ def compose(data: bytes) -> tuple[Any, Any]:
 
 
 def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values and characters a node unfolds to, itself in none of them.
+    """The numbers of values and of characters that a node expands to.
 
-    Long numbers become text meanwhile. Raises ValueError for more than `MOST` or `MOST_TEXT`.
+    Turns long numbers into text. Raises ValueError for too many values or characters.
     """
     import yaml
 
     if not isinstance(node, yaml.CollectionNode):
         size = len(node.value) if node is not None else 0
-        if size > LONGEST_NUMBER and node.tag in _NUMBERS:
+        if size > MAX_NUMBER_CHARS and node.tag in _NUMBERS:
             node.tag = "tag:yaml.org,2002:str"
         return 1, size
     if id(node) not in known:
-        known[id(node)] = MOST + 1, 0  # as long as we are inside of it
+        known[id(node)] = MAX_VALUES + 1, 0  # as long as we are inside of it
         children = (
             [part for pair in node.value for part in pair]
             if isinstance(node, yaml.MappingNode)
@@ -70,10 +72,10 @@ def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]
         sizes = [_check_size(child, known) for child in children]
         known[id(node)] = 1 + sum(values for values, _ in sizes), sum(text for _, text in sizes)
     values, text = known[id(node)]
-    if values > MOST:
-        raise ValueError(f"with its aliases it stands for more than {MOST:,} values")
-    if text > MOST_TEXT:
-        raise ValueError(f"with its aliases it stands for more than {MOST_TEXT:,} characters")
+    if values > MAX_VALUES:
+        raise ValueError(f"with its aliases it stands for more than {MAX_VALUES:,} values")
+    if text > MAX_TEXT_CHARS:
+        raise ValueError(f"with its aliases it stands for more than {MAX_TEXT_CHARS:,} characters")
     return values, text
 
 

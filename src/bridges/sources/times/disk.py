@@ -20,7 +20,7 @@ from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 from bridges.stream.pace import LATEST
 
 BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
-SLACK = 1.0  # seconds that a time may be off: some file systems keep whole ones only
+MTIME_SLACK_SECONDS = 1.0  # seconds that a time may be off: some file systems keep whole ones only
 
 
 def disk_evidence(
@@ -74,12 +74,14 @@ def _copied(
         return "files of one checkpoint were not written in the order of saving"
     own = np.cumsum(eval_seconds(stream))[rows]
     span, evaluated = seconds[-1] - seconds[0], own[-1] - own[0]
-    if (np.diff(own) > gaps + SLACK).any() or evaluated > span + SLACK:
+    if (np.diff(own) > gaps + MTIME_SLACK_SECONDS).any() or evaluated > span + MTIME_SLACK_SECONDS:
         return "evaluations took longer than what lies between them"
     expected = _expected(stream, rows)
-    if expected > 2 * span + SLACK:
+    if expected > 2 * span + MTIME_SLACK_SECONDS:
         return "the training took longer than what lies between them"
-    if True not in signs and max(expected, evaluated) <= 2 * SLACK:  # too short to tell
+    if (
+        True not in signs and max(expected, evaluated) <= 2 * MTIME_SLACK_SECONDS
+    ):  # too short to tell
         return "nothing tells whether these are the original files"
     return None
 

@@ -30,12 +30,12 @@ from bridges.stream.pace import LATEST
 from bridges.stream.tagging import tag_table
 
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
-NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
+EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
-FINGERPRINT = 64  # points of a file that are compared first
+FINGERPRINT_POINTS = 64  # points of a file that are compared first
 # of files that were read and may be needed again; a point keeps its record, 25 to 60 bytes
-KEPT_POINTS = 500_000
-MOST_TAGS = 50_000  # of a file: a Trainer has a few hundred, and each takes memory
+MAX_KEPT_POINTS = 500_000
+MAX_TAGS = 50_000  # of a file: a Trainer has a few hundred, and each takes memory
 _NAN = np.uint32(0x7FC00000)
 
 
@@ -136,7 +136,7 @@ class EventFiles:
             data = fetch(path, expected="an event file")
             if data and not data.strip(b"\0"):
                 raise VerifyError(f"{path}: found {zero_bytes(data)}; expected an event file")
-            read = decode(path, data, whole=False, most_tags=MOST_TAGS)
+            read = decode(path, data, whole=False, most_tags=MAX_TAGS)
             file: EventFile | None = read
             found = _without_odd_times(path, read)
         except BridgeError as error:
@@ -147,14 +147,14 @@ class EventFiles:
         self._first[path] = _first_points(file)
         self._kept[path] = file
         self._points += _size(file)
-        while self._points > KEPT_POINTS and len(self._kept) > 1:
+        while self._points > MAX_KEPT_POINTS and len(self._kept) > 1:
             self._points -= _size(self._kept.popitem(last=False)[1])
         return file
 
 
 def started(path: str) -> int | None:
     """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
-    match = NAME.search(path.rpartition("/")[2])
+    match = EVENTS_NAME.search(path.rpartition("/")[2])
     return int(match[1]) if match and int(match[1]) < LATEST else None
 
 
@@ -247,7 +247,7 @@ def _first_points(file: EventFile | None) -> Int64:
     """Keys of a file's first points that could be of one run only."""
     shared = {CallbackNaming("tensorboard").tag(key) for key in SHARED}
     heads = [
-        point_keys(part.step[:FINGERPRINT], part.value[:FINGERPRINT])
+        point_keys(part.step[:FINGERPRINT_POINTS], part.value[:FINGERPRINT_POINTS])
         for tag, parts in (file.scalars if file else {}).items()
         if tag not in shared
         for part in parts[:1]

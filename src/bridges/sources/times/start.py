@@ -31,7 +31,7 @@ _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
 _SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 _YEAR = re.compile(r"(?:^|[/\\])(20\d\d)(?=[/\\]|$)")
-LATE = 60  # seconds by which a process may end after its duration
+MAX_END_DELAY_SECONDS = 60  # seconds by which a process may end after its duration
 
 
 def start_evidence(
@@ -71,7 +71,7 @@ def _first_process(events: Sequence[str], duration: float) -> Evidence | None:
             begun[name] = min(begun.get(name, (start, path)), (start, path))
     starts = sorted(begun.values())
     for (start, path), (following, _) in pairwise([*starts, (10**12, "")]):
-        if start + duration <= following + LATE:
+        if start + duration <= following + MAX_END_DELAY_SECONDS:
             several = f"{len(starts)} processes wrote event files there: that it is of this run"
             note = f"{several} is assumed" if len(starts) > 1 else ""
             return _start(start * 1_000_000, path, note)

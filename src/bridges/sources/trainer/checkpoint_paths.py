@@ -1,17 +1,17 @@
-"""Output directories: where a run wrote to, by the path of one of its states."""
+"""The output directory of a run, from the path of one of its states."""
 
 from __future__ import annotations
 
 import re
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)(-run-.*)?\Z")
-RAY_CHECKPOINT = re.compile(r"checkpoint_\d{6}\Z")  # of Ray Tune, around one of the Trainer
+RAY_CHECKPOINT = re.compile(r"checkpoint_\d{6}\Z")  # Ray Tune's, around a Trainer checkpoint
 
 
 def output_of(location: str) -> str:
-    """The directory that a run wrote to: where its state or its checkpoints lie."""
+    """The output directory of the run whose state is at `location`."""
     folder = folder_of(location)
-    if "checkpoint" not in folder:  # most are not in one, and there may be very many
+    if "checkpoint" not in folder:  # fast path: usually the case, and a tree may have many states
         return folder
     outer, _, name = folder.rpartition("/")
     if CHECKPOINT.match(name) or (name == "checkpoint" and _is_ray(outer)):
@@ -20,7 +20,7 @@ def output_of(location: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """The directory of a path, with slashes."""
+    """The parent directory of a path, with forward slashes; empty for a bare name."""
     return path.replace("\\", "/").rpartition("/")[0]
 
 

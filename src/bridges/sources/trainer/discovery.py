@@ -1,7 +1,7 @@
-"""Discovery: the histories below a place, local or remote, by listing and never by reading.
+"""Discovery: find the histories below a location by listing it; no file is read.
 
-A place is a directory, a glob, or an fsspec URL of either. Symbolic links are followed, each
-directory once.
+A tree is a directory, a glob, or an fsspec URL of either. Symbolic links are followed; each
+directory is visited once.
 """
 
 from __future__ import annotations
@@ -17,82 +17,88 @@ from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.remote import opened
-from bridges.sources.sidecars.results import NAME as RESULTS
-from bridges.sources.sidecars.sidecars import NAMES as BESIDE
+from bridges.sources.sidecars.results import RESULTS_NAME
+from bridges.sources.sidecars.sidecars import SETTINGS_NAMES
 from bridges.sources.text import MissingSourceError
-from bridges.sources.times.events import NAME as EVENTS
+from bridges.sources.times.events import EVENTS_NAME
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
-from bridges.sources.tuning_logs.source import NAME as LOG
+from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
 
-STATE = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # also copies with a longer name
+STATE_NAME = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # and copies with a longer name
 GLOB = re.compile(r"[*?\[]")
-ENDINGS = (".json", ".jsonl", ".ndjson", ".txt", ".gz")  # of histories of any name
-_NO_HISTORY = re.compile(  # JSON that transformers saves beside a model
+HISTORY_SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz")
+_NO_HISTORY = re.compile(  # JSON files that transformers saves with a model
     r"(.*config|.*\.index|tokenizer|vocab|added_tokens|special_tokens_map|merges)\.(json|txt)\Z"
 )
 
 
 @dataclass(slots=True)
-class Found:
-    """What lies below a place: its states, files of settings and results by their directory, what
-    has the name of a tuning tool's log and event files by theirs, how many other files by the ends
-    of their names, the directories of checkpoints, and why some directories cannot be listed.
+class FoundFiles:
+    """The files of a tree, by kind.
 
-    `pattern` matches the names of files that were asked for: these are states under any name, and
-    `named` holds those that only the pattern tells.
+    `sidecars` (settings and results files), `logs` (files named like a tuning tool's log) and
+    `events` (event files) are grouped by directory. `others` counts the remaining files by suffix.
+    `checkpoints` are checkpoint directories. `unlisted` maps a directory that cannot be listed to
+    the reason.
+
+    A file whose name matches `pattern` counts as a state; `by_pattern` holds those recognised by
+    the pattern alone.
     """
 
     states: list[str] = field(default_factory=list)
-    beside: dict[str, list[str]] = field(default_factory=dict)
+    sidecars: dict[str, list[str]] = field(default_factory=dict)
     logs: dict[str, list[str]] = field(default_factory=dict)
     events: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     checkpoints: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
     pattern: str = ""
-    named: set[str] = field(default_factory=set)
+    by_pattern: set[str] = field(default_factory=set)
 
     def add(self, path: str) -> None:
-        """Sort in one file."""
+        """Add one file."""
         folder, _, name = path.replace(os.sep, "/").rpartition("/")
         if CHECKPOINT.match(folder.rpartition("/")[2]):
             self.checkpoints.add(folder)
-        if STATE.match(name):
+        if STATE_NAME.match(name):
             self.states.append(path)
-        elif name in BESIDE or RESULTS.match(name):
-            self.beside.setdefault(folder, []).append(path)
-        elif EVENTS.match(name):
+        elif name in SETTINGS_NAMES or RESULTS_NAME.match(name):
+            self.sidecars.setdefault(folder, []).append(path)
+        elif EVENTS_NAME.match(name):
             self.events.setdefault(folder, []).append(path)
-        elif LOG.match(name):
+        elif TOOL_LOG_NAME.match(name):
             self.logs.setdefault(folder, []).append(path)
         elif fnmatchcase(name, self.pattern) and not _NO_HISTORY.match(name):
             self.states.append(path)
-            self.named.add(path)
+            self.by_pattern.add(path)
         else:
             self.ignore(name)
 
     def ignore(self, name: str) -> None:
-        """Count a file that is none of these."""
+        """Count a file of another kind."""
         self.others[os.path.splitext(name)[1] or name] += 1
 
     @property
-    def kept(self) -> list[str]:
-        """The files that may be read: those by which a change of a place is seen."""
-        others = (*self.beside.values(), *self.logs.values())
+    def readable(self) -> list[str]:
+        """States, sidecars and logs: a change of any of them can change a run."""
+        others = (*self.sidecars.values(), *self.logs.values())
         return [*self.states, *(path for paths in others for path in paths)]
 
-    def without_state(self) -> dict[str, list[str]]:
-        """The checkpoints that were left without a state, by the directory that they lie in."""
+    def checkpoints_without_state(self) -> dict[str, list[str]]:
+        """Names of the checkpoints that lack a state, by output directory."""
         found: dict[str, list[str]] = {}
-        whole = {path.replace(os.sep, "/").rpartition("/")[0] for path in self.states}
-        for folder in sorted(self.checkpoints - whole, key=natural):
+        with_state = {path.replace(os.sep, "/").rpartition("/")[0] for path in self.states}
+        for folder in sorted(self.checkpoints - with_state, key=natural):
             name = folder.rpartition("/")[2]
             found.setdefault(output_of(f"{folder}/"), []).append(name)
         return found
 
 
-def is_place(location: str) -> bool:
-    """Whether a location names a directory or a glob. Only URLs that could be either are asked."""
+def is_tree(location: str) -> bool:
+    """Whether a location is a directory or a glob.
+
+    A URL is looked up only if its last part has no suffix.
+    """
     if location == "-":
         return False
     if "://" not in location:
@@ -108,13 +114,13 @@ def _is_remote_directory(location: str) -> bool:
     try:
         files, path = opened(location)
         return bool(files.isdir(path))
-    except Exception:  # deliberately broad: reading the location tells what is wrong
+    except Exception:  # deliberately broad: reading the location reports the error
         return False
 
 
-def discover(location: str) -> Found:
-    """All that lies below a place. Raises SourceError if the place itself cannot be listed."""
-    found = Found(pattern=_file_pattern(location))
+def discover(location: str) -> FoundFiles:
+    """The files below a location. Raises SourceError if the location itself cannot be listed."""
+    found = FoundFiles(pattern=_file_pattern(location))
     for path in walk(location, found.unlisted):
         found.add(path)
     if location in found.unlisted:
@@ -124,15 +130,16 @@ def discover(location: str) -> Found:
 
 
 def _file_pattern(location: str) -> str:
-    """The last part of a pattern that names files by their ending, such as `*.json`; else none."""
+    """The last part of a glob with a history suffix, such as `*.json`; empty if it has none."""
     last = location.replace(os.sep, "/").rpartition("/")[2]
-    return last if is_place(location) and GLOB.search(last) and last.endswith(ENDINGS) else ""
+    is_pattern = GLOB.search(last) and last.endswith(HISTORY_SUFFIXES)
+    return last if is_pattern and is_tree(location) else ""
 
 
 def walk(location: str, unlisted: dict[str, str] | None = None) -> Iterator[str]:
-    """Every file below a place, whatever it is. Raises SourceError.
+    """Every file below a location. Raises SourceError.
 
-    Directories that cannot be listed are passed over, and put into `unlisted` with the reason.
+    A directory that cannot be listed is skipped and added to `unlisted` with the reason.
     """
     if "://" in location:
         return _walk_remote(location)
@@ -140,7 +147,7 @@ def walk(location: str, unlisted: dict[str, str] | None = None) -> Iterator[str]
 
 
 def unlisted(folder: str, reason: str) -> SourceError:
-    """The error of a directory that cannot be listed."""
+    """The error for a directory that cannot be listed."""
     return SourceError(
         folder,
         found=f"a directory that cannot be listed ({reason})",
@@ -150,7 +157,7 @@ def unlisted(folder: str, reason: str) -> SourceError:
 
 
 def natural(path: str) -> list[Any]:
-    """A key that sorts names as people do: checkpoint-500 before checkpoint-1000."""
+    """Sort key for natural order: checkpoint-500 before checkpoint-1000."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 
 
@@ -160,7 +167,7 @@ def _walk_local(location: str, unlisted: dict[str, str]) -> Iterator[str]:
         return
     matches = sorted(_matches(location), key=natural)
     if not matches:
-        raise _nothing(location)
+        raise _no_match(location)
     visited: set[tuple[int, int]] = set()
     for match in matches:
         if os.path.isdir(match):
@@ -170,12 +177,13 @@ def _walk_local(location: str, unlisted: dict[str, str]) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """The paths that a pattern names. `**` is walked here: links may lead in a circle, and `glob`
-    follows each of them.
+    """The paths that match a glob.
+
+    `**` is walked here, because `glob` follows symbolic links in a circle.
     """
     import glob
 
-    if re.search(r"(\A|/)[*][*]/?\Z", pattern):  # all below a directory
+    if re.search(r"(\A|/)[*][*]/?\Z", pattern):  # everything below a directory
         return _matches(re.sub(r"/?[*][*]/?\Z", "", pattern) or os.curdir)
     base, stars, rest = re.sub(r"[*][*](?:/[*][*])+", "**", pattern).partition("**/")
     if not stars or not (base == "" or base.endswith("/")):
@@ -183,13 +191,13 @@ def _matches(pattern: str) -> list[str]:
     folders: list[str] = []
     for start in glob.glob(base) if base else [os.curdir]:
         folders += _folders(start, set())
-    places = (os.path.normpath(folder) if base else os.path.relpath(folder) for folder in folders)
-    found = (_matches(os.path.join(glob.escape(place), rest)) for place in places)
-    return [os.path.normpath(path) for paths in found for path in paths]
+    paths = (os.path.normpath(folder) if base else os.path.relpath(folder) for folder in folders)
+    found = (_matches(os.path.join(glob.escape(path), rest)) for path in paths)
+    return [os.path.normpath(path) for matches in found for path in matches]
 
 
 def _folders(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """A directory and those below it that are not hidden, each once."""
+    """A directory and its sub-directories, hidden ones excluded, each once."""
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
@@ -205,14 +213,14 @@ def _folders(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str]) -> Iterator[str]:
-    """The files below a directory, those of each directory before its sub-directories."""
+    """The files below a directory; those of each directory precede its sub-directories'."""
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in visited:
-                continue  # a link to where we were
+                continue  # a link to a directory already visited
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -225,7 +233,7 @@ def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str])
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a directory; a link that leads nowhere, or in a circle, is none."""
+    """Whether an entry is a directory; false for a link that is broken or circular."""
     try:
         return entry.is_dir()
     except OSError:
@@ -246,15 +254,15 @@ def _walk_remote(location: str) -> Iterator[str]:
     except Exception as error:  # deliberately broad: every file system raises its own errors
         raise SourceError(
             location,
-            found=f"a place that cannot be listed ({type(error).__name__}: {error})",
+            found=f"a location that cannot be listed ({type(error).__name__}: {error})",
             expected="a directory or a glob that fsspec can list",
             remedy="Check the address and the credentials of that file system.",
         ) from error
     if not matches:
-        raise _nothing(location)
+        raise _no_match(location)
 
 
-def _nothing(location: str) -> MissingSourceError:
+def _no_match(location: str) -> MissingSourceError:
     return MissingSourceError(
         location,
         found="no match for this pattern",

@@ -1,6 +1,6 @@
-"""What lies around one state that was named: the part of its output directory that is read with it.
+"""The part of an output directory that is read together with one named file.
 
-The same run, settings and times come of a file as of its directory.
+Exporting a file gives the same run, settings and times as exporting its directory.
 """
 
 from __future__ import annotations
@@ -10,31 +10,29 @@ from dataclasses import replace
 from itertools import islice
 
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
-from bridges.sources.trainer.discovery import STATE, Found, natural, walk
-from bridges.sources.trainer.partitions import Bundle, bundles
-from bridges.sources.tuning_logs.source import NAME as LOG
+from bridges.sources.trainer.discovery import STATE_NAME, FoundFiles, natural, walk
+from bridges.sources.trainer.partitions import Partition, partitions
+from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
 
-MAX_FILES = 20_000  # below an output directory: that of a larger tree is read alone
+MAX_FILES = 20_000  # in the output directory; above it, the file is read alone
 
 
 def is_history(location: str) -> bool:
-    """Whether it is a local file that has the name of a state or of a tool's log."""
+    """Whether a location is a local file named like a state or a tuning tool's log."""
     name = os.path.basename(location)
-    return bool(STATE.match(name) or LOG.match(name)) and os.path.isfile(location)
+    return bool(STATE_NAME.match(name) or TOOL_LOG_NAME.match(name)) and os.path.isfile(location)
 
 
-def bundle_around(location: str) -> Bundle:
-    """The part of the tree that a file belongs to, under the file's location; the file alone where
-    it lies among files of other runs.
-    """
+def partition_around(location: str) -> Partition:
+    """The partition that a file belongs to; the file alone if other runs' states lie beside it."""
     output = output_of(location)
-    found = Found()
+    found = FoundFiles()
     paths = [*islice(walk(output or "."), MAX_FILES + 1)]
     for path in paths if len(paths) <= MAX_FILES else ():
         found.add(path if output else os.path.relpath(path))
     found.states.sort(key=natural)
-    beside = [path for path in found.states if folder_of(path) == output]
-    for part in bundles(location, found) if len(beside) < 2 else ():
+    states = [path for path in found.states if folder_of(path) == output]
+    for part in partitions(location, found) if len(states) < 2 else ():
         if location in part.files:
-            return replace(part, named=location, others=(), unlisted=())
-    return Bundle(location, (location,), named=location)
+            return replace(part, named_file=location, others=(), unlisted=())
+    return Partition(location, (location,), named_file=location)

@@ -1,9 +1,8 @@
-"""Folding: which states are earlier saves of one run, by their rows and their settings.
+"""Folding: group the states that are earlier saves of one run, by their rows and settings.
 
-A state belongs to a longer one if its rows are the first rows of that one, and if it lies in the
-same output directory or no setting of the two contradicts. Digests of prefixes tell; no two
-histories are compared row by row, and none has to stay in memory. A state without rows belongs to
-no other.
+A state is an earlier save of a longer one if its rows are the first rows of the longer one, and if
+both lie in the same output directory or have no conflicting setting. Prefix digests are compared
+instead of rows, so no history has to stay in memory. A state without rows is a run of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
-from bridges.sources.trainer.paths import last_of
+from bridges.sources.trainer.paths import label_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import MetricStream, Run
 from bridges.stream.settings import Settings
@@ -20,11 +19,11 @@ from bridges.stream.settings import Settings
 
 @dataclass(frozen=True)
 class Save:
-    """A state that was read: where it lies, how many rows it has, and digests of them.
+    """A state that was read: its location, number of rows, and digests of the rows.
 
-    `first` is the digest of its first row and its trial, equal for all saves of one run; `digest`
-    that of all rows; both are empty where it is the only one. `max_steps` is where the run was to
-    end, `step` how far the state is; None where that is not known.
+    `first` is the digest of the first row and the trial, equal for all saves of one run; `digest`
+    covers all rows. Both are empty if there is only one save. `max_steps` is the planned last step,
+    `step` the `global_step` of the state; None if unknown.
     """
 
     location: str
@@ -38,7 +37,7 @@ class Save:
 
     @classmethod
     def of(cls, run: Run, *, is_alone: bool = False) -> Save:
-        """The save that a run was read from; one that is alone is compared with no other."""
+        """The save that a run was read from; `is_alone` skips the digests."""
         rows, first, digest, own = len(run.stream), "", "", run.settings
         if not is_alone:
             first = f"{prefix_digest(run.stream, min(rows, 1))} {run.trial or ''}"
@@ -50,9 +49,9 @@ class Save:
 
     @property
     def order(self) -> tuple[int, int, bool, list[int]]:
-        """Sorts later saves first: by rows, step, the state outside of a checkpoint, number."""
+        """Sort key, later saves first: rows, step, outside a checkpoint, checkpoint number."""
         folder = folder_of(self.location)
-        number = CHECKPOINT.match(last_of(folder) if folder else "")
+        number = CHECKPOINT.match(label_of(folder) if folder else "")
         return (
             -self.rows,
             -(self.step or 0),
@@ -62,9 +61,10 @@ class Save:
 
 
 @dataclass
-class Folded:
-    """A run: its longest save, and the earlier ones of it; `forked` is the longest other run that
-    begins with the same rows, and how many these are.
+class FoldedRun:
+    """A run: its longest save and its earlier saves.
+
+    `forked`: the longest other run with the same first rows, and the number of shared rows.
     """
 
     longest: Save
@@ -78,12 +78,12 @@ class Folded:
 
     @property
     def locations(self) -> list[str]:
-        """Where the saves lie, that of the longest first."""
+        """The locations of the saves, the longest first."""
         return [save.location for save in self.saves]
 
     @property
     def other_ends(self) -> list[Save]:
-        """Earlier saves that were to end at another step than the longest one, the latest first."""
+        """Earlier saves with another `max_steps` than the longest one, the latest first."""
         end = self.longest.max_steps
         return [save for save in self.earlier if end and save.max_steps not in (None, end)]
 
@@ -92,29 +92,29 @@ def fold(
     saves: Iterable[Save],
     stream_of: Callable[[str], MetricStream],
     settings_of: Callable[[str], Settings],
-) -> list[Folded]:
-    """The runs that the saves are of, in the order of the saves.
+) -> list[FoldedRun]:
+    """Group saves into runs, in the order of the saves.
 
-    `stream_of` reads a save again, which is needed where several begin with the same row only, and
-    `settings_of` the settings beside it, where saves of several directories do.
+    `stream_of` reads a save again, for saves that share their first row. `settings_of` reads the
+    settings beside a save, for saves in different directories.
     """
-    alike: dict[str, list[Save]] = {}
+    groups: dict[str, list[Save]] = {}
     for save in saves:
         # a state without rows is a run of its own
-        alike.setdefault(save.first if save.rows else save.location, []).append(save)
-    return [run for group in alike.values() for run in _fold_alike(group, stream_of, settings_of)]
+        groups.setdefault(save.first if save.rows else save.location, []).append(save)
+    return [run for group in groups.values() for run in _fold_group(group, stream_of, settings_of)]
 
 
-def _fold_alike(
+def _fold_group(
     group: Sequence[Save],
     stream_of: Callable[[str], MetricStream],
     settings_of: Callable[[str], Settings],
-) -> list[Folded]:
-    """The runs of saves that begin with the same row."""
+) -> list[FoldedRun]:
+    """The runs of saves with the same first row."""
     left = sorted(group, key=lambda save: save.order)
-    runs: list[Folded] = []
+    runs: list[FoldedRun] = []
     while left:
-        run = Folded(left.pop(0))
+        run = FoldedRun(left.pop(0))
         if left or runs:
             stream = stream_of(run.longest.location)
             run.forked = _fork(stream, runs, stream_of)
@@ -122,18 +122,18 @@ def _fold_alike(
             others: list[Save] = []
             for save in left:
                 begins = digests[save.rows] == save.digest
-                is_one = begins and _is_one(save, run.longest, settings_of)
-                (run.earlier if is_one else others).append(save)
+                is_same = begins and _is_same_run(save, run.longest, settings_of)
+                (run.earlier if is_same else others).append(save)
             left = others
         runs.append(run)
     return runs
 
 
-def _is_one(save: Save, longest: Save, settings_of: Callable[[str], Settings]) -> bool:
-    """Whether nothing speaks against two saves with the same rows being of one run.
+def _is_same_run(save: Save, longest: Save, settings_of: Callable[[str], Settings]) -> bool:
+    """Whether two saves with equal first rows belong to one run.
 
-    In one directory a run may have been resumed with other settings; in another one the same
-    beginning with other settings is another run, such as a smoke test.
+    In one directory, different settings mean a resume; in different directories, another run, such
+    as a smoke test.
     """
     if output_of(save.location) == output_of(longest.location):
         return True
@@ -141,9 +141,9 @@ def _is_one(save: Save, longest: Save, settings_of: Callable[[str], Settings]) -
 
 
 def _fork(
-    stream: MetricStream, runs: Sequence[Folded], stream_of: Callable[[str], MetricStream]
+    stream: MetricStream, runs: Sequence[FoldedRun], stream_of: Callable[[str], MetricStream]
 ) -> tuple[str, int] | None:
-    """The first of these runs that shares the most rows with a stream."""
+    """The run that shares the most first rows with a stream, and their number."""
     shared = [(_common(stream, stream_of(run.longest.location)), run) for run in runs]
     if not shared:
         return None
@@ -152,7 +152,7 @@ def _fork(
 
 
 def _common(one: MetricStream, other: MetricStream) -> int:
-    """How many first rows are equal: at least one, by halving."""
+    """The number of equal first rows (at least one), by bisection."""
     low, high = 1, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

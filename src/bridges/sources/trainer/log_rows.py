@@ -1,7 +1,7 @@
-"""Log rows that come in parts become the columns of one stream.
+"""Collects log rows, added in batches, into the columns of one stream.
 
-What the format fixes is checked by pydantic: in every row `step` (an int64) and `epoch` (a number).
-Rows may hold anything else.
+The format fixes the types of `step` (an int64) and `epoch` (a number), which pydantic checks. Other
+keys may have values of any type.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Number = int | float
 PlaceOf = Callable[[int], str]
 
-_AT_ONCE = 1000  # rows that are added one by one become columns together
+_ROWS_PER_BATCH = 1000  # single rows wait until so many can become columns together
 REMEDY_ROW = "Fix that row, or remove it from the file."
 INT64 = "an integer between -2^63 and 2^63-1"
-_TYPES = {  # pydantic's names of errors, in words for people
+_TYPES = {  # expected type in messages, by pydantic's error type
     "bool_type": "true, false or null",
     "dict_type": "an object or null",
     "int_type": "an integer or null",
@@ -37,11 +37,11 @@ _TYPES = {  # pydantic's names of errors, in words for people
     "string_type": "text or null",
     "string_unicode": "text without lone surrogates",
 }
-_FIXED = {"step": {"i"}, "epoch": {"i", "f"}}  # the kinds of dtypes that need no further look
+_FIXED = {"step": {"i"}, "epoch": {"i", "f"}}  # dtype kinds that need no check by pydantic
 
 
 class FixedColumns(BaseModel):
-    """The two columns of the log whose types the format fixes, one entry a row (null: absent)."""
+    """The columns with a fixed type, one entry per row (None: absent)."""
 
     model_config = ConfigDict(strict=True)
 
@@ -50,10 +50,10 @@ class FixedColumns(BaseModel):
 
 
 class LogRows:
-    """The rows of one log, added in parts and kept as columns.
+    """The rows of one log, added in batches and stored as columns.
 
-    `place_of` names a row for a message, by its position. The first row that is not a log row is
-    remembered in `error`; later rows are not kept.
+    `place_of` formats the position of a row for messages. The first invalid row sets `error`; later
+    rows are ignored.
     """
 
     def __init__(self, location: str, place_of: PlaceOf = "log row {}".format) -> None:
@@ -68,13 +68,13 @@ class LogRows:
         return self._columns.rows + len(self._waiting)
 
     def append(self, row: Any) -> None:
-        """Append one row."""
+        """Append one row, with the next batch."""
         self._waiting.append(row)
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _ROWS_PER_BATCH:
             self._add_waiting()
 
     def add(self, rows: Sequence[Any]) -> None:
-        """Append rows."""
+        """Append rows at once."""
         self._add_waiting()
         if self.error or not rows:
             return
@@ -88,7 +88,7 @@ class LogRows:
             self.error = error
 
     def copy(self) -> LogRows:
-        """These rows as the beginning of others."""
+        """An independent copy, to which other rows can be added."""
         self._add_waiting()
         other = LogRows(self.location, self._place_of)
         other.error, other._first, other._columns = self.error, self._first, self._columns.copy()
@@ -100,7 +100,7 @@ class LogRows:
             self.add(waiting)
 
     def stream(self) -> tuple[MetricStream, list[Finding]]:
-        """All rows as a stream, and findings. To be called once. Raises SourceError."""
+        """All rows as a stream, and its findings. Call it once. Raises SourceError."""
         self._add_waiting()
         if self.error:
             raise self.error
@@ -113,7 +113,7 @@ class LogRows:
         return stream, [*missing, *findings]
 
     def refuse_other_files(self) -> None:
-        """Raise SourceError for a list of objects that are not log rows, as in a data set."""
+        """Raise SourceError if the rows are not log rows, as in a dataset file."""
         if self.error or not len(self):
             return
         if not self._columns.kinds("step"):
@@ -133,7 +133,7 @@ class LogRows:
             )
 
     def _check_columns(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Check the columns to which these rows were added."""
+        """Check the columns after `rows` were added."""
         keys = len(self._columns) - bool(self._columns.kinds("step"))
         if keys > MAX_KEYS:
             raise too_many_keys(self.location, keys)
@@ -141,7 +141,7 @@ class LogRows:
             self._check_fixed(rows)
 
     def _check_fixed(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Check `step` and `epoch` of the rows that were added last."""
+        """Check `step` and `epoch` of the last added rows."""
         try:
             FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
         except ValidationError as error:
@@ -157,20 +157,20 @@ class LogRows:
 
 
 def expected_type(key: str, error_types: Sequence[str]) -> str:
-    """What a value should be, from pydantic's names of what is wrong with it."""
+    """The expected type of a key, for a message, from pydantic's error types."""
     if key == "log_history":
         return "a list of log rows"
     if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
         return INT64
-    words = _TYPES.get(error_types[-1], "another value")  # the last of a union is the widest
+    words = _TYPES.get(error_types[-1], "another value")  # a union's last type is the widest
     return words.removesuffix(" or null") if key in ("global_step", "step") else words
 
 
 def _steps(series: Sequence[Series], rows: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The step of each row (n), and which rows have one."""
+    """The step of each row (int64), and a mask of the rows with a step."""
     step, known = np.zeros(rows, np.int64), np.zeros(rows, bool)
     for part in series:
-        if part.key == "step" and part.values.dtype == np.int64:  # others are null
+        if part.key == "step" and part.values.dtype == np.int64:  # other values are null
             if len(part.rows) == rows:
                 return part.values, np.ones(rows, bool)
             step[part.rows], known[part.rows] = part.values, True

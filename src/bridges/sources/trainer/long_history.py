@@ -1,13 +1,12 @@
-"""A long history, read some hundred rows at a time: a state, a list of rows, or JSON lines.
+"""Reads a long history (a state, a list of rows, or JSON lines) some hundred rows at a time.
 
-Rows as Python objects take ten times the memory of their text, and most of the time goes into
-waiting for that memory. So the list of rows is cut between rows, and each piece is parsed, turned
-into columns and dropped. The parser of whole documents reads what is not regular, and names the
-place of an error.
+Rows as Python objects take ten times the memory of their text, and allocating it takes most of the
+time. So the list of rows is cut between rows, and each piece is parsed, turned into columns and
+dropped. Irregular text goes to the full parser, which also reports the position of an error.
 
-A cut needs no knowledge of the nesting. JSON is read from left to right: if the text around the
-list is valid with one row in the place of all, and each piece is a list of rows by itself, then the
-document is valid and holds exactly these rows.
+A cut does not need to know the nesting. JSON is read from left to right: if the text around the
+list is valid with one row in place of all rows, and each piece is a list of rows, then the document
+is valid and contains exactly these rows.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from pydantic_core import from_json
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.json_text import Repeated
-from bridges.sources.text_density import SMALL
+from bridges.sources.text_density import SMALL_BYTES
 from bridges.sources.trainer.log_rows import LogRows
 
-LONG = SMALL  # bytes of a text from which it is read so
-PIECE = 1 << 17  # bytes of one piece: its objects stay in the processor's cache
-_TRIES = 8  # places at which the list may end in its last piece
+MIN_LONG_BYTES = SMALL_BYTES  # shorter texts are parsed at once
+PIECE_BYTES = 1 << 17  # the objects of such a piece fit into the CPU cache
+_MAX_ENDS_TRIED = 8  # candidate ends of the list in its last piece
 _HISTORY = re.compile(rb'"log_history"\s*:\s*\[')
 _LIST = re.compile(rb"\s*\[(?=\s*\{)")
 _BETWEEN = re.compile(rb"\}[ \t\r\n]*,(?=[ \t\r\n]*\{)")
@@ -39,13 +38,13 @@ _STAND_IN = "the rows of this history"
 
 
 class _IrregularError(Exception):
-    """The text needs the parser of whole documents."""
+    """The text needs the full parser."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a text holds: the document around its rows (None for bare rows), the rows, and how often
-    each key stands again in an object.
+    """A parsed history: the fields around its rows (None for bare rows), the rows, and the number
+    of repetitions of each duplicate key.
     """
 
     header: dict[str, Any] | None
@@ -54,13 +53,10 @@ class History:
 
 
 def read_long(location: str, data: bytes) -> History | None:
-    """The history in a text, or None where the parser of whole documents has to read it.
-
-    Raises SourceError.
-    """
+    """The history in a text; None if the full parser has to read it. Raises SourceError."""
     rows, repeated = LogRows(location), Repeated()
     if json_text.is_lines(data):
-        for _, values, found in json_text.line_parts(location, data, PIECE):
+        for _, values, found in json_text.line_parts(location, data, PIECE_BYTES):
             rows.add(values)
             repeated.update(found)
         return History(None, rows, repeated)
@@ -82,9 +78,7 @@ def read_long(location: str, data: bytes) -> History | None:
 
 
 def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any], int, Repeated]]:
-    """The rows of each piece of the list that begins at `start`, where it ends, and its repeated
-    keys.
-    """
+    """For each piece of the list that begins at `start`: rows, end offset, repeated keys."""
     count, view = 0, memoryview(data)
     while True:
         rows, stop = _regular_piece(data, start)
@@ -95,11 +89,11 @@ def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any],
             rows = _rows(data, start, stop)
         if rows is None or json_text.may_repeat_a_key(view[start:stop], rows):
             rows, repeated = _slow_rows(location, data[start:stop])
-        if not rows:  # behind a comma
+        if not rows:  # a trailing comma
             raise _IrregularError
         count += len(rows)
         yield rows, stop, repeated
-        del rows  # the next piece takes its memory, which is still in the cache
+        del rows  # the next piece reuses this memory, which is still in the cache
         comma = _COMMA.match(data, stop)
         if comma is None:
             return
@@ -107,14 +101,15 @@ def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any],
 
 
 def _regular_piece(data: bytes, start: int) -> tuple[list[Any] | None, int]:
-    """The rows of a piece that ends where the text looks as between two rows, or at the end of the
-    list; and where it ends. None where it does not.
+    """The rows and the end offset of a piece that is cut at the next `}, {`, or ends with the list.
+
+    The rows are None if the cut is not between two rows.
     """
-    border = _BETWEEN.search(data, start + PIECE, start + 3 * PIECE)
+    border = _BETWEEN.search(data, start + PIECE_BYTES, start + 3 * PIECE_BYTES)
     if border:
         return _rows(data, start, border.start() + 1), border.start() + 1
-    if len(data) - start <= 3 * PIECE:
-        for _, end in zip(range(_TRIES), _END.finditer(data, start), strict=False):
+    if len(data) - start <= 3 * PIECE_BYTES:
+        for _, end in zip(range(_MAX_ENDS_TRIED), _END.finditer(data, start), strict=False):
             rows = _rows(data, start, end.start() + 1)
             if rows is not None:
                 return rows, end.start() + 1
@@ -122,12 +117,12 @@ def _regular_piece(data: bytes, start: int) -> tuple[list[Any] | None, int]:
 
 
 def _row_end(data: bytes, start: int) -> int:
-    """Where a row ends: the first behind a piece's length, or the last of the list."""
+    """The end offset of the first row beyond a piece's length, or of the list's last row."""
     depth, at, end = 0, start, start
     while sign := _SIGN.search(data, at):
         at = sign.end()
         if sign[0] == b'"':
-            at = _text_end(data, at)
+            at = _string_end(data, at)
         elif sign[0] in b"{[":
             depth += 1
         elif depth == 0:
@@ -136,13 +131,13 @@ def _row_end(data: bytes, start: int) -> int:
             depth -= 1
             if depth == 0:
                 end = at
-                if end - start >= PIECE:
+                if end - start >= PIECE_BYTES:
                     return end
     raise _IrregularError
 
 
-def _text_end(data: bytes, at: int) -> int:
-    """Where a text ends in which `at` lies."""
+def _string_end(data: bytes, at: int) -> int:
+    """The end offset of the string around `at`."""
     while quote := _QUOTE.search(data, at):
         at = quote.end()
         if len(quote[1]) % 2 == 0:
@@ -151,17 +146,17 @@ def _text_end(data: bytes, at: int) -> int:
 
 
 def _rows(data: bytes, start: int, stop: int) -> list[Any] | None:
-    """The rows in a part of a text between their list's brackets, or None where it is not such."""
-    text = b"".join((b"[[", memoryview(data)[start:stop], b"]]"))  # as deep as in the document
+    """The rows of a slice of the list's text, without its brackets; None if it is not valid."""
+    text = b"".join((b"[[", memoryview(data)[start:stop], b"]]"))  # nested as in the document
     try:
         lists = from_json(text, cache_strings="keys")
     except ValueError:
         return None
-    return lists[0] if len(lists) == 1 else None  # else another list began in the text
+    return lists[0] if len(lists) == 1 else None  # more: the slice closed the list
 
 
 def _slow_rows(location: str, part: bytes) -> tuple[list[Any], Repeated]:
-    """The rows in a text between their list's brackets, and its repeated keys."""
+    """The rows of a slice of the list's text, and its repeated keys."""
     try:
         lists, repeated = json_text.parse(location, b"[[%s]]" % part)
     except SourceError:
@@ -174,9 +169,9 @@ def _slow_rows(location: str, part: bytes) -> tuple[list[Any], Repeated]:
 def _around(
     location: str, data: bytes, start: int, end: int
 ) -> tuple[dict[str, Any] | None, Repeated]:
-    """The document around the list of rows (None for a list alone), and its repeated keys.
+    """The fields around the list of rows (None for a bare list), and their repeated keys.
 
-    Raises _IrregularError where the list belongs to another object, or the text is not JSON.
+    Raises _IrregularError if the list belongs to another object, or the text is not JSON.
     """
     rows = [{_STAND_IN: 0}]
     text = b'%s{"%s":0}%s' % (data[:start], _STAND_IN.encode(), data[end:])

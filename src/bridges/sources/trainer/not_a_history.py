@@ -1,4 +1,4 @@
-"""JSON that is not a log history: refused with what it holds instead."""
+"""Errors for JSON that is not a log history; they describe its content."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bridges.stream.redact import redact_text
 
 
 class OtherFileError(SourceError):
-    """A whole file that holds something else than a history."""
+    """A complete file that is not a history."""
 
 
-_PLACE = ("step", "epoch")
-_REMEDY = "This is another file: look for the trainer_state.json of a Trainer's output."
+_POSITION_KEYS = ("step", "epoch")
+_REMEDY = "This is another file: look for the trainer_state.json in a Trainer's output directory."
 
 
 def stepless(location: str, first: Mapping[str, Any]) -> SourceError:
-    """The error for objects of which none has a step: a data set, joined states."""
+    """The error for objects without any step, such as a dataset or concatenated states."""
     return OtherFileError(
         location,
         found=f"no 'step' in any of its rows (the first has {_keys(first)})",
@@ -30,14 +30,14 @@ def stepless(location: str, first: Mapping[str, Any]) -> SourceError:
 
 
 def nested(location: str, first: Mapping[str, Any]) -> SourceError:
-    """The error for rows without a value of their own, as other tools write: `{"step", "data"}`."""
-    key, value = next((key, value) for key, value in first.items() if key not in _PLACE)
+    """The error for rows that nest their metrics, as other tools write them: `{"step", "data"}`."""
+    key, value = next((key, value) for key, value in first.items() if key not in _POSITION_KEYS)
     return SourceError(
         location,
         place="log row 0",
         found=f"{describe(value)} under {key!r}, and no metric beside it in any row",
-        expected="rows that hold their metrics beside 'step', as those of a 'log_history'",
-        remedy=f"Move what is under {key!r} up into its row.",
+        expected="rows with their metrics beside 'step', as in a 'log_history'",
+        remedy=f"Move the entries of {key!r} up into its row.",
     )
 
 
@@ -46,7 +46,7 @@ def _keys(value: Mapping[str, Any]) -> str:
 
 
 def not_a_history(location: str, value: Any) -> SourceError:
-    """The error for JSON of another shape."""
+    """The error for JSON of any other shape."""
     if isinstance(value, dict):
         found = f"a JSON object without 'log_history' ({_keys(value)})"
     else:
@@ -60,7 +60,7 @@ def not_a_history(location: str, value: Any) -> SourceError:
 
 
 def describe(value: Any) -> str:
-    """A JSON value for a message: its kind and its beginning."""
+    """A JSON value for a message: its type and the first 60 characters."""
     kinds = {bool: "the boolean", str: "the text", int: "the integer", float: "the number"}
     if value is None:
         return "null"

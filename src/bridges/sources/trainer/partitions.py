@@ -1,8 +1,8 @@
-"""Bundles: a tree in parts that can be read one by one, each with all that its runs are made of.
+"""Partitions: parts of a tree that can be read separately, each with all files of its runs.
 
-States of one output directory are one bundle, with those of directories inside of it (the trials of
-a search). Copies of a run in other directories are other bundles: a target knows them as the same,
-but that one forks off another is not told.
+The states of an output directory and of directories inside it (the trials of a search) are one
+partition. A copy of a run in another directory is in another partition; a target recognises it as
+the same run, but a fork across partitions is not reported.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from typing import Any
 
 from bridges.sources.times.events import EventFiles
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
-from bridges.sources.trainer.discovery import Found, natural
+from bridges.sources.trainer.discovery import FoundFiles, natural
 from bridges.sources.trainer.paths import names_of
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """A part of the tree at `location`: its files, the states first, and its checkpoints, which may
-    have no state; how many names of its path each output directory needs to be told apart, where
-    that is more than one; the state of a neighbour (trials of a search have some); the bytes of its
-    largest state (0 where they are not known); and, told with one of them, the other files of the
-    tree and its directories that cannot be listed. Of a file that was `named`, it is what that file
-    belongs to, and only the run of the file is read.
+class Partition:
+    """A part of the tree at `location`.
 
-    There may be very many, so it is kept small: what its files are is worked out when it is read.
+    `files`: its files, states first. `checkpoints`: its checkpoint directories, with and without a
+    state. `depths`: the number of path names that an output directory's run name needs, if more
+    than one. `neighbour`: a state of another partition in the same directory (another trial).
+    `size`: bytes of its largest state (0: unknown). `others` and `unlisted`: the tree's other files
+    and unreadable directories, set in the first partition only. `named_file`: read only the run of
+    this file.
+
+    A tree may have very many partitions, so file kinds are not stored but derived when it is read.
     """
 
     location: str
@@ -40,48 +42,48 @@ class Bundle:
     size: int = 0
     others: tuple[tuple[str, int], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
-    named: str = ""
+    named_file: str = ""
 
     @property
     def names(self) -> tuple[Any, ...]:
-        """Everything but the files that decides how its runs are called."""
+        """All inputs of the run names except the files."""
         return (self.location, sorted(self.depths), self.checkpoints, self.neighbour)
 
     @property
-    def found(self) -> Found:
-        """The files sorted, as discovery found them."""
-        found = Found(
+    def found(self) -> FoundFiles:
+        """The files by kind."""
+        found = FoundFiles(
             checkpoints={*self.checkpoints},
             others=Counter(dict(self.others)),
             unlisted=dict(self.unlisted),
-            pattern="*",  # all of its files are to be read
+            pattern="*",  # every remaining file is a state
         )
         for path in self.files:
             found.add(path)
         return found
 
 
-def bundles(location: str, found: Found) -> list[Bundle]:
-    """The parts of a tree, in the order of their paths."""
+def partitions(location: str, found: FoundFiles) -> list[Partition]:
+    """The partitions of a tree, in the order of their paths."""
     outputs = _outputs(found)
     known = set(outputs)
     tops = {output: _top(output, known) for output in outputs}
     inside: dict[str, list[str]] = {}
     for output, top in tops.items():
         inside.setdefault(top, []).append(output)
-    files, checkpoints = _dealt(found, tops), _checkpoints(found, tops)
-    events, depths = EventFiles(found.events, outputs), _depths(outputs, found.named)
+    files, checkpoints = _files(found, tops), _checkpoints(found, tops)
+    events, depths = EventFiles(found.events, outputs), _depths(outputs, found.by_pattern)
     neighbours = _neighbours(found.states, tops)
     others = tuple(found.others.items())
-    made: list[Bundle] = []
+    made: list[Partition] = []
     for top, own in inside.items():
-        places = dict.fromkeys([*own, *map(folder_of, own)])
+        folders = dict.fromkeys([*own, *map(folder_of, own)])
         made.append(
-            Bundle(
+            Partition(
                 location,
                 (*files.get(top, ()), *events.of(own)),
                 tuple(checkpoints.get(top, ())),
-                tuple((place, depths[place]) for place in places if place in depths),
+                tuple((folder, depths[folder]) for folder in folders if folder in depths),
                 neighbours.get(top),
                 max(map(_size, files.get(top, ())), default=0),
                 () if made else others,
@@ -91,54 +93,48 @@ def bundles(location: str, found: Found) -> list[Bundle]:
     return made
 
 
-def whole(location: str, found: Found) -> Bundle:
-    """The tree in one part."""
-    groups = (found.beside, found.logs, found.events)
+def single_partition(location: str, found: FoundFiles) -> Partition:
+    """The tree as one partition."""
+    groups = (found.sidecars, found.logs, found.events)
     files = (path for group in groups for paths in group.values() for path in paths)
-    return Bundle(
+    return Partition(
         location,
         (*found.states, *files),
         tuple(sorted(found.checkpoints)),
-        tuple(_depths(_outputs(found), found.named).items()),
+        tuple(_depths(_outputs(found), found.by_pattern).items()),
         others=tuple(found.others.items()),
         unlisted=tuple(found.unlisted.items()),
     )
 
 
-def _outputs(found: Found) -> list[str]:
+def _outputs(found: FoundFiles) -> list[str]:
     return sorted({*map(output_of, found.states), *found.logs}, key=natural)
 
 
 def _top(output: str, outputs: set[str]) -> str:
-    """The outermost output directory that one lies in, or itself."""
+    """The outermost output directory around `output`, or `output` itself."""
     parts = output.split("/")
     outer = ("/".join(parts[:count]) for count in range(len(parts) + 1))
-    return next(place for place in outer if place in outputs)
+    return next(folder for folder in outer if folder in outputs)
 
 
-def _dealt(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
-    """The files of each part, states first."""
+def _files(found: FoundFiles, tops: Mapping[str, str]) -> dict[str, list[str]]:
+    """The files of each partition, states first."""
     files: dict[str, list[str]] = {}
     for path in found.states:
         files.setdefault(tops[output_of(path)], []).append(path)
     for folder, logs in found.logs.items():
         files.setdefault(tops[folder], []).extend(logs)
-    for folder, beside in found.beside.items():
-        top = next(
-            (
-                tops[place]
-                for place in (folder, output_of(f"{folder}/"), folder_of(folder))
-                if place in tops
-            ),
-            None,
-        )
+    for folder, sidecars in found.sidecars.items():
+        candidates = (folder, output_of(f"{folder}/"), folder_of(folder))
+        top = next((tops[output] for output in candidates if output in tops), None)
         if top is not None:
-            files.setdefault(top, []).extend(beside)
+            files.setdefault(top, []).extend(sidecars)
     return files
 
 
-def _checkpoints(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
-    """The checkpoints of each part."""
+def _checkpoints(found: FoundFiles, tops: Mapping[str, str]) -> dict[str, list[str]]:
+    """The checkpoint directories of each partition."""
     checkpoints: dict[str, list[str]] = {}
     for folder in sorted(found.checkpoints):
         if (output := output_of(f"{folder}/")) in tops:
@@ -146,22 +142,27 @@ def _checkpoints(found: Found, tops: Mapping[str, str]) -> dict[str, list[str]]:
     return checkpoints
 
 
-def _depths(outputs: Sequence[str], named: Collection[str]) -> dict[str, int]:
-    """How many names of its path each directory, and each that holds such, needs: left out are
-    those that need one, unless they tell `named` files of several directories apart.
+def _depths(outputs: Sequence[str], by_pattern: Collection[str]) -> dict[str, int]:
+    """How many path names each output directory, and its parent, needs to be unique.
+
+    A depth of one is left out, except for directories of `by_pattern` files in several directories.
     """
     depths: dict[str, int] = {}
-    telling = {*map(output_of, named)} if len({*map(output_of, named)}) > 1 else set()
-    for places in ([*dict.fromkeys(map(folder_of, outputs))], outputs):
-        names = names_of([f"{place}/x" for place in places])
-        depths |= {place: name.count("/") + 1 for place, name in zip(places, names, strict=True)}
-    return {place: depth for place, depth in depths.items() if depth > 1 or place in telling}
+    kept = {*map(output_of, by_pattern)}
+    for folders in ([*dict.fromkeys(map(folder_of, outputs))], outputs):
+        names = names_of([f"{folder}/x" for folder in folders])
+        depths |= {path: name.count("/") + 1 for path, name in zip(folders, names, strict=True)}
+    return {
+        folder: depth
+        for folder, depth in depths.items()
+        if depth > 1 or (folder in kept and len(kept) > 1)
+    }
 
 
 def _neighbours(states: Sequence[str], tops: Mapping[str, str]) -> dict[str, str]:
-    """For each part a state of another one in the same directory, where there is one."""
+    """For each partition, a state of another partition in the same directory, if any."""
     found: dict[str, str] = {}
-    first: dict[str, str] = {}  # by the directory that holds the parts
+    first: dict[str, str] = {}  # by parent directory
     for path in states:
         top = tops[output_of(path)]
         other = first.setdefault(folder_of(top), path)

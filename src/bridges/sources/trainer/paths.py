@@ -1,4 +1,4 @@
-"""Places: what the paths of a run tell of its name."""
+"""Run names from paths, and runs without rows."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sys import intern
 from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
-from bridges.sources.trainer.discovery import STATE
-from bridges.sources.tuning_logs.source import NAME as LOG
+from bridges.sources.trainer.discovery import STATE_NAME
+from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
 from bridges.stream.model import Run
 
-_KNOWN = re.compile(rf"(?:{STATE.pattern})|(?:{LOG.pattern})|[^.]*\Z")  # of files
+_USUAL_NAME = re.compile(rf"(?:{STATE_NAME.pattern})|(?:{TOOL_LOG_NAME.pattern})|[^.]*\Z")
 
 
 def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) -> list[str]:
-    """A name for each run: that of its directory, with as much of its path as tells it apart.
+    """A unique name for each run: the name of its directory, with parent directories as needed.
 
-    A file that is not called as tools call it gives its own name. `depths` says how many names of
-    its path an output directory needs at least.
+    A file with an unusual name contributes its own name. `depths`: the minimum number of path names
+    per output directory.
     """
-    # there may be very many: the names that their paths share are held once
+    # interned, because the paths of a large tree share most of their names
     outputs = [tuple(map(intern, parts_of(output_of(location)))) for location in locations]
     count = Counter(outputs)
-    owns = [not _KNOWN.match(location.rpartition("/")[2]) for location in locations]
+    owns = [not _USUAL_NAME.match(location.rpartition("/")[2]) for location in locations]
     paths = [
-        (*parts, last_of(location))
+        (*parts, label_of(location))
         if own or (count[parts] > 1 and not is_root(location))
         else parts
         for parts, own, location in zip(outputs, owns, locations, strict=True)
@@ -54,14 +54,15 @@ def names_of(locations: Sequence[str], depths: Mapping[str, int] | None = None) 
 
 
 def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
-    """Whether an error means that there is nothing to read, here and beside it: `read` are the
-    output directories of the runs that were read.
+    """Whether an error means that a directory has no history at all.
+
+    `read`: the output directories of the runs that were read.
     """
     return isinstance(error, MissingSourceError) and output_of(error.source) not in read
 
 
 def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
-    """The runs that have log rows. Raises TreeError, after the last run, for each that has none."""
+    """The runs with log rows. After the last run, raises TreeError for the runs without rows."""
     errors: list[SourceError] = []
     try:
         for run in runs:
@@ -80,21 +81,21 @@ def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
 def _no_rows(location: str) -> MissingSourceError:
     return MissingSourceError(
         location,
-        found="a state without any log row",
+        found="a state without log rows",
         expected="a log history with rows",
         remedy="It was saved before anything was logged: use a later one.",
     )
 
 
 def is_root(location: str) -> bool:
-    """Whether it is the state that lies in an output directory itself, under its usual name."""
+    """Whether a location is a `trainer_state` directly in its output directory."""
     return folder_of(location) == output_of(location) and (
         _stem(location.replace("\\", "/").rpartition("/")[2]) == "trainer_state"
     )
 
 
-def last_of(location: str) -> str:
-    """The last name of a path that says something: not that of the state itself."""
+def label_of(location: str) -> str:
+    """The label of a state: its stem, or the directory of a file named `trainer_state`."""
     parts = parts_of(location)
     stem = _stem(parts[-1])
     return parts[-2] if stem == "trainer_state" and len(parts) > 1 else stem
@@ -105,7 +106,7 @@ def _stem(name: str) -> str:
 
 
 def parts_of(path: str) -> list[str]:
-    """The names of a path; of an empty one, that of the directory we are in."""
+    """The names in a path; for an empty path, the name of the current directory."""
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     return parts or [os.path.basename(os.getcwd()) or "run"]
 

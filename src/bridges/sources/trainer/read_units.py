@@ -1,9 +1,8 @@
-"""Units: the smallest parts of a tree whose runs are certain without reading the rest.
+"""Read units: the smallest parts of a tree whose runs do not depend on the rest of the tree.
 
-Saves of one run begin with the same row. So output directories are one unit if they lie in each
-other, have a first row in common, or event files that several of them may have written. First rows
-are read from the heads of the files; a tree with a file whose head does not show one is one unit,
-and so is a remote tree.
+All saves of a run have the same first row. So output directories form one unit if they are nested,
+share a first row, or share event files. First rows are read from the head of each file. A remote
+tree, or a tree with a file whose head lacks a complete row, is one unit.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from contextlib import suppress
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.trainer.discovery import Found
-from bridges.sources.trainer.partitions import Bundle, bundles
+from bridges.sources.trainer.discovery import FoundFiles
+from bridges.sources.trainer.partitions import Partition, partitions
 
-HEAD = 16_384  # bytes of a state that hold its first row
+HEAD_BYTES = 16_384  # read of each state to find its first row
 
 
-def units(location: str, found: Found) -> list[Bundle]:
-    """The units of a tree, in the order of their paths; none where it is a single one."""
-    parts = bundles(location, found)
+def read_units(location: str, found: FoundFiles) -> list[Partition]:
+    """The units of a tree, in the order of their paths; empty if the tree is a single unit."""
+    parts = partitions(location, found)
     if len(parts) < 2 or "://" in location:
         return []
     groups: dict[str, int] = {}
     joined = [*range(len(parts))]
     try:
         for number, part in enumerate(parts):
-            for mark in _marks(part):
-                _join(joined, groups.setdefault(mark, number), number)
-    except (SourceError, OSError):  # reading it tells what is wrong
+            for trait in _shared_traits(part):
+                _join(joined, groups.setdefault(trait, number), number)
+    except (SourceError, OSError):  # reading the file reports the error
         return []
-    members: dict[int, list[Bundle]] = {}
+    members: dict[int, list[Partition]] = {}
     for number, part in enumerate(parts):
         members.setdefault(_root(joined, number), []).append(part)
     return [_merged(some) for some in members.values()] if len(members) > 1 else []
@@ -51,29 +50,28 @@ def _join(joined: list[int], one: int, other: int) -> None:
     joined[roots[1]] = roots[0]
 
 
-def _marks(part: Bundle) -> Iterator[str]:
-    """What a part may have in common with another one that holds saves of the same run."""
+def _shared_traits(part: Partition) -> Iterator[str]:
+    """The event files and first rows of a part; parts of one unit have one of them in common."""
     found = part.found
     for paths in found.events.values():
         yield from paths
     for path in [*found.states, *(path for logs in found.logs.values() for path in logs)]:
-        mark = _first_row(path)
-        if mark:
-            yield mark
+        if row := _first_row(path):
+            yield row
 
 
 def _first_row(path: str) -> str:
-    """The first log row in the head of a file, equal for equal rows; empty where it has no row.
+    """The first log row of a file as text, equal for equal rows; empty if it has no row.
 
-    Raises SourceError if the file goes on behind a head without a whole row.
+    Raises SourceError if the file is longer than its head and the head has no complete row.
     """
-    if not os.path.isfile(path):  # a pipe would be waited for
+    if not os.path.isfile(path):  # reading a pipe would block
         return ""
     head = _head(path)
     try:
         row = json_text.first_row(path, head)
     except SourceError:
-        if len(head) == HEAD:
+        if len(head) == HEAD_BYTES:
             raise
         return ""
     if not isinstance(row, dict):
@@ -82,12 +80,12 @@ def _first_row(path: str) -> str:
 
 
 def _head(path: str) -> bytes:
-    """The first bytes of a file, unpacked."""
+    """The first bytes of a file, decompressed."""
     with open(path, "rb") as file:
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
     if head[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
-            head = zlib.decompressobj(wbits=31).decompress(head, HEAD)
+            head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
     return head.removeprefix(b"\xef\xbb\xbf")
 
 
@@ -97,9 +95,9 @@ def _plain(value: object) -> str:
     return repr(value)
 
 
-def _merged(parts: Sequence[Bundle]) -> Bundle:
-    """Several parts as one."""
-    return Bundle(
+def _merged(parts: Sequence[Partition]) -> Partition:
+    """Several partitions as one."""
+    return Partition(
         parts[0].location,
         tuple(dict.fromkeys(file for part in parts for file in part.files)),
         tuple(dict.fromkeys(path for part in parts for path in part.checkpoints)),

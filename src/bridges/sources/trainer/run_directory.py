@@ -1,7 +1,7 @@
-"""Run directories: every run below a directory, a glob or a URL, once and whole.
+"""Reads every run below a directory, a glob or a URL, each once.
 
-The states that a run saved on its way are folded into its longest one (`folding`); several runs in
-one directory stay several, each under a name of its own.
+The states that a run saved are folded into its longest one (`folding`). Several runs in one
+directory stay separate and get unique names.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
-from bridges.sources.trainer.discovery import Found, discover, is_place, natural, unlisted
-from bridges.sources.trainer.file_sidecars import bundle_around, is_history
-from bridges.sources.trainer.folding import Folded, Save, fold
+from bridges.sources.trainer.discovery import FoundFiles, discover, is_tree, natural, unlisted
+from bridges.sources.trainer.file_sidecars import is_history, partition_around
+from bridges.sources.trainer.folding import FoldedRun, Save, fold
 from bridges.sources.trainer.not_a_history import OtherFileError
-from bridges.sources.trainer.partitions import Bundle, bundles, whole
-from bridges.sources.trainer.paths import last_of, name_of, names_of
-from bridges.sources.trainer.read_units import units
-from bridges.sources.trainer.run_sidecars import Surroundings, kinds_of, outputs_of
+from bridges.sources.trainer.partitions import Partition, partitions, single_partition
+from bridges.sources.trainer.paths import label_of, name_of, names_of
+from bridges.sources.trainer.read_units import read_units
+from bridges.sources.trainer.run_sidecars import RunCompleter, kinds_of, outputs_of
 from bridges.sources.trainer.state_file import TrainerStateSource
-from bridges.sources.trainer.trials import trial_places
+from bridges.sources.trainer.trials import trial_directories
 from bridges.sources.trainer.unchanged import UnchangedFiles
 from bridges.sources.tuning_logs.source import TrainerLogSource, is_log
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run
 from bridges.stream.settings import Settings as Identity
 
-ROWS_AHEAD = 5_000  # of small runs that are read together, which keeps the caches warm
-KEPT_POINTS = 1_000_000  # of runs that were read and may be needed again: about 10 MB
+MIN_ROWS_AHEAD = 5_000  # small runs are read in batches of so many rows, for warm CPU caches
+MAX_KEPT_POINTS = 1_000_000  # of cached runs: about 10 MB
 
 
 class RunDirectorySource:
@@ -42,70 +42,66 @@ class RunDirectorySource:
     name = "run_directory"
 
     def claims(self, location: str) -> bool:
-        """Whether it is a directory, a pattern, or a local file called as a history is."""
-        return is_place(location) or is_history(location)
+        """Whether it is a directory, a glob, or a local file with the name of a history."""
+        return is_tree(location) or is_history(location)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
-        """The runs of that tree; what cannot be read is told after the others.
+        """The runs of a tree, or the run of a file as its directory would give it.
 
-        Of a file, the run whose history it holds, as of its directory. Raises SourceError, and
-        TreeError where several files are broken.
+        Errors are raised after the last readable run: SourceError, or TreeError for several.
         """
-        if is_place(location):
-            yield from _some_ahead(self._read_place(location, options))
+        if is_tree(location):
+            yield from _in_batches(self._read_tree(location, options))
         else:
-            yield from _read_file(bundle_around(location), options)
+            yield from _read_file(partition_around(location), options)
 
-    def _read_place(self, location: str, options: ReadOptions) -> Iterator[Run]:
+    def _read_tree(self, location: str, options: ReadOptions) -> Iterator[Run]:
         found = discover(location)
-        parts = units(location, found) or [whole(location, found)]
-        nothing, errors = True, list[SourceError]()
+        parts = read_units(location, found) or [single_partition(location, found)]
+        is_empty, errors = True, list[SourceError]()
         for part in parts:
             own = part.found if len(parts) > 1 else found
-            if len(parts) > 1:  # the first run names the other files
-                own.others = Counter(found.others if nothing else ())
+            if len(parts) > 1:  # the first run reports the other files of the tree
+                own.others = Counter(found.others if is_empty else ())
             try:
                 for run in _read(part, own, options):
-                    nothing = False
+                    is_empty = False
                     yield run
             except TreeError as error:
                 errors += error.errors
         if errors:
             raise TreeError(location, errors)
-        if nothing and not found.states:
+        if is_empty and not found.states:
             raise _no_states(location, found)
 
-    def split(self, location: str) -> list[Bundle]:
-        """The same runs in parts. Raises SourceError."""
-        if not is_place(location):
-            return [bundle_around(location)]
+    def split(self, location: str) -> list[Partition]:
+        """The partitions of a location. Raises SourceError."""
+        if not is_tree(location):
+            return [partition_around(location)]
         found = discover(location)
-        parts = bundles(location, found)
+        parts = partitions(location, found)
         if not parts and found.unlisted:
             raise TreeError(location, [unlisted(*each) for each in found.unlisted.items()])
         if not parts:
             raise _no_states(location, found)
         return parts
 
-    def read_part(self, part: Bundle, options: ReadOptions) -> Iterator[Run]:
-        """The runs of a part of a tree, as `read`."""
-        if part.named:
+    def read_part(self, part: Partition, options: ReadOptions) -> Iterator[Run]:
+        """The runs of a partition; errors as in `read`."""
+        if part.named_file:
             return _read_file(part, options)
         return _read(part, part.found, options)
 
 
-def _some_ahead(runs: Iterator[Run]) -> Iterator[Run]:
-    """The runs, of which a few small ones are read before the first of them is taken.
-
-    What cannot be read is raised after those that were.
-    """
+def _in_batches(runs: Iterator[Run]) -> Iterator[Run]:
+    """Read small runs in batches before yielding them; an error is raised after the read runs."""
     ahead: list[Run] = []
     rows = 0
     try:
         for run in runs:
             ahead.append(run)
             rows += len(run.stream)
-            if rows >= ROWS_AHEAD:
+            if rows >= MIN_ROWS_AHEAD:
                 yield from ahead
                 ahead, rows = [], 0
     except BridgeError:
@@ -114,90 +110,92 @@ def _some_ahead(runs: Iterator[Run]) -> Iterator[Run]:
     yield from ahead
 
 
-def _read_file(bundle: Bundle, options: ReadOptions) -> Iterator[Run]:
-    """The run of a named file, with what lies around it if its directory holds that run alone.
+def _read_file(partition: Partition, options: ReadOptions) -> Iterator[Run]:
+    """The run of a named file, with its sidecars if its directory contains no other run.
 
-    Of an earlier save it is the shorter history, without what came later.
+    An earlier save gives the shorter history, without later rows and results.
     """
-    named, found = bundle.named, bundle.found
+    file, found = partition.named_file, partition.found
     reader = _Reader(options, is_alone=False)
-    run = reader.run(named)
+    run = reader.run(file)
     states = [*found.states, *_logs_alone(found, options)]
     runs, trials = _FOLDED.of(
-        (bundle.files, bundle.neighbour, options),
-        lambda: _fold_file(bundle, found, states, reader),
+        (partition.files, partition.neighbour, options),
+        lambda: _fold_file(partition, found, states, reader),
     )
-    mine = [folded for folded in runs if named in folded.locations]
-    if not mine or [other for other in runs if _share(other, mine[0])] != mine:
-        yield _alone(run, bundle)
+    mine = [folded for folded in runs if file in folded.locations]
+    if not mine or [other for other in runs if _share_output(other, mine[0])] != mine:
+        yield _alone(run, partition)
         return
     folded, trials = mine[0], {**trials}
-    (name,) = names_of([folded.longest.location], dict(bundle.depths))
-    if named != folded.longest.location:
+    (name,) = names_of([folded.longest.location], dict(partition.depths))
+    if file != folded.longest.location:
         options = replace(options, growing=True)
         if folded.longest.location in trials:
-            trials[named] = trials[folded.longest.location]
-        folded = _up_to(named, folded)
-    yield Surroundings(named, found, runs, trials, options, ()).whole(run, folded, name)
+            trials[file] = trials[folded.longest.location]
+        folded = _up_to(file, folded)
+    yield RunCompleter(file, found, runs, trials, options, ()).complete(run, folded, name)
 
 
 def _fold_file(
-    bundle: Bundle, found: Found, states: Sequence[str], reader: _Reader
-) -> tuple[list[Folded], dict[str, tuple[str, str]]]:
-    """The runs of the directory around a named file, and its trials."""
+    partition: Partition, found: FoundFiles, states: Sequence[str], reader: _Reader
+) -> tuple[list[FoldedRun], dict[str, tuple[str, str]]]:
+    """The folded runs around a named file, and the names of those that are trials."""
     saves = [save for path in states if (save := reader.save(path))]
     runs, _ = _without_empty(fold(saves, reader.stream, reader.settings(found)))
-    return runs, _trials(bundle, runs, reader)
+    return runs, _trials(partition, runs, reader)
 
 
-_FOLDED: UnchangedFiles[tuple[list[Folded], dict[str, tuple[str, str]]]] = UnchangedFiles()
+_FOLDED: UnchangedFiles[tuple[list[FoldedRun], dict[str, tuple[str, str]]]] = UnchangedFiles()
 
 
-def _share(one: Folded, other: Folded) -> bool:
-    """Whether two runs wrote to one directory."""
+def _share_output(one: FoldedRun, other: FoldedRun) -> bool:
+    """Whether two runs have a common output directory."""
     return not {*outputs_of(one)}.isdisjoint(outputs_of(other))
 
 
-def _up_to(location: str, folded: Folded) -> Folded:
-    """The run as it was when the save at that location was made."""
+def _up_to(location: str, folded: FoldedRun) -> FoldedRun:
+    """The run as of the save at `location`."""
     (last,) = (save for save in folded.saves if save.location == location)
     earlier = [save for save in folded.saves if save.rows <= last.rows and save is not last]
-    return Folded(last, earlier)
+    return FoldedRun(last, earlier)
 
 
-def _alone(run: Run, bundle: Bundle) -> Run:
-    """A run as its file alone holds it, and a note where something lies beside that."""
-    if len(bundle.files) == 1:
+def _alone(run: Run, partition: Partition) -> Run:
+    """The run of a file without its sidecars, and a note if there are any."""
+    if len(partition.files) == 1:
         return run
     message = (
-        "several runs lie in this directory, so that settings and event files beside the file may "
-        "be those of another run: they are not read. `bridge inspect` shows the directory."
+        "several runs lie in this directory, so the settings and event files beside the file may "
+        "belong to another run: they are not read. `bridge inspect` shows the directory."
     )
     note = Finding("beside-left-out", Severity.INFO, output_of(run.source) or ".", message)
     return replace(run, findings=(*run.findings, note))
 
 
-def _read(bundle: Bundle, found: Found, options: ReadOptions) -> Iterator[Run]:
-    """The runs of a part of a tree, of which this was found."""
+def _read(partition: Partition, found: FoundFiles, options: ReadOptions) -> Iterator[Run]:
+    """The runs of a partition with the files `found`."""
     states = [*found.states, *_logs_alone(found, options)]
     reader = _Reader(options, is_alone=len(states) == 1)
-    # of equal saves the one outside a checkpoint names the run
-    states.sort(key=lambda path: bool(CHECKPOINT.match(last_of(path))))
+    # among equal saves, the one outside a checkpoint names the run
+    states.sort(key=lambda path: bool(CHECKPOINT.match(label_of(path))))
     saves = [save for path in states if (save := reader.save(path))]
-    reader.pass_over(found)
+    reader.sort_out_others(found)
     runs, empty = _without_empty(fold(saves, reader.stream, reader.settings(found)))
     runs.sort(key=lambda run: natural(run.longest.location))
-    names = names_of([run.longest.location for run in runs], dict(bundle.depths))
-    tree = Surroundings(bundle.location, found, runs, _trials(bundle, runs, reader), options, empty)
+    names = names_of([run.longest.location for run in runs], dict(partition.depths))
+    tree = RunCompleter(
+        partition.location, found, runs, _trials(partition, runs, reader), options, empty
+    )
     for run, name in zip(runs, names, strict=True):
-        yield tree.whole(reader.run(run.longest.location), run, name)
+        yield tree.complete(reader.run(run.longest.location), run, name)
     errors = [*reader.errors, *(unlisted(*each) for each in found.unlisted.items())]
     if errors:
-        raise TreeError(bundle.location, errors)
+        raise TreeError(partition.location, errors)
 
 
 class _Reader:
-    """Reads states, and keeps the latest of them as long as they are small together."""
+    """Reads states, and caches the last ones up to `MAX_KEPT_POINTS` points."""
 
     def __init__(self, options: ReadOptions, *, is_alone: bool) -> None:
         self._options = options
@@ -207,16 +205,19 @@ class _Reader:
         self.errors: list[SourceError] = []
         self.others: list[SourceError] = []
 
-    def pass_over(self, found: Found) -> None:
-        """Count files that hold no history and were not asked for: errors where no other was."""
+    def sort_out_others(self, found: FoundFiles) -> None:
+        """Count a file without a history as ignored if only a pattern matched it, else as an error.
+
+        If no file has a history, each is an error.
+        """
         for error in self.others:
-            if error.source in found.named and self._kept:
+            if error.source in found.by_pattern and self._kept:
                 found.ignore(name_of(error.source))
             else:
                 self.errors.append(error)
 
     def save(self, location: str) -> Save | None:
-        """The save at a location; None where it cannot be read, which is told later."""
+        """The save at a location; None if it cannot be read, which adds to `errors`."""
         try:
             return Save.of(self.run(location), is_alone=self._is_alone)
         except OtherFileError as error:
@@ -227,22 +228,22 @@ class _Reader:
             return None
 
     def stream(self, location: str) -> MetricStream:
-        """The rows at a location."""
+        """The rows of the state at a location."""
         return self.run(location).stream
 
-    def settings(self, found: Found) -> Callable[[str], Identity]:
-        """What tells the run of a save from others with equal rows, its files included."""
+    def settings(self, found: FoundFiles) -> Callable[[str], Identity]:
+        """A function from a save's location to its settings, sidecar files included."""
 
         def settings(location: str) -> Identity:
             run = self.run(location)
             folders = dict.fromkeys([folder_of(location), output_of(location)])
-            beside = [found.beside.get(folder, []) for folder in folders]
-            return read_settings(run.params, run.source, beside).identity(run.settings)
+            sidecars = [found.sidecars.get(folder, []) for folder in folders]
+            return read_settings(run.params, run.source, sidecars).identity(run.settings)
 
         return cache(settings)
 
     def run(self, location: str) -> Run:
-        """The run at a location, as its file alone tells it."""
+        """The run of the file at a location, without its sidecars."""
         if location in self._kept:
             self._kept.move_to_end(location)
             return self._kept[location]
@@ -251,14 +252,14 @@ class _Reader:
         (run,) = source.read(location, self._options)
         self._kept[location] = run
         self._points += run.stream.points
-        while self._points > KEPT_POINTS and len(self._kept) > 1:
+        while self._points > MAX_KEPT_POINTS and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._points -= oldest.stream.points
         return run
 
 
-def _logs_alone(found: Found, options: ReadOptions) -> list[str]:
-    """The logs of tuning tools in directories that no state belongs to."""
+def _logs_alone(found: FoundFiles, options: ReadOptions) -> list[str]:
+    """The logs of tuning tools in directories without a state."""
     with_state = {output_of(path) for path in found.states}
     folders = sorted(found.logs.keys() - with_state, key=natural)
     known = []
@@ -270,8 +271,11 @@ def _logs_alone(found: Found, options: ReadOptions) -> list[str]:
     return known
 
 
-def _without_empty(runs: list[Folded]) -> tuple[list[Folded], list[str]]:
-    """The runs but states without rows in directories that have others, and where those lie."""
+def _without_empty(runs: list[FoldedRun]) -> tuple[list[FoldedRun], list[str]]:
+    """Leave out states without rows beside other runs of their directory; return their locations.
+
+    A directory's only state is kept, with or without rows.
+    """
     full = {output_of(run.longest.location) for run in runs if run.longest.rows}
     kept, empty = [], []
     for run in runs:
@@ -282,26 +286,28 @@ def _without_empty(runs: list[Folded]) -> tuple[list[Folded], list[str]]:
     return kept, empty
 
 
-def _trials(bundle: Bundle, runs: Sequence[Folded], reader: _Reader) -> dict[str, tuple[str, str]]:
-    """Group and name of each trial by its longest save: its own directory in that of the search."""
+def _trials(
+    partition: Partition, runs: Sequence[FoldedRun], reader: _Reader
+) -> dict[str, tuple[str, str]]:
+    """Group (the search) and name of each trial, by the location of its longest save."""
     if not any(run.longest.is_trial for run in runs):
         return {}
-    save = reader.save(bundle.neighbour) if bundle.neighbour else None
-    beside = [Folded(save)] if save else []
-    found = trial_places([*runs, *beside])
+    save = reader.save(partition.neighbour) if partition.neighbour else None
+    neighbours = [FoldedRun(save)] if save else []
+    found = trial_directories([*runs, *neighbours])
     searches = [*dict.fromkeys(search for search, _ in found.values())]
-    places = [f"{place}/x" for place in searches]
-    groups = dict(zip(searches, names_of(places, dict(bundle.depths)), strict=True))
+    paths = [f"{search}/x" for search in searches]
+    groups = dict(zip(searches, names_of(paths, dict(partition.depths)), strict=True))
     return {location: (groups[search], name) for location, (search, name) in found.items()}
 
 
-def _no_states(location: str, found: Found) -> MissingSourceError:
+def _no_states(location: str, found: FoundFiles) -> MissingSourceError:
     ending = next((end for end in (".json", ".jsonl") if end in found.others), "")
     pattern = f"{location.rstrip('/')}/*{ending}"
     by_pattern = f", or all of them by a pattern in quotes: '{pattern}'" if ending else ""
     return MissingSourceError(
         location,
         found=f"no trainer_state.json below it ({kinds_of(found) or 'no files at all'})",
-        expected="the output directory of a Trainer, or a directory of such",
+        expected="the output directory of a Trainer, or a directory of several",
         remedy=f"Name another directory, or the file itself if it has another name{by_pattern}.",
     )

@@ -1,6 +1,6 @@
-"""A Hugging Face training history becomes a run: `trainer_state.json`, a list of rows, JSON lines.
+"""Reads a Hugging Face training history as a run: `trainer_state.json`, a list of rows, JSON lines.
 
-The fields of the state are checked by pydantic; its rows are read by `log_rows`.
+pydantic checks the fields of the state; `log_rows` reads its rows.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
 from bridges.sources.base import FilePart
 from bridges.sources.options import ReadOptions
-from bridges.sources.sidecars.plain_values import MOST, count_values, plain_values
+from bridges.sources.sidecars.plain_values import MAX_VALUES, count_values, plain_values
 from bridges.sources.text import Text, load
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.log_rows import Int64, LogRows, Number, expected_type
-from bridges.sources.trainer.long_history import LONG, History, read_long
+from bridges.sources.trainer.long_history import MIN_LONG_BYTES, History, read_long
 from bridges.sources.trainer.not_a_history import describe, not_a_history
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
@@ -52,7 +52,7 @@ _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 
 
 class TrainerState(BaseModel):
-    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); others are passed over."""
+    """The fields of `trainer_state.json` (transformers 3.5 to 5.x); other fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -82,19 +82,19 @@ class TrainerStateSource:
     name = "trainer_state"
 
     def claims(self, location: str) -> bool:
-        """Whether the name could be that of a history: JSON, JSON lines, text, gzip, or none."""
+        """Whether the suffix may be that of a history: JSON, JSON lines, text, gzip, or none."""
         return location == "-" or os.path.splitext(location)[1].lower() in _SUFFIXES
 
     def split(self, location: str) -> list[FilePart]:
-        """The file."""
+        """The file as the only part."""
         return [FilePart(location)]
 
     def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
-        """The run of the file, as `read`."""
+        """The run of the file. Raises SourceError."""
         return self.read(part.location, options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
-        """The run of that file. Raises SourceError."""
+        """The run of the file. Raises SourceError."""
         yield read_text(
             location,
             load(location, salvage=options.salvage, max_unpacked=options.max_unpacked),
@@ -103,14 +103,14 @@ class TrainerStateSource:
 
 
 def read_text(location: str, text: Text, options: ReadOptions) -> Run:
-    """The run of a text that was loaded from a location. Raises SourceError."""
+    """The run of a text loaded from `location`. Raises SourceError."""
     try:
         history, found = _history(location, text.data)
     except SourceError as error:
-        if not (options.salvage and error.remedy == json_text.SALVAGE):
+        if not (options.salvage and error.remedy == json_text.SALVAGE_REMEDY):
             raise
         history, found = _salvaged(location, text.data)
-    text.data = b""  # the text may be large, and is not needed any more
+    text.data = b""  # may be large, and is no longer needed
     state = None if history.header is None else _state(location, history.header)
     if state is None:
         history.rows.refuse_other_files()
@@ -118,8 +118,8 @@ def read_text(location: str, text: Text, options: ReadOptions) -> Run:
 
 
 def _history(location: str, data: bytes) -> tuple[History, list[Finding]]:
-    """The history in a text, and the findings of its reading. Raises SourceError."""
-    history = read_long(location, data) if len(data) >= LONG else None
+    """The history in a text, and the findings of the parser. Raises SourceError."""
+    history = read_long(location, data) if len(data) >= MIN_LONG_BYTES else None
     history = history or _short_history(location, data)
     return history, json_text.repeated_keys(history.repeated)
 
@@ -142,9 +142,7 @@ def _short_history(location: str, data: bytes) -> History:
 
 
 def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
-    """What is left of a text that ends too early; where `global_step` came after the rows, their
-    last step.
-    """
+    """The complete rows of a truncated text; a missing `global_step` is their last step."""
     rows, last = LogRows(location), 0
 
     def add(part: list[Any]) -> None:
@@ -171,23 +169,23 @@ def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
                 location,
                 place=f"key {key!r}",
                 found="no such key",
-                expected="it beside 'log_history'",
-                remedy="Get the whole file, or give the list under 'log_history' alone.",
+                expected="the key beside 'log_history'",
+                remedy="Get the complete file, or pass only the list under 'log_history'.",
             ) from None
         raise SourceError(
             location,
             place=f"key {key!r}",
             found=describe(given),
             expected=expected_type(key, [e["type"] for e in errors if e["loc"][0] == key]),
-            remedy="Fix that value: transformers never writes it so.",
+            remedy="Fix that value: transformers never writes such a value.",
         ) from None
-    if count_values(state.trial_params, MOST) > MOST:
+    if count_values(state.trial_params, MAX_VALUES) > MAX_VALUES:
         raise SourceError(
             location,
             place="key 'trial_params'",
-            found=f"more than {MOST:,} values",
+            found=f"more than {MAX_VALUES:,} values",
             expected="the parameters of a trial",
-            remedy="Take it out: transformers never writes it so.",
+            remedy="Remove it: transformers never writes so many.",
         )
     return state
 
@@ -200,18 +198,18 @@ def make_run(
     found: list[Finding],
     options: ReadOptions,
 ) -> Run:
-    """The run of these rows and what the state (None for bare rows) says of it.
+    """The run of log rows and their state (None for bare rows).
 
-    `found` are the findings of the reading so far. Raises SourceError where a row is not what a log
-    row is.
+    `found`: the findings of the parser. Raises SourceError for an invalid row.
     """
     stream, findings = rows.stream()
     found = [*found, *findings]
     params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *secrets, *diagnose(stream)]
-    cut = any(finding.code == "salvaged" for finding in found)  # fields after the rows are lost
-    findings += unfinished_tail(stream, state.global_step if state and not cut else None)
+    # in a salvaged file the fields after the rows are lost
+    is_salvaged = any(finding.code == "salvaged" for finding in found)
+    findings += unfinished_tail(stream, state.global_step if state and not is_salvaged else None)
     return Run(
         name=redact_text(default_name(location)),
         stream=stream,
@@ -222,7 +220,7 @@ def make_run(
         trial_name=redact_text(state.trial_name) if state and state.trial_name else None,
         trial_params=redact(_trial_params(state))[0],
         status=_status(state, stream),
-        writer=writer_band(state.model_fields_set, stream) if state and not cut else None,
+        writer=writer_band(state.model_fields_set, stream) if state and not is_salvaged else None,
         provenance=(text.provenance,),
         findings=tuple(findings),
         settings=_settings(state, params),
@@ -231,7 +229,7 @@ def make_run(
 
 
 def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings:
-    """What tells the run from others with equal rows, as far as its state says it."""
+    """The settings in the state, which distinguish runs with equal rows."""
     if state is None:
         return Settings()
     ends = state.max_steps if (state.max_steps or 0) > 0 else None
@@ -244,7 +242,7 @@ def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _params(state: TrainerState | None) -> dict[str, Any]:
-    """Settings: those of the state, and over them the trial's."""
+    """The settings in the state, overridden by the trial's params."""
     return {**_fields(state, PARAMS), **_trial_params(state)}
 
 
@@ -268,7 +266,7 @@ def _status(state: TrainerState | None, stream: MetricStream) -> str:
 
 
 def default_name(location: str) -> str:
-    """The run's name where none is given: the file's own, or that of the directory it lies in."""
+    """The default run name: the stem of the file, or its output directory for usual file names."""
     if location == "-":
         return "stdin"
     path = location.split("://", 1)[-1] if "://" in location else os.path.abspath(location)

@@ -1,7 +1,7 @@
-"""What was worked out from local files, kept as long as none of them changes.
+"""A cache of values computed from local files, valid until one of the files changes.
 
-A shell expands `checkpoint-*/trainer_state.json` to many files, and each is read together with all
-others of its directory.
+A shell expands `checkpoint-*/trainer_state.json` to many files, and each of them is read together
+with all other states of its directory.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from typing import Generic, TypeVar
 from bridges.sources.options import ReadOptions
 
 MAX_KEPT = 16
-_SETTLED = 50_000_000  # ns: two changes within a tick of the file system's clock look as one
+_SETTLED = 50_000_000  # ns: changes within one tick of the file system's clock look alike
 
 T = TypeVar("T")
 Key = tuple[Sequence[str], str | None, ReadOptions]  # files, one more file, options
 
 
 class UnchangedFiles(Generic[T]):
-    """A few values in this process, each by the files that it was made from."""
+    """The last `MAX_KEPT` values, by the files that each was computed from."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[object, T] = OrderedDict()
 
     def of(self, key: Key, make: Callable[[], T]) -> T:
-        """The value of a key: kept, if its files look as they did; else made now."""
+        """The cached value if the files are unchanged; otherwise `make()`, which is cached."""
         files, other, options = key
-        looks = None if options.growing else _looks([*files, *([other] if other else [])])
-        if looks is None:
+        fingerprint = (
+            None if options.growing else _stat_fingerprint([*files, *([other] if other else [])])
+        )
+        if fingerprint is None:
             return make()
-        known = (looks, options)
+        known = (fingerprint, options)
         if known in self._kept:
             self._kept.move_to_end(known)
         else:
@@ -43,9 +45,9 @@ class UnchangedFiles(Generic[T]):
         return self._kept[known]
 
 
-def _looks(files: Sequence[str]) -> tuple[object, ...] | None:
-    """How files look; None where one has just changed, or cannot be looked at."""
-    looks: list[object] = [os.getcwd()]
+def _stat_fingerprint(files: Sequence[str]) -> tuple[object, ...] | None:
+    """The stat results of files; None if a file has just changed or cannot be accessed."""
+    fingerprint: list[object] = [os.getcwd()]
     newest = time.time_ns() - _SETTLED
     for file in files:
         try:
@@ -54,5 +56,7 @@ def _looks(files: Sequence[str]) -> tuple[object, ...] | None:
             return None
         if found.st_ctime_ns > newest:
             return None
-        looks.append((file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return tuple(looks)
+        fingerprint.append(
+            (file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        )
+    return tuple(fingerprint)

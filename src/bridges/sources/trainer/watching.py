@@ -1,7 +1,7 @@
-"""Watching: has anything changed at a location? Told by listing it, never by reading a file.
+"""Detects changes at a location by listing it; no file is read.
 
-A file has changed if its size, its time of change (nanoseconds) or its inode has; a remote one, if
-what its file system says of it has: size, times, etag, whatever it knows.
+A local file has changed if its size, mtime (nanoseconds) or inode differs; a remote file, if the
+size, times, etag or checksum in its listing differ.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bridges.sources.remote import MISSING, described, forget_listings
-from bridges.sources.trainer.discovery import discover, is_place, walk
+from bridges.sources.trainer.discovery import discover, is_tree, walk
 
 
 class Stamp(NamedTuple):
-    """What a file looks like from outside; `changed` is its time of change in nanoseconds since
-    1970 UTC, 0 where that is not known.
+    """The metadata of a file as text; `changed` is its mtime in nanoseconds since 1970 UTC (0:
+    unknown).
     """
 
     mark: str
@@ -27,29 +27,29 @@ Stamps = Mapping[str, Stamp]
 
 
 def stamps(location: str, *, every: bool = False) -> Stamps | None:
-    """The stamp of each file at a location that may be read, by its path; with `every`, of each.
+    """The stamp of each readable file at a location by path; with `every`, of all files.
 
-    What cannot be looked at has a stamp, too, so nothing is raised. None where nothing tells
-    whether a file has changed, as of a server that knows neither times nor etags.
+    A location that cannot be listed has a stamp, too, so nothing is raised. None if changes cannot
+    be detected, for example with a server that sends neither times nor etags.
     """
     try:
         if "://" in location:
             return _remote(location, every)
         return {path: _stat(path) for path in _files(location, every)}
-    except Exception as error:  # deliberately broad: reading the location tells what is wrong
+    except Exception as error:  # deliberately broad: reading the location reports the error
         return {location: Stamp(type(error).__name__)}
 
 
 def _files(location: str, every: bool) -> list[str]:
-    if not is_place(location):
+    if not is_tree(location):
         return [location]
-    return [*walk(location)] if every else discover(location).kept
+    return [*walk(location)] if every else discover(location).readable
 
 
 def _stat(path: str) -> Stamp:
     try:
         status = os.stat(path)
-    except FileNotFoundError:  # perhaps rotated away since it was listed
+    except FileNotFoundError:  # removed since it was listed
         return Stamp(MISSING)
     mark = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
     return Stamp(mark, status.st_mtime_ns)

@@ -27,7 +27,7 @@ from pydantic_core import from_json
 from bridges.sources.trainer.log_rows import INT64
 from bridges.stream.finding import Finding, Severity
 
-HEAD = 1 << 16  # bytes of a file that tell its format
+HEAD_BYTES = 1 << 16  # bytes of a file that tell its format
 _FRACTION = re.compile(r"(\d{1,18})/(-?\d{1,18})\Z", re.ASCII)
 _SWIFT_STEPS = ("global_step/max_steps", "steps[global_step/max_steps]", "iteration")
 _OUTCOME = frozenset(
@@ -110,7 +110,7 @@ def same_line(line: Row, other: Row, passing: Callable[[str], bool]) -> bool:
 
 def recognise(data: bytes) -> LogFormat | None:
     """The format of a text, by its first lines; None where it is neither."""
-    for line in data[:HEAD].split(b"\n")[:50]:
+    for line in data[:HEAD_BYTES].split(b"\n")[:50]:
         try:
             row = from_json(line, allow_partial=True)
         except ValueError:

@@ -11,7 +11,7 @@ from bridges.sources.tuning_logs.formats import is_of_process
 from bridges.stream.model import Int64, MetricStream
 
 Row = dict[str, Any]
-MOST_AT_STEP = 50  # rows of one step that a row is compared with
+MAX_ROWS_PER_STEP = 50  # rows of one step that a row is compared with
 
 
 def same_rows(
@@ -33,7 +33,7 @@ def same_rows(
         lines = of_step.get(int(history.step[row]), [])
         while lines and lines[-1] >= before:
             lines.pop()
-        known = [line for line in lines[-MOST_AT_STEP:] if mine[row].keys() & theirs[line]]
+        known = [line for line in lines[-MAX_ROWS_PER_STEP:] if mine[row].keys() & theirs[line]]
         equal = [line for line in known if _agree(mine[row], theirs[line], digits, relative)]
         if equal:
             before = equal[-1]

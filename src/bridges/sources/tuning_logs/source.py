@@ -22,7 +22,7 @@ from bridges.sources.base import FilePart
 from bridges.sources.options import ReadOptions
 from bridges.sources.text import MissingSourceError, Text, load
 from bridges.sources.trainer.log_rows import REMEDY_ROW, LogRows
-from bridges.sources.trainer.long_history import PIECE
+from bridges.sources.trainer.long_history import PIECE_BYTES
 from bridges.sources.trainer.not_a_history import describe
 from bridges.sources.trainer.state_file import TrainerState, make_run, read_text
 from bridges.sources.tuning_logs.formats import (
@@ -41,7 +41,7 @@ from bridges.stream.logged import ranges_of
 from bridges.stream.model import Log, Run
 from bridges.stream.redact import redact
 
-NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
+TOOL_LOG_NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
 
 
 class TrainerLogSource:
@@ -51,7 +51,7 @@ class TrainerLogSource:
 
     def claims(self, location: str) -> bool:
         """Whether the file has the name of such a log."""
-        return NAME.match(re.split(r"[/\\]", location)[-1]) is not None
+        return TOOL_LOG_NAME.match(re.split(r"[/\\]", location)[-1]) is not None
 
     def split(self, location: str) -> list[FilePart]:
         """The file."""
@@ -200,7 +200,7 @@ def read_log(location: str, text: Text, log_format: LogFormat) -> ToolLog:
     data, is_cut = _whole_lines(location, text.data)
     log, repeated = ToolLog(location, log_format), json_text.Repeated()
     count, last = 0, None
-    for numbers, values, found in json_text.line_parts(location, data, PIECE):
+    for numbers, values, found in json_text.line_parts(location, data, PIECE_BYTES):
         repeated.update(found)
         count, last = count + len(values), values[-1] if values else last
         for number, value in zip(numbers, values, strict=True):
@@ -256,7 +256,7 @@ def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
     try:
         json_text.parse(location, tail)
     except SourceError as error:  # any other one is raised again, with the right line
-        if error.remedy == json_text.SALVAGE:
+        if error.remedy == json_text.SALVAGE_REMEDY:
             return head, True
     return data, False
 

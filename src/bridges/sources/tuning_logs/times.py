@@ -18,7 +18,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
 from bridges.stream.pace import LONGEST_RUN
 
-MOST_PROCESSES = 8  # that are remembered of a log
+MAX_PROCESSES = 8  # that are remembered of a log
 _TIMEDELTA = re.compile(
     r"(?:(?P<d>\d{1,9}) days?, )?(?P<h>\d{1,9}):(?P<m>\d\d):(?P<s>\d\d(?:\.\d{1,9})?)", re.ASCII
 )
@@ -109,7 +109,7 @@ def _alternate(stream: MetricStream, rows: Int64, seconds: Float64) -> bool:
         at = min(fitting, key=lambda at: step - processes[at].step, default=None)
         process = _Process() if at is None else processes.pop(at)
         process.add(step, now, trains)
-        processes = [process, *processes[: MOST_PROCESSES - 1]]
+        processes = [process, *processes[: MAX_PROCESSES - 1]]
         if at:
             resumed.add(id(process))
             if len(resumed) > 1 or now > before / 2:

@@ -24,7 +24,7 @@ from bridges.sources.trainer.state_file import TrainerStateSource
 from tests.support import packed
 
 HISTORY = "a trainer_state.json, a list of log rows or JSON lines of log rows"
-LOOK = "This is another file: look for the trainer_state.json of a Trainer's output."
+LOOK = "This is another file: look for the trainer_state.json in a Trainer's output directory."
 AS_TEXT = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
 EARLIER = "The save was cut off: use an earlier checkpoint's file."
 CUT_OFF = (
@@ -33,7 +33,7 @@ CUT_OFF = (
 )
 MEND = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
 FIX_ROW = "Fix that row, or remove it from the file."
-FIX_VALUE = "Fix that value: transformers never writes it so."
+FIX_VALUE = "Fix that value: transformers never writes such a value."
 CONVERT = "Convert the file to UTF-8, or copy it again in binary mode."
 BIG = "an integer between -2^63 and 2^63-1"
 
@@ -283,8 +283,8 @@ STATES = {
     ),
     "global_step missing": (
         b'{"log_history": []}',
-        "key 'global_step': found no such key; expected it beside 'log_history'. "
-        "Get the whole file, or give the list under 'log_history' alone.",
+        "key 'global_step': found no such key; expected the key beside 'log_history'. "
+        "Get the complete file, or pass only the list under 'log_history'.",
     ),
     "global_step float": (
         b'{"global_step": 1.0, "log_history": []}',

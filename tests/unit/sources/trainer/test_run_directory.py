@@ -16,7 +16,7 @@ from bridges.errors import SourceError, TreeError
 from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
 from bridges.sources.options import ReadOptions
-from bridges.sources.trainer.discovery import Found, is_place, natural
+from bridges.sources.trainer.discovery import FoundFiles, is_tree, natural
 from bridges.sources.trainer.folding import Save, fold
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
@@ -90,7 +90,7 @@ def test_a_fork_is_a_run_of_its_own(tmp_path: Path) -> None:
     runs = {run.name.split("/")[-1]: run for run in read(tmp_path)}
     assert sorted(runs) == ["checkpoint-6", "checkpoint-8"]
     (finding,) = [f for f in runs["checkpoint-6"].findings if f.code == "forked"]
-    assert "the first 3 rows are those of" in finding.message
+    assert "the first 3 rows equal those of" in finding.message
     assert "checkpoint-8" in finding.message
     assert "forked" not in told(runs["checkpoint-8"])
 
@@ -136,7 +136,7 @@ def test_what_is_no_history_is_counted_once(tmp_path: Path) -> None:
     assert "files-ignored" not in told(second)
     for run in (first, second):
         (broken,) = [f for f in run.findings if f.code == "checkpoint-without-state"]
-        assert broken.message.startswith("checkpoint-8: left without a trainer_state.json")
+        assert broken.message.startswith("checkpoint-8: no trainer_state.json")
         assert broken.where == str(tmp_path / run.name)
 
 
@@ -194,11 +194,11 @@ def test_remote_trees_are_read_alike(tmp_path: Path) -> None:
 
 def test_what_is_a_place(tmp_path: Path) -> None:
     (tmp_path / "odd[1]").touch()
-    assert is_place(str(tmp_path))
-    assert is_place(str(tmp_path / "a*"))
-    assert not is_place(str(tmp_path / "odd[1]"))
-    assert not is_place("-")
-    assert not is_place(str(DATA / "seed.txt"))
+    assert is_tree(str(tmp_path))
+    assert is_tree(str(tmp_path / "a*"))
+    assert not is_tree(str(tmp_path / "odd[1]"))
+    assert not is_tree("-")
+    assert not is_tree(str(DATA / "seed.txt"))
     assert sorted(["checkpoint-1000", "checkpoint-500"], key=natural)[0] == "checkpoint-500"
 
 
@@ -252,7 +252,8 @@ def test_a_resume_with_another_length_is_told(tmp_path: Path) -> None:
     runs = read(tmp_path)
     assert ends(runs) == [
         (
-            "checkpoint-6 was to end at step 8 and out at step 8,000: resumed with another length",
+            "checkpoint-6 was to end at step 8 and out at step 8,000: "
+            "resumed with another max_steps",
             3,
         )
     ]
@@ -262,7 +263,7 @@ def test_a_resume_with_another_length_is_told(tmp_path: Path) -> None:
 
 
 def test_a_hundred_thousand_other_files_are_counted_and_not_held() -> None:
-    found = Found()
+    found = FoundFiles()
     tracemalloc.start()
     for number in range(100_000):
         found.add(f"/data/out/shard-{number // 1000}/part-{number}.safetensors")

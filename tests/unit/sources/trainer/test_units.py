@@ -17,7 +17,7 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer import run_directory
 from bridges.sources.trainer.discovery import discover
-from bridges.sources.trainer.read_units import units
+from bridges.sources.trainer.read_units import read_units
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run
@@ -32,7 +32,7 @@ def at(number: int) -> list[dict[str, float]]:
 
 def count(place: Path) -> int:
     """How many units there are; one is none."""
-    return len(units(str(place), discover(str(place))))
+    return len(read_units(str(place), discover(str(place))))
 
 
 @pytest.mark.parametrize("ahead", [1, 2])
@@ -40,7 +40,7 @@ def test_the_first_run_is_given_before_the_last_is_read(
     ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few small runs are read ahead, by their rows."""
-    monkeypatch.setattr(run_directory, "ROWS_AHEAD", ahead * len(HISTORY))
+    monkeypatch.setattr(run_directory, "MIN_ROWS_AHEAD", ahead * len(HISTORY))
     for number in range(5):
         put(tmp_path / f"r{number}", at(number))
     opened: list[str] = []
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_told_after_all_units(tmp_path: Path) -> None:
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What an export of five runs does, in its order; `r3` is interrupted if `stop` lies there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_directory, "ROWS_AHEAD", len(HISTORY))
+    monkeypatch.setattr(run_directory, "MIN_ROWS_AHEAD", len(HISTORY))
     for number in range(5):
         put(Path("tree", f"r{number}"), at(number))
     done: list[str] = []
