@@ -23,7 +23,7 @@ ROOMS = (
     ("pipeline",),
     ("api_keywords", "testing"),
     ("migration",),
-    ("api",),
+    ("api", "views"),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -83,6 +83,18 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """The text as wide as a column: padded, or shortened in the middle."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        space = " " * (width - cell_len(text))
+        return space + text if right else text + space
+    left = width // 2
+    tail = set_cell_size(text[::-1], width - 1 - left)[::-1]
+    return f"{set_cell_size(text, left)}…{tail}"
+
+
 def print_error(message: str) -> None:
     """Print an error on stderr."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)

@@ -242,6 +242,37 @@ def inspect(
 
 
 @app.command(cls=Command)
+def ls(
+    sources: tuple[str, ...],
+    columns: tuple[str, ...],
+    sort: str | None,
+    as_json: bool,
+    as_csv: bool,
+    quiet: bool,
+    **choices: object,
+) -> int:
+    """List runs, one line each: rows, steps, last and best metrics, params that differ.
+
+    The best value is the minimum if the name of the metric has a word such as loss, error,
+    perplexity, wer, cer, mae or rmse, else the maximum; greater_is_better decides for
+    metric_for_best_model.
+
+    \b
+    Examples:
+      bridge ls outputs/ --sort eval_loss:best
+      bridge ls outputs/ --columns name,eval_f1:best,params.learning_rate --csv
+    """
+    from bridges.cli.ls import list_runs
+    from bridges.pipeline.options import ExportOptions
+
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv are two formats: give one of them")
+    names = [name for each in columns for name in each.split(",") if name]
+    format = "json" if as_json else "csv" if as_csv else ""
+    return list_runs(sources, ExportOptions.of(choices), names, sort or "", format, quiet)
+
+
+@app.command(cls=Command)
 def migrate(
     config: str,
     dry_run: bool | None,

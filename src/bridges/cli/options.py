@@ -58,22 +58,45 @@ def options_of(command: str) -> list[click.Parameter]:
         "export": (_reading, _targeting, _writing, _following),
         "verify": (_reading, _targeting),
         "inspect": (_reading,),
+        "ls": (_listing,),
         "migrate": (_migrating,),
     }
     return [parameter for group in groups[command] for parameter in group()]
 
 
 def _reading() -> list[click.Parameter]:
+    """Parameters of the commands with sources and findings."""
+    return _sources("Show everything, every finding in full.")
+
+
+def _sources(verbose: str = "") -> list[click.Parameter]:
     """Parameters of every command with sources."""
     sources = click.Argument(
         ["sources"], nargs=-1, required=True, metavar="SOURCE...", shell_complete=PATHS
     )
-    verbose = "Show everything, every finding in full."
     return [
         *_made_of(ReadChoices),
         *_made_of(ExportOptions, only=("source",)),
         *_printing(verbose),
         sources,
+    ]
+
+
+def _listing() -> list[click.Parameter]:
+    """Parameters of `bridge ls`."""
+    return [
+        click.Option(
+            ["--columns"],
+            multiple=True,
+            metavar="NAME,…",
+            help="Columns: name, source, group, status, rows, steps, epochs, seconds, a metric "
+            "(loss, loss:best), params.KEY, or params (all that differ).",
+        ),
+        click.Option(
+            ["--sort"], metavar="NAME", help="Sort by a column; -NAME sorts from high to low."
+        ),
+        click.Option(["--csv", "as_csv"], is_flag=True, help="Print comma-separated values."),
+        *_sources(),
     ]
 
 
@@ -130,11 +153,13 @@ def _migrating() -> list[click.Parameter]:
     ]
 
 
-def _printing(verbose: str) -> list[click.Parameter]:
+def _printing(verbose: str = "") -> list[click.Parameter]:
+    """Parameters of every command that prints results; `verbose` is the help of -v, if any."""
+    explains = [click.Option(["-v", "--verbose"], is_flag=True, help=verbose)] if verbose else []
     return [
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document."),
         click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only."),
-        click.Option(["-v", "--verbose"], is_flag=True, help=verbose),
+        *explains,
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from bridges.cli.console import format_findings, printable
+from bridges.cli.console import format_findings, padded, printable
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 
@@ -84,14 +84,10 @@ class PlanTable:
 
     def _named(self, text: str, width: int) -> str:
         """A name padded to its column; on a terminal, shortened in the middle."""
-        from rich.cells import cell_len, set_cell_size
+        from rich.cells import cell_len
 
         text = printable(text)
-        if self._width is None or cell_len(text) <= width:
-            return text + " " * (width - cell_len(text))
-        left = width // 2
-        tail = set_cell_size(text[::-1], width - 1 - left)[::-1]
-        return f"{set_cell_size(text, left)}…{tail}"
+        return padded(text, max(width, cell_len(text)) if self._width is None else width)
 
     def _fits(self, lost: str) -> bool:
         """Whether the text fits at the end of a row."""
