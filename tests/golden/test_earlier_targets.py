@@ -98,3 +98,31 @@ def test_results_of_an_earlier_commit_that_the_state_holds_since_are_the_same_ru
     assert "filled-rows-replaced" in [finding["code"] for finding in run["findings"]]
     (again,) = bridge(place, *arguments)["runs"]
     assert (again["status"], again["location"]) == ("unchanged", run["location"])
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: "-".join(target[::2]))
+@pytest.mark.parametrize("goes_on", [False, True], ids=["as it was", "goes on"])
+def test_results_of_an_earlier_commit_that_have_changed_since_are_appended(
+    place: Path, target: tuple[str, ...], goes_on: bool
+) -> None:
+    """They are rows of the history there, and their values are in no file any more."""
+    plain, (name, *options) = place / "sources" / "plain", target
+    arguments = ["sources/plain", "--to", name, *options]
+    (first,) = bridge(place, "export", *arguments)["runs"]
+    results = plain / "test_results.json"
+    changed = {**json.loads(results.read_text()), "test_loss": 0.5, "test_runtime": 0.05}
+    results.write_text(json.dumps(changed))
+    (plain / "all_results.json").unlink()
+    if goes_on:
+        state = json.loads((plain / "trainer_state.json").read_text())
+        state["log_history"] += [{"loss": 0.1, "step": state["global_step"] + 1, "epoch": 3.1}]
+        (plain / "trainer_state.json").write_text(json.dumps(state))
+    (run,) = bridge(place, "export", *arguments)["runs"]
+    assert (run["status"], run["verified"]) == ("appended", True)
+    assert run["rows"] == first["rows"] + (2 if goes_on else 1)
+    assert run["new_points"] == len(changed) + (2 if goes_on else 0)
+    for command in ("export", "verify"):
+        (again,) = bridge(place, command, *arguments)["runs"]
+        assert (again["status"], again["location"]) == ("unchanged", run["location"])
+    if "targets/synced" not in options:
+        assert run["location"] == first["location"]

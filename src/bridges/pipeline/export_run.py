@@ -323,7 +323,7 @@ def _results_not_added(layout: Layout, known: Known, placer: Placer) -> list[Fin
         return []
     message = (
         "rows of results files are not added to a run of which the target holds a longer history: "
-        "export the longest state with them"
+        "export the longest state with them, or delete the run there and export it again"
     )
     return [Finding("results-not-added", Severity.LOSS, layout.run.source, message, count)]
 

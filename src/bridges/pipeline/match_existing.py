@@ -6,12 +6,13 @@ target has, and the existing run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bridges.exporters.base import ExistingRun, Exporter, SettlesCompleteness
 from bridges.exporters.state import State
 from bridges.pipeline.compare import holds_rows
+from bridges.pipeline.earlier_results import with_earlier_results
 from bridges.pipeline.layouts import Placer
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity, prefix_digest
@@ -60,7 +61,10 @@ def resolve(run: Run, identity: Identity, seen: Sequence[ExistingRun], placer: P
     """The existing run that holds this history, an older part of it, or more of it."""
     own = known_to(run, (one for one in seen if one.key == identity.key), placer.exporter)
     return (
-        _by_rows(run, identity, own) or _longer(run, identity, own, placer) or Match(run, identity)
+        _by_rows(run, identity, own)
+        or _by_rows(run, identity, _with_earlier_results(run, own, placer))
+        or _longer(run, identity, own, placer)
+        or Match(run, identity)
     )
 
 
@@ -90,7 +94,15 @@ def _known(run: Run, existing: ExistingRun, exporter: Exporter) -> Known | None:
     return Known(existing, state.seen_by(run), bool(complete))
 
 
-def _by_rows(run: Run, identity: Identity, known: list[Known]) -> Match | None:
+def _with_earlier_results(run: Run, known: list[Known], placer: Placer) -> Iterator[Known]:
+    """Existing runs of the first version with its results as added rows."""
+    for one in known:
+        state = with_earlier_results(run, one.state, one.existing, placer) if one.complete else None
+        if state:
+            yield replace(one, state=state)
+
+
+def _by_rows(run: Run, identity: Identity, known: Iterable[Known]) -> Match | None:
     """The run with this history or its beginning.
 
     Of several that fit, those whose settings contradict come last; then the longest history counts,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import row_kinds
@@ -30,6 +31,8 @@ RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 MAX_METRICS = 2000  # each is a curve in every target
 MAX_RESULTS_BYTES = 5_000_000  # bytes of a file of results
 ALL = "all"  # of the file that holds the metrics of all others
+# added to the metrics of a call that are logged already, by scripts and by the Trainer
+ADDED_LATER = re.compile(r"_samples|_mem_[cg]pu_(alloc|peaked)_delta")
 USUAL = {"train", "eval", "test", "predict"}
 TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, of `predict`
 EARLIER_PREFIXES = ("test_", "predict_")  # of the only rows that the first version added
@@ -73,8 +76,15 @@ def _read(file: str, findings: list[Finding]) -> Metrics:
 
 def with_results(run: Run, results: Sequence[Results]) -> Run:
     """The run with a row for each call that its history lacks."""
-    calls, left_out = _calls(results)
-    fresh = {prefix: call for prefix, call in calls.items() if not _holds(run.stream, call)}
+    calls, others = _calls(results)
+    fresh: dict[str, Metrics] = {}
+    for prefix, call in calls.items():
+        lacking = _keys_lacking(run.stream, call)
+        if lacking is None:
+            fresh[prefix] = call
+        else:
+            others += lacking
+    left_out = [_left_out(results[0].file, others)] if others else []
     if not fresh:
         return replace(run, findings=(*run.findings, *left_out))
     rows = [*fresh.values()]
@@ -105,8 +115,9 @@ def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
     return tuple(row for row in rows if row)
 
 
-def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[Finding]]:
-    """The metrics of each call by their prefix: the summary first, evaluations, predictions last.
+def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[str]]:
+    """The metrics of each call by their prefix: the summary first, evaluations, predictions last;
+    and the keys that no call logs.
 
     A file of its own counts more than the file of all.
     """
@@ -116,8 +127,7 @@ def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[Finding
         for prefix, metrics in _split(found, others).items():
             calls.setdefault(prefix, metrics)
     order = sorted(calls, key=lambda prefix: (*_rank(prefix), prefix))
-    findings = [_left_out(results[0].file, [*others])] if others else []
-    return {prefix: calls[prefix] for prefix in order}, findings
+    return {prefix: calls[prefix] for prefix in order}, [*others]
 
 
 def _rank(prefix: str) -> tuple[bool, bool, bool]:
@@ -138,7 +148,7 @@ def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
     for key in metrics:
         own = [prefix for prefix in prefixes if key.startswith(f"{prefix}_")]
         prefix = max(own, key=len, default=TRAIN if key in SUMMARY_KEYS else "")
-        if prefix and key != f"{prefix}_samples":  # which scripts add
+        if prefix and not _is_added_later(key.removeprefix(prefix), prefix):
             calls.setdefault(prefix, {})[key] = metrics[key]
         elif key != "epoch":
             others[key] = None
@@ -148,22 +158,47 @@ def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
     return calls
 
 
-def _holds(stream: MetricStream, call: Mapping[str, Any]) -> bool:
-    """Whether a row of the stream has all numbers of a call.
+def _is_added_later(name: str, prefix: str) -> bool:
+    """Whether a metric of a call was added after it was logged; a training logs its memory."""
+    found = ADDED_LATER.fullmatch(name)
+    return found is not None and (prefix != TRAIN or name == "_samples")
 
-    The runtime counts: an evaluation that is made again has the same metrics in another time.
+
+def _keys_lacking(stream: MetricStream, call: Mapping[str, Any]) -> list[str] | None:
+    """The keys that the stream's row of a call lacks; None if no row is of that call.
+
+    A row is of the call if it has all numbers of it, or its runtime and no other value: an
+    evaluation that is made again has the same metrics in another time.
     """
+    values = {key: value for key, value in call.items() if _is_compared(key, value)}
+    runtime = next((key for key in values if key.endswith("_runtime")), None)
     rows = np.ones(len(stream), bool)
-    for key, value in call.items():
-        if key == "epoch" or key in SUMMARY_KEYS or type(value) not in (int, float):
-            continue
-        at, values = stream.column(key)
-        same = np.zeros(len(stream), bool)
-        with suppress(OverflowError):  # of an integer that no column holds
-            number = float(value)
-            same[at[(values == number) | (np.isnan(values) & (number != number))]] = True
-        rows &= same
-    return bool(rows.any())
+    has = {}
+    for key, value in values.items():
+        has[key], same = _same(stream, key, value)
+        rows &= same if runtime in (None, key) else same | ~has[key]
+    found = np.flatnonzero(rows)
+    if not len(found):
+        return None
+    lacking = [[key for key in values if not has[key][row]] for row in found.tolist()]
+    return min(lacking, key=len)
+
+
+def _is_compared(key: str, value: Any) -> bool:
+    return key != "epoch" and key not in SUMMARY_KEYS and type(value) in (int, float)
+
+
+def _same(
+    stream: MetricStream, key: str, value: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows have a number under the key, and which have this one."""
+    at, values = stream.column(key)
+    has, same = np.zeros(len(stream), bool), np.zeros(len(stream), bool)
+    has[at] = True
+    with suppress(OverflowError):  # of an integer that no column holds
+        number = float(value)
+        same[at[(values == number) | (np.isnan(values) & (number != number))]] = True
+    return has, same
 
 
 def _kinds(rows: Sequence[Metrics]) -> list[int]:
@@ -188,5 +223,5 @@ def _findings(source: str, calls: Mapping[str, Metrics], step: int) -> Iterable[
 
 
 def _left_out(where: str, keys: list[str]) -> Finding:
-    message = f"{', '.join(keys[:5])}: a script added these to the results; no callback logs them"
+    message = f"{', '.join(keys[:5])}: added to the results after the call; no callback logs them"
     return Finding("results-keys-left-out", Severity.INFO, where, message, len(keys))

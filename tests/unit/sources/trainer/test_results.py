@@ -107,6 +107,31 @@ def test_what_the_history_holds_is_not_added_again(tmp_path: Path) -> None:
     assert added(run) == [{**new, "step": 3}]
 
 
+@pytest.mark.parametrize(
+    "late", [{"eval_perplexity": 1.65}, {"eval_mem_cpu_alloc_delta": 4096}, {"eval_samples": 20}]
+)
+def test_metrics_that_were_added_to_a_call_do_not_double_its_row(
+    late: dict[str, Any], tmp_path: Path
+) -> None:
+    """Scripts add them to the file, and the Trainer its memory, after the call was logged."""
+    (run,) = read(put(tmp_path, {"eval": {**EVAL, **late}}, [TRAIN, {**EVAL, "step": 3}, SUMMARY]))
+    assert added(run) == []
+    assert counts(run.findings)["results-keys-left-out"] == 1
+
+
+def test_the_memory_of_an_evaluation_is_logged_by_no_callback(tmp_path: Path) -> None:
+    memory = {"eval_mem_cpu_peaked_delta": 4096}
+    (run,) = read(put(tmp_path, {"eval": {**EVAL, **memory}}))
+    assert added(run) == [{**EVAL, "step": 3}]
+    assert counts(run.findings)["results-keys-left-out"] == 1
+
+
+def test_the_memory_of_a_training_is_logged_with_its_summary(tmp_path: Path) -> None:
+    summary = {"train_loss": 1.0, "train_runtime": 9.0, "train_mem_cpu_alloc_delta": 4096}
+    (run,) = read(put(tmp_path, {"train": {**summary, "train_samples": 9}}, [TRAIN]))
+    assert added(run) == [{**summary, "step": 3}]
+
+
 def test_an_evaluation_that_was_made_again_is_another_row(tmp_path: Path) -> None:
     """Live, both calls were logged; only their runtimes differ."""
     again = {**EVAL, "eval_runtime": 2.5}
