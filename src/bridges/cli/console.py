@@ -101,14 +101,39 @@ def print_error(message: str) -> None:
     click.echo(printable(message), err=True)
 
 
-def format_run(report: RunReport, verbose: bool) -> str:
-    """The line of a run and its findings; notes are shortened to codes unless `verbose`."""
-    mark, colour = MARKS.get(report.status, ("✓", "green"))
-    if report.failed and report.status != "failed":
-        mark, colour = "!", "red"
-    head = click.style(f"{mark} {report.status:<9} ", fg=colour, bold=True)
-    line = f"{head}{printable(report.run)}  {_facts(report)}"
-    return "\n".join([line, *format_findings(report.findings, verbose)])
+class RunLines:
+    """The lines of each run of a command, and its findings.
+
+    Notes are shortened to codes unless `verbose`, and so are findings that an earlier run has word
+    for word. `is_check`: the runs were compared only, as by `bridge verify`.
+    """
+
+    def __init__(self, verbose: bool, *, is_check: bool = False) -> None:
+        self._verbose, self._is_check = verbose, is_check
+        self._printed: dict[tuple[str, str], str] = {}  # the first run of a code and message
+
+    def of(self, report: RunReport) -> str:
+        """The line of a run, and the lines of its findings."""
+        mark, colour = MARKS.get(report.status, ("✓", "green"))
+        status = report.status
+        if self._is_check and report.verified:
+            mark, status = "✓", "verified"
+        if report.failed and report.status != "failed":
+            mark, colour = "!", "red"
+        head = click.style(f"{mark} {status:<9} ", fg=colour, bold=True)
+        line = f"{head}{printable(report.run)}  {_facts(report)}"
+        return "\n".join([line, *self._findings(report)])
+
+    def _findings(self, report: RunReport) -> Iterator[str]:
+        notes = [finding for finding in report.findings if finding.severity is Severity.INFO]
+        for finding in report.findings:
+            if self._verbose:
+                yield from _in_full(finding)
+            elif finding.severity is not Severity.INFO:
+                first = self._printed.setdefault((finding.code, finding.message), report.run)
+                yield from _in_full(finding) if first is report.run else [_as_for(finding, first)]
+        if notes and not self._verbose:
+            yield _codes(notes)
 
 
 def _facts(report: RunReport) -> str:
@@ -131,23 +156,43 @@ def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]
     notes = [finding for finding in findings if finding.severity is Severity.INFO]
     for finding in findings:
         if verbose or finding.severity is not Severity.INFO:
-            head = click.style(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity])
-            times = f" ({finding.count:,}×)" if finding.count > 1 else ""
-            yield f"{head}{finding.code}{times} · {printable(finding.where)}"
-            yield f"            {printable(finding.message)}"
+            yield from _in_full(finding)
     if notes and not verbose:
-        codes = ", ".join(Counter(note.code for note in notes))
-        yield click.style(f"    notes   {codes} (-v explains)", dim=True)
+        yield _codes(notes)
 
 
-def print_end(report: BatchReport, exporters: Sequence[Exporter]) -> None:
+def _in_full(finding: Finding) -> Iterator[str]:
+    yield f"{_severity_and_code(finding)} · {printable(finding.where)}"
+    yield f"            {printable(finding.message)}"
+
+
+def _as_for(finding: Finding, run: str) -> str:
+    return f"{_severity_and_code(finding)} · as for {printable(run)} above"
+
+
+def _severity_and_code(finding: Finding) -> str:
+    head = click.style(f"    {finding.severity.value:<8}", fg=COLOURS[finding.severity])
+    times = f" ({finding.count:,}×)" if finding.count > 1 else ""
+    return f"{head}{finding.code}{times}"
+
+
+def _codes(notes: Sequence[Finding]) -> str:
+    codes = ", ".join(Counter(note.code for note in notes))
+    return click.style(f"    notes   {codes} (-v explains)", dim=True)
+
+
+def print_end(
+    report: BatchReport, exporters: Sequence[Exporter], *, is_check: bool = False
+) -> None:
     """The totals of several runs, and the next command to type."""
     totals = report.totals
     if totals["runs"] > 1:
-        parts = [f"{totals[status]} {status}" for status in _statuses(totals)]
-        click.echo(
-            f"{totals['runs']} runs: {', '.join(parts)}; {count_noun(totals['points'], 'point')}."
-        )
+        words = {"unchanged": "verified"} if is_check else {}
+        parts = [f"{totals[status]} {words.get(status, status)}" for status in _statuses(totals)]
+        runs = count_noun(len({(run.source, run.run) for run in report.runs}), "run")
+        targets = f" × {len(exporters)} targets" if len(exporters) > 1 else ""
+        points = count_noun(totals["points"], "point")
+        click.echo(f"{runs}{targets}: {', '.join(parts)}; {points}.")
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]

@@ -56,8 +56,9 @@ def _print(
     if as_json:
         console.print_json(report.as_dict())
         return
+    lines = console.RunLines(verbose)
     for run in report.runs:
         if run.failed or not quiet:
-            click.echo(console.format_run(run, verbose))
+            click.echo(lines.of(run))
     if not quiet:
         console.print_end(report, exporters)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bridges.cli.console import Progress, count_noun, format_run, printable
+from bridges.cli.console import Progress, RunLines, count_noun, printable
 from bridges.pipeline.follow import Waiting
 from bridges.report import RunReport
 
@@ -24,6 +24,7 @@ class FollowLine(Progress):
     def __init__(self, quiet: bool, verbose: bool) -> None:
         super().__init__(0, quiet)
         self._verbose = verbose
+        self._lines = RunLines(verbose=False)
         self._told: set[str] = set()
         self._waiting: Waiting | None = None
         self._since = 0.0
@@ -42,7 +43,7 @@ class FollowLine(Progress):
     def append(self, report: RunReport) -> None:
         """Print the line of a run that was written; with its findings if it failed."""
         shown = report if report.status == "failed" else replace(report, findings=())
-        self._note(f"{time.strftime('%H:%M:%S')} {format_run(shown, verbose=False)}")
+        self._note(f"{time.strftime('%H:%M:%S')} {self._lines.of(shown)}")
 
     def phase(self, run: str, phase: str) -> None:
         """Set the current phase and run."""

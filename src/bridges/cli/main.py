@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,25 +75,48 @@ class Command(click.Command):
             self.params = options_of(self.name or "")
         return super().get_params(ctx)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        from bridges.cli.help import write_options
+
+        write_options(self.get_params(ctx), ctx, formatter)
+
+
+def _no_color(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given or os.environ.get("NO_COLOR"):
+        context.color = False
+        os.environ["NO_COLOR"] = "1"  # read by rich
+
 
 @click.group(context_settings=CONTEXT)
+@click.option(
+    "--no-color",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_no_color,
+    help="Print without colors, as with $NO_COLOR.",
+)
 @click.version_option(__version__, prog_name="bridge", message="%(prog)s %(version)s")
 def app() -> None:
     """Move Hugging Face Trainer histories into experiment trackers, exactly and verified.
 
     \b
     Examples:
-      bridge inspect outputs/trainer_state.json
-      bridge export outputs/trainer_state.json --to tensorboard
-      bridge verify outputs/trainer_state.json --to tensorboard
+      bridge inspect outputs/
+      bridge export outputs/ --to tensorboard
+      bridge verify outputs/ --to tensorboard
 
     A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows, or JSON lines,
     optionally gzipped. It is given as a path, a URL (s3://, hf://, …), or `-` for standard input.
     A directory or a pattern yields every run once, with its checkpoints merged.
 
     \b
-    Exit codes: 0 all runs are complete in the target, 1 a run failed or lost data, 2 bad usage,
-    130 interrupted.
+    Exit codes:
+      0    all runs are complete in the target
+      1    a run failed or lost data
+      2    bad usage
+      130  interrupted
     """
 
 
@@ -103,21 +127,16 @@ def export(
     """Write runs into TARGETs as the Trainer callback would, and read every point back.
 
     Rerunning is safe: unchanged runs are skipped and longer histories only gain their new rows.
-    --follow keeps doing this during training, until the final summary row, then verifies
-    everything.
 
     \b
     Examples:
-      bridge export outputs/trainer_state.json --to tensorboard
+      bridge export outputs/ --to tensorboard
+      bridge export outputs/ --to mlflow --tracking-uri http://localhost:5000
+      bridge export runs/ --to wandb --mode online --project old-runs
+      bridge export runs/ --to tensorboard,mlflow --dry-run
       bridge export outputs/ --to tensorboard --follow
-      bridge export outputs/ --to tensorboard --logdir tb
-      bridge export runs/*/trainer_state.json --to mlflow --experiment old
-      bridge export outputs/trainer_state.json --to mlflow --tracking-uri http://localhost:5000
-      bridge export outputs/trainer_state.json --to wandb --project old-runs
-      bridge export runs/*/trainer_state.json --to wandb --mode online --project old-runs
-      bridge export old.json --to tensorboard --run-name baseline --x-axis epoch
+      bridge export old.json --to tensorboard --run-name baseline
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
-      bridge export outputs/trainer_state.json --to tensorboard --dry-run --json
     """
     from bridges.pipeline.export_run import export_run
 
@@ -142,7 +161,7 @@ def verify(
 
     \b
     Example:
-      bridge verify outputs/trainer_state.json --to tensorboard --logdir tb
+      bridge verify outputs/ --to tensorboard --logdir tb
     """
     from bridges.pipeline.export_run import verify_run
 
@@ -160,8 +179,11 @@ def _transfer(
     from bridges.cli import console
     from bridges.cli.signals import interrupts
     from bridges.pipeline.batch import for_each_run
+    from bridges.pipeline.export_run import verify_run
 
+    is_check = action is verify_run
     exporters, chosen = _prepare(sources, options)
+    lines = console.RunLines(verbose, is_check=is_check)
     shown: list[RunReport] = []
     found: list[str] = []
     with interrupts(), console.Progress(len(sources) * len(exporters), quiet) as progress:
@@ -174,18 +196,22 @@ def _transfer(
             progress.advance()
             shown.append(report)
             if not as_json and (not quiet or report.failed):
-                progress.echo(console.format_run(report, verbose))
+                progress.echo(lines.of(report))
 
         try:
             for_each_run(action, sources, exporters, chosen, progress.phase, on_report, on_found)
         except KeyboardInterrupt:
-            _print_end(shown, exporters, as_json, quiet)
+            _print_end(shown, exporters, as_json, quiet, is_check)
             raise
-    return _print_end(shown, exporters, as_json, quiet)
+    return _print_end(shown, exporters, as_json, quiet, is_check)
 
 
 def _print_end(
-    shown: Sequence[RunReport], exporters: Sequence[Exporter], as_json: bool, quiet: bool
+    shown: Sequence[RunReport],
+    exporters: Sequence[Exporter],
+    as_json: bool,
+    quiet: bool,
+    is_check: bool,
 ) -> int:
     """Print the totals of these runs. Returns the exit code."""
     from bridges.cli import console
@@ -195,7 +221,7 @@ def _print_end(
     if as_json:
         console.print_json(report.as_dict())
     elif not quiet:
-        console.print_end(report, exporters)
+        console.print_end(report, exporters, is_check=is_check)
     return report.exit_code
 
 

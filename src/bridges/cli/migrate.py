@@ -75,6 +75,7 @@ class MigrationView:
         self._quiet, self._verbose = quiet, verbose
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
         self._files += [HtmlReport(html, title)] if html else []
+        self._lines = console.RunLines(verbose)
         self._table: PlanTable | None = None
         self._stack = ExitStack()
         self._began = time.monotonic()
@@ -116,7 +117,7 @@ class MigrationView:
             for line in self._table.lines(report, self._verbose):
                 self.progress.echo(line)
         elif report.failed or (self._verbose and not self._quiet):
-            self.progress.echo(console.format_run(report, self._verbose))
+            self.progress.echo(self._lines.of(report))
 
     def left_out(self, source: str, why: str) -> None:
         """Print a run that the filters leave out."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from bridges.cli.help import GroupedOption, help_all
 from bridges.errors import ConfigError
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.tensorboard.options import TensorBoardOptions
@@ -22,6 +23,7 @@ TARGETS: dict[str, type[Options]] = {
     "mlflow": MlflowOptions,
     "wandb": WandbOptions,
 }
+HEADINGS = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
 
 
 def pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
@@ -41,100 +43,126 @@ def _completing(kind: str | None) -> Callable[..., list[CompletionItem]] | None:
     return lambda context, parameter, begun: [CompletionItem(begun, type=kind)]
 
 
-def _targets(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+ENGINE = ("patience", "workers", "kind", "scheduler")  # engine options on the command line
+PATHS = _completing("file")
+COMMON = {  # fields whose options are in every `--help`; the others are in `--help-all`
+    *("run_name", "group", "tags", "dry_run", "x_axis"),
+    *("logdir", "tracking_uri", "experiment", "project", "mode"),
+}
+
+
+def _target_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The installed targets whose names begin so."""
     from bridges import plugins
 
     known = [*plugins.built_in("exporters"), *plugins.third_party("exporters")]
     return [each.name for each in known if each.name.startswith(begun)]
 
 
-ENGINE = ("patience", "workers", "kind", "scheduler")  # engine options on the command line
-PATHS = _completing("file")
+def _split(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """The targets that are named, one by one. Raises MissingParameter, which lists all targets."""
+    names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    if not (names or context.resilient_parsing):
+        known = ", ".join(_target_names(context, parameter, ""))
+        raise click.MissingParameter(f"Choose from: {known}", context, parameter)
+    return names
 
 
 def options_of(command: str) -> list[click.Parameter]:
     """Create the parameters of a command."""
     groups: dict[str, tuple[Callable[[], list[click.Parameter]], ...]] = {
-        "export": (_reading, _targeting, _writing, _following),
-        "verify": (_reading, _targeting),
-        "inspect": (_reading,),
-        "ls": (_listing,),
+        "export": (_targeting, _writing, _following, _targets, _reading, _printing),
+        "verify": (_targeting, _targets, _reading, _printing),
+        "inspect": (_reading, _printing),
+        "ls": (_listing, _reading, _printing_tables),
         "migrate": (_migrating,),
     }
     return [parameter for group in groups[command] for parameter in group()]
 
 
 def _reading() -> list[click.Parameter]:
-    """Parameters of the commands with sources and findings."""
-    return _sources("Show everything, every finding in full.")
-
-
-def _sources(verbose: str = "") -> list[click.Parameter]:
     """Parameters of every command with sources."""
     sources = click.Argument(
         ["sources"], nargs=-1, required=True, metavar="SOURCE...", shell_complete=PATHS
     )
     return [
-        *_made_of(ReadChoices),
-        *_made_of(ExportOptions, only=("source",)),
-        *_printing(verbose),
         sources,
+        *_made_of(ReadChoices, "Reading"),
+        *_made_of(ExportOptions, "Reading", only=("source",)),
     ]
 
 
 def _listing() -> list[click.Parameter]:
     """Parameters of `bridge ls`."""
+    columns = (
+        "Columns: name, source, group, status, rows, steps, epochs, seconds, a metric "
+        "(loss, loss:best), params.KEY, or params (all that differ)."
+    )
     return [
-        click.Option(
-            ["--columns"],
-            multiple=True,
-            metavar="NAME,…",
-            help="Columns: name, source, group, status, rows, steps, epochs, seconds, a metric "
-            "(loss, loss:best), params.KEY, or params (all that differ).",
+        GroupedOption(
+            ["--columns"], heading="Table", multiple=True, metavar="NAME,…", help=columns
         ),
-        click.Option(
-            ["--sort"], metavar="NAME", help="Sort by a column; -NAME sorts from high to low."
+        GroupedOption(
+            ["--sort"],
+            heading="Table",
+            metavar="NAME",
+            help="Sort by a column; -NAME sorts from high to low.",
         ),
-        click.Option(["--csv", "as_csv"], is_flag=True, help="Print comma-separated values."),
-        *_sources(),
     ]
 
 
 def _targeting() -> list[click.Parameter]:
     """Parameters of every command with targets."""
-    targets = click.Option(
+    targets = GroupedOption(
         ["--to", "targets"],
+        heading="Runs",
         multiple=True,
-        required=True,
+        callback=_split,
         metavar="TARGET",
-        shell_complete=_targets,
-        help="tensorboard, mlflow, wandb, or a plug-in (bridge targets); may be repeated.",
+        shell_complete=_target_names,
+        help="tensorboard, mlflow, wandb, or a plug-in; several with commas.  [required]",
     )
-    own = click.Option(
+    return [
+        targets,
+        *_made_of(ExportOptions, "Runs", only=("run_name", "group")),
+        *_made_of(LayoutOptions, "Runs"),
+    ]
+
+
+def _targets() -> list[click.Parameter]:
+    """Parameters of the targets, each under the name of its target."""
+    own = GroupedOption(
         ["-o", "--option", "plug_in_options"],
+        heading="Plug-ins",
+        is_rare=True,
         multiple=True,
         metavar="KEY=VALUE",
         help="Option of a target from a plug-in; may be repeated.",
     )
     return [
-        targets,
-        *_made_of(ExportOptions, only=("run_name", "group")),
-        *_made_of(LayoutOptions),
-        *(option for name, model in TARGETS.items() for option in _made_of(model, name)),
-        *_made_of(ExportOptions, only=("jobs",)),
+        *(each for name, model in TARGETS.items() for each in _made_of(model, HEADINGS[name])),
+        *_made_of(ExportOptions, HEADINGS["wandb"], only=("jobs",)),
         own,
     ]
 
 
 def _writing() -> list[click.Parameter]:
     """Parameters of `bridge export`."""
-    return [*_made_of(ExportOptions, only=("tags", "verify", "attach_source", "dry_run"))]
+    only = ("tags", "verify", "attach_source", "dry_run")
+    return [*_made_of(ExportOptions, "Runs", only=only)]
 
 
 def _following() -> list[click.Parameter]:
     """Parameters of `bridge export --follow`."""
-    help = "Keep running and append new rows until training ends."
-    return [click.Option(["--follow"], is_flag=True, help=help), *_made_of(Pace, "--follow")]
+    follow = GroupedOption(
+        ["--follow"],
+        heading="Runs",
+        is_flag=True,
+        help="Keep running and append new rows until training ends.",
+    )
+    return [follow, *_made_of(Pace, "Runs")]
 
 
 def _migrating() -> list[click.Parameter]:
@@ -144,41 +172,67 @@ def _migrating() -> list[click.Parameter]:
     recheck = "Also read and compare runs whose files and settings have not changed."
     return [
         click.Argument(["config"], type=click.Path()),
-        *_made_of(ExportOptions, only=("dry_run",)),
-        click.Option(["--recheck"], is_flag=True, help=recheck),
-        *_made_of(EngineChoices, only=ENGINE, unset="that of the config"),
-        *_printing("Show each run as it is done."),
+        *_made_of(ExportOptions, "Runs", only=("dry_run",)),
+        GroupedOption(["--recheck"], heading="Runs", is_flag=True, help=recheck),
+        *_made_of(EngineChoices, "Engine", only=ENGINE, unset="that of the config", common=ENGINE),
         _file("--report", "Write JSON lines, one for each run as it is done."),
         _file("--html", "Write an HTML report of all runs."),
+        *_printing("Show each run as it is done."),
     ]
 
 
-def _printing(verbose: str = "") -> list[click.Parameter]:
-    """Parameters of every command that prints results; `verbose` is the help of -v, if any."""
-    explains = [click.Option(["-v", "--verbose"], is_flag=True, help=verbose)] if verbose else []
+def _printing(
+    verbose: str = "Show everything, every finding in full.",
+) -> list[click.Parameter]:
+    """Parameters of every command that prints; `verbose` is the help of -v, if it has one."""
+    flags = {
+        ("--json", "as_json"): "Print one JSON document.",
+        ("-q", "--quiet"): "Show errors only.",
+        ("-v", "--verbose"): verbose,
+    }
     return [
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document."),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only."),
-        *explains,
+        *(
+            GroupedOption([*names], heading="Output", is_flag=True, help=help)
+            for names, help in flags.items()
+            if help
+        ),
+        help_all(),
     ]
+
+
+def _printing_tables() -> list[click.Parameter]:
+    """Parameters of the commands that print a table."""
+    csv = GroupedOption(
+        ["--csv", "as_csv"],
+        heading="Output",
+        is_flag=True,
+        help="Print comma-separated values.",
+    )
+    return [csv, *_printing(verbose="")]
 
 
 def _file(flag: str, help: str) -> click.Option:
-    return click.Option([flag], metavar="FILE", shell_complete=PATHS, help=help)
+    return GroupedOption([flag], heading="Output", metavar="FILE", shell_complete=PATHS, help=help)
 
 
 def _made_of(
-    model: type[Options], target: str = "", only: Sequence[str] = (), unset: str = ""
+    model: type[Options],
+    heading: str,
+    only: Sequence[str] = (),
+    unset: str = "",
+    common: Collection[str] = COMMON,
 ) -> Iterator[click.Option]:
     """The command-line options of a model; unset values are None or an empty tuple."""
     fields = {field.name: field for field in described(model)}
     for name in only or fields:
         field = fields[name]
         flag = field.flag + (f"/--no-{field.name}" if field.default is True else "")
-        yield click.Option(
+        yield GroupedOption(
             [flag, field.name],
+            heading=heading,
+            is_rare=name not in common,
             metavar=field.about.metavar,
-            help=_help(field, target, unset),
+            help=_help(field, unset),
             shell_complete=_completing(field.about.completes),
             **_parameter(field),
         )
@@ -197,10 +251,8 @@ def _parameter(field: Field) -> dict[str, Any]:
     return {} if field.kind is str else {"multiple": True}
 
 
-def _help(field: Field, target: str, unset: str) -> str:
+def _help(field: Field, unset: str) -> str:
     text, default = field.about.help, unset or field.about.unset or field.default
-    if target:
-        text = f"{target}: {text[0].lower()}{text[1:]}"
     if _parameter(field).get("multiple"):
         return f"{text[:-1]}; may be repeated."
     if default in (None, False):

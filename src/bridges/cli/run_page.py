@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
 from bridges.stream.redact import redact_message, redact_stream, shown_finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MANY_KEYS = 60  # maximum rows of the table without -v
 MANY_PARAMS = 20
@@ -112,8 +115,7 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
 
     console = Console()
     console.print(Rule(Text(printable(document["run"]), "bold"), align="left", style="dim"))
-    for line in _head(document):
-        console.print(line)
+    console.print(_head(document))
     if document["keys"]:
         console.print()
         console.print(_table(document["keys"], verbose, narrow=console.width < WIDE))
@@ -124,7 +126,8 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
     console.print()
 
 
-def _head(document: dict[str, Any]) -> list[Any]:
+def _head(document: dict[str, Any]) -> Table:
+    from rich.table import Table
     from rich.text import Text
 
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in document["kinds"].items())
@@ -139,11 +142,13 @@ def _head(document: dict[str, Any]) -> list[Any]:
         ("status", document["status"]),
     ]
     lines += [("params", _some(document["params"]))]
-    return [
-        Text.assemble((f"{name:<11}", "dim"), printable(str(value)))
-        for name, value in lines
-        if value
-    ]
+    head = Table.grid(padding=(0, 1, 0, 0))
+    head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
+    for name, value in lines:
+        if value:
+            head.add_row(Text(name, "dim"), Text(printable(str(value))))
+    return head
 
 
 def _beginning(clock: dict[str, Any]) -> str:
@@ -161,7 +166,7 @@ def _some(params: dict[str, Any]) -> str:
     return f"{shown} … and {left} more (--json shows all)" if left > 0 else shown
 
 
-def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Any:
+def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,80 @@ def test_dry_run_then_export_then_verify(capsys: pytest.CaptureFixture[str]) -> 
     assert "not-in-target" in out
     bridge(capsys, "export", *target)
     out, _ = bridge(capsys, "verify", *target)
-    assert out.startswith("= unchanged small  2 rows, 4 points, verified → runs/small")
+    assert out.startswith("✓ verified  small  2 rows, 4 points, verified → runs/small")
+
+
+def test_an_error_of_many_runs_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b.json", "c.json"):
+        Path(name).write_bytes(state([{"loss": 3.0, "step": 1}]))
+    out, _ = bridge(capsys, "verify", "small.json", "b.json", "c.json", "--to", "tensorboard",
+                    code=1)  # fmt: skip
+    assert out.count("the target holds no such run") == 1
+    assert out.count("not-in-target · as for small above") == 2
+    assert "3 runs: 3 failed; 6 points." in out
+    out, _ = bridge(capsys, "verify", "small.json", "b.json", "--to", "tensorboard", "-v", code=1)
+    assert out.count("the target holds no such run") == 2
+
+
+def test_several_targets_with_commas(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = bridge(capsys, "export", "small.json", "--to", "tensorboard,mlflow",
+                    "--tracking-uri", "sqlite:///m.db")  # fmt: skip
+    assert "1 run × 2 targets: 2 exported; 8 points." in out
+    assert "→ runs/small" in out
+    assert "→ sqlite:///m.db#" in out
+
+
+def test_without_a_target_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = bridge(capsys, "export", "small.json", code=2)
+    assert "Missing option '--to'. Choose from: memory, mlflow, tensorboard, wandb" in err
+
+
+@pytest.mark.parametrize("name", ["export", "verify", "inspect", "ls", "migrate"])
+def test_help_fits_the_screen_and_names_the_help_with_all_options(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    short, _ = bridge(capsys, name, "--help")
+    complete, _ = bridge(capsys, name, "--help-all")
+    assert len(short.splitlines()) <= 55
+    assert max(map(len, complete.splitlines())) <= 80
+    flags = {each.opts[-1] for each in commands()[name].params if isinstance(each, click.Option)}
+    assert not [flag for flag in flags if flag not in complete]
+    hidden = [flag for flag in flags if f"  {flag}" not in short and f", {flag}" not in short]
+    assert (f"{len(hidden)} more options: bridge {name} --help-all" in short) == bool(hidden)
+
+
+def test_help_lists_the_options_of_each_target(capsys: pytest.CaptureFixture[str]) -> None:
+    shown, _ = bridge(capsys, "export", "--help-all")
+    own = shown[shown.index("\nMLflow:") : shown.index("\nWeights & Biases:")]
+    assert "--experiment" in own
+    assert "--mlflow-writer" in own
+    assert "--project" not in own
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "colored"),
+    [([], {}, True), (["--no-color"], {}, False), ([], {"NO_COLOR": "1"}, False)],
+)
+def test_colors(options: list[str], variables: dict[str, str], colored: bool) -> None:
+    environment = {**os.environ, "TERM": "xterm", **variables}
+    for arguments in (["inspect", "small.json"], ["verify", "small.json", "--to", "tensorboard"]):
+        command = [sys.executable, "-m", "bridges", *options, *arguments]
+        assert (b"\x1b[3" in on_terminal(command, environment)) == colored
+
+
+def on_terminal(command: list[str], environment: dict[str, str]) -> bytes:
+    """What a command prints on a terminal."""
+    ours, its = os.openpty()
+    with subprocess.Popen(command, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        printed = b""
+        with suppress(OSError):  # it has ended
+            while more := os.read(ours, 65536):
+                printed += more
+        process.wait(HANGS)
+    os.close(ours)
+    return printed
 
 
 def test_a_changed_file_does_not_verify(capsys: pytest.CaptureFixture[str]) -> None:

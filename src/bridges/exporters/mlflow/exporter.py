@@ -27,7 +27,7 @@ from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules
 from bridges.exporters.mlflow.schema import UnknownSchemaError
-from bridges.exporters.mlflow.uri import quoted_uri, shown_uri
+from bridges.exporters.mlflow.uri import check_driver, check_scheme, quoted_uri, shown_uri
 from bridges.exporters.receipts import RunReceipt
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
@@ -98,6 +98,7 @@ class MlflowExporter(BaseExporter):
     def __init__(self, options: MlflowOptions | None = None) -> None:
         options = options or MlflowOptions()
         uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        check_scheme(uri)
         self.uri, self.shown = quoted_uri(uri), shown_uri(uri)
         named = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
         self.experiment = self.place = named or DEFAULT_EXPERIMENT
@@ -146,6 +147,7 @@ class MlflowExporter(BaseExporter):
         from bridges.exporters.mlflow.sdk import SdkApi
 
         if not self._is_server:
+            check_driver(self.uri)
             return SdkApi(self.uri)
         reason = needs_mlflow(self.uri)
         if reason is None:

@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from urllib.parse import quote
 
+from bridges.errors import ConfigError
 from bridges.stream.redact import login_end, redact_message
 
 _RESERVED = re.compile(r"[^\w.~!$&()*+,;=%-]|[^\0-\x7f]")  # characters to quote in a password
+
+_HOST = re.compile(r"[\w.-]+:\d{1,5}(/.*)?")
+_DATABASE_FILE = re.compile(r".*\.(db|sqlite|sqlite3)")
+_DRIVERS = {  # by scheme: module, package; SQLAlchemy names the module only
+    "mysql": ("MySQLdb", "mysqlclient"),
+    "mysql+pymysql": ("pymysql", "pymysql"),
+}
+
+
+def check_scheme(uri: str) -> None:
+    """Raise ConfigError for the address of a server or a database without its scheme."""
+    if "://" in uri:
+        return
+    if "@" in uri:  # it may have a password, which is not printed
+        raise ConfigError(
+            "the tracking URI has a login but no scheme. Put the scheme before the login, such as "
+            "postgresql://, mysql+pymysql:// or https://."
+        )
+    if _HOST.fullmatch(uri):
+        raise ConfigError(f"tracking URI {uri} has no scheme. Did you mean http://{uri}?")
+    if _DATABASE_FILE.fullmatch(uri):
+        raise ConfigError(f"tracking URI {uri} has no scheme. Did you mean sqlite:///{uri}?")
+
+
+def check_driver(uri: str) -> None:
+    """Raise ConfigError if the driver of a MySQL database is not installed."""
+    scheme = uri.partition("://")[0]
+    module, package = _DRIVERS.get(scheme, ("", ""))
+    if module and find_spec(module) is None:
+        other = ", or `pip install pymysql` and begin the URI with mysql+pymysql://"
+        raise ConfigError(
+            f"{shown_uri(uri)}: the driver {module} is not installed. Run `pip install {package}`"
+            f"{other if scheme == 'mysql' else ''}."
+        )
 
 
 def quoted_uri(uri: str) -> str:
