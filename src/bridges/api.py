@@ -14,9 +14,10 @@ from bridges.api_keywords import ExportKeywords, FollowKeywords, ReadKeywords, V
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
 from bridges.pipeline.batch import for_each_run
-from bridges.pipeline.export_run import export_run, read_runs, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.follow import Following
 from bridges.pipeline.options import CHOICES, ExportOptions, Pace
+from bridges.pipeline.read_runs import read_runs
 from bridges.report import BatchReport, RunReport
 from bridges.stream.model import Run
 

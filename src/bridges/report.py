@@ -173,19 +173,27 @@ class BatchReport:
 
 
 def failure(
-    source: str, target: str, message: str, *, code: str = "failed", **known: Any
+    source: str,
+    target: str,
+    message: str,
+    *,
+    code: str = "failed",
+    run: str = "",
+    rows: int = 0,
+    findings: Sequence[Finding] = (),
+    missing: bool = False,
 ) -> RunReport:
-    """The report of a run that failed."""
+    """The report of a run that failed; without the name of a run, it has that of the source."""
     shown = redact_message(source)
     finding = Finding(code, Severity.ERROR, shown, redact_message(message))
-    earlier: Sequence[Finding] = known.pop("findings", ())
     return RunReport(
         source,
-        known.pop("run", shown),
+        run or shown,
         target,
         "failed",
-        findings=(*earlier, finding),
-        **known,
+        rows,
+        findings=(*findings, finding),
+        missing=missing,
     )
 
 

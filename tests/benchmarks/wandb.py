@@ -65,8 +65,8 @@ def writer(folder: Path, files: list[Path]) -> float:
     """The time to find no such run and write it, for each file, without reading the sources."""
     from bridges.exporters.wandb.exporter import WandbExporter
     from bridges.exporters.wandb.options import WandbOptions
-    from bridges.pipeline.export_run import read_runs
     from bridges.pipeline.options import ExportOptions
+    from bridges.pipeline.read_runs import read_runs
     from bridges.stream.layout import lay_out
     from bridges.stream.options import LayoutOptions
 

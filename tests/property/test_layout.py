@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.stream.layout import Layout, lay_out
+from bridges.stream.layout import Layout, Stored, lay_out
 from bridges.stream.model import Run
 from bridges.stream.naming import Place
 from bridges.stream.options import Duplicates, LayoutOptions
@@ -58,8 +58,8 @@ def test_a_layout_grows_at_its_end_only(rows: Rows, target: str, chosen: LayoutO
     if chosen.duplicates == "last":  # here the end decides what was kept before
         return
     for stop in range(len(rows) + 1):
-        part = lay_out(make_run(rows[:stop]), target, chosen, clock="synthetic")
-        whole = lay_out(make_run(rows), target, chosen, clock="synthetic")
+        part = lay_out(make_run(rows[:stop]), target, chosen, stored=Stored(clock="synthetic"))
+        whole = lay_out(make_run(rows), target, chosen, stored=Stored(clock="synthetic"))
         assert part.points_from(0) == whole.points_from(0) - whole.points_from(stop)
         assert part.stream.time is not None
         assert whole.stream.time is not None

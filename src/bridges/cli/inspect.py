@@ -8,8 +8,8 @@ from bridges.cli import console
 from bridges.cli.run_page import print_page
 from bridges.cli.tree import Place, print_tree
 from bridges.errors import SourceError, TreeError
-from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import read_runs
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import has_nothing
 

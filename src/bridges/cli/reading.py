@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from bridges.cli.console import Progress, print_error
 from bridges.errors import SourceError, TreeError
-from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import read_runs
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import has_nothing
 from bridges.stream.model import Run

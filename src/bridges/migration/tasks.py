@@ -14,7 +14,7 @@ from bridges.errors import BridgeError, SourceError
 from bridges.exporters.receipts import RunReceipt
 from bridges.migration.config.config import MigrationConfig, SourceSpec
 from bridges.migration.config.targets import TargetSpec
-from bridges.pipeline.export_run import source_of
+from bridges.pipeline.read_runs import source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides, Part, Source
 from bridges.sources.remote import forget_listings

@@ -20,8 +20,9 @@ from bridges.exporters.short_retries import short_retries
 from bridges.migration import fingerprint
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
-from bridges.pipeline.export_run import export_run, guarded, source_of
+from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import guarded, source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides
 from bridges.sources.trainer.checkpoint_paths import output_of
@@ -244,8 +245,9 @@ def _exported(
 
 def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
     """The report of a run with a name that its templates or the target reject."""
-    known: dict[str, Any] = {"run": run.name, "rows": len(run.stream), "code": "config"}
-    return failure(run.source, target.label, str(error), **known)
+    return failure(
+        run.source, target.label, str(error), code="config", run=run.name, rows=len(run.stream)
+    )
 
 
 def _runs(task: Task) -> Iterator[Run]:

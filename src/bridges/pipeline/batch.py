@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import BaseExporter, Exporter, Parallel
-from bridges.pipeline.export_run import OnPhase, RunAction, read_runs
+from bridges.pipeline.export_run import OnPhase, RunAction
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import read_runs
 from bridges.report import BatchReport, RunReport, failure
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import has_nothing, with_rows

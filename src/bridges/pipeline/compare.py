@@ -17,8 +17,7 @@ from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64, Series
-from bridges.stream.redact import redact_key, redact_value
-from bridges.stream.tagging import named
+from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
 
@@ -79,33 +78,6 @@ def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool
         if there is None or not np.isin(_bits(points.value), _bits(there.value)).all():
             return False
     return not _compare_summary(layout.summary, recorded.summary)
-
-
-def secrets_in(recorded: Recorded, target: str) -> list[Finding]:
-    """A finding where a target holds secrets of the log: earlier releases did not mask them."""
-    others = {tag for tag, _, value in recorded.others if redact_value(tag, value) != value}
-    shown = {
-        tag for tag in (*recorded.points, *recorded.summary) if redact_key(tag) != tag
-    } | others
-    if not shown:
-        return []
-    message = f"{target} holds secrets of the log: delete the run there, and export it again"
-    where = ", ".join(sorted(map(redact_key, shown)))
-    return [Finding("secret-in-target", Severity.WARNING, where, message, len(shown))]
-
-
-def secret_params_in(params: Mapping[str, Any], layout: Layout, target: str) -> list[Finding]:
-    """A finding that names the params of a target that hold secrets, for the same reason.
-
-    Those of the layout are masked already, so only others are looked at.
-    """
-    mine = layout.params
-    others = ((key, value) for key, value in params.items() if mine.get(key) != value)
-    names = sorted(redact_key(key) for key, value in others if redact_value(key, value) != value)
-    if not names:
-        return []
-    message = f"{target} holds secrets in params: delete the run there, and export it again"
-    return [Finding("secret-in-target", Severity.WARNING, named(names), message, len(names))]
 
 
 def _compare_tag(tag: str, want: Points | None, have: Points | None) -> list[Finding]:

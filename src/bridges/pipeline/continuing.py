@@ -1,7 +1,7 @@
-"""Appending: the layout of a run, with the times that the target stores for the earlier rows.
+"""Continue an existing run: lay out the run with the times that the target already stores.
 
-Written rows never change their times. Some clocks can be computed from the log again; others came
-from files that may have changed, so their times are read back from the target.
+Written rows keep their times. Some clocks can be computed again from the rows; others came from
+files that may have changed, so their times are read back from the target.
 """
 
 from __future__ import annotations
@@ -14,69 +14,67 @@ from numpy.typing import NDArray
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
-from bridges.pipeline.layouts import Placer
-from bridges.pipeline.match_existing import Known, Match
-from bridges.pipeline.saved_since import replacing, saved_since
+from bridges.pipeline.match import Known, Match
+from bridges.pipeline.saved_rows import replacing, saved_since
+from bridges.pipeline.target import Target
 from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
 from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
-from bridges.stream.layout import EARLIEST_RULES, Layout, tick_of
+from bridges.stream.layout import EARLIEST_RULES, Layout, Stored, tick_of
 from bridges.stream.model import EvidenceKind, Knows, MetricStream, Series
 from bridges.stream.pace import SYNTHETIC
 from bridges.stream.redact import redact_key
 from bridges.stream.tagging import named
 
 
-def continued(match: Match, placer: Placer) -> Layout:
-    """The layout of a match: a new run, or one that continues an existing run with its rows, its
-    times and its earlier writes.
+def continued(match: Match, target: Target) -> Layout:
+    """The layout of a new run, or of an existing run with its stored rows and times.
 
-    If the target holds more rows than the source, the layout stays that of the source. Raises
-    ExportError if rows would be stored twice and the target cannot rewrite the run.
+    If the target holds more rows than the source, the layout has the rows of the source only.
+    Raises ExportError if rows would be stored twice and the target cannot rewrite the run;
+    SourceError for a clock that the run does not have.
     """
     known = match.known
     if known is None or match.is_longer_there or match.replaces:
-        layout = placer.place(match.run, match.identity)
+        layout = target.lay_out(match.run, match.identity)
         if not match.replaces:
             return layout
         return replace(layout, replaces=True, findings=(*layout.findings, *match.findings))
-    kept = _kept(match, known, placer)
+    kept = _kept(match, known, target)
     saved = saved_since(match.run, known.state)
     if not saved:
         return kept
     others = [row for row in known.state.added if row not in saved]
     run = arranged(match.run, others) if others else match.run
-    whole = placer.place(run, match.identity)
-    return replacing(whole, kept, known.existing, placer.exporter, len(saved))
+    whole = target.lay_out(run, match.identity)
+    return replacing(whole, kept, known.existing, target.exporter, len(saved))
 
 
-def _kept(match: Match, known: Known, placer: Placer) -> Layout:
-    """The layout in which the target keeps all that it has."""
+def _kept(match: Match, known: Known, target: Target) -> Layout:
+    """The layout that keeps all stored rows and times."""
     state = known.state
     run = arranged(match.run, state.added)
-    _require_no_new_secret_key(run.stream, known, placer.exporter)
+    _require_no_new_secret_key(run.stream, known, target.exporter)
 
-    def placed(**times: Any) -> Layout:
-        return placer.place(
-            run, match.identity, append_rows=state.append_rows, rules=state.rules, **times
-        )
-
-    layout = placed()
+    stored = Stored(append_rows=state.append_rows, rules=state.rules)
+    layout = target.lay_out(run, match.identity, stored)
+    has_same_clock = state.clock == layout.clock.name
     if state.clock in IN_ROWS:
-        return layout if state.clock == layout.clock.name else placed(clock=state.clock)
-    if state.clock == layout.clock.name and layout.times_digest(state.rows) == state.times:
+        if not has_same_clock:
+            layout = target.lay_out(run, match.identity, replace(stored, clock=state.clock))
         return layout
-    if state.clock == layout.clock.name == RECORDED.name:
-        return layout  # such times are never moved: where they differ, comparing tells it
-    times = _recorded_times(layout, known, placer.exporter)
-    return layout if times is None else placed(held=times)
+    if has_same_clock and layout.times_digest(state.rows) == state.times:
+        return layout
+    if has_same_clock and state.clock == RECORDED.name:
+        return layout  # such times are never moved: the comparison shows where they differ
+    times = _recorded_times(layout, known, target.exporter)
+    if times is None:
+        return layout
+    return target.lay_out(run, match.identity, replace(stored, held=times))
 
 
 def _require_no_new_secret_key(stream: MetricStream, known: Known, exporter: Exporter) -> None:
-    """The first rules do not mask keys: rows that would write a secret as one are refused.
-
-    Raises ExportError.
-    """
+    """Raises ExportError if new rows have a secret in a key that the run's rules do not mask."""
     if known.state.rules > EARLIEST_RULES:
         return
     rows = known.state.rows
@@ -91,9 +89,7 @@ def _require_no_new_secret_key(stream: MetricStream, known: Known, exporter: Exp
 
 
 def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTimes | None:
-    """The times of the rows that the target holds; None where they are not those that were written,
-    which comparing will tell.
-    """
+    """The times of the stored rows; None if a user changed them, which the comparison reports."""
     try:
         recorded = exporter.read_back(known.existing)
     except VerifyError:
@@ -109,7 +105,7 @@ def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTim
 
 
 def _clock_of(name: str) -> tuple[EvidenceKind, str]:
-    """The kind of evidence that a stored run's times are from, and the origin of its clock."""
+    """The kind of evidence and the origin of a stored clock name."""
     source, _, origin = name.partition(" from ")
     kind = kind_named(source)
     return kind, origin or (source if kind.knows is Knows.INSTANTS else SYNTHETIC.name)
@@ -118,7 +114,7 @@ def _clock_of(name: str) -> tuple[EvidenceKind, str]:
 def _take_times(
     time: NDArray[Any], series: Series, recorded: Recorded, exporter: Exporter, tick: int
 ) -> None:
-    """Put the times of a tag's points at their rows, if these are the points of that series."""
+    """Write the times of a tag's points into `time`, if their values are those of the series."""
     there = recorded.points.get(series.key)
     if there is None:
         return

@@ -1,4 +1,4 @@
-"""The rules for the keys of a run, by its key style."""
+"""How the keys of a run are named in a target: by the Trainer's callbacks, or as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAG_NAMING = {
 
 @dataclass(frozen=True)
 class TagRules(PlainRules):
-    """Keys that are a tracker's tags: every target gets them, and each is a measured value."""
+    """The rules for the tags of a tracker: no tag is renamed, and each is a measured value."""
 
     def naming(self, target: str, style: str, version: Version) -> Naming:
         """Plain naming, with the target's places for texts and objects."""
@@ -32,7 +32,7 @@ _RULES: dict[str, KeyRules] = {"trainer": TRAINER_RULES, "tags": TagRules()}
 def with_key_rules(run: Run) -> Run:
     """The run with the rules of its key style, unless it has rules already.
 
-    Raises SourceError for an unknown style, which a plug-in may have given.
+    Raises SourceError if a plug-in gave an unknown style.
     """
     if type(run.key_rules) is not PlainRules:
         return run

@@ -1,4 +1,4 @@
-"""The rows of a run as a target holds them, read back from its points."""
+"""The rows of an existing run, rebuilt from the points of its target."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from bridges.errors import VerifyError
 from bridges.exporters.base import ExistingRun
 from bridges.huggingface.trainer_keys import row_kinds
-from bridges.pipeline.layouts import Placer
+from bridges.pipeline.target import Target
 from bridges.stream.model import MetricStream, Run, Series
 from bridges.stream.naming import Naming
 
 _PREFIXES = (("train/", ""), ("eval/", "eval_"), ("test/", "test_"), ("", ""))
 
 
-def stored_rows(run: Run, existing: ExistingRun, rows: int, placer: Placer) -> MetricStream | None:
+def stored_rows(run: Run, existing: ExistingRun, rows: int, target: Target) -> MetricStream | None:
     """The rows of an existing run under the keys of their tags, with float64 values.
 
-    Rows are told apart by their times. None if the points do not make as many `rows` as were
-    written, or if the key of a tag is not known.
+    Points of one time are one row. None if the number of rows is not `rows`, or if the key of a
+    tag is unknown.
     """
-    exporter, options = placer.exporter, placer.options
+    exporter, options = target.exporter, target.options
     naming = run.key_rules.naming(exporter.naming, options.naming, options.version)
     try:
         points = exporter.read_back(existing).points
@@ -42,6 +42,6 @@ def stored_rows(run: Run, existing: ExistingRun, rows: int, placer: Placer) -> M
 
 
 def _key_of(tag: str, keys: Sequence[str], naming: Naming) -> str | None:
-    """The key of a tag: one of the run, or one that only the log had."""
+    """The key of a tag: a key of the run, or a key that only the log had."""
     guesses = (key + tag[len(prefix) :] for prefix, key in _PREFIXES if tag.startswith(prefix))
     return next((key for key in (*keys, *guesses) if naming.tag(key) == tag), None)

@@ -115,31 +115,42 @@ class Layout:
         return int(np.searchsorted(self.stream.step, last, side="right"))
 
 
+@dataclass(frozen=True)
+class Stored:
+    """The parts of a layout that an existing run fixes.
+
+    `clock` is the clock of its times if the rows alone give them again, and `held` its times if
+    they come from files that may have changed; `append_rows` are its row counts after each write,
+    and `rules` is the version of the rules that first wrote it.
+    """
+
+    clock: str | None = None
+    held: HeldTimes | None = None
+    append_rows: tuple[int, ...] = ()
+    rules: int = RULES
+
+
 def lay_out(
     run: Run,
     target: str,
     options: LayoutOptions,
     *,
     identity: Identity | None = None,
-    clock: str | None = None,
-    held: HeldTimes | None = None,
-    append_rows: Sequence[int] = (),
-    rules: int = RULES,
+    stored: Stored | None = None,
 ) -> Layout:
-    """The layout of a run for the naming rules of a target. Raises SourceError for a clock that the
-    run does not have.
+    """The layout of a run for the naming rules of a target.
 
-    `identity` is that of the run, if it is known. `clock`, `held`, `append_rows` and `rules` are
-    those of the run in the target: a clock of the log alone that its times came from, its times
-    if they cannot be had again, its numbers of rows after each write, and the version of the rules
-    by which it was written first.
+    `identity` is that of the run, if known; `stored` is given for an existing run. Raises
+    SourceError for a clock that the run does not have.
     """
+    stored = stored or Stored()
+    clock, held, rules = stored.clock, stored.held, stored.rules
     naming = run.key_rules.naming(target, options.naming, options.version)
     stream, secrets = redact_stream(run.stream, keys=rules > EARLIEST_RULES)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and not naming.any_axis:
         stream, findings = epoch_axis(stream)
-    stream, dropped = apply_duplicates(stream, options.duplicates, append_rows)
+    stream, dropped = apply_duplicates(stream, options.duplicates, stored.append_rows)
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
     if clock is None:

@@ -27,9 +27,9 @@ from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preload
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.export_run import export_run, verify_run
-from bridges.pipeline.layouts import Placer
 from bridges.pipeline.options import ExportOptions
-from bridges.stream.layout import Layout
+from bridges.pipeline.target import Target
+from bridges.stream.layout import Layout, Stored
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutOptions
 from bridges.stream.settings import Settings
@@ -88,12 +88,12 @@ class ExporterContract:
         return self.new_target(tmp_path)
 
     def found(self, run: Run, exporter: Exporter, **layout: Any) -> list[ExistingRun]:
-        placer = Placer(exporter, LayoutOptions(**layout))
-        return list(exporter.find(placer.identity(run)))
+        target = Target(exporter, LayoutOptions(**layout))
+        return list(exporter.find(target.identity(run)))
 
-    def placed(self, run: Run, exporter: Exporter, **known: Any) -> Layout:
-        placer = Placer(exporter, LayoutOptions())
-        return placer.place(run, placer.identity(run), **known)
+    def placed(self, run: Run, exporter: Exporter, stored: Stored | None = None) -> Layout:
+        target = Target(exporter, LayoutOptions())
+        return target.lay_out(run, target.identity(run), stored)
 
     def test_every_point_is_read_back(self, open_target: OpenTarget) -> None:
         run, exporter = make_run(ROWS), open_target()
@@ -255,7 +255,7 @@ class ExporterContract:
         export(short, open_target())
         exporter = open_target()
         seen = self.found(short, exporter)
-        layout = self.placed(whole, exporter, clock=seen[0].state.clock)
+        layout = self.placed(whole, exporter, Stored(clock=seen[0].state.clock))
         exporter.write(layout, seen, seen[0])
         with pytest.raises(ConflictError):
             exporter.write(layout, seen, seen[0])

@@ -22,8 +22,9 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.pipeline.export_run import export_run, guarded, verify_run
+from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import guarded
 from bridges.report import RunReport
 from bridges.sources.options import ReadOptions
 from bridges.stream.finding import Severity

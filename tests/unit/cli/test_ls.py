@@ -18,8 +18,8 @@ from rich.cells import cell_len
 
 from bridges.cli.main import run as bridge
 from bridges.cli.run_table import Table
-from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import read_runs
 from bridges.sources.trainer import run_directory
 from bridges.stream.model import Run
 from bridges.views.listing import Listing

@@ -157,7 +157,8 @@ class World:
                 self.asked[run, target.label] += 1
                 if not self.answers(run, target.label):
                     seen = tuple(f"{task.location}/{n}" for n in range(number))
-                    report = failure(run, target.label, "it is away", transient=True)
+                    failed = failure(run, target.label, "it is away")
+                    report = replace(failed, transient=True)
                     rest = replace(task, targets=(target,), is_first=False, done=seen)
                     left.append(Left(rest, report))
                     break

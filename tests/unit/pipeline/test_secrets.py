@@ -23,7 +23,7 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.templates import render
-from bridges.pipeline import layouts
+from bridges.pipeline import target as target_module
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
@@ -104,8 +104,11 @@ def test_a_run_that_was_written_unmasked_is_found_and_told(
 def test_a_token_that_is_the_key_of_a_metric_in_a_run_of_the_first_rules_stays_and_is_told(
     to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def place_by_first_rules(*run: Any, **known: Any) -> layout.Layout:
-        return layout.lay_out(*run, **{**known, "rules": layout.EARLIEST_RULES})
+    def place_by_first_rules(
+        *run: Any, stored: layout.Stored | None, **known: Any
+    ) -> layout.Layout:
+        first = replace(stored or layout.Stored(), rules=layout.EARLIEST_RULES)
+        return layout.lay_out(*run, stored=first, **known)
 
     def write(*keys: str) -> Path:
         rows = [{"loss": 1.0, key: 2.0, "step": step} for step, key in enumerate(keys, 1)]
@@ -113,7 +116,7 @@ def test_a_token_that_is_the_key_of_a_metric_in_a_run_of_the_first_rules_stays_a
 
     source = write(TOKEN, TOKEN)
     with monkeypatch.context() as earlier:
-        earlier.setattr(layouts, "lay_out", place_by_first_rules)
+        earlier.setattr(target_module, "lay_out", place_by_first_rules)
         assert export(source, to, tmp_path / to, verify=False).status == "exported"
     for keys, status in (
         ([TOKEN], "unchanged"),  # the target holds more

@@ -16,7 +16,7 @@ from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
-from bridges.stream.layout import EARLIEST_RULES, lay_out
+from bridges.stream.layout import EARLIEST_RULES, Stored, lay_out
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutOptions, Style
 from tests.support import DATA, make_run
@@ -89,7 +89,9 @@ def test_raw_keys_that_mlflow_does_not_take_are_kept(path: Path) -> None:
 def stored_by_earlier_rules(run: Run, path: Path, naming: Style = "live") -> None:
     """Write the run as the first version did."""
     target = exporter(path)
-    layout = lay_out(run, "mlflow", LayoutOptions(naming=naming), rules=EARLIEST_RULES)
+    layout = lay_out(
+        run, "mlflow", LayoutOptions(naming=naming), stored=Stored(rules=EARLIEST_RULES)
+    )
     target.write(target.adapt(layout), [], None)
 
 

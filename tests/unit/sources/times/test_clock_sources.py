@@ -27,7 +27,7 @@ from bridges.sources.times.start import start_evidence
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.layout import lay_out
+from bridges.stream.layout import Stored, lay_out
 from bridges.stream.model import Evidence, Run
 from bridges.stream.options import LayoutOptions
 from tests.support import DATA, make_stream, state
@@ -574,7 +574,9 @@ def test_times_are_microseconds_and_of_earlier_rules_milliseconds(tmp_path: Path
     put_state(tmp_path / "out", history(3))
     put_events(tmp_path / "out", history(3), shift=0.123_456)
     (run,) = read(tmp_path)
-    fine, coarse = (lay_out(run, "tensorboard", LayoutOptions(), rules=rules) for rules in (2, 1))
+    fine, coarse = (
+        lay_out(run, "tensorboard", LayoutOptions(), stored=Stored(rules=rules)) for rules in (2, 1)
+    )
     assert fine.stream.time is not None
     assert coarse.stream.time is not None
     assert (fine.stream.time % 1000).tolist() == [456] * 3

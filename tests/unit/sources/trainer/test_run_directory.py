@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import SourceError, TreeError
-from bridges.pipeline.export_run import read_runs
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import read_runs
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.discovery import FoundFiles, is_tree, natural
 from bridges.sources.trainer.folding import Save, fold

@@ -1,8 +1,7 @@
-"""Rows that a target got from event files or results files and that a state holds since.
+"""Rows that were exported from event files or results files, and that a later state contains.
 
-They were exported beside the history, and the training went on and saved them: as rows of the
-history they would be there twice. So the whole run takes the place of what the target holds, with
-exact values; rows that only the target holds stay.
+The target would store such a row twice: as an added row and as a row of the history. So the whole
+run is written again with the exact values of the state; added rows that no state contains stay.
 """
 
 from __future__ import annotations
@@ -16,37 +15,37 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun, Exporter, Replaces
 from bridges.exporters.state import State
 from bridges.pipeline.compare import compare, expected_points, holds_values
-from bridges.pipeline.layouts import Placer
+from bridges.pipeline.target import Target
 from bridges.stream.added import AddedRow, joined, rows_of
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.layout import Layout
+from bridges.stream.layout import Layout, Stored
 from bridges.stream.model import RowKind, Run
 
 
-def rows_lacking(run: Run, state: State, existing: ExistingRun, placer: Placer) -> list[AddedRow]:
-    """The added rows of a shorter history that a target with a longer one lacks.
+def rows_lacking(run: Run, state: State, existing: ExistingRun, target: Target) -> list[AddedRow]:
+    """The added rows of the source that an existing run with a longer history lacks.
 
-    The steps and epochs of such rows depend on where the history ends, so values alone count.
+    Only values are compared: steps and epochs of added rows depend on the end of the history.
     """
     mine = rows_of(run.stream, run.added)
     unknown = [row for row in mine if not any(there.holds(row) for there in state.added)]
     if not unknown:
         return []
-    recorded, exporter = placer.exporter.read_back(existing), placer.exporter
+    recorded, exporter = target.exporter.read_back(existing), target.exporter
     nothing = run.stream.take(np.empty(0, np.int64))
     lacking = []
     for row in unknown:
         values = {key: value for key, value in row.values.items() if key != "epoch"}
         stream = joined(nothing, [replace(row, values=values)])
         alone = replace(run, stream=stream, added=(), evidence=(), logged=(), logs=())
-        layout = placer.place(alone, placer.identity(alone), rules=state.rules)
+        layout = target.lay_out(alone, target.identity(alone), Stored(rules=state.rules))
         if not holds_values(layout, recorded, exporter):
             lacking.append(row)
     return lacking
 
 
 def saved_since(run: Run, state: State) -> list[AddedRow]:
-    """The added rows of a target that the history holds since."""
+    """The added rows of an existing run that the history now contains."""
     history = run.history
     if not state.added or len(history) <= state.history:
         return []
@@ -57,19 +56,21 @@ def saved_since(run: Run, state: State) -> list[AddedRow]:
 
 
 def _is_saved(row: AddedRow, exact: AddedRow) -> bool:
-    """Whether a row of the history is the same: an event file holds all its numbers, as float32; a
-    results file holds some, neither rounded nor with the step, and the epoch may be a later one.
+    """Whether an added row is this row of the history.
+
+    A row of an event file has all its numbers as float32. A row of a results file has some of its
+    values exactly, and may have another step and epoch.
     """
     return _is_rounded(row, exact) or (_is_call(row) and exact.holds(row))
 
 
 def _is_call(row: AddedRow) -> bool:
-    """Whether it has the runtime of a call, which no other call has."""
+    """Whether it has a runtime, which differs for every evaluation."""
     return any(key.endswith("_runtime") for key in row.values)
 
 
 def _is_rounded(row: AddedRow, exact: AddedRow) -> bool:
-    """Whether a row has the numbers of an exact one, maybe as float32, which event files hold."""
+    """Whether a row has the numbers of an exact row, rounded to float32 or not."""
     numbers = {key: value for key, value in exact.values.items() if _is_number(value)}
     return (
         row.step == exact.step
@@ -90,16 +91,16 @@ def _same(stored: Any, exact: Any) -> bool:
 def replacing(
     whole: Layout, kept: Layout, existing: ExistingRun, exporter: Exporter, rows: int
 ) -> Layout:
-    """The `whole` layout in place of the existing run, which goes on as `kept` otherwise.
+    """The `whole` layout, marked to replace the existing run that `kept` would only append to.
 
-    Raises ExportError where the target cannot be rewritten or was changed by hand.
+    Raises ExportError if the target cannot rewrite the run or a user changed it.
     """
     can_replace = isinstance(exporter, Replaces) and exporter.can_replace(existing, whole.rows)
     if not can_replace or _is_changed(kept, existing, exporter):
         raise ExportError(
             f"{rows} rows of the run in the target were exported from event files or results "
-            "files, and the state holds them since, so they would be there twice. Delete the run "
-            "there and export it again"
+            "files, and the state now contains them, so they would be stored twice. Delete the "
+            "run there and export it again"
         )
     message = "rows exported from event files or results files are replaced by those of the state"
     found = Finding("filled-rows-replaced", Severity.INFO, whole.run.source, message, rows)
@@ -107,6 +108,6 @@ def replacing(
 
 
 def _is_changed(kept: Layout, existing: ExistingRun, exporter: Exporter) -> bool:
-    """Whether the target holds points that were not written."""
+    """Whether the target holds points that bridges did not write."""
     wrong = compare(kept, exporter.read_back(existing), expected_points(kept, exporter))
     return any(finding.code == "unexpected-points" for finding in wrong)

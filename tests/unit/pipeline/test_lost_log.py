@@ -10,7 +10,7 @@ import pytest
 from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
 from bridges.report import RunReport
-from tests.unit.pipeline.test_as_logged import SUMMARY, TARGETS, export, exporter_of, points_of
+from tests.unit.pipeline.test_match_logged import SUMMARY, TARGETS, export, exporter_of, points_of
 from tests.unit.sources.tuning_logs.test_log_beside import ROWS, TOOLS, put, save
 
 ALL_TARGETS = [*TARGETS, pytest.param("mlflow-client", marks=pytest.mark.slow)]

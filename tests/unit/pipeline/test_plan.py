@@ -1,4 +1,4 @@
-"""An export that would keep nothing of what the source holds fails, and writes nothing."""
+"""An export of which the target would keep nothing fails, and writes nothing."""
 
 from __future__ import annotations
 

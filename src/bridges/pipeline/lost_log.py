@@ -1,8 +1,8 @@
-"""Rows of a log that is gone, read back from the target that got them.
+"""The rows of a deleted log, read back from the target.
 
-A run may hold rows of a tool's log that lay beside its state. If the log is deleted or cleared
-later, neither these rows nor the digest over them can be computed again, so the target's own points
-are compared with the state and take the place of the log.
+An existing run may have rows of a tool's log. If the log is deleted, neither these rows nor their
+digest can be computed again, so the points of the target are compared with the state and replace
+the log.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import replace
 import numpy as np
 
 from bridges.exporters.base import Exporter, as_stored
-from bridges.pipeline.layouts import Placer
-from bridges.pipeline.match_existing import Known
+from bridges.pipeline.match import Known
 from bridges.pipeline.stored_rows import stored_rows
+from bridges.pipeline.target import Target
 from bridges.sources.tuning_logs.formats import MS_SWIFT
 from bridges.sources.tuning_logs.matching import same_rows
 from bridges.stream import logged
 from bridges.stream.model import Int64, Log, MetricStream, Run
 
 
-def with_stored_rows(run: Run, known: Known, placer: Placer) -> tuple[Run, Run] | None:
-    """The run with its rows as the target holds them, and the same with exact rows in place of the
-    log's; rows that the target lacks follow.
+def with_stored_rows(run: Run, known: Known, target: Target) -> tuple[Run, Run] | None:
+    """The run with the rows that the target stores, and the run with exact rows instead.
 
-    None if the target's rows are not those of the run, equal up to the digits of a log.
+    Rows that the target lacks follow. None if the stored rows differ from those of the run by more
+    than the rounding of a log.
     """
-    exporter, history = placer.exporter, known.state.history
-    stream = stored_rows(run, known.existing, known.state.rows, placer)
+    exporter, history = target.exporter, known.state.history
+    stream = stored_rows(run, known.existing, known.state.rows, target)
     if stream is None:
         return None
     added = [row.row for row in known.state.added]
@@ -51,7 +51,7 @@ def with_stored_rows(run: Run, known: Known, placer: Placer) -> tuple[Run, Run] 
 
 
 def _matched(run: Run, stream: MetricStream, exporter: Exporter) -> Log | None:
-    """The target's rows as a log of the run; None if they contradict it or share no row with it."""
+    """The target's rows as a log of the run; None if they contradict it or share no row."""
     numbers = tuple(
         replace(part, values=as_stored(exporter, part.values)) for part in run.history.numbers
     )
@@ -62,7 +62,7 @@ def _matched(run: Run, stream: MetricStream, exporter: Exporter) -> Log | None:
 
 
 def _is_in_place(run: Run, log: Log, lines: Int64) -> bool:
-    """Whether the rows that the target did not get from a log are the first others of the run."""
+    """Whether the stored rows that are not from a log are the first other rows of the run."""
     left = np.setdiff1d(np.arange(len(run.history)), log.same[lines >= 0])
     others = log.same[lines < 0]
     return np.array_equal(left[: len(others)], others)

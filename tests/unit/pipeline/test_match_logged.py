@@ -20,9 +20,10 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline.compare import expected_points
 from bridges.pipeline.continuing import continued
-from bridges.pipeline.export_run import _found, export_run, verify_run
-from bridges.pipeline.layouts import Placer
+from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.match_existing import match_existing
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.target import Target
 from bridges.report import RunReport
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
@@ -70,12 +71,12 @@ def export(place: Path, exporter: Exporter, **read: Any) -> RunReport:
 def points_of(place: Path, exporter: Exporter, tag: str) -> list[tuple[int, float]]:
     """The points of a tag as read back, after the run was found anew."""
     (run,) = bridges.read(place)
-    placer = Placer(exporter, ExportOptions().layout)
-    _, match = _found(run, placer)
+    target = Target(exporter, ExportOptions().layout)
+    _, match = match_existing(run, target, is_written=False)
     assert match.known is not None
     there = exporter.read_back(match.known.existing).points
     if not match.is_longer_there:
-        assert there.keys() == expected_points(continued(match, placer), exporter).keys()
+        assert there.keys() == expected_points(continued(match, target), exporter).keys()
     found = there.get(tag) or there[f"train/{tag}"]
     return list(zip(found.step.tolist(), found.value.tolist(), strict=True))
 

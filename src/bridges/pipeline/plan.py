@@ -1,0 +1,192 @@
+"""The plan of an export: what is to be written, and the report before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from bridges.errors import ExportError
+from bridges.exporters.base import ExistingRun, Points, as_stored
+from bridges.pipeline.compare import expected_points
+from bridges.pipeline.continuing import continued
+from bridges.pipeline.match import Match
+from bridges.pipeline.saved_rows import rows_lacking
+from bridges.pipeline.target import Target
+from bridges.report import RunReport
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.layout import Layout
+from bridges.stream.model import Values
+from bridges.stream.trend import trend
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An export before it is done: the layout of the run, and the existing run if there is one.
+
+    `expected` has the points of each tag that the target will hold.
+    """
+
+    target: Target
+    match: Match
+    layout: Layout
+    expected: Mapping[str, Points]
+
+    @classmethod
+    def of(cls, match: Match, target: Target) -> Plan:
+        """The plan for a match: the run is laid out once, and adapted to the target.
+
+        Raises ExportError and SourceError, see `continued`.
+        """
+        layout = continued(match, target)
+        return cls(target, match, layout, expected_points(layout, target.exporter))
+
+    @property
+    def existing(self) -> ExistingRun | None:
+        """The existing run that is continued."""
+        return self.match.known.existing if self.match.known else None
+
+    @cached_property
+    def is_done(self) -> bool:
+        """Whether the target holds all rows. If it holds more of them, it is left as it is."""
+        known, layout = self.match.known, self.layout
+        if known is None or not known.complete or layout.replaces:
+            return False
+        return known.state.rows >= layout.rows or self.match.is_longer_there
+
+    @property
+    def status(self) -> str:
+        """The status after the export: a run whose first write was interrupted is `exported`."""
+        if self.match.known is None or not self.match.known.state.append_rows:
+            return "exported"
+        return "unchanged" if self.is_done else "appended"
+
+    def require_points(self) -> None:
+        """Raises ExportError if the target would keep no value of the source."""
+        if not self.layout.points:
+            _refuse(self.layout, self.target.exporter.name)
+
+    def report(self) -> RunReport:
+        """The report of the export, with all findings that are known before it."""
+        layout, known = self.layout, self.match.known
+        start = known.state.rows if known else 0
+        points = layout.points
+        findings = [*layout.run.findings, *layout.findings, *self._losses(), *self._notes()]
+        report = RunReport(
+            source=layout.run.source,
+            run=layout.run.name,
+            target=self.target.exporter.name,
+            status=self.status,
+            rows=layout.rows,
+            points=points,
+            new_points=layout.points_from(min(start, layout.rows)) if start else points,
+            findings=tuple(findings),
+            longest=max((len(series.rows) for series in layout.stream.series), default=0),
+            trend=trend(layout.run.stream, layout.run.key_rules),
+            key=layout.key,
+            digest=layout.digest,
+        )
+        return located(report, known.existing) if known else report
+
+    def _losses(self) -> list[Finding]:
+        """Finite numbers that the target stores as infinity, and others that it stores as zero."""
+        values = [points.value for points in self.expected.values()]
+        if not values or _has_neither(np.concatenate(values)):  # the usual case
+            return []
+        findings, exporter = [], self.target.exporter
+        for series in self.layout.stream.numbers:
+            if series.values.dtype == bool:
+                continue
+            stored = as_stored(exporter, series.values)
+            for code, lost in (
+                ("overflow-to-infinity", np.isinf(stored) & np.isfinite(series.values)),
+                ("underflow-to-zero", (stored == 0) & (series.values != 0)),
+            ):
+                if count := int(lost.sum()):
+                    findings.append(_out_of_range(code, series.key, count, exporter.name))
+        return findings
+
+    def _notes(self) -> list[Finding]:
+        """Findings about the existing run."""
+        match, known = self.match, self.match.known
+        if known is None:
+            return []
+        findings = []
+        if match.is_longer_there:
+            findings.append(_target_is_longer(known.state.history, self.layout.history))
+            findings += self._results_not_added()
+        if match.alike:
+            findings.append(_several_fit(known.existing, match.alike))
+        if not known.complete:
+            message = "an earlier export was interrupted; the missing rows are added"
+            name = self.target.exporter.name
+            findings.append(Finding("interrupted-before", Severity.INFO, name, message))
+        return findings
+
+    def _results_not_added(self) -> list[Finding]:
+        """Rows beside the history that an existing run with a longer history lacks."""
+        run, known = self.layout.run, self.match.known
+        assert known is not None
+        count = len(rows_lacking(run, known.state, known.existing, self.target))
+        if not count:
+            return []
+        message = (
+            "rows of results files are not added, because the target holds a longer history of "
+            "this run: export the longest state with them, or delete the run there and export it "
+            "again"
+        )
+        return [Finding("results-not-added", Severity.LOSS, run.source, message, count)]
+
+
+def located(report: RunReport, existing: ExistingRun) -> RunReport:
+    """The report with the name, id and location of the run in the target."""
+    return replace(
+        report,
+        run=existing.name,
+        location=existing.location,
+        run_id=existing.id,
+        place=existing.place,
+    )
+
+
+def _refuse(layout: Layout, target: str) -> None:
+    if keys := layout.run.stream.keys:
+        shown = ", ".join(map(repr, keys[:5])) + (" …" if len(keys) > 5 else "")
+        raise ExportError(
+            f"{target} keeps none of the values that this run holds (under {shown}), so "
+            "nothing was written. Log numbers, or export to a target that keeps such values, such "
+            "as wandb."
+        )
+    for finding in layout.run.findings:
+        if finding.code.endswith("-left-out"):
+            raise ExportError(
+                "the history has no rows, and other rows are left out "
+                f"({finding.message}), so nothing was written. Export the run again when its "
+                "history has rows."
+            )
+
+
+def _has_neither(stored: Values) -> bool:
+    """Whether no value is infinite, NaN or zero."""
+    return bool(np.isfinite(stored).all() and stored.all())
+
+
+def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
+    becomes = "infinity" if code == "overflow-to-infinity" else "zero"
+    message = f"{target} stores these values as {becomes}, as it does for the live callback"
+    return Finding(code, Severity.WARNING, f"tag {tag!r}", message, count)
+
+
+def _target_is_longer(there: int, rows: int) -> Finding:
+    message = f"the target holds {there} rows of this history, and the source only {rows}"
+    return Finding("target-is-longer", Severity.INFO, "all rows", message)
+
+
+def _several_fit(existing: ExistingRun, alike: int) -> Finding:
+    message = (
+        f"{alike + 1} existing runs have these rows, and the source has no settings to choose "
+        f"between them: the first one is used, {existing.name!r}"
+    )
+    return Finding("several-runs-fit", Severity.INFO, existing.location, message, alike + 1)

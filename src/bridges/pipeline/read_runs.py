@@ -1,0 +1,90 @@
+"""Read the runs at a location: choose its source, and name its runs by the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bridges import plugins
+from bridges.errors import BridgeError, ConfigError, SourceError
+from bridges.pipeline.key_rules import with_key_rules
+from bridges.pipeline.options import ExportOptions
+from bridges.sources.base import Source
+from bridges.sources.remote import forget_listings
+from bridges.stream.model import Run
+
+
+def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
+    """The runs at a location, with the name, group and tags of the options.
+
+    Raises SourceError, and ConfigError if one name is given for several runs.
+    """
+    forget_listings([location])
+    source = source_of(location, options.source)
+    runs = guarded(source.read(location, options.read), location, source.name)
+    if options.run_name and not options.read.growing:
+        runs = _only_one(runs, location)
+    for run in runs:
+        yield replace(
+            run,
+            name=options.run_name or run.run_name or run.name,
+            group=options.group or run.group,
+            tags={**run.tags, **options.tags},
+        )
+
+
+def source_of(location: str, name: str | None) -> Source:
+    """The source of that name, or the first that claims the location, built-in ones first."""
+    if name:
+        return _load(plugins.find("sources", name))
+    for plug_in in plugins.built_in("sources"):
+        source = _load(plug_in)
+        if source.claims(location):
+            return source
+    for plug_in in plugins.third_party("sources"):
+        source = _load(plug_in)
+        if source.claims(location):
+            return source
+    return _load(plugins.find("sources", "trainer_state"))
+
+
+def _load(plug_in: plugins.PlugIn) -> Source:
+    source: Source = plug_in.load()()
+    return source
+
+
+def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:
+    """The runs of a source, with the rules for their keys.
+
+    Any other error of the source is raised as a SourceError.
+    """
+    try:
+        yield from map(with_key_rules, runs)
+    except BridgeError:
+        raise
+    except Exception as error:  # deliberately broad: a source may come from a plug-in
+        raise SourceError(
+            location,
+            found=f"{type(error).__name__}: {error}",
+            expected=f"something that the source {source!r} can read",
+            remedy="If it is what it should be, this is a bug of that source.",
+        ) from error
+
+
+def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:
+    """The only run of a location. Raises ConfigError if there are several, before any is given."""
+    first = next(runs, None)
+    if first is None:
+        return
+    try:
+        second = next(runs, None)
+    except BridgeError:
+        yield first
+        raise
+    if second is not None:
+        raise ConfigError(
+            f"--run-name names one run, and {location} holds several, such as {first.path} and "
+            f"{second.path}. Name the directory of one run, or leave --run-name out: each run is "
+            "named after its directory, and --group puts them together."
+        )
+    yield first
