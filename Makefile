@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all slow check format bench clean
+.PHONY: demo test test-all slow check format bench docs reference pictures clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -57,5 +57,18 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
+# The documentation as HTML in site/; `mkdocs serve` shows it while you write.
+docs: $(READY)
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/mkdocs build --strict --quiet
+
+# The pages of docs/reference that are written from the code.
+reference: $(READY)
+	$(BIN)/python docs/generate.py
+
+# The pictures of docs/img, from real runs; it needs Chromium.
+pictures: $(READY)
+	$(BIN)/python docs/make_pictures.py
+
 clean:
-	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

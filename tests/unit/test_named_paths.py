@@ -10,7 +10,7 @@ import pytest
 import bridges
 from tests.support import REPOSITORY
 
-ROOTS = (REPOSITORY, REPOSITORY / "src" / "bridges")
+ROOTS = (REPOSITORY, REPOSITORY / "src" / "bridges", REPOSITORY / "docs")
 PATH = re.compile(r"(?<![\w/.{}<>$~*:-])(?:[\w-]+/)+[\w-]+\.(?:py|md|ya?ml|toml)\b")
 MODULE = re.compile(r"python3? -m (tests\.[\w.]+)")
 TARGET = re.compile(r"(?:`|    )make ((?:[a-z-]+ ?)+)")
@@ -18,7 +18,7 @@ NAME = re.compile(r"`bridges\.(\w+)((?:\.\w+)*)`")
 IN_TARGETS = {"key", "state"}  # tags of runs, not names of the package
 TEXTS = [
     *REPOSITORY.glob("*.md"),
-    *REPOSITORY.glob("docs/*.md"),
+    *REPOSITORY.glob("docs/**/*.md"),
     *REPOSITORY.glob("configs/*.yaml"),
     *REPOSITORY.glob("src/**/*.py"),
     *(REPOSITORY / name for name in ("Makefile", "pyproject.toml", ".ci/run")),
@@ -50,7 +50,9 @@ def test_make_targets_exist() -> None:
     assert {"demo", "check", "test", "bench"} <= used <= {*rules}
 
 
-@pytest.mark.parametrize("text", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "text", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/extend.md", "docs/faq.md"]
+)
 def test_names_of_the_package_exist(text: str) -> None:
     found = NAME.findall((REPOSITORY / text).read_text())
     assert found

@@ -340,12 +340,6 @@ def test_every_command_teaches_by_example(name: str) -> None:
             assert parameter.help, f"{name} {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("name", ["export", "inspect", "verify", "targets", "completion", "schema"])
-def test_every_command_is_in_the_readme(name: str) -> None:
-    readme = (DATA.parents[1] / "README.md").read_text()
-    assert f"bridge {name}" in readme.replace("bridge\ntargets", "bridge targets")
-
-
 def test_standard_input(capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "bridges", "export", "-", "--to", "tensorboard"]
     done = subprocess.run(command, input=Path("small.json").read_bytes(), capture_output=True)

@@ -16,7 +16,7 @@ import pytest
 from bridges.cli.main import run
 from bridges.cli.tree import Place, print_tree
 from bridges.stream.finding import Finding, Severity
-from tests.support import GROUNDTRUTH, REPOSITORY, make_run, needs_corpus, needs_groundtruth
+from tests.support import GROUNDTRUTH, make_run, needs_corpus, needs_groundtruth
 from tests.unit.sources.trainer.test_run_corpus import lay_out
 from tests.unit.sources.trainer.test_run_directory import HISTORY, put
 
@@ -92,35 +92,6 @@ def test_runs_of_one_directory_with_their_forks(
         "View one: bridge inspect out/checkpoint-7",
         "",
     ]
-
-
-def losses(stop: int, last: float) -> list[dict[str, Any]]:
-    """A loss at every hundredth step that comes down to about the last one."""
-    return [
-        {"loss": round(last + 2 / n, 4), "epoch": n / 10, "step": 100 * n}
-        for n in range(1, stop // 100 + 1)
-    ]
-
-
-def test_the_screen_of_the_readme(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    base, search = tmp_path / "experiments" / "baseline", tmp_path / "experiments" / "search"
-    whole = losses(1500, 0.42)
-    for step in (500, 1000, 1500):
-        put(base / f"checkpoint-{step}", whole[: step // 100], global_step=step, max_steps=1500)
-    put(base, whole, global_step=1500, max_steps=1500)
-    (base / "config.json").write_text('{"hidden_size": 8}')
-    other = [*whole[:10], *({**row, "loss": 0.9} for row in whole[10:12])]
-    put(base / "checkpoint-1200", other, global_step=1200, max_steps=1500)
-    for rate, last in ((3e-5, 0.5), (9e-5, 0.6)):
-        for step in (200, 400, 600, 800):
-            fields = {"trial_params": {"learning_rate": rate}, "global_step": step}
-            folder = search / f"lr{rate:.0e}".replace("e-0", "e-") / f"checkpoint-{step}"
-            put(folder, losses(step, last), max_steps=800, **fields)
-    shown = "\n".join(["$ bridge inspect experiments", *screen(capsys, "experiments")]).strip()
-    assert shown in (REPOSITORY / "README.md").read_text()
 
 
 def test_directories_and_searches_are_groups(

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from bridges.cli.main import run as bridge
 from bridges.errors import ConfigError, ConfigFileError
-from bridges.exporters.factory import option_names
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.migration.config.config import EngineSpec, MigrationConfig, SourceSpec
 from bridges.migration.config.file import load
-from bridges.migration.config.schema import TRACKERS, config_schema, schema_text
+from bridges.migration.config.schema import config_schema, schema_text
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.selection import renamed
 from bridges.sources.times.clocks import EVENTS
@@ -638,16 +637,6 @@ def test_the_schema_refuses_what_the_config_does(said: dict[str, Any]) -> None:
     assert not accepted({**data, **said})
     with pytest.raises(ValueError, match="validation error"):
         config(**said)
-
-
-def test_the_readme_has_every_key_and_a_config(tmp_path: Path) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    (tmp_path / "c.yaml").write_text(readme.partition("```yaml\n")[2].partition("```")[0])
-    assert load(tmp_path / "c.yaml", {}).sources[1].name == "{parent}/{name}"
-    section = readme.partition("## Many runs from one file")[2].partition("\n## ")[0]
-    named = {*SourceSpec.model_fields, *TargetSpec.model_fields, *EngineSpec.model_fields}
-    named |= {option for tracker in TRACKERS for option in option_names(tracker)}
-    assert {key for key in named if f"`{key}`" not in section} == set()
 
 
 def test_templates_see_the_group_of_the_config(tmp_path: Path) -> None:

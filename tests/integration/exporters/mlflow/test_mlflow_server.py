@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
-import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +32,8 @@ from tests.integration.exporters.mlflow.support import (
     long_rows,
 )
 from tests.proxy import Cut, Drop, Fault, LoseAnswer, Refuse, Replace
-from tests.servers import FaultyProxy, PostgreSQL, free_port
-from tests.support import REPOSITORY, make_run
+from tests.servers import FaultyProxy, free_port
+from tests.support import make_run
 
 pytestmark = pytest.mark.slow
 PARAMS = {f"param{n}": n for n in range(150)}
@@ -203,25 +200,6 @@ def test_a_token_goes_to_the_server_and_nowhere_else(
     monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
     assert token not in repr(judge(proxy.upstream_url, experiment))
     assert proxy.authorizations == {f"Bearer {token}"}
-
-
-def test_the_commands_of_the_readme(
-    mlflow_url: str, postgres: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(REPOSITORY / "configs" / "example-run" / "trainer_state.json", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    there = {
-        "http://localhost:5000": mlflow_url,
-        "postgresql://me@localhost/mlflow": postgres.create_database("readme"),
-    }
-    readme = (REPOSITORY / "README.md").read_text()
-    orders = re.findall(r"^\$ bridge (export .*--to mlflow.*)$", readme, re.MULTILINE)
-    assert all(any(name in order for order in orders) for name in there)
-    for order in orders:
-        for name, uri in there.items():
-            order = order.replace(name, uri)
-        done = subprocess.run([sys.executable, "-m", "bridges", *order.split()])
-        assert done.returncode == 0, order
 
 
 def test_a_dry_run_writes_nothing(mlflow_url: str, experiment: str, tmp_path: Path) -> None:

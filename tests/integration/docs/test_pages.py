@@ -1,0 +1,109 @@
+"""README and docs keep their promises: every command and snippet of every page runs, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docs import generate
+from docs.samples import write_samples
+
+from tests.integration.docs import pages
+from tests.integration.exporters.wandb.support import environment as wandb_environment
+from tests.integration.exporters.wandb.support import wandb_server
+from tests.object_store import object_store
+from tests.servers import PostgreSQL
+from tests.support import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = {
+    str(page.relative_to(REPOSITORY)): page
+    for page in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
+    if page.name not in generate.PAGES
+}
+NEED_SERVERS = {"docs/targets/mlflow.md", "docs/targets/wandb.md", "docs/sources/anywhere.md"}
+FROM_A_CHECKOUT = {"README.md", "docs/quickstart.md"}  # these install and activate themselves
+RUNNABLE = {"sh", "python", "console"}
+OTHERS = {"text", "toml", "yaml"}
+
+
+def named(name: str) -> object:
+    return pytest.param(name, marks=[pytest.mark.slow] if name in NEED_SERVERS else [], id=name)
+
+
+@contextlib.contextmanager
+def services(
+    page: Path, folder: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """Start the servers that a page names: what stands for their addresses, and the environment."""
+    replacing, environment = {}, {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    commands = "\n".join(block.text for block in pages.blocks(page))
+    with contextlib.ExitStack() as stack:
+        if "http://localhost:5000" in commands:
+            replacing["http://localhost:5000"] = request.getfixturevalue("mlflow_url")
+        if "postgresql://me@localhost/mlflow" in commands:
+            postgres: PostgreSQL = request.getfixturevalue("postgres")
+            database = postgres.create_database("docs")
+            replacing["postgresql://me@localhost/mlflow"] = database
+        if "--mode online" in commands or "wandb sync" in commands:
+            environment |= wandb_environment(stack.enter_context(wandb_server()))
+        if "s3://bucket" in commands:
+            found, files = stack.enter_context(object_store())
+            files.put(str(folder / "outputs"), "bucket/outputs", recursive=True)
+            environment |= found
+        yield replacing, environment
+
+
+@pytest.mark.parametrize("name", [*map(named, PAGES)])
+def test_every_snippet_of_the_page_runs(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    page = PAGES[name]
+    if not any(block.steps for block in pages.blocks(page)):
+        return
+    write_samples(tmp_path)
+    pages.prepare(tmp_path)
+    if name == "docs/quickstart.md":  # which makes its own
+        subprocess.run(["rm", "-r", tmp_path / "outputs"], check=True)
+    with services(page, tmp_path, request) as (replacing, environment):
+        done = pages.run(
+            page,
+            tmp_path,
+            replacing=replacing,
+            environment=environment,
+            is_activated=name not in FROM_A_CHECKOUT,
+        )
+        for command, shown, output in done:
+            assert shown is None or pages.shows(shown, output), f"{command}\n{output}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_has_a_language_that_is_run_or_known(name: str) -> None:
+    languages = {block.language for block in pages.blocks(PAGES[name])}
+    assert languages <= RUNNABLE | OTHERS
+    text = PAGES[name].read_text("utf-8")
+    assert text.count("\n```") == 2 * len(pages.blocks(PAGES[name]))
+
+
+def test_the_output_that_a_page_shows_is_compared() -> None:
+    assert pages.shows("a\n…\nd  … s\n", "a\nb\nc\nd  0.25 s\n")
+    assert pages.shows("a\n…\nd\n", "a\nd\n")
+    assert not pages.shows("a\n…\nd\n", "a\nb\n")
+    assert not pages.shows("a\n", "a\nb\n")
+
+
+def test_the_reference_pages_are_those_of_the_code() -> None:
+    assert generate.old_pages() == [], "run `make reference`"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    mkdocs = [str(Path(sys.executable).with_name("mkdocs")), "build", "--strict", "-d"]
+    done = subprocess.run([*mkdocs, tmp_path / "site"], cwd=REPOSITORY, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"WARNING" not in done.stderr
+    assert (tmp_path / "site" / "reference" / "python" / "index.html").exists()
