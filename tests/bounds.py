@@ -1,6 +1,4 @@
-"""Bounds that do not depend on what else the machine does: of memory, of processor time, and one of
-wall time that only catches what hangs.
-"""
+"""Limits of memory and processor time, independent of the machine's load, and of hanging waits."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-HANGS = 600.0  # seconds after which what should end, answer or become so is taken to hang
+HANGS = 600.0  # seconds of waiting after which a test fails
 
 _START = """
 import os, resource, sys
@@ -31,10 +29,10 @@ resource.setrlimit(resource.RLIMIT_CPU, (seconds + 10,) * 2)
 
 
 def bounded(code: str, *args: str, mebibytes: int = 64, seconds: int = 20) -> str:
-    """The output of Python code, which finds its arguments in `args`.
+    """Run Python code in a limited process and return its output; its arguments are `args`.
 
-    It may use `mebibytes` beside what the imports of bridges take, and `seconds` of processor time
-    (10 more are for the imports): neither depends on what else the machine does. Linux only.
+    The limits are `mebibytes` of memory after the imports of bridges, and `seconds` of processor
+    time, plus 10 for the imports. Linux only.
     """
     command = [sys.executable, "-c", _START + code, str(mebibytes), str(seconds), *args]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -43,7 +41,7 @@ def bounded(code: str, *args: str, mebibytes: int = 64, seconds: int = 20) -> st
 
 
 def processor_seconds(action: Callable[[], object]) -> float:
-    """The processor time of an action, the least of three times."""
+    """The processor time of an action in seconds, the minimum of three runs."""
     times = []
     for _ in range(3):
         started = time.process_time()
@@ -53,10 +51,10 @@ def processor_seconds(action: Callable[[], object]) -> float:
 
 
 def until(condition: Callable[[], object], *processes: subprocess.Popen[Any]) -> None:
-    """Wait for a condition; fail when it hangs, or when one of the processes it needs has ended."""
+    """Wait for a condition. Fails after HANGS seconds, or if one of the processes ends first."""
     end = time.monotonic() + HANGS
     while not condition():
         ended = [process.args for process in processes if process.poll() is not None]
-        assert not ended or condition(), f"ended before it was so: {ended}"
-        assert time.monotonic() < end, f"not so after {HANGS:g} s"
+        assert not ended or condition(), f"ended before the condition was true: {ended}"
+        assert time.monotonic() < end, f"the condition is false after {HANGS:g} s"
         time.sleep(0.05)

@@ -1,7 +1,6 @@
-"""What holds for every test, however the tests were started and in whatever order they run.
+"""Settings and fixtures of all tests.
 
-Property tests explore at will here, and repeat the same examples in CI: it must not be chance what
-lands.
+Property tests use random examples by default, and the same examples in every CI run.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from hypothesis import HealthCheck, settings
 
 from bridges.migration import executors
 
-# neither an example nor making one may take too long: that depends on the machine
+# no time limits, as durations depend on the machine
 TIMELESS: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", **TIMELESS, derandomize=True)
 settings.register_profile("explore", **TIMELESS)
 settings.register_profile("deep", **TIMELESS, max_examples=2000)  # --hypothesis-profile=deep
 settings.load_profile("ci" if os.environ.get("CI") else "explore")
 
-# A shell starts a job in the background with SIGINT ignored, and the commands that the tests start
-# would inherit that: none of them could be interrupted.
+# A shell ignores SIGINT in background jobs, and the commands of the tests would inherit this: they
+# could not be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_fork_server() -> Iterator[None]:
-    """`bridge migrate` in the process of the tests starts no fork server: it would keep the
-    environment of that moment, and later tests set variables that their workers need.
+    """Start no fork server in the test process: it would keep the environment variables of its
+    start, but later tests set variables for their workers.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executors, "start_ahead", lambda: None)
@@ -42,7 +41,7 @@ def no_fork_server() -> Iterator[None]:
 
 @pytest.fixture
 def strict_warnings() -> Iterator[None]:
-    """Warnings are errors, also where pytest's own handling of warnings is off."""
+    """Turn warnings into errors, even if pytest's own handling of warnings is off."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

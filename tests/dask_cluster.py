@@ -1,4 +1,4 @@
-"""A real Dask cluster on this machine: a scheduler and workers of one thread each."""
+"""A Dask cluster on this machine: a scheduler, and workers with one thread each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Process = subprocess.Popen[bytes]
 def dask_cluster(
     workers: int = 2, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, list[Process]]]:
-    """The address of a scheduler, and its workers."""
+    """The address of the scheduler, and the worker processes."""
     from distributed import Client
 
     address, more = f"tcp://127.0.0.1:{free_port()}", environment or {}
@@ -36,7 +36,7 @@ def dask_cluster(
 
 @contextmanager
 def _running(command: list[str], environment: Mapping[str, str]) -> Iterator[Process]:
-    """A process of Python that ends with the cluster."""
+    """A Python process, killed at the end of the block."""
     quiet = subprocess.DEVNULL
     found = {**os.environ, **environment, "PYTHONPATH": str(REPOSITORY / "src")}
     process = subprocess.Popen([sys.executable, *command], stdout=quiet, stderr=quiet, env=found)

@@ -1,8 +1,8 @@
-"""Runs one server for as long as the pipe on stdin is open, then stops it and removes its folder.
+"""Runs a server until the pipe on stdin closes, then stops it and removes its folder.
 
-The pipe closes however the tests end: at the end of a `with`, on an exception, on Ctrl-C (this
-process has a session of its own and does not see it), and when pytest is killed outright. So no
-server and no folder outlives the tests. Run as a script, with the standard library alone.
+The pipe closes at the end of a `with`, on an exception, on Ctrl-C (this process has its own session
+and does not get the signal), and when pytest is killed. So no server and no folder outlives the
+tests. Run as a script, with the standard library only.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 LOG, EXITED = "server.log", "exited"
-PATIENCE = 15.0  # seconds from the polite signal to the one that cannot be ignored
+STOP_SECONDS = 15.0  # from the stop signal to SIGKILL
 
 
 def start(task: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
-    """The server in a session of its own, so that one signal reaches all its processes."""
+    """Start the server in its own session, so one signal reaches all of its processes."""
     owner: dict[str, Any] = {}
     if task["user"] is not None:
         owner = {"user": task["user"], "group": task["group"], "extra_groups": []}
@@ -40,7 +40,7 @@ def start(task: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait(server: subprocess.Popen[bytes], folder: Path) -> None:
-    """Tell who waits for the server that it has ended."""
+    """Wait for the server's end and write its exit code to the file EXITED."""
     code = server.wait()
     with contextlib.suppress(OSError):
         (folder / EXITED).write_text(str(code))
@@ -54,7 +54,7 @@ def signal_group(server: subprocess.Popen[bytes], number: int) -> None:
 def main() -> None:
     task = json.loads(sys.argv[1])
     folder = Path(task["folder"])
-    # a handler, not SIG_IGN: the server would inherit that
+    # a handler instead of SIG_IGN, which the server would inherit
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(1))
     server = start(task, folder)
@@ -64,9 +64,9 @@ def main() -> None:
         sys.stdin.buffer.read()
     finally:
         signal_group(server, task["stop"])
-        waiter.join(PATIENCE)
+        waiter.join(STOP_SECONDS)
         signal_group(server, signal.SIGKILL)
-        waiter.join(PATIENCE)
+        waiter.join(STOP_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
 
 

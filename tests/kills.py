@@ -1,8 +1,8 @@
-"""Kills of a command in the midst of its work, however fast the machine is.
+"""Kills a command at random moments of its work, independent of the machine's speed.
 
-The moment of a kill is a processor time of the command itself, or what it has done so far, between
-its first change of its target and its end when nothing disturbed it. A kill counts only if it met a
-command that had begun to change its target and had not ended. Linux only.
+The moment of a kill is measured in processor time of the command, or in its own unit of progress.
+It lies between the first change of the target and the end, as measured in an undisturbed run. A
+kill counts only if the command had changed its target and was still running. Linux only.
 """
 
 from __future__ import annotations
@@ -19,20 +19,26 @@ from typing import Any
 
 from tests.bounds import HANGS
 
-PAUSE = 0.001  # seconds between two looks at a command
-TRIES = 10  # attempts for each kill that is wanted, at most
+POLL_SECONDS = 0.001
+MAX_TRIES = 10  # attempts per counted kill
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command that runs in a group of its own, and whether it has changed its target already."""
+    """A running command in its own process group.
+
+    `has_begun`       whether it has changed its target
+    `is_whole_group`  whether to kill its children too
+    `work`            its progress; by default its processor time in seconds
+    """
 
     process: subprocess.Popen[Any]
     has_begun: Callable[[], bool]
-    is_whole_group: bool = True  # is killed, or only the command without its children
-    work: Callable[[], float] | None = None  # done so far; else processor seconds
+    is_whole_group: bool = True
+    work: Callable[[], float] | None = None
 
     def done(self) -> float:
+        """The progress so far."""
         return self.work() if self.work else processor_time(self.process)
 
     def signal(self, number: signal.Signals) -> None:
@@ -40,7 +46,7 @@ class Command:
 
 
 def start(command: list[str], **more: Any) -> subprocess.Popen[bytes]:
-    """A quiet process in a group of its own."""
+    """Start a process in its own process group, without its output."""
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True, **more)
 
@@ -48,38 +54,38 @@ def start(command: list[str], **more: Any) -> subprocess.Popen[bytes]:
 def kill_often(
     wanted: int, seed: int, begin: Callable[[], Command], check: Callable[[], None]
 ) -> None:
-    """Let a command end, then kill others at random moments until so many of the kills count.
+    """Let a command end, then kill others at random moments until `wanted` kills count.
 
-    `begin` prepares the place of a command and starts it; `check` says what holds after each.
+    `begin` prepares the target and starts a command; `check` tests the target after each.
     """
     first, end = undisturbed(begin())
     check()
     chance, kills = random.Random(seed), 0
-    for _ in range(TRIES * wanted):
+    for _ in range(MAX_TRIES * wanted):
         kills += killed(begin(), chance.uniform(first, end))
         check()
         if kills == wanted:
             return
-    raise AssertionError(f"only {kills} of {TRIES * wanted} kills met a command at its work")
+    raise AssertionError(f"only {kills} of {MAX_TRIES * wanted} kills hit a working command")
 
 
 def undisturbed(command: Command) -> tuple[float, float]:
-    """What a command had done when it first changed its target, and at its end."""
+    """The progress of a command at the first change of its target, and at its end."""
     first = end = 0.0
     begun = False
-    for _ in looks_at(command):
+    for _ in polls(command):
         end = command.done()
         begun = begun or command.has_begun()
         first = first if begun else end
     assert command.process.wait() == 0
-    assert begun or command.has_begun(), "it changed nothing"
+    assert begun or command.has_begun(), "the command changed nothing"
     return first, end
 
 
 def killed(command: Command, moment: float) -> bool:
-    """Kill a command when it has done so much; whether that counts."""
+    """Kill a command at a moment of its progress. Returns whether the kill counts."""
     process = command.process
-    for _ in looks_at(command):
+    for _ in polls(command):
         if command.done() >= moment:
             command.signal(signal.SIGSTOP)
             counts = command.has_begun()
@@ -89,34 +95,34 @@ def killed(command: Command, moment: float) -> bool:
     return False
 
 
-def looks_at(command: Command) -> Iterator[None]:
-    """Yield every `PAUSE` seconds until a command has ended; kill it and fail when it hangs."""
+def polls(command: Command) -> Iterator[None]:
+    """Yield every POLL_SECONDS until the command has ended; kill a hanging one and fail."""
     end = time.monotonic() + HANGS
     while not has_ended(command.process):
         if time.monotonic() > end:
             command.signal(signal.SIGKILL)
-            raise AssertionError(f"not ended after {HANGS:g} s: {command.process.args!r}")
+            raise AssertionError(f"still running after {HANGS:g} s: {command.process.args!r}")
         yield
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
 
 
 def has_ended(process: subprocess.Popen[Any]) -> bool:
-    """Whether a process has ended; it can still be asked for its processor time."""
+    """Whether a process has ended. It stays unreaped: its processor time can still be read."""
     ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return ended is not None
 
 
 def processor_time(process: subprocess.Popen[Any]) -> float:
-    """The processor seconds of a process that was not waited for yet."""
-    return time.clock_gettime((~process.pid << 3) | 2)  # as clock_getcpuclockid(3) numbers it
+    """The processor seconds of an unreaped process."""
+    return time.clock_gettime((~process.pid << 3) | 2)  # the id of clock_getcpuclockid(3)
 
 
 def look(*folders: Path) -> list[tuple[str, int, int]]:
-    """All that lies in folders, with sizes and times of change: it differs after a change."""
+    """Path, size and mtime of all files and directories below folders, to detect changes."""
     found = []
     for folder in folders:
-        for place, _, names in os.walk(folder):
-            for path in (place, *(os.path.join(place, name) for name in names)):
+        for parent, _, names in os.walk(folder):
+            for path in (parent, *(os.path.join(parent, name) for name in names)):
                 try:
                     status = os.stat(path)
                 except FileNotFoundError:  # removed meanwhile

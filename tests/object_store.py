@@ -1,4 +1,4 @@
-"""A real S3 server for the tests, from a package, with an empty bucket named `bucket`."""
+"""An S3 server for the tests (moto), with an empty bucket named `bucket`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import free_port
 
 @contextmanager
 def object_store() -> Iterator[tuple[dict[str, str], Any]]:
-    """The environment in which the store is found, and its file system."""
+    """The environment variables for the store, and its file system."""
     port = free_port()
     found = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

@@ -1,10 +1,10 @@
-"""An HTTP/1.1 proxy that a test tells when to fail, in front of a real server.
+"""An HTTP/1.1 proxy in front of a real server, with faults scripted by a test.
 
     with FaultyProxy(url, lambda method, path, n: Refuse(503) if n == 1 else None) as proxy:
         ... proxy.url, proxy.requests, proxy.faults["Refuse"], proxy.log
 
-The client's connection stays open from request to request, as real servers keep it; towards the
-server each request has a connection of its own, so that no fault happens that nobody scripted.
+The client's connection persists between requests, as with real servers. Each request to the server
+has its own connection, so all faults come from the script.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UPSTREAM_TIMEOUT = 300
 
 @dataclass(frozen=True)
 class Refuse:
-    """Answer this status without asking the server."""
+    """Answer with this status, without a request to the server."""
 
     status: int
     retry_after: str | None = None
@@ -41,7 +41,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Replace:
-    """Let the server do its work, then answer this status instead of its answer."""
+    """Let the server carry out the request, then replace its answer by this status."""
 
     status: int
     retry_after: str | None = None
@@ -49,39 +49,39 @@ class Replace:
 
 @dataclass(frozen=True)
 class LoseAnswer:
-    """Let the server do its work, then close the connection without an answer."""
+    """Let the server carry out the request, then close the connection without an answer."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Close the connection without asking the server; with a TCP reset if told so."""
+    """Close the connection without a request to the server; optionally with a TCP reset."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Let the server do its work, then close the connection in the middle of its answer."""
+    """Let the server carry out the request, then close the connection within its answer."""
 
 
 @dataclass(frozen=True)
 class Delay:
-    """Wait before asking the server."""
+    """Wait before the request to the server."""
 
     seconds: float
 
 
 Fault = Refuse | Replace | LoseAnswer | Drop | Cut | Delay
-# the method, the path with its query, and how many requests of this method and path (without the
-# query) there have been, with this one
+# method, path with query, and the number of requests so far with this method and path (without
+# query), including this one
 Script = Callable[[str, str, int], Fault | None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets."""
+    """The answer to a client."""
 
     status: int
     reason: str
@@ -90,7 +90,7 @@ class Answer:
 
     @classmethod
     def of_fault(cls, fault: Refuse | Replace) -> Answer:
-        """An error as mlflow's server words it, in JSON."""
+        """An error in the JSON format of mlflow's server."""
         body = {"error_code": "SCRIPTED_FAULT", "message": f"the proxy says {fault.status}"}
         headers = [("Content-Type", "application/json")]
         if fault.retry_after is not None:
@@ -99,11 +99,11 @@ class Answer:
 
 
 class FaultyProxy:
-    """Forwards to `upstream` what the script does not make fail; `script` may be set at any time.
+    """Forwards requests to `upstream`, except for scripted faults; `script` can change at any time.
 
-    `requests` counts all requests, `faults` the faults by the name of their class ("BadGateway"
-    where the server itself could not be reached), `log` lists method, path and fault of each,
-    `authorizations` are the headers of that name.
+    `requests` counts all requests; `faults` counts faults by class name ("BadGateway" if the server
+    is unreachable); `log` lists method, path and fault of each request; `authorizations` has the
+    values of the Authorization headers.
     """
 
     def __init__(self, upstream: str, script: Script | None = None) -> None:
@@ -115,7 +115,7 @@ class FaultyProxy:
         self.connections: set[socket.socket] = set()
 
     def clear(self) -> None:
-        """Count from zero."""
+        """Reset all counters."""
         self.requests = 0
         self.faults: Counter[str] = Counter()
         self.log: list[tuple[str, str, Fault | None]] = []
@@ -141,12 +141,12 @@ class FaultyProxy:
         self.server.server_close()
         self.thread.join()
         with self.lock:
-            for connection in self.connections:  # those that clients keep open
+            for connection in self.connections:  # kept open by clients
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def fault_of(self, method: str, path: str) -> Fault | None:
-        """Count a request, and ask the script about it."""
+        """Count a request. Returns its fault in the script."""
         key = (method, urlsplit(path).path)
         with self.lock:
             self.requests += 1
@@ -158,7 +158,7 @@ class FaultyProxy:
         return fault
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
-        """The real server's answer, or the one of a proxy that cannot reach it."""
+        """The real server's answer; status 502 if it is unreachable."""
         connection = http.client.HTTPConnection(self.upstream, timeout=UPSTREAM_TIMEOUT)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
@@ -199,7 +199,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             super().finish()
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # a client that goes away
+        with contextlib.suppress(ConnectionError):  # the client went away
             super().handle()
 
     def do_any(self) -> None:
@@ -221,7 +221,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.send(answer, cut=isinstance(fault, Cut))
 
     def read_body(self) -> bytes:
-        """The body of a request, of a known length or in chunks."""
+        """The body of a request, of known length or chunked."""
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
         chunks = []
@@ -233,7 +233,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def send(self, answer: Answer, *, cut: bool = False) -> None:
-        """An answer as a whole, or half of its body (half of all of it if there is no body)."""
+        """Send an answer; `cut` sends half of the body (or of the head, without a body)."""
         lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
         lines += [f"{name}: {value}" for name, value in answer.headers]
         if answer.status not in BODILESS:
@@ -243,16 +243,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if cut:
             self.wfile.write(head + body[: len(body) // 2] if body else head[: len(head) // 2])
             self.hang_up()
-        else:  # in one piece: a body that waits for its head to be confirmed takes 40 ms more
+        else:  # in one piece: a body after the acknowledgement of its head takes 40 ms more
             self.wfile.write(head + body)
 
     def hang_up(self, reset: bool = False) -> None:
-        """Close the connection: in order, or with a reset."""
+        """Close the connection, orderly or with a reset."""
         self.close_connection = True
         if reset:
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.connection.close()  # before socketserver says an orderly goodbye
+            self.connection.close()  # before socketserver closes it in order
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: `FaultyProxy.log` has it."""
+        """Print nothing: `FaultyProxy.log` has all requests."""

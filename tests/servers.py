@@ -1,6 +1,6 @@
-"""Real servers for the tests: PostgreSQL, and `mlflow server` over any store.
+"""Real servers for the tests: PostgreSQL, and `mlflow server` with any store.
 
-Each runs under `guard.py`, which stops it however the tests end. See `proxy.py` for the faults
+Each server runs under `guard.py`, which stops it at any end of the tests. `proxy.py` injects faults
 between a client and a server.
 """
 
@@ -33,7 +33,7 @@ from tests.proxy import FaultyProxy as FaultyProxy
 
 HOST = "127.0.0.1"
 SUPERUSER = "bridges"
-GUARDED = "guarded"  # the role whose members log in with a password
+GUARDED = "guarded"  # role of the accounts with a password
 HBA = f"""\
 host all +{GUARDED} {HOST}/32 scram-sha-256
 host all all {HOST}/32 trust
@@ -48,16 +48,16 @@ class ServerError(Exception):
     """A server that did not start, with its log."""
 
 
-def missing(what: str, why: str) -> NoReturn:
-    """A test cannot have its server: a failure in CI, elsewhere a skip that says what to do."""
-    message = f"NOT TESTED, {what} is missing: {why}"
+def missing(name: str, remedy: str) -> NoReturn:
+    """Fail (in CI) or skip a test without its server, with the remedy in the message."""
+    message = f"NOT TESTED, {name} is missing: {remedy}"
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """An unused port."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
@@ -68,20 +68,20 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Owner:
-    """The account a server runs under; none: ours."""
+    """The account of a server; by default our own."""
 
     user: int | None = None
     group: int | None = None
 
     @property
     def extra_groups(self) -> list[int] | None:
-        """None of root's groups come along."""
+        """No groups for another account, instead of root's."""
         return None if self.user is None else []
 
 
 @contextlib.contextmanager
 def folder_of(owner: Owner, name: str) -> Iterator[Path]:
-    """A temporary folder of an account. Its path is short: a socket's may have 107 bytes."""
+    """A temporary folder of an account. Its path is short, as sockets allow 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix=f"bridges-{name}-"))
     try:
         if owner.user is not None and owner.group is not None:
@@ -100,7 +100,7 @@ def guarded(
     stop: signal.Signals,
     environment: Mapping[str, str],
 ) -> Iterator[None]:
-    """The command as a process that ends with the block, or with this process."""
+    """Run a command under `guard.py` until the end of the block or of this process."""
     task = {
         "command": list(command),
         "folder": str(folder),
@@ -123,14 +123,14 @@ def guarded(
 
 
 def wait_for(answers: Callable[[], bool], folder: Path) -> None:
-    """Until the server answers; a `ServerError` when it has ended or hangs."""
+    """Wait until a server answers. Raises ServerError if it ends or hangs."""
     end = time.monotonic() + HANGS
     while not answers():
         has_ended = (folder / guard.EXITED).exists()
         if has_ended or time.monotonic() > end:
             log = (folder / guard.LOG).read_text(errors="replace") if folder.exists() else ""
-            what = "ended" if has_ended else f"did not answer in {HANGS:g} s"
-            raise ServerError(f"the server {what}; its log:\n{log[-8000:]}")
+            problem = "ended" if has_ended else f"did not answer in {HANGS:g} s"
+            raise ServerError(f"the server {problem}; its log:\n{log[-8000:]}")
         time.sleep(0.05)
 
 
@@ -138,9 +138,9 @@ def wait_for(answers: Callable[[], bool], folder: Path) -> None:
 def on_a_free_port(
     start: Callable[[int, contextlib.ExitStack], Started], port: int | None = None
 ) -> Iterator[Started]:
-    """What `start` returns for a port; with another one where somebody was faster than we.
+    """The result of `start` for a port: `port`, or a free one.
 
-    A server that is to be where it was before gets its `port`.
+    If another process takes the port first, `start` is called again with another free port.
     """
     for attempt in range(1, TRIES + 1):
         with contextlib.ExitStack() as stack:
@@ -155,7 +155,7 @@ def on_a_free_port(
 
 
 def without(prefix: str) -> dict[str, str]:
-    """Our environment without the settings of a program."""
+    """Our environment without variables of this prefix."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
 
 
@@ -164,40 +164,40 @@ def without(prefix: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A running server with as many databases as tests want."""
+    """A running server; `folder` contains its socket and log, and usually its data."""
 
     port: int
-    folder: Path  # its socket and its log, and its data unless they are to stay
+    folder: Path
 
     def uri(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
-        """The address of a database."""
+        """The URI of a database."""
         login = quote(user, "") + ("" if password is None else f":{quote(password, '')}")
         return f"postgresql://{login}@{HOST}:{self.port}/{quote(database, '')}"
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """A new database, empty or a copy of one nobody is connected to; its address."""
+        """Create a database, empty or a copy of an unused one. Returns its URI."""
         self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self.uri(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database and close its connections."""
         self.execute("DROP DATABASE {} WITH (FORCE)", name)
 
     def create_login(self, user: str, password: str, database: str) -> str:
-        """An account that has to give its password and owns a database; its address of that."""
+        """Create an account with a password, the owner of a database. Returns the URI for it."""
         self.execute("CREATE ROLE {} LOGIN IN ROLE " + GUARDED, user)
         self.execute("ALTER ROLE {} PASSWORD " + psycopg.sql.quote(password), user)
         self.execute("ALTER DATABASE {} OWNER TO {}", database, user)
         return self.uri(database, user, password)
 
     def execute(self, statement: str, *names: str) -> None:
-        """A statement with the names put into its braces, outside of a transaction."""
+        """Run a statement outside of a transaction; its braces are filled with quoted names."""
         filled = psycopg.sql.SQL(statement).format(*map(psycopg.sql.Identifier, names))
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
             connection.execute(filled)
 
     def answers(self) -> bool:
-        """Whether it lets us in."""
+        """Whether the server accepts a connection."""
         try:
             psycopg.connect(self.uri("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
@@ -206,7 +206,7 @@ class PostgreSQL:
 
 
 def programs_of_postgresql() -> Path:
-    """The folder of `initdb` and `postgres`: Debian's newest, or the one `pg_config` names."""
+    """The folder of `initdb` and `postgres`: Debian's newest, or the one of `pg_config`."""
     debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     newest = sorted(debian, key=lambda path: [int(n) for n in path.parts[4].split(".")])
     folders = [path.parent for path in reversed(newest)]
@@ -220,7 +220,7 @@ def programs_of_postgresql() -> Path:
 
 
 def owner_of_postgresql() -> Owner:
-    """PostgreSQL refuses to run as root."""
+    """An account other than root, which PostgreSQL rejects."""
     if os.geteuid() != 0:
         return Owner()
     for name in ("postgres", "nobody"):
@@ -231,7 +231,7 @@ def owner_of_postgresql() -> Owner:
 
 
 def make_cluster(programs: Path, data: Path, owner: Owner) -> None:
-    """An empty cluster with default settings that trusts us and asks others for passwords."""
+    """Create an empty cluster with default settings; only members of GUARDED need a password."""
     command = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--no-sync",
                "--auth", "trust", "--encoding", "UTF8", "--locale", "C"]  # fmt: skip
     done = subprocess.run(
@@ -250,7 +250,7 @@ def make_cluster(programs: Path, data: Path, owner: Owner) -> None:
 
 
 def start_postgresql(port: int, stack: contextlib.ExitStack) -> PostgreSQL:
-    """A new cluster and its server on this port."""
+    """Create a cluster and start its server on this port."""
     owner = owner_of_postgresql()
     folder = stack.enter_context(folder_of(owner, "pg"))
     make_cluster(programs_of_postgresql(), folder / "data", owner)
@@ -262,7 +262,7 @@ def start_postgresql(port: int, stack: contextlib.ExitStack) -> PostgreSQL:
 def serve_postgresql(
     folder: Path, data: Path, port: int, stack: contextlib.ExitStack
 ) -> PostgreSQL:
-    """The server of a cluster; what is in `folder` goes with the server."""
+    """Start the server of a cluster; `folder` is removed with the server."""
     programs, owner = programs_of_postgresql(), owner_of_postgresql()
     command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder),
                "-p", str(port), "-c", f"listen_addresses={HOST}"]  # fmt: skip
@@ -277,7 +277,7 @@ def serve_postgresql(
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL with default settings (so with fsync) on a free port, for the block."""
+    """A PostgreSQL server with default settings (with fsync) on a free port, for the block."""
     with on_a_free_port(start_postgresql) as server:
         yield server
 
@@ -288,7 +288,10 @@ DEFAULT_WORKERS = 4  # of `mlflow server`
 
 
 def is_up(url: str, log: Path, workers: int) -> bool:
-    """Whether it answers, with all its workers: one that still imports disturbs what is timed."""
+    """Whether the server answers and all of its workers have started.
+
+    Workers that still import would disturb measured times.
+    """
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
             text = log.read_text(errors="replace")
@@ -308,11 +311,10 @@ def mlflow_server(
     port: int | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[str]:
-    """The `mlflow server` of this environment over a store, on a free port unless one is given, for
-    the block; its URL without a slash at the end.
+    """Run the installed `mlflow server` with a store, for the block. Yields its URL, without `/`.
 
-    Its settings are the default ones, except that it starts no jobs and tells nobody. `options`
-    go to its command line, `environment` is added to ours.
+    Settings are the defaults, but without jobs and telemetry. `port` is a free one by default;
+    `options` go to the command line, and `environment` is added to ours.
     """
 
     def start(port: int, stack: contextlib.ExitStack) -> str:

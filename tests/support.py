@@ -1,4 +1,4 @@
-"""What several tests share: where the data lies, one way to read a file, and small streams."""
+"""Helpers of many tests: paths of the test data, readers of single files, and small streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bridges.testing.runs import make_stream as make_stream
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = REPOSITORY / "tests" / "data"
 SHARED = REPOSITORY.parent / "shared"
-CORPUS = SHARED / "corpus"  # third-party files: read where they lie, never copied here
+CORPUS = SHARED / "corpus"  # third-party files, never part of the repository
 GROUNDTRUTH = SHARED / "groundtruth"
 
 needs_corpus = pytest.mark.skipif(
@@ -32,7 +32,7 @@ needs_groundtruth = pytest.mark.skipif(
 
 
 def read_one(path: Path | str, *, salvage: bool = False) -> Run:
-    """The one run of a file."""
+    """The only run of a file."""
     (run,) = TrainerStateSource().read(str(path), ReadOptions(salvage=salvage))
     return run
 
@@ -45,12 +45,12 @@ def read_bytes(tmp_path: Path, data: bytes, *, salvage: bool = False) -> Run:
 
 
 def codes(run: Run) -> list[str]:
-    """The codes of the run's findings, in their order."""
+    """The codes of a run's findings, in their order."""
     return [finding.code for finding in run.findings]
 
 
 def with_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as a stream shows them: each has a step."""
+    """The rows as in a stream: each row has a step."""
     filled, last = [], 0
     for row in rows:
         step = row.get("step")
@@ -60,7 +60,7 @@ def with_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equality that knows types and bits: 1 is not 1.0, 0.0 is not -0.0, NaN is NaN."""
+    """Equality of types and bits: 1 differs from 1.0 and 0.0 from -0.0, and NaN equals NaN."""
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -80,5 +80,5 @@ def state(rows: Sequence[Any], **fields: Any) -> bytes:
 
 
 def packed(data: bytes) -> bytes:
-    """Gzip, always the same bytes."""
+    """The data compressed by gzip, reproducibly."""
     return gzip.compress(data, mtime=0)

@@ -1,4 +1,4 @@
-"""TLS for servers of the tests: a certificate that is made anew, for the name `localhost`."""
+"""TLS for test servers: a new certificate for `localhost`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
-    """The context of a server; `certificate` is written, which its clients are to trust."""
+    """The TLS context of a server. Writes the certificate, for its clients to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)

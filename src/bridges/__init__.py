@@ -2,11 +2,11 @@
 
     runs = bridges.read("outputs/trainer_state.json")
     report = bridges.export("outputs/trainer_state.json", to="tensorboard", logdir="runs")
-    report = bridges.follow("outputs", to="tensorboard")  # a training that still goes on
+    report = bridges.follow("outputs", to="tensorboard")  # during a training
     report = bridges.migrate("migration.yaml")  # many runs, from a config file
     report = bridges.verify("outputs/trainer_state.json", to="tensorboard", logdir="runs")
 
-Names are imported on first use, so that importing the package costs nothing.
+Names are imported on first use, so importing the package is fast.
 """
 
 from __future__ import annotations

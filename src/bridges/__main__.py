@@ -1,4 +1,4 @@
-"""`python -m bridges`, and the command `bridge`: errors become one line and an exit code."""
+"""`python -m bridges`, and the command `bridge`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code (see README.md for the table)."""
-    # no pydantic plug-in has a say here, and looking for them costs a tenth of a small export
+    # scanning for pydantic plug-ins would take a tenth of a small export
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from bridges.cli.main import run
 

@@ -55,8 +55,8 @@ def export(
     `to` is the name of a target, an exporter, or several of them; `options` are for plug-ins. All
     other keywords have the names and defaults of the options of `bridge export`: `params` are
     patterns of the params to write (default: all), `tags` is a mapping, and options of a target
-    (such as `logdir`) apply to the targets given by name. Raises ConfigError; failures of single
-    runs are in the report.
+    (such as `logdir`) apply to targets given by name. Raises ConfigError; failures of single runs
+    are in the report.
     """
     chosen, exporters = _prepared(ExportKeywords, to, options, choices)
     return for_each_run(export_run, _several(locations), exporters, chosen)
@@ -73,17 +73,17 @@ def follow(
     options: Mapping[str, object] | None = None,
     **choices: Unpack[FollowKeywords],
 ) -> BatchReport:
-    """Export runs that are still training, and append their new rows until they have finished.
+    """Export runs during their training, and append new rows until they have finished.
 
     Polls every `interval` seconds. Ends when every run has its summary row, when nothing changed
     for `idle_timeout` seconds (0: never), or when `stop` is set; then verifies everything.
-    `on_append` gets the report of each append. Locations need not exist yet. The other arguments
-    are those of `export`. Raises ConfigError; failures of single runs are in the report.
+    `on_append` gets the report of each append. Locations need not exist yet. For the other
+    arguments see `export`. Raises ConfigError; failures of single runs are in the report.
     """
     chosen, exporters = _prepared(FollowKeywords, to, options, choices)
     pace, wait = Pace(interval, idle_timeout), (stop or Event()).wait
-    places = _several(locations)
-    return Following(places, exporters, chosen, pace, on_append=on_append, wait=wait).run()
+    paths = _several(locations)
+    return Following(paths, exporters, chosen, pace, on_append=on_append, wait=wait).run()
 
 
 def verify(
@@ -119,7 +119,7 @@ def _prepared(
 def _split(
     keywords: type, given: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """The keywords that are export options of the function, and all others."""
+    """The export options among the keywords, and all other keywords."""
     taken = keywords.__annotations__.keys() & CHOICES
     chosen = {name: value for name, value in given.items() if name in taken}
     return chosen, {name: value for name, value in given.items() if name not in taken}

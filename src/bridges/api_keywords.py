@@ -1,5 +1,6 @@
-"""The keyword arguments of `bridges.read`, `export`, `follow` and `verify`, for editors and type
-checkers. Their meaning, defaults and bounds are those of the options of the same names.
+"""The keyword arguments of `bridges.read`, `export`, `follow` and `verify`, for type checkers.
+
+Meanings, defaults and bounds are defined in the option models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bridges.stream.options import ClockName, Duplicates, Style, XAxis
 
 
 class ReadKeywords(TypedDict, total=False):
-    """How to read: see `bridges.sources.options.ReadChoices`."""
+    """Options of reading: see `bridges.sources.options.ReadOptions`."""
 
     salvage: bool
     redact_home: bool
@@ -23,7 +24,7 @@ class ReadKeywords(TypedDict, total=False):
 
 
 class TargetKeywords(TypedDict, total=False):
-    """The options of the built-in targets: see `bridges.exporters.*_options`."""
+    """Options of the built-in targets: see `bridges.exporters.*.options`."""
 
     logdir: str | PathLike[str]
     tracking_uri: str | None
@@ -40,7 +41,7 @@ class TargetKeywords(TypedDict, total=False):
 
 
 class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
-    """What the targets should hold: see `bridges.stream.options.LayoutOptions`."""
+    """Options of the layout: see `bridges.stream.options.LayoutOptions`."""
 
     x_axis: XAxis
     naming: Style
@@ -54,7 +55,7 @@ class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
 
 
 class FollowKeywords(VerifyKeywords, total=False):
-    """How to write: see `bridges.pipeline.options.ExportOptions`."""
+    """Options of writing: see `bridges.pipeline.options.ExportOptions`."""
 
     tags: Mapping[str, str] | None
     verify: bool
@@ -62,6 +63,6 @@ class FollowKeywords(VerifyKeywords, total=False):
 
 
 class ExportKeywords(FollowKeywords, total=False):
-    """Those of `follow`, and `dry_run`."""
+    """The keywords of `follow`, and `dry_run`."""
 
     dry_run: bool

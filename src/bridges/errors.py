@@ -47,7 +47,7 @@ class SourceError(BridgeError):
 
 
 class TreeError(BridgeError):
-    """Several files of a directory tree cannot be read; `errors` has one for each."""
+    """Several files of a directory tree cannot be read; `errors` has one error per file."""
 
     def __init__(self, source: str, errors: Sequence[SourceError]) -> None:
         self.source = source

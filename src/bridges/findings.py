@@ -1,4 +1,4 @@
-"""The meaning of each finding code, and what to do about it: the table of `findings.toml`."""
+"""The meaning and remedy of each finding code, from the table `findings.toml`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Option models: one declaration defines the flag, the config key, its schema and its check.
 
-An option model is a frozen dataclass that inherits from `Options` and describes each field by an
-`Option` in `Annotated`. pydantic can validate it like its own models, but importing it does not
-import pydantic, which would double the time of `--help` and of shell completion.
+An option model is a frozen dataclass, a subclass of `Options` with an `Option` in the `Annotated`
+type of each field. pydantic can validate it like its own models, but importing it does not import
+pydantic, which would double the time of `--help` and of shell completion.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class Option:
     """The description of one option, and the bounds of its value.
 
-    `help` is a sentence, `unset` describes the default in words, `metavar` stands for the value in
-    help texts, `flag` is the name on the command line if it differs from the field's, and
-    `completes` is the kind of path for shell completion.
+    `help` is a sentence, `unset` describes the default, `metavar` stands for the value in help
+    texts, `flag` is the name on the command line if it differs from the field's, and `completes` is
+    the kind of path for shell completion.
     """
 
     help: str
@@ -83,7 +83,7 @@ class Field:
         return "--" + (self.about.flag or self.name.replace("_", "-"))
 
     def check(self, value: object) -> None:
-        """Raise ConfigError for a value that is out of bounds or not one of the choices."""
+        """Raises ConfigError for a value out of bounds or outside the choices."""
         if value is None:
             return
         if self.choices and value not in self.choices:

@@ -1,8 +1,8 @@
 """The plug-in registry: finds the class of an exporter or source by name.
 
-Built-in classes are imported on first use. Others are found by the entry point groups
-`bridges.exporters` and `bridges.sources`, which are only scanned for names that are not built in,
-because the scan takes longer than a small export.
+Built-in classes are imported on first use. Other names are looked up in the entry point groups
+`bridges.exporters` and `bridges.sources`; this scan takes longer than a small export, so it is
+avoided for built-in names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class PlugIn:
-    """One entry of the registry: `origin` is `built-in` or the distribution it comes from."""
+    """An entry of the registry; `origin` is `built-in` or the name of its distribution."""
 
     kind: str
     name: str
@@ -82,8 +82,7 @@ def find(kind: str, name: str) -> PlugIn:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
-        f"there is no {kind[:-1]} {name!r}. {hint}Installed: {', '.join(known)} "
-        "(see `bridge targets`)."
+        f"unknown {kind[:-1]} {name!r}. {hint}Installed: {', '.join(known)} (see `bridge targets`)."
     )
 
 

@@ -21,9 +21,9 @@ class RunReport:
     `rows` and `points` count the run, `new_points` the points written by this call. `verified` is
     None if nothing was read back. `seconds` is the time from reading to verifying; `trend` has a
     few values of the main metric for a sparkline. `key` identifies the run in every target,
-    `digest` its rows. `plan` is the status expected by a dry run. `transient`: the target did not
-    answer; `answered`: it answered an earlier request. `run_id` is the target's own id of the run,
-    `place` its experiment or project; the JSON document has neither.
+    `digest` identifies its rows. `plan` is the status expected by a dry run. `transient`: the
+    target did not answer; `answered`: it answered an earlier request. `run_id` is the target's own
+    id of the run, `place` its experiment or project; the JSON document has neither.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Found:
 
 
 class Totals:
-    """The sums of any number of reports, which are not kept.
+    """The sums of any number of reports, without keeping them.
 
     `targets` has the counts of `totals` by target; `failed` is the number of failed reports.
     """
@@ -125,7 +125,7 @@ class Totals:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some run failed or lost data, 2 only sources with nothing to read."""
+        """0: success; 1: a run failed or lost data; 2: only sources with nothing to read."""
         if not self.failed:
             return 0
         return 2 if self._missing == self.failed else 1
@@ -147,7 +147,7 @@ class Totals:
 
 
 def would_be(plan: str) -> str:
-    """The key in `Totals.totals` of the planned runs with this plan."""
+    """The key in `Totals.totals` for planned runs with this plan."""
     return f"would_be_{plan}"
 
 
@@ -159,7 +159,7 @@ class BatchReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 some run failed or lost data, 2 only sources with nothing to read."""
+        """0: success; 1: a run failed or lost data; 2: only sources with nothing to read."""
         return Totals(self.runs).exit_code
 
     @property
@@ -168,7 +168,7 @@ class BatchReport:
         return Totals(self.runs).totals
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole report as the JSON document of `--json`."""
+        """The report as the JSON document of `--json`."""
         return {"runs": [run.as_dict() for run in self.runs], "totals": self.totals}
 
 
@@ -183,7 +183,7 @@ def failure(
     findings: Sequence[Finding] = (),
     missing: bool = False,
 ) -> RunReport:
-    """The report of a run that failed; without the name of a run, it has that of the source."""
+    """The report of a failed run; without `run`, it is named after its source."""
     shown = redact_message(source)
     finding = Finding(code, Severity.ERROR, shown, redact_message(message))
     return RunReport(
@@ -204,7 +204,7 @@ class Tally:
         self._reports: dict[tuple[str, str], RunReport] = {}
 
     def add(self, report: RunReport) -> None:
-        """Merge a report into those of the same run; reports without a location are ignored."""
+        """Merge a report with earlier ones of its run; reports without a location are ignored."""
         if report.location is None:
             return
         key = report.target, report.location

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridges.exporters.receipts import ReceiptFile
-from bridges.exporters.wandb.reader import attached, is_whole, read_head, read_run, with_files
+from bridges.exporters.wandb.reader import attached, has_end, read_head, read_run, with_files
 from bridges.formats.wandb_log.log import LogError, read_log, write_log
 from tests.support import DATA
 
@@ -58,7 +58,7 @@ def test_damaged_runs_raise_one_error(
         path.write_bytes(data)
         ways: tuple[Callable[[], Any], ...] = (
             lambda: read_head(str(path)),
-            lambda: is_whole(str(path)),
+            lambda: has_end(str(path)),
             lambda data=data: attached(data),  # type: ignore[misc]
             lambda data=data: read_run([data], from_start=True),  # type: ignore[misc]
             lambda data=data: with_files(data, ["a"], rows=True),  # type: ignore[misc]

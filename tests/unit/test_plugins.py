@@ -161,7 +161,7 @@ def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         make_exporters(["tensorbord"], {})
     assert str(caught.value) == (
-        "there is no exporter 'tensorbord'. Did you mean 'tensorboard'? "
+        "unknown exporter 'tensorbord'. Did you mean 'tensorboard'? "
         "Installed: memory, mlflow, tensorboard, wandb (see `bridge targets`)."
     )
 
@@ -169,7 +169,7 @@ def test_an_unknown_target_names_the_nearest() -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         make_exporters(["memory"], {"logdir": "x"})
-    assert str(caught.value) == "there is no option 'logdir' for memory. Options: none."
+    assert str(caught.value) == "unknown option 'logdir' for memory. Options: none."
 
 
 def test_a_broken_plug_in_is_named() -> None:

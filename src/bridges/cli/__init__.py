@@ -1,1 +1,1 @@
-"""The command line: everything that prints."""
+"""The command line. The rest of the library prints nothing."""

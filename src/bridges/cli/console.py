@@ -1,4 +1,4 @@
-"""Terminal output: results to stdout, progress and errors to stderr.
+"""Terminal output: results on stdout, progress and errors on stderr.
 
 Short results are plain lines. Tables and live progress use rich, which is imported on demand.
 """
@@ -33,7 +33,7 @@ COLOURS = {
 SPARKS = "▁▂▃▄▅▆▇█"
 PROGRESS_DELAY = 1.0  # seconds before progress is shown
 _NOT_ASCII = re.compile(r"[^\n -~]")
-LONGEST = 50  # characters of a path in the progress line
+MAX_PATH_CHARS = 50  # in the progress line
 PLAIN_INTERVAL = 10.0  # seconds between progress lines without a terminal
 
 
@@ -184,7 +184,7 @@ def _codes(notes: Sequence[Finding]) -> str:
 def print_end(
     report: BatchReport, exporters: Sequence[Exporter], *, is_check: bool = False
 ) -> None:
-    """The totals of several runs, and the next command to type."""
+    """The totals of several runs, and the next command."""
     totals = report.totals
     if totals["runs"] > 1:
         words = {"unchanged": "verified"} if is_check else {}
@@ -218,7 +218,7 @@ def _statuses(totals: Mapping[str, int]) -> list[str]:
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """The trend of a metric in block characters; `·` stands for values that are not finite."""
+    """The trend of a metric in block characters; `·` stands for NaN and infinities."""
     if not values:
         return ""
     width = min(width, len(values))
@@ -271,7 +271,7 @@ class Progress:
 
     def phase(self, run: str, phase: str) -> None:
         """Set the current phase and run."""
-        shown = run if len(run) <= LONGEST else f"…{run[-LONGEST:]}"
+        shown = run if len(run) <= MAX_PATH_CHARS else f"…{run[-MAX_PATH_CHARS:]}"
         self.text = f"{phase} {printable(shown)}"
 
     def echo(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The command `bridge export --follow`: starts and stops `following` and prints its reports."""
+"""The command `bridge export --follow`: starts and stops it and prints its reports."""
 
 from __future__ import annotations
 

@@ -18,30 +18,30 @@ from bridges.report import RunReport
 class FollowLine(Progress):
     """A context manager that prints the appends and the live status line.
 
-    `verbose` also prints each state that cannot be read yet.
+    `verbose` also prints the errors of unreadable states.
     """
 
     def __init__(self, quiet: bool, verbose: bool) -> None:
         super().__init__(0, quiet)
         self._verbose = verbose
         self._lines = RunLines(verbose=False)
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._waiting: Waiting | None = None
         self._since = 0.0
 
     def begin(self, locations: Sequence[str]) -> None:
-        """Print the locations and how to stop."""
+        """Print the locations and the way to stop."""
         shown = ", ".join(locations[:3]) + (" …" if len(locations) > 3 else "")
         self._note(
-            f"following {printable(shown)}: Ctrl-C stops, the same command continues from there"
+            f"following {printable(shown)}: press Ctrl-C to stop, rerun the command to continue"
         )
 
     def end(self, reason: str) -> None:
         """Print the reason for the end."""
-        self._note(f"followed to the end: {reason}")
+        self._note(f"following ended: {reason}")
 
     def append(self, report: RunReport) -> None:
-        """Print the line of a run that was written; with its findings if it failed."""
+        """Print the line of a written run, with its findings if it failed."""
         shown = report if report.status == "failed" else replace(report, findings=())
         self._note(f"{time.strftime('%H:%M:%S')} {self._lines.of(shown)}")
 
@@ -51,15 +51,15 @@ class FollowLine(Progress):
         super().phase(run, phase)
 
     def wait(self, waiting: Waiting) -> None:
-        """Set the status to show until the next poll."""
+        """Set the status until the next poll."""
         self._since = time.monotonic() - waiting.idle
         self._waiting = waiting
         if self._verbose:
             messages = dict.fromkeys(report.findings[-1].message for report in waiting.failures)
             for message in messages:
-                if message not in self._told:
+                if message not in self._reported:
                     self._note(f"{time.strftime('%H:%M:%S')} not yet: {printable(message)}")
-            self._told = set(messages)
+            self._reported = set(messages)
 
     def _note(self, text: str) -> None:
         if self._quiet:
@@ -89,13 +89,13 @@ def waiting_line(waiting: Waiting, idle: float) -> str:
     """The status line: unfinished runs, and the seconds since the last change."""
     runs = waiting.runs
     if len(runs) == 1:
-        what = f"{printable(runs[0].name)}, {count_noun(runs[0].rows, 'row')}"
+        head = f"{printable(runs[0].name)}, {count_noun(runs[0].rows, 'row')}"
     else:
         rows = count_noun(sum(run.rows for run in runs), "row")
-        what = (
+        head = (
             f"{count_noun(len(runs), 'run')}, {waiting.over} finished, {rows}" if runs else "a run"
         )
     failing = {report.source for report in waiting.failures}
     broken = f"; not readable or writable yet: {printable(min(failing))}" if failing else ""
     more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
-    return f"waiting for {what}; last change {idle:.0f} s ago{broken}{more}"
+    return f"waiting for {head}; last change {idle:.0f} s ago{broken}{more}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-ALL = "bridges.help_all"  # in the context: rare options are shown, too
+ALL = "bridges.help_all"  # key in the context: also show rare options
 
 
 class GroupedOption(click.Option):
@@ -41,7 +41,7 @@ def _print_all(context: click.Context, _: click.Parameter, is_given: bool) -> No
 def write_options(
     parameters: Sequence[click.Parameter], context: click.Context, formatter: click.HelpFormatter
 ) -> None:
-    """Write the help of the options, under their headings; those come as their first options do."""
+    """Write the help of the options under their headings, in the order of the options."""
     sections: dict[str, list[tuple[str, str]]] = {}
     hidden = 0
     for parameter in parameters:

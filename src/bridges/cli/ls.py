@@ -1,4 +1,4 @@
-"""The command `bridge ls`: one line a run, as a table, JSON or CSV."""
+"""The command `bridge ls`: one line per run, as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def list_runs(
 ) -> int:
     """Print the runs of these sources in a format (`json`, `csv`, or empty for a table).
 
-    Returns the exit code. Raises ConfigError for a column that no run has.
+    Returns the exit code. Raises ConfigError for an unknown column.
     """
     listing, reading = Listing(columns, sort), Reading(sources, options, quiet)
     if format == "csv" and columns and not sort and PARAMS not in columns:
@@ -59,7 +59,7 @@ def _stream_csv(listing: Listing, reading: Reading, columns: Sequence[str]) -> N
     for run in reading.runs():
         at = listing.add(run)
         writer.writerow(_text(listing.value(at, column)) for column in columns)
-    listing.order()  # raises for a column that no run has
+    listing.order()  # raises for an unknown column
 
 
 def _print_csv(listing: Listing, order: Sequence[int], columns: Sequence[str]) -> None:
@@ -98,5 +98,5 @@ def _name(column: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A CSV cell: numbers in full, None as nothing."""
+    """A CSV cell: numbers in full, None as an empty text."""
     return "" if value is None else printable(redact_message(str(value)))

@@ -1,4 +1,4 @@
-"""The command line: parses, calls the library, sets the exit code. It computes nothing."""
+"""The commands: parse the arguments, call the library, and set the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run `bridge` with these arguments (default: those of the process); the exit code."""
+    """Run `bridge` with arguments (default: `sys.argv`). Returns the exit code."""
     _use_any_encoding()
     try:
         code = app.main(arguments, prog_name="bridge", standalone_mode=False)
@@ -58,14 +58,14 @@ def _shown(error: click.ClickException) -> str:
 
 
 def _use_any_encoding() -> None:
-    """Escape characters that the terminal's encoding lacks, instead of failing."""
+    """Escape characters outside the terminal's encoding instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class Command(click.Command):
-    """A command with parameters created on its first use, so that other commands start faster."""
+    """A command with parameters created on first use, so other commands start faster."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters."""
@@ -108,7 +108,7 @@ def app() -> None:
       bridge verify outputs/ --to tensorboard
 
     A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows, or JSON lines,
-    optionally gzipped. It is given as a path, a URL (s3://, hf://, …), or `-` for standard input.
+    optionally gzipped. Give it as a path, a URL (s3://, hf://, …), or `-` for standard input.
     A directory or a pattern yields every run once, with its checkpoints merged.
 
     \b
@@ -251,8 +251,8 @@ def inspect(
 ) -> int:
     """Show runs as bridge reads them: rows, steps, epochs, clock, metrics, findings.
 
-    For a directory, a tree of its searches, runs and forks is shown first, with the input files of
-    each run. If it has several runs, -v adds a page for each.
+    For a directory, shows a tree of its searches, runs and forks, with the input files of each run.
+    If it has several runs, -v adds a page for each.
 
     \b
     Examples:
@@ -310,7 +310,7 @@ def migrate(
     html: str | None,
     **engine: Any,
 ) -> int:
-    """Move the runs of a CONFIG file (YAML or TOML) into its targets, several at a time.
+    """Move the runs of a CONFIG file (YAML or TOML) into its targets, with several workers.
 
     Rerun the same command to export only what is missing. Ctrl-C finishes the runs in progress,
     then prints a summary.

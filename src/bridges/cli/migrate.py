@@ -69,7 +69,7 @@ class MigrationView:
     ) -> None:
         self.totals = Totals()
         self.interrupts = Interrupts()
-        # JSON on a terminal shows the progress by itself, and a live line would break it
+        # a live line would break JSON on a terminal, which shows the progress anyway
         self.progress = MigrationProgress(quiet or (as_json and sys.stdout.isatty()))
         self._json = JsonRuns() if as_json else None
         self._quiet, self._verbose = quiet, verbose
@@ -97,7 +97,7 @@ class MigrationView:
             self._table = PlanTable(planned, width)
 
     def wait(self, label: str, why: str, seconds: float) -> None:
-        """Warn of a target that does not answer."""
+        """Warn about a target that does not answer."""
         if not self._quiet:
             self.progress.warn(f"{label} does not answer; waiting up to {seconds:g} s: {why}")
 
@@ -120,7 +120,7 @@ class MigrationView:
             self.progress.echo(self._lines.of(report))
 
     def left_out(self, source: str, why: str) -> None:
-        """Print a run that the filters leave out."""
+        """Print a run that the filters exclude."""
         if self._verbose and not (self._quiet or self._json):
             mark = click.style(f"- {'left out':<9} ", dim=True)
             self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-WINDOW = 30.0  # seconds of the moving average of rates
-REFRESH = 0.25  # seconds
-LABEL, NAME, BAR = 16, 30, 40  # maximum columns of a target, a run's name and a bar
+WINDOW_SECONDS = 30.0  # of the moving average of rates
+REFRESH_SECONDS = 0.25
+MAX_LABEL, MAX_NAME, MAX_BAR = 16, 30, 40  # columns of a target, a run's name and a bar
 
 
 @dataclass
 class Count:
     """The progress of a target: total tasks, finished tasks and finished runs.
 
-    Call `look` before each display; its times are seconds of a monotonic clock.
+    Call `record` before each display; its times are seconds of a monotonic clock.
     """
 
     label: str
@@ -36,8 +36,8 @@ class Count:
     runs: int = 0
     _past: deque[tuple[float, int, int]] = field(default_factory=deque)
 
-    def look(self, now: float) -> None:
-        """Record the current counts, and drop those older than the window.
+    def record(self, now: float) -> None:
+        """Record the current counts, and drop counts older than the window.
 
         The window is longer if no task finished in it.
         """
@@ -45,7 +45,7 @@ class Count:
         if len(past) > 1 and past[-1][1:] == past[-2][1:] == (self.done, self.runs):
             past.pop()
         past.append((now, self.done, self.runs))
-        while len(past) > 2 and past[1][0] <= now - WINDOW and past[1][1] < self.done:
+        while len(past) > 2 and past[1][0] <= now - WINDOW_SECONDS and past[1][1] < self.done:
             past.popleft()
 
     @property
@@ -93,8 +93,8 @@ class MigrationProgress(Progress):
         self._all.total = sum(count.total for count in targets.values())
         now = time.monotonic()
         for count in (self._all, *targets.values()):
-            count.look(now)
-        self._targets = targets  # one assignment, because another thread reads it
+            count.record(now)
+        self._targets = targets  # one assignment, as another thread reads it
 
     def task(self, task: Task) -> None:
         """Count a finished task for its targets."""
@@ -112,12 +112,12 @@ class MigrationProgress(Progress):
             self._last = failure_line(report)
 
     def _counts(self) -> list[Count]:
-        """The counts to show; the first one is the sum if several targets exist."""
+        """The displayed counts; the first one is the sum if several targets exist."""
         counts = [*self._targets.values()]
         shown = [self._all, *counts] if len(counts) > 1 else counts
         now = time.monotonic()
         for count in shown:
-            count.look(now)
+            count.record(now)
         return shown
 
     def _left(self, count: Count) -> str:
@@ -148,7 +148,7 @@ class MigrationProgress(Progress):
         options: Any = {"transient": True, "auto_refresh": False, "redirect_stdout": False}
         with Live(spinner, console=console, **options) as live:
             self._live = live
-            while not self._stop.wait(REFRESH):
+            while not self._stop.wait(REFRESH_SECONDS):
                 spinner.update(text=self.text)
                 live.update(self._screen(console.width) if self._targets else spinner, refresh=True)
             self._live = None
@@ -171,12 +171,12 @@ class MigrationProgress(Progress):
         from rich.table import Table
         from rich.text import Text
 
-        label = min(LABEL, max(len(count.label) for count in counts))
+        label = min(MAX_LABEL, max(len(count.label) for count in counts))
         done = max(len(f"{count.total:,}") for count in counts) * 2 + 1
         others = (0, done, len("100,000 runs/s"), len("100:00:00 left"))
         room = width - sum(others) - 2 * len(others)  # for label and bar
         label = max(1, min(label, room - 1))  # figures have priority
-        bar = max(1, min(BAR, room - label))
+        bar = max(1, min(MAX_BAR, room - label))
         widths = (label, *others)
         table = Table.grid(padding=(0, 2, 0, 0))
         for number, wide in enumerate(widths):
@@ -209,13 +209,13 @@ def time_left(seconds: float | None) -> str:
 
 
 def failed_text(count: int) -> str:
-    """The number of runs that count as failed in the exit code."""
+    """The number of failed runs, as counted in the exit code."""
     return f"{count:,} failed or lost data"
 
 
 def failure_line(report: RunReport) -> str:
     """A failure on one line: the run, the target, and the first line of the message."""
-    name = report.run if len(report.run) <= NAME else f"…{report.run[1 - NAME :]}"
+    name = report.run if len(report.run) <= MAX_NAME else f"…{report.run[1 - MAX_NAME :]}"
     message = next((each.message for each in reversed(report.findings) if each.fails), "")
     first = message.removeprefix(f"{report.source}: ").partition("\n")[0]
     return printable(f"{name} → {report.target}: {first}")

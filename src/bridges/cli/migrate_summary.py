@@ -16,7 +16,7 @@ COLUMNS = {"exported": "new", "appended": "appended", "unchanged": "unchanged", 
 
 
 def print_summary(totals: Totals, seconds: float) -> None:
-    """Print two tables and a line on stdout, as plain text unless it is a terminal."""
+    """Print two tables and a line on stdout, with colours on a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)

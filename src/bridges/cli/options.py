@@ -32,7 +32,7 @@ def pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
     for value in values:
         key, equals, text = value.partition("=")
         if not (key and equals):
-            raise ConfigError(f"{flag} {value!r} is not of the form KEY=VALUE")
+            raise ConfigError(f"{flag} {value!r}: expected KEY=VALUE")
         split[key] = text
     return split
 
@@ -52,7 +52,7 @@ COMMON = {  # fields whose options are in every `--help`; the others are in `--h
 
 
 def _target_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """The installed targets whose names begin so."""
+    """The installed targets with names that begin with `begun`."""
     from bridges import plugins
 
     known = [*plugins.built_in("exporters"), *plugins.third_party("exporters")]
@@ -62,7 +62,7 @@ def _target_names(context: click.Context, parameter: click.Parameter, begun: str
 def _split(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
-    """The targets that are named, one by one. Raises MissingParameter, which lists all targets."""
+    """The named targets, one by one. Without any, raises MissingParameter with all targets."""
     names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
     if not (names or context.resilient_parsing):
         known = ", ".join(_target_names(context, parameter, ""))
@@ -174,17 +174,17 @@ def _migrating() -> list[click.Parameter]:
         click.Argument(["config"], type=click.Path()),
         *_made_of(ExportOptions, "Runs", only=("dry_run",)),
         GroupedOption(["--recheck"], heading="Runs", is_flag=True, help=recheck),
-        *_made_of(EngineChoices, "Engine", only=ENGINE, unset="that of the config", common=ENGINE),
-        _file("--report", "Write JSON lines, one for each run as it is done."),
+        *_made_of(EngineChoices, "Engine", only=ENGINE, unset="from the config", common=ENGINE),
+        _file("--report", "Write JSON lines, one for each finished run."),
         _file("--html", "Write an HTML report of all runs."),
-        *_printing("Show each run as it is done."),
+        *_printing("Show each finished run."),
     ]
 
 
 def _printing(
     verbose: str = "Show everything, every finding in full.",
 ) -> list[click.Parameter]:
-    """Parameters of every command that prints; `verbose` is the help of -v, if it has one."""
+    """Parameters of the output; `verbose` is the help of -v, or empty for commands without it."""
     flags = {
         ("--json", "as_json"): "Print one JSON document.",
         ("-q", "--quiet"): "Show errors only.",

@@ -1,7 +1,6 @@
-"""The table of a dry run, printed row by row for each run and target.
+"""The table of a dry run: a row for each run and target, printed one by one.
 
-Column widths are fixed before the first row. On a terminal long names are shortened; other output
-keeps them in full.
+Column widths are fixed before the first row. Long names are shortened on a terminal only.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class PlanTable:
     def lines(self, report: RunReport, verbose: bool) -> Iterator[str]:
         """The row of a report, after the titles if it is the first.
 
-        Losses that do not fit follow on a line of their own, then the findings of a failed run, or
-        of every run if `verbose`.
+        Long losses follow on their own line, then the findings of a failed run, or of every run if
+        `verbose`.
         """
         if not self._is_begun:
             self._is_begun = True
@@ -76,7 +75,7 @@ class PlanTable:
                 yield f"    {_coloured(self._cut(lost), report)}"
 
     def _line(self, run: str, target: str, plan: str, numbers: str, identity: str) -> str:
-        # a number too long for its column shortens the name, so that the next columns stay aligned
+        # a number too long for its column shortens the name: the next columns stay aligned
         spare = len(numbers) - sum(width for _, width in NUMBERS)
         name = self._named(run, max(1, self._run - spare))
         label = self._named(target, self._label)

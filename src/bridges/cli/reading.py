@@ -1,4 +1,4 @@
-"""Reads the runs of several locations and collects the errors of those that cannot be read."""
+"""Reads the runs of several locations and collects the errors of unreadable ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridges.stream.model import Run
 
 
 class Reading:
-    """The runs of some locations, read one at a time; `errors` are those met so far."""
+    """The runs of some locations, read one at a time; `errors` has the errors so far."""
 
     def __init__(self, locations: Sequence[str], options: ExportOptions, quiet: bool) -> None:
         self.errors: list[SourceError] = []
@@ -42,7 +42,7 @@ class Reading:
             self.errors += error.errors
 
     def end(self) -> int:
-        """Print the errors. Returns 0, 2 if nothing was there to read, 1 for other errors."""
+        """Print the errors. Returns the exit code: 0, or 2 for nothing to read, else 1."""
         for error in self.errors:
             print_error(str(error))
         nothing = [has_nothing(error, self._outputs) for error in self.errors]

@@ -17,9 +17,9 @@ from bridges.stream.redact import redact_message, redact_stream, shown_finding
 if TYPE_CHECKING:
     from rich.table import Table
 
-MANY_KEYS = 60  # maximum rows of the table without -v
-MANY_PARAMS = 20
-WIDE = 100  # minimum columns of a terminal for the first values
+MAX_KEYS = 60  # rows of the table without -v
+MAX_PARAMS = 20
+WIDE_COLUMNS = 100  # of a terminal, for the column of first values
 
 
 def inspect(run: Run) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
     console.print(_head(document))
     if document["keys"]:
         console.print()
-        console.print(_table(document["keys"], verbose, narrow=console.width < WIDE))
+        console.print(_table(document["keys"], verbose, narrow=console.width < WIDE_COLUMNS))
     if document["findings"]:
         console.print()
         for part in _findings(document["findings"]):
@@ -152,7 +152,7 @@ def _head(document: dict[str, Any]) -> Table:
 
 
 def _beginning(clock: dict[str, Any]) -> str:
-    """The start of a run in words."""
+    """The start of a run as text."""
     if clock["start"] is None:
         return "start unknown"
     known = "" if clock["origin"] in (clock["source"], "synthetic") else f" by {clock['origin']}"
@@ -161,8 +161,8 @@ def _beginning(clock: dict[str, Any]) -> str:
 
 def _some(params: dict[str, Any]) -> str:
     """The first params; `--json` has all, with their files."""
-    shown = ", ".join(f"{key}={value}" for key, value in [*params.items()][:MANY_PARAMS])
-    left = len(params) - MANY_PARAMS
+    shown = ", ".join(f"{key}={value}" for key, value in [*params.items()][:MAX_PARAMS])
+    left = len(params) - MAX_PARAMS
     return f"{shown} … and {left} more (--json shows all)" if left > 0 else shown
 
 
@@ -176,7 +176,7 @@ def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Table:
     for name in ("count", *names):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("trend", no_wrap=True)
-    shown = keys if verbose else keys[:MANY_KEYS]
+    shown = keys if verbose else keys[:MAX_KEYS]
     for entry in shown:
         numbers = [_number(entry.get(name)) for name in names]
         trend = Text(entry.get("course", "/".join(entry["types"])), "green")

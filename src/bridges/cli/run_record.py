@@ -1,6 +1,6 @@
 """A compact record of a run for tree views: its summary line and its input files.
 
-Input files are the merged states, results, settings, and the run that it forks from.
+Input files are the merged states, results and settings, and the run at its fork.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from bridges.sources.trainer.discovery import natural
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
-SPARK = 12  # characters of a sparkline
-PLACE_CODES = frozenset(
+SPARK_CHARS = 12
+PLACE_CODES = frozenset(  # findings of a location, not of a run
     {"files-ignored", "checkpoint-without-state", "empty-saves"}
-)  # not of one run
-SHOWN_CODES = frozenset(  # shown in other words
+)
+SHOWN_CODES = frozenset(  # findings with their own text in the tree
     {
         "checkpoints-folded",
         "params-beside",
@@ -40,7 +40,7 @@ class Record:
     """The record of a run: `head` and `made_from` are the parts of its lines.
 
     `folder` is its output directory; `search` the group of a trial, otherwise None; `states` the
-    number of merged states, 0 for a run that is not from a directory.
+    number of merged states, 0 for a run from a single file.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Record:
 
     @property
     def place(self) -> str:
-        """The location of this state alone: its checkpoint directory, or the file."""
+        """The location of the state itself: its checkpoint directory, or the file."""
         folder = "/".join(_parts(self.source)[:-1])
         return folder if CHECKPOINT.match(self.state) else self.source
 
@@ -88,12 +88,12 @@ def _head(run: Run) -> Iterator[Part]:
     yield run.status, STATUS.get(run.status, "dim")
     for key in run.key_rules.main_keys(stream):
         values = stream.column(key)[1]
-        yield f"{key} {values[-1]:.4g} {sparkline(values.tolist(), SPARK)}", "green"
+        yield f"{key} {values[-1]:.4g} {sparkline(values.tolist(), SPARK_CHARS)}", "green"
     yield from _worst(run.findings)
 
 
 def _worst(findings: Iterable[Finding]) -> Iterator[Part]:
-    """The most severe findings that the tree does not show otherwise: the first, and a count."""
+    """The most severe findings without their own text in the tree: the first, and a count."""
     order = [*Severity]
     others = [note for note in findings if note.code not in PLACE_CODES | SHOWN_CODES]
     worst = max(others, key=lambda note: order.index(note.severity), default=None)
@@ -132,9 +132,9 @@ def _value(value: Any) -> str:
 
 
 def _states(saves: Sequence[str]) -> str:
-    """The states in words: `9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`.
+    """The states as text: `9 checkpoints (checkpoint-500, -1000 … -4500) and trainer_state.json`.
 
-    If two have the same name, those in other directories are named by their paths.
+    If two have the same name, states in other directories are named by their paths.
     """
     names = [short_state(save) for save in saves]
     if len({*names}) < len(names):
@@ -145,7 +145,7 @@ def _states(saves: Sequence[str]) -> str:
 
 
 def _numbers(names: Sequence[str]) -> str:
-    """The checkpoints in words: the first name, then the other numbers."""
+    """The checkpoints as text: the first name, then the other numbers."""
     first, *others = names
     if not others:
         return first

@@ -1,8 +1,8 @@
 """The table of `bridge ls`.
 
-On a terminal it is fitted to the width: columns are left out, the least telling ones first, and
-named below the table; long names and params are shortened, and the titles take two lines. Other
-output keeps everything, under one line of titles.
+On a terminal the table is fitted to the width: long names and params are shortened, and the least
+important columns are hidden and listed below the table. Metrics have two lines of titles. Other
+output has all columns in full, under one line of titles.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from bridges.cli.console import padded, printable
 from bridges.stream.redact import redact_key
 from bridges.views.listing import PARAMS, Listing, is_metric, metric_of
 
-METRICS = 3  # metrics that are shown by default
-SHORTEST = {"name": 16, "source": 16, PARAMS: 20}  # columns that are shortened
+METRICS = 3  # shown by default
+SHORTEST = {"name": 16, "source": 16, PARAMS: 20}  # minimum widths of shortened columns
 FACTS = ("rows", "steps", "epochs", "seconds")
 
 
 class Table:
-    """The lines of a table of runs; `width` is that of the terminal, or None."""
+    """The lines of a table of runs; `width` is the terminal's, or None."""
 
     def __init__(self, listing: Listing, columns: Sequence[str], width: int | None) -> None:
         self._listing = listing
@@ -33,7 +33,7 @@ class Table:
         self._telling = listing.telling()
 
     def lines(self, order: Sequence[int]) -> Iterator[str]:
-        """The titles, a line for each run in this order, and the columns that were left out."""
+        """The titles, a line for each run in this order, and the names of hidden columns."""
         if not order:
             return
         cells = {name: [self._cell(name, run) for run in order] for name in self._columns}
@@ -62,7 +62,7 @@ class Table:
         return any(isinstance(value, (str, dict)) for value in values)
 
     def _fitted(self, widths: dict[str, int]) -> dict[str, int]:
-        """The widths of the columns that fit, titles included."""
+        """The widths of the visible columns, with their titles."""
         if self._width is None:
             return {name: max(size, cell_len(_shown(name))) for name, size in widths.items()}
         names = [*widths]
@@ -74,7 +74,7 @@ class Table:
             names.remove(_least_telling(names))
 
     def _titles(self, sizes: dict[str, int], texts: set[str]) -> Iterator[str]:
-        """One line of titles, or on a terminal one of metrics and one of their values."""
+        """One line of titles; on a terminal two, metrics above the names of their values."""
         if self._width is None:
             yield "  ".join(_padded(_shown(name), sizes[name], name, texts) for name in sizes)
             return
@@ -96,19 +96,19 @@ def _shown(column: str) -> str:
 
 
 def _group(column: str) -> str:
-    """The metric that stands above the title of a column; empty for other columns."""
+    """The metric above the title of a column; empty for other columns."""
     return metric_of(column) if is_metric(column) else ""
 
 
 def _title(column: str) -> str:
-    """The title on a terminal: of a metric, which of its values this is."""
+    """The title on a terminal; for a metric, the name of its value, such as `last`."""
     if not is_metric(column):
         return _shown(column)
     return column[len(metric_of(column)) + 1 :] or "last"
 
 
 def _with_titles(widths: dict[str, int]) -> dict[str, int]:
-    """Widths for which the titles have room."""
+    """The widths, increased to fit the titles."""
     sizes = {name: max(size, cell_len(_title(name))) for name, size in widths.items()}
     for key, group in groupby([*widths], _group):
         names = [*group]
@@ -122,7 +122,7 @@ def _total(sizes: dict[str, int]) -> int:
 
 
 def _least_telling(names: Sequence[str]) -> str:
-    """The column to leave out next: last values of evaluations, the best loss, facts, the rest."""
+    """The next column to hide: last values of evaluations, the best loss, facts, the rest."""
     lasts = [name for name in names if f"{name}:best" in names]
     bests = [f"{name}:best" for name in lasts]
     facts = [name for name in FACTS if name in names]
@@ -145,7 +145,7 @@ def _padded(text: str, width: int, column: str, texts: set[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value in few characters: four digits of a float."""
+    """A short text of a value: a float with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -22,7 +22,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Delay signals until the end of the block, so that output is complete."""
+        """Delay signals until the end of the block, to complete its output."""
         self._holding = True
         try:
             yield
@@ -37,9 +37,8 @@ class Interrupts:
 def interrupts() -> Iterator[Interrupts]:
     """Handle signals within the block, unless they are ignored, as in background jobs."""
     ours = Interrupts()
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread handles signals
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main:  # only the main thread handles signals
         yield ours
         return
     kinds = (signal.SIGINT, signal.SIGTERM)

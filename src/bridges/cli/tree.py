@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-MANY = 40  # maximum runs of one group without -v
+MAX_RUNS = 40  # of one group, without -v
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Place:
 
     @property
     def is_tree(self) -> bool:
-        """Whether to show a tree, and not just the page of one file."""
+        """Whether to show a tree instead of the page of one file."""
         is_file = [record.source for record in self.records] == [self.location]
         return not is_file and (len(self.records) > 1 or any(run.states for run in self.records))
 
@@ -67,13 +67,13 @@ class _Node:
 
     @property
     def forks(self) -> list[Record]:
-        """The runs that fork from a run of this directory."""
+        """The forks of other runs of this directory."""
         here = {run.source for run in self.runs}
         return [run for run in self.runs if run.forked and run.forked[0] in here]
 
     @property
     def first(self) -> list[Record]:
-        """The runs that are not forks."""
+        """The runs without the forks."""
         forks = {run.source for run in self.forks}
         return [run for run in self.runs if run.source not in forks]
 
@@ -86,14 +86,14 @@ class _Node:
 
 
 def print_tree(place: Place, verbose: bool) -> None:
-    """Print the tree of a location, and for several runs, the command that shows one."""
+    """Print the tree of a location and, for several runs, the command for one of them."""
     from rich.console import Console, Group
     from rich.tree import Tree
 
     root = _directories(place.location, place.records)
     label = _Line([(place.location, "bold"), *_counts(root, with_states=True)])
     tree = Tree(Group(label, *_notes(place)), guide_style="dim")
-    _grow(tree, root, len(place.records) if verbose else MANY)
+    _grow(tree, root, len(place.records) if verbose else MAX_RUNS)
     console = Console()
     console.print(tree)
     if len(place.records) > 1 and not verbose:
@@ -103,7 +103,7 @@ def print_tree(place: Place, verbose: bool) -> None:
 
 
 def _hint(records: Sequence[Record]) -> Text:
-    """The command that shows the page of the first run."""
+    """The command for the page of the first run."""
     from rich.text import Text
 
     first = next((run for run in records if not run.forked), records[0])

@@ -1,1 +1,1 @@
-"""Exporters: where runs go. An exporter knows the neutral stream and no source."""
+"""Exporters write runs into targets. They depend on the neutral stream only, not on sources."""

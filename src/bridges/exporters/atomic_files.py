@@ -10,9 +10,7 @@ from typing import Any
 
 from bridges.errors import ExportError
 
-HAS_FLOCK = (
-    os.name == "posix"
-)  # a lock that an open file holds: directories and child processes too
+HAS_FLOCK = os.name == "posix"  # it can lock directories, and child processes inherit the lock
 
 
 def publish_once(partial: str, path: str) -> None:
@@ -53,14 +51,14 @@ def unlink(path: str) -> None:
 
 
 @contextmanager
-def system_errors(place: str, done: str = "written") -> Iterator[None]:
-    """Raise OSErrors at a path or below it as ExportError."""
+def system_errors(path: str, done: str = "written") -> Iterator[None]:
+    """Raise OSErrors at a path or below it as ExportError; hidden files are not named."""
     try:
         yield
     except OSError as error:
-        at = error.filename if isinstance(error.filename, str) else place
-        if f"{os.sep}." in at.removeprefix(place):  # hidden files mean nothing to users
-            at = place
+        at = error.filename if isinstance(error.filename, str) else path
+        if f"{os.sep}." in at.removeprefix(path):
+            at = path
         raise ExportError(f"{at}: cannot be {done}: {_reason(at, error)}") from error
 
 
@@ -83,11 +81,10 @@ def _parts(path: str) -> list[str]:
 
 @contextmanager
 def only_one(name: str) -> Iterator[list[int]]:
-    """Hold a per-user lock of this name; other processes and threads wait.
+    """Hold a per-user lock called `name`; other processes and threads wait.
 
-    Yields the descriptors that a child process is to inherit: the lock then lasts as long as the
-    child, even if this process is killed. `filelock` has no such descriptors, so it is used only
-    where `flock` is missing.
+    Yields file descriptors to pass to a child process, so the lock outlives this process if it is
+    killed. `filelock` cannot do this and is used only on systems without `flock`.
     """
     if not HAS_FLOCK:
         from filelock import FileLock

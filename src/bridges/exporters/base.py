@@ -1,6 +1,6 @@
 """The exporter protocol: the four methods of a target, and protocols for optional abilities.
 
-All state lives in the target. An exporter keeps none between calls: the caller passes the answer of
+All state lives in the target. An exporter keeps none between calls: the caller passes the result of
 `find` to `write`, and may repeat each call after any interruption.
 """
 
@@ -22,14 +22,14 @@ from bridges.stream.model import Float64, Int64, Run
 
 @dataclass(frozen=True)
 class ExistingRun:
-    """A run in a target: its run key, name and location, and the state that bridges stored there.
+    """A run in a target: its run key, name and location, and its state stored by bridges.
 
     `id`        the target's own id of the run
     `place`     the experiment or project of the run
     `complete`  False after an interrupted write: writing the run again completes it; None if
                 unknown (see `SettlesCompleteness`)
     `deleted`   True if a user deleted the run: it cannot be continued
-    `counted`   row count and last step as the target itself reports them
+    `counted`   row count and last step, counted by the target itself
     """
 
     key: str
@@ -45,8 +45,8 @@ class ExistingRun:
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one tag as the target stores them: step (int64), value (float64 or narrower)
-    and time (float64, seconds since 1970 UTC), each of n entries.
+    """The points of one tag in a target: step (int64), value (float64 or narrower) and time
+    (float64, seconds since 1970 UTC), n each.
     """
 
     step: Int64
@@ -68,7 +68,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Labels:
-    """Name, group and tags that the user chose for a run; None and empty by default."""
+    """The user's name, group and tags for a run; None and empty by default."""
 
     name: str | None = None
     group: str | None = None
@@ -86,10 +86,10 @@ class Exporter(Protocol):
     """A target. Plug-ins register a class of this shape under `bridges.exporters`.
 
     A class with an options model in its attribute `Options` (see `bridges.exporters.factory`) is
-    built with an instance of that model; other classes get their options as keyword arguments.
-    `naming` selects the tags: `tensorboard`, `mlflow` or `wandb` for those of that live callback,
-    `raw` for unchanged keys. `BaseExporter` has the defaults, and the protocols
-    below declare optional abilities.
+    built with an instance of this model; other classes get their options as keyword arguments.
+    `naming` selects the tags: those of a live callback (`tensorboard`, `mlflow` or `wandb`), or the
+    unchanged keys (`raw`). `BaseExporter` has the defaults, and the protocols below declare
+    optional abilities.
     """
 
     name: str
@@ -106,12 +106,12 @@ class Exporter(Protocol):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run (`existing` is None), or the rows that an existing run lacks.
+        """Write a new run (`existing` is None), or the missing rows of an existing run.
 
-        `seen` is the answer of `find`, and `existing` is one of its runs. Rows from
-        `existing.state.rows` on are new. An incomplete run is rewritten from row 0, as is a run
-        that the layout `replaces`. The write is atomic. Raises ConflictError if the target has
-        other runs of the key than `seen`, or if the existing run has changed since; ExportError.
+        `seen` is the result of `find`, and `existing` is one of its runs. Rows from
+        `existing.state.rows` on are new. An incomplete run is rewritten from row 0, and so is an
+        existing run if `layout.replaces`. The write is atomic. Raises ConflictError if the target
+        has other runs of the key than `seen`, or if `existing` has changed since; ExportError.
         """
         ...
 
@@ -143,10 +143,10 @@ class BaseExporter:
 
 @runtime_checkable
 class StoresValues(Protocol):
-    """An exporter whose target does not store every number exactly."""
+    """An exporter whose target rounds or changes some numbers."""
 
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Numbers (float64, int64 or bool, n) as `read_back` gives them."""
+        """Numbers (float64, int64 or bool, n) as `read_back` returns them."""
         ...
 
 
@@ -154,7 +154,7 @@ class StoresValues(Protocol):
 class HasOptions(Protocol):
     """An exporter with options that are part of the run key.
 
-    `layout_options` maps the name of each option that differs from its default to its value.
+    `layout_options` holds the options with values other than the default, by name.
     """
 
     layout_options: Mapping[str, str]
@@ -162,19 +162,19 @@ class HasOptions(Protocol):
 
 @runtime_checkable
 class SettlesCompleteness(Protocol):
-    """An exporter whose `find` does not know whether a run is complete."""
+    """An exporter whose `find` leaves `complete` at None."""
 
     def is_complete(self, run: Run, existing: ExistingRun) -> bool:
-        """Whether the target holds all rows of this run that the state of `existing` records."""
+        """Whether the target holds all rows recorded in the state of `existing`."""
         ...
 
 
 @runtime_checkable
 class Replaces(Protocol):
-    """An exporter that can rewrite a run: `write` does so for a layout that `replaces` it."""
+    """An exporter that can rewrite a run: `write` does so if `layout.replaces`."""
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Whether a layout of `rows` rows can replace this run."""
+        """Whether a layout of `rows` rows can replace the run."""
         ...
 
 
@@ -183,7 +183,7 @@ class Relabels(Protocol):
     """An exporter whose target can change the name, group and tags of a run."""
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels, unchanged if it has them; None if the target cannot change it.
+        """Set the labels of a run that lacks them. Returns None if the target cannot change it.
 
         Raises ConflictError, ExportError.
         """
@@ -192,10 +192,10 @@ class Relabels(Protocol):
 
 @runtime_checkable
 class KeepsParams(Protocol):
-    """An exporter whose target keeps the params of a run, and gives them back."""
+    """An exporter whose target stores the params of a run."""
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
-        """The params of a run as the target holds them. Raises ExportError, VerifyError."""
+        """The params of a run in the target. Raises ExportError, VerifyError."""
         ...
 
 
@@ -210,10 +210,10 @@ class KeepsFiles(Protocol):
 
 @runtime_checkable
 class KnowsKeys(Protocol):
-    """An exporter that has a list of the run keys in its target."""
+    """An exporter with a list of the run keys in its target."""
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether the target may have a run with one of these keys; False only if it has none."""
+        """False if the target has no run with any of these keys; True if it may have one."""
         ...
 
 
@@ -231,7 +231,7 @@ class Preloads(Protocol):
 
 @runtime_checkable
 class Parallel(Protocol):
-    """An exporter that waits for a network: if `parallel`, threads call it for several runs."""
+    """An exporter for a remote target: if `parallel`, threads call it for several runs at once."""
 
     parallel: bool
 
@@ -241,7 +241,7 @@ class Viewable(Protocol):
     """An exporter whose runs have a viewer."""
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command (or page) that shows these runs; None if there is none.
+        """The command or page for viewing these runs; None without one.
 
         `longest` is the largest number of points of a tag.
         """
@@ -253,12 +253,12 @@ class HasPage(Protocol):
     """An exporter whose viewer has a page for the runs."""
 
     def view_page(self, locations: Sequence[str]) -> str:
-        """The URL of the page that shows these runs while the viewer runs."""
+        """The URL of the page of these runs in the running viewer."""
         ...
 
 
 def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers (n) as the target of an exporter stores them: float64 by default."""
+    """Numbers (n) in the form of an exporter's target: float64 by default."""
     if isinstance(exporter, BaseExporter | StoresValues):
         return exporter.as_stored(values)
     return values.astype(np.float64)

@@ -67,7 +67,7 @@ def _unknown(option: str, targets: Sequence[str], known: Sequence[str]) -> Confi
     near = difflib.get_close_matches(option, known, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return ConfigError(
-        f"there is no option {option!r} for {', '.join(targets)}. "
+        f"unknown option {option!r} for {', '.join(targets)}. "
         f"{hint}Options: {', '.join(known) or 'none'}."
     )
 

@@ -1,12 +1,12 @@
-"""One kept connection to an HTTP server, made by urllib3: JSON in and out, retried with patience.
+"""A persistent connection to an HTTP server, based on urllib3: JSON in and out, with retries.
 
-urllib3 connects, through a proxy where the environment names one, finds connections that the server
-has closed, and reads answers. What is added here:
+urllib3 connects (through the proxy of the environment), detects stale connections, and reads
+answers. This module adds:
 
-- whether a request that failed may have been carried out (`NoAnswerError.done`);
-- headers and body have a deadline each, and an answer has a largest size;
-- on Linux the server's answer is acknowledged at once (TCP_QUICKACK). Servers that send headers and
-  body in two packets otherwise wait about 40 ms at every request.
+- whether a failed request may have been carried out (`NoAnswerError.done`);
+- deadlines for headers and body, and a size limit for answers;
+- an immediate acknowledgement of answers on Linux (TCP_QUICKACK). Without it, servers that send
+  headers and body in two packets wait about 40 ms at every request.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from bridges.errors import ConfigError, ExportError
 from bridges.exporters.short_retries import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
 from bridges.stream.redact import redact_text
 
-ATTEMPTS = 8  # of one request, counting the first
-FIRST_ATTEMPTS = 3  # while the server has never answered: it may not be there at all
-FIRST_PAUSE = 0.25  # seconds; doubled each time, and shortened at random
-LONGEST_PAUSE = 20.0
+ATTEMPTS = 8  # of one request, including the first
+FIRST_ATTEMPTS = 3  # until the server has answered once: it may not exist
+FIRST_PAUSE = 0.25  # seconds; doubled after each attempt, and shortened at random
+MAX_PAUSE = 20.0  # seconds
 TIMEOUT = 120.0  # seconds for an answer
-CONNECT_TIMEOUT = 10.0  # seconds for a connection, where a host that is not there says nothing
-BODY_TIMEOUT = 10.0  # seconds for a body, after the headers, and more at this rate:
-LEAST_RATE = 4096  # bytes in a second
-LARGEST_ANSWER = 128 << 20  # bytes
-CHUNK = 1 << 16  # bytes that are read at once
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
-NOT_DONE = frozenset({429})  # surely refused before anything was done
+CONNECT_TIMEOUT = 10.0  # seconds
+BODY_TIMEOUT = 10.0  # seconds for a body, plus its size divided by the next rate
+MIN_BYTES_PER_SECOND = 4096
+MAX_ANSWER_BYTES = 128 << 20
+CHUNK_BYTES = 1 << 16
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+NOT_DONE_STATUSES = frozenset({429})  # the server rejected the request before doing anything
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 Pause = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's status, headers (the case of their names does not matter), and body."""
+    """A server's answer: status, headers (by case-insensitive name) and body."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body, a JSON object. Raises ExportError where it is something else."""
+        """The body as a JSON object. Raises ExportError for other bodies."""
         try:
             found = json.loads(self.body or b"{}")
         except (ValueError, RecursionError):
@@ -67,16 +67,16 @@ class Answer:
         if not isinstance(found, dict):
             start = self.body[:80].decode(errors="replace")
             raise ExportError(
-                f"the answer is not a JSON object but {start!r}. Does --tracking-uri name the "
+                f"the answer is not a JSON object but {start!r}. Is --tracking-uri the URL of the "
                 "server itself?"
             )
         return found
 
 
 class NoAnswerError(ExportError):
-    """The server did not answer, or only that it cannot now, and patience has ended.
+    """No answer, or a busy server, after all retries.
 
-    `done` is None where it may have carried the request out, and False where it surely has not.
+    `done` is False if the request was not carried out, and None if it may have been.
     """
 
     def __init__(self, message: str, done: bool | None, answered: bool = False) -> None:
@@ -85,7 +85,7 @@ class NoAnswerError(ExportError):
 
 
 class _Reading(io.RawIOBase):
-    """The bytes of one answer: a deadline for the headers, then a least rate and a largest size.
+    """The bytes of one answer: a deadline for the headers, then a minimum rate and a maximum size.
 
     Raises TimeoutError, and ExportError for a body that is too long.
     """
@@ -98,7 +98,7 @@ class _Reading(io.RawIOBase):
         self._size = 0
 
     def begin_body(self) -> None:
-        """The headers have arrived."""
+        """Start the deadline of the body, after the headers have arrived."""
         self._body_began = time.monotonic()
 
     def readable(self) -> bool:
@@ -106,15 +106,15 @@ class _Reading(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._body_began is not None:
-            self._until = self._body_began + BODY_TIMEOUT + self._size / LEAST_RATE
+            self._until = self._body_began + BODY_TIMEOUT + self._size / MIN_BYTES_PER_SECOND
         left = self._until - time.monotonic()
         if left <= 0:
-            raise TimeoutError("its answer takes too long")
+            raise TimeoutError("the answer takes too long")
         self._socket.settimeout(left)
         count: int | None = self._raw.readinto(buffer)
         self._size += count or 0
-        if self._size > LARGEST_ANSWER:
-            raise ExportError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
+        if self._size > MAX_ANSWER_BYTES:
+            raise ExportError(f"the answer has more than {MAX_ANSWER_BYTES:,} bytes")
         return count
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class _Reading(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that is read through `_Reading`."""
+    """A response with the deadlines and limits of `_Reading`."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
@@ -138,7 +138,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class Connection:
-    """A kept connection to the server at `url`; headers go with every request."""
+    """A persistent connection to the server at `url`; every request has these headers."""
 
     def __init__(
         self,
@@ -154,8 +154,8 @@ class Connection:
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Accept": "application/json", **headers}
         self._attempts = max(attempts, 1)
-        self._answers = False  # it did last, so that it is worth waiting for
-        self._answered = False  # it ever did
+        self._answers = False  # the last request was answered: later ones get more attempts
+        self._answered = False  # any request was answered
         self._pause = pause
         self._timeout = timeout
         self._connection = _new_connection(parts, port, context)
@@ -165,25 +165,25 @@ class Connection:
         login = make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy and proxy.auth else {}
         if proxy and parts.scheme == "https":
             self._tunnel = parts.hostname or "", port or 443, login
-        elif proxy:  # it takes the whole URL
+        elif proxy:  # requests to a proxy have the full URL
             self._prefix = self.name + self._prefix
             self._headers |= login
 
     def request(
         self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
     ) -> Answer:
-        """The server's answer. What may be repeated is, until it answers or patience ends.
+        """Send a request, with retries, and return the server's answer.
 
-        Raises NoAnswerError; for a request that is not `repeatable`, as soon as it may have been
-        carried out.
+        Raises NoAnswerError after the last attempt. A request that is not `repeatable` raises it
+        as soon as it may have been carried out.
         """
         began = time.monotonic()
         for attempt in range(self._attempts):
             last = attempt >= (self._attempts if self._answers else FIRST_ATTEMPTS) - 1
-            wait = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+            wait = min(FIRST_PAUSE * 2**attempt, MAX_PAUSE) * random.uniform(0.5, 1.0)
             try:
                 answer = self._once(method, path, body)
-                if answer.status not in BUSY:
+                if answer.status not in RETRIED_STATUSES:
                     return answer
                 error = self._busy(answer)
                 wait = max(wait, _retry_after(answer))
@@ -199,12 +199,12 @@ class Connection:
         raise AssertionError
 
     def _busy(self, answer: Answer) -> NoAnswerError:
-        said = answer.body[:200].decode(errors="replace").strip()
-        done = False if answer.status in NOT_DONE else None
-        return NoAnswerError(f"{self.name} answers {answer.status} ({said})", done, True)
+        text = answer.body[:200].decode(errors="replace").strip()
+        done = False if answer.status in NOT_DONE_STATUSES else None
+        return NoAnswerError(f"{self.name} answers {answer.status} ({text})", done, True)
 
     def _once(self, method: str, path: str, body: bytes | None) -> Answer:
-        """One try. A connection that the server has closed meanwhile is opened again."""
+        """Send a request once. A connection closed by the server is opened again."""
         connection, sent = self._connection, False
         headers = dict(self._headers)
         if body is not None:
@@ -217,14 +217,14 @@ class Connection:
             connection.request(method, self._prefix + path, body, headers, preload_content=False)
             _acknowledge_at_once(connection.sock)
             response = connection.getresponse()
-            content = b"".join(response.stream(CHUNK, decode_content=False))
+            content = b"".join(response.stream(CHUNK_BYTES, decode_content=False))
             self._answers = self._answered = True
             return Answer(response.status, response.headers, content)
         except ExportError as error:
             connection.close()
             raise ExportError(f"{self.name}: {error}") from None
         except (UnicodeError, LocationParseError):
-            raise ExportError(f"{self.name} is not the name of a server") from None
+            raise ExportError(f"{self.name} is not the URL of a server") from None
         except ssl.SSLCertVerificationError as error:
             connection.close()
             raise ExportError(f"{self.name}: {error.verify_message}") from None
@@ -236,7 +236,7 @@ class Connection:
 
     def _connect(self) -> None:
         connection = self._connection
-        connection.close()  # which forgets the tunnel
+        connection.close()  # also resets the tunnel
         connection.timeout = min(CONNECT_TIMEOUT, self._timeout)
         if self._tunnel:
             connection.set_tunnel(*self._tunnel)
@@ -246,7 +246,7 @@ class Connection:
 def _new_connection(
     parts: SplitResult, port: int | None, context: ssl.SSLContext | None
 ) -> HTTPConnection:
-    """A connection, not open yet, to the server or to the proxy before it."""
+    """An unopened connection to the server, or to its proxy."""
     proxy = proxy_of(parts)
     host, port = (proxy.host, proxy.port or 80) if proxy else (parts.hostname, port)
     made = (
@@ -259,7 +259,7 @@ def _new_connection(
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed: urllib3 wraps the system's own words."""
+    """The reason of a failed request, without urllib3's wrapping."""
     cause = error.__cause__ or error
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
@@ -270,25 +270,25 @@ def _acknowledge_at_once(sock: Any) -> None:
 
 
 def _retry_after(answer: Answer) -> float:
-    """The seconds that the server asks to wait, within reason."""
+    """The server's Retry-After in seconds, at most 60; 0 without it."""
     asked = answer.headers.get("Retry-After", "")
     return min(float(asked), 60.0) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def url_parts(url: str) -> tuple[SplitResult, int | None]:
-    """The parts of a URL, and its port. Raises ConfigError where it is not one of a server."""
+    """The parts of a URL, and its port. Raises ConfigError if it is not the URL of a server."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"{redact_text(url)} is not the URL of a server: {error}") from None
     if not parts.hostname:
-        raise ConfigError(f"{redact_text(url)} is not the URL of a server: it names no host")
+        raise ConfigError(f"{redact_text(url)} is not the URL of a server: it has no host")
     return parts, port
 
 
 def proxy_of(parts: SplitResult) -> Url | None:
-    """The proxy that the environment names for a server. Raises ConfigError if it is not a URL."""
+    """The proxy for a server, from the environment. Raises ConfigError for an invalid URL."""
     proxies = getproxies()
     address = proxies.get(parts.scheme) or proxies.get("all")
     if not address or proxy_bypass(parts.netloc):
@@ -299,12 +299,14 @@ def proxy_of(parts: SplitResult) -> Url | None:
         proxy = Url()
     if not proxy.host:
         found = redact_text(address)
-        raise ConfigError(f"{found} is not the URL of a proxy: set {parts.scheme}_proxy to another")
+        raise ConfigError(
+            f"{found} is not the URL of a proxy: set {parts.scheme}_proxy to http://HOST:PORT"
+        )
     return proxy
 
 
 def environment_number(name: str, usual: float, *, least: float = 0.0, most: float) -> float:
-    """A number from the environment; one out of range is as if it were not set."""
+    """A number from the environment; `usual` if it is unset, invalid or out of range."""
     try:
         number = float(os.environ[name])
     except (KeyError, ValueError):

@@ -1,6 +1,6 @@
 """An exporter into memory: a real target for tests, notebooks and plug-in authors.
 
-It keeps float64 values under the raw keys, and behaves as every exporter must.
+It stores float64 values under the raw keys, and passes the contract suite of exporters.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bridges.stream.model import Series
 @dataclass
 class _Stored:
     run: ExistingRun
-    layouts: list[tuple[int, Layout]]  # each write: its first row, and what it wrote
+    layouts: list[tuple[int, Layout]]  # first row and layout of each write
     files: dict[str, bytes] = field(default_factory=dict)
     receipt: RunReceipt | None = None
 
 
 class MemoryExporter(BaseExporter):
-    """Holds runs in this object for as long as it lives."""
+    """Keeps runs in this object."""
 
     name = "memory"
     place = ""
@@ -43,7 +43,7 @@ class MemoryExporter(BaseExporter):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Keep the run, or its new rows."""
+        """Store a new run, or the new rows of an existing one."""
         if existing is None:
             return self._create(layout, seen)
         stored = self.runs[existing.location]
@@ -62,8 +62,8 @@ class MemoryExporter(BaseExporter):
         return True
 
     def _create(self, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
-        there = [stored.run for stored in self.runs.values() if stored.run.key == layout.key]
-        if any(run not in seen for run in there):
+        runs = [stored.run for stored in self.runs.values() if stored.run.key == layout.key]
+        if any(run not in seen for run in runs):
             raise ConflictError
         name, number = layout.run.path, 2
         while name in self.runs:
@@ -73,7 +73,7 @@ class MemoryExporter(BaseExporter):
         return run
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """What was kept."""
+        """All points and other values of the run."""
         parts: dict[str, list[Points]] = {}
         others: list[tuple[str, int, Any]] = []
         summary: dict[str, Any] = {}
@@ -89,11 +89,11 @@ class MemoryExporter(BaseExporter):
         return Recorded(points, tuple(others), summary)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files."""
+        """Store the files."""
         self.runs[existing.location].files.update(files)
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
-        """Keep receipts; a write to a run drops its receipt."""
+        """Save receipts; a write to a run removes its receipt."""
         for run in runs:
             self.runs[run.location].receipt = run
 

@@ -1,6 +1,6 @@
 """Receipts: fingerprints of the files and settings of a verified run, stored in its target.
 
-A receipt is saved once every point of the run was read back. If source and run are unchanged, the
+A receipt is saved after every point of the run was read back. If source and run are unchanged, the
 next migration skips the run without reading either. A receipt is valid only while the run is
 unchanged. Losing a receipt costs time, never correctness.
 """
@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic_core import from_json
@@ -19,7 +19,11 @@ from pydantic_core import from_json
 from bridges.report import RunReport
 
 SPARE_LINES = 1000  # void lines that a file may have, in addition to as many as are valid
-_STORED_NAMES = {"content_fingerprint": "made_of", "stat_fingerprint": "looks"}  # JSON keys
+_STORED_NAMES = {  # JSON keys
+    "content_fingerprint": "made_of",
+    "stat_fingerprint": "looks",
+    "trend": "course",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,12 @@ class Receipt:
 
     `content_fingerprint`  digest of the contents of the source files, and of the settings
     `stat_fingerprint`     digest of their stat values, and of the settings; empty if there is none
-    `runs`                 number of runs that these files gave in the target
-    `left_out`             number of runs that the config left out
+    `runs`                 number of runs of these files in the target
+    `left_out`             number of runs excluded by the config
     `source`               file of the run, relative to the migrated location
     `digest`, `rows`       digest and number of the rows
     `points`               number of points
-    `course`               values of the trend line in reports
+    `trend`                values of the sparkline in reports
     """
 
     content_fingerprint: str
@@ -43,14 +47,14 @@ class Receipt:
     digest: str
     rows: int
     points: int
-    course: tuple[float, ...] = ()
+    trend: tuple[float, ...] = ()
     stat_fingerprint: str = ""
 
     def text(self) -> str:
-        """The receipt as JSON, well below the 5,000 characters that every target stores."""
-        course = [float(f"{value:.4g}") for value in self.course]
-        known = {_STORED_NAMES.get(name, name): getattr(self, name) for name in self.__slots__}
-        return json.dumps({**known, "course": course})
+        """The receipt as JSON, well below the targets' smallest limit, 5,000 characters."""
+        rounded = replace(self, trend=tuple(float(f"{value:.4g}") for value in self.trend))
+        names = {name: _STORED_NAMES.get(name, name) for name in self.__slots__}
+        return json.dumps({key: getattr(rounded, name) for name, key in names.items()})
 
     @classmethod
     def parse(cls, text: str) -> Receipt | None:
@@ -70,18 +74,18 @@ class Receipt:
             digest=str(found["digest"]),
             rows=int(found["rows"]),
             points=int(found["points"]),
-            course=tuple(map(float, found["course"])),
+            trend=tuple(map(float, found["course"])),
             stat_fingerprint=str(found["looks"]),
         )
 
     def fingerprints(self) -> list[str]:
-        """The fingerprints by which a migration finds this receipt."""
+        """The fingerprints under which a migration looks up this receipt."""
         return [each for each in (self.content_fingerprint, self.stat_fingerprint) if each]
 
 
 @dataclass(frozen=True, slots=True)
 class RunReceipt:
-    """A receipt with the run that it belongs to: run key, name and location in the target.
+    """A receipt with its run: run key, name and location in the target.
 
     `id` and `place` are as in `ExistingRun`; both are empty for receipts in a file.
     """
@@ -95,14 +99,14 @@ class RunReceipt:
 
     @classmethod
     def of(cls, report: RunReport, receipt: Receipt) -> RunReceipt:
-        """The receipt of a run as it was reported."""
+        """The receipt of a reported run."""
         location = report.location or ""
         return cls(report.key, report.run, location, receipt, report.run_id, report.place)
 
 
 @runtime_checkable
 class SupportsReceipts(Protocol):
-    """An exporter whose target keeps receipts.
+    """An exporter whose target stores receipts.
 
     `place` is its default experiment or project; empty for a target without them.
     """
@@ -133,7 +137,7 @@ class ReceiptFile:
     def put(self, runs: Iterable[tuple[RunReceipt, Sequence[str]]]) -> None:
         """Append receipts, each given with the paths of its run's files.
 
-        Receipts of missing files are skipped; a file that cannot be written is ignored.
+        Receipts of missing files are skipped. If the receipt file cannot be written, all are.
         """
         lines = []
         for run, paths in runs:
@@ -160,7 +164,7 @@ class ReceiptFile:
                 known = run.key, run.location, run.receipt.source
                 is_last = known not in seen
                 seen.add(known)
-                if is_last and self._is_as_then(found["then"]):
+                if is_last and self._is_unchanged(found["then"]):
                     kept.append(line)
                     yield run
         if len(lines) > 2 * len(kept) + SPARE_LINES:
@@ -170,8 +174,8 @@ class ReceiptFile:
         place = self._below(found["place"])
         return RunReceipt(found["key"], found["name"], place, Receipt.of(found["mark"]))
 
-    def _is_as_then(self, then: Sequence[Sequence[Any]]) -> bool:
-        """Whether size and mtime of each file of a run are unchanged."""
+    def _is_unchanged(self, then: Sequence[Sequence[Any]]) -> bool:
+        """Whether each file of a run has the recorded size and mtime."""
         return all(_signature(self._below(at)) == looked for at, *looked in then)
 
     def _below(self, place: str) -> str:
@@ -194,7 +198,7 @@ class ReceiptFile:
 def _parsed(line: bytes) -> Any:
     try:
         return from_json(line)
-    except ValueError:  # pydantic rejects lone surrogates, which stand for bytes in a path
+    except ValueError:  # pydantic rejects lone surrogates, which encode undecodable path bytes
         return json.loads(line)
 
 

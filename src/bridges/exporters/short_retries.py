@@ -12,7 +12,7 @@ HAS_SHORT_RETRIES: ContextVar[bool] = ContextVar("has_short_retries", default=Fa
 
 @contextmanager
 def short_retries() -> Iterator[None]:
-    """Limit the retries of requests within the block, for callers that wait by themselves."""
+    """Limit the retries of requests within the block, for callers with their own backoff."""
     token = HAS_SHORT_RETRIES.set(True)
     try:
         yield

@@ -27,7 +27,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 @dataclass(frozen=True)
 class Pending:
-    """A write in progress: the rows that the run will have, their digest, and the writer."""
+    """A write in progress: row count and digest of the run after it, and the writer's id."""
 
     rows: int
     digest: str
@@ -36,17 +36,17 @@ class Pending:
 
 @dataclass(frozen=True)
 class State:
-    """The rows of a run, and the choices that it was written with.
+    """The rows of a run, and the options of its export.
 
-    `rows`         number of its rows
-    `added`        rows that are not part of the history; during a write also those that it adds
+    `rows`         number of rows
+    `added`        rows outside the history, including those of a write in progress
     `digest`       digest of the history
     `clock`        name of the clock
     `append_rows`  row count after each write
-    `layout`       options that make this another run than the default one
-    `times`        digest of the times, if the log alone does not give them
+    `layout`       layout options other than the defaults
+    `times`        digest of the times, unless the log alone gives them
     `rules`        version of the rules of the first write
-    `logged`       rows of the history that come from a log beside it
+    `logged`       rows of the history from a log beside the source file
     """
 
     rows: int
@@ -64,17 +64,17 @@ class State:
     def text(self, longest: int) -> str:
         """The state as text of at most `longest` characters.
 
-        A longer text drops the row counts of early writes, which only the policy `--duplicates
-        last` needs. Raises ExportError under that policy, or if the text is still too long.
+        Row counts of early writes are dropped if needed; only `--duplicates last` uses them.
+        Raises ExportError if they are needed, or if the text is still too long.
         """
         text = self._json(self.append_rows)
         if len(text) <= longest:
             return text
         if self.layout.get("duplicates") == "last":
             raise ExportError(
-                f"the run was written in {len(self.append_rows)} parts, more than MLflow's tags "
-                "can hold with --duplicates last. Delete it there and export it in one piece with "
-                "--force."
+                f"the run was written in {len(self.append_rows)} parts, more than an MLflow tag "
+                "can hold with --duplicates last. Delete the run in MLflow and export it in one "
+                "piece with --force."
             )
         text = self._json(self.append_rows[-1:])
         if len(text) > longest:
@@ -87,15 +87,15 @@ class State:
 
     @property
     def history(self) -> int:
-        """The number of history rows in the run."""
+        """The number of history rows of the run."""
         return self.rows - sum(added.row < self.rows for added in self.added)
 
     def seen_by(self, run: Run) -> State:
-        """The state by the present rules, for comparison with a run."""
+        """The state translated to the present rules, for comparison with a run."""
         return self._recognised(run)._with_saved(run)
 
     def _recognised(self, run: Run) -> State:
-        """The state with rows that the first version counted as history moved to `added`."""
+        """The state with `added` rows; the first version counted them as history."""
         if self.added or self.rules > EARLIEST_RULES:
             return self
         for count in range(len(run.earlier_added), 0, -1):
@@ -110,7 +110,7 @@ class State:
         return len(stream) == self.rows and prefix_digest(stream, self.rows) == self.digest
 
     def _with_saved(self, run: Run) -> State:
-        """The state with added rows counted as history, if the run's history now contains them.
+        """The state with added rows counted as history if the run's history now contains them.
 
         They must directly follow the history, in the same order.
         """
@@ -131,7 +131,7 @@ class State:
         return replace(self, digest=digest, added=tuple(added)) if count else self
 
     def agrees_with(self, receipt: Receipt) -> bool:
-        """Whether a run in this state is complete and has the rows that the receipt records."""
+        """Whether a run in this state is complete and has the rows of the receipt."""
         return self.pending is None and (self.rows, self.digest) == (receipt.rows, receipt.digest)
 
     def fields(self) -> dict[str, Any]:
@@ -229,5 +229,5 @@ def _earlier_stream(run: Run, history: int) -> MetricStream | None:
     step = int(first.step[-1])
     fresh = [values for values in run.earlier_added if values.keys() - known]
     rows = [AddedRow(0, RowKind.TEST, step, values) for values in fresh]
-    # a key in both made two series, which the digest depends on
+    # a key of both kinds of rows has two series, which the digest depends on
     return replace(joined(first, rows), series=(*first.series, *behind(first, rows)))

@@ -6,13 +6,13 @@ import random
 import time
 from collections.abc import Callable
 
-FIRST_PAUSE = 1.0  # seconds; doubled each time, and shortened at random
-LONGEST_PAUSE = 30.0
-STRANGER = 0.1  # share of the patience for a target that never answered: a wrong name is likely
+FIRST_PAUSE = 1.0  # seconds; doubled after each failure, and shortened at random
+MAX_PAUSE = 30.0  # seconds
+UNKNOWN_SHARE = 0.1  # of the patience, for a target without any answer: its name may be wrong
 
 
 class Backoff:
-    """The state of one target: whether it answers, and when to try it again.
+    """The state of one target: whether it answers, and the time of the next try.
 
     `patience` is in seconds. `answers` counts the successful requests, `why` is the last failure,
     and `is_over` is true once the patience is used up.
@@ -23,7 +23,7 @@ class Backoff:
         self.why = ""
         self.is_over = False
         self._patience, self._clock = patience, clock
-        self._is_known = False  # it answered, perhaps not for long enough to finish a run
+        self._is_known = False  # any request was answered
         self._down_since: float | None = None
         self._next = 0.0
         self._pause = FIRST_PAUSE
@@ -31,7 +31,7 @@ class Backoff:
     @property
     def bound(self) -> float:
         """The maximum waiting time in seconds."""
-        return self._patience * (1.0 if self._is_known else STRANGER)
+        return self._patience * (1.0 if self._is_known else UNKNOWN_SHARE)
 
     @property
     def is_down(self) -> bool:
@@ -62,5 +62,5 @@ class Backoff:
         left = self._down_since + self.bound - now
         self.is_over = left <= 0
         self._next = now + min(self._pause * random.uniform(0.5, 1.0), max(left, 0.0))
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, MAX_PAUSE)
         return is_news

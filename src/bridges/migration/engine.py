@@ -42,9 +42,9 @@ class Attempt:
 
 @dataclass
 class InFlight:
-    """The batches submitted to an executor, by future, and the results not yet reported.
+    """The batches submitted to an executor, by future, and the unreported results.
 
-    It does not use `concurrent.futures.wait`, which can leave futures locked when interrupted.
+    `concurrent.futures.wait` is not used, as it can leave futures locked when interrupted.
     """
 
     executor: Executor
@@ -69,7 +69,7 @@ class InFlight:
             yield self.attempts.pop(future), future
 
     def take_back(self) -> None:
-        """Cancel the batches that no worker has started."""
+        """Cancel the batches without a worker."""
         for future in [*self.attempts]:
             if future.cancel():
                 del self.attempts[future]
@@ -85,16 +85,16 @@ class InFlight:
         return Counter(label for attempts in self.attempts.values() for label in _labels(attempts))
 
 
-Queues = dict[str | None, deque[Attempt]]  # by the target with a limit; None: tasks without one
+Queues = dict[str | None, deque[Attempt]]  # by limited target; None for tasks without a limit
 
 
 @dataclass
 class Engine:
     """Carries out tasks and calls `on_done` for each, in order of completion.
 
-    If a target stops answering, the task is split: `on_done` gets it with the finished targets, and
-    the rest is retried. `on_wait` then gets the target's label, the failure and the maximum waiting
-    time in seconds.
+    If a target stops answering, the task is split: `on_done` gets the part with the finished
+    targets, and the rest is retried. `on_wait` then gets the target's label, the failure and the
+    maximum waiting time in seconds.
     """
 
     spec: EngineSpec
@@ -112,7 +112,7 @@ class Engine:
         suspects: list[Attempt] = []
         while suspects or any(waiting.values()):
             with executor_of(self.spec) as (executor, workers):
-                # one of the tasks lost together killed the worker: retry each alone
+                # one of the lost tasks killed the worker: retry each alone
                 alone = _queues(suspects)
                 lost = self._until_lost(executor, 1, alone, others=any(waiting.values()))
                 suspects = [attempt for queue in alone.values() for attempt in queue]
@@ -167,7 +167,7 @@ class Engine:
     def _take(
         self, most: int, queue: deque[Attempt], load: Counter[str], waiting: Queues
     ) -> list[Attempt]:
-        """The next batch of a queue; a single task if a target of it is down."""
+        """The next batch of a queue; a single task if one of its targets is down."""
         attempts: list[Attempt] = []
         while queue and len(attempts) < most:
             backoffs = [self._backoffs[target.label] for target in queue[0].task.targets]
@@ -259,7 +259,7 @@ class Engine:
         if again.strikes >= MAX_STRIKES:
             self.on_done(replace(task, targets=()), Done((report,)))
             again = Attempt(replace(task, done=(*task.done, report.source)), attempt.lost)
-        # not first in its queue: the next try uses another task, in case this one is at fault
+        # second in its queue: the next try uses another task, in case this one is at fault
         waiting.setdefault(report.target, deque()).insert(1, again)
 
     def _give_up(self, task: Task, target: TargetSpec) -> None:
@@ -294,7 +294,7 @@ class Engine:
 
 
 def _queues(attempts: Iterable[Attempt]) -> Queues:
-    """The attempts by the target that limits them, in their order."""
+    """The attempts by limited target, in their order."""
     queues: Queues = {}
     for attempt in attempts:
         queues.setdefault(_limited(attempt.task), deque()).append(attempt)

@@ -83,8 +83,8 @@ def _dask(spec: EngineSpec) -> Iterator[tuple[Executor, int]]:
         raise ConfigError(message) from None
     with client:
         workers = sum(client.nthreads().values()) or 1
-        # Dask itself reruns the tasks of a lost worker, up to `allowed-failures` times (3), before
-        # it reports the loss; its own retries would only repeat failing tasks
+        # Dask reruns the tasks of a lost worker up to `allowed-failures` times (3) before it
+        # reports the loss; `retries` would only repeat failing tasks
         yield client.get_executor(pure=False, retries=0), workers
 
 

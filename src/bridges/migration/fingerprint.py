@@ -1,9 +1,9 @@
-"""Fingerprints: digests of the files of a task and of the settings that decide its runs.
+"""Fingerprints: digests of the files and settings of a task.
 
-Equal fingerprints mean equal runs in the target; different ones mean nothing. The content
+Equal fingerprints mean equal runs in the target; different fingerprints prove nothing. The content
 fingerprint covers the bytes, names and mtimes (a possible clock) of local files, and the version of
-remote files. The stat fingerprint covers size, inode and ctime of local files, which no program
-can set: if it is unchanged, the bytes are not read.
+remote files. The stat fingerprint covers size, inode and ctime of local files; no program can set
+the ctime, so if it is unchanged, the bytes are not read.
 """
 
 from __future__ import annotations
@@ -25,26 +25,23 @@ from bridges.sources.remote import described
 from bridges.stream.layout import RULES
 from bridges.stream.model import Run
 
-SIZE = 16  # bytes of a digest
-CHUNK = 1 << 20  # bytes
-SETTLED = 2_000_000_000  # nanoseconds: later changes have another ctime on any file system
+DIGEST_BYTES = 16
+CHUNK_BYTES = 1 << 20
+SETTLED_NANOSECONDS = 2_000_000_000  # after this time, a change has another ctime everywhere
 # settings of a target that locate it and do not change its runs
-REACHED = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
+LOCATING = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
 
 
 class Files:
-    """The files of a task, with their state from before they are read: later changes are detected.
+    """The files of a task, with their state before reading: later changes are detected.
 
-    `stat_fingerprint` is empty if the files changed too recently, or are remote: then equal stats
-    do not prove equal content. For trials the neighbour file counts as well. Only reading shows
-    whether a task has trials, so files that were not read have two possible content digests.
+    `stat_fingerprint` is empty for remote files and after a recent change: then equal stats do not
+    prove equal content. For trials, the neighbour file counts too. Only reading shows whether a
+    task has trials, so unread files have two possible content digests.
     """
 
     def __init__(self, place: Part | str) -> None:
-        """Raises OSError, and ValueError for a file without a comparable state.
-
-        A named pipe is such a file, and must not be opened.
-        """
+        """Raises OSError, and ValueError for a file without a comparable state, such as a pipe."""
         self._place = place
         self.neighbour = None if isinstance(place, str) else place.neighbour
         paths = _paths(place, self.neighbour)
@@ -54,13 +51,13 @@ class Files:
         self._then = {
             path: local[path].st_mtime_ns if path in local else _version(path) for path in paths
         }
-        tells = len(local) == len(paths) and all(map(_is_settled, local.values()))
-        self.stat_fingerprint = _digest([_names(place), _stats(local)]) if tells else ""
+        is_settled = len(local) == len(paths) and all(map(_is_settled, local.values()))
+        self.stat_fingerprint = _digest([_names(place), _stats(local)]) if is_settled else ""
         self._contents: dict[str, str] = {}
         self._has_trials = False
 
     def was_read(self, run: Run) -> None:
-        """Take the digests of the files that a run was read from, so they are not read again."""
+        """Take the digests of a run's files from its provenance, to avoid reading them again."""
         self._has_trials |= run.trial is not None
         self._contents |= {file.location: file.sha256 for file in run.provenance}
 
@@ -72,7 +69,7 @@ class Files:
         return _digest([_names(self._place), known])
 
     def _content(self, path: str) -> str:
-        """The SHA-256 of a local file; empty for a remote file, which has its version instead."""
+        """The SHA-256 of a local file; empty for a remote file, as its version is used."""
         if "://" in path:
             return ""
         if path not in self._contents:
@@ -92,23 +89,23 @@ def digests_of(place: Part | str) -> Iterator[str]:
 
 
 def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
-    """A digest of all settings that decide how the runs of a source are written to a target.
+    """A digest of all settings of a source and a target that change its runs.
 
     `place` is the default experiment or project of the target.
     """
-    said = [
+    settings = [
         [__version__, RULES],
         source.model_dump(mode="json", exclude={"location"}),
-        target.model_dump(mode="json", exclude=REACHED),
+        target.model_dump(mode="json", exclude=LOCATING),
         place,
     ]
-    text = json.dumps(said, sort_keys=True, default=repr)
-    return hashlib.blake2b(text.encode(), digest_size=SIZE).hexdigest()
+    text = json.dumps(settings, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def combined(files: str, settings: str) -> str:
     """The fingerprint of a source in a target: files and settings."""
-    return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=SIZE).hexdigest()
+    return hashlib.blake2b(f"{files} {settings}".encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _paths(place: Part | str, neighbour: str | None) -> list[str]:
@@ -117,16 +114,16 @@ def _paths(place: Part | str, neighbour: str | None) -> list[str]:
 
 
 def _names(place: Part | str) -> Sequence[Any]:
-    """The names of a part, which its run names are made from."""
+    """The names of a part, the source of its run names."""
     return [] if isinstance(place, str) else [*place.names]
 
 
 def _version(url: str) -> str:
-    """The version of a remote file, as its store reports it. Raises ValueError if there is none."""
-    said = described(url)
-    if said is None:
+    """The version of a remote file, reported by its store. Raises ValueError without one."""
+    version = described(url)
+    if version is None:
         raise ValueError(url)
-    return said
+    return version
 
 
 def _stats(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
@@ -137,19 +134,19 @@ def _stats(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
 
 
 def _is_settled(status: os.stat_result) -> bool:
-    """Whether any later change gives the file another ctime. Windows has no such time."""
-    return os.name == "posix" and time.time_ns() - status.st_ctime_ns > SETTLED
+    """Whether any later change gives the file another ctime; False on Windows."""
+    return os.name == "posix" and time.time_ns() - status.st_ctime_ns > SETTLED_NANOSECONDS
 
 
 def _digest(known: Any) -> str:
-    return hashlib.blake2b(repr(known).encode(), digest_size=SIZE).hexdigest()
+    return hashlib.blake2b(repr(known).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _sha256(path: str) -> str:
-    """The SHA-256 of a file, which processors compute in hardware."""
+    """The SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        size = min(os.fstat(file.fileno()).st_size + 1, CHUNK)  # small files need a small buffer
+        size = min(os.fstat(file.fileno()).st_size + 1, CHUNK_BYTES)  # small file, small buffer
         while chunk := file.read(size):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Receipts of earlier migrations, by which unchanged sources are skipped without reading them.
+"""The runs known by receipts of earlier migrations: unchanged sources are skipped unread.
 
-The receipts of each target are loaded once, before the work; workers save those of the runs that
-they export. Losing receipts costs time, never correctness.
+The receipts of each target are loaded once, before the work; workers save the receipts of new
+exports. Losing receipts costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ KNOWN = Finding(
     "known-by-its-files",
     Severity.INFO,
     "source",
-    "its files are those that this run was made of and compared with; --recheck reads both again",
+    "files and settings are unchanged since this run was verified; --recheck reads it again",
 )
 
 
 @dataclass
-class Memory:
+class KnownRuns:
     """The receipts of the targets of one migration."""
 
     targets: Sequence[TargetSpec]
@@ -43,7 +43,7 @@ class Memory:
                 self._exporters[target.label] = exporter
 
     def settings(self, source: SourceSpec) -> dict[str, str]:
-        """The settings fingerprint of a source for each target that keeps receipts, by label."""
+        """The settings fingerprint of a source for each target with receipts, by label."""
         return {
             target.label: fingerprint.settings_of(
                 source, target, self._exporters[target.label].place
@@ -53,7 +53,7 @@ class Memory:
         }
 
     def load(self) -> None:
-        """Load the receipts of each target once. A target that does not answer has none."""
+        """Load the receipts of each target once; none for a target that does not answer."""
         for label, exporter in self._exporters.items():
             known = self._known[label] = {}
             # deliberately broad: the export into this target reports the error
@@ -63,7 +63,7 @@ class Memory:
                         known.setdefault(digest, []).append(run)
 
     def sift(self, task: Task) -> tuple[Task | None, Done]:
-        """The part of a task that is left to do, and the reports of the runs known by receipts."""
+        """The unfinished part of a task, and the reports of its known runs."""
         if not any(self._known.get(target.label) for target in task.targets):
             return task, Done(())
         known = self._known_runs(task)
@@ -74,13 +74,13 @@ class Memory:
         if left:
             return replace(task, targets=left), Done(tuple(reports))
         left_out = next(iter(known.values()))[0].receipt.left_out
-        return None, Done(tuple(reports), ((task.location, "as last time"),) * left_out)
+        return None, Done(tuple(reports), ((task.location, "as in the last migration"),) * left_out)
 
     def _known_runs(self, task: Task) -> dict[str, list[RunReceipt]]:
         """The receipts of a task by target; empty for a target without them.
 
-        Targets may know a task by different fingerprints: a receipt that was saved soon after the
-        files changed has no stat fingerprint.
+        The fingerprint may differ between targets: a receipt saved soon after a change of the files
+        has no stat fingerprint.
         """
         known: dict[str, list[RunReceipt]] = {target.label: [] for target in task.targets}
         for files in fingerprint.digests_of(task.place):
@@ -91,7 +91,7 @@ class Memory:
         return known
 
     def _runs(self, task: Task, target: TargetSpec, files: str) -> list[RunReceipt]:
-        """The receipts of a target for these files, if all runs that they gave have one."""
+        """The receipts of a target for these files, if all of their runs have one."""
         settings = task.settings.get(target.label)
         if settings is None:
             return []
@@ -109,7 +109,7 @@ class Memory:
             points=receipt.points,
             location=run.location,
             findings=(KNOWN,),
-            trend=receipt.course,
+            trend=receipt.trend,
             key=run.key,
             digest=receipt.digest,
             plan="unchanged" if self.dry_run else "",

@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.config.file import load
 from bridges.migration.engine import Engine
-from bridges.migration.known_runs import Memory
+from bridges.migration.known_runs import KnownRuns
 from bridges.migration.tasks import Done, Task, plan
 from bridges.report import BatchReport, RunReport
 
@@ -39,8 +39,8 @@ class Migration:
 
         On KeyboardInterrupt, the tasks in flight are finished first.
         """
-        self._memory = Memory(self.config.targets, self.dry_run)
-        tasks, failed = plan(self.config, self._memory.settings)
+        self._known = KnownRuns(self.config.targets, self.dry_run)
+        tasks, failed = plan(self.config, self._known.settings)
         self.on_plan(tasks)
         for report in failed:
             self.on_report(report)
@@ -48,16 +48,16 @@ class Migration:
         engine.run(self._unknown(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
-        """The tasks without the known runs, which are reported."""
+        """Report the known runs, and return the tasks without them."""
         if not self.recheck:
-            self._memory.load()
+            self._known.load()
         todo = []
         for task in tasks:
-            rest, done = self._memory.sift(task)
+            rest, done = self._known.sift(task)
             todo += [rest] if rest else []
             if done.reports:
                 self._done(task.without({to.label for to in rest.targets}) if rest else task, done)
-        self._memory.forget()
+        self._known.forget()
         return todo
 
     def _done(self, task: Task, done: Done) -> None:
@@ -84,8 +84,8 @@ def migrate(
 ) -> BatchReport:
     """Export the runs of a config (a YAML or TOML file, or the result of `load`) to its targets.
 
-    A run is `unchanged` without being read if its files and settings are the same as when it was
-    last verified; `recheck` reads and compares all runs again. `engine`, `workers`, `scheduler` and
+    A run is `unchanged` without being read if its files and settings are unchanged since its last
+    verification; `recheck` reads and compares all runs again. `engine`, `workers`, `scheduler` and
     `patience` override the config. `on_report` gets the report of each run and target. The local
     engine spawns processes: call it under `if __name__ == "__main__":`. Raises ConfigError and
     MissingDependencyError; failures of single runs are in the report.

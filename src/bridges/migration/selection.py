@@ -1,8 +1,8 @@
 """Pure functions that filter the rows and metrics of a run and rename metrics.
 
 Every dropped or renamed item is a counted finding. A filtered run has another digest, so in a
-target it is a different run than the unfiltered one. `epoch` belongs to every row, so only its
-exact name matches it.
+target it differs from the unfiltered run. `epoch` belongs to every row, so only its exact name
+matches it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def matches(key: str, patterns: Sequence[str]) -> bool:
 
 
 def has_value(value: Any, wanted: Any) -> bool:
-    """Whether a param equals a value, matches a pattern, or does so for one of a list."""
+    """Whether a param equals a value, matches a pattern, or matches an item of a list."""
     if isinstance(wanted, (list, tuple)):
         return any(has_value(value, one) for one in wanted)
     if not isinstance(wanted, str):
@@ -44,7 +44,7 @@ def has_value(value: Any, wanted: Any) -> bool:
 
 
 def select_steps(run: Run, first: int | None, last: int | None) -> Run:
-    """The run with only the rows whose step is in [first, last]."""
+    """The run with the rows of the steps in [first, last] only."""
     if first is None and last is None:
         return run
     step = run.stream.step
@@ -56,11 +56,11 @@ def select_steps(run: Run, first: int | None, last: int | None) -> Run:
     if mask.all():
         return run
     shown = f"{'' if first is None else first}..{'' if last is None else last}"
-    return keep_rows(run, mask, f"steps {shown}", "rows outside these steps are left out")
+    return keep_rows(run, mask, f"steps {shown}", "rows outside these steps are omitted")
 
 
 def select_keys(run: Run, takes: Callable[[str], bool]) -> Run:
-    """The run with only the selected metrics; rows with nothing but an epoch are dropped."""
+    """The run with the selected metrics only; rows with nothing but an epoch are dropped."""
     taken = {key: takes(key) for key in run.stream.keys}
     left = [series for series in run.stream.series if not taken[series.key]]
     if not left:
@@ -68,17 +68,17 @@ def select_keys(run: Run, takes: Callable[[str], bool]) -> Run:
     kept = tuple(series for series in run.stream.series if taken[series.key])
     where = ", ".join(dict.fromkeys(series.key for series in left))
     points = sum(len(series.rows) for series in left)
-    note = _note(FILTERED, where, "values of these metrics are left out", points)
+    note = _note(FILTERED, where, "values of these metrics are omitted", points)
     stream = replace(run.stream, series=kept)
     changed = replace(run, stream=stream, findings=(*run.findings, note))
     bare = _bare(kept, len(stream)) & ~_bare(run.stream.series, len(stream))
     if not bare.any():
         return changed
-    return keep_rows(changed, ~bare, "rows", "rows without any metric left are left out")
+    return keep_rows(changed, ~bare, "rows", "rows without selected metrics are omitted")
 
 
 def keep_rows(run: Run, mask: Mask, where: str, message: str) -> Run:
-    """The run with only the rows of the mask; evidence and fork positions are adjusted."""
+    """The run with the rows of the mask only; evidence and fork positions are adjusted."""
     place = np.cumsum(mask) - 1
     note = _note(FILTERED, where, message, int((~mask).sum()))
     forked = run.forked and (run.forked[0], int(mask[: run.forked[1]].sum()))
@@ -106,12 +106,12 @@ def rename_keys(run: Run, rules: Mapping[str, str]) -> Run:
         raise ConfigError(f"{run.source}: `rename` gives {both} the same name {name!r}")
     where = ", ".join(f"{key} → {name}" for key, name in changed.items())
     points = sum(len(series.rows) for series in run.stream.series if series.key in changed)
-    note = _note(RENAMED, where, "values of these metrics have another name", points)
+    note = _note(RENAMED, where, "these metrics are renamed", points)
     return replace(run, stream=run.stream.map_keys(changed), findings=(*run.findings, note))
 
 
 def renamed(key: str, rules: Mapping[str, str]) -> str:
-    """The new name of a key; each `*` is replaced by the text matched by that of the pattern."""
+    """The new name of a key; each `*` is replaced by the text of its `*` in the pattern."""
     for pattern, name in rules.items():
         found = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), key, re.DOTALL)
         if found and (key != EPOCH or pattern == EPOCH):
@@ -123,18 +123,18 @@ def renamed(key: str, rules: Mapping[str, str]) -> str:
 def _stream_rows(stream: MetricStream, mask: Mask, place: NDArray[Any]) -> MetricStream:
     kept = []
     for series in stream.series:
-        there = mask[series.rows]
-        if there.any():
-            rows = place[series.rows[there]].astype(np.int64)
-            kept.append(replace(series.only(there), rows=rows))
+        stays = mask[series.rows]
+        if stays.any():
+            rows = place[series.rows[stays]].astype(np.int64)
+            kept.append(replace(series.only(stays), rows=rows))
     time = None if stream.time is None else stream.time[mask]
     return MetricStream(stream.step[mask], stream.kind[mask], tuple(kept), time)
 
 
 def _evidence_rows(evidence: Evidence, mask: Mask, place: NDArray[Any]) -> Evidence:
-    there = mask[evidence.rows]
-    rows = place[evidence.rows[there]].astype(np.int64)
-    return replace(evidence, rows=rows, time=evidence.time[there])
+    stays = mask[evidence.rows]
+    rows = place[evidence.rows[stays]].astype(np.int64)
+    return replace(evidence, rows=rows, time=evidence.time[stays])
 
 
 def _bare(series: Sequence[Series], rows: int) -> Mask:

@@ -1,7 +1,7 @@
 """Tasks: the units of work of a migration, each read once and written to one or more targets.
 
 A directory tree has one task for each part of its runs. A target with a limit has separate tasks,
-so that the engine can delay them without delaying the other targets.
+so the engine can delay them without delaying other targets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Task:
     """The runs of one place (a part of a tree, or the location of a file) for some targets.
 
     `size` is the approximate size in bytes, 0 if unknown. `is_first` is true for one task of each
-    place; others read it again for another target. `done` are the sources of the runs reported
+    place; other tasks read it again for other targets. `done` are the sources of the runs reported
     before the target stopped answering. `settings` are the settings digests by target label, for
     targets with receipts. `plan` identifies the plan of the task.
     """
@@ -134,7 +134,7 @@ def failed(task: Task, why: str, code: str = "worker") -> Done:
 def unread(
     error: BridgeError, location: str, target: TargetSpec, read: Collection[str] = ()
 ) -> RunReport:
-    """The report of a read error; `read` are the output directories of the runs that were read."""
+    """The report of a read error; `read` are the output directories of the runs read so far."""
     source = getattr(error, "source", location)
     missing = has_nothing(error, read)
     message = str(error).replace("--salvage", "`salvage: true` in the config")

@@ -47,7 +47,7 @@ _MADE = _Made()
 
 @dataclass(frozen=True)
 class _Reading:
-    """A task, its runs, and its files if a target keeps receipts."""
+    """A task, its runs, and its files if a target stores receipts."""
 
     task: Task
     runs: Iterator[Run]
@@ -89,7 +89,7 @@ def _read(tasks: Sequence[Task], dry_run: bool) -> list[_Reading]:
 
 
 def _ahead(runs: Iterator[Run]) -> Iterator[Run]:
-    """Read all runs now; an exception is raised again at its position."""
+    """Read all runs now; an exception is raised again after the runs before it."""
     read: list[Run] = []
     raised: list[Exception] = []
     try:
@@ -112,8 +112,8 @@ AllDone = tuple[list[Done], float]
 def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
     """Carry out tasks in order. Returns the results without receipts, and the seconds taken.
 
-    Stops after a task whose target did not answer, and before one that raises ConfigError; if it is
-    the first task, the error is raised. New receipts are saved.
+    Stops after a task with a silent target, and before a task with a ConfigError; if it is the
+    first task, the error is raised. New receipts are saved.
     """
     began, done = time.perf_counter(), []
     for reading in _readings(tasks, dry_run):
@@ -188,14 +188,14 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
 
 
 def _left(task: Task, target: TargetSpec, seen: Sequence[str], report: RunReport) -> Left:
-    """The task after the runs that were seen, for one target."""
+    """The rest of the task, after the runs `seen`, for one target."""
     return Left(replace(task, targets=(target,), is_first=False, done=tuple(seen)), report)
 
 
 def _receipts(
     reading: _Reading, targets: Sequence[TargetSpec], reports: Sequence[RunReport], left_out: int
 ) -> dict[str, tuple[RunReceipt, ...]]:
-    """The receipts of a task by target, for the targets in which all of its runs are verified."""
+    """The receipts of a task, by target with all of its runs verified."""
     task, found = reading.task, {}
     for target in targets:
         mine = [report for report in reports if report.target == target.label]
@@ -224,7 +224,7 @@ def _run_receipt(task: Task, report: RunReport, common: Mapping[str, Any]) -> Ru
         digest=report.digest,
         rows=report.rows,
         points=report.points,
-        course=report.trend,
+        trend=report.trend,
     )
     return RunReceipt.of(report, receipt)
 
@@ -236,7 +236,7 @@ def _exported(
     try:
         taken = task.source.prepare(run)
         experiment = task.source.experiment_of(run)
-    except ConfigError as error:  # a template with a field that the run lacks
+    except ConfigError as error:  # the run lacks a field of a template
         return [_misnamed(run, target, error) for target in targets]
     if taken is None:
         return None
@@ -244,7 +244,7 @@ def _exported(
 
 
 def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
-    """The report of a run with a name that its templates or the target reject."""
+    """The report of a run with an illegal name."""
     return failure(
         run.source, target.label, str(error), code="config", run=run.name, rows=len(run.stream)
     )
@@ -287,7 +287,7 @@ def _exporter(
     known = target.label if plan else target.model_dump_json()  # a plan has each label once
     key, made = (plan, known, experiment), _MADE.exporters
     if key not in made:
-        # cluster workers outlive migrations: drop the exporters of old plans
+        # cluster workers outlive migrations: remove the exporters of old plans
         kept = [plan, *dict.fromkeys(other[0] for other in reversed(made))][:PLANS]
         for other in [other for other in made if other[0] not in kept]:
             del made[other]

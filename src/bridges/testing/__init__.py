@@ -1,1 +1,1 @@
-"""Contract suites for plug-ins: what every exporter and every source must do."""
+"""Contract suites for plug-ins: tests of the behaviour of every exporter and source."""

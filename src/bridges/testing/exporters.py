@@ -1,4 +1,4 @@
-"""The contract of an exporter, as a suite of tests that the author of a plug-in inherits.
+"""The contract of an exporter: a test suite for authors of plug-ins.
 
     from bridges.testing.exporters import ExporterContract
 
@@ -6,7 +6,7 @@
         def new_target(self, folder):
             return lambda: MyExporter(folder / "target")
 
-It needs pytest and hypothesis: `pip install 'tracker-bridges[testing]'`.
+Requires pytest and hypothesis: `pip install 'tracker-bridges[testing]'`.
 """
 
 from __future__ import annotations
@@ -72,15 +72,18 @@ def _run_receipt(report: Any, source: str) -> RunReceipt:
 
 
 def _by_key(runs: Iterable[RunReceipt], source: str) -> dict[str, RunReceipt]:
-    """Those of a source: a store may be shared and have receipts of other runs."""
+    """The receipts of one source; a shared store may have receipts of other runs."""
     return {run.key: run for run in runs if run.receipt.source == source}
 
 
 class ExporterContract:
-    """The contract; a subclass says how to make a target."""
+    """The tests of the contract. A subclass defines `new_target`."""
 
     def new_target(self, folder: Path) -> OpenTarget:
-        """A target in an empty folder; each call opens it again, as another process would."""
+        """A factory of exporters for a target in an empty folder.
+
+        Each call makes a new exporter for the same target, as in another process.
+        """
         raise NotImplementedError
 
     @pytest.fixture
@@ -103,8 +106,8 @@ class ExporterContract:
         (existing,) = self.found(run, open_target())
         recorded = open_target().read_back(existing)
         assert compare(layout, recorded, expected_points(layout, exporter)) == []
-        there = sum(len(points.step) for points in recorded.points.values())
-        assert there + len(recorded.others) + len(recorded.summary) == layout.points
+        count = sum(len(points.step) for points in recorded.points.values())
+        assert count + len(recorded.others) + len(recorded.summary) == layout.points
 
     def test_a_second_export_changes_nothing(self, open_target: OpenTarget) -> None:
         run = make_run(ROWS)
@@ -139,10 +142,10 @@ class ExporterContract:
         assert "target-is-longer" in [finding.code for finding in report.findings]
 
     def test_a_target_keeps_receipts(self, open_target: OpenTarget) -> None:
-        """Until the run changes; a later receipt takes the place of an earlier one."""
+        """A write to a run removes its receipt; a later receipt replaces an earlier one."""
         exporter, source = open_target(), f"/é-{uuid.uuid4()}.json"
         if not isinstance(exporter, SupportsReceipts):
-            pytest.skip("this exporter keeps no receipts")
+            pytest.skip("this exporter stores no receipts")
 
         def reopened() -> dict[str, RunReceipt]:
             opened = open_target()
@@ -155,7 +158,7 @@ class ExporterContract:
         saved = [_run_receipt(report, source) for report in reports]
         exporter.save_receipts(saved)
         assert reopened() == _by_key(saved, source)
-        later = replace(saved[0].receipt, content_fingerprint="b" * 32, course=(0.25,))
+        later = replace(saved[0].receipt, content_fingerprint="b" * 32, trend=(0.25,))
         exporter.save_receipts([replace(saved[0], receipt=later)])
         assert reopened() == _by_key([replace(saved[0], receipt=later), saved[1]], source)
         export(make_run(ROWS), open_target())
@@ -163,9 +166,9 @@ class ExporterContract:
         assert export(make_run(ROWS), open_target()).status == "unchanged"
 
     def test_what_is_preloaded_is_found(self, open_target: OpenTarget) -> None:
-        """A target that is asked once for all its runs knows what it knows when asked for each."""
+        """`find` returns the same runs with and without `preload`."""
         other = make_run([{"loss": 7.5, "epoch": 0.5, "step": 1}])
-        for _ in range(2):  # there is nothing, there is something
+        for _ in range(2):  # an empty target, then one with a run
             preloaded = open_target()
             if isinstance(preloaded, Preloads):
                 preloaded.preload()
@@ -205,7 +208,7 @@ class ExporterContract:
         assert (again.status, again.location) == ("unchanged", first.location)
 
     def test_names_that_are_no_text_are_taken(self, open_target: OpenTarget) -> None:
-        """Paths may hold bytes that are no UTF-8, and so may what is made of them."""
+        """Paths may contain bytes other than UTF-8, and names come from paths."""
         odd = "odd\udcff name\nline"
         run = replace(
             make_run(ROWS, name=odd),
@@ -282,7 +285,7 @@ class ExporterContract:
     @settings(
         max_examples=30,
         deadline=None,
-        # each exporter inherits it, and it takes what time the machine needs
+        # each exporter inherits this test, and its duration depends on the machine
         suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
     )
     @given(rows=histories, cut=st.integers(0, 30))

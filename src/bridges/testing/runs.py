@@ -14,7 +14,7 @@ from bridges.stream.model import MetricStream, Run
 
 
 def make_stream(rows: Sequence[dict[str, Any]]) -> MetricStream:
-    """A stream of log rows; a row without a step takes that of the row before it."""
+    """A stream of log rows; a row without a step gets the step of the row before it."""
     listed = list(rows)
     series, _ = series_from_rows(listed)
     known = np.array([row.get("step") is not None for row in listed], bool)
@@ -24,6 +24,6 @@ def make_stream(rows: Sequence[dict[str, Any]]) -> MetricStream:
 
 
 def make_run(rows: Sequence[dict[str, Any]], **fields: Any) -> Run:
-    """A run of log rows of the Trainer."""
+    """A run of the Trainer's log rows."""
     known = {"name": "run", "source": "test", "key_rules": TRAINER_RULES, **fields}
     return Run(**known, stream=make_stream(rows))

@@ -1,4 +1,4 @@
-"""The contract of a source, as a suite of tests that the author of a plug-in inherits.
+"""The contract of a source: a test suite for authors of plug-ins.
 
     from bridges.testing.sources import SourceContract
 
@@ -10,7 +10,7 @@
             path.write_text(...)
             return str(path)
 
-It needs pytest: `pip install 'tracker-bridges[testing]'`.
+Requires pytest: `pip install 'tracker-bridges[testing]'`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from bridges.stream.model import Run
 
 
 class SourceContract:
-    """The contract; a subclass says which source it is, and writes what it reads."""
+    """The tests of the contract. A subclass defines `source` and `write_run`."""
 
     source: Callable[[], Source]
 
     def write_run(self, folder: Path) -> str:
-        """Write a log of at least two rows that the source reads; its location."""
+        """Write a log of at least two rows for the source. Returns its location."""
         raise NotImplementedError
 
     def write_broken(self, folder: Path) -> str:
-        """Write something broken that the source claims; its location."""
+        """Write a broken log that the source claims. Returns its location."""
         path = Path(self.write_run(folder))
         path.write_bytes(b"\x00\xff broken")
         return str(path)

@@ -18,7 +18,7 @@ from bridges.exporters.tensorboard.exporter import RECEIPTS_NAME, TensorBoardExp
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.migration.config.config import MigrationConfig, SourceSpec
 from bridges.migration.fingerprint import Files
-from bridges.migration.known_runs import Memory
+from bridges.migration.known_runs import KnownRuns
 from bridges.migration.migrate import migrate
 from bridges.migration.tasks import plan
 from bridges.migration.worker import carry_out
@@ -256,7 +256,7 @@ def test_a_run_that_does_not_verify_gets_no_receipt(
     place.mkdir(parents=True)
     (place / "trainer_state.json").write_bytes(state(ROWS[:1], global_step=1))
     chosen = config(tmp_path)
-    (task,), _ = plan(chosen, Memory(chosen.targets).settings)
+    (task,), _ = plan(chosen, KnownRuns(chosen.targets).settings)
     assert {*task.settings} == TARGETS
 
     write = TensorBoardExporter.write

@@ -224,7 +224,7 @@ def test_a_training_is_followed_to_its_end(target: str, follow: Follow, tmp_path
     assert (report["status"], report["verified"]) == ("exported", True)
     # what an append to W&B puts into the summary is not counted as new
     assert report["points"] - report["new_points"] == (len(SUMMARY) if target == "wandb" else 0)
-    assert follower.err.startswith(f"following {tmp_path / 'out'}: Ctrl-C stops")
+    assert follower.err.startswith(f"following {tmp_path / 'out'}: press Ctrl-C to stop")
     assert "out: found nothing there" in follower.err  # before it began
     assert "found the end of the file" in follower.err  # a state that was being written
     assert follower.err.count("✓ appended") >= 5
@@ -329,7 +329,7 @@ def test_a_terminal_shows_what_is_waited_for(tmp_path: Path) -> None:
         assert process.stdout.read().startswith("✓ exported  out  9 rows".encode())
         assert process.wait() == 130
     os.close(terminal)
-    assert b"Ctrl-C stops" in shown
+    assert b"press Ctrl-C to stop" in shown
     assert len(seconds - {0}) >= 2  # it goes on counting
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from bridges.cli.console import print_json
 from bridges.cli.migrate import MigrationView
 from bridges.cli.migrate_screen import (
-    WINDOW,
+    WINDOW_SECONDS,
     Count,
     JsonRuns,
     MigrationProgress,
@@ -247,19 +247,19 @@ def test_nothing_on_the_screen_wraps_or_moves(width: int) -> None:
 
 def test_a_rate_is_that_of_late_and_reaches_back_to_the_last_task() -> None:
     count = Count("x", total=10_000)
-    count.look(0.0)
+    count.record(0.0)
     assert (count.rate, count.left) == (0.0, None)
     count.done, count.runs = 8_000, 8_000  # of a first part that was there already
-    count.look(1.0)
+    count.record(1.0)
     assert count.rate == 8_000
     for second in range(2, 100):
         count.done, count.runs = count.done + 1, count.runs + 2
-        count.look(float(second))
+        count.record(float(second))
     assert count.rate == pytest.approx(2.0)
     assert count.left == pytest.approx(10_000 - count.done)
-    for second in range(100, 100 + int(10 * WINDOW)):
-        count.look(float(second))
-    assert len(count._past) < 2 * WINDOW
+    for second in range(100, 100 + int(10 * WINDOW_SECONDS)):
+        count.record(float(second))
+    assert len(count._past) < 2 * WINDOW_SECONDS
     assert 0 < count.rate < 0.5  # slower than ever, but not nothing
     count.done = count.total
     assert count.left == 0.0

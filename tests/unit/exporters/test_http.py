@@ -134,9 +134,9 @@ def test_headers_that_trickle_are_given_up(script: Script) -> None:
     ids=["until closed", "length", "chunked"],
 )
 def test_a_body_without_end_is_an_error(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1 << 20)
     with server(script) as (url, requests):
-        with pytest.raises(ExportError, match="its answer has more than 1,048,576 bytes") as caught:
+        with pytest.raises(ExportError, match="the answer has more than 1,048,576 bytes") as caught:
             connect(url).request("GET", "/")
         assert not caught.value.transient
         assert len(requests) == 1
@@ -301,7 +301,7 @@ def test_hosts_without_proxy_are_asked_themselves(monkeypatch: pytest.MonkeyPatc
 
 def test_other_proxies_need_the_client_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     use_proxy(monkeypatch, "http", "socks5://127.0.0.1:9")
-    assert needs_mlflow("http://mlflow.example") == "the proxy is one of socks5"
+    assert needs_mlflow("http://mlflow.example") == "the proxy uses socks5"
     use_proxy(monkeypatch, "http", "http://host:port")
     with pytest.raises(ConfigError, match="is not the URL of a proxy"):
         needs_mlflow("http://mlflow.example")
@@ -334,21 +334,24 @@ def find(url: str) -> object:
 def test_an_answer_that_is_not_one_of_mlflow_is_told(body: bytes) -> None:
     with server(answer(body)) as (url, _), pytest.raises(ExportError) as caught:
         find(url)
-    assert str(caught.value).endswith("Does --tracking-uri name the server itself?")
+    assert str(caught.value).endswith("Is --tracking-uri the URL of the server itself?")
     assert "\x9b" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [b"[" * 50_000, b"[]", b'{"error_code": [{}]}', b"<html>", b""])
 def test_a_refusal_in_other_words_is_told(body: bytes) -> None:
     head = b"HTTP/1.1 400 Bad Request\r\n"
-    with server(answer(body, head)) as (url, _), pytest.raises(ExportError, match=r"refuses \(400"):
+    with (
+        server(answer(body, head)) as (url, _),
+        pytest.raises(ExportError, match=r"rejects the request"),
+    ):
         find(url)
 
 
 def test_a_redirect_to_itself_is_told_and_not_followed() -> None:
     head = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n"
     with server(answer(b"", head)) as (url, requests):
-        with pytest.raises(ExportError, match=r"it is now at http://127\.0\.0\.1/"):
+        with pytest.raises(ExportError, match=r"the server redirects to http://127\.0\.0\.1/"):
             find(url)
         assert len(requests) == 1
 
@@ -375,7 +378,7 @@ def test_runs_of_another_shape_are_told(runs: Any) -> None:
     body = json.dumps({"runs": runs}).encode()
     with (
         server(answer(body)) as (url, _),
-        pytest.raises(ExportError, match="its answer is not one of MLflow"),
+        pytest.raises(ExportError, match="this is not an answer of MLflow"),
     ):
         list(RestApi(url).search(["1"], "tag"))
 
@@ -395,7 +398,7 @@ def test_points_of_another_shape_are_told(point: Any) -> None:
     body = json.dumps({"metrics": [point]}).encode()
     with (
         server(answer(body)) as (url, _),
-        pytest.raises(ExportError, match="its answer is not one of MLflow"),
+        pytest.raises(ExportError, match="this is not an answer of MLflow"),
     ):
         RestApi(url).histories("r", ["loss"])
 
@@ -407,13 +410,13 @@ def test_a_list_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda: list(RestApi(url).search(["1"], "tag")),
             lambda: RestApi(url).histories("r", ["loss"]),
         ):
-            with pytest.raises(ExportError, match="its list has no end"):
+            with pytest.raises(ExportError, match="listing does not end"):
                 ask()
         assert len(requests) == 4
     monkeypatch.setattr(mlflow_rest, "MAX_PAGES", 5)
     others = [answer(b'{"next_page_token": "%d"}' % number) for number in range(9)]
     with server(*others) as (url, requests):
-        with pytest.raises(ExportError, match="its list has no end"):
+        with pytest.raises(ExportError, match="listing does not end"):
             list(RestApi(url).search(["1"], "tag"))
         assert len(requests) == 5
 

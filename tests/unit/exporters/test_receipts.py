@@ -23,7 +23,7 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
-from bridges.migration.known_runs import Memory
+from bridges.migration.known_runs import KnownRuns
 from bridges.migration.tasks import Done, Task
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
@@ -63,8 +63,8 @@ def test_a_receipt_survives_as_text() -> None:
     assert text == STORED
     assert text.isascii()
     assert Receipt.parse(text) == RECEIPT
-    assert Receipt.parse(replace(RECEIPT, course=(1 / 3,)).text()) == replace(
-        RECEIPT, course=(0.3333,)
+    assert Receipt.parse(replace(RECEIPT, trend=(1 / 3,)).text()) == replace(
+        RECEIPT, trend=(0.3333,)
     )
 
 
@@ -239,8 +239,8 @@ def test_a_target_that_cannot_be_asked_remembers_nothing(monkeypatch: pytest.Mon
         yield  # it is a generator
 
     monkeypatch.setattr(MlflowExporter, "receipts", receipts)
-    memory = Memory([TargetSpec(to="mlflow")])
-    memory.load()
-    task = Task(SourceSpec(location="x"), "x", tuple(memory.targets))
-    assert memory.sift(task) == (task, Done(()))
+    known_runs = KnownRuns([TargetSpec(to="mlflow")])
+    known_runs.load()
+    task = Task(SourceSpec(location="x"), "x", tuple(known_runs.targets))
+    assert known_runs.sift(task) == (task, Done(()))
     assert asked == [True]

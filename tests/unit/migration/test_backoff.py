@@ -27,7 +27,7 @@ from bridges.exporters.wandb.server import _translated_errors
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
 from bridges.migration import worker as work_module
-from bridges.migration.backoff import LONGEST_PAUSE, Backoff
+from bridges.migration.backoff import MAX_PAUSE, Backoff
 from bridges.migration.config.config import EngineSpec, MigrationConfig, SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.engine import MAX_STRIKES, Engine
@@ -76,7 +76,7 @@ def test_pauses_grow_up_to_a_bound(clock: Clock) -> None:
     pauses = outage(backoff, clock)
     assert clock.now - began == pytest.approx(300)
     assert 0.5 <= pauses[0] <= 1
-    assert max(pauses) <= LONGEST_PAUSE
+    assert max(pauses) <= MAX_PAUSE
     assert all(after <= 4 * before for before, after in pairwise(pauses))
     assert 10 < len(pauses) < 30
 

@@ -88,7 +88,7 @@ BAD_SOURCES = {
     "Did you mean {name}?",
     'name: "{name"': "name: found '{name' (expected '}' before end of string); expected a template "
     "such as {name}.",
-    'name: ""': "name: found the text ''; expected a text that is not empty.",
+    'name: ""': "name: found the text ''; expected a non-empty text.",
     'rename: {"a*": b}': "rename: found 'a*': 'b'; expected as many * in the new name as in the "
     "pattern.",
     "filter: {min_rows: -1}": "filter.min_rows: found the number -1; expected no less than 0.",
@@ -100,23 +100,23 @@ BAD_SOURCES = {
     "first to be no later.",
     "drop: loss": "drop: found the text 'loss'; expected a list.",
     "verify: 'yes'": "verify: found the text 'yes'; expected true or false.",
-    "source: trainer_stat": "source: there is no source 'trainer_stat'. Did you mean "
+    "source: trainer_stat": "source: unknown source 'trainer_stat'. Did you mean "
     "'trainer_state'? Installed: run_directory, trainer_log, trainer_state (see `bridge targets`).",
-    "group: ${HF_TOKEN}": "group: found ${HF_TOKEN}, which by its name is a credential; expected "
-    "none in this file. Pass it by an environment variable of the program that needs it.",
-    "group: ${NOT_SET}": "group: found ${NOT_SET}, which is not set; expected a variable of the "
-    "environment. Set it: export NOT_SET=…",
+    "group: ${HF_TOKEN}": "group: found ${HF_TOKEN}, by its name a credential; expected "
+    "none in this file. Pass it in an environment variable to the program that needs it.",
+    "group: ${NOT_SET}": "group: found ${NOT_SET}, which is not set; expected an environment "
+    "variable. Set it: export NOT_SET=…",
     "group: '${A:-b}'": "group: found '${A:-b}'; expected ${NAME}, or $${ for ${.",
     "tags: {mlflow.user: eve}": "tags: found 'mlflow.user'; tags that begin with bridges. or "
     "mlflow. are set by bridges and MLflow themselves; expected another name.",
-    "tags: {hub_token: abc}": f"tags.hub_token: {SECRET} Pass it by an environment "
-    "variable of the program that needs it.",
+    "tags: {hub_token: abc}": f"tags.hub_token: {SECRET} Pass it in an environment "
+    "variable to the program that needs it.",
 }
 BAD_TARGETS = {
-    "logdir: x": "logdir: found the key 'logdir', which the target mlflow does not take; expected "
+    "logdir: x": "logdir: found the unknown key 'logdir' for the target mlflow; expected "
     f"one of {MLFLOW_KEYS}.",
-    "trackin_uri: x": "trackin_uri: found the key 'trackin_uri', which the target mlflow does not "
-    f"take; expected one of {MLFLOW_KEYS}. Did you mean 'tracking_uri'?",
+    "trackin_uri: x": "trackin_uri: found the unknown key 'trackin_uri' for the target "
+    f"mlflow; expected one of {MLFLOW_KEYS}. Did you mean 'tracking_uri'?",
     "tracking_uri: http://anna:geheim@host": f"tracking_uri: {SECRET} {MLFLOW_ADVICE}",
     "api_key: abc": f"api_key: {SECRET} {MLFLOW_ADVICE}",
     "tracking_uri: postgresql://anna:geheim@host/db": f"tracking_uri: {SECRET} PostgreSQL's client "
@@ -146,10 +146,10 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "enigne: 3\n"
     )
     assert problems(tmp_path, text) == [
-        "2: sources[0].location: found no such key, which is required: A file, directory, pattern "
+        "2: sources[0].location: found no such key; it is required: A file, directory, pattern "
         "or URL; local ones relative to the config file.",
         "3: sources[1].location: found '-', standard input; expected a file, directory, pattern or "
-        "URL, which all workers can read.",
+        "URL: workers cannot read standard input.",
         "4: targets: found a list; expected at least one.",
         "5: engine.kind: found the text 'dsk'; expected 'local' or 'dask'. Did you mean 'dask'?",
         "5: engine.workers: found the number 0; expected no less than 1.",
@@ -163,7 +163,7 @@ def test_keys_are_texts_and_there_once(tmp_path: Path) -> None:
     text = "sources: [x]\ntargets: [memory]\nsources: [y]\nyes: 1\n"
     assert problems(tmp_path, text) == [
         "3: sources: found this key on line 1 and on line 3; expected it once.",
-        "4: yes: found a key that YAML takes for bool; expected a text. Put it in quotes.",
+        "4: yes: found a key of type bool in YAML; expected a text. Put it in quotes.",
     ]
 
 
@@ -171,7 +171,7 @@ def test_keys_are_texts_and_there_once(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("c.json", "{}", "found the suffix '.json'; expected a config file (.yaml, .yml, "
-         ".toml). `bridge export` takes histories and directories themselves."),
+         ".toml). For histories and directories, use `bridge export`."),
         ("c.yaml", "- a", "found a list; expected a mapping of keys to values."),
         ("c.yaml", "a: [", "found no config: it is not YAML of plain values (expected the node "
          "content, but found '<stream end>', line 1)."),
@@ -245,8 +245,8 @@ def test_a_source_is_not_attached_where_homes_are_masked(tmp_path: Path) -> None
     text = "defaults: {redact_home: true}\n" + config_with("attach_source: true")
     assert problems(tmp_path, text) == [
         "2: sources: found attach_source and redact_home for "
-        f"{tmp_path / 'x'}; expected one of the two: a source is kept as it is, home directories "
-        "included."
+        f"{tmp_path / 'x'}; expected one of the two: an attached source is unchanged, home "
+        "directories included."
     ]
 
 
@@ -336,7 +336,7 @@ def test_a_field_that_a_run_lacks_is_told_with_those_it_has() -> None:
         prepared(run, name="{params.learning_rat}")
     assert str(caught.value) == (
         "/a/b/trainer_state.json: the template '{params.learning_rat}' needs params.learning_rat, "
-        "which this run lacks; it has params.learning_rate, parent, name, status, rows. "
+        "but this run lacks it; it has params.learning_rate, parent, name, status, rows. "
         "Write {params.learning_rat|TEXT} to use TEXT if it is missing."
     )
 
@@ -365,7 +365,7 @@ def test_few_rows_and_no_rows_leave_a_run_out() -> None:
     run = make_run(ROWS)
     few, none = spec(filter={"min_rows": 5}), spec(filter={"steps": {"first": 9}})
     assert (few.prepare(run), few.why_not(run)) == (None, "it has 4 rows, fewer than min_rows 5")
-    assert (none.prepare(run), none.why_not(run)) == (None, "no row is left of it")
+    assert (none.prepare(run), none.why_not(run)) == (None, "the filters exclude all of its rows")
 
 
 def test_steps_take_rows_with_all_that_points_at_them() -> None:
@@ -382,7 +382,7 @@ def test_steps_take_rows_with_all_that_points_at_them() -> None:
             "code": "filtered-by-config",
             "severity": "info",
             "where": "steps 2..2",
-            "message": "rows outside these steps are left out",
+            "message": "rows outside these steps are omitted",
             "count": 2,
         }
     ]
@@ -464,7 +464,7 @@ def test_labels_are_unique() -> None:
     targets = ["mlflow", {"to": "wandb", "label": "mlflow 2"}, *others]
     labels = [target.label for target in config(targets=targets).targets]
     assert labels == ["mlflow", "mlflow 2", "mlflow 3", "mlflow 4"]
-    with pytest.raises(ValueError, match="found the label 'a' twice; expected labels that differ"):
+    with pytest.raises(ValueError, match="found the label 'a' twice; expected different labels"):
         config(targets=[{"to": "memory", "label": "a"}] * 2)
 
 
@@ -482,7 +482,7 @@ def test_the_same_target_twice_is_refused(first: dict[str, Any], second: dict[st
     twins = [{"to": "mlflow", **first}, {"to": "mlflow", **second}]
     message = (
         f"found the targets 'mlflow' and '{second.get('label', 'mlflow 2')}', which write the "
-        "same runs into the same place; expected targets that differ in more than label, limit, "
+        "same runs to the same location; expected targets that differ in more than label, limit, "
     )
     with pytest.raises(ValueError, match=message):
         config(targets=["memory", *twins])

@@ -310,7 +310,7 @@ def test_no_message_shows_the_password_of_a_tracking_uri(uri: str, tmp_path: Pat
     except bridges.BridgeError as error:
         message = str(error)
     assert "S3CRET" not in message
-    assert "127.0.0.1" in message or "holds a login" in message or "no scheme" in message.lower()
+    assert "127.0.0.1" in message or "contains a login" in message or "no scheme" in message.lower()
 
 
 @pytest.mark.parametrize("command", ["inspect", "export", "migrate"])

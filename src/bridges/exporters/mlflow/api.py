@@ -1,6 +1,6 @@
 """The subset of MLflow's public API that bridges uses.
 
-Implemented by `mlflow_rest` for servers and by `mlflow_sdk` for the installed client.
+Implemented in `rest.py` for servers and in `sdk.py` for the installed client.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Batch:
 
 
 def tag_filter(tag: str, value: str | None) -> str:
-    """The search filter for runs whose tag has that value (None: any)."""
+    """The search filter for runs by the value of a tag (None: any value)."""
     return f"tags.`{tag}` = '{value}'" if value is not None else f"tags.`{tag}` LIKE '%'"
 
 
@@ -104,7 +104,7 @@ class Api(Protocol):
         ...
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment with that name."""
+        """Id and life-cycle stage of an experiment; None if it does not exist."""
         ...
 
     def create_experiment(self, name: str, tags: Mapping[str, str]) -> str:
@@ -112,17 +112,17 @@ class Api(Protocol):
         ...
 
     def experiments(self) -> Iterator[str]:
-        """The ids of all experiments that are not deleted, page by page."""
+        """The ids of all active experiments, page by page."""
         ...
 
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs with that value of the tag (None: any), including deleted ones, page by page."""
+        """The runs with a value of the tag (None: any), including deleted ones, page by page."""
         ...
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run with that id."""
+        """Get a run by its id."""
         ...
 
     def create_run(self, new: NewRun) -> ApiRun:

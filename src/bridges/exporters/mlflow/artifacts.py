@@ -1,6 +1,6 @@
 """Attached files: artifacts of an MLflow run, stored below its `artifact_uri`.
 
-A tag of the run holds the digest of the attached files, so that they are stored once.
+A tag of the run holds the digest of the attached files: equal files are stored once.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 def put_file(artifact_uri: str, name: str, content: bytes) -> None:
-    """Write one file below an artifact URI: a path, a `file:` URI or any URI that fsspec opens.
+    """Write one file below an artifact URI: a path, a `file:` URI or any URI of fsspec.
 
     Raises ExportError.
     """
-    place = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
-    parts = urlsplit(place)
+    location = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
+    parts = urlsplit(location)
     try:
         if parts.scheme in ("", "file"):
-            _put_local(unquote(parts.path) if parts.scheme else place, content)
+            _put_local(unquote(parts.path) if parts.scheme else location, content)
             return
         import fsspec  # slow import, not needed for local artifacts
 
-        with fsspec.open(place, "wb") as file:
+        with fsspec.open(location, "wb") as file:
             file.write(content)
     except Exception as error:  # deliberately broad: every file system raises its own errors
-        what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise ExportError(f"{place} cannot be written: {what}") from error
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise ExportError(f"{location} cannot be written: {reason}") from error
 
 
 def _put_local(path: str, content: bytes) -> None:

@@ -1,12 +1,12 @@
-"""Runs written through MLflow's public API: servers, and databases that are not written directly.
+"""Writes runs through MLflow's public API: to servers, and to databases with an unknown schema.
 
-The API has no transactions and gives run ids itself, so a run is made in this order, and an
-interrupted one is finished by what is missing, never by sending it again:
+The API has no transactions and assigns run ids itself. A run is written in four steps, and an
+interrupted run is completed with its missing points:
 
-    create     status RUNNING; tags say which run it is and what it is going to hold
-    log        batches as large as MLflow takes, the tag with the whole state last
-    look       who else wrote the same run: the complete one, else the lowest id, stays
-    terminate  status and end time: the completion mark
+    create     status RUNNING; tags hold the run key and the state after the write
+    log        batches of the largest legal size; the last one sets the tag of the state
+    settle     of concurrent exports of the run, the complete one wins, else the lowest id
+    terminate  status and end time, which mark the run as complete
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.api import Api, ApiRun, Batch, NewRun, UncertainError, batches
-from bridges.exporters.mlflow.direct import TRAINING_PAGE, deleted_experiment, refuse_deleted
+from bridges.exporters.mlflow.direct import TRAINING_TAG, deleted_experiment, refuse_deleted
 from bridges.exporters.mlflow.index import ApiRunIndex, receipts_in, save_receipts, stored
 from bridges.exporters.mlflow.lookup import made_id
 from bridges.exporters.mlflow.rows import MetricColumn
@@ -33,7 +33,7 @@ from bridges.exporters.mlflow.state import (
     RUNNING,
     STATE_TAG,
     SUPERSEDED_TAG,
-    StoredRun,
+    MlflowRun,
     existing_of,
     existing_runs,
     location_of,
@@ -44,14 +44,14 @@ from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64
 
-ATTEMPTS = 8  # how often to look and go on after a request whose outcome is unknown
-SILENCE = 2.0  # seconds without a new value after which nobody writes a run any more
+ATTEMPTS = 8  # of a request with an unknown outcome; the store is checked before each repetition
+QUIET_SECONDS = 2.0  # without a change of the run, before its writer counts as gone
+POLL_SECONDS = 0.25
 _Point = tuple[int, int, str]  # time in ms, step, value
-GLANCE = 0.25  # seconds between two polls
 
 
 class ClientWriter:
-    """Finds, writes and reads runs of one experiment; `uri` is how the store is shown."""
+    """Finds, writes and reads the runs of one experiment; `uri` is the store's name in messages."""
 
     def __init__(self, api: Api, uri: str, experiment: str, force: bool) -> None:
         self._api = api
@@ -63,16 +63,16 @@ class ClientWriter:
         self._listing: ApiRunIndex | None = None
 
     def preload(self) -> None:
-        """Ask once for all runs of the experiment; `find` answers from that."""
+        """List the runs of the experiment once; later `find` calls use that listing."""
         experiment = self._find_experiment()
         self._listing = ApiRunIndex.load(self._api, experiment)
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs of the experiment with one of the keys, deleted ones too."""
+        """The runs of the experiment with one of the keys, including deleted ones."""
         return existing_runs(self._uri, identity, self._found)
 
-    def _found(self, key: str) -> tuple[str | None, list[StoredRun]]:
-        """The experiment and its runs with that key."""
+    def _found(self, key: str) -> tuple[str | None, list[MlflowRun]]:
+        """The experiment and its runs with a run key."""
         if self._listing is not None:
             return self._listing.experiment, self._listing.with_key(key)
         experiment = self._find_experiment()
@@ -101,22 +101,20 @@ class ClientWriter:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Create the run, or append the points that it lacks."""
+        """Create the run, or append the missing points to the existing one."""
         if existing is None:
             experiment, run, columns = self._begin(layout, seen)
         else:
             experiment = existing.place
-            run, columns = self._go_on(layout, existing)
+            run, columns = self._resume(layout, existing)
         state = whole_state(layout, existing.state if existing else None)
         params = dict(layout.params) if existing is None or not existing.complete else {}
         try:
             self._fill(experiment, run, columns, layout, state, params)
         except ExportError as error:
-            if not error.transient and self._is_gone(
-                run
-            ):  # another export of the same run has the better claim
-                raise ConflictError from None
-            raise
+            if error.transient or not self._is_deleted(run):
+                raise
+            raise ConflictError from None  # a concurrent export of the run won
         location = location_of(self._uri, experiment, run.run_id)
         return ExistingRun(layout.key, run.name, location, state, run.run_id, experiment)
 
@@ -129,14 +127,14 @@ class ClientWriter:
         state: State,
         params: dict[str, str],
     ) -> None:
-        """Log what is missing, settle, and set the completion mark."""
+        """Log the points, settle concurrent exports, and terminate the run."""
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
         self._settle(experiment, run, layout)
         self._api.set_status(run.run_id, rows.STATUS[layout.run.status], rows.ended(layout))
 
-    def _is_gone(self, run: ApiRun) -> bool:
+    def _is_deleted(self, run: ApiRun) -> bool:
         with suppress(ExportError):
             return self._api.get_run(run.run_id).stage != "active"
         return False
@@ -144,18 +142,18 @@ class ClientWriter:
     def _begin(
         self, layout: Layout, seen: Sequence[ExistingRun]
     ) -> tuple[str, ApiRun, list[MetricColumn]]:
-        """A new run, and what is to be logged into it."""
+        """Create a run. Returns its experiment, the run, and the points to log."""
         refuse_deleted(seen, layout.key, self._force)
         experiment = self._find_experiment()
         if experiment is None:
-            self._api.create_experiment(self._experiment, dict([TRAINING_PAGE]))
+            self._api.create_experiment(self._experiment, dict([TRAINING_TAG]))
             experiment = self._find_experiment()
             assert experiment is not None
         run = self._create_run(experiment, layout)
         return experiment, run, list(rows.metric_columns(layout, 0))
 
     def _create_run(self, experiment: str, layout: Layout) -> ApiRun:
-        """One new run, also where the answer to the request is lost."""
+        """Create exactly one run, even if the answer to the request is lost."""
         writer = uuid.uuid4().hex
         begun = begun_state(layout, None, writer)
         tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
@@ -171,28 +169,28 @@ class ClientWriter:
         return self._create_once(new, made_by_me)
 
     def _parent(self, experiment: str, layout: Layout) -> str | None:
-        """The run that stands for the search of a trial, made with its first trial."""
+        """The id of the search's run, the parent of its trials; the first trial creates it."""
         key = rows.parent_key(layout)
         if key is None:
             return None
-        there = self._active(experiment, key)
-        if not there:
+        parents = self._active(experiment, key)
+        if not parents:
             tags, start = rows.parent_tags(layout, self.limits), rows.started(layout)
             new = NewRun(experiment, tags[rows.NAME_TAG], start, tags)
             mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
-            there = self._active(experiment, key) or [mine]
-            if mine.run_id != there[0].run_id:  # another export made one at the same time
+            parents = self._active(experiment, key) or [mine]
+            if mine.run_id != parents[0].run_id:  # a concurrent export created one too
                 self._supersede(mine)
-        end = max(there[0].end or 0, rows.ended(layout))
-        if end != there[0].end:
-            self._api.set_status(there[0].run_id, "FINISHED", end)
-        return there[0].run_id
+        end = max(parents[0].end or 0, rows.ended(layout))
+        if end != parents[0].end:
+            self._api.set_status(parents[0].run_id, "FINISHED", end)
+        return parents[0].run_id
 
     def _active(self, experiment: str, key: str) -> list[ApiRun]:
-        """The active runs with that key; the one that every writer takes comes first."""
+        """The active runs with a run key; all writers agree on the first one."""
         runs = [run for run in self._search(experiment, key) if run.stage == "active"]
-        of_direct_writer = made_id(experiment, key, 0)  # which supersedes none
-        return sorted(runs, key=lambda run: (run.run_id != of_direct_writer, run.run_id))
+        direct_id = made_id(experiment, key, 0)  # the direct writer does not supersede runs
+        return sorted(runs, key=lambda run: (run.run_id != direct_id, run.run_id))
 
     def _create_once(
         self, new: NewRun, look: Callable[[], ApiRun | None], attempts: int = ATTEMPTS
@@ -204,13 +202,13 @@ class ClientWriter:
                 raise
         return look() or self._create_once(new, look, attempts - 1)
 
-    def _go_on(self, layout: Layout, existing: ExistingRun) -> tuple[ApiRun, list[MetricColumn]]:
-        """Set an existing run to RUNNING. Returns the run and the points that it lacks."""
+    def _resume(self, layout: Layout, existing: ExistingRun) -> tuple[ApiRun, list[MetricColumn]]:
+        """Set an existing run to RUNNING. Returns the run and its missing points."""
         run = self._api.get_run(existing.id)
         if existing_of(stored(run), existing.key, self._uri, existing.place) != existing:
             raise ConflictError
         if not existing.complete:
-            run = self._wait_for_silence(run)
+            run = self._wait_until_quiet(run)
             self._api.set_status(run.run_id, RUNNING, None)
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
         begun = begun_state(layout, existing.state, uuid.uuid4().hex)
@@ -219,14 +217,14 @@ class ClientWriter:
         self._api.set_status(run.run_id, RUNNING, None)
         return run, list(rows.metric_columns(layout, existing.state.rows))
 
-    def _wait_for_silence(self, run: ApiRun) -> ApiRun:
-        """The run, when nobody writes into it any more.
+    def _wait_until_quiet(self, run: ApiRun) -> ApiRun:
+        """Wait until the run stays unchanged for QUIET_SECONDS. Returns it as it is then.
 
-        Raises ConflictError where somebody has finished it, or given it up, meanwhile.
+        Raises ConflictError if another writer completes or deletes it.
         """
         quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < SILENCE:
-            time.sleep(GLANCE)
+        while time.monotonic() - quiet_since < QUIET_SECONDS:
+            time.sleep(POLL_SECONDS)
             before, run = run, self._api.get_run(run.run_id)
             if run.stage != "active" or not (run.status == RUNNING or _writer(run)):
                 raise ConflictError
@@ -240,19 +238,19 @@ class ClientWriter:
             self._log(run_id, Batch(tags=part))
 
     def _missing(self, run: ApiRun, columns: Sequence[MetricColumn]) -> list[MetricColumn]:
-        """The points that the run lacks: no two of a key have equal time, step and value."""
-        there = self._points(run.run_id, run.latest)
-        lacking = []
+        """The missing points of a run; points of a key differ in time, step or value."""
+        stored_points = self._points(run.run_id, run.latest)
+        missing = []
         for column in columns:
             value = np.where(column.is_nan, np.nan, column.value)
-            known = there.get(column.key, set())
+            known = stored_points.get(column.key, set())
             keep = np.array([p not in known for p in _points(column.time, column.step, value)])
             if keep.any():
-                lacking.append(column.only(keep))
-        return lacking
+                missing.append(column.only(keep))
+        return missing
 
     def _points(self, run_id: str, keys: Iterable[str]) -> dict[str, set[_Point]]:
-        """The points that a run has of these keys."""
+        """The stored points of a run for these keys."""
         found = self._api.histories(run_id, keys)
         return {
             key: {*_points(np.rint(at.time * 1000).astype(np.int64), at.step, at.value)}
@@ -260,25 +258,25 @@ class ClientWriter:
         }
 
     def _log(self, run_id: str, batch: Batch, attempts: int = ATTEMPTS) -> None:
-        """Log a batch; where the outcome is unknown, look, and log what is missing then."""
+        """Log a batch. After an unknown outcome, log the points that are missing in the store."""
         try:
             return self._api.log_batch(run_id, batch)
         except UncertainError:
             if attempts == 1:
                 raise
         keys = dict.fromkeys(key for key, *_ in batch.metrics)
-        there = self._points(run_id, keys)
-        lacking = [
+        stored_points = self._points(run_id, keys)
+        missing = [
             (key, value, time, step)
             for key, value, time, step in batch.metrics
-            if (time, step, repr(value)) not in there[key]
+            if (time, step, repr(value)) not in stored_points[key]
         ]
-        return self._log(run_id, replace(batch, metrics=lacking), attempts - 1)
+        return self._log(run_id, replace(batch, metrics=missing), attempts - 1)
 
     def _settle(self, experiment: str, mine: ApiRun, layout: Layout) -> None:
-        """Let one run stay where several exports made it at the same time.
+        """Keep one of the runs that concurrent exports of a run created.
 
-        Raises ConflictError where it is not this one.
+        Raises ConflictError if another one wins.
         """
         rivals = [
             run
@@ -297,21 +295,21 @@ class ClientWriter:
             self._log(run.run_id, Batch(tags={SUPERSEDED_TAG: "true"}))
             self._api.delete_run(run.run_id)
         except ExportError:
-            if not self._is_gone(run):  # its own export was faster
+            if not self._is_deleted(run):  # if it is, its own export was faster
                 raise
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """Every point of the run."""
+        """All points of the run."""
         run = self._api.get_run(existing.id)
         found = self._api.histories(run.run_id, run.latest)
-        return Recorded({key: _as_stored(points) for key, points in found.items()})
+        return Recorded({key: _normalized(points) for key, points in found.items()})
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""
         return self._api.get_run(existing.id).params
 
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
-        """The run with these tags, one of which may be that of its name."""
+        """Set tags of the run; the tag of the name renames it."""
         run, name = self._api.get_run(existing.id), tags.get(rows.NAME_TAG, existing.name)
         if not tags.items() <= run.tags.items():
             self._tag(run.run_id, dict(tags))
@@ -320,7 +318,7 @@ class ClientWriter:
         return replace(existing, name=name)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files as artifacts of the run, unless they are there."""
+        """Store the files as artifacts of the run, once."""
         run, digest = self._api.get_run(existing.id), artifacts.digest(files)
         if run.tags.get(artifacts.ATTACHED_TAG) != digest:
             for name, content in files.items():
@@ -329,13 +327,13 @@ class ClientWriter:
 
 
 def _points(time: Int64, step: Int64, value: Float64) -> Iterator[_Point]:
-    """Points by times (ms), steps and values, as they can be compared."""
+    """Comparable points from times (ms), steps and values (n each)."""
     texts = map(repr, rows.stored(value).tolist())
     return zip(time.tolist(), step.tolist(), texts, strict=True)
 
 
-def _as_stored(points: Points) -> Points:
-    """What a store that keeps infinities and negative zeros has, as the others have it."""
+def _normalized(points: Points) -> Points:
+    """The points as SQL stores hold them; file stores keep infinities and -0.0."""
     return Points(points.step, rows.stored(points.value), points.time)
 
 
@@ -352,9 +350,7 @@ def _writer(run: ApiRun) -> str | None:
 
 
 def _same_history(run: ApiRun, layout: Layout) -> bool:
-    """Whether an active run holds, or is being given, exactly this history, and has settings that
-    allow that it is this run.
-    """
+    """Whether an active run has, or is being given, this history, and its settings agree."""
     state = _state(run)
     if state is None or run.stage != "active":
         return False

@@ -46,14 +46,14 @@ class Session(Protocol):
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags with that name in an experiment (rows of value and run id), and a position.
+        """The tags called `name` in an experiment (rows of value and run id), and a position.
 
-        Given the position of an earlier call, the answer may be limited to newer tags with `value`.
+        With the position of an earlier call, the answer may omit older tags and other values.
         """
         ...
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
-        """Add the points of a run, key by key, which is the fastest order for the indexes."""
+        """Insert the points of a run key by key, the fastest order for the indexes."""
         ...
 
     def read_points(self, run_id: str) -> dict[str, Points]:
@@ -62,13 +62,13 @@ class Session(Protocol):
 
 
 class Database(Protocol):
-    """A database with MLflow's tables, in one of the schemas that tests cover."""
+    """A database with MLflow's tables in a known schema (see `schema.py`)."""
 
     has_workspaces: bool
-    release: str | None  # of mlflow with this schema; None for a new database and before `check`
+    release: str | None  # the newest mlflow with its schema; None if new, and before `check`
 
     def check(self) -> None:
-        """Raises UnknownSchemaError if its tables must not be written directly."""
+        """Check the schema. Raises UnknownSchemaError if it is unknown."""
         ...
 
     def exists(self) -> bool:
@@ -80,5 +80,5 @@ class Database(Protocol):
         ...
 
     def transaction(self, *, write: bool = False) -> AbstractContextManager[Session]:
-        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
+        """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
         ...

@@ -1,8 +1,8 @@
-"""Runs written straight into the tables of an MLflow database, one transaction each.
+"""Writes runs directly into the tables of an MLflow database, one transaction per run.
 
-A run's id is made from its key, so the primary key of the database lets no second copy in, and an
-export that is killed leaves nothing behind. Runs that the client path wrote are found by their tag.
-The statements are those that SQLite and PostgreSQL share; what differs is in `mlflow_database`.
+A run's id is derived from its run key, so the primary key rejects a second copy. A killed export
+leaves nothing behind. Runs of the client writer are found by their key tag. All statements here run
+on SQLite and PostgreSQL; the differences are behind the `Session` of `database.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
     STATE_TAG,
-    StoredRun,
+    MlflowRun,
     existing_of,
     existing_runs,
     location_of,
@@ -42,9 +42,9 @@ from bridges.exporters.state import State, whole_state
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
-# tells MLflow's pages that the experiment is about training, not about prompts
-TRAINING_PAGE = ("mlflow.experimentKind", "custom_model_development")
-REWRITTEN = ("latest_metrics", "metrics", "params")  # where a run was left incomplete
+# MLflow shows such an experiment as one of training, not of prompts
+TRAINING_TAG = ("mlflow.experimentKind", "custom_model_development")
+REWRITTEN_TABLES = ("latest_metrics", "metrics", "params")  # for an incomplete or replaced run
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
     " start_time, end_time, deleted_time, source_version, lifecycle_stage, artifact_uri,"
@@ -53,13 +53,13 @@ _RUN = (
 
 
 class DirectWriter:
-    """Finds, writes and reads runs of one experiment; `uri` is how the database is shown."""
+    """Finds, writes and reads the runs of one experiment; `uri` is the database in messages."""
 
     def __init__(self, database: Database, uri: str, experiment: str, force: bool) -> None:
         self._database = database
         self._uri = uri
         self._experiment = experiment
-        release = database.release or installed_release()  # which makes a new database
+        release = database.release or installed_release()  # the latter creates a new database
         self.limits = limits_of(release) if release else Limits()
         self._force = force
         self._index = TagIndex()
@@ -74,17 +74,17 @@ class DirectWriter:
         self._listing = listing
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs of the experiment with one of the keys, deleted ones too."""
+        """The runs of the experiment with one of the keys, including deleted ones."""
         return existing_runs(self._uri, identity, self._found)
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether there may be a run with one of these keys, by the tags that were read last."""
+        """Whether a run may have one of these keys, according to the tags read so far."""
         if self._listing is not None:
             return not self._listing.tagged.keys().isdisjoint(keys)
         return self._index.may_hold(keys)
 
-    def _found(self, key: str) -> tuple[int | None, list[StoredRun]]:
-        """The experiment and its runs with that key."""
+    def _found(self, key: str) -> tuple[int | None, list[MlflowRun]]:
+        """The experiment and its runs with a run key."""
         if self._listing is not None:
             return self._listing.experiment, self._listing.with_key(key)
         if not self._database.exists():
@@ -99,7 +99,7 @@ class DirectWriter:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write the run, or its new rows, in one transaction."""
+        """Write a new run, or the new rows of an existing one, in one transaction."""
         self._database.create()
         with self._database.transaction(write=True) as session:
             if existing is None:
@@ -136,19 +136,22 @@ class DirectWriter:
     ) -> None:
         statement = "select artifact_location from experiments where experiment_id = ?"
         root = session.execute(statement, (experiment,)).fetchone()[0]
-        place, times = f"{root}/{run_id}/artifacts", (rows.started(layout), rows.ended(layout))
-        row = (run_id, name, rows.user(), status, *times, place, experiment)
+        artifact_uri, times = (
+            f"{root}/{run_id}/artifacts",
+            (rows.started(layout), rows.ended(layout)),
+        )
+        row = (run_id, name, rows.user(), status, *times, artifact_uri, experiment)
         session.execute(_RUN, row)
 
     def _parent(self, session: Session, experiment: int, layout: Layout) -> str | None:
-        """The run that stands for the search of a trial, made with its first trial."""
+        """The id of the search's run, the parent of its trials; the first trial creates it."""
         key = rows.parent_key(layout)
         if key is None:
             return None
         self._index.update(session, experiment, key)
-        there = [run for run in self._find_runs(session, experiment, key) if run.is_active]
-        if there:
-            run_id = there[0].run_id
+        parents = [run for run in self._find_runs(session, experiment, key) if run.is_active]
+        if parents:
+            run_id = parents[0].run_id
         else:
             run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self.limits)
             name = tags[rows.NAME_TAG]
@@ -161,13 +164,13 @@ class DirectWriter:
     def _check_seen(
         self, session: Session, experiment: int, key: str, seen: Iterable[ExistingRun]
     ) -> None:
-        """Raises ConflictError if another writer made a run of the key since `find`.
+        """Raises ConflictError if another writer created a run with the key since `find`.
 
-        Called last in the transaction, because a client may make its run while this one is written.
+        Called last in the transaction, as a client may create its run during this write.
         """
         self._index.update(session, experiment, key)
-        there = {run.run_id for run in self._find_runs(session, experiment, key)}
-        if there - {run.id for run in seen}:
+        ids = {run.run_id for run in self._find_runs(session, experiment, key)}
+        if ids - {run.id for run in seen}:
             raise ConflictError
 
     def _append(self, session: Session, layout: Layout, existing: ExistingRun) -> ExistingRun:
@@ -177,9 +180,9 @@ class DirectWriter:
         if run is None or existing_of(run, existing.key, self._uri, existing.place) != existing:
             raise ConflictError
         status, start = rows.STATUS[layout.run.status], existing.state.rows
-        if not existing.complete or layout.replaces:  # or the client path was interrupted
+        if not existing.complete or layout.replaces:  # the client writer can be interrupted
             start = 0
-            for table in REWRITTEN:
+            for table in REWRITTEN_TABLES:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
             put_pairs(session, "params", run_id, layout.params)
         session.execute(
@@ -199,7 +202,7 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, tags)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """Every point of the run."""
+        """All points of the run."""
         with self._database.transaction() as session:
             return Recorded(session.read_points(existing.id))
 
@@ -210,7 +213,7 @@ class DirectWriter:
             return dict(session.execute(statement, (existing.id,)).fetchall())
 
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
-        """The run with these tags, one of which may be that of its name."""
+        """Set tags of the run; the tag of the name renames it."""
         run_id, name = existing.id, tags.get(rows.NAME_TAG, existing.name)
         statement = "select key, value from tags where run_uuid = ?"
         with self._database.transaction() as session:
@@ -222,7 +225,7 @@ class DirectWriter:
         return replace(existing, name=name)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files as artifacts of the run, unless they are there."""
+        """Store the files as artifacts of the run, once."""
         run_id, digest = existing.id, artifacts.digest(files)
         statement = (
             "select artifact_uri, (select value from tags where tags.key = ? and"
@@ -230,10 +233,10 @@ class DirectWriter:
         )
         with self._database.transaction() as session:
             values = (artifacts.ATTACHED_TAG, run_id)
-            place, attached = session.execute(statement, values).fetchone()
+            artifact_uri, attached = session.execute(statement, values).fetchone()
         if attached != digest:
             for name, content in files.items():
-                artifacts.put_file(place, name, content)
+                artifacts.put_file(artifact_uri, name, content)
             with self._database.transaction(write=True) as session:
                 put_pairs(session, "tags", run_id, {artifacts.ATTACHED_TAG: digest})
 
@@ -246,8 +249,8 @@ class DirectWriter:
         return receipts_in(self._database, self._uri)
 
     def _find_experiment(self, session: Session) -> int | None:
-        """The id of the experiment. Raises ExportError where it is deleted."""
-        # the client without a workspace sees the default one
+        """The id of the experiment; None if it does not exist. Raises ExportError if deleted."""
+        # the default workspace, as for a client without a workspace
         own = " and workspace = 'default'" if self._database.has_workspaces else ""
         found = session.execute(
             f"select experiment_id, lifecycle_stage from experiments where name = ?{own}",
@@ -272,35 +275,38 @@ class DirectWriter:
         )
         session.execute(
             "insert into experiment_tags (key, value, experiment_id) values (?, ?, ?)",
-            (*TRAINING_PAGE, made),
+            (*TRAINING_TAG, made),
         )
         return made
 
-    def _find_runs(self, session: Session, experiment: int, key: str) -> list[StoredRun]:
-        """The runs of an experiment with that run key, deleted ones too."""
+    def _find_runs(self, session: Session, experiment: int, key: str) -> list[MlflowRun]:
+        """The runs of an experiment with a run key, including deleted ones."""
         return runs_with_key(partial(find_run, session), experiment, key, self._index.tagged)
 
 
 def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
-    """Raises ExportError where someone deleted the run in MLflow and does not force a new one."""
+    """Raises ExportError if the run was deleted in MLflow, unless `force` is set."""
     deleted = [run.id for run in seen if run.deleted and run.key == key]
     if deleted and not force:
         raise ExportError(
             f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
-            "Restore it there, or use --force to write it again."
+            "Restore it in MLflow, or use --force to write it again."
         )
 
 
 def deleted_experiment(name: str) -> ExportError:
-    """The error for an experiment that someone deleted in MLflow."""
+    """The error for an experiment that was deleted in MLflow."""
     return ExportError(
         f"the experiment {name!r} is deleted in MLflow. Restore it, or give another --experiment."
     )
 
 
 def _artifact_location(session: Session, experiment: int) -> str:
-    """Where artifacts go: where the default experiment has them if that is a URL (the database of
-    a server), otherwise where the client would put them, below the working directory.
+    """The artifact location of a new experiment.
+
+    If the default experiment has a URL, the database belongs to a server, and the artifacts go
+    beside those of the default experiment. Otherwise they go below the working directory, as with
+    the client.
     """
     statement = "select artifact_location from experiments where experiment_id = 0"
     default = str((session.execute(statement).fetchone() or [""])[0] or "")
@@ -319,7 +325,7 @@ def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str
 
 
 def put_latest(session: Session, run_id: str, columns: Iterable[MetricColumn]) -> None:
-    """Set the latest point of each key: the highest (step, time, value), the first of equals."""
+    """Set the latest point of each key: the first one with the highest (step, time, value)."""
     latest: dict[str, tuple[int, int, float, bool]] = {}
     for column in columns:
         backwards = np.lexsort((column.value[::-1], column.time[::-1], column.step[::-1]))

@@ -11,9 +11,9 @@ from bridges.exporters.base import ConflictError
 from bridges.stream.redact import redact_text
 
 NO_FILES = (
-    "the installed mlflow does not write file stores, and a path without a scheme is one. Export "
-    "to a database such as sqlite:///mlflow.db (`mlflow migrate-filestore` copies old runs into "
-    "it), or set MLFLOW_ALLOW_FILE_STORE=true."
+    "the installed mlflow does not write file stores, and a path without a scheme is a file store. "
+    "Export to a database such as sqlite:///mlflow.db (`mlflow migrate-filestore` copies old runs "
+    "into it), or set MLFLOW_ALLOW_FILE_STORE=true."
 )
 
 
@@ -37,11 +37,11 @@ def mlflow_errors(where: str) -> Iterator[None]:
         said = f"{type(error).__name__}: {redact_text(said)[:500]}"
         if "maintenance mode" in said:
             said = NO_FILES
-        away = _is_away(error)
+        away = _is_unreachable(error)
         raise ExportError(f"{where}: {said}", transient=away, waited=away) from error
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether the store did not answer: an error code for databases, a text for servers."""
+def _is_unreachable(error: Exception) -> bool:
+    """Whether the store did not answer: databases give an error code, servers a text."""
     code, said = getattr(error, "error_code", ""), str(error)
     return code == "TEMPORARILY_UNAVAILABLE" or ("API request to" in said and "failed" in said)

@@ -1,7 +1,7 @@
 """MLflow: runs as the live callback logs them, with their own times.
 
-State lives in the tags of the run (`mlflow_state`). Databases with a known schema are written
-directly (`mlflow_direct`), servers and other stores through the public API (`mlflow_client`).
+State lives in the tags of the run (`state.py`). Databases with a known schema are written directly
+(`direct.py`), servers and other stores through the public API (`client.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
 from bridges.exporters.mlflow import rows
+from bridges.exporters.mlflow.adapt import adapt
 from bridges.exporters.mlflow.api import Api
 from bridges.exporters.mlflow.client import ClientWriter
 from bridges.exporters.mlflow.database import Database
@@ -40,18 +40,18 @@ POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postg
 
 
 class Writer(Protocol):
-    """A way to write to a tracking store, and its limits."""
+    """A writer for a tracking store, with the store's limits."""
 
     limits: Limits
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs of the experiment with one of the keys, deleted ones too."""
+        """The runs of the experiment with one of the keys, including deleted ones."""
         ...
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run, or the rows that an existing one lacks."""
+        """Write a new run, or the missing rows of an existing one."""
         ...
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -67,11 +67,11 @@ class Writer(Protocol):
         ...
 
     def preload(self) -> None:
-        """List the runs of the experiment once, for later `find` calls."""
+        """List the runs of the experiment once; later `find` calls use that listing."""
         ...
 
     def relabel(self, existing: ExistingRun, tags: Mapping[str, str]) -> ExistingRun:
-        """Set tags of the run, which may include the tag of its name."""
+        """Set tags of the run; the tag of the name renames it."""
         ...
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
@@ -84,7 +84,7 @@ class Writer(Protocol):
 
 
 UI_URL = "http://127.0.0.1:5000/"  # of `mlflow ui`
-# the page of an experiment's runs; MLflow 3.17 opens its GenAI pages unless the URL asks for this
+# path and query of an experiment's runs; without the query, MLflow 3.17 opens its GenAI pages
 TRAINING_RUNS = "/runs?workflowType=machine_learning"
 
 
@@ -109,7 +109,7 @@ class MlflowExporter(BaseExporter):
 
     @cached_property
     def _writer(self) -> Writer:
-        """The writer for the store, chosen on first use."""
+        """The writer of the store, chosen at first use."""
         database = None if self._wanted == "client" else self._database()
         if database is not None:
             return DirectWriter(database, self.shown, self.experiment, self._force)
@@ -118,28 +118,28 @@ class MlflowExporter(BaseExporter):
         except ExportError as error:
             why = f" ({self._why_client})" if self._why_client else ""
             raise ExportError(f"{error}{why}") from error
-        # a location on a server is the URL of the run's page
+        # on a server, the location of a run is the URL of its page
         shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
         return ClientWriter(api, shown, self.experiment, self._force)
 
     def _database(self) -> Database | None:
-        """The database to write directly; None if the client must be used.
+        """The database for the direct writer; None if the client writer is needed.
 
-        Raises ConfigError if the user asked for the direct writer and it cannot be used.
+        Raises ConfigError if the direct writer was asked for but cannot be used.
         """
         try:
             database = _open_database(self.uri)
             database.check()
             return database
         except _NotDirectError as error:
-            reason, tell = str(error), error.unexpected
+            reason, is_reported = str(error), error.is_reported
         except UnknownSchemaError as error:
-            reason, tell = f"{error}, so the database is not written directly", True
+            reason, is_reported = f"{error}, so the database is not written directly", True
         if self._wanted == "direct":
             raise ConfigError(
                 f"--mlflow-writer direct: {self.shown}: {reason}. Use --mlflow-writer auto."
             )
-        self._why_client = reason if tell else None
+        self._why_client = reason if is_reported else None
         return None
 
     def _api(self) -> Api:
@@ -156,26 +156,30 @@ class MlflowExporter(BaseExporter):
         return SdkApi(self.uri)
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout with keys and params that MLflow accepts, and a finding for each change."""
-        layout = rows.fit(layout, self._writer.limits, self._params)
-        return replace(layout, findings=(*layout.findings, *self._losses(layout)))
+        """The layout with legal keys and params, and a finding for each change."""
+        layout = adapt(layout, self._writer.limits, self._params)
+        if not self._why_client:
+            return layout
+        message = f"{self._why_client}; this is slower"
+        found = Finding("written-by-client", Severity.INFO, self.shown, message)
+        return replace(layout, findings=(*layout.findings, found))
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs of the experiment with one of the keys, deleted ones too."""
+        """The runs of the experiment with one of the keys, including deleted ones."""
         return self._writer.find(identity)
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run, or the rows that an existing one lacks."""
+        """Write a new run, or the missing rows of an existing one."""
         return self._writer.write(layout, seen, existing)
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether there may be a run with one of these keys; a client has to ask for each."""
+        """Whether the store may have a run with one of these keys; True for the client writer."""
         return not isinstance(self._writer, DirectWriter) or self._writer.may_hold(keys)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Only in a database that is written directly."""
+        """True for the direct writer only."""
         return isinstance(self._writer, DirectWriter)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -187,11 +191,11 @@ class MlflowExporter(BaseExporter):
         return self._writer.stored_params(existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Store the files as artifacts of the run."""
+        """Store the files as artifacts of the run, once."""
         self._writer.attach(existing, files)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
-        """Set the labels, which are tags in MLflow."""
+        """Set the labels, as tags."""
         return self._writer.relabel(existing, rows.label_tags(labels, self._writer.limits))
 
     def preload(self) -> None:
@@ -210,36 +214,14 @@ class MlflowExporter(BaseExporter):
         """Float64; infinities become ±MAX_FLOAT64, and -0.0 becomes 0.0."""
         return rows.stored(values)
 
-    def _losses(self, layout: Layout) -> list[Finding]:
-        """Findings for values that MLflow cannot store exactly, and for the use of the client."""
-        clamped = zeros = 0
-        for series in layout.stream.numbers:
-            if series.values.dtype == np.float64:
-                clamped += int(np.isinf(series.values).sum())
-                zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
-        notes = rows.refusals(layout, self._writer.limits)
-        if rounded := rows.rounded(layout):
-            notes.append(rounded)
-        if clamped:
-            message = f"MLflow holds infinities as ±{rows.MAX_FLOAT64}, as with the live callback"
-            code = "infinity-clamped"
-            notes.append(Finding(code, Severity.WARNING, "all metrics", message, clamped))
-        if zeros:
-            message = "databases hold -0.0 as 0.0, as with the live callback"
-            notes.append(Finding("negative-zero", Severity.INFO, "all metrics", message, zeros))
-        if self._why_client:
-            message = f"{self._why_client}; this is slower"
-            notes.append(Finding("written-by-client", Severity.INFO, self.shown, message))
-        return notes
-
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that starts MLflow's pages; None for a server, whose pages are there."""
+        """The `mlflow ui` command; None for a server, which has its own UI."""
         if self._is_server:
             return None
         return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
 
     def view_page(self, locations: Sequence[str]) -> str:
-        """The page of one run, or that of the experiment with the last of several runs."""
+        """The page of a single run; for several runs, the page of the last one's experiment."""
         start, _, route = locations[-1].partition("#")
         page = f"{start if self._is_server else UI_URL}#{route}"
         if len(locations) == 1:
@@ -248,15 +230,15 @@ class MlflowExporter(BaseExporter):
 
 
 class _NotDirectError(Exception):
-    """The store cannot be written directly. `unexpected`: report the reason to the user."""
+    """The store needs the client writer. If `is_reported`, the user gets the reason."""
 
-    def __init__(self, reason: str, unexpected: bool) -> None:
+    def __init__(self, reason: str, is_reported: bool) -> None:
         super().__init__(reason)
-        self.unexpected = unexpected
+        self.is_reported = is_reported
 
 
 def _open_database(uri: str) -> Database:
-    """The database of a URI. Raises _NotDirectError if it cannot be written directly."""
+    """The database of a URI. Raises _NotDirectError for stores that need the client writer."""
     if uri.startswith(SQLITE):
         from bridges.exporters.mlflow.sqlite import SqliteDatabase
 
@@ -264,7 +246,7 @@ def _open_database(uri: str) -> Database:
         if not path or path == ":memory:":
             raise ConfigError(f"--tracking-uri {uri} is a database in memory: give it a file")
         if "?" in path:
-            raise _NotDirectError("the URI has options that only SQLAlchemy knows", True)
+            raise _NotDirectError("the URI has options for SQLAlchemy", True)
         return SqliteDatabase(path)
     if uri.startswith(POSTGRES):
         try:
@@ -275,4 +257,4 @@ def _open_database(uri: str) -> Database:
         from bridges.exporters.mlflow.postgres import PostgresDatabase
 
         return PostgresDatabase(uri)
-    raise _NotDirectError("this store has no database that bridges knows", False)
+    raise _NotDirectError("this store is not a SQLite or PostgreSQL database", False)

@@ -1,4 +1,4 @@
-"""Runs listed by MLflow's public API, page by page: runs of an experiment, receipts of a store."""
+"""Listings by MLflow's public API, page by page: runs of an experiment, receipts of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridges.exporters.mlflow.state import (
     RECEIPT_TAG,
     STATE_TAG,
     SUPERSEDED_TAG,
-    StoredRun,
+    MlflowRun,
     receipt_in,
 )
 from bridges.exporters.receipts import RunReceipt
@@ -25,23 +25,23 @@ class ApiRunIndex:
     """The runs of an experiment (None if it does not exist) by run key, including deleted ones."""
 
     experiment: str | None
-    runs: dict[str, list[StoredRun]]
+    runs: dict[str, list[MlflowRun]]
 
     @classmethod
     def load(cls, api: Api, experiment: str | None) -> ApiRunIndex:
         """Load all runs by one search."""
-        runs: dict[str, list[StoredRun]] = {}
+        runs: dict[str, list[MlflowRun]] = {}
         for run in api.search([experiment], KEY_TAG) if experiment is not None else ():
             runs.setdefault(run.tags[KEY_TAG], []).append(stored(run))
         return cls(experiment, runs)
 
-    def with_key(self, key: str) -> list[StoredRun]:
-        """The runs with that key that are not superseded."""
+    def with_key(self, key: str) -> list[MlflowRun]:
+        """The runs with a run key, without superseded ones."""
         return [run for run in self.runs.get(key, ()) if not run.superseded]
 
 
 def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
-    """Save receipts by one request each; those too long for a tag are skipped."""
+    """Save receipts by one request each; a receipt too long for a tag is skipped."""
     for run in runs:
         text = run.receipt.text()
         if api.limits.takes_tag(RECEIPT_TAG, text):
@@ -59,7 +59,7 @@ def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
                 yield found
 
 
-def stored(run: ApiRun) -> StoredRun:
+def stored(run: ApiRun) -> MlflowRun:
     """The run with the state in its tags."""
     superseded, state = SUPERSEDED_TAG in run.tags, run.tags.get(STATE_TAG, "")
-    return StoredRun(run.run_id, run.name, run.stage, run.status, state, superseded)
+    return MlflowRun(run.run_id, run.name, run.stage, run.status, state, superseded)

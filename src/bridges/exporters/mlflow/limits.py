@@ -1,7 +1,7 @@
 """MLflow's limits by release: lengths, batch sizes and legal keys.
 
-The release of a database or server may differ from the installed one. Servers truncate silently,
-so oversized values must not be sent.
+The release of a database or server may differ from the installed one. Servers truncate oversized
+values silently, so such values must not be sent.
 """
 
 from __future__ import annotations
@@ -64,6 +64,6 @@ class Limits:
 
 
 def limits_of(release: str) -> Limits:
-    """The limits of a release such as `3.17.2`; 2.14 is the oldest that tests cover."""
+    """The limits of a release such as `3.17.2`; 2.14 is the oldest tested one."""
     major, minor = (int(part) for part in (*re.findall(r"\d+", release), "0", "0")[:2])
     return Limits(tag=5000 if (major, minor) < (2, 17) else 8000, colon=(major, minor) >= (2, 16))

@@ -1,6 +1,6 @@
-"""Look-up of runs in the tables of an MLflow database: by key tag, and by id.
+"""Look-up of runs in the tables of an MLflow database, by key tag and by id.
 
-Ids of directly written runs are digests of experiment and run key.
+The ids of directly written runs are digests of experiment and run key.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from bridges.exporters.mlflow.database import Session
-from bridges.exporters.mlflow.state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, StoredRun
+from bridges.exporters.mlflow.state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, MlflowRun
 
-FindRun = Callable[[str], StoredRun | None]  # by its id, deleted or not
+FindRun = Callable[[str], MlflowRun | None]  # by its id, deleted or not
 _TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
 COLUMNS = (
     "runs.run_uuid, runs.name, runs.lifecycle_stage, runs.status,"
@@ -28,7 +28,7 @@ class SqlRunIndex:
     """The runs of an experiment (None if it does not exist) by id, and their ids by run key."""
 
     experiment: int | None
-    runs: dict[str, StoredRun]
+    runs: dict[str, MlflowRun]
     tagged: dict[str, list[str]]
 
     @classmethod
@@ -43,8 +43,8 @@ class SqlRunIndex:
             tagged.setdefault(row[6] or "", []).append(row[0])
         return cls(experiment, {row[0]: stored_run(row) for row in rows}, tagged)
 
-    def with_key(self, key: str) -> list[StoredRun]:
-        """The runs with that key, without a query."""
+    def with_key(self, key: str) -> list[MlflowRun]:
+        """The runs with a run key, without a query."""
         if self.experiment is None:
             return []
         return runs_with_key(self.runs.get, self.experiment, key, self.tagged)
@@ -52,21 +52,21 @@ class SqlRunIndex:
 
 def runs_with_key(
     find: FindRun, experiment: int, key: str, tagged: dict[str, list[str]]
-) -> list[StoredRun]:
-    """The runs with that run key, including deleted ones; `tagged` maps keys to ids."""
+) -> list[MlflowRun]:
+    """The runs with a run key, including deleted ones; `tagged` maps run keys to ids."""
     ids = dict.fromkeys([*_own_ids(find, experiment, key), *tagged.get(key, ())])
     found = [find(run_id) for run_id in ids]
     return [run for run in found if run is not None and not run.superseded]
 
 
 def made_id(experiment: int | str, key: str, number: int) -> str:
-    """The id of a run, from experiment and run key; `number` counts forks from 0."""
+    """The id of a run, from experiment and run key; `number` counts runs with this key from 0."""
     identity = f"{experiment}\n{key}\n{number}"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
 def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
-    """The ids of directly written runs with that key, by primary-key look-ups."""
+    """The ids of directly written runs with a run key, by primary-key look-ups."""
     ids: list[str] = []
     while True:
         run_id = made_id(experiment, key, len(ids))
@@ -76,7 +76,7 @@ def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
 
 
 def next_id(session: Session, experiment: int, key: str) -> str:
-    """The first unused id for a run with that key."""
+    """The first unused id for a run with this key."""
     own = _own_ids(partial(find_run, session), experiment, key)
     return made_id(experiment, key, len(own))
 
@@ -85,7 +85,7 @@ def next_id(session: Session, experiment: int, key: str) -> str:
 class TagIndex:
     """The ids of an experiment's runs by the run key in their tag.
 
-    All tags are read once, and later only those that other writers added.
+    The first read loads all tags, later ones only the tags added by other writers.
     """
 
     tagged: dict[str, list[str]] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class TagIndex:
         return self._position is None or not self.tagged.keys().isdisjoint(keys)
 
     def update(self, session: Session, experiment: int, key: str) -> None:
-        """Read the tags with that run key that are new since the last call."""
+        """Read the new tags with this run key."""
         rows, self._position = session.tags_since(self._position, KEY_TAG, key, experiment)
         for value, run_id in rows:
             known = self.tagged.setdefault(value, [])
@@ -109,13 +109,13 @@ class TagIndex:
                 known.append(run_id)
 
 
-def find_run(session: Session, run_id: str) -> StoredRun | None:
-    """The run with that id, deleted or not."""
+def find_run(session: Session, run_id: str) -> MlflowRun | None:
+    """The run with this id, deleted or not."""
     statement = f"select {COLUMNS} from runs where run_uuid = ?"
     row = session.execute(statement, (run_id,)).fetchone()
     return None if row is None else stored_run(row)
 
 
-def stored_run(row: Sequence[Any]) -> StoredRun:
-    """The run of a database row that begins with COLUMNS."""
-    return StoredRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)
+def stored_run(row: Sequence[Any]) -> MlflowRun:
+    """The run in a database row; its first columns are COLUMNS."""
+    return MlflowRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)

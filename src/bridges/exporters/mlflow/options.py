@@ -12,13 +12,13 @@ MlflowWriter = Literal["auto", "direct", "client"]
 
 @dataclass(frozen=True)
 class MlflowOptions(Options):
-    """Which tracking store and experiment runs go to, and how they are written."""
+    """The tracking store and experiment of the runs, and the way to write them."""
 
     tracking_uri: Annotated[
         str | None,
         Option(
-            "Tracking store: sqlite:///PATH, postgresql://…, http(s)://… or any other URI that"
-            " mlflow supports.",
+            "Tracking store: sqlite:///PATH, postgresql://…, http(s)://… or any other URI of"
+            " mlflow.",
             unset="$MLFLOW_TRACKING_URI, else mlflow.db here",
             metavar="URI",
         ),
@@ -35,4 +35,4 @@ class MlflowOptions(Options):
         MlflowWriter,
         Option("Write to the database directly, or use the MLflow client."),
     ] = "auto"
-    force: Annotated[bool, Option("Write a run again that was deleted there.")] = False
+    force: Annotated[bool, Option("Write runs again that were deleted in MLflow.")] = False

@@ -1,4 +1,4 @@
-"""The params of an MLflow run: those that the live callback logs, as text."""
+"""The params of an MLflow run, as the live callback logs them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from bridges.stream.naming import encodable
 from bridges.stream.tagging import named
 
 ADAPTER = "peft_config"  # the live callback logs it to W&B only
-_TRUE = ("1", "ON", "YES", "TRUE")  # as transformers reads variables of the environment
+_TRUE = ("1", "ON", "YES", "TRUE")  # as transformers reads environment variables
 
 
 @dataclass(frozen=True)
 class ParamRules:
-    """Rules for logged params. `is_flat`: one param for each value of a nested setting.
+    """Rules for logged params.
 
-    `most` is the maximum number of params; None for no limit.
+    `is_flat`  nested settings become one param per value
+    `most`     maximum number of params; None for no limit
     """
 
     is_flat: bool = False
@@ -39,20 +40,20 @@ class ParamRules:
 def params_of(
     layout: Layout, limits: Limits, rules: ParamRules
 ) -> tuple[dict[str, str], list[Finding]]:
-    """The settings as MLflow params, with findings for settings that are left out."""
+    """The settings as MLflow params, with findings for omitted settings."""
     settings = {key: value for key, value in layout.params.items() if not _is_adapter(key, layout)}
     found = dict(_flat(settings)) if rules.is_flat else settings
     texts = {key: encodable(str(value)) for key, value in found.items()}
     taken = {key: text for key, text in texts.items() if limits.takes_param(key, text)}
     params = dict(islice(taken.items(), rules.most))
-    refused = "MLflow does not take this setting as a param, as with the live callback"
+    refused = "MLflow does not accept this setting as a param; the live callback omits it too"
     findings = [
         Finding("param-refused", Severity.WARNING, f"param {key!r}", refused)
         for key in texts
         if key not in taken
     ]
     if len(settings) < len(layout.params):
-        message = "the live callback logs the adapter's configuration to W&B only"
+        message = "the adapter's configuration is omitted: the live callback logs it to W&B only"
         findings.append(Finding("param-not-live", Severity.INFO, f"param {ADAPTER!r}", message))
     if len(params) < len(taken):
         left, message = [*taken][len(params) :], f"MLFLOW_MAX_LOG_PARAMS is {rules.most}"
@@ -61,17 +62,17 @@ def params_of(
 
 
 def _left_out(keys: list[str], why: str) -> Finding:
-    message = f"these params are left out: {why}"
+    message = f"these params are omitted: {why}"
     return Finding("params-left-out", Severity.INFO, named(keys), message, len(keys))
 
 
 def _is_adapter(key: str, layout: Layout) -> bool:
-    """Whether a param is the content of `adapter_config.json`."""
+    """Whether a param contains `adapter_config.json`."""
     return key == ADAPTER and layout.run.param_files.get(key, "").endswith("adapter_config.json")
 
 
 def _flat(settings: Mapping[Any, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with the dotted path of its keys, as `flatten_dict` of transformers."""
+    """Each value with the dotted path of its keys, as by `flatten_dict` of transformers."""
     for key, value in settings.items():
         path = f"{parent}.{key}" if parent else str(key)
         if value and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""An MLflow tracking store in PostgreSQL, by psycopg and binary COPY, without importing mlflow."""
+"""An MLflow tracking store in PostgreSQL, through psycopg and binary COPY, without mlflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
 CONNECT_SECONDS = 30
-AWAY = (  # what libpq, psycopg or a server that starts or is full say of a connection
+UNREACHABLE = (  # in messages of libpq, psycopg and servers that start, stop or are full
     "refused",
     "timeout",
     "timed out",
@@ -39,7 +39,7 @@ AWAY = (  # what libpq, psycopg or a server that starts or is full say of a conn
     "too many clients",
     "connection slots",
 )
-CREATION_LOCK = 0x62726964676573  # "bridges": only one process at a time makes the tables
+CREATION_LOCK = 0x62726964676573  # "bridges": one process at a time creates the tables
 # binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
@@ -55,7 +55,7 @@ _READ = np.dtype(
 def encode_points(run_id: str, column: MetricColumn) -> bytes:
     """The points of one key as tuples of binary COPY: key, value, is_nan, timestamp, step, run.
 
-    All tuples of a key have one length, so they are rows of one array.
+    All tuples of a key have the same length, so they form one array.
     """
     key, run = column.key.encode(), run_id.encode()
     fields = (
@@ -101,20 +101,20 @@ class PostgresSession:
         return None
 
     def lock(self, run_id: str) -> None:
-        """Let no one else write the run until the transaction ends."""
+        """Lock the run for other writers until the transaction ends."""
         self.execute("select 1 from runs where run_uuid = ? for update", (run_id,))
 
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags of that name; after the first call, those with that value, old and new."""
+        """The tags called `name`; after the first call, those with `value`, old and new."""
         is_first = position is None
         where, values = ("", []) if is_first else (" and tags.value = ?", [value])
         found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
         return found.fetchall(), 0
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
-        """Add the points of a run, key by key."""
+        """Insert the points of a run, key by key."""
         order = "key, value, is_nan, timestamp, step, run_uuid"
         statement = f"copy metrics ({order}) from stdin (format binary)"
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -124,7 +124,7 @@ class PostgresSession:
             copy.write(_TRAILER)
 
     def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, in the order of their times."""
+        """All points of a run by key, sorted by time."""
         statement = "select distinct key from metrics where run_uuid = ?"
         keys = self.execute(statement, (run_id,)).fetchall()
         return {key: self._read_key(run_id, key) for (key,) in keys}
@@ -153,7 +153,7 @@ class PostgresDatabase:
         self._answered = False
 
     def exists(self) -> bool:
-        """Whether it has tables."""
+        """Whether the database has tables."""
         with self._errors():
             found = self._open().execute(
                 "select 1 from pg_class join pg_namespace n on n.oid = relnamespace"
@@ -162,13 +162,13 @@ class PostgresDatabase:
             return found.fetchone() is not None
 
     def check(self) -> None:
-        """Raises UnknownSchemaError where there are tables that may not be written directly."""
+        """Check the schema. Raises UnknownSchemaError if it is unknown."""
         if self.exists():
             with self._errors():
                 self._check_schema()
 
     def create(self) -> None:
-        """Make the tables, as the installed mlflow does, if there are none."""
+        """Create missing tables with the installed mlflow."""
         if self.exists():
             return
         with self._errors():
@@ -183,13 +183,13 @@ class PostgresDatabase:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[PostgresSession]:
-        """One transaction. Raises ConflictError where a row is there already, ExportError else."""
+        """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
         with self._errors(), self._open().transaction():
             yield PostgresSession(self._open())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of psycopg as ours, without the password of the URI."""
+        """Raise errors of psycopg as ConflictError or ExportError, without the password."""
         import psycopg
 
         try:
@@ -197,19 +197,19 @@ class PostgresDatabase:
         except psycopg.errors.UniqueViolation:
             raise ConflictError from None
         except psycopg.Error as error:
-            where, what = redact_text(self.uri), " ".join(str(error).replace("\n\t", ". ").split())
-            said = f"{where}: {redact_text(what)}"
-            if self._connection is None:  # none was made: perhaps there is no such server
-                away = any(word in what for word in AWAY)
+            text = " ".join(str(error).replace("\n\t", ". ").split())
+            message = f"{redact_text(self.uri)}: {redact_text(text)}"
+            if self._connection is None:  # the server may not exist
+                away = any(word in text for word in UNREACHABLE)
                 known = self._answered
-                raise ExportError(said, transient=away, waited=away, answered=known) from None
-            broken = self._connection.closed  # worth another try
+                raise ExportError(message, transient=away, waited=away, answered=known) from None
+            broken = self._connection.closed  # a retry reconnects
             if broken:
                 self._connection = None
-            raise ExportError(said, transient=broken, answered=True) from None
+            raise ExportError(message, transient=broken, answered=True) from None
 
     def _open(self) -> psycopg.Connection[Any]:
-        """One connection for all runs."""
+        """The connection, opened once for all runs."""
         import psycopg
 
         if self._connection is None:

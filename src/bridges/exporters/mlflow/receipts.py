@@ -1,4 +1,4 @@
-"""Receipts in an MLflow database: a tag of each run, read and written in batches."""
+"""Receipts in the tables of an MLflow database: a tag of each run, read and written in batches."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _SELECT_RECEIPTS = (
     " where receipt.key = ? and receipt.run_uuid > ? and runs.lifecycle_stage = 'active'"
     " and experiments.lifecycle_stage = 'active'{} order by receipt.run_uuid limit ?"
 )
-_UPSERT_RECEIPT = (  # none for a purged run
+_UPSERT_RECEIPT = (  # skips purged runs
     "insert into tags (key, value, run_uuid) select ?, ?, run_uuid from runs where run_uuid = ?"
     " on conflict (key, run_uuid) do update set value = excluded.value"
 )
 
 
 def save_receipts(database: Database, runs: Sequence[RunReceipt], limits: Limits) -> None:
-    """Save receipts in one transaction; those too long for a tag are skipped."""
+    """Save receipts in one transaction; a receipt too long for a tag is skipped."""
     texts = {run.id: run.receipt.text() for run in runs}
     rows = [
         (RECEIPT_TAG, text, run_id)
-        for run_id, text in sorted(texts.items())  # in one order: two writers wait for each other
+        for run_id, text in sorted(texts.items())  # one order for all writers prevents deadlocks
         if limits.takes_tag(RECEIPT_TAG, text)
     ]
     with database.transaction(write=True) as session:
@@ -41,7 +41,7 @@ def receipts_in(database: Database, uri: str) -> Iterator[RunReceipt]:
     last, is_more = "", database.exists()
     while is_more:
         with database.transaction() as session:
-            # the client without a workspace sees the default one
+            # the default workspace, as for a client without a workspace
             own = " and experiments.workspace = 'default'" if database.has_workspaces else ""
             query = _SELECT_RECEIPTS.format(own)
             rows = session.execute(query, (RECEIPT_TAG, last, RUNS_PER_QUERY)).fetchall()

@@ -1,7 +1,7 @@
 """MLflow's REST API, version 2.0, without importing mlflow.
 
-https://mlflow.org/docs/latest/rest-api.html. Credentials come from the environment variables that
-mlflow itself reads, and go into the request's header only.
+https://mlflow.org/docs/latest/rest-api.html. Credentials come from mlflow's own environment
+variables and are sent in the request's header only.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 POINTS_PER_PAGE = 25_000  # MLflow's maximum
 MAX_PAGES = 10_000
-ONLY_MLFLOW = (  # settings that need mlflow's own client
+MLFLOW_ONLY = (  # settings that need mlflow's own client
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
     "MLFLOW_WORKSPACE",
@@ -55,13 +55,13 @@ ONLY_MLFLOW = (  # settings that need mlflow's own client
 
 
 def needs_mlflow(uri: str) -> str | None:
-    """The reason why mlflow's own client is needed for a server; None if it is not."""
-    for name in ONLY_MLFLOW:
+    """The reason why a server needs mlflow's own client; None if it does not."""
+    for name in MLFLOW_ONLY:
         if os.environ.get(name, "").lower() not in ("", "0", "false"):
             return f"{name} is set"
     proxy = proxy_of(url_parts(uri)[0])
     if proxy and proxy.scheme != "http":
-        return f"the proxy is one of {proxy.scheme}"
+        return f"the proxy uses {proxy.scheme}"
     return None
 
 
@@ -71,7 +71,7 @@ class RestApi:
     def __init__(self, url: str) -> None:
         if url_parts(url)[0].username is not None:
             raise ConfigError(
-                "--tracking-uri holds a login. Take it out of the URL and set "
+                "--tracking-uri contains a login. Remove it from the URL and set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
             )
         self._server = Connection(
@@ -84,13 +84,13 @@ class RestApi:
 
     @cached_property
     def limits(self) -> Limits:
-        """The limits of the server's release; of the newest one if that is unknown."""
+        """The limits of the server's release; if it is unknown, those of the newest release."""
         answer = self._server.request("GET", "/version")
-        told = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
-        return limits_of(answer.body.decode(errors="replace")) if told else Limits()
+        known = re.match(rb"\d+\.\d+", answer.body) if answer.status == 200 else None
+        return limits_of(answer.body.decode(errors="replace")) if known else Limits()
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment with that name."""
+        """Id and life-cycle stage of an experiment; None if it does not exist."""
         answer = self._get("experiments/get-by-name", {"experiment_name": name}, missing=True)
         with self._understood():
             found = answer.get("experiment")
@@ -105,7 +105,7 @@ class RestApi:
             return _text(made, "experiment_id")
 
     def experiments(self) -> Iterator[str]:
-        """The ids of all experiments that are not deleted, page by page."""
+        """The ids of all active experiments, page by page."""
         for page in self._pages("experiments/search", {"view_type": "ACTIVE_ONLY"}):
             with self._understood():
                 found = [_text(each, "experiment_id") for each in page.get("experiments", ())]
@@ -114,7 +114,7 @@ class RestApi:
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs with that value of the tag (None: any), including deleted ones."""
+        """The runs with a value of the tag (None: any), including deleted ones, page by page."""
         wanted = {
             "experiment_ids": list(experiments),
             "filter": tag_filter(tag, value),
@@ -140,10 +140,10 @@ class RestApi:
             if token == wanted.get("page_token"):
                 break
             wanted["page_token"] = token
-        raise ExportError(f"{self._server.name}: its list has no end")
+        raise ExportError(f"{self._server.name}: the server's listing does not end")
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run with that id."""
+        """Get a run by its id."""
         answer = self._get("runs/get", {"run_id": run_id})
         with self._understood():
             return _run(answer["run"])
@@ -177,7 +177,7 @@ class RestApi:
         self._post("runs/update", {"run_id": run_id, "status": status, **more})
 
     def rename(self, run: ApiRun, name: str) -> None:
-        """Rename a run. Servers reset status and end unless they are sent along."""
+        """Rename a run. Status and end are sent too, as servers reset missing ones."""
         end = {} if run.end is None else {"end_time": run.end}
         body = {"run_id": run.run_id, "run_name": name, "status": run.status, **end}
         self._post("runs/update", body)
@@ -203,13 +203,16 @@ class RestApi:
         self._post("runs/delete", {"run_id": run_id})
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
-        """Keep a file of this name among the run's artifacts: through the server where it takes
-        them, otherwise where it keeps them, if that is an object store.
+        """Store a file as an artifact of the run: by upload to the server, or in its object store.
+
+        Raises ExportError for a server with artifacts on its own disk.
         """
         parts = urlsplit(run.artifact_uri)
         if parts.scheme in ("", "file"):
-            place = run.artifact_uri
-            raise ExportError(f"the server keeps artifacts on a disk of its own ({place})")
+            raise ExportError(
+                f"{self._server.name}: the server keeps artifacts on its own disk "
+                f"({run.artifact_uri}) and accepts no uploads. Export without --attach-source."
+            )
         if parts.scheme != "mlflow-artifacts":
             return put_file(run.artifact_uri, name, content)
         path = quote(f"{ARTIFACTS}{parts.path.strip('/')}/{FOLDER}/{name}")
@@ -234,17 +237,17 @@ class RestApi:
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
-        """Raise an ExportError for an answer that is not one of MLflow."""
+        """Raise errors on answers of an unknown form as ExportError."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ExportError(
-                f"{self._server.name}: its answer is not one of MLflow ({type(error).__name__}: "
-                f"{str(error)[:100]}). Does --tracking-uri name the server itself?"
+                f"{self._server.name}: this is not an answer of MLflow ({type(error).__name__}: "
+                f"{str(error)[:100]}). Is --tracking-uri the URL of the server itself?"
             ) from None
 
     def _checked(self, answer: Answer) -> Answer:
-        """The answer, if the server agreed."""
+        """The answer. Raises ConflictError or ExportError for an error status."""
         if answer.status < 300:
             return answer
         code, message = _error(answer)
@@ -257,32 +260,35 @@ def _refusal(answer: Answer, code: str, message: str) -> str:
     if answer.status in (401, 403):
         return (
             f"access denied ({answer.status}). Set MLFLOW_TRACKING_TOKEN, or "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to what the server knows."
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to a valid login."
         )
     if answer.status == 407:
-        return "the proxy wants a login (407). Set http_proxy to http://USER:PASSWORD@HOST:PORT."
+        return "the proxy requires a login (407). Set http_proxy to http://USER:PASSWORD@HOST:PORT."
     if 300 <= answer.status < 400:
-        place = answer.headers.get("Location", "another place")
-        return f"it is now at {place.split('?')[0]}. Give that as --tracking-uri."
+        location = answer.headers.get("Location", "another URL").split("?")[0]
+        return f"the server redirects to {location}. Set --tracking-uri to it."
     if answer.status == 404 and not code:
-        return "it answers, but is no MLflow tracking server (404). Check --tracking-uri."
-    return f"MLflow refuses ({answer.status} {code}): {message[:500]}".rstrip(": ")
+        return "this is not an MLflow tracking server (404). Check --tracking-uri."
+    return f"MLflow rejects the request ({answer.status} {code}): {message[:500]}".rstrip(": ")
 
 
 def _error(answer: Answer) -> tuple[str, str]:
-    """MLflow's own error code and message, empty where there is none."""
+    """MLflow's own error code and message; empty texts for other answers."""
     try:
-        said = answer.json()
+        found = answer.json()
     except ExportError:
         return "", ""
-    return str(said.get("error_code", "")), str(said.get("message", ""))
+    return str(found.get("error_code", "")), str(found.get("message", ""))
 
 
 def _authorization() -> dict[str, str]:
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if token:
         if not (token.isascii() and token.isprintable()):
-            raise ConfigError("MLFLOW_TRACKING_TOKEN holds a character that no token has")
+            raise ConfigError(
+                "MLFLOW_TRACKING_TOKEN contains a line break, a control character or a character "
+                "outside ASCII. Set it to the token alone."
+            )
         return {"Authorization": f"Bearer {token}"}
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not user:
@@ -292,7 +298,7 @@ def _authorization() -> dict[str, str]:
 
 
 def _context() -> ssl.SSLContext:
-    """TLS as mlflow's environment variables say. Raises ConfigError for unreadable files."""
+    """TLS settings from mlflow's environment variables. Raises ConfigError for unreadable files."""
     authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     own = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
     try:
@@ -311,7 +317,7 @@ def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """Metrics as JSON; NaN is a text there, as in all JSON of protocol buffers."""
+    """Metrics as JSON; NaN is a text, as in all JSON of protocol buffers."""
     return [
         {"key": key, "value": value if value == value else "NaN", "timestamp": time, "step": step}
         for key, value, time, step in metrics
@@ -336,7 +342,7 @@ def _run(run: Mapping[str, Any]) -> ApiRun:
 
 
 def _text(values: Mapping[str, Any], key: str, usual: str | None = None) -> str:
-    """A text. Raises KeyError and TypeError where there is none."""
+    """The text under a key, or the default `usual`. Raises KeyError, TypeError."""
     found = values[key] if usual is None else values.get(key)
     if found is None and usual is not None:
         return usual
@@ -350,7 +356,7 @@ def _texts(pairs: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _points(metrics: Sequence[Mapping[str, Any]]) -> Points:
-    """The points of an answer; `float` understands what JSON of protocol buffers calls NaN."""
+    """The points of an answer; `float` also parses the texts NaN and Infinity."""
     step = np.array([int(metric.get("step", 0)) for metric in metrics], np.int64)
     value = np.array([float(metric["value"]) for metric in metrics], np.float64)
     time = np.array([int(metric["timestamp"]) for metric in metrics], np.int64)

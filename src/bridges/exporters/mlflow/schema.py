@@ -1,6 +1,6 @@
 """Known MLflow database schemas, and the creation of empty databases.
 
-For each known schema a golden test compares our rows with those of the client of that release.
+For each known schema, a golden test compares our rows with the rows of that release's client.
 Databases are never migrated.
 """
 
@@ -48,7 +48,7 @@ COLUMNS = {
 
 
 class UnknownSchemaError(ExportError):
-    """The tables are MLflow's, but must not be written directly; the message gives the reason."""
+    """MLflow's tables with an unknown schema, which must not be written directly."""
 
 
 def check_schema(where: str, revision: str | None, columns: Mapping[str, Collection[str]]) -> str:
@@ -61,8 +61,8 @@ def check_schema(where: str, revision: str | None, columns: Mapping[str, Collect
         raise ExportError(f"{where}: this is not an MLflow database. Give another --tracking-uri.")
     if revision not in SCHEMAS:
         first, *_, last = SCHEMAS.values()
-        known = f"known are those of mlflow {first} to {last}"
-        raise UnknownSchemaError(f"its schema {revision} is not known; {known}")
+        known = f"known are the schemas of mlflow {first} to {last}"
+        raise UnknownSchemaError(f"its schema {revision} is unknown; {known}")
     for table, needed in COLUMNS.items():
         if not columns.get(table):
             raise ExportError(
@@ -96,13 +96,13 @@ def needed_release() -> str:
 def make_tables(uri: str, artifacts: str) -> None:
     """Create the tables of an empty database with the installed mlflow.
 
-    Only one process may do so at a time: mlflow's migrations are not safe to run concurrently.
+    mlflow's migrations of one database must not run concurrently.
     """
     import warnings
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings(), mlflow_errors(redact_text(uri)):
-        warnings.simplefilter("ignore")  # about mlflow's internals; users cannot fix them
+        warnings.simplefilter("ignore")  # about mlflow's internals
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         silence()

@@ -1,7 +1,7 @@
 """MLflow's public API through the installed client.
 
-Used for databases that are not written directly, Databricks, file stores, and servers that need
-mlflow's own client.
+Used for databases with an unknown schema, Databricks, file stores, and servers that need mlflow's
+own client.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SdkApi:
             except ImportError:
                 raise MissingDependencyError("mlflow", "mlflow") from None
             silence()
-            gc.freeze()  # scanning mlflow's 300,000 objects takes a fifth of the time
+            gc.freeze()  # scanning mlflow's 300,000 objects would take a fifth of an export
             self._release = str(mlflow.__version__)
             self._entities: Any = entities
             self._client: Any = MlflowClient(uri)
@@ -67,7 +67,7 @@ class SdkApi:
     def _errors(self) -> Iterator[None]:
         """Raise errors of mlflow and its dependencies as ExportError."""
         with warnings.catch_warnings(), mlflow_errors(self._shown):
-            warnings.simplefilter("ignore")  # about mlflow's internals; users cannot fix them
+            warnings.simplefilter("ignore")  # about mlflow's internals
             yield
 
     def _call(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -75,7 +75,7 @@ class SdkApi:
             return call(*arguments, **named)
 
     def find_experiment(self, name: str) -> tuple[str, str] | None:
-        """Id and life-cycle stage of the experiment with that name."""
+        """Id and life-cycle stage of an experiment; None if it does not exist."""
         found = self._call(self._client.get_experiment_by_name, name)
         return (found.experiment_id, found.lifecycle_stage) if found else None
 
@@ -84,14 +84,14 @@ class SdkApi:
         return str(self._call(self._client.create_experiment, name, tags=dict(tags)))
 
     def experiments(self) -> Iterator[str]:
-        """The ids of all experiments that are not deleted, page by page."""
+        """The ids of all active experiments, page by page."""
         for found in self._pages(self._client.search_experiments):
             yield found.experiment_id
 
     def search(
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
-        """All runs with that value of the tag (None: any), including deleted ones."""
+        """The runs with a value of the tag (None: any), including deleted ones, page by page."""
         wanted = [*experiments], tag_filter(tag, value), self._entities.ViewType.ALL
         yield from map(_run, self._pages(self._client.search_runs, *wanted))
 
@@ -105,7 +105,7 @@ class SdkApi:
                 return
 
     def get_run(self, run_id: str) -> ApiRun:
-        """The run with that id."""
+        """Get a run by its id."""
         return _run(self._call(self._client.get_run, run_id))
 
     def create_run(self, new: NewRun) -> ApiRun:

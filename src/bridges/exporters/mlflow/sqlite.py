@@ -51,12 +51,12 @@ class SqliteSession:
         return self._database.executemany(statement, rows)
 
     def lock(self, run_id: str) -> None:
-        """Nothing to do: SQLite has one writer at a time."""
+        """Do nothing: SQLite allows one writer at a time."""
 
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags with that name and any value after a position, which is a row id."""
+        """The tags called `name`, of any value, after a position, which is a row id."""
         newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
         if newest == position:
             return [], newest
@@ -66,7 +66,7 @@ class SqliteSession:
         return found.fetchall(), newest
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
-        """Add the points of a run, key by key."""
+        """Insert the points of a run, key by key."""
         statement = (
             "insert into metrics (key, value, is_nan, timestamp, step, run_uuid)"
             " values (?, ?, ?, ?, ?, ?)"
@@ -121,13 +121,13 @@ class SqliteDatabase:
         return os.path.exists(self.path) and os.path.getsize(self.path) > 0
 
     def check(self) -> None:
-        """Raises UnknownSchemaError for a database that must not be written directly."""
+        """Check the schema. Raises UnknownSchemaError if it is unknown."""
         if self.exists():
             with self.transaction():
                 pass
 
     def create(self) -> None:
-        """Create an empty store with the installed mlflow, if there is none."""
+        """Create missing tables with the installed mlflow."""
         if self.exists():
             return
         template = _template()
@@ -141,7 +141,7 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[SqliteSession]:
-        """One transaction. Raises ConflictError for a duplicate row, else ExportError."""
+        """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
         with self._database_errors():
             database = self._connect()
             database.execute("begin immediate" if write else "begin")
@@ -164,7 +164,7 @@ class SqliteDatabase:
             raise ExportError(f"{self.path}: {error}", transient="locked" in str(error)) from error
 
     def _connect(self) -> sqlite3.Connection:
-        """The one connection for all runs, which keeps index pages cached."""
+        """The connection, opened once for all runs, which keeps index pages cached."""
         if self._database is None:
             database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             database.execute("pragma foreign_keys = on")
@@ -189,7 +189,7 @@ class SqliteDatabase:
         self.release = check_schema(self.path, revision, columns)
         indexes = [index for index in INDEXES if index in names]
         if not indexes:
-            raise UnknownSchemaError("its table metrics lacks its indexes")
+            raise UnknownSchemaError("its table metrics has no index on run_uuid")
         self._index, self.has_workspaces = indexes[0], "workspace" in columns["experiments"]
 
 

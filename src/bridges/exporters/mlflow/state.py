@@ -1,8 +1,8 @@
 """State in the tags of an MLflow run.
 
-The tag `bridges.key` holds the run key. `bridges.state` holds row count and digest, and during a
-write also those that the run will have after it, so that the next export can finish an interrupted
-write.
+The tag `bridges.key` holds the run key. `bridges.state` holds row count and digest. During a write
+it also holds row count and digest after the write, which lets the next export complete an
+interrupted one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ RUNNING = "RUNNING"
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class MlflowRun:
     """A run of a tracking store: its id, name, life-cycle stage, status and state tag.
 
-    A `superseded` run lost against a concurrent export of the same run and is ignored.
+    A `superseded` run lost against a concurrent export and is ignored.
     """
 
     run_id: str
@@ -45,11 +45,11 @@ class StoredRun:
 
 
 # the experiment (None if it does not exist) and its runs with a run key
-RunsOf = Callable[[str], tuple[int | str | None, list[StoredRun]]]
+RunsOf = Callable[[str], tuple[int | str | None, list[MlflowRun]]]
 
 
 def location_of(uri: str, experiment: int | str, run_id: str) -> str:
-    """The location of a run, in a store displayed as `uri`."""
+    """The location of a run; `uri` is the store's name in messages."""
     return f"{uri}#/experiments/{experiment}/runs/{run_id}"
 
 
@@ -63,14 +63,14 @@ def existing_runs(uri: str, identity: Identity, runs_of: RunsOf) -> list[Existin
     return found
 
 
-def existing_of(run: StoredRun, key: str, uri: str, experiment: int | str) -> ExistingRun:
+def existing_of(run: MlflowRun, key: str, uri: str, experiment: int | str) -> ExistingRun:
     """The run as `find` returns it. Raises ExportError for an unreadable state tag."""
     location = location_of(uri, experiment, run.run_id)
     try:
         state = State.parse(run.state) if run.is_active else NO_STATE
     except UNREADABLE:
         raise ExportError(
-            f"{location}: its tag {STATE_TAG} was changed, so the stored rows are unknown. "
+            f"{location}: its tag {STATE_TAG} was changed, so its stored rows are unknown. "
             "Delete the run for good (mlflow gc) and export it again."
         ) from None
     return ExistingRun(
@@ -86,9 +86,9 @@ def existing_of(run: StoredRun, key: str, uri: str, experiment: int | str) -> Ex
 
 
 def receipt_in(
-    run: StoredRun, key: str, text: str, uri: str, experiment: int | str
+    run: MlflowRun, key: str, text: str, uri: str, experiment: int | str
 ) -> RunReceipt | None:
-    """The receipt in a tag, if the run is complete and unchanged since; else None."""
+    """The receipt in a tag; None unless the run is complete and unchanged."""
     receipt = Receipt.parse(text)
     if receipt is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
         return None

@@ -49,7 +49,7 @@ def check_driver(uri: str) -> None:
 def quoted_uri(uri: str) -> str:
     """The URI with `@`, `/` and other reserved characters of its password percent-encoded.
 
-    Clients disagree where an unquoted password ends, and print the rest of it as the host.
+    Clients disagree about the end of an unquoted password, and print the rest of it as the host.
     """
     scheme, _, rest = uri.partition("://")
     end = login_end(rest, has_port=True)

@@ -1,12 +1,12 @@
-"""Claims: of all exports that publish a run with one key at the same time, one succeeds.
+"""Claims: of concurrent exports of a run, one succeeds.
 
-A run is built in `.bridges-KEY-RANDOM`, in a file with a random name. Renaming that directory to
-`.bridges-KEY` claims the key: no second directory can get that name. The owner of the claim reads
-the journal of published runs (`event_journal`), renames the directory to the run's own name, which
-ends the claim, and then renames the file, which publishes the run. Until that last step the next
-owner may remove the file. A claim without progress for two seconds is moved away; an owner that is
-still alive finds its file gone and starts again. A slow clock or a killed owner costs time but
-never publishes a run twice.
+A run is built in `.bridges-KEY-RANDOM`, in a file with a random name. Renaming the directory to
+`.bridges-KEY` claims the key, as only one directory can have this name. The owner of the claim
+reads the journal of published runs (`journal.py`) and renames the directory to the run's own name,
+which ends the claim. Renaming the file then publishes the run; until then the next owner may remove
+the file. A claim without progress for two seconds is moved away; if its owner is still alive, it
+finds its file gone and starts again. A slow clock or a killed owner costs time but never publishes
+a run twice.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Attempt:
             try:
                 return self.move(self._claim)
             except FileExistsError:
-                there = _names(self._claim)
-            if there != owner:
-                owner, since = there, time.monotonic()
+                names = _names(self._claim)
+            if names != owner:
+                owner, since = names, time.monotonic()
             elif time.monotonic() - since > CLAIM_SECONDS:
                 discard(self._claim, self._key)
             time.sleep(POLL_SECONDS)
 
     def move(self, directory: str) -> None:
-        """Rename the directory to a path that is unused or an empty directory.
+        """Rename the directory to an unused path or an empty directory.
 
         Raises FileExistsError for a path in use, ConflictError if the directory is gone.
         """
@@ -104,7 +104,7 @@ def attempt(logdir: str, key: str, name: str) -> Iterator[Attempt]:
 
 
 def discard(path: str, key: str) -> None:
-    """Rename a hidden directory, so that its owner notices at once, and remove it.
+    """Remove a hidden directory; it is renamed first, so its owner notices at once.
 
     Raises OSError if it cannot be renamed.
     """

@@ -1,7 +1,7 @@
 """TensorBoard: one directory per run, one event file (segment) per write, published atomically.
 
-The file name holds the run key and the first row of the segment. The first record, a text on the
-Text page, holds rows, digest and clock. A longer history adds a file with the new rows only;
+The file name contains the run key and the first row of the segment. The first record, a text on the
+Text page, contains the state of the run. A longer history adds a file with the new rows only;
 published files never change.
 """
 
@@ -67,7 +67,7 @@ from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
 MAX_RUNS_PER_NAME = 10_000
-MAX_SHOWN_POINTS = 1000  # of a tag; TensorBoard shows a sample of longer ones
+MAX_SHOWN_POINTS = 1000  # per tag; TensorBoard samples longer ones
 ALL_POINTS = 1_000_000_000  # per tag, for --samples_per_plugin, where 0 shows none
 RECEIPTS_NAME = ".bridges.marks.jsonl"  # in the log directory; readers ignore it
 SHARED = ("step", "wall_time")  # columns that the tags of a record share
@@ -89,11 +89,11 @@ class TensorBoardExporter(BaseExporter):
         self._leftovers: dict[str, list[str]] | None = None
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout with a name that is legal for a directory; event files accept any tag."""
+        """The layout with a legal directory name; event files accept any tag."""
         found, run = _hidden(layout), layout.run
         name = directory_name(run.name)
         if name != run.name:
-            message = f"a directory cannot have the name {run.name!r}: the run is called {name!r}"
+            message = f"{run.name!r} is not a legal directory name: the run is called {name!r}"
             found.append(Finding("name-changed", Severity.INFO, run.source, message))
             run = replace(run, name=name)
         return replace(layout, run=run, findings=(*layout.findings, *found)) if found else layout
@@ -107,21 +107,19 @@ class TensorBoardExporter(BaseExporter):
         return found
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether there may be a run with one of these keys."""
+        """Whether the log directory may have a run with one of these keys."""
         with system_errors(self.logdir, "read"):
             return not self._index().keys().isdisjoint(keys)
 
     def _find(self, identity: Identity) -> list[ExistingRun]:
         likely = os.path.join(self.logdir, directory_name(identity.path))
         first = existing_in(self.logdir, likely, identity.key)
-        if first and _is_just(first, identity):
+        if first and _matches(first, identity):
             return [first]
         index = self._index()
-        places = {key: dict.fromkeys([likely, *index.get(key, ())]) for key in identity.keys}
-        looked = [
-            existing_in(self.logdir, path, key) for key, paths in places.items() for path in paths
-        ]
-        return [run for run in looked if run is not None]
+        paths = {key: dict.fromkeys([likely, *index.get(key, ())]) for key in identity.keys}
+        found = [existing_in(self.logdir, path, key) for key in paths for path in paths[key]]
+        return [run for run in found if run is not None]
 
     def _index(self) -> dict[str, list[str]]:
         """The directories of each run key. Each exporter walks the log directory once."""
@@ -136,8 +134,8 @@ class TensorBoardExporter(BaseExporter):
     def _learn(self, news: Iterable[tuple[str, str]]) -> None:
         """Add journal lines to the index."""
         assert self._directories is not None
-        for key, place in news:
-            self._directories.setdefault(key, []).append(os.path.join(self.logdir, place))
+        for key, path in news:
+            self._directories.setdefault(key, []).append(os.path.join(self.logdir, path))
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
@@ -153,11 +151,11 @@ class TensorBoardExporter(BaseExporter):
         return ExistingRun(layout.key, name, directory, state)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Only with new rows: a file is named after its first row."""
+        """True for a layout with new rows only, as a file is named after its first row."""
         return rows > existing.state.rows
 
     def _create(self, layout: Layout, state: State, seen: set[str]) -> str:
-        """Write the run under a hidden name, claim its key, and publish it."""
+        """Write a new run under a hidden name, claim its key, and publish it."""
         name = segment_name(layout.key, layout.clock.start // SECOND, 0)
         try:
             with attempt(self.logdir, layout.key, name) as made:
@@ -174,29 +172,31 @@ class TensorBoardExporter(BaseExporter):
         return directory
 
     def _move(self, made: Attempt, layout: Layout, seen: set[str]) -> None:
-        """Rename the claimed directory to the first name that is unused or an empty directory.
+        """Rename the claimed directory to the first unused name.
 
         Raises ConflictError if the run was published since `find`.
         """
         name, index = directory_name(layout.run.path), self._index()
         for number in range(1, MAX_RUNS_PER_NAME):
-            place = name if number == 1 else f"{name}-{number}"
-            path = os.path.join(self.logdir, place)
+            numbered = name if number == 1 else f"{name}-{number}"
+            path = os.path.join(self.logdir, numbered)
             if names_in(path):
                 self._refuse_news([path], layout.key, seen)
             if not names_in(path):
                 if not os.path.isdir(os.path.dirname(path)):
                     os.makedirs(os.path.dirname(path), exist_ok=True)
-                self._learn(self._journal.add(layout.key, place))
+                self._learn(self._journal.add(layout.key, numbered))
                 self._refuse_news(index.get(layout.key, ()), layout.key, seen)
                 with suppress(FileExistsError):
                     return made.move(path)
-        raise ExportError(f"{self.logdir}: there are 10,000 runs of the name {name!r} already")
+        raise ExportError(
+            f"{self.logdir}: 10,000 runs are called {name!r}. Give another --run-name or --logdir."
+        )
 
     def _refuse_news(self, paths: Iterable[str], key: str, seen: set[str]) -> None:
-        """Raise ConflictError if one of these directories holds the run and `find` did not see it.
+        """Raises ConflictError if one of these directories holds the run but `find` missed it.
 
-        An unpublished file of the run is removed, so that it is never published.
+        Unpublished files of the run are removed, so they are never published.
         """
         for path in paths:
             if path not in seen:
@@ -208,8 +208,7 @@ class TensorBoardExporter(BaseExporter):
     def _remove_leftovers(self, key: str) -> None:
         """Remove the leftovers of killed exports of a published run.
 
-        The log directory is listed once, as most runs have no leftovers. Making and removing a
-        directory for each run would slow down the file system's search for free space.
+        The log directory is listed once, as most runs have no leftovers.
         """
         if self._leftovers is None:
             self._leftovers = leftovers(self.logdir)
@@ -218,16 +217,16 @@ class TensorBoardExporter(BaseExporter):
                 discard(path, key)
 
     def _append(self, layout: Layout, existing: ExistingRun, state: State) -> str:
-        """Publish the new rows; the file's name can be taken only once.
+        """Publish the new rows; only one export can take the file's name.
 
-        Readers take a row with a lower step for a restart and hide the points after that step. If
-        the new rows go back, the file holds the complete run in order and replaces earlier files.
+        Readers interpret a lower step as a restart and hide the earlier points from this step on.
+        If the new rows have lower steps, the file holds the complete run and replaces earlier ones.
         """
         started = segments(existing.location, layout.key)[0].started
         name = segment_name(layout.key, started, existing.state.rows)
         partial = os.path.join(existing.location, attempt_name(name))
-        is_whole = layout.replaces or _goes_back(layout, existing.state.rows)
-        start = 0 if is_whole else existing.state.rows
+        is_complete = layout.replaces or _goes_back(layout, existing.state.rows)
+        start = 0 if is_complete else existing.state.rows
         try:
             write_file(partial, records(layout, start, state))
             publish_once(partial, os.path.join(existing.location, name))
@@ -241,7 +240,7 @@ class TensorBoardExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
         with system_errors(existing.location, "read"):
-            files = [read_event_file(path) for path in _counting(existing)]
+            files = [read_event_file(path) for path in _paths_in_force(existing)]
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         joined = _Joined()
         points = {
@@ -259,19 +258,19 @@ class TensorBoardExporter(BaseExporter):
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run, from the table of the Text page."""
         with system_errors(existing.location, "read"):
-            return recorded_params(_counting(existing)[0])
+            return recorded_params(_paths_in_force(existing)[0])
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
         """The run if it has these labels; else None, as published names and files never change."""
         is_named = existing.name == directory_name(layout.run.path)
         has_name = is_named or not (labels.name or labels.group)
-        tags = recorded_tags(_counting(existing)[0]) if labels.tags else {}
+        tags = recorded_tags(_paths_in_force(existing)[0]) if labels.tags else {}
         return existing if has_name and labels.tags.items() <= tags.items() else None
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts in a file of the log directory.
 
-        A receipt becomes void if a file is added to the directory of its run.
+        A receipt becomes invalid if a file is added to the directory of its run.
         """
         paths = ([run.location, *_published(run.location, run.key)] for run in runs)
         self._receipts.put(zip(runs, paths, strict=True))
@@ -287,32 +286,32 @@ class TensorBoardExporter(BaseExporter):
         return as_float32(values)
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that shows the runs with all of their points."""
+        """The `tensorboard` command with all points of the runs."""
         every = f" --samples_per_plugin scalars={ALL_POINTS}" if longest > MAX_SHOWN_POINTS else ""
         return f"tensorboard --logdir {shlex.quote(self.logdir)}{every}"
 
 
 def _hidden(layout: Layout) -> list[Finding]:
-    """A finding for points with equal tag and step: the default loader shows one of them."""
+    """A finding for points with equal tag and step: TensorBoard's default loader shows the last."""
     hidden = hidden_duplicates(layout.stream)
     if not hidden:
         return []
-    message = "points share tag and step with a later one, which is all that TensorBoard shows"
+    message = "points share tag and step with a later point; TensorBoard shows the later one only"
     return [Finding("hidden-by-duplicates", Severity.INFO, "all tags", message, hidden)]
 
 
-def _counting(existing: ExistingRun) -> list[str]:
-    """The paths of the event files in force for a run. Raises VerifyError if there are none."""
+def _paths_in_force(existing: ExistingRun) -> list[str]:
+    """The paths of the event files in force for a run. Raises VerifyError without any."""
     paths = _published(existing.location, existing.key)
     if len(paths) > 1:  # a file may replace others, or be newer than `existing`
-        there = [
+        parts = [
             part
             for part in segments(existing.location, existing.key)
             if part.state.rows <= existing.state.rows
         ]
-        paths = [part.path for part in in_force(there)]
+        paths = [part.path for part in in_force(parts)]
     if not paths:
-        raise VerifyError(f"{existing.location}: the run is gone")
+        raise VerifyError(f"{existing.location}: the run is missing")
     return paths
 
 
@@ -321,14 +320,14 @@ def _published(directory: str, key: str) -> list[str]:
     return [os.path.join(directory, name) for name in segment_names(names_in(directory), key)]
 
 
-def _is_just(existing: ExistingRun, identity: Identity) -> bool:
+def _matches(existing: ExistingRun, identity: Identity) -> bool:
     """Whether a run has the history and the settings of the identity."""
     state = existing.state
     return (state.digest, state.settings.digest) == (identity.digest, identity.settings.digest)
 
 
 def _goes_back(layout: Layout, rows: int) -> bool:
-    """Whether a row from `rows` on has a lower step than one before."""
+    """Whether a row from `rows` on has a lower step than an earlier row."""
     step = layout.stream.step
     return 0 < rows < len(step) and bool(step[rows:].min() < step[:rows].max())
 
@@ -356,7 +355,7 @@ class _Joined:
 
     def _shared(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         key = tuple(map(id, columns))
-        if key not in self._known:  # the cache keeps the columns alive, so that ids stay unique
+        if key not in self._known:  # the cache keeps the columns alive: ids stay unique
             self._known[key] = columns, np.concatenate(columns)
         return self._known[key][1]
 

@@ -1,7 +1,7 @@
-"""The journal of a log directory: which run was published where, one line each.
+"""The journal of a log directory: key and directory of each published run, one line each.
 
-An exporter walks the log directory once and then reads the lines that other exporters add. A line
-is a hint: the run may not be published yet, or may have been deleted.
+An exporter walks the log directory once and then reads new lines of other exporters. A line is a
+hint: the run may not be published yet, or may have been deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ JOURNAL = ".bridges.journal"  # in the log directory; readers ignore it
 class Journal:
     """Lines `KEY PATH`, with the path of a run's directory below the log directory.
 
-    Both methods return key and path of the lines that this object has not returned yet.
+    Both methods return key and path of each line once.
     """
 
     def __init__(self, logdir: str) -> None:
@@ -24,7 +24,7 @@ class Journal:
         self._read = 0  # bytes
 
     def news(self) -> list[tuple[str, str]]:
-        """The lines that other exporters added."""
+        """The new lines of other exporters."""
         with suppress(FileNotFoundError, NotADirectoryError):
             if os.stat(self._path).st_size != self._read:
                 with open(self._path, "rb") as file:
@@ -32,13 +32,13 @@ class Journal:
         return []
 
     def add(self, key: str, path: str) -> list[tuple[str, str]]:
-        """Add a line, before the run gets its name: every published run has its line."""
+        """Append a line. Called before the run gets its name, so every published run has a line."""
         with open(self._path, "r+b", opener=_append) as file:
             file.write(b"\n%s %s\n" % (key.encode(), os.fsencode(path)))  # a torn line ends here
             return self._lines(file)
 
     def _lines(self, file: BinaryIO) -> list[tuple[str, str]]:
-        if file.seek(0, os.SEEK_END) < self._read:  # the journal was deleted and made anew
+        if file.seek(0, os.SEEK_END) < self._read:  # the journal was deleted and created again
             self._read = 0
         file.seek(self._read)
         text = file.read()

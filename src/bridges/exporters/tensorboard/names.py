@@ -1,8 +1,8 @@
 """The names of runs and event files on disk.
 
-A segment is named after the start of its run, the run key and its first row. An unpublished
-segment has a name without `tfevents`, as readers load every file, hidden or not, with that in its
-name.
+A segment is named after the start of its run, the run key and its first row. The name of an
+unpublished segment does not contain `tfevents`, as readers load every file with it in the name,
+even hidden ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
 def directory_name(name: str) -> str:
-    """A run's name as a relative path that stays below the log directory on any system."""
+    """A run's name as a legal relative path, below the log directory, on any system."""
     shown = [
         part.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") for part in name.split("/")
     ]
@@ -31,17 +31,17 @@ def directory_name(name: str) -> str:
 
 
 def hidden_name(key: str) -> str:
-    """A new name for the directory in which a run is built."""
+    """A new name for the directory of a run before its claim."""
     return f".bridges-{key}-{os.urandom(4).hex()}"
 
 
 def claim_name(key: str) -> str:
-    """The name of the directory of a run that is being published."""
+    """The name of the directory of a run during its claim."""
     return f".bridges-{key}"
 
 
 def segment_name(key: str, start: int, row: int) -> str:
-    """Zero-padded, so that readers, which sort by name, see the segments in order.
+    """The name of a segment, zero-padded, as readers sort files by name.
 
     `start` is the start of the run in seconds since 1970 UTC, `row` the first row.
     """
@@ -49,12 +49,12 @@ def segment_name(key: str, start: int, row: int) -> str:
 
 
 def partial_name(name: str) -> str:
-    """The name of a file that is being written; readers ignore names without `tfevents`."""
+    """The name of an unfinished file; readers ignore names without `tfevents`."""
     return f".{name.removeprefix(_PREFIX)}.partial"
 
 
 def attempt_name(name: str) -> str:
-    """A new name for one attempt to write the file; concurrent exports have different ones."""
+    """A new name for one attempt to write the file, different for concurrent exports."""
     return f"{partial_name(name)}-{os.urandom(4).hex()}"
 
 

@@ -12,7 +12,7 @@ from bridges.option import Option, Options
 
 @dataclass(frozen=True)
 class TensorBoardOptions(Options):
-    """Where event files go. Raises ConfigError for a directory that is not local."""
+    """The log directory. Raises ConfigError for a remote one."""
 
     logdir: Annotated[str, Option("Directory of the runs.", metavar="DIR", completes="dir")] = (
         "runs"
@@ -24,5 +24,5 @@ class TensorBoardOptions(Options):
         if "://" in self.logdir:
             raise ConfigError(
                 f"--logdir {self.logdir}: event files are written to a local directory. "
-                "Export to one, then copy it there as a whole."
+                "Export to a local directory, then copy all of it."
             )

@@ -1,8 +1,8 @@
 """The records of one event file, from a layout, as the live callback writes them.
 
-Besides scalars and texts a file holds its provenance and state as a text, the settings as a table
-of the Text page, and the session records of the HParams page. No experiment summary is written:
-TensorBoard shows only one per log directory.
+Besides scalars and texts, a file contains its provenance and state as a text, the settings as a
+table of the Text page, and the session records of the HParams page. No experiment summary is
+written: TensorBoard shows only one per log directory.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def parse_tags(text: str) -> dict[str, str]:
 
 
 def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]:
-    """The records of rows `start` and later: version, state, settings, scalars, texts, end.
+    """The records of the rows from `start` on: version, state, settings, scalars, texts, end.
 
-    A file that starts at row 0 begins a session, which replaces the files before it.
+    A file from row 0 on begins a session, which replaces all earlier files.
     """
     head = [*_head(layout, start, state)]
     framed = proto.frames([*head, *_end(layout)])
@@ -90,12 +90,12 @@ def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
         for key, value in params.items()
         if isinstance(value, bool | int | float | str)
     }
-    group = f"{layout.run.path} {layout.digest[:8]}"  # runs of one group name share one row there
+    group = f"{layout.run.path} {layout.digest[:8]}"  # the page has one row per group name
     yield proto.session_start(group, hparams, begin)
 
 
 def params_in(table: str) -> dict[str, str]:
-    """The params in such a table, as text."""
+    """The params in the table of the Text page, as text."""
     rows = (_CELL_BORDER.split(line)[1:-1] for line in table.split("\n")[2:])
     return {row[0]: row[1] for row in rows if len(row) == 2}
 
@@ -163,7 +163,7 @@ def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[Sc
 
 
 def _in_order(columns: Sequence[ScalarColumn], order: Int64) -> list[ScalarColumn]:
-    """The columns after their rows are reordered by `order` (int64, n)."""
+    """The columns with their rows reordered by `order` (int64, n)."""
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     ordered = []

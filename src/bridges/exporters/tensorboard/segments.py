@@ -1,8 +1,7 @@
-"""The event files of a run on disk: published segments, and the mending of killed exports.
+"""The event files of a run on disk: published segments, and the recovery from killed exports.
 
-Published files never change. A file is written under a name that readers ignore, synced, and then
-renamed atomically. The next export that lists a directory finishes or removes the files of killed
-exports.
+Published files never change. A file is written under a name ignored by readers, synced, and then
+renamed atomically. The next export finishes or removes the files of killed exports.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def segments(directory: str, key: str) -> list[Segment]:
     """All published files of a run, in write order."""
     return [
         Segment(path, int(match[1]), *_read_state(path))
-        for match in _matches(_mended(directory, key), key)
+        for match in _matches(_recovered(directory, key), key)
         if (path := os.path.join(directory, match[0]))
     ]
 
@@ -61,26 +60,26 @@ def _matches(names: Iterable[str], key: str) -> list[re.Match[str]]:
 
 
 def in_force(written: list[Segment]) -> list[Segment]:
-    """The files in force: a file that starts at row 0 replaces all earlier ones."""
-    whole = [index for index, segment in enumerate(written) if segment.first == 0]
-    return written[whole[-1] :] if whole else written
+    """The files in force: a file from row 0 on replaces all earlier ones."""
+    complete = [index for index, segment in enumerate(written) if segment.first == 0]
+    return written[complete[-1] :] if complete else written
 
 
 def existing_in(logdir: str, directory: str, key: str) -> ExistingRun | None:
     """The run of a key in a directory. Raises ExportError if one of its files is missing."""
-    counting = in_force(segments(directory, key))
-    if not counting:
+    parts = in_force(segments(directory, key))
+    if not parts:
         return None
     rows = 0
-    for segment in counting:
+    for segment in parts:
         if segment.first != rows:
             raise ExportError(
-                f"{directory}: the event file with rows {rows} to {segment.first - 1} is gone. "
+                f"{directory}: the event file with rows {rows} to {segment.first - 1} is missing. "
                 "Delete the directory and export the run again."
             )
         rows = segment.state.rows
     name = os.path.relpath(directory, logdir)
-    return ExistingRun(key, name, directory, counting[-1].state)
+    return ExistingRun(key, name, directory, parts[-1].state)
 
 
 def visible(logdir: str) -> Iterator[tuple[str, list[str]]]:
@@ -117,7 +116,7 @@ def publish_partial(directory: str, partial: str) -> None:
 
 
 def remove_unpublished(directory: str, key: str) -> None:
-    """Remove the unpublished files of a new run, whose export was killed or overtaken."""
+    """Remove the unpublished files of a new run after a killed or slower export."""
     for name in names_in(directory):
         match = ATTEMPT.fullmatch(name)
         if match and match[2] == key and not int(match[3]):
@@ -127,10 +126,8 @@ def remove_unpublished(directory: str, key: str) -> None:
                 os.rmdir(directory)
 
 
-def _mended(directory: str, key: str) -> list[str]:
-    """The names in a directory; files of exports that were killed at the rename are finished or
-    removed first.
-    """
+def _recovered(directory: str, key: str) -> list[str]:
+    """The names in a directory, after finishing or removing the files of killed exports."""
     names = names_in(directory)
     is_changed = False
     with suppress(OSError):  # a read-only disk stays as it is
@@ -157,17 +154,17 @@ def _read_state(path: str) -> tuple[int, State]:
         return parse_state(dict(first_texts(path))[STATE_TAG])
     except (OSError, VerifyError, *UNREADABLE):
         raise ExportError(
-            f"{path}: its first records are damaged, so the stored rows are unknown. "
+            f"{path}: its first records are damaged, so its stored rows are unknown. "
             "Delete its directory and export the run again."
         ) from None
 
 
 def recorded_params(path: str) -> dict[str, str]:
-    """The params that the first file of a run records. Raises VerifyError where it is damaged."""
+    """The params in the first file of a run. Raises VerifyError if it is damaged."""
     return params_in(dict(first_texts(path, records=4)).get(PARAMS_TAG, ""))
 
 
 def recorded_tags(path: str) -> dict[str, str]:
-    """The run tags recorded in a published file. Raises ExportError if it is damaged."""
+    """The run tags in a published file. Raises ExportError if it is damaged."""
     _read_state(path)
     return parse_tags(dict(first_texts(path))[STATE_TAG])

@@ -1,7 +1,7 @@
 """Weights & Biases: runs as the live callback logs them, with their own times.
 
-State lives in the run's config. Offline runs are written without the wandb package
-(`wandb_offline`); for online runs wandb uploads such files (`wandb_online`).
+State lives in the run's config. Offline runs are written without the wandb package (`offline.py`);
+for online runs, wandb uploads such files (`online.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
 from bridges.exporters.receipts import RunReceipt
-from bridges.exporters.wandb import limits as wandb_limits
+from bridges.exporters.wandb.adapt import adapt
 from bridges.exporters.wandb.history import as_float64
+from bridges.exporters.wandb.limits import check_project
 from bridges.exporters.wandb.offline import MakeFile, OfflineRuns, make_file
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.exporters.wandb.projects import LIBRARIES, Projects, Runs
@@ -36,8 +37,8 @@ DEFAULT_PROJECT = "huggingface"  # the live callback's
 class WandbExporter(BaseExporter):
     """Writes runs as files for `wandb sync`, or uploads them to the configured server.
 
-    Without a project, runs go to the project that the Trainer callback would use: that of their
-    library, else `huggingface`.
+    Without a project, a run goes to the project of its library, else to `huggingface`, as with the
+    live callback.
     """
 
     name = "wandb"
@@ -48,7 +49,7 @@ class WandbExporter(BaseExporter):
         options = options or WandbOptions()
         given = options.project or os.environ.get("WANDB_PROJECT")
         entity = options.entity or os.environ.get("WANDB_ENTITY")
-        usual = wandb_limits.check_project(given or DEFAULT_PROJECT)
+        usual = check_project(given or DEFAULT_PROJECT)
         self._has_one_project = given is not None
         self.place = f"{entity or ''}/{usual}"
         self._is_merged = options.wandb_step == "global_step"
@@ -97,9 +98,16 @@ class WandbExporter(BaseExporter):
         return wandb_sdk.make_file
 
     def adapt(self, layout: Layout) -> Layout:
-        """The layout without values that W&B drops, merged by step on request."""
-        layout = wandb_limits.fit(layout, self._is_merged)
-        return replace(layout, findings=(*layout.findings, *self._notes(layout)))
+        """The layout with the values that W&B stores, and a finding for each change."""
+        layout = adapt(layout, self._is_merged)
+        if not self._untested:
+            return layout
+        message = (
+            f"wandb {self._untested} is not a tested release, so its own API writes the run; this "
+            "is slower, and the duration is that of the export"
+        )
+        found = Finding("written-by-client", Severity.INFO, "wandb", message)
+        return replace(layout, findings=(*layout.findings, found))
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys."""
@@ -114,15 +122,15 @@ class WandbExporter(BaseExporter):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run, or the rows that an existing one lacks."""
+        """Write a new run, or the missing rows of an existing one."""
         return self._runs.write(layout, seen, existing)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Only offline, before any part of the run is synced."""
+        """True offline, before any part of the run is synced."""
         return not self._is_online and self._local.can_replace(existing)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """Set the labels: on a server, or offline before any part of the run is synced."""
+        """Set the labels of a run; None if it is offline and synced."""
         return self._runs.relabel(layout, existing, labels)
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -135,7 +143,7 @@ class WandbExporter(BaseExporter):
         return {key: value for key, value in found.items() if key not in (KEY, STATE, "_wandb")}
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Store the files with the run."""
+        """Store the files with the run, once."""
         self._runs.attach(existing, files)
 
     def preload(self) -> None:
@@ -155,23 +163,12 @@ class WandbExporter(BaseExporter):
         is_exact = self._is_direct and not self._is_online
         return as_float64(values) if is_exact else as_float64(values) + 0.0
 
-    def _notes(self, layout: Layout) -> list[Finding]:
-        """Findings for names and tags that are cut, and for the use of the wandb package."""
-        found = wandb_limits.cuts(layout)
-        if self._untested:
-            message = (
-                f"wandb {self._untested} is newer or older than what bridges was tested with, so "
-                "its own API writes the run; this is slower, and durations are those of the export"
-            )
-            found.append(Finding("written-by-client", Severity.INFO, "wandb", message))
-        return found
-
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
-        """The command that uploads the runs; online the URL of the last run."""
+        """The `wandb sync` command; online the URL of the last run."""
         if self._is_online:
             return locations[-1]
-        places = list(dict.fromkeys(os.path.dirname(path) for path in locations))
-        one, every = shlex.quote(places[0]), f"{shlex.quote(self._folder)}/offline-run-*"
-        command = f"wandb sync {one if len(places) == 1 else every}"
-        grown = any(self._local.is_part(path) for path in locations)
-        return f"{command}  # with wandb 0.28 or later, which adds to runs" if grown else command
+        folders = list(dict.fromkeys(os.path.dirname(path) for path in locations))
+        one, every = shlex.quote(folders[0]), f"{shlex.quote(self._folder)}/offline-run-*"
+        command = f"wandb sync {one if len(folders) == 1 else every}"
+        appends = any(self._local.is_part(path) for path in locations)
+        return f"{command}  # requires wandb 0.28 or later" if appends else command

@@ -18,15 +18,15 @@ from datetime import datetime, timedelta, timezone
 from bridges.exporters.atomic_files import HAS_FLOCK, sync_directory
 from bridges.exporters.base import ConflictError
 
-KEY_DIGITS = 10  # of a run's id that come from its key
+KEY_DIGITS = 10  # digits of the run key in a run's id
 STAMP = "%Y%m%d_%H%M%S"
 PREFIX, STAMP_SIZE = "offline-run-", 15
 ID_AT = len(PREFIX) + STAMP_SIZE + 1  # in a directory's name
-STAGING = ".bridges"  # for unpublished directories; `wandb sync` ignores it
+STAGING = ".bridges"  # subfolder of unpublished directories; `wandb sync` ignores it
 JOURNAL = "journal"  # in STAGING; lines of old mtime, new mtime, name
 LOCK = "lock"  # in STAGING, on systems without directory locks
-TICK = 1_000_000_000  # nanoseconds; coarser than any mtime clock
-ABANDONED = 86_400.0  # seconds until an unpublished directory counts as left by a killed export
+MTIME_RESOLUTION = 1_000_000_000  # nanoseconds; coarser than any mtime clock
+ABANDONED_SECONDS = 86_400.0  # age of an unpublished directory of a killed export
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Place:
 
     @property
     def is_synced(self) -> bool:
-        """Whether `wandb sync` has read the file; the server may still have rejected rows."""
+        """Whether `wandb sync` has processed the file; the server may have rejected rows."""
         return os.path.exists(f"{self.path}.synced")
 
 
 def parts_of(run_id: str, places: list[Place]) -> list[Place]:
-    """The parts of one run among `places`."""
+    """The parts of a run among `places`."""
     return [place for place in places if place.run_id == run_id]
 
 
 class RunFolder:
-    """The offline runs in a folder, which may not exist yet."""
+    """The offline runs in a folder; it may not exist yet."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class RunFolder:
         self._is_swept = False
 
     def places(self, key: str) -> list[Place]:
-        """The parts of all runs whose ids begin with these digits, sorted by name."""
+        """The parts of all runs with ids that begin with these digits, sorted by name."""
         self._look()
         return self._places(key)
 
@@ -108,8 +108,8 @@ class RunFolder:
                 if name.startswith(PREFIX):
                     self._add_name(name)
             is_ours = bool(news) and news[-1][1] == changed
-            # changes by other programs within one clock tick have equal mtimes
-            is_final = is_ours or time.time_ns() - changed > TICK
+            # another program may still change the folder without changing its mtime
+            is_final = is_ours or time.time_ns() - changed > MTIME_RESOLUTION
             self._changed = changed if is_final else None
 
     def _follow(self, news: list[tuple[int, int, str]], changed: int) -> bool:
@@ -129,8 +129,8 @@ class RunFolder:
     def _journal(self) -> list[tuple[int, int, str]]:
         """The unread lines of the journal."""
         with suppress(OSError), open(os.path.join(self.path, STAGING, JOURNAL), "rb") as file:
-            is_another = file.seek(0, os.SEEK_END) < self._read  # someone emptied the folder
-            self._read = file.seek(0 if is_another else self._read)
+            is_new = file.seek(0, os.SEEK_END) < self._read  # the folder was emptied
+            self._read = file.seek(0 if is_new else self._read)
             found = file.read()
             self._read += len(found)
             lines = (line.split() for line in found.decode(errors="replace").splitlines())
@@ -164,24 +164,24 @@ class RunFolder:
                 shutil.rmtree(staged, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove, once, directories of exports that were killed long ago."""
+        """Remove abandoned directories, once per object."""
         if self._is_swept:
             return
         self._is_swept = True
         with suppress(OSError), os.scandir(os.path.join(self.path, STAGING)) as entries:
             for entry in entries:
-                if entry.is_dir() and time.time() - entry.stat().st_mtime > ABANDONED:
+                if entry.is_dir() and time.time() - entry.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
-    def publish(self, staged: str, name: str, key: str, there: list[Place]) -> str:
+    def publish(self, staged: str, name: str, key: str, known: list[Place]) -> str:
         """Rename a staged directory to its name; return the path of its file.
 
-        Raises ConflictError if the runs with this key are not those in `there`.
+        Raises ConflictError if the runs with this key differ from `known`.
         """
         folder = os.path.join(self.path, name)
         with self.locked():
             self._refresh()
-            if self._places(key) != there:
+            if self._places(key) != known:
                 raise ConflictError
             os.rename(staged, folder)
             self._add_name(name)
@@ -202,8 +202,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold an exclusive lock on the folder. Raises FileNotFoundError without a folder.
 
-        `flock` locks the folder itself, so that reading makes no file in it. `filelock` needs a
-        file: it is in the staging directory, which exists once a run was published here.
+        `flock` locks the folder itself, so reading creates no file. `filelock` needs a lock file:
+        it is in the staging directory, which exists after the first publish.
         """
         if not HAS_FLOCK:
             from filelock import FileLock

@@ -1,7 +1,7 @@
 """History rows of a W&B run, from the columns of a stream to records.
 
-A row holds the logged values, the step under one of `STEP_KEYS`, and the values that wandb adds to
-each row: `_step` (the index of the row), `_timestamp` and `_runtime` in seconds.
+A row holds the logged values, the step under one of `STEP_KEYS`, and wandb's own values: `_step`
+(the index of the row), `_timestamp` and `_runtime` in seconds.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from bridges.formats.wandb_log.log import CHUNK_HEADER, text
 from bridges.stream.layout import Layout
 from bridges.stream.model import Int64
 
-STEP_KEYS = ("train/global_step", "global_step")  # of runs of the Trainer, and of tags
+STEP_KEYS = ("train/global_step", "global_step")  # of the Trainer's runs, and of tags
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
 VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 
 
 def history_records(layout: Layout, first: int, number: int) -> Batch:
-    """The history records from row `first` of the stream on; `number` is that of the first one.
+    """The history records from row `first` of the stream on; `number` is the first record's.
 
     Each record leaves room for its chunk header.
     """
@@ -65,7 +65,7 @@ def _columns(layout: Layout, first: int) -> Iterator[Column]:
 
 
 def _before(key: str) -> Callable[[int], bytes]:
-    """The bytes before the value of an item, which depend on the value's size only."""
+    """The bytes before the value of an item, as a function of the value's size."""
     name = text(1, key) + VALUE_TAG
 
     def before(size: int) -> bytes:
@@ -76,7 +76,7 @@ def _before(key: str) -> Callable[[int], bytes]:
 
 
 def _step_column(steps: Int64) -> Column:
-    """Field 2 of a row, a message: its step, field 1 of that."""
+    """Field 2 of a row: a message with the step in field 1."""
     texts = varint_texts(steps)
     return Column(np.arange(len(steps)), lambda size: b"\x12" + varint(1 + size) + b"\x08", texts)
 
@@ -84,7 +84,7 @@ def _step_column(steps: Int64) -> Column:
 def wandb_steps(layout: Layout) -> Int64:
     """`_step` of each row (int64, n), strictly increasing: `wandb sync` renumbers other rows.
 
-    It is the row index, as with the live callback, or the global step if rows were merged.
+    `_step` is the row index, as with the live callback, or the global step of merged rows.
     """
     is_merged = layout.identity.options.get("wandb-step") == "global_step"
     return layout.stream.step if is_merged else np.arange(len(layout.stream))

@@ -1,6 +1,6 @@
-"""Offline runs in a folder: each run is a directory that is published atomically.
+"""Offline runs in a folder: one directory per run, published atomically.
 
-While a run is unsynced, a longer history replaces its file. After a sync, new rows go into another
+Before a sync, a longer history replaces the run's file. After a sync, new rows go into another
 part: a second directory of the same run, which `wandb sync` appends.
 """
 
@@ -35,15 +35,15 @@ from bridges.stream.clock import SECOND
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
-DIGEST_DIGITS = 6  # of a run's id, after those of the key
-SOURCE_FOLDER = "source"  # of attached files, within the files of the run
+DIGEST_DIGITS = 6  # digits of the history's digest in a run's id
+SOURCE_FOLDER = "source"  # folder of attached files, within the files of the run
 
-# writes a layout as `run-ID.wandb` in a directory
+# writes a layout to `run-ID.wandb` in a directory
 MakeFile = Callable[[str, Layout, Target, Part], None]
 
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
-    """Write the file of a part, without wandb."""
+    """Write the file of a part, without the wandb package."""
     path = os.path.join(folder, f"run-{part.run_id}.wandb")
     write_file(path, write_log(records(layout, target, part)))
 
@@ -52,15 +52,15 @@ def fill(folder: str, layout: Layout, target: Target, part: Part, make: MakeFile
     """Write all files of a run's directory."""
     os.mkdir(os.path.join(folder, "files"))
     with open(os.path.join(folder, "files", METADATA), "wb") as file:
-        file.write(metadata(layout))  # synced with the run's file, which is written next
+        file.write(metadata(layout))  # not fsynced here: `make` follows
     make(folder, layout, target, part)
 
 
 def run_id_of(run: Layout | Identity) -> str:
     """The id of a new run, from its key and its history.
 
-    The key makes it findable. The history keeps runs with a common beginning apart in W&B, even if
-    they are exported from different folders.
+    `find` uses the digits of the key. The digits of the history distinguish runs with a common
+    beginning in W&B, even if they are exported from different folders.
     """
     return run.key[:KEY_DIGITS] + run.digest[:DIGEST_DIGITS]
 
@@ -84,7 +84,7 @@ class OfflineRuns:
         return found
 
     def _runs(self, places: list[Place], key: str) -> list[ExistingRun]:
-        """The runs with a key at these places. The newest part of a run holds its state."""
+        """The runs with a key at these places; the newest part of a run has its state."""
         newest = {place.run_id: place for place in places}
         found = [self._run(place.path, key) for place in newest.values()]
         return [run for run in found if run]
@@ -93,15 +93,15 @@ class OfflineRuns:
         head = _head(path)
         if head.state is None:
             raise ExportError(
-                f"{path} is not a run that bridges wrote, but stands where this one belongs. "
-                "Move it away, or give another --wandb-dir."
+                f"{path} was not written by bridges, but has the id of this run. Move it away, or "
+                "give another --wandb-dir."
             )
         if head.key != key or not self._is_ours(head):
             return None
         return ExistingRun(key, head.name, path, head.state, Place(path).run_id, head.project)
 
     def _is_ours(self, head: RunHead) -> bool:
-        """Whether `wandb sync` uploads a run to the target's project.
+        """Whether a run belongs to the target's project.
 
         Without an entity in the options, runs of any entity match.
         """
@@ -111,7 +111,7 @@ class OfflineRuns:
     def _new_id(self, layout: Layout, places: list[Place]) -> str:
         """The id of a new run, unique in the folder.
 
-        If a run of another project has the id, the project gives a suffix; if a run with equal rows
+        If another project's run has the id, the project gives a suffix. If a run with equal rows
         has it, the settings do.
         """
         run_id, target = run_id_of(layout), self._target
@@ -127,7 +127,7 @@ class OfflineRuns:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a run, or the rows that it lacks. Raises ConflictError, ExportError."""
+        """Write a new run, or the missing rows of an existing one."""
         with system_errors(self._folder.path):
             if existing is None:
                 path = self._create(layout, seen)
@@ -145,7 +145,7 @@ class OfflineRuns:
         return self._add(layout, part, [], places)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """Set the labels of an unsynced run; None if it was synced, as uploaded parts stay."""
+        """Set the labels of a run; None if it was synced, as uploaded parts cannot change."""
         with system_errors(self._folder.path):
             head = _head(existing.location)
             has_name = not labels.name or short(labels.name) == head.name
@@ -159,7 +159,7 @@ class OfflineRuns:
         return written
 
     def _continue(self, layout: Layout, existing: ExistingRun, labels: Labels | None = None) -> str:
-        """A new part after a sync, else the newest part written again."""
+        """Write a new part after a sync, else the newest part again. Returns its path."""
         places = self._folder.places(existing.id)
         parts = _parts(existing, places)
         is_synced = parts[-1].is_synced
@@ -183,12 +183,12 @@ class OfflineRuns:
         return self._replace(layout, part, existing)
 
     def can_replace(self, existing: ExistingRun) -> bool:
-        """Whether the run has one part, which is unsynced."""
+        """Whether the run has one part only, and it is unsynced."""
         parts = self._folder.parts(existing.id)
         return [(part.path, part.is_synced) for part in parts] == [(existing.location, False)]
 
     def _add(self, layout: Layout, part: Part, parts: list[Place], places: list[Place]) -> str:
-        """Publish a new part with its file; empty directories confuse wandb."""
+        """Publish a new part. Returns the path of its file."""
         name = self._folder.new_name(start_of(layout, part.first), part.run_id, parts)
         with self._folder.staged() as staged:
             fill(staged, layout, self._target, part, self._make)
@@ -206,7 +206,7 @@ class OfflineRuns:
         return path
 
     def is_part(self, path: str) -> bool:
-        """Whether a file adds to a run that was synced."""
+        """Whether a file is a later part of a run."""
         return self._folder.parts(Place(path).run_id)[:1] != [Place(path)]
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -236,7 +236,7 @@ class OfflineRuns:
                 self._attach(parts, named, places)
 
     def _attach(self, parts: list[Place], named: Mapping[str, bytes], places: list[Place]) -> None:
-        """Attach to the newest part, or to a new one without rows if that was synced."""
+        """Attach files to the newest part, or to a new part without rows after a sync."""
         newest = parts[-1]
         content = write_log(with_files(_read(newest.path), named, rows=not newest.is_synced))
         with self._folder.staged() as staged:
@@ -255,10 +255,10 @@ class OfflineRuns:
                 os.replace(file, newest.path)
 
     def preload(self) -> None:
-        """Nothing to do: the folder is listed once in any case."""
+        """Do nothing: the folder is listed once in any case."""
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
-        """Save receipts for the newest part of each run, in a file that `wandb sync` ignores."""
+        """Save receipts for the newest part of each run, in a file ignored by `wandb sync`."""
         self._receipts.put((run, [run.location]) for run in runs)
 
     def receipts(self) -> Iterator[RunReceipt]:
@@ -269,7 +269,7 @@ class OfflineRuns:
 
 
 def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:
-    """The parts of a run. Raises ConflictError if the last one is not that of `find`."""
+    """The parts of a run. Raises ConflictError if the last one changed since `find`."""
     parts = parts_of(existing.id, places)
     if not parts or parts[-1].path != existing.location:
         raise ConflictError
@@ -277,7 +277,7 @@ def _parts(existing: ExistingRun, places: list[Place]) -> list[Place]:
 
 
 def _first_row(layout: Layout, before: list[Place]) -> int:
-    """The first stream row of a part that follows others."""
+    """The first stream row of a part, which follows the parts `before`."""
     if not before:
         return 0
     state = _head(before[-1].path).state
@@ -287,14 +287,14 @@ def _first_row(layout: Layout, before: list[Place]) -> int:
 
 
 def check_mergeable(layout: Layout, rows: int) -> None:
-    """Raises ExportError if merged rows from `rows` on have a step that was uploaded."""
+    """Raises ExportError if merged rows from `rows` on have an uploaded step."""
     steps = layout.run.stream.step
     is_merged = layout.identity.options.get("wandb-step") == "global_step"
     if is_merged and 0 < rows < len(steps) and steps[rows:].min() <= steps[:rows].max():
         raise ExportError(
-            f"the run was uploaded up to row {rows}, and a later row has a step that is there "
-            "already: with --wandb-step global_step it can no longer be merged. Leave the option "
-            "out, which makes a run of its own."
+            f"the run was uploaded up to row {rows}, and a later row has an uploaded step: with "
+            "--wandb-step global_step it can no longer be merged. Remove the option, which makes "
+            "another run."
         )
 
 
@@ -307,7 +307,7 @@ def put_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 
 def _has_files(part: Place, named: Mapping[str, bytes]) -> bool:
-    """Whether these are the files of a part."""
+    """Whether a part has these files."""
     if not named.keys() <= _attached(part.path):
         return False
     folder = os.path.join(os.path.dirname(part.path), "files")

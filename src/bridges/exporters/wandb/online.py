@@ -1,7 +1,7 @@
-"""Runs on a W&B server: written as offline runs are, uploaded by the official client, read back.
+"""Runs on a W&B server: written like offline runs, uploaded by the official client, read back.
 
-A run is looked for before anything is sent, and only rows that are not there are sent: W&B appends
-whatever comes, so a row that is sent twice is there twice.
+W&B appends all uploaded rows, even duplicates. The server is queried before each upload, and only
+missing rows are sent.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ from bridges.exporters.wandb.reader import state_of
 from bridges.exporters.wandb.receipts import receipts_in, save_receipts
 from bridges.exporters.wandb.rows import as_values, recorded
 from bridges.exporters.wandb.run import KEY, Part, Target
-from bridges.exporters.wandb.server import DeletedError, Remote, Server
+from bridges.exporters.wandb.server import DeletedError, Server, ServerRun
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Run
 
-SETTLING = 30.0  # seconds that a server may take to show what it was sent
-SPECIAL = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as servers tell them
+SETTLE_SECONDS = 30.0  # until a server shows all uploaded rows
+SPECIAL_NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # in answers
 
 
 class OnlineRuns:
-    """The runs of a project; `local` are offline runs that are not to be uploaded once more."""
+    """The runs of a project; `local` are the offline runs, marked as synced after an upload."""
 
     def __init__(self, target: Target, make: MakeFile, local: OfflineRuns) -> None:
         self._target, self._make, self._local = target, make, local
         self._server = Server(target.project, target.entity)
-        self._listed: dict[str, list[Remote]] | None = None  # by run key
+        self._listed: dict[str, list[ServerRun]] | None = None  # by run key
 
     def preload(self) -> None:
-        """Ask once for all runs of the project; `find` answers from that."""
-        listed: dict[str, list[Remote]] = {}
+        """List the runs of the project once; later `find` calls use that listing."""
+        listed: dict[str, list[ServerRun]] = {}
         for remote in self._server.having(KEY):
             listed.setdefault(str(remote.config[KEY]), []).append(remote)
         self._listed = listed
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs with one of the keys, whether or not all of their rows arrived."""
+        """The runs with one of the keys, even if some of their rows are missing."""
         found = []
         for key in identity.keys:
             if self._listed is not None:
@@ -75,7 +75,7 @@ class OnlineRuns:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Send what the server lacks. Raises ConflictError, ExportError."""
+        """Upload a new run, or the missing rows of an existing one."""
         with only_one(f"wandb-{layout.key}") as lock:
             remotes = self._server.find(layout.key, run_id_of(layout))
             found = [(_run(remote, layout.key, self._target.project), remote) for remote in remotes]
@@ -90,28 +90,28 @@ class OnlineRuns:
                 part = self._continued(layout, existing, same[0])
             if part is None:
                 part = Part(self._new_id(layout, found), whole_state(layout))
-            is_all = 0 < part.first == len(layout.stream)
-            said = "" if is_all else self._upload(layout, part, lock)
-            written = self._arrived(layout, part, said)
+            has_all = 0 < part.first == len(layout.stream)
+            errors = "" if has_all else self._upload(layout, part, lock)
+            written = self._arrived(layout, part, errors)
             self._mark_local(layout)
             return written
 
-    def _continued(self, layout: Layout, existing: ExistingRun, remote: Remote) -> Part | None:
-        """What comes after the rows that are there; None where those are not the first ones."""
+    def _continued(self, layout: Layout, existing: ExistingRun, remote: ServerRun) -> Part | None:
+        """The part with the missing rows; None if the stored rows are not the first ones."""
         first = layout.position(existing.state.rows)
         if existing.complete:
             check_mergeable(layout, existing.state.rows)
         else:
-            there = [int(row["_step"]) for row in self._server.rows(remote.run_id)]
-            is_doubled = remote.lines > max(first, len(there))
-            if is_doubled or there != wandb_steps(layout)[: len(there)].tolist():
+            steps = [int(row["_step"]) for row in self._server.rows(remote.run_id)]
+            is_doubled = remote.lines > max(first, len(steps))
+            if is_doubled or steps != wandb_steps(layout)[: len(steps)].tolist():
                 return None
-            first = len(there)
+            first = len(steps)
         state = whole_state(layout, existing.state)
         return Part(remote.run_id, state, first, (), existing.name, remote.group, remote.tags)
 
-    def _new_id(self, layout: Layout, found: list[tuple[ExistingRun | None, Remote]]) -> str:
-        """An id that no run has, nor had: W&B never takes that of a deleted run again."""
+    def _new_id(self, layout: Layout, found: list[tuple[ExistingRun | None, ServerRun]]) -> str:
+        """An unused id; W&B never accepts the id of a deleted run again."""
         taken = {remote.run_id for run, remote in found if run or remote.lines}
         base, settings = run_id_of(layout), layout.run.settings.digest
         if base in taken and settings:
@@ -127,16 +127,19 @@ class OnlineRuns:
         raise AssertionError
 
     def _upload(self, layout: Layout, part: Part, lock: list[int]) -> str:
-        """What the client says of errors."""
-        with tempfile.TemporaryDirectory(prefix="bridges-") as place:
-            folder = os.path.join(place, f"offline-run-20000101_000000-{part.run_id}")
+        """Upload a part. Returns the client's error messages."""
+        with tempfile.TemporaryDirectory(prefix="bridges-") as parent:
+            folder = os.path.join(parent, f"offline-run-20000101_000000-{part.run_id}")
             os.mkdir(folder)
             fill(folder, layout, self._target, part, self._make)
             return self._server.upload(folder, len(layout.stream) - part.first, lock)
 
-    def _arrived(self, layout: Layout, part: Part, said: str) -> ExistingRun:
-        """The run as the server has it, once it shows all of it."""
-        until = time.monotonic() + (0.0 if said else SETTLING)
+    def _arrived(self, layout: Layout, part: Part, errors: str) -> ExistingRun:
+        """Wait until the server shows all rows of the run. Returns the run.
+
+        Raises ExportError if the run is missing or has rows twice.
+        """
+        until = time.monotonic() + (0.0 if errors else SETTLE_SECONDS)
         while True:
             remote = self._server.get(part.run_id)
             run = _run(remote, layout.key, self._target.project) if remote else None
@@ -147,15 +150,15 @@ class OnlineRuns:
             time.sleep(0.5)
         if remote and remote.lines > len(layout.stream):
             message = f"{remote.url} has rows twice: another export uploaded it at the same time"
-            raise ExportError(message, transient=True)  # the next attempt makes a run of its own
+            raise ExportError(message, transient=True)  # the next attempt creates another run
         if run is None:
-            why = f": {said}" if said else ""
-            raise ExportError(f"W&B did not take the run {part.run_id}{why}")
+            why = f": {errors}" if errors else ""
+            raise ExportError(f"W&B did not accept the run {part.run_id}{why}")
         return run  # the comparison reports missing rows
 
     def _mark_local(self, layout: Layout) -> None:
-        """Offline runs of this history are uploaded now: `wandb sync` is to leave them alone."""
-        with suppress(ExportError):  # one that cannot be read is none of these
+        """Mark offline runs with this history as synced, so `wandb sync` skips them."""
+        with suppress(ExportError):  # an unreadable run is another one
             for run in self._local.find(layout.identity):
                 if run.state.digest == layout.digest:
                     write_file(f"{run.location}.synced", [])
@@ -178,7 +181,7 @@ class OnlineRuns:
         return remote.config if remote else {}
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun:
-        """The run with these labels."""
+        """Set the labels of the run."""
         remote = self._server.get(existing.id)
         if remote is None:
             raise ConflictError
@@ -189,7 +192,7 @@ class OnlineRuns:
         return replace(existing, name=name)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Upload the files, unless they are there."""
+        """Upload the files, once."""
         named = {f"{SOURCE_FOLDER}/{name}": content for name, content in files.items()}
         self._server.attach(existing.id, named)
 
@@ -202,8 +205,8 @@ class OnlineRuns:
         return receipts_in(self._server)
 
 
-def _run(remote: Remote, key: str, project: str) -> ExistingRun | None:
-    """A run that bridges wrote, with that key."""
+def _run(remote: ServerRun, key: str, project: str) -> ExistingRun | None:
+    """The run for `find`; None if it was not written by bridges, or has another key."""
     found, state = state_of(remote.config_json)
     if state is None or found != key:
         return None
@@ -220,7 +223,7 @@ def _run(remote: Remote, key: str, project: str) -> ExistingRun | None:
 
 
 def _is_same(run: ExistingRun, layout: Layout) -> bool:
-    """Whether a complete run holds the layout's history, and has settings that allow that."""
+    """Whether a run is complete, and its history and settings agree with the layout."""
     return (
         run.state.digest == layout.digest
         and not run.state.settings.contradict(layout.run.settings)
@@ -229,10 +232,10 @@ def _is_same(run: ExistingRun, layout: Layout) -> bool:
 
 
 def is_complete(run: Run, existing: ExistingRun) -> bool:
-    """Whether the server counts as many rows as the state, and shows the last one."""
+    """Whether the server's row count and last step agree with the state."""
     rows, is_merged = existing.state.rows, "wandb-step" in existing.state.layout
     if rows > len(run.stream) and is_merged:
-        return True  # of merged rows that this history does not reach, nothing is known
+        return True  # the steps of merged rows beyond this history are unknown
     if not is_merged or not rows:
         return existing.counted == (rows, rows - 1)
     steps = np.unique(run.stream.step)
@@ -241,9 +244,9 @@ def is_complete(run: Run, existing: ExistingRun) -> bool:
 
 
 def _as_sent(value: Any) -> Any:
-    """A value as it was sent; some releases keep the sign of a zero, others do not."""
+    """The sent value of a value in an answer; -0.0 is 0.0, as some releases drop its sign."""
     if isinstance(value, str):
-        return SPECIAL.get(value, value)
+        return SPECIAL_NUMBERS.get(value, value)
     return value + 0.0 if isinstance(value, float) else value
 
 

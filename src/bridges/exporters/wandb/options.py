@@ -10,9 +10,9 @@ from bridges.option import Option, Options
 
 @dataclass(frozen=True)
 class WandbOptions(Options):
-    """Which project runs go to, and how they are written.
+    """The project of the runs, and the way to write them.
 
-    Without a `project`, a run goes to the one that the Trainer callback would use.
+    Without a `project`, a run goes to the project of the live callback.
     """
 
     project: Annotated[
@@ -34,7 +34,7 @@ class WandbOptions(Options):
     ] = "."
     wandb_step: Annotated[
         Literal["row", "global_step"],
-        Option("Let `_step` count rows, or be the global step, which merges the rows of one step."),
+        Option("Value of `_step`: the row index, or the global step, with one row per step."),
     ] = "row"
     job_type: Annotated[str | None, Option("Job type of the runs.", metavar="NAME")] = None
     mode: Annotated[

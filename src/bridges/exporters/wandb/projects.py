@@ -1,7 +1,7 @@
-"""Runs in the projects of their libraries, where the live callback puts them if none is given.
+"""Runs in the projects of their libraries: the live callback's choice without a given project.
 
-sentence-transformers and SetFit set a project of their own. The first version of bridges did not
-know that, so a run may also be in the usual project, and stays there.
+sentence-transformers and SetFit set a project of their own. The first version of bridges ignored
+it, so a run may also be in the usual project, and stays in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIBRARIES = ("sentence-transformers", "setfit")
 
 
 class Runs(Protocol):
-    """A place for runs: a folder of offline runs, or a server."""
+    """The runs of a project, in a folder of offline runs or on a server."""
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys."""
@@ -28,7 +28,7 @@ class Runs(Protocol):
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run, or append the rows that an existing one lacks."""
+        """Write a new run, or the missing rows of an existing one."""
         ...
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -40,15 +40,15 @@ class Runs(Protocol):
         ...
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files among those of the run, unless they are there."""
+        """Store the files with the run, once."""
         ...
 
     def preload(self) -> None:
-        """Ask once for all runs of the project, for `find`."""
+        """List the runs of the project once; later `find` calls use that listing."""
         ...
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels; None where they cannot change."""
+        """Set the labels of a run; None if they cannot change."""
         ...
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
@@ -61,10 +61,10 @@ class Runs(Protocol):
 
 
 class Projects:
-    """The runs of several projects, each opened by `open_project` when it is first needed.
+    """The runs of several projects, each opened by `open_project` at first use.
 
-    `usual` is the project of runs whose library sets none. `libraries` are the other projects whose
-    marked runs are listed: none for a folder, which lists all runs at once.
+    `usual` is the default project. `libraries` are other projects with receipts; empty for a
+    folder, as one listing has the runs of all projects.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Projects:
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
-        """Write a new run, or append to an existing one in its own project."""
+        """Write a new run, or the missing rows of an existing one, in its project."""
         runs = self._runs(existing.place if existing else layout.run.project)
         return runs.write(layout, seen, existing)
 
@@ -113,15 +113,15 @@ class Projects:
         return self._runs(existing.place).stored_params(existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
-        """Keep the files among those of the run, unless they are there."""
+        """Store the files with the run, once."""
         self._runs(existing.place).attach(existing, files)
 
     def relabel(self, layout: Layout, existing: ExistingRun, labels: Labels) -> ExistingRun | None:
-        """The run with these labels; None where they cannot change."""
+        """Set the labels of a run; None if they cannot change."""
         return self._runs(existing.place).relabel(layout, existing, labels)
 
     def preload(self) -> None:
-        """Ask once for all runs of each project, for `find`."""
+        """List the runs of each project once; later `find` calls use that listing."""
         self._is_preloaded = True
         self._runs(None).preload()
 

@@ -32,7 +32,7 @@ HEAD_BYTES = 1 << 16  # enough for nearly every run record
 class RunHead:
     """The content of the run record.
 
-    Entity and group may be empty; `tags` are texts; a `state` of None: not written by bridges.
+    Entity and group may be empty. `state` is None for a run of another program.
     """
 
     entity: str
@@ -82,7 +82,7 @@ def _find_run(log: Iterable[bytes]) -> bytes:
         found = dict(fields(record)).get(RUN)
         if isinstance(found, bytes):
             return found
-    raise LogError("it holds no run")
+    raise LogError("it has no run record")
 
 
 def _head(run: bytes) -> RunHead:
@@ -98,7 +98,7 @@ def _text(content: int | bytes) -> str:
 
 
 def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
-    """The key and state in a config (JSON by name); no state: not written by bridges."""
+    """The key and state in a config (JSON by name); the state is None for other programs."""
     try:
         return str(json.loads(config[KEY])), State.parse(json.loads(config[STATE])["state"])
     except UNREADABLE:
@@ -126,7 +126,7 @@ def _pair(item: int | bytes) -> tuple[str, str]:
 
 @_sound()
 def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
-    """All points of a run's files (bytes, in order), and the summary values that are in no row.
+    """All points of a run's files (bytes, in order), and the summary values outside of rows.
 
     Raises LogError if a file is incomplete, or if `from_start` and row 0 is missing.
     """
@@ -140,9 +140,9 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
             if number == SUMMARY:
                 summary |= _items(content)
         if EXIT not in dict(found):
-            raise LogError("it has no end")
+            raise LogError("it has no end record")
     if from_start and history and len(history[0]) and (first := first_step(history[0])):
-        raise LogError(f"the rows before row {first} lie in a file that is not here")
+        raise LogError(f"the file with the rows before row {first} is missing")
     points = read_rows(history)
     return Recorded(points.points, points.others, _own(summary, points))
 
@@ -153,8 +153,8 @@ def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
 
 
 @_sound()
-def is_whole(path: str) -> bool:
-    """Whether a file holds the run's end. Raises LogError if it is damaged."""
+def has_end(path: str) -> bool:
+    """Whether a file has the run's end record. Raises LogError if it is damaged."""
     with open(path, "rb") as file:
         last = [*read_log(file.read())][-2:]
     return any(EXIT in dict(fields(record)) for record in last)

@@ -8,8 +8,8 @@ import sys
 
 from bridges.errors import ExportError
 
-TESTED = ((0, 19), (0, 31))  # releases of wandb, oldest and newest, whose sync is tested
-APPENDING = (0, 28)  # the first tested release whose sync adds to a run; older ones overwrite it
+TESTED = ((0, 19), (0, 31))  # oldest and newest tested release
+APPENDING = (0, 28)  # first tested release that appends to a run; older ones overwrite its rows
 
 
 def installed_release() -> tuple[int, int] | None:
@@ -27,13 +27,13 @@ def check_appends() -> None:
     release = installed_release()
     if release is not None and release < APPENDING:
         raise ExportError(
-            f"wandb {release[0]}.{release[1]} is installed, whose sync would overwrite the first "
-            "rows of a run that is there with the new ones. Type: pip install --upgrade wandb"
+            f"wandb {release[0]}.{release[1]} is installed; its sync would overwrite the first "
+            "rows of an existing run with the new ones. Run: pip install --upgrade wandb"
         )
 
 
 def untested() -> str | None:
-    """The release of the installed wandb if it is not a tested one; else None."""
+    """The release of the installed wandb if it is untested; else None."""
     release = installed_release()
     if release is None or TESTED[0] <= release <= TESTED[1]:
         return None

@@ -1,7 +1,7 @@
 """Reads the history rows of a W&B run into columns, all rows of a file at once.
 
-The rows of a run are alike, so they are read in parallel: the first item of each row, then the
-second, and so on. Records that bridges does not write are read item by item.
+Most rows of a run have the same keys, so they are read in parallel: the first item of each row,
+then the second, and so on. Records of other programs are read item by item.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUMBER = 0x08  # field 1 of a record
 ITEM, ITEM_NAME = 0x0A, 0x0A  # field 1 of a row, and field 1 of an item
 MIN_ARRAY_ROWS = 32  # below, rows are read one by one
 Mask = NDArray[np.bool_]
-Piece = tuple[Int64, Values]  # rows, and their values of one key: int64, float64 or object
+Piece = tuple[Int64, Values]  # rows and values of one key: int64, float64 or object
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Spans:
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> Spans:
-        """These strings."""
+        """Join the strings."""
         size = np.fromiter(map(len, strings), np.int64, len(strings))
         end = np.cumsum(size)
-        ahead = b"\0" * 4  # what is read ahead stays inside
-        return cls(b"".join([*strings, ahead]), end - size, end)
+        padding = b"\0" * 4  # the reader looks up to 4 bytes ahead
+        return cls(b"".join([*strings, padding]), end - size, end)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -55,8 +55,8 @@ def split_history(records: Sequence[bytes]) -> tuple[Spans, list[bytes]]:
     spans = Spans.of(records)
     start, is_row = _Text(spans.data).contents(spans.start, spans.end)
     pairs = zip(records, is_row.tolist(), strict=True)
-    others = [record for record, it_is in pairs if not it_is]
-    if any(_row_of(record) for record in others):  # records with more fields than bridges writes
+    others = [record for record, is_plain in pairs if not is_plain]
+    if any(_row_of(record) for record in others):  # records of other programs have more fields
         rows = [row for row in map(_row_of, records) if row]
         return Spans.of(rows), [record for record in others if not _row_of(record)]
     return Spans(spans.data, start[is_row], spans.end[is_row]), others
@@ -69,7 +69,7 @@ def _row_of(record: bytes) -> bytes:
 
 
 def read_rows(parts: Sequence[Spans]) -> Recorded:
-    """The points of the history rows of a run's parts, at the steps of the step key.
+    """The points in the history rows of a run's parts, with the steps of the step key.
 
     Raises LogError if a row cannot be read, or lacks its step or time.
     """
@@ -95,7 +95,7 @@ def first_step(rows: Spans) -> int:
 
 
 def _pieces(part: Spans) -> Iterator[tuple[bytes, Int64, Values]]:
-    """Pieces of columns: a key, rows, values."""
+    """The pieces of columns: key, rows, values."""
     text, rows, at = _Text(part.data), np.arange(len(part)), part.start
     while len(rows) > MIN_ARRAY_ROWS:
         items = text.items(at, part.end[rows])
@@ -112,7 +112,7 @@ def _pieces(part: Spans) -> Iterator[tuple[bytes, Int64, Values]]:
 
 @dataclass(frozen=True)
 class _Items:
-    """One item of each of n rows: offsets of key and value, and its end (int64, n each)."""
+    """One item of each of n rows: offsets of key, value and end (int64, n each)."""
 
     key: Int64
     key_size: Int64
@@ -146,7 +146,7 @@ class _Text:
     def contents(self, start: Int64, end: Int64) -> tuple[Int64, Mask]:
         """The content offset of each record, and whether it is a plain history row.
 
-        A plain one has a number and a row and nothing else.
+        A plain history row has a number and a row, and nothing else.
         """
         is_row = (self.at(start) == NUMBER) & (end - start > 4)
         _, at = self._varints(np.where(is_row, start + 1, 0))
@@ -155,11 +155,11 @@ class _Text:
         return at, is_row & (at + size == end)
 
     def items(self, at: Int64, row_end: Int64) -> _Items:
-        """The items at positions; the others must be read one by one."""
+        """The items at positions; items that are not plain must be read one by one."""
         size, start = self._varints(at + 1)
         end = start + size
         is_plain = (self.at(at) == ITEM) & (end <= row_end)
-        start = np.where(is_plain, start, 0)  # others are ignored here
+        start = np.where(is_plain, start, 0)  # other items are ignored
         is_plain &= self.at(start) == ITEM_NAME
         key_size, key = self._varints(start + 1)
         tag = np.where(is_plain & (key + key_size < row_end), key + key_size, 0)
@@ -169,7 +169,7 @@ class _Text:
         return _Items(key, key_size, value, value_size, end, is_plain)
 
     def _varints(self, at: Int64) -> tuple[Int64, Int64]:
-        """The numbers at positions, and the positions after them; long ones as -1."""
+        """The numbers at positions, and the positions after them; -1 for long numbers."""
         byte = self.at(at)
         number, at = (byte & 0x7F).astype(np.int64), at + 1
         for shift in (7, 14, 21):
@@ -196,7 +196,7 @@ class _Text:
             rows, items = rows[~same], items.only(~same)
 
     def _values(self, start: Int64, size: Int64) -> Values:
-        """The JSON values at positions, see `as_values`."""
+        """The JSON values at positions (see `as_values`)."""
         groups = [*by_size(size)]
         parsed = [self._parsed(start[members], width) for width, members in groups]
         values = np.empty(len(start), np.result_type(*parsed))
@@ -212,9 +212,9 @@ class _Text:
 
 
 def as_values(found: list[Any]) -> Values:
-    """Values as int64 or float64 if all are such numbers, else as objects."""
+    """Values as int64 or float64 if all are numbers, else as objects."""
     if type(found[0]) in (float, int, bool):
-        with suppress(ValueError):  # of lists that are not alike
+        with suppress(ValueError):  # for nested lists of different lengths
             numbers = np.array(found)
             if numbers.ndim == 1 and numbers.dtype.kind in "fiub":
                 return numbers if numbers.dtype == np.int64 else numbers.astype(np.float64)
@@ -222,7 +222,7 @@ def as_values(found: list[Any]) -> Values:
 
 
 def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, Int64, Values]]:
-    """The rest of some rows, item by item."""
+    """The values of some rows from `starts` on, item by item."""
     for row, start in zip(rows.tolist(), starts.tolist(), strict=True):
         nested: dict[str, Any] = {}
         for number, content in fields(part.data[start : int(part.end[row])]):
@@ -233,7 +233,7 @@ def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, I
 
 
 def _put(row: dict[str, Any], item: bytes) -> None:
-    """One item of a row; a value under several names is a nested object."""
+    """Add one item to a row; a value under several names is a nested object."""
     names, value = [], b"null"
     for number, content in fields(item):
         assert isinstance(content, bytes)
@@ -248,7 +248,7 @@ def _put(row: dict[str, Any], item: bytes) -> None:
 
 
 def _joined(pieces: list[Piece]) -> Piece:
-    """One column of its pieces, rows rising."""
+    """One column from its pieces, sorted by row."""
     if len(pieces) == 1:
         return pieces[0]
     rows = np.concatenate([rows for rows, _ in pieces])

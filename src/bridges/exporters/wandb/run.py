@@ -1,9 +1,9 @@
 """The records of an offline W&B run.
 
-Only the records that every `wandb sync` since 0.15 accepts are written: header, run (with its
-config), metric definitions, history, files, one summary, exit, end. No environment record: old
-releases fail on it. The run record has a mailbox slot, as `wandb sync` 0.28 waits for its answer
-forever without one. A run may have several parts (files): later ones hold the rows after an upload.
+Every `wandb sync` since 0.15 accepts these records: header, run (with its config), metric
+definitions, history, files, one summary, exit, end. An environment record is not written, as old
+releases fail on it. The run record has a mailbox slot; without one, `wandb sync` 0.28 hangs. A run
+may have several parts (files); later parts contain the rows after an upload.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bridges.stream.layout import Layout
 
 HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
 CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
-PRODUCER = "0.31.0"  # the release with these records
+PRODUCER = "0.31.0"  # the wandb release of these records
 KEY, STATE = "bridges_key", "bridges"  # in the config
 METADATA = "wandb-metadata.json"
 EXIT_CODES = {"finished": 0, "unfinished": 1, "unknown": 0}
@@ -51,8 +51,8 @@ class Target:
 class Part:
     """The content of one file: the rows of the stream from `first` on, and the run's state.
 
-    `files` are the attached files, stored below `files/` in its directory. `name`, `group` and
-    `tags` (texts) are those of an existing run, which keeps them.
+    `files` are the attached files, stored below `files/` in its directory. An existing run keeps
+    its `name`, `group` and `tags` (texts).
     """
 
     run_id: str
@@ -150,9 +150,9 @@ def config(layout: Layout, state: State) -> dict[str, Any]:
 
 
 def _definitions(layout: Layout) -> Iterator[bytes]:
-    """The records that set the x-axis: one for the pattern `*`, and one for each metric.
+    """The records of the x-axis: one for the pattern `*`, and one for each metric.
 
-    The live callback sets the pattern only, which `wandb sync` up to 0.30 ignores.
+    The live callback sets the pattern only, but `wandb sync` up to 0.30 ignores patterns.
     """
     axis, synced = axis_of(layout), sized(6, integer(1, 1))
     yield sized(METRIC, text(1, axis) + sized(6, integer(3, 1)))
@@ -197,7 +197,7 @@ def _summary(layout: Layout) -> bytes:
 
 
 def config_json(value: Any) -> str:
-    """A config value as JSON that every server accepts: infinities as texts, NaN as null."""
+    """A config value as JSON for all servers: infinities as texts, NaN as null."""
     return json.dumps(_plain(value), default=str)
 
 

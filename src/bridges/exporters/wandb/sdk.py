@@ -1,6 +1,6 @@
 """Offline runs through wandb's public API, for untested releases.
 
-It is much slower, and wandb sets start, duration and `_runtime` to those of the export.
+This is much slower, and wandb records start, duration and `_runtime` of the export.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.description import description
 from bridges.exporters.wandb.history import wandb_steps
-from bridges.exporters.wandb.reader import is_whole
+from bridges.exporters.wandb.reader import has_end
 from bridges.exporters.wandb.run import EXIT_CODES, Part, Target, axis_of, config
 from bridges.formats.wandb_log.log import LogError
 from bridges.stream.layout import Layout
 
-CLOSING = 60.0  # seconds to wait for wandb to close a file
-OFF = {
+CLOSE_SECONDS = 60.0  # to wait for wandb to close a file
+MINIMAL_SETTINGS = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
@@ -33,7 +33,7 @@ OFF = {
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
-}  # turns off all but the writing of rows; releases differ in these settings
+}  # write rows only; releases differ in these settings
 
 
 def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
@@ -51,7 +51,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
         config=config(layout, part.state),
         dir=folder,
         mode="offline",
-        settings=wandb.Settings(**known_settings(wandb, OFF)),  # init changes it
+        settings=wandb.Settings(**known_settings(wandb, MINIMAL_SETTINGS)),  # init changes it
     )
     axis = axis_of(layout)
     run.define_metric(axis)
@@ -63,7 +63,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     wandb.teardown()
     (made,) = glob.glob(os.path.join(glob.escape(folder), "wandb", "offline-run-*"))
     name = f"run-{part.run_id}.wandb"
-    _wait_until_whole(os.path.join(made, name))
+    _wait_for_end(os.path.join(made, name))
     os.rename(os.path.join(made, name), os.path.join(folder, name))
     shutil.rmtree(os.path.join(folder, "wandb"))
 
@@ -78,7 +78,7 @@ def import_wandb() -> Any:
 
 
 def known_settings(wandb: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the installed release supports."""
+    """The settings of the installed release among `wanted`."""
     known = getattr(wandb.Settings, "model_fields", wanted)
     return {key: value for key, value in wanted.items() if key in known}
 
@@ -97,15 +97,15 @@ def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
         yield own, {**row, layout.naming.step_key: step, "_timestamp": time_}
 
 
-def _wait_until_whole(path: str) -> None:
-    """`finish` returns before wandb's own process has closed the file."""
-    until = time.monotonic() + CLOSING
+def _wait_for_end(path: str) -> None:
+    """Wait until wandb's own process has closed the file, which is after `finish` returns."""
+    until = time.monotonic() + CLOSE_SECONDS
     while True:
         try:
-            if is_whole(path):
+            if has_end(path):
                 return
         except (OSError, LogError):
-            pass  # it is still being written
+            pass  # wandb is still writing
         if time.monotonic() > until:
-            raise ExportError(f"wandb has not closed {path} for {CLOSING:.0f} s; try again")
+            raise ExportError(f"wandb did not close {path} within {CLOSE_SECONDS:.0f} s; try again")
         time.sleep(0.02)

@@ -25,9 +25,8 @@ from bridges.exporters.wandb.release import check_appends
 from bridges.exporters.wandb.sdk import import_wandb, known_settings
 
 T = TypeVar("T")
-TIMEOUT = 30  # seconds for one request
-# the client's default is to retry for a week; minutes suffice
-RETRY_SETTINGS = {
+REQUEST_SECONDS = 30
+RETRY_SETTINGS = {  # for a few minutes; the client's default is a week
     "x_graphql_retry_max": 5,
     "x_graphql_retry_wait_min_seconds": 1.0,
     "x_graphql_retry_wait_max_seconds": 20.0,
@@ -38,11 +37,11 @@ RETRY_SETTINGS = {
 }
 RUNS_PER_PAGE = 200  # with config and summary
 NO_KEY = (
-    "W&B has no valid API key for its server: set WANDB_API_KEY, or type `wandb login`. "
+    "W&B has no valid API key for its server: set WANDB_API_KEY, or run `wandb login`. "
     "Without a key, use --mode offline."
 )
-LONGEST_SYNC = 900.0  # seconds for one run, and a second more for every ROWS_A_SECOND rows
-ROWS_A_SECOND = 500
+SYNC_SECONDS = 900.0  # for one run, plus its row count divided by the next rate
+ROWS_PER_SECOND = 500
 
 
 class DeletedError(Exception):
@@ -50,11 +49,11 @@ class DeletedError(Exception):
 
 
 @dataclass(frozen=True)
-class Remote:
+class ServerRun:
     """A run on the server.
 
-    `config` holds values by name, `url` is its page, `lines` the row count that the server reports,
-    and `last_step` its last `_step` (-1 without rows). `group` may be empty.
+    `config` holds values by name, `url` is the run's page, `lines` is the server's row count, and
+    `last_step` the last `_step` (-1 without rows). `group` may be empty.
     """
 
     run_id: str
@@ -80,14 +79,14 @@ class Server:
         check_appends()
         with _translated_errors():
             wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
-            self._api = wandb.Api(timeout=TIMEOUT)  # silent: no prompt for a key
+            self._api = wandb.Api(timeout=REQUEST_SECONDS)  # `silent` prevents a prompt for a key
             self._place = entity or self._api.default_entity, project
 
-    def find(self, key: str, run_id: str) -> list[Remote]:
-        """The runs with that key in their config, and those with that id (and any suffix)."""
+    def find(self, key: str, run_id: str) -> list[ServerRun]:
+        """The runs with this key in their config, or this id (with any suffix)."""
         wanted = [{"config.bridges_key": key}, {"name": {"$regex": f"^{run_id}(-[0-9a-f]+)*$"}}]
 
-        def ask() -> list[Remote]:
+        def ask() -> list[ServerRun]:
             self._api.flush()  # clears the client's cache
             runs = self._api.runs("/".join(self._place), filters={"$or": wanted}, lazy=False)
             return [_remote(run) for run in runs]
@@ -97,11 +96,11 @@ class Server:
             found[run_id] = run
         return list(found.values())
 
-    def having(self, name: str) -> list[Remote]:
-        """The runs with a text of that name in their config."""
+    def having(self, name: str) -> list[ServerRun]:
+        """The runs with a text called `name` in their config."""
         wanted = {f"config.{name}": {"$regex": "."}}
 
-        def ask() -> list[Remote]:
+        def ask() -> list[ServerRun]:
             self._api.flush()
             place = "/".join(self._place)
             runs = self._api.runs(place, filters=wanted, per_page=RUNS_PER_PAGE, lazy=False)
@@ -109,10 +108,12 @@ class Server:
 
         return _or(self._asked(ask), [])
 
-    def set_config(self, run_id: str, name: str, value_of: Callable[[Remote], str | None]) -> None:
+    def set_config(
+        self, run_id: str, name: str, value_of: Callable[[ServerRun], str | None]
+    ) -> None:
         """Set a config value of a run, if the run exists and the value is not None.
 
-        The client sends the rest of config and summary again, unchanged.
+        The client sends all of config and summary again.
         """
 
         def ask() -> None:
@@ -126,7 +127,7 @@ class Server:
         self._asked(ask)
 
     def relabel(self, run_id: str, name: str, group: str, tags: Sequence[str]) -> None:
-        """Set name, group and tags of a run; the client sends its config again, unchanged."""
+        """Set name, group and tags of a run. The client sends all of its config again."""
 
         def ask() -> None:
             self._api.flush()
@@ -136,10 +137,10 @@ class Server:
 
         self._asked(ask)
 
-    def get(self, run_id: str) -> Remote | None:
-        """The run with that id."""
+    def get(self, run_id: str) -> ServerRun | None:
+        """Get a run by its id; None if it does not exist."""
 
-        def ask() -> Remote:
+        def ask() -> ServerRun:
             self._api.flush()
             return _remote(self._api.run("/".join((*self._place, run_id))))
 
@@ -183,13 +184,13 @@ class Server:
             return dict(run.summary._json_dict)
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Upload files whose content the run does not have."""
+        """Upload files, unless the run has them with equal content."""
         with _translated_errors():
             run = self._api.run("/".join((*self._place, run_id)))
-            there = {file.name: file.md5 for file in run.files(names=[*files])}
+            uploaded = {file.name: file.md5 for file in run.files(names=[*files])}
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in files.items():
-                    if there.get(name) not in _sums(content):
+                    if uploaded.get(name) not in _sums(content):
                         path = os.path.join(folder, *name.split("/"))
                         os.makedirs(os.path.dirname(path), exist_ok=True)
                         with open(path, "wb") as file:
@@ -203,7 +204,7 @@ class Server:
         does not end in time.
         """
         environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-        environment.pop("WANDB_SERVICE", None)  # its own service ends with it
+        environment.pop("WANDB_SERVICE", None)  # use a new service, which ends with the command
         for name, value in RETRY_SETTINGS.items():
             environment.setdefault(f"WANDB__{name[2:].upper()}", str(value))
         command = [sys.executable, "-m", "wandb", "sync", folder]
@@ -216,22 +217,22 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
             pass_fds=keep_open,
-            start_new_session=True,  # its child process must end with it
+            start_new_session=True,  # to kill its child process too
         ) as child:
             try:
-                said, _ = child.communicate(timeout=LONGEST_SYNC + rows / ROWS_A_SECOND)
+                output, _ = child.communicate(timeout=SYNC_SECONDS + rows / ROWS_PER_SECOND)
             except BaseException as error:
                 _kill(child)
                 if isinstance(error, subprocess.TimeoutExpired):
                     message = f"`wandb sync` did not end within {error.timeout:.0f} s"
                     raise ExportError(message, transient=True) from error
                 raise
-        return hide_key("; ".join(line for line in said.splitlines() if "rror" in line))
+        return hide_key("; ".join(line for line in output.splitlines() if "rror" in line))
 
 
-def _remote(run: Any) -> Remote:
+def _remote(run: Any) -> ServerRun:
     lines, last = run._attrs.get("historyLineCount"), _last_step(run)
-    return Remote(
+    return ServerRun(
         run.id,
         run.name or "",
         dict(run.config),
@@ -280,7 +281,7 @@ def hide_key(text: str) -> str:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error of the client, whatever it is wrapped in."""
+    """The HTTP status of an error of the client, also if it is wrapped."""
     seen: BaseException | None = error
     while seen is not None:
         response = getattr(seen, "response", None)
@@ -302,9 +303,9 @@ def _translated_errors() -> Iterator[None]:
         status = _status(error)
         transient = status is None or status == 429 or status >= 500
         unchecked = type(error).__name__ == "AuthenticationError"
-        # the client also raises this when the server did not reject the key
+        # the client also raises AuthenticationError if the server did not reject the key
         if "No API key" in str(error) or (unchecked and not (transient and error.__cause__)):
             raise ExportError(NO_KEY) from error
-        said = hide_key(f"{type(error).__name__}: {error}")
+        text = hide_key(f"{type(error).__name__}: {error}")
         code = f" ({status})" if status else ""
-        raise ExportError(f"W&B{code}: {said}", transient=transient, waited=unchecked) from error
+        raise ExportError(f"W&B{code}: {text}", transient=transient, waited=unchecked) from error

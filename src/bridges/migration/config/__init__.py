@@ -1,1 +1,1 @@
-"""The config file of a migration: its models, and how it is read."""
+"""The config file of a migration: its models and its loader."""

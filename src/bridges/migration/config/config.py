@@ -1,7 +1,7 @@
 """The config of a migration: sources, targets and engine.
 
-The models are frozen and can be pickled, because they are sent to workers. A target's settings
-override those of a source, which override the defaults.
+The models are frozen and can be pickled, because they are sent to workers. The settings of a target
+override a source's, and a source's settings override the defaults.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ class SourceSpec(RunSettings, frozen=True):
     def _no_stream(cls, value: str) -> str:
         if value == "-":
             raise ValueError(
-                "found '-', standard input; expected a file, directory, pattern or URL, which all "
-                "workers can read"
+                "found '-', standard input; expected a file, directory, pattern or URL: workers "
+                "cannot read standard input"
             )
         return value
 
     def prepare(self, run: Run) -> Run | None:
         """The run after filters, renames and templates; None if the filters exclude it.
 
-        Raises ConfigError for a template with a field that the run lacks.
+        Raises ConfigError if the run lacks a field of a template.
         """
         return self._selected(run)[0]
 
     def why_not(self, run: Run) -> str:
-        """Why the filters exclude a run; empty if they do not."""
+        """The reason why the filters exclude a run; empty if they do not."""
         return self._selected(run)[1]
 
     def experiment_of(self, run: Run) -> str | None:
@@ -81,11 +81,11 @@ class SourceSpec(RunSettings, frozen=True):
         return None if self.experiment is None else render(self.experiment, self._grouped(run))
 
     def read_options(self) -> ReadOptions:
-        """How to read the runs."""
+        """The options of reading the runs."""
         return _options(**self._choices).read
 
     def export_options(self, target: TargetSpec) -> ExportOptions:
-        """How to export the runs to a target. Run names are set by `prepare`."""
+        """The options of exporting the runs to a target, without names; `prepare` sets these."""
         own = {name: getattr(target, name) for name in OVERRIDES}
         return _options(**self._choices | {k: v for k, v in own.items() if v is not None})
 
@@ -102,7 +102,7 @@ class SourceSpec(RunSettings, frozen=True):
         taken = selection.select_steps(run, steps.first, steps.last)
         taken = selection.select_keys(taken, self._takes)
         if len(run.stream) and not len(taken.stream):
-            return None, "no row is left of it"
+            return None, "the filters exclude all of its rows"
         return self._called(selection.rename_keys(taken, self.rename), run), ""
 
     def _refused(self, run: Run) -> str:
@@ -188,7 +188,7 @@ class MigrationConfig(Strict, frozen=True):
             if source.attach_source and source.redact_home:
                 raise ValueError(
                     f"found attach_source and redact_home for {source.location}; expected one of "
-                    "the two: a source is kept as it is, home directories included"
+                    "the two: an attached source is unchanged, home directories included"
                 )
         return completed
 
@@ -198,7 +198,7 @@ class MigrationConfig(Strict, frozen=True):
         taken = Counter(target.label for target in targets if target.label)
         twice = [label for label, count in taken.items() if count > 1]
         if twice:
-            raise ValueError(f"found the label {twice[0]!r} twice; expected labels that differ")
+            raise ValueError(f"found the label {twice[0]!r} twice; expected different labels")
         labelled = []
         for target in targets:
             label = target.label or _free(target.to, taken)
@@ -216,7 +216,7 @@ class MigrationConfig(Strict, frozen=True):
             if twin is not None:
                 raise ValueError(
                     f"found the targets {twin!r} and {target.label!r}, which write the same runs "
-                    f"into the same place; expected targets that differ in more than "
+                    f"to the same location; expected targets that differ in more than "
                     f"{', '.join(SAME_RUNS)}"
                 )
             seen.append((target.label, content))
@@ -224,7 +224,7 @@ class MigrationConfig(Strict, frozen=True):
 
 
 def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
-    """The source with the missing settings taken from the defaults; tags are merged."""
+    """The source with missing settings from the defaults, and with merged tags."""
     missing = defaults.model_fields_set - source.model_fields_set
     update: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
     update["tags"] = {**defaults.tags, **source.tags}

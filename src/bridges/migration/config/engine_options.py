@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from bridges.option import Option, Options
 
-A_YEAR = 31_536_000  # seconds
+YEAR_SECONDS = 31_536_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EngineChoices(Options):
     ] = None
     retries: Annotated[
         int,
-        Option("How often a run is tried again if its worker is lost.", at_least=0, at_most=100),
+        Option("Number of retries of a run after the loss of its worker.", at_least=0, at_most=100),
     ] = 2
     patience: Annotated[
         int,
@@ -44,6 +44,6 @@ class EngineChoices(Options):
             "Seconds to wait for a target that stops answering; a tenth if it never answered.",
             metavar="SECONDS",
             at_least=0,
-            at_most=A_YEAR,
+            at_most=YEAR_SECONDS,
         ),
     ] = 300

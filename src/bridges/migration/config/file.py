@@ -35,7 +35,7 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 EXPECTED = {  # pydantic's error types in plain words
     "string_type": "a text",
-    "string_too_short": "a text that is not empty",
+    "string_too_short": "a non-empty text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -50,7 +50,7 @@ EXPECTED = {  # pydantic's error types in plain words
 
 
 CONFIG_FILE = f"a config file ({', '.join(READERS)})"
-INSTEAD = "`bridge export` takes histories and directories themselves."
+INSTEAD = "For histories and directories, use `bridge export`."
 
 
 def load(path: str | PathLike[str], environ: Mapping[str, str] = os.environ) -> MigrationConfig:
@@ -124,7 +124,7 @@ def _problems(error: ValidationError, data: Any, known: set[Loc]) -> Problems:
 
 
 def _flat(errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """The errors, with those of a target's options as separate items."""
+    """The errors, with the errors of a target's options as separate items."""
     for one in errors:
         inner = one.get("ctx", {}).get("errors", ())
         if not inner or one["ctx"]["problems"]:
@@ -135,7 +135,7 @@ def _flat(errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _location(loc: Loc) -> Loc:
-    """The location of an error, without the union members that pydantic tried for a param."""
+    """The location of an error, without pydantic's union members of a param."""
     return loc[: loc.index("params") + 2] if "params" in loc else loc
 
 
@@ -146,7 +146,7 @@ def _words(error: ErrorDetails, loc: Loc) -> str:
         return _unknown(str(loc[-1]), [*_model(loc).model_fields])
     if kind == "missing":
         known = _model(loc).model_fields[str(loc[-1])].description
-        return f"found no such key, which is required: {known}"
+        return f"found no such key; it is required: {known}"
     if "error" in error.get("ctx", {}):
         text = str(error["ctx"]["error"])
         return text if text.endswith((".", "?")) else f"{text}."
@@ -187,7 +187,7 @@ def _unlisted(value: Any, expected: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in words, with secrets redacted."""
+    """The description of a value in messages, with secrets redacted."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The config models of sources and defaults: how to read, filter and name runs."""
+"""The config models of sources and defaults: reading, filters and names of runs."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def _tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     return tags
 
 
-LONGEST_NAME = 1000  # characters
+MAX_NAME_CHARS = 1000
 Template = Annotated[StrictStr, Field(min_length=1), AfterValidator(check_template)]
 Name = Annotated[
-    StrictStr, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(check_template)
+    StrictStr, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(check_template)
 ]
 Release = Annotated[StrictStr, AfterValidator(_version)]
 Rules = Annotated[Mapping[StrictStr, StrictStr], AfterValidator(_rules)]
@@ -73,14 +73,14 @@ Tags = Annotated[Mapping[StrictStr, Template], AfterValidator(_tags)]
 
 
 class Strict(BaseModel, frozen=True, extra="forbid"):
-    """Base of frozen models that refuse unknown keys."""
+    """Base of frozen models without unknown keys."""
 
 
 class KeyFilter(Strict, frozen=True):
-    """Selects the metrics that match `include` and do not match `exclude`."""
+    """Selects the metrics that match `include` but not `exclude`."""
 
     include: Patterns = Field(default=("*",), description="Patterns of the metrics to export.")
-    exclude: Patterns = Field(default=(), description="Patterns of the metrics to leave out.")
+    exclude: Patterns = Field(default=(), description="Patterns of the metrics to exclude.")
 
 
 class StepFilter(Strict, frozen=True):
@@ -101,23 +101,23 @@ class StepFilter(Strict, frozen=True):
 class Filter(Strict, frozen=True):
     """Selects runs, rows and metrics; all conditions must hold."""
 
-    keys: KeyFilter = Field(default=KeyFilter(), description="Which metrics to export.")
-    steps: StepFilter = Field(default=StepFilter(), description="Which steps to export.")
+    keys: KeyFilter = Field(default=KeyFilter(), description="The metrics to export.")
+    steps: StepFilter = Field(default=StepFilter(), description="The steps to export.")
     min_rows: StrictInt = Field(
         default=0,
         ge=0,
-        description="Leave out runs with fewer rows, counted before other filters.",
+        description="Exclude runs with fewer rows, counted before other filters.",
     )
     params: Mapping[StrictStr, ParamValue | tuple[ParamValue, ...]] = Field(
         default={},
-        description="Take only runs with these params: a value, a pattern, or a list of several.",
+        description="Export runs with these params only: a value, a pattern, or a list of them.",
     )
 
 
 class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
-    """Settings of the runs of one source, or defaults of all.
+    """Settings of the runs of one source, or defaults of all sources.
 
-    The choices of an export are those of `bridges.pipeline.options`.
+    The base classes have the options of an export.
     """
 
     name: Name | None = Field(
@@ -129,13 +129,14 @@ class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
         description="MLflow experiment or W&B project, as a template, if the target has none.",
     )
     tags: Tags = Field(
-        default={}, description="Tags of the runs, as templates; those of the defaults are added."
+        default={},
+        description="Tags of the runs, as templates; the tags of the defaults are added.",
     )
-    filter: Filter = Field(default=Filter(), description="Which runs, rows and metrics to export.")
+    filter: Filter = Field(default=Filter(), description="The runs, rows and metrics to export.")
     rename: Rules = Field(
         default={}, description="Pattern of a metric to its new name; each * keeps its text."
     )
-    drop: Patterns = Field(default=(), description="Patterns of metrics to leave out.")
+    drop: Patterns = Field(default=(), description="Patterns of metrics to exclude.")
 
     @field_validator("source")
     @classmethod

@@ -19,28 +19,28 @@ def config_schema() -> dict[str, Any]:
     """The schema, with a plain string as alternative of the models in SHORT."""
     schema = MigrationConfig.model_json_schema()
     for name, key in SHORT.items():
-        whole = schema["$defs"][name]
-        text = {"type": "string", "description": whole["properties"][key]["description"]}
-        kinds = _targets(whole) if name == "TargetSpec" else [whole]
+        model = schema["$defs"][name]
+        text = {"type": "string", "description": model["properties"][key]["description"]}
+        kinds = _targets(model) if name == "TargetSpec" else [model]
         schema["$defs"][name] = {"title": name, "anyOf": [text, *kinds]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def schema_text() -> str:
-    """The schema as `bridge schema` prints it."""
+    """The schema as the text of `bridge schema`."""
     return json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _targets(whole: dict[str, Any]) -> list[dict[str, Any]]:
+def _targets(model: dict[str, Any]) -> list[dict[str, Any]]:
     """One object for each tracker with its options, and one for plug-ins."""
-    common = {name: whole["properties"][name] for name in COMMON}
-    known = [_target(name, common, whole) for name in TRACKERS]
+    common = {name: model["properties"][name] for name in COMMON}
+    known = [_target(name, common, model) for name in TRACKERS]
     other = {**common["to"], "not": {"enum": list(TRACKERS)}}
-    plug_in = {**whole, "title": "plug-in", "properties": {**common, "to": other}}
+    plug_in = {**model, "title": "plug-in", "properties": {**common, "to": other}}
     return [*known, plug_in]
 
 
-def _target(name: str, common: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+def _target(name: str, common: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     options = TypeAdapter(model_of(name)).json_schema()["properties"]
     properties = {**common, "to": {**common["to"], "const": name}, **options}
-    return {**whole, "title": name, "properties": properties, "additionalProperties": False}
+    return {**model, "title": name, "properties": properties, "additionalProperties": False}

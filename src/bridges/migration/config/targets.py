@@ -32,10 +32,10 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
     to: StrictStr = Field(description="tensorboard, mlflow, wandb or a plug-in (`bridge targets`).")
     label: StrictStr = Field(
         default="",
-        description="Its name in reports; by default its kind, numbered if there are several.",
+        description="Name of the target in reports (default: its kind, numbered if repeated).",
     )
     limit: StrictInt | None = Field(
-        default=None, ge=1, description="Maximum number of runs written to it at the same time."
+        default=None, ge=1, description="Maximum number of runs written at the same time."
     )
     x_axis: XAxis | None = OVERRIDE
     naming: Style | None = OVERRIDE
@@ -97,6 +97,6 @@ def _unknown(to: str, name: str, taken: tuple[str, ...]) -> str:
     near = get_close_matches(name, [*taken, *COMMON], 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"found the key {name!r}, which the target {to} does not take; expected one of "
+        f"found the unknown key {name!r} for the target {to}; expected one of "
         f"{', '.join((*COMMON, *taken))}.{hint}"
     )

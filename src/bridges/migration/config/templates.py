@@ -23,7 +23,7 @@ FIELDS = (
 )
 MAPPINGS = ("params", "facts", "tags")
 KNOWN = (*FIELDS, *(f"{name}.<key>" for name in MAPPINGS))
-SHOWN = 12  # fields listed in a message
+MAX_LISTED = 12  # fields in a message
 Part = tuple[str, str | None, str | None, str]  # text before, field, fallback, format
 
 
@@ -42,7 +42,7 @@ def check_template(text: str) -> str:
 
 
 def render(text: str, run: Run) -> str:
-    """Fill in the fields of a run. Raises ConfigError for a missing field, with those available."""
+    """Fill in the fields of a run. Raises ConfigError for a missing field."""
     return "".join(part[0] + _filled(text, part, run) for part in _parts(text))
 
 
@@ -112,7 +112,7 @@ def _looked_up(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _parent(source: str) -> str | None:
-    """The name of the parent of the directory (or file) that the run is named after."""
+    """The parent directory's name; the run is named after the directory (or file) itself."""
     path = source.split("://", 1)[-1] if "://" in source else os.path.abspath(source)
     parts = [part for part in re.split(r"[/\\]", path) if part]
     named = default_name(source)
@@ -122,18 +122,18 @@ def _parent(source: str) -> str | None:
 
 
 def _missing(text: str, field: str, run: Run) -> str:
-    there = [name for name in FIELDS if _value(name, run) is not None]
-    there += [
+    known = [name for name in FIELDS if _value(name, run) is not None]
+    known += [
         f"{name}.{key}"
         for name in MAPPINGS
         for key, value in sorted(_mapping(name, run).items())
         if value is not None
     ]
-    near = difflib.get_close_matches(field, there, SHOWN, 0.3)
-    shown = list(dict.fromkeys([*near, *there]))[:SHOWN]
-    more = f" and {len(there) - len(shown)} more" if len(there) > len(shown) else ""
+    near = difflib.get_close_matches(field, known, MAX_LISTED, 0.3)
+    shown = list(dict.fromkeys([*near, *known]))[:MAX_LISTED]
+    more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
     return (
-        f"{run.source}: the template {text!r} needs {field}, which this run lacks; it has "
+        f"{run.source}: the template {text!r} needs {field}, but this run lacks it; it has "
         f"{', '.join(shown)}{more}. Write {{{field}|TEXT}} to use TEXT if it is missing."
     )
 

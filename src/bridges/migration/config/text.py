@@ -59,9 +59,7 @@ def read_yaml_text(data: bytes) -> Document:
 def read_toml_text(data: bytes) -> Document:
     """Parse TOML. Raises ValueError if the text is not TOML."""
     if len(data) > MAX_YAML_BYTES:
-        raise ValueError(
-            f"it has {len(data):,} bytes, and a config no more than {MAX_YAML_BYTES:,}"
-        )
+        raise ValueError(f"it has {len(data):,} bytes, more than {MAX_YAML_BYTES:,}")
     text = data.decode("utf-8-sig")
     try:
         return Document(plain_values(tomllib.loads(text)), _toml_lines(text))
@@ -70,7 +68,7 @@ def read_toml_text(data: bytes) -> Document:
     except ValueError as error:
         if "4300 digits" not in str(error):
             raise
-        raise ValueError("it holds an integer of more than 4,300 digits") from None
+        raise ValueError("it contains an integer of more than 4,300 digits") from None
     except RecursionError:
         raise ValueError("its values are nested too deep") from None
 
@@ -100,7 +98,7 @@ def _check_keys(node: Any, loc: Loc, document: Document) -> None:
             continue
         if key.tag != "tag:yaml.org,2002:str":
             kind = key.tag.rpartition(":")[2]
-            message = f"found a key that YAML takes for {kind}; expected a text. Put it in quotes."
+            message = f"found a key of type {kind} in YAML; expected a text. Put it in quotes."
             document.problems.append((inner, message))
         elif name in first:
             message = f"found this key on line {first[name]} and on line {line}; expected it once."

@@ -1,6 +1,6 @@
-"""Completes the values of a config file: fills in `${NAME}`, refuses credentials, resolves paths.
+"""Completes the values of a config file: fills in `${NAME}`, rejects credentials, resolves paths.
 
-Configs are shared and attached to reports, so they must not contain credentials, nor take them from
+Configs are shared and attached to reports, so they must not contain credentials, not even from
 environment variables. Trackers and file systems read credentials from the environment themselves.
 """
 
@@ -32,7 +32,7 @@ _ADVICE = {
     "s3": "s3fs reads AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment",
     "gs": "gcsfs reads GOOGLE_APPLICATION_CREDENTIALS from the environment",
 }
-_OTHER = "Pass it by an environment variable of the program that needs it"
+_OTHER = "Pass it in an environment variable to the program that needs it"
 Problems = list[tuple[Loc, str]]
 
 
@@ -56,7 +56,7 @@ def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, P
         return value
 
     _map_leaves(filled, (), secret)
-    return _map_leaves(filled, (), lambda loc, value: _whole_path(loc, value, folder)), problems
+    return _map_leaves(filled, (), lambda loc, value: _absolute(loc, value, folder)), problems
 
 
 def _map_leaves(value: Any, loc: Loc, change: Callable[[Loc, Any], Any]) -> Any:
@@ -82,12 +82,11 @@ def _filled(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
             )
         elif _SECRET_NAME.search(name):
             wrong = wrong or (
-                f"found ${{{name}}}, which by its name is a credential; expected none in this "
-                "file. ADVICE."
+                f"found ${{{name}}}, by its name a credential; expected none in this file. ADVICE."
             )
         elif name not in environ:
             wrong = wrong or (
-                f"found ${{{name}}}, which is not set; expected a variable of the environment. "
+                f"found ${{{name}}}, which is not set; expected an environment variable. "
                 f"Set it: export {name}=…"
             )
         return environ.get(name, "")
@@ -123,7 +122,7 @@ def _at(data: Any, loc: Loc) -> Any:
     return data
 
 
-def _whole_path(loc: Loc, value: Any, folder: str) -> Any:
+def _absolute(loc: Loc, value: Any, folder: str) -> Any:
     """Make a local path absolute: workers may run in another directory."""
     if not isinstance(value, str) or not value or value == "-":
         return value

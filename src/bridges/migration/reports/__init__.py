@@ -1,1 +1,1 @@
-"""The reports of a migration: JSON lines, and a page."""
+"""The reports of a migration: JSON lines and an HTML page."""

@@ -22,7 +22,7 @@ from bridges.migration.reports.html_parts import escaped, row, summary
 from bridges.migration.reports.json_lines import report_errors
 from bridges.report import RunReport, Totals
 
-CHUNK = 1 << 16  # bytes copied at once
+CHUNK_BYTES = 1 << 16
 Part = Callable[[], Iterator[bytes]]
 
 
@@ -77,7 +77,7 @@ class HtmlReport:
     def _written_rows(self) -> Iterator[bytes]:
         assert self._rows is not None
         self._rows.seek(0)
-        while chunk := self._rows.read(CHUNK):
+        while chunk := self._rows.read(CHUNK_BYTES):
             yield chunk
 
 

@@ -15,11 +15,11 @@ from bridges.report import STATUSES, RunReport, Totals
 from bridges.stream.finding import Finding, Severity
 
 LINKED = ("http", "https", "file")
-LONG = 200  # characters; longer names get a scrolling box
+MAX_NAME_CHARS = 200  # longer names get a scrolling box
 HEIGHT = 20  # pixels of a sparkline; a value is two pixels wide
-# a control character is shown as its picture: HTML forbids most of them
+# control characters are replaced by their pictures, as HTML forbids most of them
 CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-# characters without a picture, and those that change the text direction
+# control characters without a picture, and characters for the text direction
 CONTROLS |= dict.fromkeys([*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F], 0xFFFD)
 CONTROLS |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
 VERIFIED = {True: "yes", False: "NO", None: ""}
@@ -50,8 +50,8 @@ def row(report: RunReport) -> str:
 
 
 def _name(text: str) -> str:
-    """A name, isolated so that its text direction does not affect the surrounding text."""
-    box = ' class="long" tabindex="0"' if len(text) > LONG else ""
+    """A name, isolated from the text direction of the surrounding text."""
+    box = ' class="long" tabindex="0"' if len(text) > MAX_NAME_CHARS else ""
     return f"<bdi{box}>{escaped(text)}</bdi>"
 
 

@@ -259,8 +259,8 @@ def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     change(path, "update alembic_version set version_num = 'abc'")
     message = failure(export(run, path))
     assert "Detected out-of-date database schema" in message  # says the installed client
-    assert "its schema abc is not known; known are those of mlflow" in message
-    with pytest.raises(ConfigError, match=r"direct: sqlite:.*schema abc is not known"):
+    assert "its schema abc is unknown; known are the schemas of mlflow" in message
+    with pytest.raises(ConfigError, match=r"direct: sqlite:.*schema abc is unknown"):
         export(run, path, mlflow_writer="direct")
     (tmp_path / "other.db").write_bytes(b"no database at all")
     assert "file is not a database" in failure(export(run, tmp_path / "other.db"))

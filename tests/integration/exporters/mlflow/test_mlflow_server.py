@@ -147,7 +147,7 @@ def test_an_append_that_fails_is_finished_later(
     proxy.script = lambda method, path, n: (
         Refuse(400) if path_of(path) == call and n >= first else None
     )
-    assert "MLflow refuses (400" in failure(export(whole, proxy.url, experiment))
+    assert "MLflow rejects the request (400" in failure(export(whole, proxy.url, experiment))
     proxy.script = None
     again = export(short, proxy.url, experiment)  # its rows are there, and more
     assert (again.status, again.verified) == ("unchanged", True)
@@ -165,20 +165,22 @@ def test_a_refusal_is_told(proxy: FaultyProxy, experiment: str) -> None:
         export(run, proxy.url, experiment)
     )
     proxy.script = lambda method, path, n: Refuse(400)
-    assert "MLflow refuses (400 SCRIPTED_FAULT): the proxy says 400" in failure(
+    assert "MLflow rejects the request (400 SCRIPTED_FAULT): the proxy says 400" in failure(
         export(run, proxy.url, experiment)
     )
     proxy.script = lambda method, path, n: Refuse(404)
-    assert "refuses (404 SCRIPTED_FAULT)" in failure(export(run, proxy.url, experiment))
+    assert "rejects the request (404 SCRIPTED_FAULT)" in failure(export(run, proxy.url, experiment))
     assert judge(proxy.upstream_url, experiment) == []
 
 
 def test_what_is_no_mlflow_server_is_told(mlflow_url: str) -> None:
     run = make_run(ROWS)
-    assert "is no MLflow tracking server (404)" in failure(export(run, f"{mlflow_url}/no/such"))
+    assert "this is not an MLflow tracking server (404)" in failure(
+        export(run, f"{mlflow_url}/no/such")
+    )
     message = failure(export(run, f"http://127.0.0.1:{free_port()}"))
     assert "does not answer: Connection refused. Is the server running?" in message
-    with pytest.raises(ConfigError, match="Take it out of the URL and set MLFLOW_TRACKING_USER"):
+    with pytest.raises(ConfigError, match="Remove it from the URL and set MLFLOW_TRACKING_USER"):
         export(run, mlflow_url.replace("://", "://anna:secret@"))
 
 

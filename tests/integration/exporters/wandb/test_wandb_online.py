@@ -281,7 +281,7 @@ def test_a_missing_key_is_told(tmp_path: Path) -> None:
     url = "http://127.0.0.1:9"
     done = bridge(url, tmp_path, *to_wandb(long_history(tmp_path, 10)), WANDB_API_KEY="")
     assert done.returncode == 1
-    assert "no valid API key for its server: set WANDB_API_KEY, or type `wandb login`" in (
+    assert "no valid API key for its server: set WANDB_API_KEY, or run `wandb login`" in (
         " ".join(done.stdout.split())
     )
 

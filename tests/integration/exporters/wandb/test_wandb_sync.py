@@ -96,7 +96,7 @@ def test_a_part_that_is_gone_is_told(server: str, tmp_path: Path) -> None:
     first.parent.rename(tmp_path / "elsewhere")
     report = export(make_run(ROWS), tmp_path)
     assert report.status == "failed"
-    assert "the rows before row 3 lie in a file that is not here" in report.findings[-1].message
+    assert "the file with the rows before row 3 is missing" in report.findings[-1].message
 
 
 @pytest.mark.slow

@@ -428,7 +428,7 @@ def test_a_url_as_log_directory(url: str, tmp_path: Path) -> None:
         bridges.export(state, to="tensorboard", logdir=url)
     assert str(caught.value) == (
         f"--logdir {url}: event files are written to a local directory. "
-        "Export to one, then copy it there as a whole."
+        "Export to a local directory, then copy all of it."
     )
 
 
@@ -517,7 +517,7 @@ def test_a_missing_segment_is_told(gone: int, logdir: Path) -> None:
     low, high = [0, *cuts][gone], cuts[gone]
     for report in (verify(logdir, ROWS), export(logdir, ROWS)):
         assert failure_of(report) == (
-            f"{logdir}/run: the event file with rows {low} to {high - 1} is gone. "
+            f"{logdir}/run: the event file with rows {low} to {high - 1} is missing. "
             "Delete the directory and export the run again."
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridges.exporters.base import ConflictError
-from bridges.exporters.wandb.folder import ABANDONED, JOURNAL, STAGING, RunFolder
+from bridges.exporters.wandb.folder import ABANDONED_SECONDS, JOURNAL, STAGING, RunFolder
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_what_killed_exports_left_is_removed_a_day_later(tmp_path: Path) -> None
     for left in (old, new):
         (left / "files").mkdir(parents=True)
         (left / "run-x.wandb").write_bytes(b"x")
-    then = time.time() - 2 * ABANDONED
+    then = time.time() - 2 * ABANDONED_SECONDS
     os.utime(old, (then, then))
     put(RunFolder(str(tmp_path)), 2)
     assert {path.name for path in (tmp_path / STAGING).iterdir()} == {JOURNAL, new.name}
