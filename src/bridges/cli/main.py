@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridges import __version__
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -88,6 +87,14 @@ def _no_color(context: click.Context, _: click.Parameter, is_given: bool) -> Non
         os.environ["NO_COLOR"] = "1"  # read by rich
 
 
+def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given and not context.resilient_parsing:
+        from bridges.cli.version import version_text
+
+        click.echo(version_text())
+        context.exit()
+
+
 @click.group(context_settings=CONTEXT)
 @click.option(
     "--no-color",
@@ -97,7 +104,14 @@ def _no_color(context: click.Context, _: click.Parameter, is_given: bool) -> Non
     callback=_no_color,
     help="Print without colors, as with $NO_COLOR.",
 )
-@click.version_option(__version__, prog_name="bridge", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of bridge and of the installed trackers, and exit.",
+)
 def app() -> None:
     """Move Hugging Face Trainer histories into experiment trackers, exactly and verified.
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -305,7 +306,10 @@ def test_inspect_tells_what_it_cannot_read(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_version_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bridge(capsys, "--version") == (f"bridge {__version__}\n", "")
+    first, second = bridge(capsys, "--version")[0].splitlines()
+    assert first == f"bridge {__version__}"
+    trackers = [f"{name} {version(name)}" for name in ("tensorboard", "mlflow", "wandb")]
+    assert second == f"trackers: {', '.join(trackers)}"
     out, _ = bridge(capsys, "targets")
     assert "tensorboard" in out
     assert "trainer_state" in out
