@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from bridges.exporters.base import Exporter, HasPage, Viewable
+from bridges.exporters.base import BaseExporter, Exporter, HasPage, Viewable
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
@@ -196,12 +196,16 @@ def print_end(
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
-        longest = max((run.longest for run in mine), default=0)
         if locations:
-            for line, text in enumerate(_next(exporter, locations, longest)):
-                click.echo(
-                    ("      " if line else "View: ") + click.style(printable(text), bold=True)
-                )
+            print_next(exporter, locations, max(run.longest for run in mine))
+
+
+def print_next(exporter: Exporter, locations: Sequence[str], longest: int) -> None:
+    """Print what to type, and what to open, to see runs; `longest` is as for `view_command`."""
+    label = exporter.view_label if isinstance(exporter, BaseExporter) else "View"
+    for line, text in enumerate(_next(exporter, locations, longest)):
+        head = " " * (len(label) + 2) if line else f"{label}: "
+        click.echo(head + click.style(printable(text), bold=True))
 
 
 def _next(exporter: Exporter, locations: Sequence[str], longest: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from bridges.cli.migrate_summary import print_summary
 from bridges.cli.plan_table import PlanTable
 from bridges.cli.signals import Interrupts, interrupts
 from bridges.migration.config.file import load
+from bridges.migration.config.targets import TargetSpec
 from bridges.migration.migrate import Migration
 from bridges.migration.reports.html import HtmlReport
 from bridges.migration.reports.json_lines import ReportLines
@@ -51,7 +52,7 @@ def migrate(
                 migration.run()
         finally:
             with view.interrupts.held():
-                view.end(migration.left_out)
+                view.end(migration.left_out, config.targets)
     return view.totals.exit_code
 
 
@@ -76,6 +77,7 @@ class MigrationView:
         self._files: list[ReportLines | HtmlReport] = [ReportLines(report)] if report else []
         self._files += [HtmlReport(html, title)] if html else []
         self._lines = console.RunLines(verbose)
+        self._written: dict[str, _Written] = {}  # by target
         self._table: PlanTable | None = None
         self._stack = ExitStack()
         self._began = time.monotonic()
@@ -108,6 +110,8 @@ class MigrationView:
 
     def _print(self, report: RunReport) -> None:
         self.totals.add(report)
+        if report.location:
+            self._written.setdefault(report.target, _Written()).add(report)
         self.progress.report(report)
         for file in self._files:
             file.add(report)
@@ -125,8 +129,8 @@ class MigrationView:
             mark = click.style(f"- {'left out':<9} ", dim=True)
             self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
-    def end(self, left_out: int) -> None:
-        """Print the summary."""
+    def end(self, left_out: int, targets: Sequence[TargetSpec] = ()) -> None:
+        """Print the summary, and what to type next."""
         if self._json:
             self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:
@@ -135,3 +139,22 @@ class MigrationView:
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:
                 click.echo(f"{console.count_noun(left_out, 'run')} left out by the filters.")
+            for file in self._files:
+                click.echo(f"Report: {console.printable(file.path)}")
+            for target in targets:
+                if written := self._written.get(target.label):
+                    console.print_next(target.exporter(), written.locations, written.longest)
+
+
+class _Written:
+    """The first and the last location of a target's runs, and the points of its longest metric."""
+
+    def __init__(self) -> None:
+        self.locations: list[str] = []
+        self.longest = 0
+
+    def add(self, report: RunReport) -> None:
+        """Add a run. The rows of a run that was not read are at least its longest metric."""
+        assert report.location
+        self.locations[1:] = [report.location]
+        self.longest = max(self.longest, report.longest or report.rows)

@@ -32,7 +32,7 @@ def print_summary(totals: Totals, seconds: float) -> None:
 def rate_line(totals: Totals, seconds: float) -> str:
     """The last line, such as `120 runs, 3,400 points (12 new) in 61.5 s, 2.0 runs/s`."""
     sums = totals.totals
-    done = f"{count_noun(sums['runs'], 'run')}, {count_noun(sums['points'], 'point')}"
+    done = f"{_runs(totals)}, {count_noun(sums['points'], 'point')}"
     line = f"{done} ({sums['new_points']:,} new) in {seconds:,.1f} s"
     if seconds > 0:
         line += f", {sums['runs'] / seconds:,.1f} runs/s"
@@ -41,6 +41,14 @@ def rate_line(totals: Totals, seconds: float) -> str:
     if totals.failed:
         line += f"; {count_noun(totals.failed, 'run')} failed or lost data"
     return line
+
+
+def _runs(totals: Totals) -> str:
+    """The runs, times the targets if every target has all of them."""
+    counts = {sums["runs"] for sums in totals.targets.values()}
+    if len(totals.targets) < 2 or len(counts) > 1:
+        return count_noun(totals.totals["runs"], "run")
+    return f"{count_noun(counts.pop(), 'run')} × {len(totals.targets)} targets"
 
 
 def _targets(totals: Totals) -> Table:

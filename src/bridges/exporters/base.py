@@ -131,6 +131,7 @@ class BaseExporter:
 
     layout_options: Mapping[str, str] = MappingProxyType({})
     parallel = False
+    view_label = "View"  # printed before `view_command`
 
     def adapt(self, layout: Layout) -> Layout:
         """The layout unchanged: the target has no limits."""

@@ -16,6 +16,7 @@ from typing import IO
 
 import pytest
 
+from bridges.cli.main import run
 from bridges.migration.config.config import EngineSpec
 from bridges.migration.engine import Engine
 from bridges.migration.tasks import Done, Task, plan
@@ -355,3 +356,28 @@ def parent_of(stat: Path) -> int | None:
 
 def is_alive(pid: int) -> bool:
     return parent_of(Path(f"/proc/{pid}/stat")) is not None
+
+
+def test_the_end_names_reports_and_what_to_type_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for loss, name in enumerate("ab"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"loss": loss, "step": 1}]))
+    (tmp_path / "c.yaml").write_text(
+        "sources: ['*.json']\n"
+        "targets: [{to: tensorboard, logdir: tb}, {to: mlflow, tracking_uri: 'sqlite:///m.db'},"
+        " {to: wandb}]\nengine: {workers: 1}\n"
+    )
+    for _ in range(2):  # known runs have the same end
+        assert run(["migrate", "c.yaml", "--report", "r.jsonl", "--html", "r.html"]) == 0
+        end = capsys.readouterr().out.splitlines()[-7:]
+        assert end[0].startswith("2 runs × 3 targets, 6 points")
+        assert end[1:] == [
+            "Report: r.jsonl",
+            f"Report: {tmp_path}/r.html",
+            f"View: tensorboard --logdir {tmp_path}/tb",
+            f"View: mlflow ui --backend-store-uri sqlite:///{tmp_path}/m.db",
+            "      http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning",
+            "Upload: wandb sync ./wandb/offline-run-*",
+        ]

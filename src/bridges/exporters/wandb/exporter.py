@@ -60,6 +60,7 @@ class WandbExporter(BaseExporter):
         self._make = self._maker(options.wandb_writer)
         self._local = OfflineRuns(self._folder, self._target, self._make)
         self._is_online = options.mode == "online"
+        self.view_label = "View" if self._is_online else "Upload"
         self.parallel = self._is_online
         self._lock = Lock()
 
