@@ -231,8 +231,12 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     finite = [cell for cell in cells if cell is not None]
     if not finite:
         return "·" * width
-    low, span = min(finite), max(finite) - min(finite)
-    return "".join(_spark(cell, low, span) for cell in cells)
+    return sparks(cells, min(finite), max(finite))
+
+
+def sparks(cells: Sequence[float | None], low: float, high: float, empty: str = "·") -> str:
+    """A block character for each value between `low` and `high`; `empty` stands for None."""
+    return "".join(empty if cell is None else _spark(cell, low, high - low) for cell in cells)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -240,9 +244,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(value / len(finite) for value in finite) if finite else None
 
 
-def _spark(cell: float | None, low: float, span: float) -> str:
-    if cell is None:
-        return "·"
+def _spark(cell: float, low: float, span: float) -> str:
     share = (cell - low) / span if 0 < span < float("inf") else 0.5
     return SPARKS[min(int(share * len(SPARKS)), len(SPARKS) - 1)]
 

@@ -258,6 +258,7 @@ def _prepare(
 @app.command(cls=Command)
 def inspect(
     sources: tuple[str, ...],
+    html: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -266,19 +267,20 @@ def inspect(
     """Show runs as bridge reads them: rows, steps, epochs, clock, metrics, findings.
 
     For a directory, shows a tree of its searches, runs and forks, with the input files of each run.
-    If it has several runs, -v adds a page for each.
+    If it has several runs, -v adds a page for each. --html writes a page with their charts.
 
     \b
     Examples:
       bridge inspect outputs/trainer_state.json
       bridge inspect outputs/
       bridge inspect outputs/ -v
+      bridge inspect outputs/trainer_state.json --html run.html
       bridge inspect checkpoint-*/trainer_state.json --json
     """
     from bridges.cli.inspect import inspect as show
     from bridges.pipeline.options import ExportOptions
 
-    return show(sources, ExportOptions.of(choices), as_json, quiet, verbose)
+    return show(sources, ExportOptions.of(choices), html, as_json, quiet, verbose)
 
 
 @app.command(cls=Command)
@@ -310,6 +312,49 @@ def ls(
     names = [name for each in columns for name in each.split(",") if name]
     format = "json" if as_json else "csv" if as_csv else ""
     return list_runs(sources, ExportOptions.of(choices), names, sort or "", format, quiet)
+
+
+@app.command(cls=Command)
+def diff(
+    a: str,
+    b: str,
+    ignored: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **choices: object,
+) -> int:
+    """Compare two runs: params, metrics, and the first row that differs.
+
+    Exit codes: 0 params and rows are equal, 1 they differ, 2 a run cannot be read.
+
+    \b
+    Example:
+      bridge diff outputs/run-1 outputs/run-2 --ignore '*_runtime'
+    """
+    from bridges.cli.diff import diff as compare
+    from bridges.pipeline.options import ExportOptions
+
+    return compare((a, b), ExportOptions.of(choices), ignored, as_json, quiet, verbose)
+
+
+@app.command(cls=Command)
+def report(
+    sources: tuple[str, ...], output: str, as_json: bool, quiet: bool, **choices: object
+) -> int:
+    """Write an HTML page with the charts of all runs above each other.
+
+    The page is one file that needs no network: zoom, log scale, smoothing, step, epoch or time as
+    the x-axis, values under the mouse, and a table to select runs.
+
+    \b
+    Example:
+      bridge report outputs/ -o report.html
+    """
+    from bridges.cli.report import report as write
+    from bridges.pipeline.options import ExportOptions
+
+    return write(sources, ExportOptions.of(choices), output, as_json, quiet)
 
 
 @app.command(cls=Command)

@@ -75,8 +75,10 @@ def options_of(command: str) -> list[click.Parameter]:
     groups: dict[str, tuple[Callable[[], list[click.Parameter]], ...]] = {
         "export": (_targeting, _writing, _following, _targets, _reading, _printing),
         "verify": (_targeting, _targets, _reading, _printing),
-        "inspect": (_reading, _printing),
+        "inspect": (_charting, _reading, _printing),
         "ls": (_listing, _reading, _printing_tables),
+        "diff": (_comparing, _reading_options, _printing_differences),
+        "report": (_reporting, _reading, _printing_quietly),
         "migrate": (_migrating,),
     }
     return [parameter for group in groups[command] for parameter in group()]
@@ -87,8 +89,12 @@ def _reading() -> list[click.Parameter]:
     sources = click.Argument(
         ["sources"], nargs=-1, required=True, metavar="SOURCE...", shell_complete=PATHS
     )
+    return [sources, *_reading_options()]
+
+
+def _reading_options() -> list[click.Parameter]:
+    """How sources are read."""
     return [
-        sources,
         *_made_of(ReadChoices, "Reading"),
         *_made_of(ExportOptions, "Reading", only=("source",)),
     ]
@@ -109,6 +115,32 @@ def _listing() -> list[click.Parameter]:
             heading="Table",
             metavar="NAME",
             help="Sort by a column; -NAME sorts from high to low.",
+        ),
+    ]
+
+
+def _charting() -> list[click.Parameter]:
+    """Parameters of `bridge inspect`."""
+    return [_file("--html", "Also write an HTML page with the charts of all runs.")]
+
+
+def _reporting() -> list[click.Parameter]:
+    """Parameters of `bridge report`."""
+    page = "Path of the page, such as report.html."
+    return [_file("-o", page, "--output", required=True)]
+
+
+def _comparing() -> list[click.Parameter]:
+    """Parameters of `bridge diff`."""
+    names = ("a", "b")
+    return [
+        *(click.Argument([name], metavar=name.upper(), shell_complete=PATHS) for name in names),
+        GroupedOption(
+            ["--ignore", "ignored"],
+            heading="Runs",
+            multiple=True,
+            metavar="PATTERN",
+            help="Leave out params and metrics that match, such as '*_runtime'; may be repeated.",
         ),
     ]
 
@@ -211,8 +243,25 @@ def _printing_tables() -> list[click.Parameter]:
     return [csv, *_printing(verbose="")]
 
 
-def _file(flag: str, help: str) -> click.Option:
-    return GroupedOption([flag], heading="Output", metavar="FILE", shell_complete=PATHS, help=help)
+def _printing_differences() -> list[click.Parameter]:
+    """Parameters of `bridge diff`."""
+    return _printing("Show durations, too.")
+
+
+def _printing_quietly() -> list[click.Parameter]:
+    """Parameters of the commands without -v."""
+    return _printing(verbose="")
+
+
+def _file(flag: str, help: str, *names: str, required: bool = False) -> click.Option:
+    return GroupedOption(
+        [flag, *names],
+        heading="Output",
+        required=required,
+        metavar="FILE",
+        shell_complete=PATHS,
+        help=help,
+    )
 
 
 def _made_of(

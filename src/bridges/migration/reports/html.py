@@ -48,14 +48,8 @@ class HtmlReport:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         assert self._rows is not None
-        partial = f"{self.path}.{os.getpid()}.partial"
         with report_errors(self.path, ExportError), self._rows:
-            try:
-                write_file(partial, self._page(has_ended=error is None))
-                os.replace(partial, self.path)
-                sync_directory(os.path.dirname(self.path))
-            finally:
-                unlink(partial)
+            publish(self.path, self._page(has_ended=error is None))
 
     def add(self, report: RunReport) -> None:
         """Write the row of a run."""
@@ -68,11 +62,11 @@ class HtmlReport:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         template = files("bridges.migration.reports").joinpath("report.html").read_text("utf-8")
         texts = {
-            "POLICY": _policy(template),
+            "POLICY": policy(template),
             "TITLE": escaped(self.title),
             "SUMMARY": summary(self.totals, now, has_ended),
         }
-        yield from _filled(template, texts, {"ROWS": self._written_rows})
+        yield from filled(template, texts, {"ROWS": self._written_rows})
 
     def _written_rows(self) -> Iterator[bytes]:
         assert self._rows is not None
@@ -81,7 +75,18 @@ class HtmlReport:
             yield chunk
 
 
-def _filled(template: str, texts: Mapping[str, str], parts: Mapping[str, Part]) -> Iterator[bytes]:
+def publish(path: str, page: Iterator[bytes]) -> None:
+    """Write a page atomically. Raises OSError."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        write_file(partial, page)
+        os.replace(partial, path)
+        sync_directory(os.path.dirname(path))
+    finally:
+        unlink(partial)
+
+
+def filled(template: str, texts: Mapping[str, str], parts: Mapping[str, Part]) -> Iterator[bytes]:
     """The template with its placeholders replaced; replacements are not expanded again."""
     for index, piece in enumerate(re.split("@([A-Z]+)@", template)):
         if index % 2 and piece in parts:
@@ -94,13 +99,17 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")  # escapes lone surrogates
 
 
-def _policy(template: str) -> str:
-    """The content security policy: only the page's own style and script, by their digests."""
-    style, script = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in re.findall(r"<(?:style|script)>(.*?)</", template, re.DOTALL)
-    )
+def policy(template: str) -> str:
+    """The content security policy: only the page's own styles and scripts, by their digests."""
+    allowed = {
+        tag: " ".join(map(_digest, re.findall(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)))
+        for tag in ("style", "script")
+    }
     return (
-        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,1 @@
+"""A self-contained HTML page with the charts of runs."""
