@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,17 +145,36 @@ def _refuse_duplicates(key: str, rows: Int64, steps: Int64) -> None:
 
 
 def hidden_duplicates(stream: MetricStream) -> int:
-    """How many points share key and step with a later one of another value."""
+    """How many values share key and step with later ones, and differ from the last of these."""
     if (stream.step[1:] > stream.step[:-1]).all():
         return 0
-    hidden = 0
-    for key in stream.keys:
-        rows, values = stream.column(key)
-        steps = stream.step[rows]
-        if len(rows) < 2 or (np.diff(steps) > 0).all():
-            continue
-        order = np.argsort(steps, kind="stable")
-        same_step = np.diff(steps[order]) == 0
-        bits = values[order].view(np.int64)
-        hidden += int((same_step & (bits[1:] != bits[:-1])).sum())
-    return hidden
+    parts: dict[str, list[Series]] = {}
+    for series in stream.series:
+        parts.setdefault(series.key, []).append(series)
+    return sum(_hidden(stream, of_key) for of_key in parts.values())
+
+
+def _hidden(stream: MetricStream, parts: list[Series]) -> int:
+    rows = parts[0].rows if len(parts) == 1 else np.concatenate([part.rows for part in parts])
+    steps = stream.step[rows]
+    if len(parts) == 1 and (steps[1:] > steps[:-1]).all():
+        return 0
+    order = np.lexsort((rows, steps)) if len(parts) > 1 else np.argsort(steps, kind="stable")
+    steps = steps[order]
+    is_last = np.append(steps[1:] != steps[:-1], True)
+    if is_last.all():
+        return 0
+    values = _comparable(parts)[order]
+    last = values[is_last][np.cumsum(is_last) - is_last]
+    return int((values != last).sum())
+
+
+def _comparable(parts: list[Series]) -> NDArray[Any]:
+    """The values of all parts as an array in which equal entries are the same value."""
+    if any(part.values.dtype == object for part in parts):
+        texts = [repr(value) for part in parts for value in part.values.tolist()]
+        return np.array(texts, object)
+    values = np.concatenate([part.values for part in parts])
+    if values.dtype.kind != "f":
+        return values
+    return np.where(np.isnan(values), np.nan, values).view(np.int64)

@@ -7,20 +7,24 @@ ends in `_token`. A secret within a text becomes `<SECRET>`, the login of a URL 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Series
-from bridges.stream.secret_rules import FORMATS, MASK, Kind, is_secret, kind_of
+from bridges.stream.secret_rules import FORMATS, MASK, Kind, is_secret, kind_of, may_hold_format
 
 _HOME = re.compile(
-    r"(?<![\w.])((/[\w.-]+)*/(home|Users)/|[A-Za-z]:\\Users\\)[^/\\\s\"']+"  # also /mnt/home
+    r"(?<![\w.-])((/[\w.-]+)*/(home|Users)/|[A-Za-z]:\\Users\\)[^/\\\s\"']+"  # also /mnt/home
 )
 _UNBROKEN = re.compile(r"[^\s\"']+")  # text that can hold a URL
+_LONG = 256  # characters of a value that tell whether it is secret
+_REST = r"[^\s\"',;&()\[\]}]"  # a character of a value without quotes, behind the first one
+_BEHIND = re.compile(f"{_REST}*")
 _USER = re.compile(r"[^:@/?#]*")
 _PORT = re.compile(r":\d{1,5}[/?#]")
 _URL_SECRET = re.compile(
@@ -29,7 +33,8 @@ _URL_SECRET = re.compile(
 _HEADER = re.compile(r"\b((?:Bearer|Basic)\s+)(?=\S*[\d=]|\S{20})[\w.~+/=-]{8,}", re.I)
 _VALUE = (
     r"(?P<value>\\?\"[^\"\\]*(?:\\[^\"][^\"\\]*)*\\?\"|\\?'[^'\\]*(?:\\[^'][^'\\]*)*\\?'"
-    r"|\[[^\]\[]*\]|\{[^}{]*\}|[^\s\"',;&<()\[\]{}][^\s\"',;&()\[\]}]*(?![\w([]))"
+    rf"|\[[^\]\[]*\]|\{{[^}}{{]*\}}|[^\s\"',;&<()\[\]{{}}]"
+    rf"(?:{_REST}{{{_LONG - 1}}}|{_REST}{{0,{_LONG - 2}}}(?![\w([])))"
 )
 _ASSIGNED = re.compile(
     r"(?:token|secret|password|passwd|passphrase|passcode|pass|pwd|key|credential|authorization"
@@ -37,11 +42,16 @@ _ASSIGNED = re.compile(
     rf"(?P<sign>\\?[\"']?\]?\s{{0,4}}[=:]\s{{0,4}}){_VALUE}",
     re.I,
 )
+_ASSIGNED_WORDS = (  # one of these begins each match
+    *("token", "secret", "pass", "pwd", "key", "credential", "authorization", "cookie", "jwt"),
+)
 _OPTION = re.compile(
     r"(?<![\w-])--?(?P<name>[A-Za-z][\w.-]{0,60})[\"']?,?\s{1,4}(?P<value>\"[^\"-][^\"]*\"|'[^'-][^']*'"
     r"|[^\s\"',;-][^\s\"',;\]]*)"
 )
+_DASH = re.compile(r"-[A-Za-z]")
 _QUOTE = re.compile(r"(?:\\?[\"'])?")
+_Find = Callable[[int], "re.Match[str] | None"]
 _QUOTED = re.compile(r"\"([^\"\\]*)\\?\"|'([^'\\]*)\\?'")
 
 
@@ -99,10 +109,13 @@ def redact_text(text: str, *, home: bool = False) -> str:
     """One string with credentials, logins in URLs and (on request) home directories masked."""
     text = redact_message(text)
     if " " in text:
-        text = _HEADER.sub(rf"\1{MASK}", text)
-        text = _masked(_OPTION, text, lambda found: _holds(found["name"], found["value"]))
+        if "bearer" in (lower := _lower(text)) or "basic" in lower:
+            text = _HEADER.sub(rf"\1{MASK}", text)
+        if _DASH.search(text):
+            options = partial(_OPTION.search, text)
+            text = _masked(text, options, lambda found: _holds(found["name"], found["value"]))
     if "=" in text or ":" in text:
-        text = _masked(_ASSIGNED, text, _is_assigned_secret)
+        text = _masked(text, _found_at(_ASSIGNED, text, _assignments(text)), _is_assigned_secret)
     return _HOME.sub("~", text) if home else text
 
 
@@ -113,7 +126,8 @@ def redact_message(text: str) -> str:
     """
     if "://" in text and "@" in text:
         text = _UNBROKEN.sub(lambda found: _without_logins(found[0]), text)
-    text = FORMATS.sub(MASK, text)
+    if may_hold_format(text):
+        text = FORMATS.sub(MASK, text)
     return _URL_SECRET.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
@@ -147,17 +161,48 @@ def login_end(url: str, has_port: bool) -> int:
     return max(url.rfind("@"), 0)
 
 
-def _masked(pattern: re.Pattern[str], text: str, is_secret: Callable[..., bool]) -> str:
+def _lower(text: str) -> str:
+    """The text with each character in the case in which patterns compare it."""
+    return text.replace("\u0130", "i").replace("\u017f", "s").lower()
+
+
+def _assignments(text: str) -> list[int]:
+    """Where matches of _ASSIGNED can begin, in order: much faster than to search for them."""
+    text, starts = _lower(text), []
+    for word in _ASSIGNED_WORDS:
+        at = text.find(word)
+        while at >= 0:
+            starts.append(at)
+            at = text.find(word, at + 1)
+    return sorted(starts)
+
+
+def _found_at(pattern: re.Pattern[str], text: str, starts: list[int]) -> _Find:
+    """Searches for a pattern that matches only at some of these positions."""
+
+    def find(at: int) -> re.Match[str] | None:
+        for index in range(bisect_left(starts, at), len(starts)):
+            if found := pattern.match(text, starts[index]):
+                return found
+        return None
+
+    return find
+
+
+def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
     """The text with the group `value` masked of each match that is secret.
 
-    What is not secret is searched again from its value on.
+    `find` gives the first match from a position on. What is not secret is searched again from its
+    value on.
     """
     parts, done, at = [], 0, 0
-    while found := pattern.search(text, at):
+    while found := find(at):
         start, at = found.span("value")
         if is_secret(found):
             quote = _QUOTE.match(found["value"])[0]  # type: ignore[index]  # it may be empty
             parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
+            if at - start == _LONG and text[start] not in "\\\"'[{":
+                at = _BEHIND.match(text, at).end()  # type: ignore[union-attr]
             done = at
         else:
             at = start

@@ -112,9 +112,18 @@ FORMATS = re.compile(
     r"|dapi[0-9a-f]{32}|do[opr]_v1_[0-9a-f]{64}|(?:rk|sk)_(?:live|prod|test)_[A-Za-z0-9]{10,}"
     r"|SG\.[\w-]{16,}\.[\w-]{16,}|glsa_\w{30,}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{40,}"
     r"|\d{8,10}:AA[\w-]{33}"  # Telegram
-    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}|eyJhcGl[\w+/=-]{30,}"  # JWT, Neptune
+    r"|eyJ(?:[\w-](?!eyJ)){10,}\.[\w-]{10,}\.[\w-]{5,}|eyJhcGl[\w+/=-]{30,}"  # JWT, Neptune
     r")(?![A-Za-z0-9])"
     r"|(?<=hooks\.slack\.com/)(?:services|triggers|workflows)/[\w/+-]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)",
     re.DOTALL,
 )
+_RUN = re.compile(r"[A-Za-z][\w.+/=-]{14,}")  # as long as the shortest credential
+_OTHER_SIGNS = (":AA", "hooks.slack.com/", "PRIVATE KEY-----")  # of other credentials
+
+
+def may_hold_format(text: str) -> bool:
+    """Whether FORMATS may match in a text; True for short ones, which are searched as fast."""
+    if len(text) < 1000 or any(sign in text for sign in _OTHER_SIGNS):
+        return True
+    return FORMATS.search("\n".join({*_RUN.findall(text)})) is not None

@@ -176,6 +176,7 @@ def test_texts_and_keys_of_a_log_are_masked_and_numbers_are_not() -> None:
 HOSTILE = (
     *("a://", "a", "token", "token=", 'token="', "--", "-a ", "key:[", "a://@", "http://u:p@h "),
     *("eyJaaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "Bearer ", "token='\\\\", "key\\'", "?key="),
+    *("key=", "key:", "eyJ-", "/-"),
 )
 
 
@@ -185,6 +186,25 @@ def test_the_time_is_linear_in_the_text(part: str) -> None:
 
     def seconds(length: int) -> float:
         text = part * (length // len(part))
-        return processor_seconds(lambda: redact_text(text))
+        return processor_seconds(lambda: redact_text(text, home=True))
 
     assert seconds(320_000) < 64 * seconds(20_000) + 0.05
+
+
+@pytest.mark.parametrize(("params", "clean"), SECRETS, ids=str)
+def test_secrets_are_found_in_long_texts(params: dict[str, Any], clean: dict[str, Any]) -> None:
+    """They are looked for in another way than in short ones."""
+    short = json.dumps([params, clean], ensure_ascii=False)
+    lines = "\n".join(f"{step} 1e-05 learning_rate" for step in range(200))
+    assert redact_text(f"{lines}\n{short}") == f"{lines}\n{redact_text(short)}"
+
+
+def test_no_lower_case_moves_what_follows() -> None:
+    """Names are looked for in the lower case of a text, and secrets in the text itself."""
+    assert [at for at in range(0x110000) if len(chr(at).lower()) != 1] == [0x130]
+    assert redact_text("\u0130 \u0130 password=hunter2") == "\u0130 \u0130 password=<SECRET>"
+
+
+@pytest.mark.parametrize("length", [254, 255, 256, 257, 5000])
+def test_long_values_are_masked_whole(length: int) -> None:
+    assert redact_text(f"password={'x' * length}, a=1") == "password=<SECRET>, a=1"

@@ -25,7 +25,8 @@ from bridges.stream.redact import redact_text
 STATE_TAG = "bridges/provenance/text_summary"
 PARAMS_TAG = "bridges/params/text_summary"
 OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
-_CELL_BORDER = re.compile(r"(?<!\\)\|")
+_CELL = re.compile(r"((?:[^\\|]|\\.)*)\|")
+_BREAK = re.compile(r"[\r\n]")
 TEXTS_PER_BATCH = 256  # framed together
 _FENCE = ("```json\n", "\n```")
 
@@ -96,13 +97,18 @@ def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
 
 def params_in(table: str) -> dict[str, str]:
     """The params in the table of the Text page, as text."""
-    rows = (_CELL_BORDER.split(line)[1:-1] for line in table.split("\n")[2:])
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    rows = (_CELL.findall(line)[1:] for line in table.split("\n")[2:])
+    return {_text(row[0]): _text(row[1]) for row in rows if len(row) == 2}
 
 
 def _cell(value: Any) -> str:
+    """A value as Markdown, where a backslash escapes a border and itself."""
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _BREAK.sub(" ", text.replace("\\", "\\\\").replace("|", "\\|"))
+
+
+def _text(cell: str) -> str:
+    return re.sub(r"\\([\\|])", r"\1", cell)
 
 
 def _state_text(layout: Layout, start: int, state: State) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -286,6 +287,27 @@ def test_what_a_merge_overwrites_is_a_loss(tmp_path: Path) -> None:
         options,
     )
     assert not [f for f in chosen.findings if f.fails]
+
+
+@pytest.mark.parametrize(
+    ("values", "lost"),
+    [
+        ([1, 1.0], 0),
+        ([1.0, 2.0, 1.0], 1),  # the first one is there
+        ([math.nan, math.nan], 0),
+        ([2**53 + 1, 2**53], 1),
+        (["a", "b"], 1),
+        ([1.0, "b"], 1),
+        ([[1], [1]], 0),
+    ],
+    ids=str,
+)
+def test_values_that_a_merge_overwrites_by_another_one_are_counted(
+    values: list[Any], lost: int, tmp_path: Path
+) -> None:
+    rows = [{"loss": 1.0, "step": 4}, *({"x": value, "step": 5} for value in values)]
+    report = export(make_run(rows), tmp_path, wandb_step="global_step")
+    assert [f.count for f in report.findings if f.code == "merge-overwrites"] == [lost] * bool(lost)
 
 
 def test_job_type_and_times_are_there(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from bridges.formats.events.reader import read_event_file
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
+from bridges.stream.identity import identity_of
 from tests.integration.exporters.tensorboard.support import (
     Row,
     contents,
@@ -236,6 +237,16 @@ def test_a_plan_shows_the_name_that_the_run_gets(logdir: Path, dry_run: bool) ->
     assert report.run == "x_y"
     assert [f.code for f in report.findings if f.code == "name-changed"] == ["name-changed"]
     assert (logdir / "x_y").is_dir() is not dry_run
+
+
+def test_params_of_any_text_are_cells_of_the_table(logdir: Path) -> None:
+    params = {"dir": "C:\\dir\\", "a|b": "x|y\\|z", "share": "\\\\srv\\x", "empty": "", "n": 3}
+    run = make_run([{"loss": 1.0, "step": 1}], params={**params, "lines": "a\r\nb"})
+    exporter = TensorBoardExporter(TensorBoardOptions(str(logdir)))
+    export_run(run, exporter, ExportOptions())
+    (existing,) = exporter.find(identity_of(run))
+    there = exporter.stored_params(existing)
+    assert there == {key: str(value) for key, value in params.items()} | {"lines": "a  b"}
 
 
 # --- names ------------------------------------------------------------------------------------
