@@ -58,12 +58,14 @@ class Points:
 class Recorded:
     """The content of a run in a target: points by tag, summary values, and other values.
 
-    Other values (text, list, dict, None) are triples (tag, step, value).
+    Other values (text, list, dict, None) are triples (tag, step, value). `params` are those of
+    `KeepsParams`, if reading the points gives them as well.
     """
 
     points: Mapping[str, Points] = field(default_factory=dict)
     others: tuple[tuple[str, int, Any], ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,10 @@ class KeepsFiles(Protocol):
 
 @runtime_checkable
 class KnowsKeys(Protocol):
-    """An exporter with a list of the run keys in its target."""
+    """An exporter that knows, for less than a look-up, which run keys its target lacks."""
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """False if the target has no run with any of these keys; True if it may have one."""
+        """Whether the target may have a run from a tool's log with one of these keys."""
         ...
 
 

@@ -25,14 +25,16 @@ def match_existing(
     """
     identity = target.identity(run)
     seen = target.exporter.find(identity)
-    own = known_to(run, (one for one in seen if one.key == identity.key), target.exporter)
+    keys = (identity.key, identity.earlier)
+    own = known_to(run, (one for one in seen if one.key in keys), target.exporter)
     match = (
         _by_rows(run, identity, own)
         or _by_rows(run, identity, _with_earlier_results(run, own, target))
         or _longer(run, identity, own, target)
     )
-    if match:
-        return seen, match
+    if match and match.known:
+        identity = replace(identity, key=match.known.existing.key)
+        return seen, replace(match, identity=identity)
     new = Match(run, identity)
     seen = [*seen, *found_by_tool_keys(new, target)]
     return seen, match_logged(new, seen, target, is_written=is_written) if seen else new

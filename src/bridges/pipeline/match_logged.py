@@ -22,7 +22,7 @@ from bridges.pipeline.target import Target
 from bridges.sources.tuning_logs.tool_rows import keys_in_logs
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import first_rows_of, prefix_digest
+from bridges.stream.identity import logs_alone, prefix_digest
 from bridges.stream.logged import as_stored
 from bridges.stream.model import Run
 
@@ -68,8 +68,8 @@ def _candidates(match: Match, seen: Sequence[ExistingRun], target: Target) -> li
     """
     by_key = {match.identity.key: match.run}
     for log in match.run.logs:
-        alone = first_rows_of(match.run, log.stream)
-        by_key.setdefault(target.identity(alone).key, alone)
+        for alone in logs_alone(match.run, log):
+            by_key.setdefault(target.identity(alone).key, alone)
     return [
         known
         for existing in seen

@@ -23,7 +23,9 @@ def verified(report: RunReport, plan: Plan, existing: ExistingRun) -> RunReport:
     recorded = exporter.read_back(existing)
     report = report.with_findings(_secrets_in_rows(recorded, exporter.name))
     if report.status != "exported" and isinstance(exporter, KeepsParams):
-        params = exporter.stored_params(existing)
+        params = recorded.params
+        if params is None:
+            params = exporter.stored_params(existing)
         report = report.with_findings(_secrets_in_params(params, plan.layout.params, exporter.name))
     wrong = compare(plan.layout, recorded, plan.expected)
     if not wrong:

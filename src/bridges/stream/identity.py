@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bridges.stream.model import Int64, MetricStream, Run, Series, Values
+from bridges.stream.model import Int64, Log, MetricStream, Run, Series, Values
 from bridges.stream.naming import KeyRules
 from bridges.stream.settings import Settings
 
@@ -29,9 +29,10 @@ class Identity:
     """What a target needs to find a run.
 
     `key` is the run key, and `aliases` are other keys under which an earlier export may have stored
-    it. `options` are the choices of its layout that are not the default, `digest` is that of the
-    whole history, and `settings` tell runs with equal rows apart. `path` (group and name) and
-    `project` say where the run would lie if it is new.
+    it; `earlier` is the one of the same run by the first version. `options` are the choices of its
+    layout that are not the default, `digest` is that of the whole history, and `settings` tell runs
+    with equal rows apart. `path` (group and name) and `project` say where the run would lie if it
+    is new.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Identity:
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     project: str | None = None
+    earlier: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -51,24 +53,29 @@ class Identity:
 def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
     """The identity of a run; `options` are the choices of its layout that are not the default.
 
-    A run with logs beside it may have been exported from the first rows of one of them.
+    A run with logs beside it may have been exported from the first rows of one of them. The first
+    version made the key of a log of its first row with a measured value.
     """
     key = run_key(run, options)
-    of_logs = [run_key(first_rows_of(run, log.stream), options) for log in run.logs]
+    is_log = run.identity and run.logged and run.key_style == "trainer"
+    earlier = run_key(replace(run, identity=()), options) if is_log else None
+    of_logs = [run_key(alone, options) for log in run.logs for alone in logs_alone(run, log)]
     return Identity(
         key=key,
         digest=prefix_digest(run.history, len(run.history)),
         path=run.path,
-        aliases=tuple(alias for alias in dict.fromkeys(of_logs) if alias != key),
+        aliases=tuple(a for a in dict.fromkeys([earlier, *of_logs]) if a and a != key),
         options=options or {},
         settings=run.settings,
         project=run.project,
+        earlier=earlier,
     )
 
 
-def first_rows_of(run: Run, log: MetricStream) -> Run:
-    """The run as an export of its log alone would have had it."""
-    return replace(run, stream=log, added=(), evidence=(), trial=None)
+def logs_alone(run: Run, log: Log) -> list[Run]:
+    """The run as an export of a log alone would have had it, now and by the first version."""
+    alone = replace(run, stream=log.stream, added=(), evidence=(), trial=None, identity=())
+    return [replace(alone, identity=log.identity), alone] if log.identity else [alone]
 
 
 def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:

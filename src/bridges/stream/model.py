@@ -288,10 +288,12 @@ class Log:
     """The rows of a log beside a history.
 
     `same` (int64, one a row of the log) are the rows of the history that are the same (-1: none).
+    `identity` is that of a run of the log alone, as `Run.identity`.
     """
 
     stream: MetricStream
     same: Int64
+    identity: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bridges
 from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
+from bridges.stream.identity import run_key
 from tests.unit.pipeline.test_match_logged import SUMMARY, TARGETS, export, exporter_of, points_of
-from tests.unit.sources.tuning_logs.test_log_beside import ROWS, TOOLS, put, save
+from tests.unit.sources.tuning_logs.test_log_beside import ROWS, TOOLS, put, save, swift
 
 ALL_TARGETS = [*TARGETS, pytest.param("mlflow-client", marks=pytest.mark.slow)]
 Row = dict[str, Any]
@@ -86,9 +91,9 @@ def test_a_state_that_is_longer_than_the_log_was(name: str, target: str, tmp_pat
 def test_a_log_that_was_followed_alone(
     state_too: bool, name: str, target: str, tmp_path: Path
 ) -> None:
-    exporter, place, lines = exporter_of(target, tmp_path), tmp_path / "run", TOOLS[name](ROWS[:3])
-    lines = [{key: value for key, value in line.items() if "speed" not in key} for line in lines]
-    put(place, name, lines)
+    """Its speed is in no state, and no part of the run's key."""
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    put(place, name, with_extras(TOOLS[name](ROWS[:3])))
     first = export(place, exporter, growing=True)
     if state_too:
         save(place / "checkpoint-20", ROWS[:2], max_steps=90)
@@ -101,6 +106,26 @@ def test_a_log_that_was_followed_alone(
     report = export(place, exporter)
     assert (report.status, report.location) == ("appended", first.location)
     assert steps_of(place, exporter, "loss") == [row["step"] for row in ROWS]
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_a_log_that_the_first_version_exported_stays_its_run(target: str, tmp_path: Path) -> None:
+    """That version made the key of a log of its speed, too."""
+    exporter, place = exporter_of(target, tmp_path), tmp_path / "run"
+    put(place, "logging.jsonl", swift(ROWS[:3]))
+    (run,) = bridges.read(place)
+    first = export_run(replace(run, identity=()), exporter, ExportOptions())
+    keys = {first.key, export(place, exporter).key}
+    assert keys == {run_key(replace(run, identity=()))} != {run_key(run)}
+    put(place, "logging.jsonl", swift(ROWS[:5]))
+    grown = export(place, exporter)
+    assert (grown.status, grown.location, grown.key) == ("appended", first.location, first.key)
+    put(place, "logging.jsonl", swift(ROWS[:2]))
+    shorter = export(place, exporter)
+    assert (shorter.status, shorter.location) == ("unchanged", first.location)
+    put(place, "logging.jsonl", swift(ROWS))
+    save(place / "checkpoint-80", ROWS[:8], max_steps=90)
+    assert export(place, exporter).location == first.location
 
 
 def test_another_run_is_not_taken_for_the_one_with_the_log(tmp_path: Path) -> None:

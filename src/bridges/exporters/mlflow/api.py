@@ -71,6 +71,11 @@ def tag_filter(tag: str, value: str | None) -> str:
     return f"tags.`{tag}` = '{value}'" if value is not None else f"tags.`{tag}` LIKE '%'"
 
 
+def like_filter(tag: str, pattern: str) -> str:
+    """The search filter for runs whose tag has a value like that, where % stands for any text."""
+    return f"tags.`{tag}` LIKE '{pattern}'"
+
+
 def batches(
     columns: Sequence[MetricColumn], params: dict[str, str], final: dict[str, str], limits: Limits
 ) -> Iterator[Batch]:
@@ -119,6 +124,10 @@ class Api(Protocol):
         self, experiments: Sequence[str], tag: str, value: str | None = None
     ) -> Iterator[ApiRun]:
         """The runs with a value of the tag (None: any), including deleted ones, page by page."""
+        ...
+
+    def has_like(self, experiment: str, tag: str, pattern: str) -> bool:
+        """Whether the tag of a run, maybe a deleted one, has a value like that (LIKE of SQL)."""
         ...
 
     def get_run(self, run_id: str) -> ApiRun:

@@ -11,9 +11,10 @@ interrupted run is completed with its missing points:
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -47,6 +48,9 @@ from bridges.stream.model import Float64, Int64
 ATTEMPTS = 8  # of a request with an unknown outcome; the store is checked before each repetition
 QUIET_SECONDS = 2.0  # without a change of the run, before its writer counts as gone
 POLL_SECONDS = 0.25
+ASK_AGAIN = 60.0  # seconds, if the experiment has no runs from logs
+# tags of runs from the logs of tools, and of runs that hold rows of one
+OF_LOGS = (("mlflow.source.name", "%.jsonl%"), (STATE_TAG, "%logged%"))
 _Point = tuple[int, int, str]  # time in ms, step, value
 
 
@@ -61,6 +65,7 @@ class ClientWriter:
         self._force = force
         self._id: str | None = None
         self._listing: ApiRunIndex | None = None
+        self._has_logs, self._logs_asked = False, -math.inf
 
     def preload(self) -> None:
         """List the runs of the experiment once; later `find` calls use that listing."""
@@ -77,6 +82,18 @@ class ClientWriter:
             return self._listing.experiment, self._listing.with_key(key)
         experiment = self._find_experiment()
         return experiment, [*map(stored, self._search(experiment, key))] if experiment else []
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the experiment may have a run from a tool's log with one of these keys.
+
+        An experiment without any run from a log is asked again after a while.
+        """
+        if self._listing is not None:
+            return any(self._listing.with_key(key) for key in keys)
+        if time.monotonic() > self._logs_asked + ASK_AGAIN and (found := self._find_experiment()):
+            self._has_logs = any(self._api.has_like(found, *log) for log in OF_LOGS)
+            self._logs_asked = time.monotonic()
+        return self._has_logs
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts in place of older ones."""
@@ -108,6 +125,7 @@ class ClientWriter:
             experiment = existing.place
             run, columns = self._resume(layout, existing)
         state = whole_state(layout, existing.state if existing else None)
+        self._has_logs = self._has_logs or bool(state.logged)
         params = dict(layout.params) if existing is None or not existing.complete else {}
         try:
             self._fill(experiment, run, columns, layout, state, params)
@@ -302,7 +320,8 @@ class ClientWriter:
         """All points of the run."""
         run = self._api.get_run(existing.id)
         found = self._api.histories(run.run_id, run.latest)
-        return Recorded({key: _normalized(points) for key, points in found.items()})
+        points = {key: _normalized(part) for key, part in found.items()}
+        return Recorded(points, params=run.params)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""

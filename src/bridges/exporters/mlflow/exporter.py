@@ -48,6 +48,10 @@ class Writer(Protocol):
         """The runs of the experiment with one of the keys, including deleted ones."""
         ...
 
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the store may have a run from a tool's log with one of these keys."""
+        ...
+
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
@@ -175,8 +179,8 @@ class MlflowExporter(BaseExporter):
         return self._writer.write(layout, seen, existing)
 
     def may_hold(self, keys: Collection[str]) -> bool:
-        """Whether the store may have a run with one of these keys; True for the client writer."""
-        return not isinstance(self._writer, DirectWriter) or self._writer.may_hold(keys)
+        """Whether the store may have a run from a tool's log with one of these keys."""
+        return self._writer.may_hold(keys)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
         """True for the direct writer only."""

@@ -38,6 +38,7 @@ from bridges.exporters.mlflow.api import (
     Metric,
     NewRun,
     UncertainError,
+    like_filter,
     tag_filter,
 )
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
@@ -124,6 +125,16 @@ class RestApi:
             with self._understood():
                 found = [_run(each) for each in page.get("runs", ())]
             yield from found
+
+    def has_like(self, experiment: str, tag: str, pattern: str) -> bool:
+        """Whether the tag of a run, maybe a deleted one, has a value like that (LIKE of SQL)."""
+        wanted = {
+            "experiment_ids": [experiment],
+            "filter": like_filter(tag, pattern),
+            "run_view_type": "ALL",
+            "max_results": 1,
+        }
+        return bool(self._post("runs/search", wanted).get("runs"))
 
     def _pages(self, call: str, wanted: dict[str, Any]) -> Iterator[Any]:
         wanted["max_results"] = ITEMS_PER_PAGE

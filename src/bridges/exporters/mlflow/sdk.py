@@ -19,7 +19,14 @@ import numpy as np
 
 from bridges.errors import MissingDependencyError
 from bridges.exporters.base import Points
-from bridges.exporters.mlflow.api import ITEMS_PER_PAGE, ApiRun, Batch, NewRun, tag_filter
+from bridges.exporters.mlflow.api import (
+    ITEMS_PER_PAGE,
+    ApiRun,
+    Batch,
+    NewRun,
+    like_filter,
+    tag_filter,
+)
 from bridges.exporters.mlflow.artifacts import FOLDER
 from bridges.exporters.mlflow.errors import mlflow_errors, silence
 from bridges.exporters.mlflow.limits import Limits, limits_of
@@ -94,6 +101,11 @@ class SdkApi:
         """The runs with a value of the tag (None: any), including deleted ones, page by page."""
         wanted = [*experiments], tag_filter(tag, value), self._entities.ViewType.ALL
         yield from map(_run, self._pages(self._client.search_runs, *wanted))
+
+    def has_like(self, experiment: str, tag: str, pattern: str) -> bool:
+        """Whether the tag of a run, maybe a deleted one, has a value like that (LIKE of SQL)."""
+        wanted = [experiment], like_filter(tag, pattern), self._entities.ViewType.ALL
+        return bool(self._call(self._client.search_runs, *wanted, max_results=1))
 
     def _pages(self, search: Callable[..., Any], *wanted: Any) -> Iterator[Any]:
         token = None

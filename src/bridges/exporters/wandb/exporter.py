@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
@@ -114,6 +114,10 @@ class WandbExporter(BaseExporter):
         """The runs with one of the keys."""
         return self._runs.find(identity)
 
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the target may have a run with one of these keys, by one request."""
+        return not self._is_online or self._runs.may_hold(keys)
+
     def is_complete(self, run: Run, existing: ExistingRun) -> bool:
         """Whether the server holds all rows of a run."""
         from bridges.exporters.wandb.online import is_complete
@@ -136,12 +140,12 @@ class WandbExporter(BaseExporter):
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
-        return self._runs.read_back(existing)
+        found = self._runs.read_back(existing)
+        return found if found.params is None else replace(found, params=_params_in(found.params))
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
         """The run's config without the keys of bridges and of wandb itself."""
-        found = self._runs.stored_params(existing)
-        return {key: value for key, value in found.items() if key not in (KEY, STATE, "_wandb")}
+        return _params_in(self._runs.stored_params(existing))
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files with the run, once."""
@@ -173,3 +177,8 @@ class WandbExporter(BaseExporter):
         command = f"wandb sync {one if len(folders) == 1 else every}"
         appends = any(self._local.is_part(path) for path in locations)
         return f"{command}  # requires wandb 0.28 or later" if appends else command
+
+
+def _params_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The params in a run's config."""
+    return {key: value for key, value in config.items() if key not in (KEY, STATE, "_wandb")}

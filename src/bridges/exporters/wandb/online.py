@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -72,6 +72,12 @@ class OnlineRuns:
             found += [_run(remote, key, self._target.project) for remote in remotes]
         return [run for run in found if run]
 
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the project has a run with one of these keys."""
+        if self._listed is not None:
+            return not self._listed.keys().isdisjoint(keys)
+        return self._server.holds(KEY, keys)
+
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
@@ -102,7 +108,8 @@ class OnlineRuns:
         if existing.complete:
             check_mergeable(layout, existing.state.rows)
         else:
-            steps = [int(row["_step"]) for row in self._server.rows(remote.run_id)]
+            _, rows, _ = self._server.content(remote.run_id)
+            steps = [int(row["_step"]) for row in rows]
             is_doubled = remote.lines > max(first, len(steps))
             if is_doubled or steps != wandb_steps(layout)[: len(steps)].tolist():
                 return None
@@ -166,14 +173,13 @@ class OnlineRuns:
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run, by `scan_history`."""
         try:
-            rows = self._server.rows(existing.id)
+            remote, rows, summary = self._server.content(existing.id)
             found = _recorded(rows)
         except (ValueError, ExportError) as error:
             raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
         of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
-        summary = self._server.summary(existing.id)
         own = {key: value for key, value in summary.items() if key not in of_rows}
-        return Recorded(found.points, found.others, own)
+        return Recorded(found.points, found.others, own, remote.config)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
         """The run's config."""

@@ -6,7 +6,7 @@ it, so a run may also be in the usual project, and stays in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ class Runs(Protocol):
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs with one of the keys."""
+        ...
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether the target may have a run with one of these keys."""
         ...
 
     def write(
@@ -96,6 +100,10 @@ class Projects:
         for runs in dict.fromkeys([self._runs(identity.project), self._runs(None)]):
             found += runs.find(identity)
         return found
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether one of the projects that were looked into may have a run with such a key."""
+        return any(runs.may_hold(keys) for runs in [*self._opened.values()])
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None

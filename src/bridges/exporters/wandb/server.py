@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -96,6 +96,17 @@ class Server:
             found[run_id] = run
         return list(found.values())
 
+    def holds(self, name: str, values: Collection[str]) -> bool:
+        """Whether a run has one of these values under a name in its config."""
+        wanted = {"$or": [{f"config.{name}": value} for value in values]}
+
+        def ask() -> bool:
+            self._api.flush()
+            runs = self._api.runs("/".join(self._place), filters=wanted, per_page=1, lazy=False)
+            return next(iter(runs), None) is not None
+
+        return bool(self._asked(ask))
+
     def having(self, name: str) -> list[ServerRun]:
         """The runs with a text called `name` in their config."""
         wanted = {f"config.{name}": {"$regex": "."}}
@@ -168,20 +179,14 @@ class Server:
                     raise DeletedError(run_id) from error
                 raise
 
-    def rows(self, run_id: str) -> list[dict[str, Any]]:
-        """All history rows of the run, by `_step`."""
+    def content(self, run_id: str) -> tuple[ServerRun, list[dict[str, Any]], dict[str, Any]]:
+        """The run, all of its history rows by `_step`, and its summary."""
         with _translated_errors():
             self._api.flush()
             run = self._api.run("/".join((*self._place, run_id)))
             fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
-            return list(run.scan_history(**fresh))
-
-    def summary(self, run_id: str) -> dict[str, Any]:
-        """The summary of the run."""
-        with _translated_errors():
-            self._api.flush()
-            run = self._api.run("/".join((*self._place, run_id)))
-            return dict(run.summary._json_dict)
+            return _remote(run), list(run.scan_history(**fresh)), dict(run.summary._json_dict)
+        raise AssertionError  # unreachable; mypy does not see that the error is raised
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Upload files, unless the run has them with equal content."""

@@ -19,6 +19,7 @@ from bridges.sources.text import load
 from bridges.sources.tuning_logs.formats import recognise
 from bridges.sources.tuning_logs.matching import measured_values, same_rows
 from bridges.sources.tuning_logs.source import ToolLog, read_log, with_lines
+from bridges.sources.tuning_logs.tool_rows import log_identity
 from bridges.stream.columns import appended
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
@@ -118,7 +119,8 @@ def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -
     if log.history:
         return with_lines(run, log), True
     lines = np.concatenate([np.full(len(run.stream) - len(rows), -1, np.int64), rows])
-    return with_lines(replace(run, logged=ranges_of(lines)), log, Log(other, same)), True
+    beside = Log(other, same, log_identity(other))
+    return with_lines(replace(run, logged=ranges_of(lines)), log, beside), True
 
 
 def _log_at(

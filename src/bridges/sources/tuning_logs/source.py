@@ -36,6 +36,7 @@ from bridges.sources.tuning_logs.formats import (
 )
 from bridges.sources.tuning_logs.matching import same_rows
 from bridges.sources.tuning_logs.times import log_evidence
+from bridges.sources.tuning_logs.tool_rows import log_identity
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
 from bridges.stream.model import Log, Run
@@ -73,7 +74,8 @@ class TrainerLogSource:
                 raise _progress_only(log)
             run = run_of_log(location, text, log, options)
             if not log.history:
-                run = replace(run, logged=ranges_of(np.arange(len(run.stream))))
+                logged, identity = ranges_of(np.arange(len(run.stream))), log_identity(run.stream)
+                run = replace(run, logged=logged, identity=identity)
             times, findings = log_evidence(location, run.stream, options.max_unpacked)
             yield replace(
                 with_lines(run, log),
@@ -236,7 +238,8 @@ def with_lines(run: Run, log: ToolLog, lines: Log | None = None) -> Run:
 
 def _lines_beside(run: Run, log: ToolLog, rows: LogRows) -> Log:
     stream, _ = rows.stream()
-    return Log(stream, same_rows(run.stream, stream, log.digits)[0])
+    same, _ = same_rows(run.stream, stream, log.digits)
+    return Log(stream, same, log_identity(stream))
 
 
 def _progress_only(log: ToolLog) -> MissingSourceError:
