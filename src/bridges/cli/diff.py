@@ -91,7 +91,7 @@ def _head(a: Run, b: Run, found: Comparison) -> Lines:
 
 
 def _params(found: Comparison) -> Lines:
-    """The params that differ."""
+    """The differing params."""
     if not found.params:
         return
     table = _table("params that differ", "A", "B")
@@ -141,7 +141,7 @@ def _trends(a: Run, b: Run, key: str, most: int) -> Iterator[str]:
 
 
 def _rows(found: Comparison) -> Lines:
-    """The first row that differs, and how many do."""
+    """The first different row, and their number."""
     if found.first is None:
         return
     count = f"{count_noun(found.rows, 'row')} in all"

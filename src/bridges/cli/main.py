@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridges.cli.command import Command
+from bridges.cli.looking import COMMANDS
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -61,24 +63,6 @@ def _use_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-class Command(click.Command):
-    """A command with parameters created on first use, so other commands start faster."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters."""
-        if not self.params:
-            from bridges.cli.options import options_of
-
-            self.params = options_of(self.name or "")
-        return super().get_params(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings."""
-        from bridges.cli.help import write_options
-
-        write_options(self.get_params(ctx), ctx, formatter)
 
 
 def _no_color(context: click.Context, _: click.Parameter, is_given: bool) -> None:
@@ -284,80 +268,6 @@ def inspect(
 
 
 @app.command(cls=Command)
-def ls(
-    sources: tuple[str, ...],
-    columns: tuple[str, ...],
-    sort: str | None,
-    as_json: bool,
-    as_csv: bool,
-    quiet: bool,
-    **choices: object,
-) -> int:
-    """List runs, one line each: rows, steps, last and best metrics, params that differ.
-
-    The best value is the minimum if the name of the metric has a word such as loss, error,
-    perplexity, wer, cer, mae or rmse, else the maximum; greater_is_better decides for
-    metric_for_best_model.
-
-    \b
-    Examples:
-      bridge ls outputs/ --sort eval_loss:best
-      bridge ls outputs/ --columns name,eval_f1:best,params.learning_rate --csv
-    """
-    from bridges.cli.ls import list_runs
-    from bridges.pipeline.options import ExportOptions
-
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv are two formats: give one of them")
-    names = [name for each in columns for name in each.split(",") if name]
-    format = "json" if as_json else "csv" if as_csv else ""
-    return list_runs(sources, ExportOptions.of(choices), names, sort or "", format, quiet)
-
-
-@app.command(cls=Command)
-def diff(
-    a: str,
-    b: str,
-    ignored: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **choices: object,
-) -> int:
-    """Compare two runs: params, metrics, and the first row that differs.
-
-    Exit codes: 0 params and rows are equal, 1 they differ, 2 a run cannot be read.
-
-    \b
-    Example:
-      bridge diff outputs/run-1 outputs/run-2 --ignore '*_runtime'
-    """
-    from bridges.cli.diff import diff as compare
-    from bridges.pipeline.options import ExportOptions
-
-    return compare((a, b), ExportOptions.of(choices), ignored, as_json, quiet, verbose)
-
-
-@app.command(cls=Command)
-def report(
-    sources: tuple[str, ...], output: str, as_json: bool, quiet: bool, **choices: object
-) -> int:
-    """Write an HTML page with the charts of all runs above each other.
-
-    The page is one file that needs no network: zoom, log scale, smoothing, step, epoch or time as
-    the x-axis, values under the mouse, and a table to select runs.
-
-    \b
-    Example:
-      bridge report outputs/ -o report.html
-    """
-    from bridges.cli.report import report as write
-    from bridges.pipeline.options import ExportOptions
-
-    return write(sources, ExportOptions.of(choices), output, as_json, quiet)
-
-
-@app.command(cls=Command)
 def migrate(
     config: str,
     dry_run: bool | None,
@@ -389,6 +299,32 @@ def migrate(
 
     view = MigrationView(as_json, quiet, verbose, report, html, config)
     return carry_out(config, engine, bool(dry_run), recheck, view)
+
+
+@app.command(cls=Command)
+def init(
+    sources: tuple[str, ...],
+    targets: tuple[str, ...],
+    output: str,
+    force: bool,
+    quiet: bool,
+    **choices: object,
+) -> int:
+    """Write a migration config.
+
+    The config is for the runs of each SOURCE, with comments.
+
+    It names the groups and runs found, clashing names and differing params. `bridge migrate` runs
+    it as it is.
+
+    \b
+    Example:
+      bridge init outputs/ --to tensorboard,mlflow -o migration.yaml
+    """
+    from bridges.cli.init import init as write
+    from bridges.pipeline.options import ExportOptions
+
+    return write(sources, ExportOptions.of(choices), targets, output, force, quiet)
 
 
 @app.command()
@@ -443,3 +379,7 @@ def completion(shell: str) -> int:
     for command in ("bridge", "bridges"):
         click.echo(kind(app, {}, command, "_BRIDGE_COMPLETE").source())
     return 0
+
+
+for command in COMMANDS:
+    app.add_command(command)

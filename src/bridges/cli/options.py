@@ -63,11 +63,18 @@ def _split(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
     """The named targets, one by one. Without any, raises MissingParameter with all targets."""
-    names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    names = _named(context, parameter, values)
     if not (names or context.resilient_parsing):
         known = ", ".join(_target_names(context, parameter, ""))
         raise click.MissingParameter(f"Choose from: {known}", context, parameter)
     return names
+
+
+def _named(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """The named targets, one by one."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
 def options_of(command: str) -> list[click.Parameter]:
@@ -79,6 +86,9 @@ def options_of(command: str) -> list[click.Parameter]:
         "ls": (_listing, _reading, _printing_tables),
         "diff": (_comparing, _reading_options, _printing_differences),
         "report": (_reporting, _reading, _printing_quietly),
+        "explain": (_explaining,),
+        "view": (_viewing,),
+        "init": (_drafting, _reading),
         "migrate": (_migrating,),
     }
     return [parameter for group in groups[command] for parameter in group()]
@@ -142,6 +152,64 @@ def _comparing() -> list[click.Parameter]:
             metavar="PATTERN",
             help="Leave out params and metrics that match, such as '*_runtime'; may be repeated.",
         ),
+    ]
+
+
+def _explaining() -> list[click.Parameter]:
+    """Parameters of `bridge explain`."""
+
+    def near(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        from bridges.cli.explain import codes_from
+
+        return codes_from(begun)
+
+    json = GroupedOption(
+        ["--json", "as_json"], heading="Output", is_flag=True, help="Print one JSON document."
+    )
+    return [click.Argument(["codes"], nargs=-1, metavar="[CODE]...", shell_complete=near), json]
+
+
+def _viewing() -> list[click.Parameter]:
+    """Parameters of `bridge view`."""
+    return [
+        click.Argument(["targets"], nargs=-1, metavar="[TARGET]...", shell_complete=PATHS),
+        GroupedOption(
+            ["--port"],
+            heading="Viewer",
+            type=click.IntRange(1, 65_535),
+            metavar="N",
+            help="Port of the first viewer; others get the next ones.",
+        ),
+        GroupedOption(
+            ["--dry-run"], heading="Viewer", is_flag=True, help="Print the commands only."
+        ),
+    ]
+
+
+def _drafting() -> list[click.Parameter]:
+    """Parameters of `bridge init`."""
+    return [
+        GroupedOption(
+            ["--to", "targets"],
+            heading="Config",
+            multiple=True,
+            callback=_named,
+            metavar="TARGET",
+            shell_complete=_target_names,
+            help="Targets, several with commas; the others are comments.  [default: tensorboard]",
+        ),
+        GroupedOption(
+            ["-o", "--output"],
+            heading="Config",
+            default="migration.yaml",
+            show_default=True,
+            metavar="FILE",
+            shell_complete=PATHS,
+            help="Path of the config, or - to print it.",
+        ),
+        GroupedOption(["--force"], heading="Config", is_flag=True, help="Overwrite the file."),
+        GroupedOption(["-q", "--quiet"], heading="Output", is_flag=True, help="Show errors only."),
+        help_all(),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Two runs compared: params, metrics, and the first row that differs."""
+"""Two runs compared: params, metrics, and the first different row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RowDifference:
-    """A row that differs: its position, and the values of the differing keys (and the step) in
+    """A different row: its position, and the values of the differing keys (and the step) in
     each run; None for a run that has ended before it.
     """
 
@@ -35,7 +35,7 @@ class Comparison:
     """The differences of two runs.
 
     `params` has the pairs of values that differ, with `ABSENT` for a missing one; `metrics` a pair
-    for each metric, the main ones first. `rows` is the number of rows that differ, of which
+    for each metric, the main ones first. `rows` is the number of different rows, of which
     `timed_only` differ in durations only; `first` is the first of the others, or of all if there
     is none.
     """
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(a: Run, b: Run, ignored: Sequence[str] = ()) -> Comparison:
-    """Compare two runs without the params and keys that match one of the `ignored` patterns."""
+    """Compare two runs without the params and keys of the `ignored` patterns."""
     a, b = (_without(run, ignored) for run in (a, b))
     params = _pairs(params_of(a), params_of(b))
     main = dict.fromkeys([*main_metrics(a), *main_metrics(b)])
@@ -136,7 +136,7 @@ def _equal(left: NDArray[Any], right: NDArray[Any]) -> Mask:
 
 
 def _difference(row: int, a: MetricStream, b: MetricStream) -> RowDifference:
-    """A row in both runs, with only the keys that differ."""
+    """A row in both runs, with its differing keys only."""
     x, y = (_row(stream, row) for stream in (a, b))
     if x is not None and y is not None:
         same = [key for key in x if key != "step" and key in y and _is_same(x[key], y[key])]

@@ -1,6 +1,6 @@
 """A list of runs: one entry a run, with the values of any columns.
 
-Columns are the `FACTS` of a run; `params.KEY`; `params`, those that differ; and metrics: `KEY` is
+Columns are the `FACTS` of a run; `params.KEY`; `params`, the differing ones; and metrics: `KEY` is
 the last value, `KEY:best` (or one of the other `VALUES`) another one.
 """
 
@@ -76,16 +76,16 @@ class Listing:
         return getattr(one, column.rpartition(":")[2]) if one else None
 
     def params(self, run: int, keys: Sequence[str]) -> dict[str, Any]:
-        """Some params of a run, without those that it lacks."""
+        """Some params of a run, without missing ones."""
         values = {key: self._params.get(run, key) for key in keys}
         return {key: value for key, value in values.items() if value is not ABSENT}
 
     def differing(self) -> list[str]:
-        """The params that not all runs have with one value."""
+        """The params without one value in all runs."""
         return self._params.differing()
 
     def telling(self) -> list[str]:
-        """The differing params but paths, ids and other values that every run has for itself."""
+        """The differing params without paths, ids and other names of a run."""
         return self._params.telling()
 
     def metrics(self) -> list[str]:

@@ -41,14 +41,14 @@ class ParamTable:
         return [*dict.fromkeys((*(self._first or {}), *others))]
 
     def differing(self) -> list[str]:
-        """The keys that not all runs have with one value."""
+        """The keys without one value in all runs."""
         differ = {key for other in self._others for key in other}
         return [key for key in self.names() if key in differ]
 
     def telling(self) -> list[str]:
-        """The differing keys but paths, ids and other values that every run has for itself.
+        """The differing keys without paths, ids and other names of a run.
 
-        Keys that more of the runs have come first.
+        Keys of more runs come first.
         """
         missing = Counter(key for one in self._others for key in one if one[key] is ABSENT)
         first = self._first or {}
@@ -59,7 +59,7 @@ class ParamTable:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of `after` that differ; those that it lacks are `ABSENT`."""
+    """The differing params of `after`; missing ones are `ABSENT`."""
     changed = {key: value for key, value in after.items() if not equal(before, key, value)}
     return {**changed, **{key: ABSENT for key in before if key not in after}}
 

@@ -18,7 +18,7 @@ METRICS = 3  # main metrics of the table of runs
 
 
 def runs_table(listing: Listing) -> str:
-    """A row for each run: its facts, main metrics, and the params that differ."""
+    """A row for each run: its facts, main metrics and differing params."""
     metrics = [name for key in listing.metrics()[:METRICS] for name in (key, f"{key}:best")]
     columns = ["name", "rows", "steps", *metrics]
     params = listing.telling()

@@ -1,0 +1,128 @@
+"""The programs that show a target: TensorBoard, the pages of MLflow, or a browser."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bridges.errors import ConfigError
+from bridges.exporters.mlflow.uri import quoted_uri, shown_uri
+
+DEFAULTS = ("runs", "mlflow.db", "mlruns")  # of exports without options
+ALL_POINTS = "scalars=1000000000"  # TensorBoard shows a sample by default
+MLFLOW_PORT = 5000  # its default
+PAGES = (".html", ".htm")
+SQLITE = b"SQLite format 3\0"
+EXPECTED = "a directory of event files, an MLflow store (a database, mlruns or a URI) or a page"
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """How to view a target: the arguments of a `program`, or the `page` to open in a browser.
+
+    `environment` keeps secrets out of the arguments; `shown` is the command for people.
+    """
+
+    program: str = ""
+    arguments: tuple[str, ...] = ()
+    page: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The command without secrets, or the address of the page."""
+        if self.page:
+            return self.page
+        names = [f"{name}={shown_uri(value)}" for name, value in self.environment.items()]
+        return " ".join([*map(shlex.quote, names), shlex.join([self.program, *self.arguments])])
+
+
+def viewers(targets: Sequence[str], port: int | None = None) -> list[Viewer]:
+    """The viewers of targets; without any, of the default targets of exports here.
+
+    All directories of event files have one viewer. A `port` is counted up from viewer to viewer.
+    Raises ConfigError for a target without a viewer.
+    """
+    chosen = targets or [name for name in DEFAULTS if os.path.exists(name)]
+    if not chosen:
+        raise ConfigError(
+            f"found none of {', '.join(DEFAULTS)} here; expected {EXPECTED}. Name what an export "
+            "wrote: it prints its location."
+        )
+    logdirs = [target for target in chosen if _is_logdir(target)]
+    others = [_viewer(target) for target in chosen if target not in logdirs]
+    found = [*([_tensorboard(logdirs)] if logdirs else []), *others]
+    return [*_with_ports(found, port)]
+
+
+def _with_ports(found: Sequence[Viewer], port: int | None) -> Iterator[Viewer]:
+    """The viewers with ports of their own: from `port` on, else from MLflow's default."""
+    started: Counter[str] = Counter()
+    for viewer in found:
+        before = started[viewer.program] if port is None else started.total()
+        if viewer.program and (before or port is not None):
+            free = before + (MLFLOW_PORT if port is None else port)
+            yield replace(viewer, arguments=(*viewer.arguments, "--port", str(free)))
+        else:
+            yield viewer
+        started[viewer.program] += bool(viewer.program)
+
+
+def _is_logdir(target: str) -> bool:
+    """Whether a directory holds event files."""
+    return os.path.isdir(target) and any(
+        "tfevents" in name for _, _, names in os.walk(target) for name in names
+    )
+
+
+def _tensorboard(logdirs: Sequence[str]) -> Viewer:
+    points = ("--samples_per_plugin", ALL_POINTS)
+    if len(logdirs) == 1:
+        return Viewer("tensorboard", ("--logdir", logdirs[0], *points))
+    pairs = ",".join(f"{os.path.normpath(each)}:{each}" for each in logdirs)
+    return Viewer("tensorboard", ("--logdir_spec", pairs, *points))
+
+
+def _viewer(target: str) -> Viewer:
+    """The viewer of a target other than event files."""
+    scheme = target.partition("://")[0].lower() if "://" in target else ""
+    if scheme in ("http", "https"):
+        return Viewer(page=target)
+    if scheme and scheme != "file":
+        return _mlflow(target)
+    path = Path(target)
+    if path.suffix.lower() in PAGES and path.is_file():
+        return Viewer(page=path.resolve().as_uri())
+    if path.is_file() and _begins(path, SQLITE):
+        return _mlflow(f"sqlite:///{target}")
+    if path.is_dir() and any(path.glob("*/meta.yaml")):
+        return _mlflow(target)
+    if path.is_dir() and (offline := _offline(path)):
+        raise ConfigError(
+            f"{target}: offline runs of W&B have no viewer here. Upload them with: "
+            f"wandb sync {shlex.quote(str(offline))}/offline-run-*"
+        )
+    found = "nothing that has a viewer" if path.exists() else "nothing there"
+    raise ConfigError(f"{target}: found {found}; expected {EXPECTED}.")
+
+
+def _mlflow(uri: str) -> Viewer:
+    """MLflow's pages; a URI with a login is passed in the environment."""
+    if shown_uri(uri) == uri:
+        return Viewer("mlflow", ("ui", "--backend-store-uri", uri))
+    return Viewer("mlflow", ("ui",), environment={"MLFLOW_BACKEND_STORE_URI": quoted_uri(uri)})
+
+
+def _begins(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
+
+
+def _offline(path: Path) -> Path | None:
+    """The folder with offline W&B runs in a directory."""
+    folders = (path, path / "wandb")
+    return next((each for each in folders if any(each.glob("offline-run-*"))), None)
