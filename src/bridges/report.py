@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message, shown_finding
@@ -57,7 +56,7 @@ class RunReport:
         """The same report with more findings."""
         return replace(self, findings=(*self.findings, *more))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The entry of the run in the JSON document."""
         return {
             "source": redact_message(self.source),
@@ -167,7 +166,7 @@ class BatchReport:
         """The number of runs by status, and of points and findings."""
         return Totals(self.runs).totals
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The report as the JSON document of `--json`."""
         return {"runs": [run.as_dict() for run in self.runs], "totals": self.totals}
 

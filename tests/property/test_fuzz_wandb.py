@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def test_damaged_runs_raise_one_error(
         ways: tuple[Callable[[], Any], ...] = (
             lambda: read_head(str(path)),
             lambda: has_end(str(path)),
-            lambda data=data: attached(data),  # type: ignore[misc]
-            lambda data=data: read_run([data], from_start=True),  # type: ignore[misc]
-            lambda data=data: with_files(data, ["a"], rows=True),  # type: ignore[misc]
+            partial(attached, data),
+            partial(read_run, [data], from_start=True),
+            partial(with_files, data, ["a"], rows=True),
         )
         for way in ways:
             failed += 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import CallbackNaming
+from bridges.pipeline.options import ExportOptions
 from bridges.stream.layout import Layout, Stored, lay_out
 from bridges.stream.model import Run
 from bridges.stream.naming import Place
@@ -95,7 +96,7 @@ def test_only_what_is_not_the_default_names_another_run(rows: Rows, chosen: Layo
 )
 def test_unknown_choices_are_refused(field: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        LayoutOptions(**{field: value})  # type: ignore[arg-type]
+        ExportOptions.of({field: value})
     assert str(caught.value) == message
 
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +22,14 @@ from bridges.exporters.base import BaseExporter, Exporter, HasPage, Viewable
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
+
+if TYPE_CHECKING:
+    from rich.live import Live as LiveScreen
+    from rich.progress import Progress as LiveProgress
+    from rich.progress import ProgressColumn
+
+    from bridges.plugins import PlugIn
+
 
 MARKS = {"failed": ("✗", "red"), "planned": ("○", "cyan"), "unchanged": ("=", "green")}
 COLOURS = {
@@ -37,12 +45,12 @@ MAX_PATH_CHARS = 50  # in the progress line
 PLAIN_INTERVAL = 10.0  # seconds between progress lines without a terminal
 
 
-def print_json(document: Mapping[str, Any]) -> None:
+def print_json(document: Mapping[str, object]) -> None:
     """Print a strict JSON document on stdout; NaN and infinities become strings."""
     click.echo(json_text(document))
 
 
-def json_text(document: Mapping[str, Any]) -> str:
+def json_text(document: Mapping[str, object]) -> str:
     """The document as strict JSON text; NaN and infinities become strings."""
     return visible_json(json.dumps(_strict(document), indent=2, ensure_ascii=False, default=repr))
 
@@ -61,7 +69,7 @@ def _escape(char: str) -> str:
     return json.dumps(char)[1:-1] if ord(char) > 0xFFFF else f"\\u{ord(char):04x}"
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -261,7 +269,7 @@ class Progress:
         self.done = 0
         self.text = ""
         self._quiet = quiet
-        self._live: Any = None
+        self._live: LiveProgress | LiveScreen | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
 
@@ -331,7 +339,7 @@ class Progress:
                 live.update(task, description=self._line(), completed=self.done, total=self.total)
             self._live = None
 
-    def _columns(self) -> Sequence[Any]:
+    def _columns(self) -> Sequence[ProgressColumn]:
         """The columns of the live line before its text."""
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeElapsedColumn
 
@@ -341,7 +349,7 @@ class Progress:
         return self.text
 
 
-def print_plug_ins(listed: Mapping[str, Sequence[Any]]) -> None:
+def print_plug_ins(listed: Mapping[str, Sequence[PlugIn]]) -> None:
     """Print the installed exporters and sources, one line each."""
     for kind, entries in listed.items():
         click.secho(kind, bold=True)

@@ -6,13 +6,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bridges.cli.console import Progress, RunLines, count_noun, printable
 from bridges.pipeline.follow import Waiting
 from bridges.report import RunReport
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 
 class FollowLine(Progress):
@@ -75,7 +78,7 @@ class FollowLine(Progress):
         if sys.stderr.isatty():
             self._show_live()
 
-    def _columns(self) -> Sequence[Any]:
+    def _columns(self) -> Sequence[ProgressColumn]:
         from rich.progress import SpinnerColumn
 
         return (SpinnerColumn(),)

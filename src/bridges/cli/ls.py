@@ -6,7 +6,6 @@ import csv
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
@@ -97,6 +96,6 @@ def _name(column: str) -> str:
     return printable(redact_key(column))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A CSV cell: numbers in full, None as an empty text."""
     return "" if value is None else printable(redact_message(str(value)))

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from types import TracebackType
 
 import click
 
@@ -26,7 +26,11 @@ from bridges.report import RunReport, Totals
 
 
 def migrate(
-    path: str, engine: Mapping[str, Any], dry_run: bool, recheck: bool, view: MigrationView
+    path: str,
+    engine: Mapping[str, str | int | None],
+    dry_run: bool,
+    recheck: bool,
+    view: MigrationView,
 ) -> int:
     """Run a config; `engine` overrides its engine. Returns the exit code. Raises ConfigError.
 
@@ -88,8 +92,13 @@ class MigrationView:
         self._stack.enter_context(self.progress)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     def begin(self, path: str, planned: Sequence[str]) -> None:
         """Start; `planned` are the labels of the targets in a dry run, otherwise empty."""

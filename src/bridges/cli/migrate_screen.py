@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from bridges.migration.tasks import Task
 from bridges.report import RunReport
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
     from rich.table import Table
 
 WINDOW_SECONDS = 30.0  # of the moving average of rates
@@ -145,8 +145,9 @@ class MigrationProgress(Progress):
         from rich.spinner import Spinner
 
         console, spinner = Console(stderr=True), Spinner("dots", self.text)
-        options: Any = {"transient": True, "auto_refresh": False, "redirect_stdout": False}
-        with Live(spinner, console=console, **options) as live:
+        with Live(
+            spinner, console=console, transient=True, auto_refresh=False, redirect_stdout=False
+        ) as live:
             self._live = live
             while not self._stop.wait(REFRESH_SECONDS):
                 spinner.update(text=self.text)
@@ -180,7 +181,7 @@ class MigrationProgress(Progress):
         widths = (label, *others)
         table = Table.grid(padding=(0, 2, 0, 0))
         for number, wide in enumerate(widths):
-            justify: Any = "left" if number < 2 else "right"
+            justify: JustifyMethod = "left" if number < 2 else "right"
             table.add_column(width=wide or bar, justify=justify, no_wrap=True, overflow="ellipsis")
         for count in counts:
             table.add_row(
@@ -230,17 +231,17 @@ class JsonRuns:
     def __init__(self) -> None:
         self._before = '{\n  "runs": ['
 
-    def add(self, run: Mapping[str, Any]) -> None:
+    def add(self, run: Mapping[str, object]) -> None:
         """Print a run."""
         click.echo(f"{self._before}\n    {_indented(run, 4)}", nl=False)
         self._before = ","
 
-    def end(self, totals: Mapping[str, Any]) -> None:
+    def end(self, totals: Mapping[str, object]) -> None:
         """Print the totals."""
         close = "\n  ]" if self._before == "," else f"{self._before}]"
         click.echo(f'{close},\n  "totals": {_indented(totals, 2)}\n}}')
 
 
-def _indented(document: Mapping[str, Any], spaces: int) -> str:
+def _indented(document: Mapping[str, object], spaces: int) -> str:
     # in JSON text, line feeds only separate lines; those in strings are escaped
     return json_text(document).replace("\n", "\n" + " " * spaces)

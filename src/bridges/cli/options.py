@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import click
 from click.shell_completion import CompletionItem
@@ -355,8 +355,16 @@ def _made_of(
         )
 
 
-def _parameter(field: Field) -> dict[str, Any]:
-    """The arguments for click to parse the values of a field."""
+class _Parameter(TypedDict, total=False):
+    """The arguments of click that parse the values of a field."""
+
+    type: object
+    is_flag: bool
+    default: None
+    multiple: bool
+
+
+def _parameter(field: Field) -> _Parameter:
     if field.choices:
         return {"type": click.Choice(field.choices)}
     if field.kind is int:

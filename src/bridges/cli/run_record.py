@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 from bridges.cli.console import COLOURS, count_noun, sparkline
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
@@ -127,7 +126,7 @@ def _made_from(run: Run) -> Iterator[Part]:
         yield f"settings of {_listed([*names])}", "dim"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

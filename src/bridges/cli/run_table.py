@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -144,7 +143,7 @@ def _padded(text: str, width: int, column: str, texts: set[str]) -> str:
     return padded(text, width, right=column not in texts)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A short text of a value: a float with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridges.cli.console import COLOURS, count_noun, printable
 from bridges.cli.run_page import inspect
@@ -38,7 +38,7 @@ class Place:
     location: str
     keep_pages: bool = False
     records: list[Record] = field(default_factory=list)
-    pages: list[dict[str, Any]] = field(default_factory=list)
+    pages: list[dict[str, object]] = field(default_factory=list)
     errors: list[SourceError] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
 

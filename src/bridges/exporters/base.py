@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.exporters.state import State
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Float64, Int64, Run
+from bridges.stream.model import Float64, Int64, Run, Values
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Points:
     """
 
     step: Int64
-    value: NDArray[Any]
+    value: Values
     time: Float64
 
 
@@ -63,9 +62,9 @@ class Recorded:
     """
 
     points: Mapping[str, Points] = field(default_factory=dict)
-    others: tuple[tuple[str, int, Any], ...] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, Any] | None = None
+    others: tuple[tuple[str, int, object], ...] = ()
+    summary: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class BaseExporter:
         """The layout unchanged: the target has no limits."""
         return layout
 
-    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: Values) -> Values:
         """Numbers (n) as float64."""
         return values.astype(np.float64)
 
@@ -148,7 +147,7 @@ class BaseExporter:
 class StoresValues(Protocol):
     """An exporter whose target rounds or changes some numbers."""
 
-    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: Values) -> Values:
         """Numbers (float64, int64 or bool, n) as `read_back` returns them."""
         ...
 
@@ -197,7 +196,7 @@ class Relabels(Protocol):
 class KeepsParams(Protocol):
     """An exporter whose target stores the params of a run."""
 
-    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The params of a run in the target. Raises ExportError, VerifyError."""
         ...
 
@@ -260,7 +259,7 @@ class HasPage(Protocol):
         ...
 
 
-def as_stored(exporter: Exporter, values: NDArray[Any]) -> NDArray[Any]:
+def as_stored(exporter: Exporter, values: Values) -> Values:
     """Numbers (n) in the form of an exporter's target: float64 by default."""
     if isinstance(exporter, BaseExporter | StoresValues):
         return exporter.as_stored(values)

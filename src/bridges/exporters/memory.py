@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -58,7 +57,7 @@ class MemoryExporter(BaseExporter):
         return stored.run
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:
-        """Any run can be replaced."""
+        """Object run can be replaced."""
         return True
 
     def _create(self, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
@@ -75,8 +74,8 @@ class MemoryExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points and other values of the run."""
         parts: dict[str, list[Points]] = {}
-        others: list[tuple[str, int, Any]] = []
-        summary: dict[str, Any] = {}
+        others: list[tuple[str, int, object]] = []
+        summary: dict[str, object] = {}
         for start, layout in self.runs[existing.location].layouts:
             for series in (*layout.stream.series, *layout.texts):
                 part = series.slice(start, layout.rows)
@@ -110,7 +109,7 @@ def _points(series: Series, layout: Layout) -> Points:
     )
 
 
-def _others(series: Series, layout: Layout) -> list[tuple[str, int, Any]]:
+def _others(series: Series, layout: Layout) -> list[tuple[str, int, object]]:
     steps = layout.stream.step[series.rows].tolist()
     return [
         (series.key, step, value) for step, value in zip(steps, series.values.tolist(), strict=True)

@@ -15,7 +15,6 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from bridges import __version__
 from bridges.migration.config.config import SAME_RUNS, SourceSpec
@@ -113,7 +112,7 @@ def _paths(place: Part | str, neighbour: str | None) -> list[str]:
     return [*own, neighbour] if neighbour else own
 
 
-def _names(place: Part | str) -> Sequence[Any]:
+def _names(place: Part | str) -> Sequence[object]:
     """The names of a part, the source of its run names."""
     return [] if isinstance(place, str) else [*place.names]
 
@@ -126,7 +125,7 @@ def _version(url: str) -> str:
     return version
 
 
-def _stats(files: Mapping[str, os.stat_result]) -> list[tuple[Any, ...]]:
+def _stats(files: Mapping[str, os.stat_result]) -> list[tuple[object, ...]]:
     return [
         (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         for path, status in files.items()
@@ -138,7 +137,7 @@ def _is_settled(status: os.stat_result) -> bool:
     return os.name == "posix" and time.time_ns() - status.st_ctime_ns > SETTLED_NANOSECONDS
 
 
-def _digest(known: Any) -> str:
+def _digest(known: object) -> str:
     return hashlib.blake2b(repr(known).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import ConfigError
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Evidence, MetricStream, Run, Series
+from bridges.stream.model import Evidence, MetricStream, Run, Series, Values
 
 EPOCH = "epoch"
 FILTERED = "filtered-by-config"
@@ -32,7 +31,7 @@ def matches(key: str, patterns: Sequence[str]) -> bool:
     return key in patterns if key == EPOCH else any(fnmatchcase(key, each) for each in patterns)
 
 
-def has_value(value: Any, wanted: Any) -> bool:
+def has_value(value: object, wanted: object) -> bool:
     """Whether a param equals a value, matches a pattern, or matches an item of a list."""
     if isinstance(wanted, (list, tuple)):
         return any(has_value(value, one) for one in wanted)
@@ -120,7 +119,7 @@ def renamed(key: str, rules: Mapping[str, str]) -> str:
     return key
 
 
-def _stream_rows(stream: MetricStream, mask: Mask, place: NDArray[Any]) -> MetricStream:
+def _stream_rows(stream: MetricStream, mask: Mask, place: Values) -> MetricStream:
     kept = []
     for series in stream.series:
         stays = mask[series.rows]
@@ -131,7 +130,7 @@ def _stream_rows(stream: MetricStream, mask: Mask, place: NDArray[Any]) -> Metri
     return MetricStream(stream.step[mask], stream.kind[mask], tuple(kept), time)
 
 
-def _evidence_rows(evidence: Evidence, mask: Mask, place: NDArray[Any]) -> Evidence:
+def _evidence_rows(evidence: Evidence, mask: Mask, place: Values) -> Evidence:
     stays = mask[evidence.rows]
     rows = place[evidence.rows[stays]].astype(np.int64)
     return replace(evidence, rows=rows, time=evidence.time[stays])
@@ -154,7 +153,7 @@ def _is_number(text: str, value: float) -> bool:
         return fnmatchcase(str(value), text)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -7,11 +7,10 @@ faster).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import local
-from typing import Any
 
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import Exporter, Preloads
@@ -211,15 +210,22 @@ def _receipts(
     receipts = {}
     for label, mine in found.items():
         prints = [each and fingerprint.combined(each, task.settings[label]) for each in digests]
-        common: dict[str, Any] = dict(zip(FINGERPRINTS, prints, strict=True))
-        common |= {"runs": len(mine), "left_out": left_out}
-        receipts[label] = tuple(_run_receipt(task, report, common) for report in mine)
+        receipts[label] = tuple(
+            _run_receipt(task, report, prints, len(mine), left_out) for report in mine
+        )
     return receipts
 
 
-def _run_receipt(task: Task, report: RunReport, common: Mapping[str, Any]) -> RunReceipt:
+def _run_receipt(
+    task: Task, report: RunReport, prints: Sequence[str], runs: int, left_out: int
+) -> RunReceipt:
+    """The receipt of a run; `prints` are the content and stat fingerprints."""
+    content, stat = prints
     receipt = Receipt(
-        **common,
+        content_fingerprint=content,
+        stat_fingerprint=stat,
+        runs=runs,
+        left_out=left_out,
         source=report.source.removeprefix(task.origin),
         digest=report.digest,
         rows=report.rows,

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64, Series
+from bridges.stream.model import Int64, Series, Values
 from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
@@ -110,7 +109,7 @@ def _equal(want: Points, have: Points) -> bool:
     )
 
 
-def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _alike(one: Values, other: Values) -> bool:
     """Whether all entries are equal; those of the same bytes are, which is quickly seen."""
     return (one.dtype == other.dtype and one.tobytes() == other.tobytes()) or np.array_equal(
         one, other
@@ -122,7 +121,7 @@ def _by_step(points: Points) -> Points:
     return Points(points.step[order], points.value[order], points.time[order])
 
 
-def _bits(values: NDArray[Any]) -> NDArray[Any]:
+def _bits(values: Values) -> Values:
     """The bit patterns, all NaN being one."""
     values = np.ascontiguousarray(values)
     if values.dtype.kind != "f":

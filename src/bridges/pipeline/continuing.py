@@ -7,10 +7,8 @@ files that may have changed, so their times are read back from the target.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
@@ -21,7 +19,7 @@ from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
 from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout, Stored, tick_of
-from bridges.stream.model import EvidenceKind, Knows, MetricStream, Series
+from bridges.stream.model import EvidenceKind, Knows, MetricStream, Series, Values
 from bridges.stream.pace import SYNTHETIC
 from bridges.stream.redact import redact_key
 from bridges.stream.tagging import named
@@ -112,7 +110,7 @@ def _clock_of(name: str) -> tuple[EvidenceKind, str]:
 
 
 def _take_times(
-    time: NDArray[Any], series: Series, recorded: Recorded, exporter: Exporter, tick: int
+    time: Values, series: Series, recorded: Recorded, exporter: Exporter, tick: int
 ) -> None:
     """Write the times of a tag's points into `time`, if their values are those of the series."""
     there = recorded.points.get(series.key)
@@ -125,5 +123,5 @@ def _take_times(
         time[series.rows[:count]] = in_ticks(there.time[in_order[:count]] * (SECOND // tick), tick)
 
 
-def _equal(there: Points, chosen: NDArray[Any], values: NDArray[Any]) -> bool:
+def _equal(there: Points, chosen: Values, values: Values) -> bool:
     return bool(np.array_equal(there.value[chosen], values, equal_nan=True))

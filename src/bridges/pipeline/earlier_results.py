@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +56,7 @@ def _results_in(
 
     Empty if a row has keys that no results file of the first version had.
     """
-    exact: dict[str, Any] = {}
+    exact: dict[str, object] = {}
     for values in (*run.earlier_added, *(row.values for row in rows_of(run.stream, run.added))):
         exact |= values
     step, rows = int(run.history.step[history - 1]), []
@@ -70,7 +69,7 @@ def _results_in(
     return tuple(rows)
 
 
-def _exact(key: str, value: float, exact: Mapping[str, Any], exporter: Exporter) -> Any:
+def _exact(key: str, value: float, exact: Mapping[str, object], exporter: Exporter) -> object:
     """The value of a file, if it is stored as `value`; else `value` itself."""
     found = exact.get(key)
     if not isinstance(found, (int, float)):

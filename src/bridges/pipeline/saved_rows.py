@@ -7,7 +7,7 @@ run is written again with the exact values of the state; added rows that no stat
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
@@ -75,15 +75,17 @@ def _is_rounded(row: AddedRow, exact: AddedRow) -> bool:
     return (
         row.step == exact.step
         and row.values.keys() == numbers.keys()
-        and all(_same(row.values[key], value) for key, value in numbers.items())
+        and all(_is_rounded_to(row.values[key], value) for key, value in numbers.items())
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float))
 
 
-def _same(stored: Any, exact: Any) -> bool:
+def _is_rounded_to(stored: object, exact: float) -> bool:
+    if not _is_number(stored):
+        return False
     with np.errstate(over="ignore"):
         return bool(np.array_equal(np.float32(exact), np.float32(stored), equal_nan=True))
 

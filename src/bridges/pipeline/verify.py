@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from bridges.exporters.base import ExistingRun, KeepsParams, Recorded
 from bridges.pipeline.compare import compare
@@ -45,7 +44,7 @@ def _secrets_in_rows(recorded: Recorded, target: str) -> list[Finding]:
 
 
 def _secrets_in_params(
-    params: Mapping[str, Any], masked: Mapping[str, Any], target: str
+    params: Mapping[str, object], masked: Mapping[str, object], target: str
 ) -> list[Finding]:
     """A finding if params of the target hold secrets; those equal to `masked` ones do not."""
     others = ((key, value) for key, value in params.items() if masked.get(key) != value)

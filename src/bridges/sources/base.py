@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from bridges.sources.options import ReadOptions
 from bridges.stream.model import Run
@@ -55,7 +55,7 @@ class Part(Protocol):
         ...
 
     @property
-    def names(self) -> Sequence[Any]:
+    def names(self) -> Sequence[object]:
         """Other plain values that run names depend on."""
         ...
 
@@ -66,7 +66,7 @@ class FilePart:
 
     location: str
     neighbour: str | None = None
-    names: Sequence[Any] = ()
+    names: Sequence[object] = ()
 
     @property
     def files(self) -> Sequence[str]:
@@ -91,6 +91,6 @@ class Divides(Protocol):
         """The parts of a location, which can be read in any order. Raises SourceError."""
         ...
 
-    def read_part(self, part: Any, options: ReadOptions) -> Iterator[Run]:
+    def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part from `split`. Raises SourceError."""
         ...

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from pydantic_core import from_json
@@ -62,7 +61,7 @@ _HINTS = (  # what often stands at the place of the error, and what to do about 
 
 def parse(
     location: str, data: bytes, first_line: int = 1, *, more: bool = False
-) -> tuple[Any, Repeated]:
+) -> tuple[object, Repeated]:
     """The JSON value of the text, and how often each key stands again in an object.
 
     `first_line` is the number of its first line in the file; `more` tells that lines follow it.
@@ -102,7 +101,7 @@ def _is_json(data: bytes) -> bool:
 
 def parse_each_line(
     location: str, data: bytes, first_line: int = 1, *, more: bool = False
-) -> tuple[list[Any], Repeated]:
+) -> tuple[list[object], Repeated]:
     """The values of all lines that are not blank. Raises SourceError with the line's number.
 
     `first_line` is the number of the first one in the file; `more` tells that lines follow.
@@ -119,7 +118,7 @@ def parse_each_line(
 
 def _parse_lines_slowly(
     location: str, data: bytes, first_line: int, more: bool
-) -> tuple[list[Any], Repeated]:
+) -> tuple[list[object], Repeated]:
     rows, repeated = [], Repeated()
     lines = data.rstrip().split(b"\n")
     last = first_line + len(lines) - 1
@@ -133,7 +132,7 @@ def _parse_lines_slowly(
 
 def line_parts(
     location: str, data: bytes, size: int
-) -> Iterator[tuple[list[int], list[Any], Repeated]]:
+) -> Iterator[tuple[list[int], list[object], Repeated]]:
     """The lines that are not blank, in parts of about `size` bytes: numbers, values, repeated keys.
 
     Raises SourceError with the line's number.
@@ -187,7 +186,7 @@ def refuse_heavy(
         )
 
 
-def may_repeat_a_key(data: bytes | memoryview, value: Any) -> bool:
+def may_repeat_a_key(data: bytes | memoryview, value: object) -> bool:
     """False only if every entry of the text is an entry of the value.
 
     Each entry has one colon, so the text has no more entries than colons. Where strings hold
@@ -206,7 +205,7 @@ def may_repeat_a_key(data: bytes | memoryview, value: Any) -> bool:
     return data.count(b'":') != entries
 
 
-def _entries(value: Any) -> int:
+def _entries(value: object) -> int:
     """How many object entries a parsed history has, as far as nesting is usual."""
     if isinstance(value, list):
         return sum(map(len, value)) if set(map(type, value)) == {dict} else -1
@@ -217,16 +216,18 @@ def _entries(value: Any) -> int:
     return count + sum(_all_entries(v) for k, v in value.items() if k != "log_history")
 
 
-def _all_entries(value: Any) -> int:
+def _all_entries(value: object) -> int:
     if isinstance(value, dict):
         return len(value) + sum(map(_all_entries, value.values()))
     return sum(map(_all_entries, value)) if isinstance(value, list) else 0
 
 
-def _parse_slowly(location: str, data: bytes, first_line: int, more: bool) -> tuple[Any, Repeated]:
+def _parse_slowly(
+    location: str, data: bytes, first_line: int, more: bool
+) -> tuple[object, Repeated]:
     text, repeated = decode(location, data, first_line, more=more), Repeated()
 
-    def keep_last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def keep_last(pairs: list[tuple[str, object]]) -> dict[str, object]:
         entries = dict(pairs)
         if len(entries) < len(pairs):
             repeated.update(k for k, n in Counter(key for key, _ in pairs).items() if n > 1)
@@ -396,8 +397,8 @@ def repeated_keys(repeated: Repeated) -> list[Finding]:
 
 
 def salvage(
-    location: str, data: bytes, add: Callable[[list[Any]], object]
-) -> tuple[dict[str, Any] | None, Finding]:
+    location: str, data: bytes, add: Callable[[list[object]], object]
+) -> tuple[dict[str, object] | None, Finding]:
     """Header (None for bare rows) of a text that ends too early; `add` gets its whole rows.
 
     Raises SourceError where it has none.
@@ -426,14 +427,14 @@ def salvage(
     return header, Finding("salvaged", Severity.WARNING, f"row {count - 1}", message)
 
 
-def first_row(location: str, data: bytes) -> Any:
+def first_row(location: str, data: bytes) -> object:
     """The first log row of a text that may end too early. Raises SourceError for none."""
     start = _FIRST_ROW.search(data)
     if start:
         with suppress(ValueError, RecursionError):
             text = data[start.end() - 1 :].decode(errors="ignore")
             return json.JSONDecoder().raw_decode(text)[0]
-    rows: list[Any] = []
+    rows: list[object] = []
     salvage(location, data, rows.extend)
     return rows[0]
 
@@ -446,7 +447,7 @@ def _whole_characters(data: bytes) -> bytes:
     return data
 
 
-def _header(text: str) -> dict[str, Any]:
+def _header(text: str) -> dict[str, object]:
     """The entries before `log_history`, which the text ends with."""
     try:
         header = json.loads(text.rstrip().rstrip(",") + "}")
@@ -455,12 +456,12 @@ def _header(text: str) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
-def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[Any], int]]:
+def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[object], int]]:
     """The JSON objects from `start` on, up to the first that is not whole, in parts; and where each
     part ends.
     """
     decoder, position = json.JSONDecoder(), start
-    values: list[Any] = []
+    values: list[object] = []
     blanks = re.compile(rf"[\s{separator}]*")
     while True:
         match = blanks.match(text, position)

@@ -6,20 +6,21 @@ is a few dozen nanoseconds a value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Int64, MetricStream, Series, Values
 
-Piece = tuple[Int64, list[Any]]
+Piece = tuple[Int64, list[object]]
 
 
-def series_from_rows(rows: Sequence[dict[str, Any]]) -> tuple[tuple[Series, ...], list[Finding]]:
+def series_from_rows(
+    rows: Sequence[Mapping[str, object]],
+) -> tuple[tuple[Series, ...], list[Finding]]:
     """Every key but `step` as typed series, in the order in which the keys first appear."""
     columns = RowColumns()
     columns.add(rows, without=("step",))
@@ -64,7 +65,7 @@ class RowColumns:
                     covered[positions] = True
         return bool(covered.all())
 
-    def add(self, rows: Sequence[dict[str, Any]], without: tuple[str, ...] = ()) -> None:
+    def add(self, rows: Sequence[Mapping[str, object]], without: tuple[str, ...] = ()) -> None:
         """Append rows, less some of their keys."""
         for key, pieces in _values_by_key(rows).items():
             if key not in without:
@@ -72,7 +73,7 @@ class RowColumns:
                 self._append(key, positions + self.rows if self.rows else positions, values)
         self.rows += len(rows)
 
-    def _append(self, key: str, positions: Int64, values: list[Any]) -> None:
+    def _append(self, key: str, positions: Int64, values: list[object]) -> None:
         parts, typed = self._parts.setdefault(key, {}), _typed(values)
         if typed is not None:
             parts.setdefault(typed.dtype.kind, []).append((positions, typed))
@@ -121,7 +122,7 @@ def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
     return MetricStream(step, np.concatenate([stream.kind, other.kind]), tuple(series.values()))
 
 
-def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
+def _values_by_key(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Piece]]:
     whole = _whole_columns(rows)
     if whole is not None:
         every = np.arange(len(rows), dtype=np.int64)
@@ -135,7 +136,7 @@ def _values_by_key(rows: Sequence[dict[str, Any]]) -> dict[str, list[Piece]]:
     return by_key
 
 
-def _whole_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | None:
+def _whole_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]] | None:
     """Each key's values where all rows have the same keys, as in a log of training alone."""
     if len(set(map(len, rows))) != 1:
         return None
@@ -145,7 +146,7 @@ def _whole_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | Non
         return None
 
 
-def column_of(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:
+def column_of(rows: Sequence[Mapping[str, object]], key: str) -> list[object]:
     """The value of a key in every row, None where it is absent."""
     try:
         return list(map(itemgetter(key), rows))
@@ -153,7 +154,7 @@ def column_of(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:
         return [row.get(key) for row in rows]
 
 
-def _rows_by_keys(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], Int64]:
+def _rows_by_keys(rows: Sequence[Mapping[str, object]]) -> dict[tuple[str, ...], Int64]:
     """Row positions of each set of keys (in the order the row holds them)."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for position, keys in enumerate(map(tuple, rows)):
@@ -170,7 +171,7 @@ def _in_row_order(pieces: list[Piece]) -> Piece:
     return positions[order], [values[i] for i in order.tolist()]
 
 
-def _typed(values: list[Any]) -> Values | None:
+def _typed(values: list[object]) -> Values | None:
     """The values as float64, bool or int64 where they are of one type and fit."""
     types = set(map(type, values))
     if types == {float}:
@@ -183,9 +184,11 @@ def _typed(values: list[Any]) -> Values | None:
     return None
 
 
-def _split_by_type(rows: Int64, values: list[Any]) -> tuple[list[tuple[Int64, Values]], list[int]]:
+def _split_by_type(
+    rows: Int64, values: list[object]
+) -> tuple[list[tuple[Int64, Values]], list[int]]:
     """Rows and values of each type, and the rows of integers beyond int64: they join the floats."""
-    parts: dict[type, tuple[list[int], list[Any]]] = {}
+    parts: dict[type, tuple[list[int], list[object]]] = {}
     rounded: list[int] = []
     for row, original in zip(rows.tolist(), values, strict=True):
         value = original
@@ -203,7 +206,7 @@ def _split_by_type(rows: Int64, values: list[Any]) -> tuple[list[tuple[Int64, Va
     return split, rounded
 
 
-def as_array(values: list[Any], dtype: type) -> Values:
+def as_array(values: Sequence[object], dtype: type) -> Values:
     """A one-dimensional array of the type, lists and dicts staying single objects."""
     if dtype is not object:
         return np.array(values, np.dtype(dtype))

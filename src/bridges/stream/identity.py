@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -90,7 +89,7 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
     return key_of(first or [run.name, _text_keys(run.params)], run.trial, layout)
 
 
-def key_of(first: Sequence[Any], trial: str | None, layout: Mapping[str, str] | None) -> str:
+def key_of(first: Sequence[object], trial: str | None, layout: Mapping[str, str] | None) -> str:
     """The run key of a first row (see `first_values`), or of an identity of its own."""
     digest = hashlib.blake2b(FORMAT, digest_size=16)
     digest.update(_canonical(first))
@@ -131,7 +130,7 @@ def _values(values: Values) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(values).data).digest()
 
 
-def _first_row(stream: MetricStream, rules: KeyRules) -> list[Any] | None:
+def _first_row(stream: MetricStream, rules: KeyRules) -> list[object] | None:
     """Step and measured values of the first row that has one; else all of the first row."""
     series = [part for part in stream.numbers if rules.is_measured(part.key)] or stream.series
     if not series:
@@ -141,7 +140,7 @@ def _first_row(stream: MetricStream, rules: KeyRules) -> list[Any] | None:
 
 def first_values(
     stream: MetricStream, series: Sequence[Series], digits: int | None = None
-) -> list[Any]:
+) -> list[object]:
     """Step and values of the first row of some series, as a run key is made of them.
 
     `digits` rounds floats as Python does; NumPy rounds some values differently.
@@ -157,12 +156,12 @@ def first_values(
     return [int(stream.step[row]), sorted(values)]
 
 
-def _text_keys(value: Any) -> Any:
+def _text_keys(value: object) -> object:
     """The value with text for every key, which keys of runs are made of since the first version."""
     if isinstance(value, Mapping):
         return {str(key): _text_keys(item) for key, item in value.items()}
     return [_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: object) -> bytes:
     return _encode(value).encode()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 
@@ -54,11 +53,11 @@ class Layout:
     identity: Identity
     stream: MetricStream
     texts: tuple[Series, ...]
-    summary: Mapping[str, Any]
+    summary: Mapping[str, object]
     clock: Clock
     findings: tuple[Finding, ...]
     rules: int = RULES
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     naming: Naming = field(default_factory=PlainNaming)
     replaces: bool = False
 
@@ -177,8 +176,8 @@ def lay_out(
 
 
 def _chosen_params(
-    params: Mapping[str, Any], patterns: Sequence[str]
-) -> tuple[Mapping[str, Any], list[Finding]]:
+    params: Mapping[str, object], patterns: Sequence[str]
+) -> tuple[Mapping[str, object], list[Finding]]:
     """The params that one of the patterns (none: all) chooses, and a finding of the others."""
     if not patterns:
         return params, []
@@ -196,7 +195,7 @@ class _Placed:
 
     numbers: list[Series]
     texts: list[Series]
-    summary: dict[str, Any]
+    summary: dict[str, object]
     summary_rows: dict[str, int]
     findings: list[Finding]
     key_style: str

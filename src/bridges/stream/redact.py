@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
 
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity
@@ -56,21 +55,24 @@ _QUOTED = re.compile(r"\"([^\"\\]*)\\?\"|'([^'\\]*)\\?'")
 
 
 def redact(
-    params: Mapping[str, Any], *, home: bool = False
-) -> tuple[dict[str, Any], list[Finding]]:
+    params: Mapping[str, object], *, home: bool = False
+) -> tuple[dict[str, object], list[Finding]]:
     """The params with every secret masked, and a finding that names the settings concerned.
 
     `home` also turns home directories (`/home/anna/x`) into `~/x`.
     """
     cleaner = _Cleaner(home)
-    clean = {key: cleaner.value(key, value, key) for key, value in cleaner.keys(params, "").items()}
+    clean = {
+        key: cleaner.value(key, value, key)
+        for key, value in cleaner.keys(params.items(), "").items()
+    }
     if not cleaner.masked:
         return clean, []
     message = "secrets are masked before anything is written"
     return clean, [_finding("secret-masked", Severity.INFO, cleaner.masked, message)]
 
 
-def redact_value(key: str, value: Any) -> Any:
+def redact_value(key: str, value: object) -> object:
     """A value of any JSON type under a key, its secrets masked."""
     return _Cleaner(home=False).value(key, value, key)
 
@@ -94,7 +96,7 @@ def redact_stream(stream: MetricStream, *, keys: bool = True) -> tuple[MetricStr
     if _are_clean(stream.keys) and all(series.is_number for series in stream.series):
         return stream, []
     cleaner = _Cleaner(home=False)
-    names = cleaner.keys(dict.fromkeys(stream.keys), "") if keys else stream.keys
+    names = cleaner.keys(dict.fromkeys(stream.keys).items(), "") if keys else stream.keys
     renamed = dict(zip(stream.keys, names, strict=True))
     series = tuple(cleaner.series(each, renamed[each.key]) for each in stream.series)
     if not cleaner.masked:
@@ -152,7 +154,8 @@ def login_end(url: str, has_port: bool) -> int:
 
     A password may hold `@` and `/`. With `has_port`, what reads as `host:80/path` has no login.
     """
-    end = _USER.match(url).end()  # type: ignore[union-attr]  # it matches every text
+    user = _USER.match(url)
+    end = user.end() if user else 0
     if url[end : end + 1] == "@":
         path = min((at for sign in "/?#" if (at := url.find(sign)) > 0), default=len(url))
         return url.rindex("@", 0, path)
@@ -199,7 +202,8 @@ def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
     while found := find(at):
         start, at = found.span("value")
         if is_secret(found):
-            quote = _QUOTE.match(found["value"])[0]  # type: ignore[index]  # it may be empty
+            opening = _QUOTE.match(found["value"])
+            quote = opening[0] if opening else ""
             parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
             if at - start == _LONG and text[start] not in "\\\"'[{":
                 at = _BEHIND.match(text, at).end()  # type: ignore[union-attr]
@@ -243,10 +247,10 @@ class _Cleaner:
         self._home = home
         self.masked: list[str] = []
 
-    def keys(self, mapping: Mapping[Any, Any], path: str) -> dict[str, Any]:
-        """The mapping under clean keys; those that become equal are numbered."""
-        clean: dict[str, Any] = {}
-        for key, value in mapping.items():
+    def keys(self, items: Iterable[tuple[object, object]], path: str) -> dict[str, object]:
+        """The items under clean keys; those that become equal are numbered."""
+        clean: dict[str, object] = {}
+        for key, value in items:
             name = shown = redact_key(str(key))
             if shown != str(key):
                 self.masked.append(f"{path}{shown}")
@@ -262,7 +266,7 @@ class _Cleaner:
         values = [self.value(key, value, key) for value in series.values.tolist()]
         return replace(series, key=key, values=as_array(values, object))
 
-    def value(self, key: str, value: Any, path: str) -> Any:
+    def value(self, key: str, value: object, path: str) -> object:
         """A value under a key, which lies at a path."""
         if isinstance(value, str):
             return self._text(key, value, path)
@@ -272,11 +276,11 @@ class _Cleaner:
             return self._mask(key, path) if is_hidden else value
         if isinstance(value, Mapping):  # what lies under the name of a secret is secret
             is_plain = kind_of(key) is Kind.PLAIN
-            items = self.keys(value, f"{path}.").items()
+            items = self.keys(value.items(), f"{path}.").items()
             return {k: self.value(k if is_plain else key, v, f"{path}.{k}") for k, v in items}
         return self._list(key, value, path) if isinstance(value, (list, tuple)) else value
 
-    def _list(self, key: str, values: Sequence[Any], path: str) -> list[Any]:
+    def _list(self, key: str, values: Sequence[object], path: str) -> list[object]:
         """Values of a list, where `--hub_token` is followed by its value."""
         names = [key, *(_secret_option(value) or key for value in values)]
         pairs = zip(names, values, strict=False)
@@ -295,13 +299,15 @@ class _Cleaner:
         return f"<{key.rpartition('/')[2].upper()}>"
 
 
-def _is_option(value: Any) -> bool:
+def _is_option(value: object) -> bool:
     return isinstance(value, str) and value.startswith("-")
 
 
-def _secret_option(value: Any) -> str:
+def _secret_option(value: object) -> str:
     """`hub_token` of `--hub_token`; empty where a value is not the option of a secret."""
-    name = value.lstrip("-") if _is_option(value) else ""
+    if not isinstance(value, str) or not _is_option(value):
+        return ""
+    name = value.lstrip("-")
     return name if kind_of(name) is not Kind.PLAIN and "=" not in name else ""
 
 

@@ -10,7 +10,6 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class Listing:
         self._sort = sort.removeprefix("-")
         self._falls = sort.startswith("-")
         self._metrics_asked = [name for name in (*columns, self._sort) if is_metric(name)]
-        self._facts: list[dict[str, Any]] = []
+        self._facts: list[dict[str, object]] = []
         self._metrics: list[dict[str, Metric]] = []
         self._params = ParamTable()
         self._keys: dict[str, None] = {}
@@ -60,7 +59,7 @@ class Listing:
         self._keys |= dict.fromkeys(series.key for series in run.stream.numbers)
         return len(self) - 1
 
-    def value(self, run: int, column: str) -> Any:
+    def value(self, run: int, column: str) -> object:
         """The value of a column, None if the run has none. `params` is a dict."""
         if column in FACTS:
             return self._facts[run][column]
@@ -75,7 +74,7 @@ class Listing:
         one = metrics.get(metric_of(column))
         return getattr(one, column.rpartition(":")[2]) if one else None
 
-    def params(self, run: int, keys: Sequence[str]) -> dict[str, Any]:
+    def params(self, run: int, keys: Sequence[str]) -> dict[str, object]:
         """Some params of a run, without missing ones."""
         values = {key: self._params.get(run, key) for key in keys}
         return {key: value for key, value in values.items() if value is not ABSENT}
@@ -134,7 +133,7 @@ def metric_of(column: str) -> str:
     return key if value in VALUES else column
 
 
-def _facts(run: Run, with_seconds: bool) -> dict[str, Any]:
+def _facts(run: Run, with_seconds: bool) -> dict[str, object]:
     steps, epochs = run.stream.step, run.stream.epoch
     epochs = epochs[~np.isnan(epochs)]
     return {
@@ -155,11 +154,11 @@ def _seconds(run: Run) -> float | None:
     return None if clock.source == "synthetic" else (clock.end - clock.start) / 1e6
 
 
-def _is_absent(value: Any) -> bool:
+def _is_absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _rank(value: Any) -> tuple[int, Any]:
+def _rank(value: object) -> tuple[int, object]:
     """Numbers by value, then texts as people count."""
     if isinstance(value, (bool, int, float)):
         return 0, value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,7 @@ def metric(run: Run, key: str) -> Metric | None:
     return Metric(first, last, low, high, values[at].item(), run.stream.step[rows[at]].item())
 
 
-def lower_is_better(key: str, params: Mapping[str, Any]) -> bool:
+def lower_is_better(key: str, params: Mapping[str, object]) -> bool:
     """Whether the best value of a metric is its minimum.
 
     `greater_is_better` decides for the metric that the training selected its best model by; for

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from bridges.stream.model import Run
 
@@ -20,10 +19,10 @@ class ParamTable:
     """The params of many runs. Equal values are kept once, so memory follows the differences."""
 
     def __init__(self) -> None:
-        self._first: dict[str, Any] | None = None
-        self._others: list[dict[str, Any]] = []
+        self._first: dict[str, object] | None = None
+        self._others: list[dict[str, object]] = []
 
-    def add(self, params: Mapping[str, Any]) -> None:
+    def add(self, params: Mapping[str, object]) -> None:
         """Add the params of the next run."""
         if self._first is None:
             self._first = dict(params)
@@ -31,7 +30,7 @@ class ParamTable:
             return
         self._others.append(changes(self._first, params))
 
-    def get(self, run: int, key: str) -> Any:
+    def get(self, run: int, key: str) -> object:
         """A param of a run by its position, `ABSENT` if the run lacks it."""
         return self._others[run].get(key, (self._first or {}).get(key, ABSENT))
 
@@ -58,18 +57,18 @@ class ParamTable:
         return sorted(keys, key=lambda key: missing[key])
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
     """The differing params of `after`; missing ones are `ABSENT`."""
     changed = {key: value for key, value in after.items() if not equal(before, key, value)}
     return {**changed, **{key: ABSENT for key in before if key not in after}}
 
 
-def equal(params: Mapping[str, Any], key: str, value: Any) -> bool:
+def equal(params: Mapping[str, object], key: str, value: object) -> bool:
     """Whether the params have this value under the key; NaN equals NaN."""
     other = params.get(key, ABSENT)
     return bool(other is value or other == value or (other != other and value != value))
 
 
-def params_of(run: Run) -> dict[str, Any]:
+def params_of(run: Run) -> dict[str, object]:
     """The params of a run; those of its trial come first."""
     return {**run.trial_params, **run.params, **run.trial_params}

@@ -10,6 +10,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ ROWS: list[dict[str, Any]] = [
     for step in range(1, 9)
 ]
 SUMMARY = {"train_runtime": 8.0, "train_loss": 2.5, "total_flos": 1.0, "epoch": 2.0, "step": 8}
+SAVED = count(1_600_000_000_000_000_000, 1_000_000_000)  # mtimes of states, in ns
 Event = Callable[[], object]
 
 
@@ -50,12 +53,9 @@ def put(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "trainer_state.json"
     file.write_bytes(state(rows, **fields))
-    put.clock += 1_000_000_000  # type: ignore[attr-defined]
-    os.utime(file, ns=(put.clock, put.clock))  # type: ignore[attr-defined]
+    saved = next(SAVED)
+    os.utime(file, ns=(saved, saved))
     return file
-
-
-put.clock = 1_600_000_000_000_000_000  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -688,7 +688,7 @@ def test_a_plug_in_source_is_asked_only_when_a_file_changed(
     training = Training([nothing, nothing, lambda: (data / "losses.txt").write_text("3\n2\n1\n")])
     options = ExportOptions(source="lines")
     report = training.following(f"{scheme}{data}", options=options).run()
-    import lines_source  # type: ignore[import-not-found]
+    lines_source = import_module("lines_source")
 
     assert statuses(report) == [("exported", 3, True)]
     assert [f"{scheme}{data}"] * reads == lines_source.READ

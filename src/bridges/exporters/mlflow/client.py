@@ -126,7 +126,8 @@ class ClientWriter:
             run, columns = self._resume(layout, existing)
         state = whole_state(layout, existing.state if existing else None)
         self._has_logs = self._has_logs or bool(state.logged)
-        params = dict(layout.params) if existing is None or not existing.complete else {}
+        is_first = existing is None or not existing.complete
+        params = {key: str(value) for key, value in layout.params.items()} if is_first else {}
         try:
             self._fill(experiment, run, columns, layout, state, params)
         except ExportError as error:

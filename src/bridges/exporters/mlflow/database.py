@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.rows import MetricColumn
 
@@ -16,14 +17,17 @@ TAGS_OF = (  # value and run id of the tags with one name in an experiment
 TAG_ORDER = " order by tags.run_uuid"
 
 
+Row = tuple[Any, ...]  # one value a column
+
+
 class Cursor(Protocol):
     """The result of a statement."""
 
-    def fetchone(self) -> Any:
+    def fetchone(self) -> Row | None:
         """The next row or None."""
         ...
 
-    def fetchall(self) -> list[Any]:
+    def fetchall(self) -> list[Row]:
         """The remaining rows."""
         ...
 
@@ -31,11 +35,11 @@ class Cursor(Protocol):
 class Session(Protocol):
     """A connection in a transaction; `?` stands for a value in statements."""
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
+    def execute(self, statement: str, values: Sequence[object] = ()) -> Cursor:
         """Run one statement."""
         ...
 
-    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
+    def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> object:
         """Run one statement for each row."""
         ...
 
@@ -82,3 +86,11 @@ class Database(Protocol):
     def transaction(self, *, write: bool = False) -> AbstractContextManager[Session]:
         """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
         ...
+
+
+def one_row(session: Session, statement: str, values: Sequence[object]) -> Row:
+    """The only row of a statement. Raises ExportError if another program deleted it."""
+    row = session.execute(statement, values).fetchone()
+    if row is None:
+        raise ExportError("the run or its experiment was deleted during the export; export again")
+    return row

@@ -18,7 +18,7 @@ import numpy as np
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded
 from bridges.exporters.mlflow import artifacts, rows
-from bridges.exporters.mlflow.database import Database, Session
+from bridges.exporters.mlflow.database import Database, Session, one_row
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.lookup import (
     SqlRunIndex,
@@ -135,7 +135,7 @@ class DirectWriter:
         layout: Layout,
     ) -> None:
         statement = "select artifact_location from experiments where experiment_id = ?"
-        root = session.execute(statement, (experiment,)).fetchone()[0]
+        root = one_row(session, statement, (experiment,))[0]
         artifact_uri, times = (
             f"{root}/{run_id}/artifacts",
             (rows.started(layout), rows.ended(layout)),
@@ -217,7 +217,7 @@ class DirectWriter:
         run_id, name = existing.id, tags.get(rows.NAME_TAG, existing.name)
         statement = "select key, value from tags where run_uuid = ?"
         with self._database.transaction() as session:
-            known = dict(session.execute(statement, (run_id,)).fetchall())
+            known: dict[str, str] = dict(session.execute(statement, (run_id,)).fetchall())
         if not tags.items() <= known.items() or name != existing.name:
             with self._database.transaction(write=True) as session:
                 session.execute("update runs set name = ? where run_uuid = ?", (name, run_id))
@@ -315,7 +315,7 @@ def _artifact_location(session: Session, experiment: int) -> str:
     return os.path.abspath(os.path.join("mlruns", str(experiment)))
 
 
-def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, str]) -> None:
+def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, object]) -> None:
     """Set params or tags of a run."""
     statement = (
         f"insert into {table} (key, value, run_uuid) values (?, ?, ?)"

@@ -11,9 +11,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
@@ -32,6 +30,7 @@ from bridges.exporters.receipts import RunReceipt
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
+from bridges.stream.model import Values
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "bridges"
@@ -214,7 +213,7 @@ class MlflowExporter(BaseExporter):
         """The receipts of all experiments of the store."""
         return self._writer.receipts()
 
-    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: Values) -> Values:
         """Float64; infinities become ±MAX_FLOAT64, and -0.0 becomes 0.0."""
         return rows.stored(values)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from bridges.exporters.mlflow.limits import Limits
 from bridges.stream.finding import Finding, Severity
@@ -42,7 +41,7 @@ def params_of(
 ) -> tuple[dict[str, str], list[Finding]]:
     """The settings as MLflow params, with findings for omitted settings."""
     settings = {key: value for key, value in layout.params.items() if not _is_adapter(key, layout)}
-    found = dict(_flat(settings)) if rules.is_flat else settings
+    found = dict(_flat(settings.items())) if rules.is_flat else settings
     texts = {key: encodable(str(value)) for key, value in found.items()}
     taken = {key: text for key, text in texts.items() if limits.takes_param(key, text)}
     params = dict(islice(taken.items(), rules.most))
@@ -71,11 +70,11 @@ def _is_adapter(key: str, layout: Layout) -> bool:
     return key == ADAPTER and layout.run.param_files.get(key, "").endswith("adapter_config.json")
 
 
-def _flat(settings: Mapping[Any, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(items: Iterable[tuple[object, object]], parent: str = "") -> Iterator[tuple[str, object]]:
     """Each value with the dotted path of its keys, as by `flatten_dict` of transformers."""
-    for key, value in settings.items():
+    for key, value in items:
         path = f"{parent}.{key}" if parent else str(key)
         if value and isinstance(value, Mapping):
-            yield from _flat(value, path)
+            yield from _flat(value.items(), path)
         else:
             yield path, value

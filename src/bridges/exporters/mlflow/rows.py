@@ -7,7 +7,6 @@ import hashlib
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.state import KEY_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.layout import Layout
-from bridges.stream.model import Float64, Int64
+from bridges.stream.model import Float64, Int64, Values
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
@@ -44,7 +43,7 @@ class MetricColumn:
         )
 
 
-def stored(values: NDArray[Any]) -> Float64:
+def stored(values: Values) -> Float64:
     """Numbers as the SQL stores hold them: infinities clamped, -0.0 as 0.0."""
     return np.clip(np.asarray(values, np.float64), -MAX_FLOAT64, MAX_FLOAT64) + 0.0
 

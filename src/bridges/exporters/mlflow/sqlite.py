@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.atomic_files import publish_once, system_errors, unlink
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
+from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, Row
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import (
     COLUMNS,
@@ -42,11 +41,11 @@ class SqliteSession:
         self._database = database
         self._index = index
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run one statement."""
         return self._database.execute(statement, values)
 
-    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
+    def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> object:
         """Run one statement for each row."""
         return self._database.executemany(statement, rows)
 
@@ -55,7 +54,7 @@ class SqliteSession:
 
     def tags_since(
         self, position: int | None, name: str, value: str, experiment: int
-    ) -> tuple[list[Any], int]:
+    ) -> tuple[list[Row], int]:
         """The tags called `name`, of any value, after a position, which is a row id."""
         newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
         if newest == position:

@@ -13,10 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.atomic_files import (
@@ -65,6 +63,7 @@ from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
+from bridges.stream.model import Values
 
 MAX_RUNS_PER_NAME = 10_000
 MAX_SHOWN_POINTS = 1000  # per tag; TensorBoard samples longer ones
@@ -281,7 +280,7 @@ class TensorBoardExporter(BaseExporter):
             self._remove_leftovers(run.key)
             yield run
 
-    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: Values) -> Values:
         """Float32, the type of event files."""
         return as_float32(values)
 
@@ -346,19 +345,19 @@ class _Joined:
     """Concatenates the parts of tags. Tags of the same records share their steps and times."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], tuple[list[NDArray[Any]], NDArray[Any]]] = {}
+        self._known: dict[tuple[int, ...], tuple[list[Values], Values]] = {}
 
     def points(self, parts: list[ScalarPart]) -> Points:
         """The points of a tag."""
         step, time = (self._shared([getattr(part, name) for part in parts]) for name in SHARED)
         return Points(step, _column(parts, "value"), time)
 
-    def _shared(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
+    def _shared(self, columns: list[Values]) -> Values:
         key = tuple(map(id, columns))
         if key not in self._known:  # the cache keeps the columns alive: ids stay unique
             self._known[key] = columns, np.concatenate(columns)
         return self._known[key][1]
 
 
-def _column(parts: list[ScalarPart], name: str) -> NDArray[Any]:
+def _column(parts: list[ScalarPart], name: str) -> Values:
     return np.concatenate([getattr(part, name) for part in parts])

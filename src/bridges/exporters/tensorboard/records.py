@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -101,7 +100,7 @@ def params_in(table: str) -> dict[str, str]:
     return {_text(row[0]): _text(row[1]) for row in rows if len(row) == 2}
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """A value as Markdown, where a backslash escapes a border and itself."""
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
     return _BREAK.sub(" ", text.replace("\\", "\\\\").replace("|", "\\|"))

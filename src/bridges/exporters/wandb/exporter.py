@@ -12,9 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
 from bridges.exporters.receipts import RunReceipt
@@ -29,7 +26,7 @@ from bridges.exporters.wandb.run import KEY, STATE, Target
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Run
+from bridges.stream.model import Run, Values
 
 DEFAULT_PROJECT = "huggingface"  # the live callback's
 
@@ -143,7 +140,7 @@ class WandbExporter(BaseExporter):
         found = self._runs.read_back(existing)
         return found if found.params is None else replace(found, params=_params_in(found.params))
 
-    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The run's config without the keys of bridges and of wandb itself."""
         return _params_in(self._runs.stored_params(existing))
 
@@ -163,7 +160,7 @@ class WandbExporter(BaseExporter):
         """The receipts of the folder, or of the default project on the server."""
         return self._runs.receipts()
 
-    def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, values: Values) -> Values:
         """Float64; the wandb client reads -0.0 as 0.0."""
         is_exact = self._is_direct and not self._is_online
         return as_float64(values) if is_exact else as_float64(values) + 0.0
@@ -179,6 +176,6 @@ class WandbExporter(BaseExporter):
         return f"{command}  # requires wandb 0.28 or later" if appends else command
 
 
-def _params_in(config: Mapping[str, Any]) -> dict[str, Any]:
+def _params_in(config: Mapping[str, object]) -> dict[str, object]:
     """The params in a run's config."""
     return {key: value for key, value in config.items() if key not in (KEY, STATE, "_wandb")}

@@ -7,10 +7,8 @@ A row holds the logged values, the step under one of `STEP_KEYS`, and wandb's ow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.formats.protobuf import varint
 from bridges.formats.wandb_log.batch import (
@@ -24,7 +22,7 @@ from bridges.formats.wandb_log.batch import (
 )
 from bridges.formats.wandb_log.log import CHUNK_HEADER, text
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64
+from bridges.stream.model import Int64, Values
 
 STEP_KEYS = ("train/global_step", "global_step")  # of the Trainer's runs, and of tags
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})
@@ -90,9 +88,9 @@ def wandb_steps(layout: Layout) -> Int64:
     return layout.stream.step if is_merged else np.arange(len(layout.stream))
 
 
-def last_values(layout: Layout) -> dict[str, Any]:
+def last_values(layout: Layout) -> dict[str, object]:
     """The summary: the last value of each key, and the callback's own values."""
-    last: dict[str, tuple[int, Any]] = {}
+    last: dict[str, tuple[int, object]] = {}
     for series in layout.stream.series:
         if len(series.rows):
             row, value = int(series.rows[-1]), series.values.tolist()[-1]
@@ -102,6 +100,6 @@ def last_values(layout: Layout) -> dict[str, Any]:
     return {**values, **layout.summary}
 
 
-def as_float64(values: NDArray[Any]) -> NDArray[Any]:
+def as_float64(values: Values) -> Values:
     """Numbers as float64, for comparison."""
     return np.asarray(values, np.float64)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count, islice
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bridges.errors import ExportError, VerifyError
 from bridges.exporters.atomic_files import sync_directory, system_errors, write_file
@@ -223,7 +223,7 @@ class OfflineRuns:
         except (OSError, LogError) as error:
             raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
 
-    def stored_params(self, existing: ExistingRun) -> dict[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> dict[str, object]:
         """The run's config."""
         try:
             return read_config(existing.location)

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ class OnlineRuns:
         own = {key: value for key, value in summary.items() if key not in of_rows}
         return Recorded(found.points, found.others, own, remote.config)
 
-    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The run's config."""
         remote = self._server.get(existing.id)
         return remote.config if remote else {}
@@ -249,15 +248,15 @@ def is_complete(run: Run, existing: ExistingRun) -> bool:
     return existing.counted == (count, int(steps[count - 1]))
 
 
-def _as_sent(value: Any) -> Any:
+def _as_sent(value: object) -> object:
     """The sent value of a value in an answer; -0.0 is 0.0, as some releases drop its sign."""
     if isinstance(value, str):
         return SPECIAL_NUMBERS.get(value, value)
     return value + 0.0 if isinstance(value, float) else value
 
 
-def _recorded(rows: list[dict[str, Any]]) -> Recorded:
-    columns: dict[str, tuple[list[int], list[Any]]] = {}
+def _recorded(rows: list[dict[str, object]]) -> Recorded:
+    columns: dict[str, tuple[list[int], list[object]]] = {}
     for index, row in enumerate(rows):
         for key, value in row.items():
             at, values = columns.setdefault(key, ([], []))

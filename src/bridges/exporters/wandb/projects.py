@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
 from bridges.exporters.receipts import RunReceipt
@@ -39,7 +39,7 @@ class Runs(Protocol):
         """All points of the run."""
         ...
 
-    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The run's config."""
         ...
 
@@ -116,7 +116,7 @@ class Projects:
         """All points of the run."""
         return self._runs(existing.place).read_back(existing)
 
-    def stored_params(self, existing: ExistingRun) -> Mapping[str, Any]:
+    def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The run's config."""
         return self._runs(existing.place).stored_params(existing)
 

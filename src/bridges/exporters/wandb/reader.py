@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from bridges.exporters.base import Recorded
 from bridges.exporters.state import UNREADABLE, State
@@ -62,7 +61,7 @@ def read_head(path: str) -> RunHead:
 
 
 @_sound()
-def read_config(path: str) -> dict[str, Any]:
+def read_config(path: str) -> dict[str, object]:
     """The config of a run. Raises LogError if it has none, OSError if it cannot be read."""
     items = _items(dict(fields(_run_record(path))).get(4, b""))
     return {key: json.loads(value) for key, value in items.items()}
@@ -147,7 +146,7 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
     return Recorded(points.points, points.others, _own(summary, points))
 
 
-def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, Any]:
+def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, object]:
     of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
     return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +120,7 @@ class _Items:
     end: Int64
     is_plain: Mask
 
-    def only(self, rows: Any) -> _Items:
+    def only(self, rows: object) -> _Items:
         """The items of some rows."""
         return _Items(*(column[rows] for column in vars(self).values()))
 
@@ -138,9 +137,9 @@ class _Text:
         found: NDArray[np.uint8] = self._data[positions]
         return found
 
-    def strings(self, positions: Int64, size: int) -> NDArray[Any]:
+    def strings(self, positions: Int64, size: int) -> Values:
         """The `size` bytes from each position on, as an array of dtype S."""
-        found: NDArray[Any] = windows(self._data, size)[positions]
+        found: Values = windows(self._data, size)[positions]
         return found
 
     def contents(self, start: Int64, end: Int64) -> tuple[Int64, Mask]:
@@ -211,7 +210,7 @@ class _Text:
         return as_values(from_json(b"[%s]" % joined.tobytes()[:-1]))
 
 
-def as_values(found: list[Any]) -> Values:
+def as_values(found: list[object]) -> Values:
     """Values as int64 or float64 if all are numbers, else as objects."""
     if type(found[0]) in (float, int, bool):
         with suppress(ValueError):  # for nested lists of different lengths
@@ -224,7 +223,7 @@ def as_values(found: list[Any]) -> Values:
 def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, Int64, Values]]:
     """The values of some rows from `starts` on, item by item."""
     for row, start in zip(rows.tolist(), starts.tolist(), strict=True):
-        nested: dict[str, Any] = {}
+        nested: dict[str, object] = {}
         for number, content in fields(part.data[start : int(part.end[row])]):
             if number == 1 and isinstance(content, bytes):
                 _put(nested, content)
@@ -232,7 +231,7 @@ def _by_hand(part: Spans, rows: Int64, starts: Int64) -> Iterator[tuple[bytes, I
             yield key.encode(), np.array([row]), as_values([value])
 
 
-def _put(row: dict[str, Any], item: bytes) -> None:
+def _put(row: dict[str, object], item: bytes) -> None:
     """Add one item to a row; a value under several names is a nested object."""
     names, value = [], b"null"
     for number, content in fields(item):
@@ -243,7 +242,9 @@ def _put(row: dict[str, Any], item: bytes) -> None:
             value = content
     *outer, last = names
     for name in outer:
-        row = row.setdefault(name, {})
+        inner = row.setdefault(name, {})
+        assert isinstance(inner, dict)
+        row = inner
     row[last] = from_json(value)
 
 

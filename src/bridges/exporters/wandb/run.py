@@ -13,7 +13,6 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from bridges.exporters.description import description
 from bridges.exporters.state import State
@@ -139,7 +138,7 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
     return b"".join([*parts, sized(17, stamps)])
 
 
-def config(layout: Layout, state: State) -> dict[str, Any]:
+def config(layout: Layout, state: State) -> dict[str, object]:
     """The run's config: its params, its key, and its state as one text.
 
     The state is a text because W&B drops empty values in objects.
@@ -187,7 +186,7 @@ def _seconds(layout: Layout) -> float:
 
 def _summary(layout: Layout) -> bytes:
     seconds, end = _seconds(layout), layout.clock.end / 1e6
-    own: dict[str, Any] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
+    own: dict[str, object] = {"_wandb": {"runtime": int(seconds)}, "_runtime": seconds}
     if len(layout.stream):
         own |= {layout.naming.step_key: int(layout.run.stream.step[-1]), "_timestamp": end}
         own["_step"] = int(wandb_steps(layout)[-1])
@@ -196,12 +195,12 @@ def _summary(layout: Layout) -> bytes:
     return b"".join(sized(1, item) for item in items)
 
 
-def config_json(value: Any) -> str:
+def config_json(value: object) -> str:
     """A config value as JSON for all servers: infinities as texts, NaN as null."""
     return json.dumps(_plain(value), default=str)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

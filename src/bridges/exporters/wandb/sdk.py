@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import ModuleType
 
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.description import description
@@ -68,7 +68,7 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     shutil.rmtree(os.path.join(folder, "wandb"))
 
 
-def import_wandb() -> Any:
+def import_wandb() -> ModuleType:
     """The package. Raises MissingDependencyError."""
     try:
         import wandb
@@ -77,17 +77,17 @@ def import_wandb() -> Any:
     return wandb
 
 
-def known_settings(wandb: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def known_settings(wandb: ModuleType, wanted: Mapping[str, object]) -> dict[str, object]:
     """The settings of the installed release among `wanted`."""
     known = getattr(wandb.Settings, "model_fields", wanted)
     return {key: value for key, value in wanted.items() if key in known}
 
 
-def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, object]]]:
     """`_step` and content of each row from `first` on."""
     stream = layout.stream
     assert stream.time is not None
-    rows: list[dict[str, Any]] = [{} for _ in range(len(stream) - first)]
+    rows: list[dict[str, object]] = [{} for _ in range(len(stream) - first)]
     for series in stream.series:
         part = series.slice(first, len(stream))
         for row, value in zip((part.rows - first).tolist(), part.values.tolist(), strict=True):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ from bridges.formats.events.tfrecord import (
     record_header,
 )
 from bridges.formats.protobuf import read_varint
-from bridges.stream.model import Float64, Int64
+from bridges.stream.model import Float64, Int64, Values
 
 BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
 FEW = 4  # records of one shape below which taking each apart is faster
@@ -66,7 +65,9 @@ class EventFile:
         """The points of all tags."""
         return (part for parts in self.scalars.values() for part in parts)
 
-    def add(self, offset: Int64, event: Event, step: Int64, time: Float64, values: Any) -> None:
+    def add(
+        self, offset: Int64, event: Event, step: Int64, time: Float64, values: Sequence[Values]
+    ) -> None:
         """Add the points of records of one shape; `values` has one column a scalar."""
         for index, (tag, _) in enumerate(event.scalars):
             parts = self.scalars.setdefault(tag, [])

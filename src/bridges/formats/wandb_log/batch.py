@@ -10,13 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from bridges.stream.model import Int64
+from bridges.stream.model import Int64, Values
 
 Bytes = NDArray[np.uint8]
 
@@ -63,7 +62,7 @@ class Batch:
         return np.concatenate([[0], self.end[:-1]]) if len(self.end) else self.end
 
 
-def number_texts(values: list[Any]) -> Texts:
+def number_texts(values: list[object]) -> Texts:
     """Numbers as JSON: exact, with NaN and Infinity as wandb writes them."""
     if not values:
         return joined([])
@@ -73,7 +72,7 @@ def number_texts(values: list[Any]) -> Texts:
     return Texts(data, start, np.concatenate([commas, [len(data)]]) - start)
 
 
-def object_texts(values: list[Any]) -> Texts:
+def object_texts(values: list[object]) -> Texts:
     """Texts, lists, objects and null as JSON."""
     return joined([json.dumps(value, sort_keys=True).encode() for value in values])
 
@@ -127,7 +126,7 @@ def put(out: Bytes, where: Int64, content: bytes) -> None:
         windows(out, len(content))[where] = content
 
 
-def windows(data: Bytes, size: int) -> NDArray[Any]:
+def windows(data: Bytes, size: int) -> Values:
     """The `size` bytes from each position on, as an array of dtype S that shares memory."""
     count = max(0, len(data) - size + 1)
     return np.ndarray((count,), f"S{size}", data.data, strides=(1,))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 from pydantic import (
     Field,
@@ -52,7 +51,7 @@ class SourceSpec(RunSettings, frozen=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _located(cls, value: Any) -> Any:
+    def _located(cls, value: object) -> object:
         return {"location": value} if isinstance(value, str) else value
 
     @field_validator("location")
@@ -209,7 +208,7 @@ class MigrationConfig(Strict, frozen=True):
     @field_validator("targets")
     @classmethod
     def _distinct(cls, targets: tuple[TargetSpec, ...]) -> tuple[TargetSpec, ...]:
-        seen: list[tuple[str, dict[str, Any]]] = []
+        seen: list[tuple[str, dict[str, object]]] = []
         for target in targets:
             content = target.model_dump(exclude=set(SAME_RUNS))
             twin = next((label for label, other in seen if other == content), None)
@@ -226,7 +225,7 @@ class MigrationConfig(Strict, frozen=True):
 def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
     """The source with missing settings from the defaults, and with merged tags."""
     missing = defaults.model_fields_set - source.model_fields_set
-    update: dict[str, Any] = {name: getattr(defaults, name) for name in missing}
+    update: dict[str, object] = {name: getattr(defaults, name) for name in missing}
     update["tags"] = {**defaults.tags, **source.tags}
     return source.model_copy(update=update)
 

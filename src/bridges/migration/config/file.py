@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from os import PathLike, fspath
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -109,7 +108,7 @@ def _place(loc: Loc) -> str:
     return text.removeprefix(".")
 
 
-def _problems(error: ValidationError, data: Any, known: set[Loc]) -> Problems:
+def _problems(error: ValidationError, data: object, known: set[Loc]) -> Problems:
     found: Problems = []
     for one in _flat(error.errors(include_url=False)):
         if one["type"] == "too_short" and one["input"]:
@@ -179,14 +178,14 @@ def _unknown(name: str, known: list[str]) -> str:
     return f"found an unknown key; expected one of {', '.join(known)}.{hint}"
 
 
-def _unlisted(value: Any, expected: str) -> str:
+def _unlisted(value: object, expected: str) -> str:
     known = [part.strip("'") for part in expected.replace(" or ", ", ").split(", ")]
     near = get_close_matches(str(value), known, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"found {_shown(value)}; expected {expected}.{hint}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """The description of a value in messages, with secrets redacted."""
     if value is None:
         return "nothing (null)"

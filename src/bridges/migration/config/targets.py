@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import (
     Field,
@@ -44,7 +43,7 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
+    def _named(cls, value: object) -> object:
         """A plain string is short for a target without options."""
         return {"to": value} if isinstance(value, str) else value
 

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from string import Formatter
-from typing import Any
 
 from bridges.errors import ConfigError
 from bridges.sources.trainer.state_file import default_name
@@ -46,7 +45,7 @@ def render(text: str, run: Run) -> str:
     return "".join(part[0] + _filled(text, part, run) for part in _parts(text))
 
 
-def params_of(run: Run) -> dict[str, Any]:
+def params_of(run: Run) -> dict[str, object]:
     """The params of a run, overridden by those of its trial."""
     return {**run.params, **run.trial_params}
 
@@ -87,7 +86,7 @@ def _filled(text: str, part: Part, run: Run) -> str:
         ) from None
 
 
-def _value(field: str, run: Run) -> Any:
+def _value(field: str, run: Run) -> object:
     head, _, key = field.partition(".")
     if key:
         return _looked_up(_mapping(head, run), key)
@@ -98,11 +97,11 @@ def _value(field: str, run: Run) -> Any:
     return len(run.stream) if head == "rows" else getattr(run, head)
 
 
-def _mapping(name: str, run: Run) -> Mapping[str, Any]:
+def _mapping(name: str, run: Run) -> Mapping[str, object]:
     return params_of(run) if name == "params" else getattr(run, name)
 
 
-def _looked_up(values: Mapping[str, Any], key: str) -> Any:
+def _looked_up(values: Mapping[str, object], key: str) -> object:
     """The value of a key, or of a dotted path into nested mappings."""
     if key in values:
         return values[key]

@@ -10,7 +10,6 @@ import glob
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bridges.migration.config.text import Loc
 from bridges.sources.trainer.discovery import GLOB
@@ -36,7 +35,7 @@ _OTHER = "Pass it in an environment variable to the program that needs it"
 Problems = list[tuple[Loc, str]]
 
 
-def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, Problems]:
+def complete(data: object, folder: str, environ: Mapping[str, str]) -> tuple[object, Problems]:
     """The data with variables filled in and local paths absolute, and its problems."""
     problems: Problems = []
 
@@ -49,7 +48,7 @@ def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, P
 
     filled = _map_leaves(data, (), lambda loc, v: text(loc, v) if isinstance(v, str) else v)
 
-    def secret(loc: Loc, value: Any) -> Any:
+    def secret(loc: Loc, value: object) -> object:
         if _is_secret(loc, value):
             found = "found a value that looks like a credential; expected none in this file"
             problems.append((loc, f"{found}. {_advice(filled, loc, str(value))}."))
@@ -59,7 +58,7 @@ def complete(data: Any, folder: str, environ: Mapping[str, str]) -> tuple[Any, P
     return _map_leaves(filled, (), lambda loc, value: _absolute(loc, value, folder)), problems
 
 
-def _map_leaves(value: Any, loc: Loc, change: Callable[[Loc, Any], Any]) -> Any:
+def _map_leaves(value: object, loc: Loc, change: Callable[[Loc, object], object]) -> object:
     if isinstance(value, dict):
         return {key: _map_leaves(part, (*loc, key), change) for key, part in value.items()}
     if isinstance(value, list):
@@ -94,7 +93,7 @@ def _filled(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     return _VARIABLE.sub(value, text), wrong
 
 
-def _is_secret(loc: Loc, value: Any) -> bool:
+def _is_secret(loc: Loc, value: object) -> bool:
     """Whether a value is a credential, by itself or by the name of a key around it."""
     if isinstance(value, str):
         value = _USER_ALONE.sub(r"\1", value)  # a user name is not a secret
@@ -105,7 +104,7 @@ def _is_secret(loc: Loc, value: Any) -> bool:
     return any(redact({part: value})[1] for part in loc if isinstance(part, str))
 
 
-def _advice(data: Any, loc: Loc, value: str) -> str:
+def _advice(data: object, loc: Loc, value: str) -> str:
     """How to pass the credential instead."""
     scheme = value.partition("://")[0] if "://" in value else ""
     target = _at(data, (*loc[:2], "to")) if loc[:1] == ("targets",) else None
@@ -113,16 +112,18 @@ def _advice(data: Any, loc: Loc, value: str) -> str:
     return _ADVICE.get(kind) or _ADVICE.get(str(target), _OTHER)
 
 
-def _at(data: Any, loc: Loc) -> Any:
-    try:
-        for part in loc:
+def _at(data: object, loc: Loc) -> object:
+    for part in loc:
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
             data = data[part]
-    except (LookupError, TypeError):
-        return None
+        else:
+            return None
     return data
 
 
-def _absolute(loc: Loc, value: Any, folder: str) -> Any:
+def _absolute(loc: Loc, value: object, folder: str) -> object:
     """Make a local path absolute: workers may run in another directory."""
     if not isinstance(value, str) or not value or value == "-":
         return value

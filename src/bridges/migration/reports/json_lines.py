@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 from bridges.errors import BridgeError, ConfigError, ExportError
 from bridges.report import RunReport, Totals
@@ -44,7 +44,7 @@ class ReportLines:
         with report_errors(self.path, ExportError):
             self._write(report.as_dict())
 
-    def _end(self) -> dict[str, Any]:
+    def _end(self) -> dict[str, object]:
         findings = [found.as_dict() for found in self.totals.findings]
         return {
             "totals": self.totals.totals,
@@ -52,7 +52,7 @@ class ReportLines:
             "exit_code": self.totals.exit_code,
         }
 
-    def _write(self, document: Mapping[str, Any]) -> None:
+    def _write(self, document: Mapping[str, object]) -> None:
         assert self._file is not None
         self._file.write(json.dumps(document).replace("\x7f", r"\u007f") + "\n")
         self._file.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -12,7 +11,7 @@ from bridges.sources.zero_bytes import zero_bytes
 MAX_VALUES = 100_000  # values: each takes up to 250 bytes of memory, and 3 of the file
 
 
-def read_json(data: bytes) -> dict[str, Any]:
+def read_json(data: bytes) -> dict[str, object]:
     """The entries of the object. NaN and Infinity are allowed; integers of more than 4,300 digits
     stay text.
 

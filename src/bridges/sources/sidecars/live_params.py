@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bridges.sources.sidecars.json_settings import read_json
 
@@ -18,12 +17,12 @@ _OF_SETFIT = "embedding_loss"  # what SetFit calls the loss
 _OF_SENTENCE_TRANSFORMERS = "multi_dataset_batch_sampler"  # a setting that only its trainers have
 
 
-def read_config(data: bytes) -> dict[str, Any]:
+def read_config(data: bytes) -> dict[str, object]:
     """The settings of a `config.json`, with integer keys where transformers makes integers."""
     return {key: _numbered(key, value) for key, value in read_json(data).items()}
 
 
-def _numbered(key: str, value: Any) -> Any:
+def _numbered(key: str, value: object) -> object:
     if not isinstance(value, dict):
         return value
     if key in _NUMBERED and all(name.isdecimal() and len(name) < 10 for name in value):
@@ -31,7 +30,7 @@ def _numbered(key: str, value: Any) -> Any:
     return {name: _numbered(name, item) for name, item in value.items()}
 
 
-def with_integer_keys(clean: Any, original: Any) -> Any:
+def with_integer_keys(clean: object, original: object) -> object:
     """The clean copy of a value with the integer keys of the original."""
     if isinstance(original, dict) and isinstance(clean, dict) and len(clean) == len(original):
         pairs = zip(clean.values(), original.values(), strict=True)
@@ -43,7 +42,7 @@ def with_integer_keys(clean: Any, original: Any) -> Any:
     return clean
 
 
-def in_live_order(params: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+def in_live_order(params: Mapping[str, object], files: Mapping[str, str]) -> dict[str, object]:
     """The params as a callback logs them: those of the model first, then the arguments.
 
     Those that it does not know come last. `files` has the file of each.
@@ -53,7 +52,7 @@ def in_live_order(params: Mapping[str, Any], files: Mapping[str, str]) -> dict[s
     return {name: params[name] for name in names}
 
 
-def run_name_of(params: Mapping[str, Any], files: Mapping[str, str]) -> str | None:
+def run_name_of(params: Mapping[str, object], files: Mapping[str, str]) -> str | None:
     """The name that a run was started with, and has in its live trackers; None where it has none.
 
     Older releases of transformers take the output directory for a name. One that is longer than

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 MAX_VALUES = 100_000  # values in all settings of a file; each takes up to 250 bytes of memory
 MAX_DEPTH = 200  # levels of nesting, as many as the JSON parser allows
@@ -11,7 +11,11 @@ _BITS = 1023  # any integer of so many is within float64, as targets compare and
 _PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+@overload
+def plain(value: str, depth: int = 0) -> str: ...
+@overload
+def plain(value: object, depth: int = 0) -> object: ...
+def plain(value: object, depth: int = 0) -> object:
     """The value with integers beyond float64 and lone surrogates as text that can be stored.
 
     Raises ValueError where lists and dicts are nested more than `MAX_DEPTH` levels deep.
@@ -29,14 +33,14 @@ def plain(value: Any, depth: int = 0) -> Any:
     return [plain(item, depth + 1) for item in value]
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     """`plain` of each key and value. Raises ValueError for more than `MAX_VALUES` values."""
     if count_values(values, MAX_VALUES) > MAX_VALUES:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     return {plain(key): plain(value) for key, value in values.items()}
 
 
-def count_values(value: Any, most: int) -> int:
+def count_values(value: object, most: int) -> int:
     """How many values a value holds, itself counted; it stops counting behind `most`."""
     waiting, count = [value], 0
     while waiting and count <= most:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, 
 EARLIER_PREFIXES = ("test_", "predict_")  # of the only rows that the first version added
 SUMMARY_KEYS = ("total_flos",)  # of a summary, without its prefix
 
-Metrics = dict[str, Any]
+Metrics = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,13 @@ def _is_added_later(name: str, prefix: str) -> bool:
     return found is not None and (prefix != TRAIN or name == "_samples")
 
 
-def _keys_lacking(stream: MetricStream, call: Mapping[str, Any]) -> list[str] | None:
+def _keys_lacking(stream: MetricStream, call: Mapping[str, object]) -> list[str] | None:
     """The keys that the stream's row of a call lacks; None if no row is of that call.
 
     A row is of the call if it has all numbers of it, or its runtime and no other value: an
     evaluation that is made again has the same metrics in another time.
     """
-    values = {key: value for key, value in call.items() if _is_compared(key, value)}
+    values = {key: value for key, value in call.items() if _is_number(value) and _is_compared(key)}
     runtime = next((key for key in values if key.endswith("_runtime")), None)
     rows = np.ones(len(stream), bool)
     has = {}
@@ -184,8 +184,12 @@ def _keys_lacking(stream: MetricStream, call: Mapping[str, Any]) -> list[str] | 
     return min(lacking, key=len)
 
 
-def _is_compared(key: str, value: Any) -> bool:
-    return key != "epoch" and key not in SUMMARY_KEYS and type(value) in (int, float)
+def _is_compared(key: str) -> bool:
+    return key != "epoch" and key not in SUMMARY_KEYS
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float)
 
 
 def _same(

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.sidecars.json_settings import read_json
@@ -32,11 +31,11 @@ _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
 _CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
 
 
-def _adapter(data: bytes) -> dict[str, Any]:
+def _adapter(data: bytes) -> dict[str, object]:
     return {"peft_config": {"default": read_json(data)}}
 
 
-def _arguments(data: bytes) -> dict[str, Any]:
+def _arguments(data: bytes) -> dict[str, object]:
     settings = read_training_args(data).items()
     return {
         # the callbacks mask a token even where there is none
@@ -46,7 +45,7 @@ def _arguments(data: bytes) -> dict[str, Any]:
     }
 
 
-def _card(data: bytes) -> dict[str, Any]:
+def _card(data: bytes) -> dict[str, object]:
     """The list that transformers writes into a model card."""
     text = data.decode(errors="replace")
     head = _CARD_HEAD.search(text)
@@ -56,7 +55,7 @@ def _card(data: bytes) -> dict[str, Any]:
     return {name: _value(value.strip()) for name, value in _CARD_LINE.findall(section)}
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     """A number where it is one."""
     with suppress(ValueError):
         return int(text)
@@ -66,7 +65,7 @@ def _value(text: str) -> Any:
 
 
 ARGUMENTS = "training_args.bin"
-READERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+READERS: dict[str, Callable[[bytes], dict[str, object]]] = {
     CARD: _card,
     "config.json": read_config,
     "adapter_config.json": _adapter,
@@ -86,10 +85,10 @@ class Settings:
     """
 
     redact_home: bool = False
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, object] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kinds: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def identity(self, of_state: Identity) -> Identity:
         """What tells the run from others with equal rows: what its state says, and these."""
@@ -98,11 +97,12 @@ class Settings:
         files = {kind: file_digest(found) for kind, found in kinds.items()}
         return replace(of_state, known={**of_state.known, **digests(merged)}, files=files)
 
-    def add(self, params: Mapping[str, Any], file: str, kind: str | None = None) -> None:
+    def add(self, params: Mapping[str, object], file: str, kind: str | None = None) -> None:
         """Settings that win over those that are there."""
         plain = plain_values(params)
         clean, masked = redact(plain, home=self.redact_home)
-        clean = with_integer_keys(clean, plain)
+        values = map(with_integer_keys, clean.values(), plain.values())
+        clean = dict(zip(clean, values, strict=True))
         self.params |= clean
         self.files |= dict.fromkeys(clean, file)
         if kind is not None:
@@ -112,7 +112,7 @@ class Settings:
 
 
 def read_settings(
-    own: Mapping[str, Any],
+    own: Mapping[str, object],
     source: str,
     folders: Sequence[Sequence[str]],
     *,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import Any
 
 from bridges.formats.pickles import Pickled, PickleError, read_pickle
 from bridges.sources.sidecars.plain_values import plain
@@ -26,7 +25,7 @@ class ArgsError(ValueError):
     """The bytes hold no settings; the message says why."""
 
 
-def read_training_args(data: bytes) -> dict[str, Any]:
+def read_training_args(data: bytes) -> dict[str, object]:
     """The settings as plain values (text, numbers, lists, dicts). Raises ArgsError."""
     try:
         found = read_pickle(_pickle(data))
@@ -74,7 +73,7 @@ class _Values:
         self._values = MAX_VALUES
         self._text = MAX_TEXT_CHARS
 
-    def plain(self, found: Any, depth: int = 0) -> Any:
+    def plain(self, found: object, depth: int = 0) -> object:
         """One value. Raises ArgsError."""
         self._values -= 1
         self._text -= len(found) if isinstance(found, str) else 0
@@ -94,7 +93,7 @@ class _Values:
             return "<bytes>"
         return plain(found)
 
-    def _object(self, found: Pickled, depth: int) -> Any:
+    def _object(self, found: Pickled, depth: int) -> object:
         """An enum is its value, a named attribute its name, another object its fields."""
         if found.fields:
             return self.plain(found.fields, depth + 1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from bridges.sources.times.events import SHARED, WantedPoints, point_keys, proce
 from bridges.stream.added import AddedRow, joined, moved
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Evidence, Float64, Int64, RowKind, Run
+from bridges.stream.model import Evidence, Float64, Int64, RowKind, Run, Values
 
 EPOCH = "train/epoch"
 # what the Trainer writes behind the epoch where it counts tokens
@@ -75,7 +74,7 @@ class _Log:
     process: Int64
     tag: Int64
     step: Int64
-    value: NDArray[Any]
+    value: Values
     time: Float64
     extra: Mask
 

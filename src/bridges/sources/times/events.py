@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from bridges.sources.times.clocks import EVENTS
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.added import moved
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series
+from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series, Values
 from bridges.stream.pace import LATEST
 from bridges.stream.tagging import tag_table
 
@@ -200,7 +199,7 @@ def _size(file: EventFile | None) -> int:
     return sum(len(part.step) for part in file.parts) if file else 0
 
 
-def point_keys(step: Int64, value: NDArray[Any]) -> Int64:
+def point_keys(step: Int64, value: Values) -> Int64:
     """Step and value (as float32, bit by bit) in one number each."""
     with np.errstate(over="ignore", invalid="ignore"):
         bits = value.astype(np.float32).view(np.uint32)

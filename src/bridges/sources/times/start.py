@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,7 @@ MAX_END_DELAY_SECONDS = 60  # seconds by which a process may end after its durat
 def start_evidence(
     events: Sequence[str],
     outputs: Sequence[str],
-    logging_dir: Any,
+    logging_dir: object,
     writer: str | None,
     duration: float | None = None,
 ) -> Evidence | None:

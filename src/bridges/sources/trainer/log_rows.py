@@ -6,8 +6,8 @@ keys may have values of any type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,27 +61,28 @@ class LogRows:
         self.error: SourceError | None = None
         self._place_of = place_of
         self._columns = RowColumns()
-        self._first: Any = None
-        self._waiting: list[Any] = []
+        self._first: Mapping[str, object] = {}
+        self._waiting: list[object] = []
 
     def __len__(self) -> int:
         return self._columns.rows + len(self._waiting)
 
-    def append(self, row: Any) -> None:
+    def append(self, row: object) -> None:
         """Append one row, with the next batch."""
         self._waiting.append(row)
         if len(self._waiting) >= _ROWS_PER_BATCH:
             self._add_waiting()
 
-    def add(self, rows: Sequence[Any]) -> None:
+    def add(self, rows: Sequence[object]) -> None:
         """Append rows at once."""
         self._add_waiting()
         if self.error or not rows:
             return
-        if not self._columns.rows:
-            self._first = rows[0]
         try:
-            self._check_rows(rows)
+            if not _are_objects(rows):
+                raise self._not_an_object(rows)
+            if not self._columns.rows:
+                self._first = rows[0]
             self._columns.add(rows)
             self._check_columns(rows)
         except SourceError as error:
@@ -121,18 +122,17 @@ class LogRows:
         if self._columns.is_nested(tuple(_FIXED)):
             raise nested(self.location, self._first)
 
-    def _check_rows(self, rows: Sequence[Any]) -> None:
-        if set(map(type, rows)) - {dict}:
-            row = next(i for i, value in enumerate(rows) if type(value) is not dict)
-            raise SourceError(
-                self.location,
-                place=f"log row {self._columns.rows + row}",
-                found=describe(rows[row]),
-                expected="an object with the keys and values of one log row",
-                remedy=REMEDY_ROW,
-            )
+    def _not_an_object(self, rows: Sequence[object]) -> SourceError:
+        row = next(i for i, value in enumerate(rows) if type(value) is not dict)
+        return SourceError(
+            self.location,
+            place=f"log row {self._columns.rows + row}",
+            found=describe(rows[row]),
+            expected="an object with the keys and values of one log row",
+            remedy=REMEDY_ROW,
+        )
 
-    def _check_columns(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _check_columns(self, rows: Sequence[dict[str, object]]) -> None:
         """Check the columns after `rows` were added."""
         keys = len(self._columns) - bool(self._columns.kinds("step"))
         if keys > MAX_KEYS:
@@ -140,10 +140,10 @@ class LogRows:
         if any(self._columns.kinds(key) - kinds for key, kinds in _FIXED.items()):
             self._check_fixed(rows)
 
-    def _check_fixed(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _check_fixed(self, rows: Sequence[dict[str, object]]) -> None:
         """Check `step` and `epoch` of the last added rows."""
         try:
-            FixedColumns(step=column_of(rows, "step"), epoch=column_of(rows, "epoch"))
+            FixedColumns.model_validate({key: column_of(rows, key) for key in ("step", "epoch")})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key, row = str(first["loc"][0]), self._columns.rows - len(rows) + int(first["loc"][1])
@@ -154,6 +154,10 @@ class LogRows:
                 expected="a number" if key == "epoch" else expected_type(key, [first["type"]]),
                 remedy=REMEDY_ROW,
             ) from None
+
+
+def _are_objects(rows: Sequence[object]) -> TypeGuard[Sequence[dict[str, object]]]:
+    return not set(map(type, rows)) - {dict}
 
 
 def expected_type(key: str, error_types: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -47,7 +46,7 @@ class History:
     of repetitions of each duplicate key.
     """
 
-    header: dict[str, Any] | None
+    header: dict[str, object] | None
     rows: LogRows
     repeated: Repeated
 
@@ -77,7 +76,7 @@ def read_long(location: str, data: bytes) -> History | None:
     return History(header, rows, repeated)
 
 
-def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any], int, Repeated]]:
+def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[object], int, Repeated]]:
     """For each piece of the list that begins at `start`: rows, end offset, repeated keys."""
     count, view = 0, memoryview(data)
     while True:
@@ -100,7 +99,7 @@ def _pieces(location: str, data: bytes, start: int) -> Iterator[tuple[list[Any],
         start = comma.end()
 
 
-def _regular_piece(data: bytes, start: int) -> tuple[list[Any] | None, int]:
+def _regular_piece(data: bytes, start: int) -> tuple[list[object] | None, int]:
     """The rows and the end offset of a piece that is cut at the next `}, {`, or ends with the list.
 
     The rows are None if the cut is not between two rows.
@@ -145,7 +144,7 @@ def _string_end(data: bytes, at: int) -> int:
     raise _IrregularError
 
 
-def _rows(data: bytes, start: int, stop: int) -> list[Any] | None:
+def _rows(data: bytes, start: int, stop: int) -> list[object] | None:
     """The rows of a slice of the list's text, without its brackets; None if it is not valid."""
     text = b"".join((b"[[", memoryview(data)[start:stop], b"]]"))  # nested as in the document
     try:
@@ -155,20 +154,20 @@ def _rows(data: bytes, start: int, stop: int) -> list[Any] | None:
     return lists[0] if len(lists) == 1 else None  # more: the slice closed the list
 
 
-def _slow_rows(location: str, part: bytes) -> tuple[list[Any], Repeated]:
+def _slow_rows(location: str, part: bytes) -> tuple[list[object], Repeated]:
     """The rows of a slice of the list's text, and its repeated keys."""
     try:
         lists, repeated = json_text.parse(location, b"[[%s]]" % part)
     except SourceError:
         raise _IrregularError from None
-    if len(lists) != 1 or not isinstance(lists[0], list):
+    if not isinstance(lists, list) or len(lists) != 1 or not isinstance(lists[0], list):
         raise _IrregularError
     return lists[0], repeated
 
 
 def _around(
     location: str, data: bytes, start: int, end: int
-) -> tuple[dict[str, Any] | None, Repeated]:
+) -> tuple[dict[str, object] | None, Repeated]:
     """The fields around the list of rows (None for a bare list), and their repeated keys.
 
     Raises _IrregularError if the list belongs to another object, or the text is not JSON.

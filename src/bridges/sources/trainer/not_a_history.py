@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
@@ -19,7 +18,7 @@ _POSITION_KEYS = ("step", "epoch")
 _REMEDY = "This is another file: look for the trainer_state.json in a Trainer's output directory."
 
 
-def stepless(location: str, first: Mapping[str, Any]) -> SourceError:
+def stepless(location: str, first: Mapping[str, object]) -> SourceError:
     """The error for objects without any step, such as a dataset or concatenated states."""
     return OtherFileError(
         location,
@@ -29,7 +28,7 @@ def stepless(location: str, first: Mapping[str, Any]) -> SourceError:
     )
 
 
-def nested(location: str, first: Mapping[str, Any]) -> SourceError:
+def nested(location: str, first: Mapping[str, object]) -> SourceError:
     """The error for rows that nest their metrics, as other tools write them: `{"step", "data"}`."""
     key, value = next((key, value) for key, value in first.items() if key not in _POSITION_KEYS)
     return SourceError(
@@ -41,11 +40,11 @@ def nested(location: str, first: Mapping[str, Any]) -> SourceError:
     )
 
 
-def _keys(value: Mapping[str, Any]) -> str:
+def _keys(value: Mapping[str, object]) -> str:
     return f"the keys {json_text.names(value)}" if value else "no keys"
 
 
-def not_a_history(location: str, value: Any) -> SourceError:
+def not_a_history(location: str, value: object) -> SourceError:
     """The error for JSON of any other shape."""
     if isinstance(value, dict):
         found = f"a JSON object without 'log_history' ({_keys(value)})"
@@ -59,7 +58,7 @@ def not_a_history(location: str, value: Any) -> SourceError:
     )
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """A JSON value for a message: its type and the first 60 characters."""
     kinds = {bool: "the boolean", str: "the text", int: "the integer", float: "the number"}
     if value is None:

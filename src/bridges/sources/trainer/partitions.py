@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bridges.sources.times.events import EventFiles
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
@@ -45,7 +44,7 @@ class Partition:
     named_file: str = ""
 
     @property
-    def names(self) -> tuple[Any, ...]:
+    def names(self) -> tuple[object, ...]:
         """All inputs of the run names except the files."""
         return (self.location, sorted(self.depths), self.checkpoints, self.neighbour)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,7 +55,7 @@ class TrainerState(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    log_history: list[Any]
+    log_history: list[object]
     global_step: Int64
     epoch: Number | None = None
     max_steps: Int64 | None = None
@@ -72,8 +71,8 @@ class TrainerState(BaseModel):
     best_global_step: Int64 | None = None
     is_hyper_param_search: bool | None = None
     trial_name: str | None = None
-    trial_params: dict[str, Any] | None = None
-    stateful_callbacks: dict[str, Any] | None = None
+    trial_params: dict[str, object] | None = None
+    stateful_callbacks: dict[str, object] | None = None
 
 
 class TrainerStateSource:
@@ -145,10 +144,11 @@ def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
     """The complete rows of a truncated text; a missing `global_step` is their last step."""
     rows, last = LogRows(location), 0
 
-    def add(part: list[Any]) -> None:
+    def add(part: list[object]) -> None:
         nonlocal last
         rows.add(part)
-        steps = [row["step"] for row in part if type(row.get("step")) is int]
+        found = [row.get("step") for row in part if isinstance(row, dict)]
+        steps = [step for step in found if type(step) is int]
         last = steps[-1] if steps else last
 
     header, finding = json_text.salvage(location, data, add)
@@ -157,7 +157,7 @@ def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
     return History(header, rows, json_text.Repeated()), [finding]
 
 
-def _state(location: str, value: Mapping[str, Any]) -> TrainerState:
+def _state(location: str, value: Mapping[str, object]) -> TrainerState:
     known = {name: value[name] for name in TrainerState.model_fields if name in value}
     try:
         state = TrainerState.model_validate(known)
@@ -228,7 +228,7 @@ def make_run(
     )
 
 
-def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings:
+def _settings(state: TrainerState | None, params: Mapping[str, object]) -> Settings:
     """The settings in the state, which distinguish runs with equal rows."""
     if state is None:
         return Settings()
@@ -236,17 +236,17 @@ def _settings(state: TrainerState | None, params: Mapping[str, Any]) -> Settings
     return Settings(digests(params, "state "), max_steps=ends, step=state.global_step)
 
 
-def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, Any]:
+def _fields(state: TrainerState | None, names: Sequence[str]) -> dict[str, object]:
     values = {name: getattr(state, name, None) for name in names}
     return plain_values({name: value for name, value in values.items() if value is not None})
 
 
-def _params(state: TrainerState | None) -> dict[str, Any]:
+def _params(state: TrainerState | None) -> dict[str, object]:
     """The settings in the state, overridden by the trial's params."""
     return {**_fields(state, PARAMS), **_trial_params(state)}
 
 
-def _trial_params(state: TrainerState | None) -> dict[str, Any]:
+def _trial_params(state: TrainerState | None) -> dict[str, object]:
     return plain_values(state.trial_params) if state and state.trial_params else {}
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -39,7 +38,7 @@ _OUTCOME = frozenset(
 _DURATIONS = frozenset({"elapsed_time", "remaining_time"})
 _OF_PROCESS = re.compile(r"(train_speed|memory)\(|(throughput|vram_\w+)\Z")
 _OF_RUNTIME = re.compile(r"_(runtime|per_second)\Z")
-Row = dict[str, Any]
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def recognise(data: bytes) -> LogFormat | None:
     return None
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     """An integer that fits into int64; None for anything else."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.sources.tuning_logs.formats import is_of_process
 from bridges.stream.model import Int64, MetricStream
 
-Row = dict[str, Any]
+Row = dict[str, float]
 MAX_ROWS_PER_STEP = 50  # rows of one step that a row is compared with
 
 

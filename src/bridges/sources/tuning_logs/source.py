@@ -12,7 +12,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -135,7 +134,7 @@ class ToolLog:
         """The unrounded rows where the last line holds them, else those of the lines."""
         return self.rows if self.history is None else self.history
 
-    def add(self, number: int, line: Any) -> None:
+    def add(self, number: int, line: object) -> None:
         """Take in one line. Raises SourceError."""
         if type(line) is not dict:
             raise self._bad(number, "", line, "an object with the keys and values of one log row")
@@ -187,7 +186,7 @@ class ToolLog:
             self.step, self.total = step, total if total and total > 0 else self.total
         return step
 
-    def _bad(self, number: int, key: str, value: Any, expected: str) -> SourceError:
+    def _bad(self, number: int, key: str, value: object, expected: str) -> SourceError:
         return SourceError(
             self.location,
             place=f"line {number}, key {key!r}" if key else f"line {number}",
@@ -264,9 +263,11 @@ def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
     return data, False
 
 
-def _history(location: str, line: Any, log_format: LogFormat) -> LogRows | None:
+def _history(location: str, line: object, log_format: LogFormat) -> LogRows | None:
     """The Trainer's own rows, where the last line holds them all; they are not rounded."""
-    listed = line.get("log_history") if log_format.is_outcome(line) else None
+    if not isinstance(line, dict) or not log_format.is_outcome(line):
+        return None
+    listed = line.get("log_history")
     if not isinstance(listed, list) or not listed:
         return None
     if not all(isinstance(row, dict) and "step" in row for row in listed):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from pydantic_core import from_json
@@ -138,9 +137,9 @@ class _Process:
         self.trained = step if trains else self.trained
 
 
-def parse_elapsed(value: Any) -> float | None:
+def parse_elapsed(value: object) -> float | None:
     """Seconds of a duration, as `4 days, 7:18:24`, `1d 2h 3m 4s` or a number; None of others."""
-    if type(value) in (int, float):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) if 0 <= value <= LONGEST_RUN else None
     if not isinstance(value, str):
         return None

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,14 @@ def attached(uri: str, location: str, folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize("writer", ["direct", "client"])
 def test_the_source_is_attached(new_store: NewStore, writer: str, tmp_path: Path) -> None:
-    uri, options = new_store(), {"to": "mlflow", "mlflow_writer": writer}
-    (plain,) = bridges.export(SEED, tracking_uri=uri, **options).runs  # type: ignore[arg-type]
+    uri = new_store()
+    export = partial(
+        bridges.export, SEED, to="mlflow", tracking_uri=uri, options={"mlflow_writer": writer}
+    )
+    (plain,) = export().runs
     assert attached(uri, str(plain.location), tmp_path / "a") == {}
     for _ in range(2):
-        report = bridges.export(SEED, tracking_uri=uri, attach_source=True, **options)  # type: ignore[arg-type]
+        report = export(attach_source=True)
         assert (report.exit_code, report.runs[0].status) == (0, "unchanged")
     expected = {"seed.txt": SEED.read_bytes()}
     assert attached(uri, str(plain.location), tmp_path / "b") == expected

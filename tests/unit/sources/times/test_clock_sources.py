@@ -371,12 +371,12 @@ def test_names_tell_the_start(
     outputs: list[str],
     logging_dir: str | None,
     writer: str | None,
-    moment: tuple[int, ...],
+    moment: tuple[int, int, int, int, int, int],
     note: str,
 ) -> None:
     found = start_evidence([], outputs, logging_dir, writer)
     assert found is not None
-    assert found.start == datetime(*moment, tzinfo=timezone.utc).timestamp() * 1e6  # type: ignore[misc,arg-type]
+    assert found.start == datetime(*moment, tzinfo=timezone.utc).timestamp() * 1e6
     assert note in found.note
     assert ("year" in note) == ("year" in found.note)
 
