@@ -233,7 +233,7 @@ class DirectWriter:
         )
         with self._database.transaction() as session:
             values = (artifacts.ATTACHED_TAG, run_id)
-            artifact_uri, attached = session.execute(statement, values).fetchone()
+            artifact_uri, attached = one_row(session, statement, values)
         if attached != digest:
             for name, content in files.items():
                 artifacts.put_file(artifact_uri, name, content)
