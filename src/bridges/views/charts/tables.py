@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bridges.migration.reports.html_parts import CONTROLS, escaped
 from bridges.stream.finding import Finding
@@ -26,7 +25,7 @@ def runs_table(listing: Listing) -> str:
     rows = []
     for run in listing.order():
         name, *values = (listing.value(run, column) for column in columns)
-        cells = [f'<th scope="row">{_name(name)}</th>', *map(_number, values)]
+        cells = [f'<th scope="row">{_name(str(name))}</th>', *map(_number, values)]
         if params:
             pairs = listing.params(run, params).items()
             cells.append(_params([f"{key}={_short(value)}" for key, value in pairs]))
@@ -96,12 +95,14 @@ def _cell(text: str) -> str:
     return f'<td class="wide">{_name(text)}</td>'
 
 
-def _number(value: float | None) -> str:
-    shown = "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+def _number(value: object) -> str:
+    shown = "" if value is None else str(value)
+    if isinstance(value, (int, float)):
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
     return f'<td class="n">{shown}</td>'
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
