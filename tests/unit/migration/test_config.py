@@ -241,6 +241,34 @@ def test_toml_errors_have_lines(tmp_path: Path) -> None:
     )
 
 
+TOML_KEYS = '''
+targets = ["memory"]
+[[sources]]
+location = """a
+[engine]
+workers = 0
+"""  # "]
+[[sources]]
+location = "b"  # [
+"f\\u0069lter".min_rows = -1
+[engine]
+workers = -1
+'''
+
+
+def test_lines_of_toml_are_those_of_its_keys_not_of_text_that_looks_like_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(TOML_KEYS)
+    with pytest.raises(ConfigFileError) as caught:
+        load(path)
+    assert [text.partition(": found")[0] for text in str(caught.value).splitlines()] == [
+        f"{path}:10: sources[1].filter.min_rows",
+        f"{path}:12: engine.workers",
+    ]
+
+
 def test_a_source_is_not_attached_where_homes_are_masked(tmp_path: Path) -> None:
     text = "defaults: {redact_home: true}\n" + config_with("attach_source: true")
     assert problems(tmp_path, text) == [

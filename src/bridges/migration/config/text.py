@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,11 @@ else:
 
 Loc = tuple[str | int, ...]
 MERGE = "tag:yaml.org,2002:merge"
-_KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
-_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_TABLE = re.compile(rf"\s*(\[\[?)\s*({_PATH})\s*\]")
-_ENTRY = re.compile(rf"\s*({_PATH})\s*=")
+_TOML_TOKEN = re.compile(  # strings and comments as a whole, else brackets and line ends
+    r""""{3}(?:\\.|[^\\])*?"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|[][{}\n]""",
+    re.DOTALL,
+)
+_DEPTH = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 @dataclass
@@ -109,30 +111,49 @@ def _check_keys(node: Any, loc: Loc, document: Document) -> None:
 def _toml_lines(text: str) -> dict[Loc, int]:
     """The line of each table and key; nested values use the line of their key."""
     lines: dict[Loc, int] = {}
-    counts: Counter[Loc] = Counter()
+    sizes: Counter[Loc] = Counter()  # of arrays of tables
     table: Loc = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _TABLE.match(line):
-            table = _placed(header[2], counts)
-            if header[1] == "[[":
-                plain = table[:-1] if isinstance(table[-1], int) else table
-                counts[plain] += 1
-                table = (*plain, counts[plain] - 1)
-            lines.setdefault(table, number)
-        elif entry := _ENTRY.match(line):
-            lines.setdefault((*table, *_keys(entry[1])), number)
+    for line, statement in _statements(text):
+        keys = tomllib.loads(statement)
+        if statement.startswith("["):
+            table = _table(keys, sizes)
+            lines.setdefault(table, line)
+        else:
+            for loc in _locations(keys, table):
+                lines.setdefault(loc, line)
     return lines
 
 
-def _placed(path: str, counts: Counter[Loc]) -> Loc:
-    """The location of a table name; within an array of tables, of its last item."""
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each table header, and each key with its value; with their first lines."""
+    depth = start = 0
+    first = line = 1
+    for token in _TOML_TOKEN.finditer(text + "\n"):
+        depth += _DEPTH.get(token[0], 0)
+        line += token[0].count("\n")
+        if token[0] == "\n" and not depth:
+            yield first, text[start : token.start()].strip()
+            start, first = token.end(), line
+
+
+def _table(header: object, sizes: Counter[Loc]) -> Loc:
+    """The location of a table; an array of tables on its path stands for its last item."""
     loc: Loc = ()
-    for key in _keys(path):
-        loc = (*loc, key)
-        if loc in counts:
-            loc = (*loc, counts[loc] - 1)
+    while header:
+        if isinstance(header, dict):
+            ((key, header),) = header.items()
+            loc = (*loc, key)
+        if isinstance(header, list):
+            sizes[loc] += 1
+            (header,) = header
+        if loc in sizes:
+            loc = (*loc, sizes[loc] - 1)
     return loc
 
 
-def _keys(path: str) -> list[str]:
-    return [key.strip("\"'") for key in re.findall(_KEY, path)]
+def _locations(keys: Mapping[str, object], table: Loc) -> Iterator[Loc]:
+    """The locations of all keys below a table."""
+    for key, value in keys.items():
+        yield (*table, key)
+        if isinstance(value, dict):
+            yield from _locations(value, (*table, key))
