@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Literal, TypedDict
 
 from bridges.exporters.mlflow.options import MlflowWriter
-from bridges.stream.options import ClockName, Duplicates, Style, XAxis
+from bridges.stream.options import Duplicates, Style, XAxis
 
 
 class ReadKeywords(TypedDict, total=False):
@@ -47,7 +47,7 @@ class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
     naming: Style
     duplicates: Duplicates
     callback_version: str | None
-    clock: ClockName | None
+    clock: str | None
     params: str | Sequence[str]
     run_name: str | None
     group: str | None

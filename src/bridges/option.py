@@ -26,8 +26,8 @@ class Option:
     """The description of one option, and the bounds of its value.
 
     `help` is a sentence, `unset` describes the default, `metavar` stands for the value in help
-    texts, `flag` is the name on the command line if it differs from the field's, and `completes` is
-    the kind of path for shell completion.
+    texts, `flag` is the name on the command line if it differs from the field's, `completes` is the
+    kind of path for shell completion, and `examples` are well-known values of an open text.
     """
 
     help: str
@@ -35,6 +35,7 @@ class Option:
     metavar: str | None = None
     flag: str = ""
     completes: Literal["file", "dir"] | None = None
+    examples: tuple[str, ...] = ()
     at_least: int | None = None
     at_most: int | None = None
 
@@ -61,6 +62,8 @@ class Option:
     ) -> JsonSchemaValue:
         default = f" (default: {self.unset})." if self.unset else "."
         made: JsonSchemaValue = {**handler(schema), "description": self.help[:-1] + default}
+        if self.examples:
+            made["examples"] = [*self.examples]
         return made
 
 

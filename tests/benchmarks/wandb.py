@@ -65,10 +65,9 @@ def writer(folder: Path, files: list[Path]) -> float:
     """The time to find no such run and write it, for each file, without reading the sources."""
     from bridges.exporters.wandb.exporter import WandbExporter
     from bridges.exporters.wandb.options import WandbOptions
-    from bridges.pipeline.options import ExportOptions
+    from bridges.pipeline.options import ExportOptions, LayoutOptions
     from bridges.pipeline.read_runs import read_runs
     from bridges.stream.layout import lay_out
-    from bridges.stream.options import LayoutOptions
 
     runs = [run for file in files for run in read_runs(str(file), ExportOptions())]
     layouts = [lay_out(run, "wandb", LayoutOptions()) for run in runs]

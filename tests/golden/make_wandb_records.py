@@ -18,9 +18,8 @@ from typing import Any
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline.export_run import export_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.stream.model import Provenance, Run
-from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests.integration.exporters.wandb.support import files_of
 from tests.support import DATA, make_run

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
-from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.stream.layout import Layout, Stored, lay_out
 from bridges.stream.model import Run
 from bridges.stream.naming import Place
-from bridges.stream.options import Duplicates, LayoutOptions
+from bridges.stream.options import Duplicates
 from tests.property.histories import odd_rows
 from tests.support import make_run
 
@@ -37,7 +36,7 @@ def counted(layout: Layout, code: str) -> int:
 
 def summarised(run: Run, target: str, chosen: LayoutOptions) -> int:
     """How many values go to the summary, where the last of a key stands for all."""
-    naming = CallbackNaming(target, chosen.naming, chosen.version)
+    naming = run.key_rules.naming(target, chosen.naming, chosen.release)
     return sum(
         naming.place(series.key, type(value)) is Place.SUMMARY
         for series in run.stream.series

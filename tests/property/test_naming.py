@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
+from bridges.huggingface.releases import LATEST, Version, parse_version
+from bridges.pipeline.options import LayoutOptions
 from bridges.stream.naming import Place
-from bridges.stream.options import LATEST, LayoutOptions, Version, parse_version
 from bridges.stream.tagging import tag_table
 
 SERIES, SUMMARY, TEXT, DROPPED = Place.SERIES, Place.SUMMARY, Place.TEXT, Place.DROPPED
@@ -200,6 +201,6 @@ def test_a_suffixed_tag_that_is_taken_is_suffixed_again() -> None:
 
 
 def test_the_release_before_the_default_one_names_alike_and_makes_no_other_run() -> None:
-    assert LayoutOptions().version == (5, 24)
+    assert LATEST == (5, 24)
     assert LayoutOptions(callback_version="5.23").identity() == LayoutOptions().identity() == {}
     assert LayoutOptions(callback_version="5.22").identity() == {"callback": "5.22"}

@@ -23,9 +23,8 @@ from bridges.migration.config.config import EngineSpec, SourceSpec
 from bridges.migration.config.engine_options import EngineChoices
 from bridges.migration.config.file import load
 from bridges.option import described, kind_of, names
-from bridges.pipeline.options import CHOICES, PARTS, ExportOptions, Pace, RunChoices
+from bridges.pipeline.options import CHOICES, PARTS, ExportOptions, LayoutOptions, Pace, RunChoices
 from bridges.sources.options import ReadChoices
-from bridges.stream.options import LayoutOptions
 from tests.support import state
 
 MODELS = [*PARTS, *TARGETS.values(), EngineChoices, Pace]

@@ -100,6 +100,25 @@ def test_targets_lists_the_plug_in(site: Path, tmp_path: Path) -> None:
     assert "csv" in {entry["name"] for entry in listed["sources"]}
 
 
+def test_the_clock_of_a_plug_in_is_chosen_by_its_name(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss,seconds\n1,0.5,3\n2,0.25,9\n")
+    export = ["export", "log.csv", "--to", "jsonl"]
+    assert bridge(site, tmp_path, *export, "--clock", "stopwatch").returncode == 0
+    (file,) = (tmp_path / "runs-jsonl").glob("*.jsonl")
+    first, second = (json.loads(line)[-1] for line in file.read_text().splitlines()[1:])
+    assert second - first == 6
+    text = "sources: [log.csv]\ntargets: [jsonl]\ndefaults: {clock: stopwatc}"
+    (tmp_path / "m.yaml").write_text(text)
+    known = "events", "elapsed", "log", "mtimes", "duration", "synthetic", "stopwatch"
+    unknown = bridge(site, tmp_path, *export, "--clock", "stopwatc")
+    assert unknown.returncode == 2
+    assert f"--clock 'stopwatc' is not one of {', '.join(known)}" in unknown.stderr
+    done = bridge(site, tmp_path, "migrate", "m.yaml")
+    assert done.returncode == 2
+    assert "found the text 'stopwatc'; expected 'events', " in done.stderr
+    assert "Did you mean 'stopwatch'?" in done.stderr
+
+
 def test_the_plug_in_source_and_exporter_are_used(site: Path, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("step,loss\n1,0.5\n2,0.25\n")
     arguments = ["log.csv", "--to", "plain", "-o", "path=out.txt", "--to", "tensorboard", "--json"]

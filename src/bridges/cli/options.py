@@ -14,9 +14,8 @@ from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.option import Field, Options, described
-from bridges.pipeline.options import ExportOptions, Pace
+from bridges.pipeline.options import ExportOptions, LayoutOptions, Pace
 from bridges.sources.options import ReadChoices
-from bridges.stream.options import LayoutOptions
 
 TARGETS: dict[str, type[Options]] = {
     "tensorboard": TensorBoardOptions,

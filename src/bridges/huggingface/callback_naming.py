@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bridges.huggingface.releases import LATEST, Version
 from bridges.stream.naming import Place
-from bridges.stream.options import LATEST, Version
 
 TARGETS = ("mlflow", "tensorboard", "wandb")
 WANDB_SUMMARY_KEYS = frozenset(

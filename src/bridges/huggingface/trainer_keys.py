@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from bridges.huggingface import durations
 from bridges.huggingface.callback_naming import CallbackNaming
+from bridges.huggingface.releases import LATEST, parse_version
 from bridges.stream.model import Evidence, Float64, MetricStream, RowKind, Series
 from bridges.stream.naming import Naming
-from bridges.stream.options import Version
 
 TRAIN_KEYS = ("loss", "learning_rate", "grad_norm")
 NOT_MEASURED = frozenset(
@@ -54,9 +54,9 @@ def row_kinds(rows: int, series: Sequence[Series]) -> NDArray[np.uint8]:
 class TrainerRules:
     """The keys of `log_history`, named by the live callback of each target."""
 
-    def naming(self, target: str, style: str, version: Version) -> Naming:
+    def naming(self, target: str, style: str, release: str | None) -> Naming:
         """The rules of the callback of that release, or the raw keys."""
-        return CallbackNaming(target, style, version)
+        return CallbackNaming(target, style, parse_version(release) if release else LATEST)
 
     def is_measured(self, key: str) -> bool:
         """Loss, grad_norm and metrics are; learning rate, epoch and durations are not."""

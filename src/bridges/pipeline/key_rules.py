@@ -8,7 +8,6 @@ from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.stream.model import Run
 from bridges.stream.naming import KeyRules, Naming, Place, PlainNaming, PlainRules
-from bridges.stream.options import Version
 
 _TAG_NAMING = {
     "tensorboard": PlainNaming(texts=Place.TEXT, others=Place.DROPPED),
@@ -21,7 +20,7 @@ _TAG_NAMING = {
 class TagRules(PlainRules):
     """The rules for the tags of a tracker: no tag is renamed, and each is a measured value."""
 
-    def naming(self, target: str, style: str, version: Version) -> Naming:
+    def naming(self, target: str, style: str, release: str | None) -> Naming:
         """Plain naming, with the target's places for texts and objects."""
         return _TAG_NAMING.get(target, PlainNaming())
 

@@ -11,16 +11,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
+from bridges import plugins
 from bridges.errors import ConfigError
+from bridges.huggingface.releases import LATEST_NAME, named_like, parse_version
 from bridges.option import Option, Options, names
 from bridges.sources.options import ReadChoices, ReadOptions
-from bridges.stream.options import LayoutOptions
+from bridges.stream.options import CLOCKS, LayoutChoices
 
 if TYPE_CHECKING:
     from bridges.exporters.base import Labels
 
 RESERVED_TAGS = ("bridges.", "mlflow.")  # set by exporters or their targets
 LONGEST = 366 * 86_400.0  # seconds that make sense between two looks
+
+
+@dataclass(frozen=True)
+class LayoutOptions(LayoutChoices):
+    """The layout of a run in its target, with the names of its metrics.
+
+    Raises ConfigError for an unknown choice.
+    """
+
+    callback_version: Annotated[
+        str | None,
+        Option(
+            "Name metrics as the callback of this transformers release does.",
+            unset=LATEST_NAME,
+            metavar="X.Y",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.callback_version:
+            parse_version(self.callback_version)
+        if self.clock and self.clock not in (known := clock_names(self.clock)):
+            raise ConfigError(f"--clock {self.clock!r} is not one of {', '.join(known)}")
+
+    @property
+    def release(self) -> str | None:
+        """The transformers release whose callback names the metrics; None: the latest."""
+        return self.callback_version
+
+    def identity(self, key_style: str = "trainer") -> dict[str, str]:
+        """The choices that are not the default: with them it is another run in the target."""
+        chosen, callback = super().identity(key_style), named_like(self.release)
+        is_usual = key_style == "tags" or callback == LATEST_NAME
+        return chosen if is_usual else {**chosen, "callback": callback}
+
+
+def clock_names(wanted: str) -> tuple[str, ...]:
+    """The names of the clocks; plug-ins are asked for theirs if `wanted` is not built in."""
+    if wanted in CLOCKS:
+        return CLOCKS
+    sources = (plug_in.load() for plug_in in plugins.third_party("sources"))
+    return (*CLOCKS, *(kind.name for one in sources for kind in getattr(one, "clocks", ())))
 
 
 @dataclass(frozen=True)

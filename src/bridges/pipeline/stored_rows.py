@@ -23,7 +23,7 @@ def stored_rows(run: Run, existing: ExistingRun, rows: int, target: Target) -> M
     tag is unknown.
     """
     exporter, options = target.exporter, target.options
-    naming = run.key_rules.naming(exporter.naming, options.naming, options.version)
+    naming = run.key_rules.naming(exporter.naming, options.naming, options.release)
     try:
         points = exporter.read_back(existing).points
     except VerifyError:

@@ -8,7 +8,7 @@ from bridges.exporters.base import Exporter, layout_options
 from bridges.stream.identity import Identity, identity_of
 from bridges.stream.layout import Layout, Stored, lay_out
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions
+from bridges.stream.options import LayoutChoices
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Target:
     """One exporter, and the options by which runs are laid out for it."""
 
     exporter: Exporter
-    options: LayoutOptions
+    options: LayoutChoices
 
     def identity(self, run: Run, key: str | None = None) -> Identity:
         """The identity of a run in the target; `key` replaces its run key."""

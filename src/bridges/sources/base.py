@@ -14,7 +14,9 @@ from bridges.stream.model import Run
 class Source(Protocol):
     """Reads runs from a location (path, URL or `-`).
 
-    Plug-ins register such a class under the entry point group `bridges.sources`.
+    Plug-ins register such a class under the entry point group `bridges.sources`. A source that
+    gives `Evidence` of its own kinds lists these in an attribute `clocks`, a sequence of
+    `EvidenceKind`; `--clock` then takes their names.
     """
 
     name: str

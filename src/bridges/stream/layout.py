@@ -25,7 +25,7 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.identity import Identity, identity_of
 from bridges.stream.model import Clock, MetricStream, Run, Series
 from bridges.stream.naming import Naming, Place, PlainNaming, encodable
-from bridges.stream.options import LayoutOptions
+from bridges.stream.options import LayoutChoices
 from bridges.stream.redact import redact_stream
 from bridges.stream.tagging import distinct_tags, named, renamed, tag_table, under_tags
 
@@ -132,7 +132,7 @@ class Stored:
 def lay_out(
     run: Run,
     target: str,
-    options: LayoutOptions,
+    options: LayoutChoices,
     *,
     identity: Identity | None = None,
     stored: Stored | None = None,
@@ -144,7 +144,7 @@ def lay_out(
     """
     stored = stored or Stored()
     clock, held, rules = stored.clock, stored.held, stored.rules
-    naming = run.key_rules.naming(target, options.naming, options.version)
+    naming = run.key_rules.naming(target, options.naming, options.release)
     stream, secrets = redact_stream(run.stream, keys=rules > EARLIEST_RULES)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and not naming.any_axis:

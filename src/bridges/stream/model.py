@@ -311,8 +311,8 @@ class Run:
     `run_name` is the name that the training was started with, and `project` the one that its
     library sets for its trackers; None where there is none.
 
-    `key_style` is `trainer` (keys of a Trainer's log, which each target names by the rules of the
-    live callback) or `tags` (a tracker's tags, which every target gets as they are). `key_rules`
+    `key_style` is `trainer` (keys that each target names by the rules of its live callback)
+    or `tags` (a tracker's tags, which every target gets as they are). `key_rules`
     follow from it. `identity` are JSON values that make the run this one, such as an id; empty: its
     first row with a measured value does.
 

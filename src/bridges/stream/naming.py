@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bridges.stream.options import Version
-
 if TYPE_CHECKING:
     from bridges.stream.model import Evidence, Float64, MetricStream
 
@@ -62,8 +60,8 @@ class Naming(Protocol):
 class KeyRules(Protocol):
     """The meaning of a run's keys, as the library that logged them defines it."""
 
-    def naming(self, target: str, style: str, version: Version) -> Naming:
-        """The naming rules of a target, live or raw, of a release of the library."""
+    def naming(self, target: str, style: str, release: str | None) -> Naming:
+        """The naming rules of a target, live or raw, of a release (None: the latest)."""
         ...
 
     def is_measured(self, key: str) -> bool:
@@ -109,7 +107,7 @@ class PlainNaming:
 class PlainRules:
     """Keys without any meaning: each is measured, and rows hold no durations."""
 
-    def naming(self, target: str, style: str, version: Version) -> Naming:
+    def naming(self, target: str, style: str, release: str | None) -> Naming:
         """Plain naming in every target."""
         return PlainNaming()
 

@@ -6,23 +6,13 @@ run, so rows alone do not prove that two runs are one.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 KEY_DIGITS, VALUE_DIGITS = 5, 3  # of base64: 30 and 18 bits
-# settings that one run may have in several values: where it lies, how it is called, how it goes on
-_PASSING = re.compile(
-    r"(^|_)(dir|path|name|id|url|port|host|token|folder|file|output)$"
-    r"|^(local_rank|resume_from_checkpoint|overwrite_output_dir|transformers_version)$"
-    r"|^(max_steps|num_train_epochs)$"  # compared by themselves
-    r"|^_|_version$"
-)
 
 
 @dataclass(frozen=True)
@@ -95,45 +85,3 @@ class Settings:
             step=found["step"],
             output=str(found["output"]),
         )
-
-
-def digests(settings: Mapping[str, Any], origin: str = "") -> dict[str, str]:
-    """A digest of each setting by a digest of its name, without paths and names.
-
-    Only settings of one `origin` are compared: a state and an arguments file may differ.
-    """
-    return {
-        _digest(f"{origin}{key}", KEY_DIGITS): _digest(repr(_normal(value)), VALUE_DIGITS)
-        for key, value in settings.items()
-        if not _PASSING.search(key) and not _is_path(value)
-    }
-
-
-def file_digest(settings: Mapping[str, Any]) -> str:
-    """One digest of all settings of a file but paths and names."""
-    return _digest(repr(sorted(digests(settings).items())), 8)
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and ("/" in value or "\\" in value)
-
-
-@lru_cache(maxsize=8192)  # many runs have the same settings
-def _digest(text: str, digits: int) -> str:
-    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=9).digest()
-    return base64.urlsafe_b64encode(digest)[:digits].decode()
-
-
-def _normal(value: Any) -> Any:
-    """The value as it is whether YAML, JSON or a pickle held it: numbers, text and nothing else."""
-    if isinstance(value, dict):
-        return [(str(key), _normal(value[key])) for key in sorted(value, key=str)]
-    if isinstance(value, list | tuple):
-        return [_normal(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
-        return hex(value)  # of any length, which neither a float nor decimal digits are
-    text = str(value).lower()
-    try:
-        return repr(float(text))
-    except ValueError:
-        return text.rpartition(".")[2]  # the value of an enum

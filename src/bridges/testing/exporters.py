@@ -27,11 +27,10 @@ from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preload
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.export_run import export_run, verify_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.pipeline.target import Target
 from bridges.stream.layout import Layout, Stored
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions
 from bridges.stream.settings import Settings
 from bridges.testing.runs import make_run
 

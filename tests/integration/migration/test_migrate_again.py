@@ -22,9 +22,9 @@ from bridges.migration.known_runs import KnownRuns
 from bridges.migration.migrate import migrate
 from bridges.migration.tasks import plan
 from bridges.migration.worker import carry_out
+from bridges.pipeline.options import LayoutOptions
 from bridges.report import RunReport
 from bridges.stream.layout import lay_out
-from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests.integration.exporters.tensorboard.support import entries
 from tests.integration.migration.test_migrate import config, make_tree, rows_of

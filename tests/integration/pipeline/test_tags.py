@@ -23,13 +23,12 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.pipeline.export_run import export_run, verify_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.pipeline.read_runs import guarded
 from bridges.report import RunReport
 from bridges.sources.options import ReadOptions
 from bridges.stream.finding import Severity
 from bridges.stream.model import MetricStream, RowKind, Run, Series
-from bridges.stream.options import LayoutOptions
 from tests.integration.exporters.mlflow.support import judge
 from tests.integration.exporters.tensorboard.support import raw_events
 from tests.integration.exporters.wandb import support as wandb_support

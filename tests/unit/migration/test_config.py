@@ -470,11 +470,11 @@ def test_a_target_wins_over_a_source_and_that_over_the_defaults() -> None:
     first, second = made.sources
     assert (dict(first.tags), dict(second.tags)) == ({"a": "1", "b": "1"}, {"a": "1", "b": "2"})
     layouts = [s.export_options(t).layout for s in made.sources for t in made.targets]
-    assert [(each.x_axis, each.naming, each.version) for each in layouts] == [
-        ("epoch", "raw", (5, 24)),
-        ("epoch", "live", (4, 57)),
-        ("step", "raw", (5, 24)),
-        ("step", "live", (4, 57)),
+    assert [(each.x_axis, each.naming, each.callback_version) for each in layouts] == [
+        ("epoch", "raw", None),
+        ("epoch", "live", "4.57"),
+        ("step", "raw", None),
+        ("step", "live", "4.57"),
     ]
     assert {each.clock for each in layouts} == {"log"}
 
@@ -651,7 +651,7 @@ def test_the_schema_takes_the_examples_and_short_forms() -> None:
         {"sources": []},
         {"enigne": {}},
         {"sources": [{"name": "x"}]},
-        {"sources": [{"location": "x", "clock": "sundial"}]},
+        {"sources": [{"location": "x", "clock": 1}]},
         {"sources": [{"location": "x", "filter": {"min_rows": -1}}]},
         {"targets": [{"to": "tensorboard", "tracking_uri": "x"}]},
         {"targets": [{"to": "wandb", "mode": "on-line"}]},

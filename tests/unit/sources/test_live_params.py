@@ -18,10 +18,10 @@ import bridges
 from bridges.cli.main import run as bridge
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.params import ParamRules, params_of
+from bridges.pipeline.options import LayoutOptions
 from bridges.sources.sidecars.live_params import project_of, run_name_of
 from bridges.stream.identity import run_key
 from bridges.stream.layout import lay_out
-from bridges.stream.options import LayoutOptions
 from tests.support import DATA, make_run, state
 
 LIVE = DATA / "live"

@@ -26,10 +26,9 @@ from bridges.migration.config.models import RunSettings, Strict
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.templates import params_of, render
 from bridges.option import names
-from bridges.pipeline.options import ExportOptions, RunChoices
+from bridges.pipeline.options import ExportOptions, LayoutOptions, RunChoices
 from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions
 
 # keys of a target that change neither its location nor the data
 SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force")

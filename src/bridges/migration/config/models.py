@@ -16,13 +16,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from bridges import plugins
 from bridges.errors import ConfigError
+from bridges.huggingface.releases import parse_version
 from bridges.migration.config.templates import check_template
-from bridges.pipeline.options import RunChoices, reserved_tag
+from bridges.pipeline.options import LayoutOptions, RunChoices, clock_names, reserved_tag
 from bridges.sources.options import ReadChoices
-from bridges.stream.options import LayoutOptions, parse_version
 
 ParamValue = StrictBool | StrictInt | StrictFloat | StrictStr
 
@@ -119,6 +120,15 @@ class RunSettings(Strict, RunChoices, LayoutOptions, ReadChoices, frozen=True):
 
     The base classes have the options of an export.
     """
+
+    @field_validator("clock")
+    @classmethod
+    def _known_clock(cls, name: str | None) -> str | None:
+        if name is None or name in (known := clock_names(name)):
+            return name
+        *most, last = map(repr, known)
+        expected = f"{', '.join(most)} or {last}"
+        raise PydanticCustomError("literal_error", "expected {expected}", {"expected": expected})
 
     name: Name | None = Field(
         default=None, description="Template of the run's name, such as {parent}/{name}."

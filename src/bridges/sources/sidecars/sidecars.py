@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from bridges.errors import SourceError
+from bridges.huggingface.settings_digests import digests, file_digest
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.live_params import in_live_order, read_config, with_integer_keys
 from bridges.sources.sidecars.plain_values import plain_values
@@ -22,7 +23,6 @@ from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 from bridges.stream.settings import Settings as Identity
-from bridges.stream.settings import digests, file_digest
 
 CARD = "README.md"
 MAX_SETTINGS_BYTES = 5_000_000  # bytes of a file of settings

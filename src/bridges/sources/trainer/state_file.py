@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose, unfinished_tail
+from bridges.huggingface.settings_digests import digests
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
 from bridges.sources import json_text
@@ -27,7 +28,7 @@ from bridges.sources.trainer.not_a_history import describe, not_a_history
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.redact import redact, redact_text
-from bridges.stream.settings import Settings, digests
+from bridges.stream.settings import Settings
 
 PARAMS = (
     "eval_steps",

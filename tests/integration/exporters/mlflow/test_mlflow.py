@@ -34,11 +34,10 @@ from bridges.exporters.mlflow.rows import metric_columns, tags
 from bridges.exporters.mlflow.state import STATE_TAG
 from bridges.exporters.state import State, whole_state
 from bridges.pipeline.export_run import export_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport
 from bridges.stream.layout import lay_out
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests import kills
 from tests.bounds import HANGS

@@ -13,12 +13,12 @@ import bridges
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.pipeline.export_run import export_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport
 from bridges.stream.finding import Severity
 from bridges.stream.layout import EARLIEST_RULES, Stored, lay_out
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions, Style
+from bridges.stream.options import Style
 from tests.support import DATA, make_run
 
 AT_K: list[dict[str, Any]] = [  # rows of a live run, in which the callback made one metric of them

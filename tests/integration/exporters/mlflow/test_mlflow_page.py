@@ -19,8 +19,8 @@ from playwright.sync_api import Page, expect
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.pipeline.options import LayoutOptions
 from bridges.stream.layout import lay_out
-from bridges.stream.options import LayoutOptions
 from tests.bounds import HANGS, until
 from tests.integration.browser import chromium_page, save
 from tests.integration.exporters.tensorboard.support import bridge

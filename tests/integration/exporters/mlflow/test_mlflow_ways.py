@@ -16,9 +16,9 @@ import pytest
 import bridges
 from bridges.exporters.mlflow.postgres import decode_points, encode_points
 from bridges.exporters.mlflow.rows import MetricColumn, metric_columns
+from bridges.pipeline.options import LayoutOptions
 from bridges.stream.layout import lay_out
 from bridges.stream.model import Run
-from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests.golden.test_mlflow_schemas import columns as golden_columns
 from tests.integration.exporters.mlflow.support import MlflowClient, codes_of, export, judge

@@ -21,10 +21,9 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.formats.wandb_log.log import LogError, read_log, write_log
 from bridges.pipeline.export_run import export_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
-from bridges.stream.options import LayoutOptions
 from bridges.testing.exporters import ROWS
 from tests import kills
 from tests.bounds import HANGS

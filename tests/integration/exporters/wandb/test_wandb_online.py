@@ -25,12 +25,13 @@ from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.offline import run_id_of
 from bridges.exporters.wandb.online import OnlineRuns
 from bridges.exporters.wandb.options import WandbOptions
+from bridges.huggingface.settings_digests import digests
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.migrate import migrate
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
-from bridges.stream.settings import Settings, digests
+from bridges.stream.settings import Settings
 from bridges.testing.exporters import ROWS, ExporterContract, OpenTarget
 from tests import kills
 from tests.bounds import HANGS, until

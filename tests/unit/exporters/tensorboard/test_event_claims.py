@@ -14,8 +14,8 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.journal import JOURNAL, Journal
 from bridges.exporters.tensorboard.names import attempt_name, segment_name
 from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.pipeline.options import LayoutOptions
 from bridges.stream.layout import Layout, lay_out
-from bridges.stream.options import LayoutOptions
 from tests.integration.exporters.tensorboard.support import Row, contents, entries, training_rows
 from tests.support import make_run
 

@@ -20,6 +20,7 @@ from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.formats.events.proto import file_version_event, frame, scalar_value, summary_event
 from bridges.huggingface.trainer_keys import TRAINER_RULES
+from bridges.pipeline.options import LayoutOptions
 from bridges.report import RunReport
 from bridges.sources.options import ReadOptions
 from bridges.sources.times.clocks import EVENTS
@@ -29,7 +30,6 @@ from bridges.stream.clock import SYNTHETIC_ORIGIN, apply_clock, times_digest
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Stored, lay_out
 from bridges.stream.model import Evidence, Run
-from bridges.stream.options import LayoutOptions
 from tests.support import DATA, make_stream, state
 
 T0 = 1_700_000_000.0

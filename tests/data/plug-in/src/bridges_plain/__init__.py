@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from bridges import (
+    Evidence,
+    EvidenceKind,
     ExistingRun,
     FilePart,
+    Knows,
     Layout,
     MemoryExporter,
     MetricStream,
@@ -40,10 +43,17 @@ class PlainExporter(MemoryExporter):
         return super().write(layout, seen, existing)
 
 
+STOPWATCH = EvidenceKind("stopwatch", Knows.DURATIONS, 15, "a stopwatch")
+
+
 class TsvSource:
-    """Reads a table with a column `step`, its columns divided by tabs."""
+    """Reads a table with a column `step`, its columns divided by tabs.
+
+    A column `seconds` has the time since the start.
+    """
 
     name = "tsv"
+    clocks = (STOPWATCH,)
     divider = "\t"
 
     def claims(self, location: str) -> bool:
@@ -59,9 +69,16 @@ class TsvSource:
                 location, found=str(error), expected="a table of text", remedy="Export it again."
             ) from error
         step = np.array([row.pop("step") for row in rows], np.int64)
+        seconds = np.array([row.pop("seconds", 0.0) for row in rows])
         series, _ = series_from_rows(rows)
         stream = MetricStream(step, np.full(len(rows), RowKind.CUSTOM, np.uint8), series)
-        yield Run(name=Path(location).stem, stream=stream, source=location)
+        evidence = Evidence(STOPWATCH, np.arange(len(rows)), seconds * 1e6, location)
+        yield Run(
+            name=Path(location).stem,
+            stream=stream,
+            source=location,
+            evidence=(evidence,) if seconds.any() else (),
+        )
 
     def _rows(self, location: str) -> list[dict[str, float]]:
         with open(location, newline="") as file:
