@@ -19,7 +19,7 @@ from bridges.pipeline.continuing import continued
 from bridges.pipeline.lost_log import with_stored_rows
 from bridges.pipeline.match import Known, Match, allows, known_to
 from bridges.pipeline.target import Target
-from bridges.sources.tuning_logs.tool_rows import keys_in_logs
+from bridges.sources.tuning_logs.run_keys import keys_in_logs
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import logs_alone, prefix_digest

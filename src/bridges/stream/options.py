@@ -31,7 +31,7 @@ class LayoutChoices(Options):
     ] = "step"
     naming: Annotated[
         Style,
-        Option("Name metrics as the live callback does (live), or by the keys of the file."),
+        Option("Name metrics as the live callback does, or by the keys of the file (raw)."),
     ] = "live"
     duplicates: Annotated[
         Duplicates, Option("Which values to keep if a metric is logged twice at one step.")

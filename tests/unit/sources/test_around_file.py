@@ -17,8 +17,8 @@ import bridges
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer import run_directory
 from bridges.sources.trainer import state_file as trainer_state
+from bridges.sources.trainer.file_cache import _SETTLED, UnchangedFiles
 from bridges.sources.trainer.run_directory import RunDirectorySource
-from bridges.sources.trainer.unchanged import _SETTLED, UnchangedFiles
 from bridges.stream.clock import apply_clock
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run

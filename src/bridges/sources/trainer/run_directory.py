@@ -17,6 +17,7 @@ from bridges.sources.sidecars.sidecars import read_settings
 from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.discovery import FoundFiles, discover, is_tree, natural, unlisted
+from bridges.sources.trainer.file_cache import UnchangedFiles
 from bridges.sources.trainer.file_sidecars import is_history, partition_around
 from bridges.sources.trainer.folding import FoldedRun, Save, fold
 from bridges.sources.trainer.not_a_history import OtherFileError
@@ -26,7 +27,6 @@ from bridges.sources.trainer.read_units import read_units
 from bridges.sources.trainer.run_sidecars import RunCompleter, kinds_of, outputs_of
 from bridges.sources.trainer.state_file import TrainerStateSource
 from bridges.sources.trainer.trials import trial_directories
-from bridges.sources.trainer.unchanged import UnchangedFiles
 from bridges.sources.tuning_logs.source import TrainerLogSource, is_log
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Run

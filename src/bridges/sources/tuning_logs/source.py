@@ -34,8 +34,8 @@ from bridges.sources.tuning_logs.formats import (
     same_line,
 )
 from bridges.sources.tuning_logs.matching import same_rows
+from bridges.sources.tuning_logs.run_keys import log_identity
 from bridges.sources.tuning_logs.times import log_evidence
-from bridges.sources.tuning_logs.tool_rows import log_identity
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
 from bridges.stream.model import Log, Run

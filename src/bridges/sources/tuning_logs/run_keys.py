@@ -1,4 +1,4 @@
-"""Run keys of a history as tuning tools log it: an export of the log alone has stored it so."""
+"""The run keys of a history in the logs of tuning tools, which an export of a log alone stored."""
 
 from __future__ import annotations
 
