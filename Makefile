@@ -60,7 +60,7 @@ bench: $(READY)
 # The documentation as HTML in site/; `mkdocs serve` shows it while you write.
 docs: $(READY)
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pages of docs/reference that are written from the code.
 reference: $(READY)

@@ -6,7 +6,6 @@ Run as `python docs/generate.py`; with `--check` it writes nothing and fails whe
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,16 +21,13 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py: change the code, then run `make reference`. -->\n"
 
 
-OWNER = re.compile(r"(--)?[a-z]+")  # of an option, before a colon in its help
-
-
 # --- command line -----------------------------------------------------------------------------
 
 
 def command_line() -> str:
     """The page of the commands, from the objects of click."""
     parts = ["# Command line", NOTE, *_command("bridge", app, None)]
-    context = click.Context(app, info_name="bridge")
+    context = click.Context(app, info_name="bridge", **app.context_settings)
     for name in app.list_commands(context):
         command = app.get_command(context, name)
         assert command is not None
@@ -45,22 +41,21 @@ def _command(name: str, command: click.Command, parent: click.Context | None) ->
     context = click.Context(command, parent, called, **command.context_settings)
     yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```"
     yield from _help(command.help or "")
-    for owner, rows in _options(command, context).items():
-        if owner:
-            yield f"**{owner}**"
+    for heading, rows in _options(command, context).items():
+        if heading:
+            yield f"**{heading}**"
         yield _table(("Option", "Meaning"), rows)
 
 
 def _options(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, ...]]]:
-    """The options with their meanings, by the target (or option) that they belong to."""
-    found: dict[str, list[tuple[str, ...]]] = {"": []}
-    options = (p for p in command.get_params(context) if isinstance(p, click.Option))
-    for names, text in filter(None, (option.get_help_record(context) for option in options)):
-        owner, colon, meaning = text.partition(": ")
-        is_owned = bool(colon) and OWNER.fullmatch(owner) is not None
-        part = found.setdefault(owner if is_owned else "", [])
-        shown = meaning[:1].upper() + meaning[1:] if is_owned else text
-        part.append((f"`{names}`", " ".join(shown.split()).replace("[", r"\[")))
+    """The options with their meanings, by their headings; all of them, also the rare ones."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option):
+            names, meaning = record
+            text = " ".join(meaning.split()).replace("[", r"\[")
+            found.setdefault(getattr(parameter, "heading", ""), []).append((f"`{names}`", text))
     return found
 
 
@@ -81,15 +76,19 @@ SECTIONS = (
     ("MigrationConfig", "Top level", "The keys of the file."),
     (
         "SourceSpec",
-        "Sources",
+        "Keys of a source",
         "A plain text is short for its `location`. All keys below are valid, too.",
     ),
-    ("Defaults", "Sources and defaults", "`defaults` apply to all sources that do not set them."),
+    (
+        "Defaults",
+        "Keys of a source and of defaults",
+        "Those of `defaults` apply to all sources.",
+    ),
     ("Filter", "Filter", "Selects runs, rows and metrics; all conditions must hold."),
     ("StepFilter", "Filter: steps", ""),
     ("KeyFilter", "Filter: keys", ""),
-    ("TargetSpec", "Targets", "A plain text is short for `to`."),
-    ("EngineSpec", "Engine", "How the runs are moved."),
+    ("TargetSpec", "Keys of a target", "A plain text is short for `to`."),
+    ("EngineSpec", "Keys of the engine", "How the runs are moved."),
 )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+import yaml
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -62,3 +64,26 @@ def test_the_changelog_is_of_this_version() -> None:
     from bridges import __version__
 
     assert f"## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_file_is_of_this_version() -> None:
+    from bridges import __version__
+
+    found = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert found["cff-version"] == "1.2.0"
+    assert found["version"] == __version__
+    assert {"title", "message", "authors", "license"} <= found.keys()
+
+
+def test_the_files_of_github_are_what_it_reads() -> None:
+    """The workflow itself is untested; it says so, and runs what is tested."""
+    folder = REPOSITORY / ".github"
+    forms = [yaml.safe_load(path.read_text()) for path in folder.glob("ISSUE_TEMPLATE/[!c]*.yml")]
+    assert len(forms) == 2
+    for form in forms:
+        assert {"name", "description", "body"} <= form.keys()
+        assert all({"type", "id", "attributes"} <= part.keys() for part in form["body"])
+    workflow = (folder / "workflows" / "ci.yml").read_text()
+    assert workflow.startswith("# Untested: no GitHub runner has run this workflow yet.")
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
