@@ -63,10 +63,10 @@ font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asia
 # --- terminal ---------------------------------------------------------------------------------
 
 
-def screen(command: str, folder: Path) -> str:
-    """The output of a command in a terminal of COLUMNS columns, with its colours."""
+def screen(command: str, folder: Path, columns: int = COLUMNS) -> str:
+    """The output of a command in a terminal of so many columns, with its colours."""
     main, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     unset = ("COLUMNS", "NO_COLOR", "FORCE_COLOR")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
@@ -77,7 +77,7 @@ def screen(command: str, folder: Path) -> str:
         os.close(terminal)
         shown = b"".join(_chunks(main))
     os.close(main)
-    assert process.returncode == 0, shown.decode()
+    assert process.returncode in (0, 1), shown.decode()  # 1: `bridge diff` found a difference
     return shown.decode().replace("\r\n", "\n")
 
 
@@ -104,11 +104,11 @@ def session(folder: Path) -> Text:
     return shown
 
 
-def terminal_svg(shown: Text) -> str:
+def terminal_svg(shown: Text, columns: int = COLUMNS) -> str:
     """The picture of a terminal with this text."""
     with open(os.devnull, "w") as nowhere:
         console = Console(
-            record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor"
+            record=True, width=columns, file=nowhere, force_terminal=True, color_system="truecolor"
         )
         console.print(shown)
         return console.export_svg(
@@ -188,6 +188,19 @@ def tensorboard_png(folder: Path) -> tuple[bytes, list[str]]:
         return page.screenshot(), ["".join(title.split()) for title in titles]
 
 
+def report_png(folder: Path) -> tuple[bytes, str]:
+    """A screenshot of the page of `bridge report`, and its text."""
+    from tests.integration.browser import chromium_page
+
+    screen("bridge report experiments -o report.html", folder)
+    with chromium_page("report", height=620) as page:
+        page.set_viewport_size({"width": 1100, "height": 620})
+        page.goto((folder / "report.html").as_uri())
+        page.locator("canvas").first.wait_for()
+        page.wait_for_timeout(1000)  # the lines are drawn in frames of their own
+        return page.screenshot(), page.inner_text("body")
+
+
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[str]:
     """The address of a TensorBoard that has read a log directory."""
@@ -231,6 +244,7 @@ def main(arguments: list[str]) -> None:
             png, titles = tensorboard_png(folder)
             assert titles == TITLES
             (IMAGES / "tensorboard.png").write_bytes(png)
+            (IMAGES / "report.png").write_bytes(report_png(folder)[0])
 
 
 if __name__ == "__main__":

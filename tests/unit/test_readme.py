@@ -27,6 +27,14 @@ def test_the_readme_says_which_server_was_not_tested() -> None:
     assert "no real W&B server is part of the tests" in " ".join(README.split())
 
 
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| **Fast: ")]
+    figures = re.findall(r"([\d.]+(?: to [\d.]+)?) times", "\n".join(rows))
+    assert len(figures) >= 6
+    page = (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    assert [each for each in figures if not re.search(rf"\| {each} (\(|\|)", page)] == []
+
+
 def test_links_of_the_readme_exist() -> None:
     links = re.findall(r"\]\(([^)#]+)", README)
     assert len(links) > 15

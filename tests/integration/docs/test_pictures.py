@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from docs import make_pictures
 from docs.samples import write_samples
+from rich.cells import cell_len
+from rich.text import Text
 
 from bridges.stream.options import XAxis
+from tests.integration.browser import ARTIFACTS
 
 REMEDY = "run `make pictures`"
 
@@ -28,6 +31,30 @@ def test_the_terminal_shows_what_the_commands_print(tmp_path: Path) -> None:
     assert title == "bridge"
     printed = make_pictures.session(tmp_path).plain
     assert letters(html.unescape("".join(shown))) == letters(printed), REMEDY
+
+
+SCREENS = (
+    "bridge --help",
+    "bridge export --help",
+    "bridge inspect outputs",
+    "bridge ls outputs --columns name,steps,loss,eval_loss:best",
+    "bridge diff experiments/search/lr3e-5 experiments/search/lr9e-5",
+)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_screens_fit_the_terminal_and_are_kept_to_be_looked_at(
+    columns: int, tmp_path: Path
+) -> None:
+    write_samples(tmp_path)
+    shown = Text()
+    for command in SCREENS:
+        text = Text.from_ansi(make_pictures.screen(command, tmp_path, columns))
+        assert max(cell_len(line) for line in text.plain.splitlines()) <= columns, command
+        shown.append(f"$ {command}\n", "bold").append_text(text).append("\n")
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    picture = make_pictures.terminal_svg(shown, columns)
+    (ARTIFACTS / f"docs_terminal_{columns}.svg").write_text(picture, "utf-8")
 
 
 @pytest.mark.parametrize(("name", "x_axis"), [("steps", "step"), ("epochs", "epoch")])
@@ -50,3 +77,13 @@ def test_tensorboard_shows_the_charts_of_the_screenshot(tmp_path: Path) -> None:
     assert titles == make_pictures.TITLES, REMEDY
     kept = (make_pictures.IMAGES / "tensorboard.png").read_bytes()
     assert png[:24] == kept[:24]  # its kind and size
+
+
+@pytest.mark.slow
+def test_the_report_shows_the_runs_of_the_screenshot(tmp_path: Path) -> None:
+    write_samples(tmp_path)
+    png, text = make_pictures.report_png(tmp_path)
+    for shown in ("4 runs, 43 points", "baseline/checkpoint-1200", "search/lr9e-5", "log scale"):
+        assert shown in text, REMEDY
+    kept = (make_pictures.IMAGES / "report.png").read_bytes()
+    assert png[:24] == kept[:24]

@@ -66,14 +66,15 @@ def test_the_python_reference_has_every_public_function(site: Path) -> None:
         assert f'id="bridges.{name}"' in page
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_accessible_fits_a_small_screen_and_asks_no_other_server(
-    site: Path, address: str
+    scheme: str, site: Path, address: str
 ) -> None:
     pages = pages_of(site)
     assert len(pages) >= 20
     asked: set[str] = set()
     problems: dict[str, object] = {}
-    with chromium_page("docs", height=1000) as page:
+    with chromium_page("docs", height=1000, color_scheme=scheme) as page:
         page.on("request", lambda request: asked.add(request.url))
         for name in pages:
             page.set_viewport_size({"width": WIDE, "height": 1000})
@@ -84,11 +85,11 @@ def test_every_page_is_accessible_fits_a_small_screen_and_asks_no_other_server(
                     (each["id"], [node["html"][:200] for node in each["nodes"][:3]])
                     for each in found
                 ]
-            save(page, f"docs_{name.replace('/', '_')}{WIDE}")
+            save(page, f"docs_{name.replace('/', '_')}{scheme}_{WIDE}")
             page.set_viewport_size({"width": NARROW, "height": 1000})
             width = page.evaluate("document.documentElement.scrollWidth")
             if width > NARROW:
                 problems[f"{name} at {NARROW}"] = width
-            save(page, f"docs_{name.replace('/', '_')}{NARROW}")
+            save(page, f"docs_{name.replace('/', '_')}{scheme}_{NARROW}")
     assert problems == {}
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
