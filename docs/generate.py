@@ -152,7 +152,8 @@ def findings() -> str:
         "# Findings",
         NOTE,
         "A finding is something that you should know about a run, with a stable code. `-v` shows "
-        "each with its place and count; `--json` has them as data.",
+        "each with its place and count; `--json` has them as data. `bridge explain` prints the "
+        "entry of a code.",
         _table(
             ("Severity", "Meaning", "Exit code"),
             [
