@@ -22,6 +22,7 @@ from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.text import fetch
+from bridges.sources.times.disk import MTIME_SLACK_SECONDS, changed_at
 from bridges.stream.added import AddedRow, joined
 from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
@@ -30,6 +31,7 @@ from bridges.stream.model import MetricStream, RowKind, Run
 RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 MAX_METRICS = 2000  # each is a curve in every target
 MAX_RESULTS_BYTES = 5_000_000  # bytes of a file of results
+MAX_SECONDS = 1e9  # of a call
 ALL = "all"  # of the file that holds the metrics of all others
 # added to the metrics of a call that are logged already, by scripts and by the Trainer
 ADDED_LATER = re.compile(r"_samples|_mem_[cg]pu_(alloc|peaked)_delta")
@@ -116,18 +118,50 @@ def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
 
 
 def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[str]]:
-    """The metrics of each call by their prefix: the summary first, evaluations, predictions last;
-    and the keys that no call logs.
+    """The metrics of each call by their prefix, and the keys that no call logs.
 
-    A file of its own counts more than the file of all.
+    The summary is first. The others are in the order in which their files were saved; if these are
+    copies, predictions are last. A file of its own counts more than the file of all.
     """
     calls: dict[str, Metrics] = {}
     others: dict[str, None] = {}
+    saved = _save_times(results)
+    order: dict[str, tuple[Any, ...]] = {}
     for found in sorted(results, key=lambda one: (one.split == ALL, one.split)):
         for prefix, metrics in _split(found, others).items():
             calls.setdefault(prefix, metrics)
-    order = sorted(calls, key=lambda prefix: (*_rank(prefix), prefix))
-    return {prefix: calls[prefix] for prefix in order}, [*others]
+            place = saved.get(found.file, 0)
+            order.setdefault(prefix, (prefix != TRAIN, place, *_rank(prefix), prefix))
+    return {prefix: calls[prefix] for prefix in sorted(calls, key=order.__getitem__)}, [*others]
+
+
+def _save_times(results: Sequence[Results]) -> dict[str, int]:
+    """When each file was saved (microseconds since 1970); empty if they are not the original files.
+
+    The file of all results is saved with each of the others, and a call takes as long as it says.
+    """
+    times = {found.file: changed_at(found.file) for found in results}
+    saved = {file: time for file, time in times.items() if time is not None}
+    of_all = [found.file for found in results if found.split == ALL]
+    if len(of_all) != 1 or len(saved) < len(times):
+        return {}
+    files = [found for found in results if found.split != ALL]
+    files.sort(key=lambda found: saved[found.file])
+    seconds = np.array([saved[found.file] for found in files] + [saved[of_all[0]]]) / 1e6
+    gaps, taken = np.diff(seconds), np.array([_seconds(found) for found in files[1:]])
+    is_long = taken.sum() > 2 * MTIME_SLACK_SECONDS  # a copy takes some time, too
+    is_original = is_long and (gaps[:-1] >= taken).all() and 0 <= gaps[-1] <= MTIME_SLACK_SECONDS
+    return saved if is_original else {}
+
+
+def _seconds(results: Results) -> float:
+    """How long the calls of a file took, less the training."""
+    runtimes = (
+        value
+        for key, value in results.metrics.items()
+        if key.endswith("_runtime") and key != f"{TRAIN}_runtime"
+    )
+    return sum(one for one in runtimes if isinstance(one, (int, float)) and abs(one) < MAX_SECONDS)
 
 
 def _rank(prefix: str) -> tuple[bool, bool, bool]:

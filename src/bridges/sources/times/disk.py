@@ -47,13 +47,14 @@ def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
     """Microseconds since 1970 at which each number of rows was saved first."""
     times: dict[int, int] = {}
     for location, rows in saves:
-        saved = None if "://" in location else _changed(location)
+        saved = None if "://" in location else changed_at(location)
         if rows and saved is not None:
             times[rows] = min(times.get(rows, saved), saved)
     return times
 
 
-def _changed(path: str) -> int | None:
+def changed_at(path: str) -> int | None:
+    """The mtime of a local file in microseconds since 1970; None if it has no possible one."""
     with suppress(OSError, ValueError):
         microseconds = os.stat(path).st_mtime_ns // 1000
         return microseconds if 0 < microseconds < LATEST * 1_000_000 else None
@@ -91,8 +92,8 @@ def _in_order(location: str) -> bool | None:
     folder, _, name = location.rpartition(os.sep)
     if not CHECKPOINT.match(os.path.basename(folder)) or not name:
         return None
-    saved = _changed(location)
-    earlier = [time for other in BEFORE if (time := _changed(os.path.join(folder, other)))]
+    saved = changed_at(location)
+    earlier = [time for other in BEFORE if (time := changed_at(os.path.join(folder, other)))]
     if saved is None or not earlier:
         return None
     return max(earlier) <= saved

@@ -73,12 +73,18 @@ class EventFiles:
         return _chosen(np.array(times), np.array(ends), used, starts) if times else None
 
     def in_logged_order(self, run: Run, paths: Sequence[str]) -> Run:
-        """The run with its added rows sorted by their times in these files, those without last."""
+        """The run with its added rows sorted by their times in these files, those without last.
+
+        Predictions, which no event file holds, stay behind the row before them.
+        """
         added = np.array(run.added, np.int64)
         times = self._times(WantedPoints.of(run.stream), paths)[0] if len(added) > 1 else []
         if not times:
             return run
         latest = np.fmax.reduce(np.array(times), axis=0)[added]
+        before = np.maximum.accumulate(np.where(np.isnan(latest), -np.inf, latest))
+        is_prediction = np.isnan(latest) & np.isnan(run.stream.epoch[added])
+        latest = np.where(is_prediction, before, latest)
         order = np.arange(len(run.stream))
         order[added] = added[np.argsort(latest, kind="stable")]
         evidence = tuple(moved(one, np.argsort(order)) for one in run.evidence)

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import bridges
 from bridges.errors import ConfigError
 from bridges.exporters import http
 from bridges.exporters.mlflow.exporter import MlflowExporter
@@ -33,7 +35,7 @@ from tests.integration.exporters.mlflow.support import (
 )
 from tests.proxy import Cut, Drop, Fault, LoseAnswer, Refuse, Replace
 from tests.servers import FaultyProxy, free_port
-from tests.support import make_run
+from tests.support import make_run, state
 
 pytestmark = pytest.mark.slow
 PARAMS = {f"param{n}": n for n in range(150)}
@@ -266,6 +268,28 @@ def test_a_run_gets_another_name_and_keeps_its_end(mlflow_url: str, experiment: 
     assert (after.info.run_name, after.data.tags["team"]) == ("second", "b")
     assert after.info.end_time == before.info.end_time
     assert after.info.status == before.info.status == "FINISHED"
+
+
+def test_runs_take_few_requests(proxy: FaultyProxy, experiment: str, tmp_path: Path) -> None:
+    """Whether the experiment has runs of tools' logs is asked once, not for each new run."""
+    runs = 4
+    for number in range(runs):
+        (folder := tmp_path / str(number)).mkdir()
+        row = {"loss": 1 / (3 + number), "grad_norm": 0.5, "step": 1}
+        (folder / "trainer_state.json").write_bytes(state([row]))
+
+    def requests() -> Counter[str]:
+        proxy.clear()
+        report = bridges.export(
+            tmp_path, to="mlflow", tracking_uri=proxy.url, experiment=experiment
+        )
+        assert [run.verified for run in report.runs] == [True] * runs
+        return Counter(path_of(path) for _, path, _ in proxy.log)
+
+    first, again = requests(), requests()
+    # the first run is not looked for, as its experiment is new; each looks for rivals in the end
+    assert first["runs/search"] == (runs - 1) + runs + 2
+    assert (again["runs/search"], again["runs/get"]) == (runs, runs)
 
 
 def _only_run(url: str, experiment: str) -> Any:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -50,7 +51,7 @@ from tests.integration.exporters.wandb.support import (
 )
 from tests.integration.exporters.wandb.support import export as export_to
 from tests.integration.migration.test_migrate import make_tree
-from tests.support import make_run, read_one
+from tests.support import make_run, read_one, state
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wandb-online")]
 
@@ -255,6 +256,23 @@ def test_faults_lose_and_double_nothing(faults: str, tmp_path: Path) -> None:
         whole = [run for run in received(url) if len(run["history"]) == 3_000]
         assert len(whole) == 1
         assert [row["_step"] for row in whole[0]["history"]] == list(range(3_000))
+
+
+def test_a_run_takes_few_requests(tmp_path: Path) -> None:
+    file, log = tmp_path / "trainer_state.json", tmp_path / "capture.jsonl"
+    file.write_bytes(state([{"loss": 1 / 3, "grad_norm": 0.5, "step": 1}]))
+
+    def requests(url: str) -> Counter[str]:
+        before = len(log.read_text().splitlines())
+        done = bridge(url, tmp_path, *to_wandb(file))
+        assert done.returncode == 0, done.stdout
+        lines = map(json.loads, log.read_text().splitlines()[before:])
+        return Counter(line.get("op") for line in lines)
+
+    with wandb_server(capture=log) as url:
+        new, known = requests(url), requests(url)
+    assert new["Runs"] == 3  # by its own key, by those in the logs of tools, before the upload
+    assert (known["Runs"], known["Run"]) == (1, 1)
 
 
 @pytest.mark.parametrize("code", ["400", "403", "409", "413"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -82,6 +83,51 @@ def test_results_have_the_order_and_the_times_of_event_files() -> None:
     (known,) = [one for one in run.evidence if one.source == "events"]
     assert known.rows.tolist() == [*range(10)]  # all but the prediction
     assert (np.diff(known.time) > 0).all()
+
+
+CALLS: dict[str, dict[str, Any]] = {
+    "predict": {"predict_loss": 0.1, "predict_runtime": 3.0},
+    "test": {"test_loss": 0.2, "test_runtime": 4.0, "epoch": 1.0},
+    "eval": {"eval_loss": 0.3, "eval_runtime": 5.0, "epoch": 1.0},
+}
+BY_NAME = ["eval", "test", "predict"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "order"),
+    [
+        ({"predict": 10, "test": 15, "eval": 21, "all": 21.01}, ["predict", "test", "eval"]),
+        ({"test": 10, "predict": 15, "eval": 21, "all": 21.01}, ["test", "predict", "eval"]),
+        ({"predict": 10, "test": 12, "eval": 21, "all": 21.01}, BY_NAME),  # a test of 4 seconds
+        ({"predict": 10, "test": 15, "eval": 21, "all": 9}, BY_NAME),  # a download by name
+        ({"predict": 10, "test": 10, "eval": 10, "all": 10}, BY_NAME),  # a copy
+        ({"predict": 10, "test": 15, "eval": 21}, BY_NAME),  # nothing proves these times
+    ],
+)
+def test_results_have_the_order_in_which_original_files_were_saved(
+    saved: dict[str, float], order: list[str], tmp_path: Path
+) -> None:
+    merged = {key: value for call in CALLS.values() for key, value in call.items()}
+    put(tmp_path, {**CALLS, "all": merged} if "all" in saved else CALLS)
+    for split, seconds in saved.items():
+        os.utime(tmp_path / f"{split}_results.json", (1_700_000_000 + seconds,) * 2)
+    (run,) = read(tmp_path)
+    assert [key for row in added(run) for key in BY_NAME if f"{key}_loss" in row] == order
+
+
+def test_predictions_keep_their_place_between_rows_of_event_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(DATA / "live" / "results_after_state" / "out", out)
+    predictions = json.loads((out / "predict_results.json").read_text())
+    (out / "predict_results.json").write_text(json.dumps({**predictions, "predict_runtime": 9.0}))
+    live = ["eval", "eval_mm", "predict", "test_ood", "final"]
+    order = ["train", "test", *live, "all"]
+    for place, split in enumerate(order):
+        seconds = 1_700_000_000 + 20 * min(place, len(order) - 2)
+        os.utime(out / f"{split}_results.json", (seconds, seconds))
+    (run,) = read(out)
+    names = [next(key for key in row if key.endswith("_runtime")) for row in added(run)]
+    assert [name.removesuffix("_runtime") for name in names] == live
 
 
 def test_each_call_in_a_file_is_a_row_and_prefixes_do_not_swallow_each_other(
