@@ -126,7 +126,7 @@ def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[str]]:
     calls: dict[str, Metrics] = {}
     others: dict[str, None] = {}
     saved = _save_times(results)
-    order: dict[str, tuple[Any, ...]] = {}
+    order: dict[str, tuple[bool | int | str, ...]] = {}
     for found in sorted(results, key=lambda one: (one.split == ALL, one.split)):
         for prefix, metrics in _split(found, others).items():
             calls.setdefault(prefix, metrics)
