@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.options import ReadOptions
-from bridges.sources.text import Text
+from bridges.sources.text import SALVAGE_REMEDY, Text
 from bridges.sources.trainer import long_history
 from bridges.sources.trainer import state_file as trainer_state
 from bridges.stream.model import Provenance, Run
@@ -218,7 +218,7 @@ def test_real_files(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_text_that_ends_in_an_escape_is_cut_off(end: str) -> None:
     with pytest.raises(SourceError) as caught:
         json_text.parse("x.json", b'[{"a": "%s' % end.encode())
-    assert caught.value.remedy == json_text.SALVAGE_REMEDY
+    assert caught.value.remedy == SALVAGE_REMEDY
 
 
 @given(odd_rows(), st.data())
@@ -241,4 +241,4 @@ def test_a_text_is_cut_off_where_the_fast_parser_says_so(rows: Rows, data: st.Da
         return
     with pytest.raises(SourceError) as caught:
         json_text.parse("x.json", text.encode())
-    assert (caught.value.remedy == json_text.SALVAGE_REMEDY) >= is_cut, text
+    assert (caught.value.remedy == SALVAGE_REMEDY) >= is_cut, text

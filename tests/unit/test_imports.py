@@ -148,6 +148,12 @@ def test_no_module_hides_a_public_name() -> None:
     assert modules.isdisjoint(bridges.__all__)
 
 
+def test_no_type_error_is_ignored() -> None:
+    ignored = "type: " + "ignore"
+    files = (path for folder in ("src", "tests") for path in (REPOSITORY / folder).rglob("*.py"))
+    assert [path for path in files if ignored in path.read_text()] == []
+
+
 def test_modules_are_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {name: size for name, size in sizes.items() if size > 500} == {}

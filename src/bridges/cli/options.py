@@ -36,7 +36,14 @@ def pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
     return split
 
 
-def _completing(kind: str | None) -> Callable[..., list[CompletionItem]] | None:
+Complete = Callable[..., list[CompletionItem]]
+
+
+def _completing(kind: str | None, examples: Sequence[str] = ()) -> Complete | None:
+    if examples:
+        return lambda context, parameter, begun: [
+            CompletionItem(each) for each in examples if each.startswith(begun)
+        ]
     if kind is None:
         return None
     return lambda context, parameter, begun: [CompletionItem(begun, type=kind)]
@@ -349,7 +356,7 @@ def _made_of(
             is_rare=name not in common,
             metavar=field.about.metavar,
             help=_help(field, unset),
-            shell_complete=_completing(field.about.completes),
+            shell_complete=_completing(field.about.completes, field.about.examples),
             **_parameter(field),
         )
 

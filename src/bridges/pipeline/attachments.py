@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from bridges.errors import ExportError, SourceError
 from bridges.exporters.base import ExistingRun, Exporter, KeepsFiles
-from bridges.sources.text import fetch, unpacked
+from bridges.sources.fetch import fetch
+from bridges.sources.text import unpacked
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance, Run
 from bridges.stream.redact import redact_text

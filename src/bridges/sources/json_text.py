@@ -1,4 +1,4 @@
-"""JSON as Python writes it: NaN and Infinity allowed, int64 exact, places of errors, salvage.
+"""JSON as Python writes it: NaN and Infinity are allowed, and int64 is exact.
 
 The fast parser reads what is right; whatever it refuses, or where a key may stand twice, the
 standard library's parser reads again, slowly, and knows the place.
@@ -9,54 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
-from bridges.sources.text import EXPECTED
-from bridges.sources.text import SALVAGE_REMEDY as SALVAGE_REMEDY
+from bridges.sources.fetch import EXPECTED
+from bridges.sources.json_errors import bad_number, decode, refuse_deep, refused, too_deep
 from bridges.sources.text_density import SMALL_BYTES, too_many_values
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.redact import redact_text
 
 _COLON = ord(":")
-_ROWS_PER_BATCH = 1000  # that are salvaged at once
 Repeated = Counter[str]  # how often a key stands again in its object
 MAX_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
 _USUAL_KEYS = 100  # of an object, on average
-MAX_DEPTH = 200  # levels of nesting: the limit of the fast parser
 _NOT_BLANK = re.compile(rb"\S")
-_FIRST_ROW = re.compile(rb'"log_history"\s*:\s*\[\s*\{')
-_HISTORY = re.compile(r'"log_history"\s*:\s*\[')
-_EXPECTED = {  # what the standard parser's message means in terms of the file
-    "Expecting ',' delimiter": "a comma or a closing bracket",
-    "Expecting ':' delimiter": "a colon after the key",
-    "Expecting property name enclosed in double quotes": "a key in double quotes",
-    "Expecting value": "a value",
-    "Extra data": "the end of the file",
-    "Invalid \\escape": "an escape that JSON knows, such as \\n or \\u00e9",
-    "Invalid \\uXXXX escape": "four hexadecimal digits after \\u",
-}
-_TORN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.|(\.[0-9]+)?[eE][+-]?)")
-_OF_NUMBER = re.compile(r"[-+.0-9eE]*\Z")
-_TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}|u.{0,3}", re.DOTALL)
-_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
-_FIX = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
-_HINTS = (  # what often stands at the place of the error, and what to do about it
-    (r",\s*[\]}]", "a comma before the closing bracket", "Take that comma out."),
-    (r"//|/\*|#", "a comment", "Take it out: JSON has no comments."),
-    (
-        r"'",
-        "a single quote",
-        "Write the file with json.dump: a printed Python dict is not JSON.",
-    ),
-    (r"(True|False|None)\b", "a Python constant", "Write true, false or null instead."),
-    (r"(?i)[+-]?(nan|inf(inity)?)\b", "a misspelt number", "Write NaN, Infinity or -Infinity."),
-    (r"[\x00-\x1f]", "a line break or control character inside of a string", "Escape it."),
-)
 
 
 def parse(
@@ -72,7 +41,7 @@ def parse(
     try:
         value = from_json(data, cache_strings="keys")
     except ValueError as error:
-        _refuse_deep(location, str(error), first_line)
+        refuse_deep(location, str(error), first_line)
         return _parse_slowly(location, data, first_line, more)
     if may_repeat_a_key(data, value):
         return _parse_slowly(location, data, first_line, more)
@@ -236,11 +205,11 @@ def _parse_slowly(
     try:
         value = json.loads(text, object_pairs_hook=keep_last)
     except json.JSONDecodeError as error:
-        raise _refused(location, text, error, first_line, more) from None
+        raise refused(location, text, error, first_line, more) from None
     except RecursionError:
-        raise _too_deep(location, "") from None
+        raise too_deep(location, "") from None
     except ValueError:  # an integer of more than 4,300 digits
-        raise _bad_number(location, text, first_line) from None
+        raise bad_number(location, text, first_line) from None
     return value, repeated
 
 
@@ -257,134 +226,11 @@ def _check_syntax(location: str, data: bytes, first_line: int, more: bool) -> No
                 parse_constant=_nothing,
             )
     except json.JSONDecodeError as error:
-        raise _refused(location, text, error, first_line, more) from None
+        raise refused(location, text, error, first_line, more) from None
 
 
 def _nothing(value: object) -> None:
     return None
-
-
-def decode(location: str, data: bytes, first_line: int = 1, *, more: bool = False) -> str:
-    """The text of UTF-8 bytes. Raises SourceError with the place of the first wrong byte."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        before = data[: error.start].decode()
-        place = _place(before, len(before), first_line)
-        if error.reason == "unexpected end of data":
-            raise _cut_off(location, place, more) from None
-        raise SourceError(
-            location,
-            place=place,
-            found=f"the byte 0x{data[error.start]:02x}, which is not UTF-8",
-            expected="UTF-8 text",
-            remedy="Convert the file to UTF-8, or copy it again in binary mode.",
-        ) from None
-
-
-def _place(text: str, position: int, first_line: int) -> str:
-    line = text.count("\n", 0, position)
-    return f"line {line + first_line}, column {position - text.rfind(chr(10), 0, position)}"
-
-
-def _refused(
-    location: str, text: str, error: json.JSONDecodeError, first_line: int, more: bool
-) -> SourceError:
-    """The error of a text that the standard parser refuses."""
-    if _is_cut_off(text, error):
-        return _cut_off(location, _place(text, error.pos, first_line), more)
-    return _bad_json(location, text, error, first_line)
-
-
-def _is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether the text is right as far as it goes."""
-    if error.msg.startswith("Unterminated string"):
-        return True
-    rest = text[error.pos : error.pos + 12]
-    if not rest.strip():
-        return not text[error.pos :].strip()
-    if error.msg == "Expecting value":
-        return any(word.startswith(rest) for word in _WORDS)
-    if error.msg.startswith("Invalid"):
-        return _TORN_ESCAPE.fullmatch(rest) is not None
-    number = _OF_NUMBER.search(text, max(0, error.pos - 400), error.pos)
-    return number is not None and _TORN_NUMBER.fullmatch(number[0] + rest) is not None
-
-
-def _cut_off(location: str, place: str, more: bool) -> SourceError:
-    """A text that ends too early, as the last line of its file or (`more`) before others."""
-    return SourceError(
-        location,
-        place=place,
-        found=f"the end of the {'line' if more else 'file'} inside of a value",
-        expected="valid JSON",
-        remedy="Take that line out: its save was cut off." if more else SALVAGE_REMEDY,
-    )
-
-
-def _bad_json(
-    location: str, text: str, error: json.JSONDecodeError, first_line: int
-) -> SourceError:
-    position = error.pos
-    if not text[:position].strip():
-        return SourceError(
-            location,
-            place=_place(text, position, first_line),
-            found=f"text that is not JSON ({_shown(text, position)})",
-            expected=EXPECTED,
-            remedy="Check which file you gave.",
-        )
-    before = text[:position].rstrip()
-    if before[-1] == "," and text[position] in "]}":
-        position = len(before) - 1  # Python 3.13 gives the comma's place, older ones the bracket's
-    found, expected, remedy = _explain(text, position, error.msg)
-    place = _place(text, position, first_line)
-    return SourceError(location, place=place, found=found, expected=expected, remedy=remedy)
-
-
-def _explain(text: str, position: int, message: str) -> tuple[str, str, str]:
-    """What was found, what was expected and what to do."""
-    shown = _shown(text, position)
-    for pattern, what, remedy in _HINTS:
-        if re.compile(pattern).match(text, position):
-            return f"{what} ({shown})", "valid JSON", remedy
-    if text[position - 1] == "0" and text[position].isdigit():
-        return f"a number that begins with 0 ({shown})", "valid JSON", "Take that 0 out."
-    return shown, _EXPECTED.get(message, "valid JSON"), _FIX
-
-
-def _shown(text: str, position: int) -> str:
-    """The text from a place on, to the end of its line, for a message."""
-    line = text[position : position + 40].lstrip().partition("\n")[0]
-    return repr(redact_text(line.rstrip()) or text[position])
-
-
-def _bad_number(location: str, text: str, first_line: int) -> SourceError:
-    digits = re.search(r"\d{4301,}", text)
-    return SourceError(
-        location,
-        place=_place(text, digits.start(), first_line) if digits else "",
-        found=f"an integer of {len(digits[0]) if digits else 'too many'} digits",
-        expected="numbers of at most 4300 digits",
-        remedy="Fix that number.",
-    )
-
-
-def _refuse_deep(location: str, message: str, first_line: int) -> None:
-    found = re.search(r"recursion limit.*line (\d+) column (\d+)", message)
-    if found:
-        line = int(found[1]) + first_line - 1
-        raise _too_deep(location, f"line {line}, column {found[2]}")
-
-
-def _too_deep(location: str, place: str) -> SourceError:
-    return SourceError(
-        location,
-        place=place,
-        found=f"values nested more than {MAX_DEPTH} levels deep",
-        expected=EXPECTED,
-        remedy="This is not a log history: check which file you gave.",
-    )
 
 
 def repeated_keys(repeated: Repeated) -> list[Finding]:
@@ -394,90 +240,6 @@ def repeated_keys(repeated: Repeated) -> list[Finding]:
         Finding("duplicate-key", Severity.WARNING, f"key {key!r}", message, count)
         for key, count in repeated.items()
     ]
-
-
-def salvage(
-    location: str, data: bytes, add: Callable[[list[object]], object]
-) -> tuple[dict[str, object] | None, Finding]:
-    """Header (None for bare rows) of a text that ends too early; `add` gets its whole rows.
-
-    Raises SourceError where it has none.
-    """
-    text = decode(location, _whole_characters(data))
-    found = _HISTORY.search(text)
-    header = _header(text[: found.start()]) if found else None
-    if found:
-        start, separator = found.end(), ","
-    else:
-        opened = text.lstrip().startswith("[")
-        start, separator = (text.index("[") + 1, ",") if opened else (0, "")
-    count, end = 0, start
-    for rows, stop in _whole_values(text, start, separator):
-        count, end = count + len(rows), stop
-        add(rows)
-    if not count:
-        raise SourceError(
-            location,
-            found="a file that ends before its first whole log row",
-            expected=EXPECTED,
-            remedy="Nothing can be salvaged: use an earlier checkpoint's file.",
-        )
-    lost = len(text) - end
-    message = f"the file ends too early: {count} whole rows are read, {lost} characters lost"
-    return header, Finding("salvaged", Severity.WARNING, f"row {count - 1}", message)
-
-
-def first_row(location: str, data: bytes) -> object:
-    """The first log row of a text that may end too early. Raises SourceError for none."""
-    start = _FIRST_ROW.search(data)
-    if start:
-        with suppress(ValueError, RecursionError):
-            text = data[start.end() - 1 :].decode(errors="ignore")
-            return json.JSONDecoder().raw_decode(text)[0]
-    rows: list[object] = []
-    salvage(location, data, rows.extend)
-    return rows[0]
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Without the last character where its bytes are not all there."""
-    for cut in range(1, 4):
-        if len(data) >= cut and data[-cut] >= 0xC0:
-            return data[:-cut]
-    return data
-
-
-def _header(text: str) -> dict[str, object]:
-    """The entries before `log_history`, which the text ends with."""
-    try:
-        header = json.loads(text.rstrip().rstrip(",") + "}")
-    except (ValueError, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
-
-
-def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[object], int]]:
-    """The JSON objects from `start` on, up to the first that is not whole, in parts; and where each
-    part ends.
-    """
-    decoder, position = json.JSONDecoder(), start
-    values: list[object] = []
-    blanks = re.compile(rf"[\s{separator}]*")
-    while True:
-        match = blanks.match(text, position)
-        at = match.end() if match else position
-        try:
-            value, position = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(value, dict):
-            position = at
-            break
-        values.append(value)
-        if len(values) == _ROWS_PER_BATCH:
-            yield values, position
-            values = []
-    yield values, position
 
 
 def names(keys: Iterable[str], limit: int = 6) -> str:

@@ -206,7 +206,8 @@ def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
             quote = opening[0] if opening else ""
             parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
             if at - start == _LONG and text[start] not in "\\\"'[{":
-                at = _BEHIND.match(text, at).end()  # type: ignore[union-attr]
+                rest = _BEHIND.match(text, at)
+                at = rest.end() if rest else at
             done = at
         else:
             at = start

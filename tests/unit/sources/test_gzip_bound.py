@@ -19,7 +19,7 @@ import bridges
 from bridges.cli.main import run as bridge
 from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
-from bridges.sources import gzip_members, text
+from bridges.sources import fetch, gzip_members
 from bridges.sources.gzip_members import (
     FREE_BYTES,
     MAX_UNPACKED_BYTES,
@@ -194,7 +194,7 @@ def test_more_can_be_allowed_of_a_tuning_tools_log(
 STREAMS = """
 import io, sys
 from bridges.errors import SourceError, TreeError
-from bridges.sources import gzip_members, text
+from bridges.sources import fetch, gzip_members
 class Endless(io.RawIOBase):
     def readable(self): return True
     def readinto(self, block):
@@ -221,15 +221,15 @@ def test_streams_have_a_bound_and_files_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = state([ROW])
-    monkeypatch.setattr(text, "MAX_STREAM_BYTES", len(content))
+    monkeypatch.setattr(fetch, "MAX_STREAM_BYTES", len(content))
     reading, writing = os.pipe()
     for end in (b"", b" "):
         os.write(writing, content + end)
     os.close(writing)
     with pytest.raises(SourceError, match=f"more than {len(content):,} bytes from a stream"):
-        text.fetch(f"/dev/fd/{reading}", most_of_stream=text.MAX_STREAM_BYTES)
+        fetch.fetch(f"/dev/fd/{reading}", most_of_stream=fetch.MAX_STREAM_BYTES)
     os.close(reading)
     for place in (tmp_path / "x.json", "memory://bound/x.json"):
         with fsspec.open(str(place), "wb") as file:
             file.write(content + b" ")
-        assert text.fetch(str(place), most_of_stream=1) == content + b" "
+        assert fetch.fetch(str(place), most_of_stream=1) == content + b" "

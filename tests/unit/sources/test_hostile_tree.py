@@ -20,8 +20,8 @@ import bridges
 from bridges.errors import SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.migration.fingerprint import Files
+from bridges.sources.fetch import fetch
 from bridges.sources.options import ReadOptions
-from bridges.sources.text import fetch
 from bridges.sources.trainer.discovery import discover, walk
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from tests.bounds import bounded

@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 
 from bridges.errors import SourceError
-from bridges.sources import text
-from bridges.sources.text import MissingSourceError
+from bridges.sources import fetch
+from bridges.sources.fetch import MissingSourceError
 
 HISTORY = json.dumps([{"loss": 1.5, "step": 1}]).encode()
 Serve = Callable[..., str]
@@ -65,52 +65,52 @@ def length(size: int) -> bytes:
 def test_a_body_is_read_whole(serve: Serve, head: bytes) -> None:
     body = HISTORY + b" " * (3 << 20)
     head = head and length(len(body))
-    assert text.fetch(serve(head, body)) == body
-    assert text.fetch(serve(head, body), len(body)) == body
+    assert fetch.fetch(serve(head, body)) == body
+    assert fetch.fetch(serve(head, body), len(body)) == body
 
 
 @pytest.mark.parametrize("head", [b"", length(len(HISTORY))])
 def test_a_body_may_be_refused_as_too_large(serve: Serve, head: bytes) -> None:
     with pytest.raises(SourceError, match=f"more than {len(HISTORY) - 1} bytes"):
-        text.fetch(serve(head), len(HISTORY) - 1)
+        fetch.fetch(serve(head), len(HISTORY) - 1)
 
 
 def test_an_announced_size_may_be_larger_than_that_of_a_stream(serve: Serve) -> None:
-    assert text.fetch(serve(length(len(HISTORY))), most_of_stream=1) == HISTORY
+    assert fetch.fetch(serve(length(len(HISTORY))), most_of_stream=1) == HISTORY
     with pytest.raises(SourceError, match="more than 1 bytes from a stream without a known end"):
-        text.fetch(serve(), most_of_stream=1)
+        fetch.fetch(serve(), most_of_stream=1)
 
 
 def test_an_endless_body_is_refused(serve: Serve) -> None:
     with pytest.raises(SourceError, match="more than 1,000,000 bytes from a stream"):
-        text.fetch(serve(body=b" " * 65536, endless=True), most_of_stream=1_000_000)
+        fetch.fetch(serve(body=b" " * 65536, endless=True), most_of_stream=1_000_000)
 
 
 @pytest.mark.parametrize("head", [b"", length(1 << 40)])
 def test_a_server_that_sends_too_slowly_is_refused(
     serve: Serve, head: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(text, "MIN_BYTES_PER_SECOND", 1 << 60)  # no server is as fast
+    monkeypatch.setattr(fetch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(fetch, "MIN_BYTES_PER_SECOND", 1 << 60)  # no server is as fast
     with pytest.raises(SourceError, match=r"found a server that sent [\d,]+ bytes in \d+ seconds"):
-        text.fetch(serve(head, endless=True))
+        fetch.fetch(serve(head, endless=True))
 
 
 def test_a_body_that_ends_too_early_is_refused(serve: Serve) -> None:
     with pytest.raises(SourceError, match="ClientPayloadError"):
-        text.fetch(serve(length(len(HISTORY) + 1)))
+        fetch.fetch(serve(length(len(HISTORY) + 1)))
 
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_an_address_without_a_file_is_missing(serve: Serve, status: int) -> None:
     with pytest.raises(MissingSourceError, match="found nothing there"):
-        text.fetch(serve(length(0), b"", status=status))
+        fetch.fetch(serve(length(0), b"", status=status))
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])
 def test_an_address_that_is_refused_is_not_missing(serve: Serve, status: int) -> None:
     with pytest.raises(SourceError, match=f"found HTTP status {status}; expected") as caught:
-        text.fetch(serve(length(0), b"", status=status))
+        fetch.fetch(serve(length(0), b"", status=status))
     assert not isinstance(caught.value, MissingSourceError)
 
 
@@ -118,5 +118,5 @@ def test_a_server_that_does_not_answer_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x.json"
     with pytest.raises(SourceError, match=r"found no answer \(Cannot connect to host") as caught:
-        text.fetch(address)
+        fetch.fetch(address)
     assert not isinstance(caught.value, MissingSourceError)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import row_kinds
+from bridges.sources.fetch import fetch
 from bridges.sources.sidecars.json_settings import read_json
-from bridges.sources.text import fetch
 from bridges.sources.times.disk import MTIME_SLACK_SECONDS, changed_at
 from bridges.stream.added import AddedRow, joined
 from bridges.stream.columns import series_from_rows

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from bridges.errors import SourceError
 from bridges.huggingface.settings_digests import digests, file_digest
+from bridges.sources.fetch import fetch
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.live_params import in_live_order, read_config, with_integer_keys
 from bridges.sources.sidecars.plain_values import plain_values
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import read_yaml
-from bridges.sources.text import fetch
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bridges.errors import BridgeError, VerifyError
 from bridges.formats.events.reader import EventFile, ScalarPart, decode
 from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.sources.text import fetch
+from bridges.sources.fetch import fetch
 from bridges.sources.times.clocks import EVENTS
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.added import moved

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bridges.errors import SourceError
 from bridges.sources import json_text
-from bridges.sources.text import EXPECTED
+from bridges.sources.fetch import EXPECTED
 from bridges.stream.redact import redact_text
 
 

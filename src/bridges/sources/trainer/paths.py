@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from sys import intern
 
 from bridges.errors import BridgeError, SourceError, TreeError
-from bridges.sources.text import MissingSourceError
+from bridges.sources.fetch import MissingSourceError
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import STATE_NAME
 from bridges.sources.tuning_logs.source import TOOL_LOG_NAME

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from bridges.errors import SourceError
-from bridges.sources import json_text
+from bridges.sources.json_salvage import first_row
 from bridges.sources.trainer.discovery import FoundFiles
 from bridges.sources.trainer.partitions import Partition, partitions
 
@@ -69,7 +69,7 @@ def _first_row(path: str) -> str:
         return ""
     head = _head(path)
     try:
-        row = json_text.first_row(path, head)
+        row = first_row(path, head)
     except SourceError:
         if len(head) == HEAD_BYTES:
             raise

@@ -16,11 +16,11 @@ from bridges.huggingface.diagnose import diagnose, unfinished_tail
 from bridges.huggingface.settings_digests import digests
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.huggingface.versions import writer_band
-from bridges.sources import json_text
+from bridges.sources import json_salvage, json_text
 from bridges.sources.base import FilePart
 from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.plain_values import MAX_VALUES, count_values, plain_values
-from bridges.sources.text import Text, load
+from bridges.sources.text import SALVAGE_REMEDY, Text, load
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.log_rows import Int64, LogRows, Number, expected_type
 from bridges.sources.trainer.long_history import MIN_LONG_BYTES, History, read_long
@@ -107,7 +107,7 @@ def read_text(location: str, text: Text, options: ReadOptions) -> Run:
     try:
         history, found = _history(location, text.data)
     except SourceError as error:
-        if not (options.salvage and error.remedy == json_text.SALVAGE_REMEDY):
+        if not (options.salvage and error.remedy == SALVAGE_REMEDY):
             raise
         history, found = _salvaged(location, text.data)
     text.data = b""  # may be large, and is no longer needed
@@ -152,7 +152,7 @@ def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
         steps = [step for step in found if type(step) is int]
         last = steps[-1] if steps else last
 
-    header, finding = json_text.salvage(location, data, add)
+    header, finding = json_salvage.salvage(location, data, add)
     if header is not None:
         header = {"global_step": last, **header, "log_history": []}
     return History(header, rows, json_text.Repeated()), [finding]

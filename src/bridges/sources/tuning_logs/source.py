@@ -18,8 +18,9 @@ import numpy as np
 from bridges.errors import SourceError
 from bridges.sources import json_text
 from bridges.sources.base import FilePart
+from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
-from bridges.sources.text import MissingSourceError, Text, load
+from bridges.sources.text import SALVAGE_REMEDY, Text, load
 from bridges.sources.trainer.log_rows import REMEDY_ROW, LogRows
 from bridges.sources.trainer.long_history import PIECE_BYTES
 from bridges.sources.trainer.not_a_history import describe
@@ -258,7 +259,7 @@ def _whole_lines(location: str, data: bytes) -> tuple[bytes, bool]:
     try:
         json_text.parse(location, tail)
     except SourceError as error:  # any other one is raised again, with the right line
-        if error.remedy == json_text.SALVAGE_REMEDY:
+        if error.remedy == SALVAGE_REMEDY:
             return head, True
     return data, False
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from bridges.errors import BridgeError, SourceError
+from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
-from bridges.sources.text import MissingSourceError
 from bridges.sources.trainer.state_file import TrainerStateSource
 from tests.support import packed
 
