@@ -1,7 +1,7 @@
-"""The files a run was made from, kept beside it in the target (`--attach-source`).
+"""Attach the source files of a run to its copy in the target (`--attach-source`).
 
-A file is attached as it was read. It is not attached if it has changed since or holds secrets: a
-masked copy would not match the digest in the target.
+A file is attached unchanged. It is not attached if it changed after it was read, or if it contains
+secrets: a masked copy would not match the digest in the target.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance, Run
 from bridges.stream.redact import redact_text
 
-ANY_SIZE = 1 << 60  # bytes: what a run was read from was allowed to be as large as it is
+ANY_SIZE = 1 << 60  # bytes: the size was checked when the run was read
 
 
 def attach_sources(run: Run, existing: ExistingRun, exporter: Exporter) -> list[Finding]:
-    """Keep the source files beside the run; a finding where that cannot be.
+    """Attach the source files; a finding if that is not possible.
 
-    Raises ExportError where the target does not answer.
+    Raises ExportError if the target does not answer.
     """
     try:
         contents = {file.location: _content(file) for file in run.provenance}
@@ -53,13 +53,13 @@ def _content(file: Provenance) -> bytes:
 
 
 def _holds_secret(location: str, content: bytes) -> bool:
-    """Whether the text of a file holds a secret, in a part of it that the run keeps or not."""
+    """Whether any part of a file contains a secret, also a part that the run does not keep."""
     text = unpacked(location, content, True, [], ANY_SIZE).decode(errors="replace")
     return redact_text(text) != text
 
 
 def _named(contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The contents by the names of their files, which are numbered where two are equal."""
+    """The contents by file name; equal names are numbered."""
     files: dict[str, bytes] = {}
     for location, content in contents.items():
         path = urlsplit(location).path if "://" in location else location.replace("\\", "/")

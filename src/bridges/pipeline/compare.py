@@ -1,6 +1,6 @@
-"""Comparison: what a target holds against what it should hold, every point of it.
+"""Compare the points of a target with the points of a layout.
 
-Steps and times must be equal, values equal to the last bit of what the target can store.
+Steps and times must be equal, and values bit by bit as far as the target stores them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from bridges.stream.model import Int64, Series, Values
 from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
+Key = tuple[int, float, float]  # step, bits of the value, time
 
 
 def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
-    """The points of each tag as the target should hold them, in row order."""
+    """The points of each tag as the target stores them, in row order."""
     stream = layout.stream
     assert stream.time is not None
     seconds = stream.time / 1e6
@@ -51,9 +51,7 @@ def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
 
 
 def compare(layout: Layout, recorded: Recorded, expected: Mapping[str, Points]) -> list[Finding]:
-    """One finding for each tag whose points differ from those that are expected; none if the target
-    holds the whole run.
-    """
+    """A finding for each tag with other points than expected; empty if the target is correct."""
     findings = []
     for tag in dict.fromkeys([*expected, *recorded.points]):
         findings += _compare_tag(tag, expected.get(tag), recorded.points.get(tag))
@@ -62,7 +60,7 @@ def compare(layout: Layout, recorded: Recorded, expected: Mapping[str, Points]) 
 
 
 def holds_rows(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
-    """Whether the target holds at least all points of the layout."""
+    """Whether the target has all points of the layout, and maybe others."""
     for tag, points in expected_points(layout, exporter).items():
         there = recorded.points.get(tag)
         if there is None or not (_begins(there, points) or not _counts(points) - _counts(there)):
@@ -71,7 +69,7 @@ def holds_rows(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
 
 
 def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool:
-    """Whether the target holds all values of the layout, at any steps."""
+    """Whether the target has all values of the layout, at any step."""
     for tag, points in expected_points(layout, exporter).items():
         there = recorded.points.get(tag)
         if there is None or not np.isin(_bits(points.value), _bits(there.value)).all():
@@ -93,7 +91,7 @@ def _compare_tag(tag: str, want: Points | None, have: Points | None) -> list[Fin
 
 
 def _same(want: Points, have: Points) -> bool:
-    """Bit for bit, in this order or (out-of-order steps) sorted by step."""
+    """Whether points are equal bit by bit, in this order or sorted by step."""
     if len(want.step) != len(have.step):
         return False
     if _equal(want, have):
@@ -110,7 +108,7 @@ def _equal(want: Points, have: Points) -> bool:
 
 
 def _alike(one: Values, other: Values) -> bool:
-    """Whether all entries are equal; those of the same bytes are, which is quickly seen."""
+    """Whether all entries are equal; comparing the bytes first is faster."""
     return (one.dtype == other.dtype and one.tobytes() == other.tobytes()) or np.array_equal(
         one, other
     )
@@ -122,7 +120,7 @@ def _by_step(points: Points) -> Points:
 
 
 def _bits(values: Values) -> Values:
-    """The bit patterns, all NaN being one."""
+    """The bit patterns; all NaN have the same one."""
     values = np.ascontiguousarray(values)
     if values.dtype.kind != "f":
         return values
@@ -130,7 +128,7 @@ def _bits(values: Values) -> Values:
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
-def _keys(points: Points | None) -> list[tuple[int, Any, float]]:
+def _keys(points: Points | None) -> list[Key]:
     if points is None:
         return []
     columns = points.step.tolist(), _bits(points.value).tolist(), points.time.tolist()
@@ -138,7 +136,7 @@ def _keys(points: Points | None) -> list[tuple[int, Any, float]]:
 
 
 def _begins(longer: Points, points: Points) -> bool:
-    """Whether the first points are these, times aside: the usual case, and a fast one."""
+    """Whether the first points are these, without their times: the usual case, and fast."""
     count = len(points.step)
     return bool(
         np.array_equal(longer.step[:count], points.step)
@@ -146,13 +144,13 @@ def _begins(longer: Points, points: Points) -> bool:
     )
 
 
-def _counts(points: Points) -> Counter[tuple[int, Any]]:
-    """Points without their times: another history of the same run may have another clock."""
+def _counts(points: Points) -> Counter[tuple[int, float]]:
+    """The points without their times: another history of the run may have another clock."""
     bits = _bits(points.value).tolist()
     return Counter(zip(points.step.tolist(), bits, strict=True))
 
 
-def _differs(code: str, tag: str, points: Counter[Any], what: str) -> Finding:
+def _differs(code: str, tag: str, points: Counter[Key], what: str) -> Finding:
     count = sum(points.values())
     shown = ", ".join(f"step {step} at {time:.6f} s" for step, _, time in list(points)[:SHOWN])
     more = " …" if len(points) > SHOWN else ""
@@ -170,22 +168,23 @@ def _other_values(layout: Layout) -> list[tuple[str, int, str]]:
 
 
 def _canonical(recorded: Recorded) -> list[tuple[str, int, str]]:
-    """What the target holds besides numbers; earlier releases did not mask the secrets in it."""
+    """The other values of the target, masked, because earlier releases did not mask them."""
     return [(tag, step, _json(redact_value(tag, value))) for tag, step, value in recorded.others]
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(_by_value(value), sort_keys=True, default=repr)
 
 
-def _by_value(value: Any) -> Any:
-    """Numbers within lists and objects by their value, as all numbers are compared: 1.0 is 1."""
+def _by_value(value: object) -> object:
+    """A value in which whole floats are integers: 1.0 equals 1 everywhere."""
     if isinstance(value, dict):
         return {key: _by_value(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_by_value(item) for item in value]
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
-    return int(value) if is_whole else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
 
 
 def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:
@@ -203,7 +202,7 @@ def _compare_others(layout: Layout, recorded: Recorded) -> list[Finding]:
     return [Finding("other-values-differ", Severity.ERROR, where, message, count)]
 
 
-def _compare_summary(want: Mapping[str, Any], have: Mapping[str, Any]) -> list[Finding]:
+def _compare_summary(want: Mapping[str, object], have: Mapping[str, object]) -> list[Finding]:
     wrong = [key for key in want if _json(want[key]) != _json(redact_value(key, have.get(key)))]
     if not wrong:
         return []

@@ -1,7 +1,7 @@
-"""The choices of an export, one model for the command line, the API and the config.
+"""The options of an export: one model for the command line, the API and the config.
 
-It is made of the choices of how to read (`sources.base`), of what a target is to hold
-(`stream.options`), and of those of the export itself. Light: nothing slow is imported.
+It consists of the options for reading (`sources.options`), for the layout (`stream.options`), and
+for the export itself. Light: nothing slow is imported.
 
 Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
 class's annotations in the module of the subclass.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bridges.exporters.base import Labels
 
 RESERVED_TAGS = ("bridges.", "mlflow.")  # set by exporters or their targets
-LONGEST = 366 * 86_400.0  # seconds that make sense between two looks
+LONGEST = 366 * 86_400.0  # seconds: the largest sensible interval
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def clock_names(wanted: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RunChoices(Options):
-    """The choices that a config has for the runs of each source, too."""
+    """The options that a config has for each source, too."""
 
     source: Annotated[
         str | None,
@@ -88,9 +88,9 @@ class RunChoices(Options):
 
 @dataclass(frozen=True)
 class ExportOptions(RunChoices):
-    """How to export. Raises ConfigError for a reserved tag and for choices that exclude each other.
+    """How to export. Raises ConfigError for a reserved tag and for options that exclude each other.
 
-    `retries` is how often a run is tried again after a transient error.
+    `retries` is the number of retries of a run after a transient error.
     """
 
     run_name: Annotated[
@@ -127,14 +127,14 @@ class ExportOptions(RunChoices):
 
     @property
     def labels(self) -> "Labels":
-        """What was asked for by name."""
+        """The name, group and tags that the user chose."""
         from bridges.exporters.base import Labels  # slow to import
 
         return Labels(self.run_name, self.group, self.tags)
 
     @classmethod
     def of(cls, choices: Mapping[str, Any]) -> "ExportOptions":
-        """The options by the names of their fields, of all parts; None stands for the default.
+        """The options by the names of their fields; None stands for the default.
 
         Raises ConfigError.
         """
@@ -153,7 +153,7 @@ class ExportOptions(RunChoices):
 
 @dataclass(frozen=True)
 class Pace(Options):
-    """How often to look for new rows, and when to stop. Raises ConfigError."""
+    """The polling interval of `--follow`, and its timeout. Raises ConfigError."""
 
     interval: Annotated[
         float, Option("Seconds between two looks for new rows.", metavar="SECONDS")
@@ -172,7 +172,7 @@ class Pace(Options):
 
 
 def reserved_tag(key: str) -> str:
-    """Why a user may not set the tag of this key; empty if they may."""
+    """The reason that a user may not set this tag; empty if they may."""
     if not key.startswith(RESERVED_TAGS):
         return ""
     remedy = " Use --run-name to name runs." if key == "mlflow.runName" else ""
