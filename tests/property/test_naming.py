@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_naming import TARGETS, CallbackNaming
-from bridges.huggingface.releases import LATEST, Version, parse_version
+from bridges.huggingface.callback_releases import LATEST, Version, parse_version
 from bridges.pipeline.options import LayoutOptions
 from bridges.stream.naming import Place
 from bridges.stream.tagging import tag_table

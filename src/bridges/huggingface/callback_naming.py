@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bridges.huggingface.releases import LATEST, Version
+from bridges.huggingface.callback_releases import LATEST, Version
 from bridges.stream.naming import Place
 
 TARGETS = ("mlflow", "tensorboard", "wandb")

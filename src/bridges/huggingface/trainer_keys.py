@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bridges.huggingface import durations
 from bridges.huggingface.callback_naming import CallbackNaming
-from bridges.huggingface.releases import LATEST, parse_version
+from bridges.huggingface.callback_releases import LATEST, parse_version
 from bridges.stream.model import Evidence, Float64, MetricStream, RowKind, Series
 from bridges.stream.naming import Naming
 

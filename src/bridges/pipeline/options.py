@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from bridges import plugins
 from bridges.errors import ConfigError
-from bridges.huggingface.releases import LATEST_NAME, named_like, parse_version
+from bridges.huggingface.callback_releases import LATEST_NAME, named_like, parse_version
 from bridges.option import Option, Options, names
 from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.options import CLOCKS, LayoutChoices

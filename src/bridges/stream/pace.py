@@ -15,7 +15,7 @@ from bridges.stream.model import Evidence, EvidenceKind, Float64, Int64, Knows, 
 from bridges.stream.naming import KeyRules
 
 LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
-LATEST = 4_102_444_800  # seconds since 1970 UTC: no training was at the year 2100
+MAX_TIME = 4_102_444_800  # seconds since 1970 UTC: no training was at the year 2100
 LONGEST_STEP = 10_000.0  # seconds: what a synthetic pace gives to one row at most
 SYNTHETIC = EvidenceKind(
     "synthetic", Knows.DURATIONS, 1000, "one second for each step", in_rows=True

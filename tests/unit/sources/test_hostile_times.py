@@ -16,7 +16,7 @@ from bridges.sources.times.clocks import EVENTS
 from bridges.sources.tuning_logs.times import parse_elapsed
 from bridges.stream.clock import apply_clock
 from bridges.stream.model import Evidence, Run
-from bridges.stream.pace import LATEST, LONGEST_RUN
+from bridges.stream.pace import LONGEST_RUN, MAX_TIME
 from tests.support import make_stream, state
 
 ROWS = [{"loss": 2.0, "step": 1}, {"loss": 1.5, "step": 2}]
@@ -100,7 +100,7 @@ def test_dates_in_names(name: str, logs: str) -> None:
     exported(name)
     (run,) = bridges.read(name)
     starts = [one.start for one in run.evidence if one.start is not None]
-    assert all(0 < start < LATEST * 1_000_000 for start in starts)
+    assert all(0 < start < MAX_TIME * 1_000_000 for start in starts)
 
 
 @pytest.mark.parametrize("seconds", [-(10**11), -1, 2**33, 9 * 10**9])
@@ -120,7 +120,7 @@ def test_files_changed_before_1970_or_after_2099(seconds: int) -> None:
 @pytest.mark.usefixtures("strict_warnings")
 def test_a_rate_leads_no_further_than_a_run_lasts() -> None:
     rows = [{"loss": 1.0, "step": 1}, {"loss": 1.0, "step": 2}, {"loss": 1.0, "step": 10**15}]
-    first, last = 1_000_000, (LATEST - 1) * 1_000_000
+    first, last = 1_000_000, (MAX_TIME - 1) * 1_000_000
     known = Evidence(EVENTS, np.array([0, 1]), np.array([first, last]), "a file", first)
     stream, clock, _ = apply_clock(make_stream(rows), TRAINER_RULES, [known])
     assert stream.time is not None

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from bridges import plugins
 from bridges.errors import ConfigError
-from bridges.huggingface.releases import parse_version
+from bridges.huggingface.callback_releases import parse_version
 from bridges.migration.config.templates import check_template
 from bridges.pipeline.options import LayoutOptions, RunChoices, clock_names, reserved_tag
 from bridges.sources.options import ReadChoices

@@ -17,7 +17,7 @@ from bridges.sources.times.clocks import MTIMES
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
-from bridges.stream.pace import LATEST
+from bridges.stream.pace import MAX_TIME
 
 BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
 MTIME_SLACK_SECONDS = 1.0  # seconds that a time may be off: some file systems keep whole ones only
@@ -57,7 +57,7 @@ def changed_at(path: str) -> int | None:
     """The mtime of a local file in microseconds since 1970; None if it has no possible one."""
     with suppress(OSError, ValueError):
         microseconds = os.stat(path).st_mtime_ns // 1000
-        return microseconds if 0 < microseconds < LATEST * 1_000_000 else None
+        return microseconds if 0 < microseconds < MAX_TIME * 1_000_000 else None
     return None
 
 

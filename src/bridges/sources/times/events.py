@@ -25,7 +25,7 @@ from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.added import moved
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series, Values
-from bridges.stream.pace import LATEST
+from bridges.stream.pace import MAX_TIME
 from bridges.stream.tagging import tag_table
 
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
@@ -160,7 +160,7 @@ class EventFiles:
 def started(path: str) -> int | None:
     """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
     match = EVENTS_NAME.search(path.rpartition("/")[2])
-    return int(match[1]) if match and int(match[1]) < LATEST else None
+    return int(match[1]) if match and int(match[1]) < MAX_TIME else None
 
 
 def process_of(path: str) -> str:
@@ -173,11 +173,11 @@ def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
     """Make NaN of wall times that cannot be, and say how many these were."""
     count = 0
     for part in (part for parts in file.scalars.values() for part in parts):
-        can_be = (part.wall_time > 0) & (part.wall_time < LATEST)
+        can_be = (part.wall_time > 0) & (part.wall_time < MAX_TIME)
         if not can_be.all():
             count += int((~can_be).sum())
             part.wall_time = np.where(can_be, part.wall_time, np.nan)
-    if file.start is not None and not 0 < file.start < LATEST:
+    if file.start is not None and not 0 < file.start < MAX_TIME:
         file.start = None
         count += 1
     if not count:

@@ -20,11 +20,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from bridges.huggingface.versions import RELEASED
+from bridges.huggingface.writer_version import RELEASED
 from bridges.sources.times.clocks import START
 from bridges.sources.times.events import process_of, started
 from bridges.stream.model import Evidence
-from bridges.stream.pace import LATEST
+from bridges.stream.pace import MAX_TIME
 
 _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
 _SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
@@ -113,7 +113,7 @@ def _local(text: str, form: str, where: str, note: str) -> Evidence | None:
         moment = datetime.strptime(text, form).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
-    if not 0 < moment.timestamp() < LATEST:
+    if not 0 < moment.timestamp() < MAX_TIME:
         return None
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return _start((moment - epoch) // timedelta(microseconds=1), where, note)

@@ -15,7 +15,7 @@ from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose, unfinished_tail
 from bridges.huggingface.settings_digests import digests
 from bridges.huggingface.trainer_keys import TRAINER_RULES
-from bridges.huggingface.versions import writer_band
+from bridges.huggingface.writer_version import writer_band
 from bridges.sources import json_salvage, json_text
 from bridges.sources.base import FilePart
 from bridges.sources.options import ReadOptions
