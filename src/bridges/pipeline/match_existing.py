@@ -8,6 +8,7 @@ from dataclasses import replace
 from bridges.exporters.base import ExistingRun
 from bridges.pipeline.compare import holds_rows
 from bridges.pipeline.earlier_results import with_earlier_results
+from bridges.pipeline.earlier_settings import has_other_params
 from bridges.pipeline.match import Known, Match, allows, known_to
 from bridges.pipeline.match_logged import found_by_tool_keys, match_logged
 from bridges.pipeline.target import Target
@@ -27,6 +28,8 @@ def match_existing(
     seen = target.exporter.find(identity)
     keys = (identity.key, identity.earlier)
     own = known_to(run, (one for one in seen if one.key in keys), target.exporter)
+    others = [one.existing.location for one in own if has_other_params(run, one, target.exporter)]
+    own = [known for known in own if known.existing.location not in others]
     match = (
         _by_rows(run, identity, own)
         or _by_rows(run, identity, _with_earlier_results(run, own, target))
@@ -37,7 +40,8 @@ def match_existing(
         return seen, replace(match, identity=identity)
     new = Match(run, identity)
     seen = [*seen, *found_by_tool_keys(new, target)]
-    return seen, match_logged(new, seen, target, is_written=is_written) if seen else new
+    fitting = [existing for existing in seen if existing.location not in others]
+    return seen, match_logged(new, fitting, target, is_written=is_written)
 
 
 def _with_earlier_results(run: Run, known: list[Known], target: Target) -> Iterator[Known]:

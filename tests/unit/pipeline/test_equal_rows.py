@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
+from bridges.pipeline import target as target_module
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
+from bridges.stream.layout import EARLIEST_RULES, Layout, Stored, lay_out
 from bridges.stream.model import Run
+from bridges.stream.settings import Settings
 from tests.support import DATA, codes, state
 
 FAULTS = DATA / "faults"
@@ -76,6 +80,32 @@ def test_runs_that_diverged_alike_are_three_runs_in_a_target(target: str, tmp_pa
     assert len({place for _, place in first}) == 3
     again = export(exporter, FAULTS / "nan_runs", *folders)
     assert again == [("unchanged", place) for _, place in first] * 2
+
+
+CLIENT = pytest.param("client", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "mlflow", "wandb", CLIENT])
+def test_params_in_a_target_tell_runs_of_the_first_version_apart(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That version stored no settings, and held runs with equal rows for one."""
+    options = MlflowOptions(f"sqlite:///{tmp_path}/client.db", mlflow_writer="client")
+    exporter = MlflowExporter(options) if target == "client" else targets(tmp_path)[target]
+    folders = [put(tmp_path / name, 3, bf16=name == "bf16") for name in ("bf16", "fp16")]
+    (run,) = read(folders[0])
+
+    def by_first_rules(*args: Any, stored: Stored | None, **known: Any) -> Layout:
+        return lay_out(*args, stored=Stored(rules=EARLIEST_RULES), **known)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(target_module, "lay_out", by_first_rules)
+        first = export_run(replace(run, settings=Settings()), exporter, ExportOptions())
+    (known, other) = export(exporter, *folders)
+    assert known == ("unchanged", first.location)
+    assert other[0] == "exported"
+    assert other[1] != first.location
+    assert export(exporter, *folders) == [known, ("unchanged", other[1])]
 
 
 def test_without_settings_the_first_of_several_is_meant(tmp_path: Path) -> None:

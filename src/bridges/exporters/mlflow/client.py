@@ -129,7 +129,7 @@ class ClientWriter:
         is_first = existing is None or not existing.complete
         params = {key: str(value) for key, value in layout.params.items()} if is_first else {}
         try:
-            self._fill(experiment, run, columns, layout, state, params)
+            self._fill(experiment, run, columns, layout, state, params, seen)
         except ExportError as error:
             if error.transient or not self._is_deleted(run):
                 raise
@@ -145,12 +145,13 @@ class ClientWriter:
         layout: Layout,
         state: State,
         params: dict[str, str],
+        seen: Sequence[ExistingRun],
     ) -> None:
         """Log the points, settle concurrent exports, and terminate the run."""
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
-        self._settle(experiment, run, layout)
+        self._settle(experiment, run, layout, seen)
         self._api.set_status(run.run_id, rows.STATUS[layout.run.status], rows.ended(layout))
 
     def _is_deleted(self, run: ApiRun) -> bool:
@@ -292,15 +293,19 @@ class ClientWriter:
         ]
         return self._log(run_id, replace(batch, metrics=missing), attempts - 1)
 
-    def _settle(self, experiment: str, mine: ApiRun, layout: Layout) -> None:
-        """Keep one of the runs that concurrent exports of a run created.
+    def _settle(
+        self, experiment: str, mine: ApiRun, layout: Layout, seen: Sequence[ExistingRun]
+    ) -> None:
+        """Keep one of the runs that concurrent exports of a run created; those `seen` before are
+        other runs.
 
         Raises ConflictError if another one wins.
         """
+        known = {mine.run_id, *(run.id for run in seen)}
         rivals = [
             run
             for run in self._search(experiment, layout.key)
-            if run.run_id != mine.run_id and _same_history(run, layout)
+            if run.run_id not in known and _same_history(run, layout)
         ]
         for run in rivals:
             if run.status != RUNNING or run.run_id < mine.run_id:

@@ -85,7 +85,7 @@ class OnlineRuns:
             remotes = self._server.find(layout.key, run_id_of(layout))
             found = [(_run(remote, layout.key, self._target.project), remote) for remote in remotes]
             if existing is None:
-                if any(run and _is_same(run, layout) for run, _ in found):
+                if any(run and run not in seen and _is_same(run, layout) for run, _ in found):
                     raise ConflictError
                 part = None
             else:
