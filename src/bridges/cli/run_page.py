@@ -45,7 +45,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "epochs": _span(epoch[~np.isnan(epoch)]),
         "clock": _clock(clock, timed),
         "params": dict(run.params),
-        "param_files": dict(run.param_files),
+        "param_files": {key: redact_message(file) for key, file in run.param_files.items()},
         "facts": dict(run.facts),
         "keys": [_key(stream, key) for key in stream.keys],
         "findings": [*map(shown_finding, findings)],

@@ -252,6 +252,17 @@ def test_messages_about_a_file_show_none_of_its_secrets(text: str, tmp_path: Pat
     assert TOKEN not in str(error.value)
 
 
+def test_inspect_masks_a_secret_in_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_state(
+        tmp_path / TOKEN / "trainer_state.json", [{"loss": 1, "step": 1}], max_steps=5
+    )
+    for options in ([], ["--json"]):
+        assert cli.run(["inspect", str(source.parent), *options]) == 0
+        assert TOKEN not in "".join(capsys.readouterr())
+
+
 def test_inspect_masks_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_state(tmp_path / "trainer_state.json")
     for options in ([], ["--json"]):
