@@ -217,7 +217,7 @@ def print_next(exporter: Exporter, locations: Sequence[str], longest: int) -> No
 
 
 def _next(exporter: Exporter, locations: Sequence[str], longest: int) -> Iterator[str]:
-    """The command that shows the runs, and the page that it serves."""
+    """The command for viewing the runs, and its page."""
     if isinstance(exporter, Viewable) and (command := exporter.view_command(locations, longest)):
         yield command
     if isinstance(exporter, HasPage):

@@ -46,9 +46,8 @@ def make_exporters(
 ) -> list[Exporter]:
     """The exporters of these names; each gets the options that it accepts.
 
-    `texts` are options whose values are still text, such as those of `-o KEY=VALUE`. Raises
-    ConfigError for a target that is not installed, an option that no target accepts, and an illegal
-    value.
+    `texts` are options with unparsed values, from `-o KEY=VALUE`. Raises ConfigError for a missing
+    target, an unknown option and an illegal value.
     """
     texts = texts or {}
     taken = [option_names(target) for target in targets]

@@ -302,7 +302,7 @@ def _queues(attempts: Iterable[Attempt]) -> Queues:
 
 
 def _limited(task: Task) -> str | None:
-    """The label of the target whose limit applies to a task, if any."""
+    """The label of the limited target of a task, if any."""
     first = task.targets[0]
     return first.label if first.limit is not None else None
 

@@ -109,7 +109,7 @@ def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
 
 
 def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:
-    """Findings for tags that MLflow does not accept, and for a name that it cuts."""
+    """Findings for rejected tags and a cut name."""
     run = layout.run
     message = "MLflow does not accept this tag: its key or its value is not allowed"
     found = [

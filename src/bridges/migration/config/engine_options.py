@@ -24,7 +24,7 @@ class EngineChoices(Options):
         int | None,
         Option(
             "Number of worker processes.",
-            unset="as many as there are cores",
+            unset="the number of cores",
             metavar="N",
             at_least=1,
             at_most=1024,

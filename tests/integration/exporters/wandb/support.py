@@ -90,13 +90,11 @@ def _number(value: Any) -> Any:
 
 
 @contextmanager
-def wandb_server(*faults: str, capture: Path | None = None) -> Iterator[str]:
-    """A W&B server of our own that keeps what it is sent; its URL."""
+def wandb_server(*faults: str) -> Iterator[str]:
+    """A fake W&B server with these options, for the block. Yields its URL."""
     port = free_port()
-    command = [sys.executable, str(REPOSITORY / "tests" / "fake_wandb.py"), "--port", str(port)]
-    if capture:
-        command += ["--capture", str(capture)]
-    with subprocess.Popen([*command, *faults], stdout=subprocess.DEVNULL) as child:
+    command = [sys.executable, "-m", "tests.fake_wandb", "--port", str(port), *faults]
+    with subprocess.Popen(command, cwd=REPOSITORY) as child:
         url = f"http://127.0.0.1:{port}"
         until(lambda: _answers(url), child)
         try:
@@ -113,7 +111,7 @@ def _answers(url: str) -> bool:
 
 
 def environment(url: str) -> dict[str, str]:
-    """What the official client has to know of a server."""
+    """The environment variables of the official client for a server."""
     own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
     # a wandb in this process tells its children to use its service, which other releases cannot
     inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
@@ -121,7 +119,7 @@ def environment(url: str) -> dict[str, str]:
 
 
 def sync(url: str, place: Path, *folders: Path, python: str = sys.executable) -> str:
-    """What `wandb sync` says; its own logs go to the place."""
+    """The output of `wandb sync`; its own logs go to `place`."""
     place.mkdir(exist_ok=True)
     done = subprocess.run(
         [python, "-m", "wandb", "sync", *map(str, folders)],
@@ -136,13 +134,13 @@ def sync(url: str, place: Path, *folders: Path, python: str = sys.executable) ->
 
 
 def received(url: str) -> list[dict[str, Any]]:
-    """The runs that the server holds."""
+    """The runs on the server."""
     with urllib.request.urlopen(f"{url}/_state") as answer:
         return list(json.load(answer).values())
 
 
 def post(url: str, path: str, **body: Any) -> None:
-    """Tell the server something that no client would."""
+    """Send a request of the tests themselves."""
     request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode(), method="POST")
     with urllib.request.urlopen(request):
         pass

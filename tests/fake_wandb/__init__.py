@@ -1,0 +1,1 @@
+"""A fake W&B server for tests: see `tests.fake_wandb.server`."""

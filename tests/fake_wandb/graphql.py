@@ -1,0 +1,269 @@
+"""The GraphQL operations of the fake server, by the queries of wandb 0.15 to 0.31."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tests.fake_wandb.runs import FakeRun, Store, base64_text
+
+ENTITY = "fake-entity"  # of the API key
+OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
+Json = dict[str, Any]
+
+
+class GraphQL:
+    """The GraphQL operations of the clients: each returns the data of its answer."""
+
+    def __init__(self, store: Store, url: str) -> None:
+        self._store = store
+        self._url = url
+        project_run = ("Run", "RunHistoryKeys", "RunParquetHistory", "QueryRunInfo", "RunState",
+                       "GetRun", "LightweightRun")  # fmt: skip
+        self._operations: dict[str, Callable[[Json], Json]] = {
+            **dict.fromkeys(("Viewer", "GetViewer", "GetDefaultEntity"), self._viewer),
+            **dict.fromkeys(project_run, self._project_run),
+            "UpsertBucket": self._upsert,
+            "RunResumeStatus": self._resume,
+            "CreateRunFiles": self._create_files,
+            "Runs": self._runs,
+            "RunFiles": self._run_files,
+            "HistoryPage": self._history_page,
+            "SampledHistoryPage": self._sampled,
+        }
+
+    def answer(self, body: Mapping[str, Any]) -> Json:
+        """The answer to a request. Raises DeletedError."""
+        found = OPERATION.search(body.get("query", ""))
+        name = body.get("operationName") or (found[1] if found else "?")
+        if name in CONSTANT:
+            return {"data": CONSTANT[name]}
+        if name not in self._operations:
+            return {"data": None, "errors": [{"message": f"fake: unknown operation {name}"}]}
+        with self._store.lock:
+            try:
+                return {"data": self._operations[name](body.get("variables") or {})}
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # for the client
+                message = f"fake: {name}: {type(error).__name__}: {error}"
+                return {"data": None, "errors": [{"message": message}]}
+
+    def _find(self, variables: Json) -> FakeRun | None:
+        """The run in the variables; their names differ between operations and releases."""
+        names = (("entity", "entityName"), ("project", "projectName"),
+                 ("name", "run", "runId", "runName"))  # fmt: skip
+        entity, project, name = (
+            next((variables[each] for each in same if variables.get(each)), None) for same in names
+        )
+        return self._store.runs.get((entity or ENTITY, project or "", name or ""))
+
+    def _viewer(self, variables: Json) -> Json:
+        names = dict.fromkeys(("entity", "username", "name"), ENTITY)
+        viewer = {
+            "id": base64_text("User:1"),
+            **names,
+            "email": "nobody@example.invalid",
+            "flags": "{}",
+            "admin": False,
+            "deletedAt": None,
+            "apiKeys": _edges([]),
+            "teams": _edges([{"name": ENTITY}]),
+        }
+        return {"viewer": viewer}
+
+    def _upsert(self, variables: Json) -> Json:
+        run = self._store.by_id(variables["id"]) if variables.get("id") else None
+        inserted = False
+        if run is None:
+            entity, project = variables.get("entity"), variables.get("project")
+            key = entity or ENTITY, project or "uncategorized", variables["name"]
+            inserted = key not in self._store.runs
+            run = self._store.get(key)
+        run.update(variables)
+        bucket = {
+            "id": run.id,
+            "name": run.name,
+            "displayName": run.display_name or run.name,
+            "description": run.notes,
+            "config": run.config,
+            "sweepName": run.sweep,
+            "project": {
+                "id": base64_text(f"Project:v1:{run.project}"),
+                "name": run.project,
+                "entity": {"id": base64_text(f"Entity:{run.entity}"), "name": run.entity},
+            },
+            "historyLineCount": len(run.history),
+        }
+        return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
+
+    def _resume(self, variables: Json) -> Json:
+        run = self._find(variables)
+        entity = {"id": "e", "name": variables.get("entity") or ENTITY}
+        model = {"id": "x", "name": variables.get("project"), "entity": entity, "bucket": None}
+        if run is None:
+            return {"model": model}
+        internal = json.loads(run.config or "{}").get("_wandb", {}).get("value", {})
+        bucket = {
+            "id": run.id,
+            "name": run.name,
+            "displayName": run.display_name,
+            "config": run.config or "{}",
+            "wandbConfig": json.dumps({key: internal[key] for key in internal if key == "t"}),
+            "tags": run.tags,
+            "notes": run.notes,
+            "summaryMetrics": json.dumps(run.summary),
+            "logLineCount": len(run.output),
+            "historyLineCount": len(run.history),
+            "eventsLineCount": len(run.events),
+            "historyTail": json.dumps(run.history[-1:]),
+            "eventsTail": json.dumps(run.events[-1:]),
+        }
+        return {"model": {**model, "bucket": bucket}}
+
+    def _create_files(self, variables: Json) -> Json:
+        run = "/".join(variables[name] for name in ("entity", "project", "run"))
+        files = [
+            {"name": name, "uploadUrl": f"{self._url}/_storage/{run}/{quote(name, safe='')}"}
+            for name in variables["files"]
+        ]
+        return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+
+    def _runs(self, variables: Json) -> Json:
+        place = variables["entity"], variables["project"]
+        runs = [run for key, run in self._store.runs.items() if key[:2] == place]
+        if not runs:
+            return {"project": None}
+        filters = json.loads(variables.get("filters") or "{}")
+        nodes = [_node(run) for run in runs if _matches(run, filters)]
+        project = {"internalId": "1", "runCount": len(nodes), "readOnly": False}
+        return {"project": {**project, "runs": _page(nodes)}}
+
+    def _run_files(self, variables: Json) -> Json:
+        run = self._find(variables)
+        if run is None:
+            return {"project": {"run": None}}
+        wanted = variables.get("fileNames") or run.sums
+        nodes = [_file(name, *run.sums[name]) for name in run.sums if name in wanted]
+        files = {"fileCount": len(run.sums), "files": _page(nodes)}
+        return {"project": {"internalId": "1", "run": files}}
+
+    def _history_page(self, variables: Json) -> Json:
+        run = self._find(variables)
+        if run is None:
+            return {"project": None}
+        low, high = variables["minStep"], variables["maxStep"]
+        lines = [line for step, line in run.rows if low <= step < high]
+        return {"project": {"run": {"history": lines[: variables["pageSize"]]}}}
+
+    def _sampled(self, variables: Json) -> Json:
+        run, spec = self._find(variables), json.loads(variables["spec"])
+        assert run is not None
+        low, high = spec.get("minStep", 0), spec.get("maxStep", sys.maxsize)
+        rows = [json.loads(line) for step, line in run.rows if low <= step <= high]
+        keys = spec["keys"]
+        some = [{key: row[key] for key in keys} for row in rows if row.keys() >= {*keys}]
+        return {"project": {"run": {"sampledHistory": [some]}}}
+
+    def _project_run(self, variables: Json) -> Json:
+        run = self._find(variables)
+        if run is None:
+            return {"project": None}
+        parquet = {"parquetUrls": [], "liveData": [{"_step": 0}] if run.history else []}
+        node = {**_node(run), "parquetHistory": parquet, "runInfo": None}
+        return {"project": {"internalId": "1", "run": node}}
+
+
+CONSTANT: dict[str, Json] = {  # answers without variables
+    "MarkRunFilesUploaded": {"markRunFilesUploaded": {"success": True}},
+    "ServerFeaturesQuery": {"serverInfo": {"features": []}},
+    "ServerInfo": {
+        "serverInfo": {
+            "cliVersionInfo": {"max_cli_version": "9.9.9"},
+            "latestLocalVersionInfo": None,
+        }
+    },
+    "RunStoppedStatus": {"project": {"run": {"stopped": False}}},
+    # of the sync up to 0.29
+    "ProbeServerSettings": {"ServerSettingsType": {"fields": [{"name": "x"}]}},
+    "ProbeServerCapabilities": {
+        "QueryType": {"fields": [{"name": "serverInfo", "args": []}]},
+        "MutationType": {"fields": [{"name": "createRunFiles", "args": []}]},
+        "ServerInfoType": {"fields": [{"name": "cliVersionInfo"}]},
+    },
+}
+
+
+def _edges(nodes: Sequence[Json]) -> Json:
+    return {"edges": [{"node": node, "cursor": str(at)} for at, node in enumerate(nodes)]}
+
+
+def _page(nodes: Sequence[Json]) -> Json:
+    """The only page of a listing."""
+    return {**_edges(nodes), "pageInfo": {"endCursor": None, "hasNextPage": False}}
+
+
+def _node(run: FakeRun) -> Json:
+    """A run in the answers to `wandb.Api`."""
+    last = max((step for step, _ in run.rows), default=-1)
+    created = "2000-01-01T00:00:00Z"
+    return {
+        "id": run.id,
+        "projectId": "1",
+        "name": run.name,
+        "displayName": run.display_name or run.name,
+        "state": run.state,
+        "config": run.config or "{}",
+        "tags": run.tags,
+        "group": run.group,
+        "jobType": run.job_type,
+        "commit": run.commit,
+        "sweepName": run.sweep,
+        "description": run.notes,
+        "notes": run.notes,
+        "summaryMetrics": json.dumps(run.summary),
+        "systemMetrics": "{}",
+        "historyLineCount": len(run.history),
+        "historyKeys": {"lastStep": last, "keys": {}},
+        "createdAt": created,
+        "heartbeatAt": created,
+        "readOnly": False,
+        "stopped": False,
+        "user": {"name": ENTITY, "username": ENTITY},
+    }
+
+
+def _file(name: str, size: int, md5: str) -> Json:
+    """A file of a run in the answers to `wandb.Api`."""
+    unused = {"url": "", "directUrl": "", "mimetype": "", "updatedAt": None}
+    return {"id": base64_text(name), "name": name, "sizeBytes": str(size), "md5": md5, **unused}
+
+
+def _matches(run: FakeRun, filters: Mapping[str, Any]) -> bool:
+    """Whether a run matches filters of `wandb.Api`: `$or`, name and config, `$regex`."""
+    for key, wanted in filters.items():
+        if key == "$or":
+            is_match = any(_matches(run, each) for each in wanted)
+        elif isinstance(wanted, dict):
+            found = _filtered(run, key)
+            is_match = isinstance(found, str) and bool(re.search(wanted["$regex"], found))
+        else:
+            is_match = _filtered(run, key) == wanted
+        if not is_match:
+            return False
+    return True
+
+
+def _filtered(run: FakeRun, key: str) -> Any:
+    """The value for the key of a filter: `name`, or `config.PATH`."""
+    if key == "name":
+        return run.name
+    head, *path = key.split(".")
+    if head != "config":
+        raise ValueError(f"unknown filter {key}")
+    found = json.loads(run.config or "{}")
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found["value"] if isinstance(found, dict) and "value" in found else found
