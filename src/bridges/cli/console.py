@@ -209,7 +209,7 @@ def print_end(
 
 
 def print_next(exporter: Exporter, locations: Sequence[str], longest: int) -> None:
-    """Print what to type, and what to open, to see runs; `longest` is as for `view_command`."""
+    """Print the command and the page for viewing runs; `longest` is as for `view_command`."""
     label = exporter.view_label if isinstance(exporter, BaseExporter) else "View"
     for line, text in enumerate(_next(exporter, locations, longest)):
         head = " " * (len(label) + 2) if line else f"{label}: "

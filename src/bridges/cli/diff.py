@@ -75,7 +75,7 @@ def _only_run(location: str, options: ExportOptions) -> Run:
 
 
 def _head(a: Run, b: Run, found: Comparison) -> Lines:
-    """A line for each run, and whether they are equal."""
+    """A line for each run, and a line for equal ones."""
     for side, run in (("A", a), ("B", b)):
         steps = run.stream.step
         span = f", steps {steps.min():,} to {steps.max():,}" if len(steps) else ""
@@ -102,7 +102,7 @@ def _params(found: Comparison) -> Lines:
 
 
 def _metrics(a: Run, b: Run, found: Comparison, verbose: bool, width: int) -> Lines:
-    """The last and best values and the trends of both runs above each other."""
+    """The table of metrics: last and best values and trends, both runs above each other."""
     shown = [key for key in found.metrics if verbose or not is_duration(key)]
     if not shown:
         return
@@ -163,7 +163,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _table(*titles: str) -> Table:
-    """A table whose first column folds; columns of texts are aligned to the left."""
+    """A table; the first column folds, and columns of texts are aligned to the left."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(titles[0], overflow="fold")
     for title in titles[1:]:

@@ -27,7 +27,7 @@ def inspect(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Print the runs of these sources; `html` is the path of a page for their charts, too.
+    """Print the runs of these sources, and write their charts to the page `html`, if given.
 
     Returns the exit code.
     """

@@ -139,7 +139,7 @@ class MigrationView:
             self.progress.echo(f"{mark}{console.printable(f'{source}: {why}')}")
 
     def end(self, left_out: int, targets: Sequence[TargetSpec] = ()) -> None:
-        """Print the summary, and what to type next."""
+        """Print the summary, and the next commands."""
         if self._json:
             self._json.end({**self.totals.totals, "left_out": left_out})
         elif not self._quiet:
@@ -163,7 +163,7 @@ class _Written:
         self.longest = 0
 
     def add(self, report: RunReport) -> None:
-        """Add a run. The rows of a run that was not read are at least its longest metric."""
+        """Add a run. For an unread run, its row count stands for its longest metric."""
         assert report.location
         self.locations[1:] = [report.location]
         self.longest = max(self.longest, report.longest or report.rows)

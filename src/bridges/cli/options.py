@@ -109,7 +109,7 @@ def _reading() -> list[click.Parameter]:
 
 
 def _reading_options() -> list[click.Parameter]:
-    """How sources are read."""
+    """Parameters of reading."""
     return [
         *_made_of(ReadChoices, "Reading"),
         *_made_of(ExportOptions, "Reading", only=("source",)),

@@ -41,7 +41,7 @@ def new_page(path: str, sources: Sequence[str]) -> ChartPage:
 
 
 def write_page(page: ChartPage, path: str, quiet: bool) -> None:
-    """Write a page that has runs, and print how to open it."""
+    """Write the page, unless it has no runs, and print the command for viewing it."""
     if not len(page):
         return
     page.write()
