@@ -38,8 +38,7 @@ class GraphQL:
 
     def answer(self, body: Mapping[str, Any]) -> Json:
         """The answer to a request. Raises DeletedError."""
-        found = OPERATION.search(body.get("query", ""))
-        name = body.get("operationName") or (found[1] if found else "?")
+        name = operation_of(body)
         if name in CONSTANT:
             return {"data": CONSTANT[name]}
         if name not in self._operations:
@@ -174,6 +173,12 @@ class GraphQL:
         parquet = {"parquetUrls": [], "liveData": [{"_step": 0}] if run.history else []}
         node = {**_node(run), "parquetHistory": parquet, "runInfo": None}
         return {"project": {"internalId": "1", "run": node}}
+
+
+def operation_of(body: Mapping[str, Any]) -> str:
+    """The name of the operation of a request."""
+    found = OPERATION.search(body.get("query", ""))
+    return body.get("operationName") or (found[1] if found else "?")
 
 
 CONSTANT: dict[str, Json] = {  # answers without variables

@@ -6,8 +6,9 @@
     wandb sync wandb/offline-run-…
 
 Tested with `wandb sync` of 0.15 to 0.31, with online runs, resumed runs, and `wandb.Api`. Requests
-of the tests themselves: GET /_state has all runs by ENTITY/PROJECT/ID, and GET /_stat the number of
-requests and faults; POST /_delete deletes a run, and POST /_rows keeps some of its history rows.
+of the tests themselves: GET /_state has all runs by ENTITY/PROJECT/ID, and GET /_stat the numbers
+of requests, GraphQL operations and faults; POST /_delete deletes a run, and POST /_rows keeps some
+of its history rows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.fake_wandb.graphql import GraphQL, Json
+from tests.fake_wandb.graphql import GraphQL, Json, operation_of
 from tests.fake_wandb.runs import DeletedError, Key, Store
 
 HOST = "127.0.0.1"
@@ -146,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         if path in ("/_delete", "/_rows"):
             self._change(path, body)
         elif path == "/graphql":
+            self._count(operation_of(body))
             self._answer("graphql", lambda: self.server.graphql.answer(body))
         elif found := FILE_STREAM.fullmatch(path):
             self._stream(_key(found.groups()), body)
@@ -209,9 +211,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _counted_path(self, method: str) -> str:
         path = urlsplit(self.path).path
-        with self.server.store.lock:
-            self.server.counts[f"{method} {path}"] += 1
+        self._count(f"{method} {path}")
         return path
+
+    def _count(self, name: str) -> None:
+        with self.server.store.lock:
+            self.server.counts[name] += 1
 
     def _unknown(self) -> None:
         self._send(404, {"error": "fake: no such endpoint"})
