@@ -11,6 +11,7 @@ import pytest
 from docs import generate
 from docs.samples import write_samples
 
+from bridges import plugins
 from tests.integration.docs import pages
 from tests.integration.exporters.wandb.support import environment as wandb_environment
 from tests.integration.exporters.wandb.support import wandb_server
@@ -100,6 +101,14 @@ def test_a_newcomer_gets_through_the_quickstart_from_a_fresh_clone(tmp_path: Pat
     assert len(done) > 10
     for command, shown, output in done:
         assert shown is None or pages.shows(shown, output), f"{command}\n{output}"
+
+
+@pytest.mark.parametrize("target", [t.name for t in plugins.built_in("exporters")])
+def test_every_target_has_a_page_in_the_navigation(target: str) -> None:
+    if target == "memory":  # for tests and notebooks
+        return
+    assert f"targets/{target}.md" in (REPOSITORY / "mkdocs.yml").read_text()
+    assert f"bridge export outputs --to {target}" in (DOCS / f"targets/{target}.md").read_text()
 
 
 def test_the_output_that_a_page_shows_is_compared() -> None:

@@ -93,3 +93,24 @@ def test_every_page_is_accessible_fits_a_small_screen_and_asks_no_other_server(
             save(page, f"docs_{name.replace('/', '_')}{scheme}_{NARROW}")
     assert problems == {}
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("2000-01-01", "faq/#why-2000-01-01"),
+        ("loss 0", "faq/#why-is-my-loss-0"),
+        ("which step W&B shows", "guide/steps/#which-step-wb-shows"),
+        ("clock-synthetic", "reference/findings/#clock-synthetic"),
+        ("zero bytes", "faq/#my-file-is-cut-off-or-has-zero-bytes"),
+        ("rename a run", "faq/#how-do-i-rename-a-run"),
+    ],
+)
+def test_the_search_finds_the_answer(words: str, answer: str, address: str) -> None:
+    with chromium_page("docs_search", height=1000) as page:
+        page.goto(address)
+        page.keyboard.press("/")
+        page.keyboard.type(words)
+        place, _, heading = answer.partition("#")
+        found = f'.md-search-result a[href*="/{place}"][href$="#{heading}"]'
+        page.locator(found).first.wait_for(state="attached")
