@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,26 @@ def test_imports_go_down_only(path: Path) -> None:
         if module == "bridges.__version__" or other == room:
             continue
         assert FLOOR[other] < FLOOR[room], f"{path.name} must not import {module}"
+
+
+def loaded_with(path: Path, modules: Collection[str]) -> set[str]:
+    """The modules of bridges that Python imports before the code of a file runs."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names.intersection(modules) or {node.module}.intersection(modules)
+    return found
+
+
+def test_no_modules_import_each_other() -> None:
+    modules = {
+        ".".join(("bridges", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {module: loaded_with(path, modules) for module, path in modules.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 FOREIGN = (  # trackers, libraries, and keys and settings that only these have
