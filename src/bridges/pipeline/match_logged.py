@@ -87,7 +87,8 @@ def _view_of(match: Match, known: Known, target: Target) -> tuple[Run, Run | Non
         if _is_one(stored, state):
             return stored, exact
     is_from_log = bool(state.logged) or known.existing.key != match.identity.key
-    if known.complete and is_from_log and allows(state, run):
+    is_log = logged_rows(run) == len(run.history)  # its own rows would have been the same
+    if known.complete and is_from_log and not is_log and allows(state, run):
         return with_stored_rows(run, known, target)
     return None
 

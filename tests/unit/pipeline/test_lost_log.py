@@ -128,6 +128,17 @@ def test_a_log_that_the_first_version_exported_stays_its_run(target: str, tmp_pa
     assert export(place, exporter).location == first.location
 
 
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_logs_that_differ_in_their_speed_alone_are_two_runs(target: str, tmp_path: Path) -> None:
+    exporter = exporter_of(target, tmp_path)
+    for name, speed in (("slow", 0.25), ("fast", 4.0)):
+        lines = [{**line, "train_speed(iter/s)": speed} for line in swift(ROWS[:3])]
+        put(tmp_path / name, "logging.jsonl", lines)
+    reports = [export(tmp_path / name, exporter) for name in ("slow", "fast", "slow", "fast")]
+    assert [report.status for report in reports] == ["exported"] * 2 + ["unchanged"] * 2
+    assert len({report.location for report in reports}) == 2
+
+
 def test_another_run_is_not_taken_for_the_one_with_the_log(tmp_path: Path) -> None:
     exporter, place = MemoryExporter(), tmp_path / "run"
     put(place, "trainer_log.jsonl", TOOLS["trainer_log.jsonl"](ROWS))
