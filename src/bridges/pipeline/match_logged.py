@@ -26,6 +26,7 @@ from bridges.stream.identity import logs_alone, prefix_digest
 from bridges.stream.logged import as_stored
 from bridges.stream.model import Run
 
+_View = tuple[Run, Run | None]
 MAX_RANGES = 50  # of rows from a log, between rows of a state: every target can store so many
 
 
@@ -40,12 +41,16 @@ def match_logged(
     run = match.run
     if match.known:
         return match
-    for known in sorted(_candidates(match, seen, target), key=lambda one: one.order):
-        if view := _view_of(match, known, target):
-            stored, exact = view
-            found = _replacing(stored, exact, known, run, target) if is_written else None
-            return found or _match(_noted(stored, run), known, target)
-    return match
+    candidates = sorted(_candidates(match, seen, target), key=lambda one: one.order)
+    by_rows = ((known, _view_of(run, known.state)) for known in candidates)
+    fitting = next(((known, view) for known, view in by_rows if view), None)
+    if fitting is None:
+        fitting = _by_stored_rows(match, candidates, target)
+    if fitting is None:
+        return match
+    known, (stored, exact) = fitting
+    found = _replacing(stored, exact, known, run, target) if is_written else None
+    return found or _match(_noted(stored, run), known, target)
 
 
 def found_by_tool_keys(match: Match, target: Target) -> Sequence[ExistingRun]:
@@ -77,27 +82,42 @@ def _candidates(match: Match, seen: Sequence[ExistingRun], target: Target) -> li
     ]
 
 
-def _view_of(match: Match, known: Known, target: Target) -> tuple[Run, Run | None] | None:
+def _view_of(run: Run, state: State) -> _View | None:
     """The run with the rows that an existing run stores, and the run with exact rows instead.
 
     None if the existing run is another run.
     """
-    run, state = match.run, known.state
-    for stored, exact in _views(run, state):
-        if _is_one(stored, state):
-            return stored, exact
-    is_from_log = bool(state.logged) or known.existing.key != match.identity.key
-    is_log = logged_rows(run) == len(run.history)  # its own rows would have been the same
-    if known.complete and is_from_log and not is_log and allows(state, run):
-        return with_stored_rows(run, known, target)
-    return None
+    views = _views(run, state)
+    return next((view for view in views if _is_one(view[0], state)), None)
+
+
+def _by_stored_rows(
+    match: Match, candidates: Sequence[Known], target: Target
+) -> tuple[Known, _View] | None:
+    """The existing run with rows of a log that is lost, as they are read back.
+
+    Of several, the one of the same output directory: logs may differ in their speed alone.
+    """
+    run = match.run
+    if logged_rows(run) == len(run.history):  # a log alone: its rows would be the same
+        return None
+    found = []
+    for known in candidates:
+        is_from_log = bool(known.state.logged) or known.existing.key != match.identity.key
+        if known.complete and is_from_log and allows(known.state, run):
+            view = with_stored_rows(run, known, target)
+            found += [(known, view)] if view else []
+    if len(found) > 1:
+        output = run.settings.output
+        found = [one for one in found if one[0].state.settings.output == output]
+    return found[0] if found else None
 
 
 def _match(run: Run, known: Known, target: Target) -> Match:
     return Match(run, target.identity(run, known.existing.key), known)
 
 
-def _views(run: Run, state: State) -> Iterator[tuple[Run, Run | None]]:
+def _views(run: Run, state: State) -> Iterator[_View]:
     """The run itself, then for each log the run with the rows of that log, and with exact ones."""
     if state.history <= len(run.history):
         yield run, None

@@ -129,6 +129,24 @@ def test_a_log_that_the_first_version_exported_stays_its_run(target: str, tmp_pa
 
 
 @pytest.mark.parametrize("target", ALL_TARGETS)
+@pytest.mark.parametrize("name", ["slow", "fast"])
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_state_continues_the_log_of_its_directory(
+    is_lost: bool, name: str, target: str, tmp_path: Path
+) -> None:
+    """Another log differs from it in its speed alone."""
+    exporter, places = exporter_of(target, tmp_path), {}
+    for each, speed in (("slow", 0.25), ("fast", 4.0)):
+        lines = [{**line, "train_speed(iter/s)": speed} for line in swift(ROWS[:3])]
+        put(tmp_path / each, "logging.jsonl", lines)
+        places[each] = export(tmp_path / each, exporter).location
+    if is_lost:
+        remove(tmp_path / name, "logging.jsonl", "deleted")
+    save(tmp_path / name, ROWS, max_steps=100)
+    assert export(tmp_path / name, exporter).location == places[name]
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
 def test_logs_that_differ_in_their_speed_alone_are_two_runs(target: str, tmp_path: Path) -> None:
     exporter = exporter_of(target, tmp_path)
     for name, speed in (("slow", 0.25), ("fast", 4.0)):
