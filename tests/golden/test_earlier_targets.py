@@ -91,7 +91,7 @@ def test_results_of_an_earlier_commit_that_the_state_holds_since_are_the_same_ru
     arguments = ["export", "sources/plain", "--to", name, *options]
     if "client" in options or "targets/synced" in options:
         (run,) = bridge(place, *arguments, code=1)["runs"]
-        assert "would be there twice" in run["findings"][-1]["message"]
+        assert "would be stored twice" in run["findings"][-1]["message"]
         return
     (run,) = bridge(place, *arguments)["runs"]
     assert (run["status"], run["verified"]) == ("appended", True)

@@ -144,7 +144,7 @@ class AddedRows(RuleBasedStateMachine):
         report = bridges.export(self.training.folder, to=target, **self.options[target])
         (run,) = report.runs
         if run.status == "failed":  # a file of events is replaced only by one with more rows
-            assert "would be there twice" in run.findings[-1].message
+            assert "would be stored twice" in run.findings[-1].message
             assert target == "tensorboard"
             assert expected.moved
             assert report.exit_code == 1

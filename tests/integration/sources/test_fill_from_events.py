@@ -197,7 +197,7 @@ def test_filled_rows_that_a_state_holds_later_are_not_there_twice(
     (out / "trainer_state.json").write_text(json.dumps(content))
     (saved,) = bridges.export(out, fill_from_events=True, **options).runs
     if target == "tensorboard" and not goes_on:  # a new file needs a new name
-        assert "would be there twice" in saved.findings[-1].message
+        assert "would be stored twice" in saved.findings[-1].message
         return
     assert (saved.status, saved.verified, saved.location) == ("appended", True, filled.location)
     assert "filled-rows-replaced" in [finding.code for finding in saved.findings]
