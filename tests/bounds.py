@@ -15,7 +15,7 @@ import os, resource, sys
 import bridges.api, bridges.sources.trainer.run_directory, bridges.formats.events.reader
 from bridges.formats import pickles
 from bridges.formats.events import crc32c
-from bridges.sources.sidecars import sidecars as beside
+from bridges.sources.sidecars import settings_files
 from bridges.sources.tuning_logs import source as trainer_log
 from bridges.sources.trainer import state_file as trainer_state
 import pydantic_core, yaml, zipfile, json, fsspec

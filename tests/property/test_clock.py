@@ -81,7 +81,7 @@ def test_the_origin_only_shifts_the_times(rows: Rows, milliseconds: int) -> None
             [{"loss": 1.0, "step": 10}, {"loss": 1.0, "step": 20}],
             "synthetic",
             [10.0, 20.0],
-            "the log holds no time at all: one second stands for each step",
+            "the log contains no times, so each step counts as one second",
         ),
         (
             [

@@ -113,11 +113,11 @@ def test_the_messages() -> None:
     )
     turns = [(step + late, step / 99) for step in range(2, 20) for late in (0, -1)]
     assert diagnose(make_stream(log(turns)))[0].message == (
-        "the step is lower than that of the row before: several processes wrote this log in turns"
+        "the step is lower than in the previous row: several processes wrote this log in turns"
     )
     joined = linear(1, 9, 10) + linear(5, 12, 10) + linear(8, 15, 10) + linear(3, 20, 10)
     assert diagnose(make_stream(log(joined)))[0].message == (
-        "the step is lower than that of the row before: two histories may be joined here"
+        "the step is lower than in the previous row: two histories may be joined here"
     )
     (jump,) = diagnose(
         make_stream(log(linear(1, 15, 10) + [(step, 2 + step / 10) for step in range(16, 30)]))
@@ -163,8 +163,8 @@ def test_a_log_without_rows_is_told() -> None:
             log(linear(10, 20, 10, 10)),
             26,
             [
-                "the run was at step 26 but its last row is of step 20: what came between was "
-                "never logged"
+                "the run was at step 26 but its last row is at step 20: the steps in "
+                "between were not logged"
             ],
         ),
     ],

@@ -15,7 +15,7 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.receipts import Receipt
-from bridges.stream.added import AddedRow, behind, joined, rows_of
+from bridges.stream.added import AddedRow, following_series, joined, rows_of
 from bridges.stream.identity import prefix_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.logged import Ranges, checked
@@ -230,4 +230,4 @@ def _earlier_stream(run: Run, history: int) -> MetricStream | None:
     fresh = [values for values in run.earlier_added if values.keys() - known]
     rows = [AddedRow(0, RowKind.TEST, step, values) for values in fresh]
     # a key of both kinds of rows has two series, which the digest depends on
-    return replace(joined(first, rows), series=(*first.series, *behind(first, rows)))
+    return replace(joined(first, rows), series=(*first.series, *following_series(first, rows)))

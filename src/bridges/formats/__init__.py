@@ -1,1 +1,1 @@
-"""File formats that sources and exporters both read."""
+"""File formats shared by sources and exporters."""

@@ -1,8 +1,8 @@
-"""Pickles as plain data: nothing is imported, called or hashed, so a hostile one can do nothing.
+"""Reads pickles as plain data: nothing is imported, called or hashed, so hostile ones are harmless.
 
-Python's own unpickler cannot be bounded: a few bytes make it allocate gigabytes (the index of a
-memo), or hash a nested tuple for ever. This one knows the opcodes of protocols 0 to 5, except those
-of extensions and out-of-band buffers; its work and memory are linear in the size of the pickle.
+The memory and time of Python's unpickler cannot be limited: a few bytes make it allocate gigabytes
+(a memo index), or hash a nested tuple forever. This reader supports the opcodes of protocols 0 to
+5, except extensions and out-of-band buffers, in time and memory linear in the size of the pickle.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_BUILT = 50_000  # attributes that are set on objects in all
+MAX_ATTRIBUTES = 50_000  # of all objects together
 
 
 class PickleError(ValueError):
-    """The bytes are not a pickle that can be read; the message says why."""
+    """The bytes are not a readable pickle; the message gives the reason."""
 
 
 @dataclass(eq=False)
 class Pickled:
-    """A class or function that the pickle names, or an object made by one.
+    """Stand-in for a class, a function, or an object in a pickle.
 
-    `args` are what it was called with, None if it was not; `fields` the attributes that were set.
+    `args`: the constructor arguments, None if it was not called; `fields`: its attributes.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Pickled:
 
 
 def read_pickle(data: bytes) -> Any:
-    """The value of a pickle: sets as lists, keys of dicts as text or integer, objects as `Pickled`.
+    """The value of a pickle: sets as lists, dict keys as text or integer, objects as `Pickled`.
 
-    Values may be shared, nested and in a circle as the pickle likes. Raises PickleError.
+    The value may contain shared, nested and circular values. Raises PickleError.
     """
     machine = _Machine(data)
     try:
@@ -49,7 +49,7 @@ def read_pickle(data: bytes) -> Any:
 
 
 class _Machine:
-    """The stack, its marks and the memo of a pickle that is being read."""
+    """The pickle machine: its stack, marks and memo."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -61,18 +61,18 @@ class _Machine:
         self.built = 0
 
     def take(self, size: int) -> bytes:
-        """The next bytes. Raises ValueError where there are not so many."""
+        """The next `size` bytes. Raises ValueError if fewer are left."""
         start, self.at = self.at, self.at + size
         if size < 0 or self.at > len(self.data):
             raise ValueError(size)
         return self.data[start : self.at]
 
     def number(self, size: int, *, signed: bool = False) -> int:
-        """The next bytes as an integer."""
+        """The next `size` bytes as an integer."""
         return int.from_bytes(self.take(size), "little", signed=signed)
 
     def counted(self, size: int) -> bytes:
-        """The bytes whose count stands in the next `size` bytes."""
+        """Bytes prefixed with their count, which has `size` bytes."""
         return self.take(self.number(size))
 
     def line(self) -> bytes:
@@ -81,22 +81,22 @@ class _Machine:
         return self.data[start : self.at - 1]
 
     def push(self, value: Any) -> None:
-        """Put a value onto the stack."""
+        """Push a value onto the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Take the last value from the stack."""
+        """Pop the last value from the stack."""
         return self.stack.pop()
 
     def marked(self) -> list[Any]:
-        """Take the values behind the last mark from the stack."""
+        """Pop the values after the last mark from the stack."""
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
         return values
 
-    def remember(self, index: int) -> None:
-        """Keep the last value in the memo."""
+    def memoize(self, index: int) -> None:
+        """Store the last value in the memo."""
         self.memo[index] = self.stack[-1]
 
 
@@ -105,9 +105,7 @@ def _text(data: bytes) -> str:
 
 
 def _key(key: Any) -> str | int:
-    """A key of a dict, an integer or text: only what is plain is named, since text of nested values
-    is long.
-    """
+    """A dict key as integer or text; nested values become their type, as their text is long."""
     if isinstance(key, str) or (type(key) is int and abs(key) < 2**64):
         return key
     plain = key is None or isinstance(key, (bool, float))
@@ -159,7 +157,7 @@ def _set_items(machine: _Machine, pairs: list[Any]) -> None:
     owner = machine.stack[-1]
     if isinstance(owner, dict):
         owner.update(_pairs(pairs))
-    elif not isinstance(owner, Pickled):  # the items of an object are none of its fields
+    elif not isinstance(owner, Pickled):  # items of an object are not fields and are ignored
         raise TypeError(type(owner))
 
 
@@ -227,7 +225,7 @@ def _build(machine: _Machine) -> None:
     for part in state if isinstance(state, tuple) else (state,):  # slots come as a pair
         if isinstance(part, dict):
             machine.built += len(part)
-            if machine.built > MOST_BUILT:
+            if machine.built > MAX_ATTRIBUTES:
                 raise PickleError("its objects have too many attributes")
             fields = {str(key): value for key, value in part.items()}
             owner.fields.update((key, fields[key]) for key in fields if not key.startswith("_"))
@@ -251,10 +249,10 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
     ord("1"): _Machine.marked,  # POP_MARK
     ord("2"): _pushing(lambda m: m.stack[-1]),  # DUP
     # the memo
-    ord("p"): lambda m: m.remember(int(m.line())),
-    ord("q"): lambda m: m.remember(m.number(1)),
-    ord("r"): lambda m: m.remember(m.number(4)),
-    0x94: lambda m: m.remember(len(m.memo)),
+    ord("p"): lambda m: m.memoize(int(m.line())),
+    ord("q"): lambda m: m.memoize(m.number(1)),
+    ord("r"): lambda m: m.memoize(m.number(4)),
+    0x94: lambda m: m.memoize(len(m.memo)),
     ord("g"): _pushing(lambda m: m.memo[int(m.line())]),
     ord("h"): _pushing(lambda m: m.memo[m.number(1)]),
     ord("j"): _pushing(lambda m: m.memo[m.number(4)]),

@@ -1,16 +1,16 @@
-"""The encoding of protocol buffers that event files and W&B logs share."""
+"""Protocol buffer encoding, shared by event files and W&B logs."""
 
 from __future__ import annotations
 
 import struct
 
-LONGEST_VARINT = 70  # bits in ten bytes
+MAX_VARINT_BITS = 70  # in ten bytes
 _pack_double = struct.Struct("<d").pack
 _SMALL = [bytes([value]) for value in range(0x80)]
 
 
 def varint(value: int) -> bytes:
-    """An int64 as a varint; a negative one takes ten bytes."""
+    """An int64 as a varint; negative numbers take ten bytes."""
     if 0 <= value <= 0x7F:
         return _SMALL[value]
     value &= 0xFFFFFFFFFFFFFFFF
@@ -38,9 +38,9 @@ def double(field: int, value: float) -> bytes:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned number at an offset, and the offset after it. Raises IndexError."""
+    """The unsigned varint at an offset, and the offset after it. Raises IndexError."""
     value = shift = 0
-    while shift < LONGEST_VARINT:
+    while shift < MAX_VARINT_BITS:
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7

@@ -1,8 +1,8 @@
 """Naming: the tag and the place that a live callback gives to a key, per target and version.
 
-The tables follow the callbacks of transformers (`integrations/integration_utils.py`), minor
-release by minor release; `LATEST` is the newest one that was compared with real runs. Raw naming
-keeps the keys of the file.
+The rules follow the callbacks of transformers (`integrations/integration_utils.py`) by minor
+release; `LATEST` is the newest release compared with real runs. Raw naming keeps the keys of the
+file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MLFLOW_REFUSED = re.compile(r"[^0-9A-Za-z_\-. :/]")
 
 @dataclass(frozen=True)
 class CallbackNaming:
-    """The naming rules of one target: those of the live callback, or the raw keys.
+    """The naming rules for one target: the live callback's, or the raw keys.
 
-    A target that is none of `TARGETS` (a plug-in) has raw keys and takes every value. Rows of W&B
-    carry the global step under `step_key`.
+    A target outside `TARGETS` (a plug-in) gets raw keys and all values. W&B rows contain the global
+    step under `step_key`.
     """
 
     target: str
@@ -41,12 +41,12 @@ class CallbackNaming:
 
     @property
     def is_live(self) -> bool:
-        """Whether the rules are those of a live callback."""
+        """Whether a live callback's rules apply."""
         return self.style == "live" and self.target in TARGETS
 
     @property
     def any_axis(self) -> bool:
-        """W&B alone takes any metric as the x-axis."""
+        """Whether any metric can be the x-axis, as in W&B."""
         return self.target == "wandb"
 
     @property
@@ -63,7 +63,7 @@ class CallbackNaming:
         return key if self.version < (3, 5) else self._rewritten(key)
 
     def _rewritten(self, key: str) -> str:
-        """`rewrite_logs` of transformers: only the first prefix is cut, all else is training's."""
+        """`rewrite_logs` of transformers: replaces the first prefix; other keys get `train/`."""
         if key.startswith("eval_"):
             return "eval/" + key[5:]
         if key.startswith("test_") and self.version >= (4, 12):
@@ -71,7 +71,7 @@ class CallbackNaming:
         return "train/" + key
 
     def place(self, key: str, value_type: type) -> Place:
-        """Where a value of that type goes (bool, int, float, or str, list, dict, NoneType)."""
+        """The place of a value of this type (bool, int, float, str, list, dict, NoneType)."""
         if value_type in (bool, int, float):
             return self._number_place(key)
         if self.target == "tensorboard":

@@ -1,4 +1,4 @@
-"""The transformers releases whose callbacks name metrics. Light: nothing slow is imported."""
+"""The transformers releases with different callback naming. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from bridges.errors import ConfigError
 
 Version = tuple[int, int]
 
-LATEST: Version = (5, 24)  # the newest release that was compared with real runs
-ALIKE = frozenset({(5, 23), LATEST})  # former defaults, which name metrics as `LATEST` does
+LATEST: Version = (5, 24)  # the newest release compared with real runs
+SAME_NAMING = frozenset({(5, 23), LATEST})  # former and present defaults with equal names
 LATEST_NAME = f"{LATEST[0]}.{LATEST[1]}"
 
 
@@ -31,6 +31,6 @@ def parse_version(text: str) -> Version:
 
 
 def named_like(release: str | None) -> str:
-    """The release (None: the latest) in run keys; those that name metrics alike are one."""
+    """The release in run keys (None: the latest); releases with equal naming give one value."""
     version = parse_version(release) if release else LATEST
-    return LATEST_NAME if version in ALIKE else f"{version[0]}.{version[1]}"
+    return LATEST_NAME if version in SAME_NAMING else f"{version[0]}.{version[1]}"

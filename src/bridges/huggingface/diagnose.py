@@ -1,6 +1,6 @@
-"""Diagnosis of a history: what a chart over steps or epochs would hide.
+"""Diagnoses a history: findings on steps and epochs that a chart would hide.
 
-Each rule names a cause that was seen in real histories; none changes a row.
+Each rule reports a cause that occurred in real histories. No rule changes a row.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from bridges.huggingface.resumes import resumes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind
 
-LONGEST_TURN = 2  # rows that a process logs before another one does, usually
+MAX_TURN_ROWS = 2  # median number of rows that a process logs before another process does
 OTHER_STEPS = "resume-other-steps-per-epoch"  # the code of two findings
-ROUNDING = 0.0101  # how far two epochs that are rounded to two decimals can be off together
+ROUNDING_TOLERANCE = 0.0101  # epochs: total error of two epochs rounded to two decimals
 
 
 def diagnose(stream: MetricStream) -> list[Finding]:
     """All findings on steps, epochs, learning rates and the summary of a stream."""
     if not len(stream):
-        return [Finding("no-rows", Severity.WARNING, "log history", "the log has no rows at all")]
+        return [Finding("no-rows", Severity.WARNING, "log history", "the log has no rows")]
     findings = [*_backward_steps(stream), *resumes(stream)]
     rows, steps, epochs = _progress(stream)
     if len(rows) < 2:
         return findings
     rounded = bool((np.round(epochs, 2) == epochs).all())
-    tolerance = ROUNDING if rounded else 1e-9
+    tolerance = ROUNDING_TOLERANCE if rounded else 1e-9
     gain = epochs[1:] - epochs[:-1]
     if rounded and (gain == 0).any():
         findings.append(_rounded(epochs))
@@ -36,7 +36,7 @@ def diagnose(stream: MetricStream) -> list[Finding]:
 
 
 def _progress(stream: MetricStream) -> tuple[Int64, Int64, Float64]:
-    """Row, step and epoch of each row that is further than all rows before it."""
+    """Row, step and epoch of each row with a higher step than all rows before it."""
     epoch = stream.epoch
     rows = np.flatnonzero((np.abs(epoch) < 2**53) & (stream.step > 0))
     furthest = np.maximum.accumulate(stream.step[rows])
@@ -51,22 +51,22 @@ def _backward_steps(stream: MetricStream) -> list[Finding]:
     why = "two histories may be joined here"
     if _take_turns(stream.step):
         why = "several processes wrote this log in turns"
-    message = f"the step is lower than that of the row before: {why}"
+    message = f"the step is lower than in the previous row: {why}"
     return [Finding.at_rows("steps-go-back", Severity.WARNING, back, message)]
 
 
 def _take_turns(steps: Int64) -> bool:
-    """Whether rows that are behind the furthest step alternate with rows that are ahead.
+    """Whether rows below the highest step so far alternate with rows at it.
 
-    A history that goes on from an earlier step logs all of its rows behind one after another.
+    In a history that resumed from an earlier step, all lower rows are consecutive.
     """
     behind = steps < np.maximum.accumulate(steps)
     turns = np.flatnonzero(np.diff(behind))
-    return len(turns) > 2 and bool(np.median(np.diff(turns)) <= LONGEST_TURN)
+    return len(turns) > 2 and bool(np.median(np.diff(turns)) <= MAX_TURN_ROWS)
 
 
 def _usual_slope(steps: Int64, epochs: Float64, tolerance: float) -> float:
-    """The epochs per step where no epoch falls or jumps."""
+    """The epochs per step, without falls and jumps."""
     gain, width = np.diff(epochs), np.diff(steps)
     rising = gain >= 0
     if not rising.any():
@@ -77,8 +77,10 @@ def _usual_slope(steps: Int64, epochs: Float64, tolerance: float) -> float:
 
 
 def _is_iterable(steps: Int64, slope: float) -> bool:
-    """Whether the slope is that of an iterable dataset, whose epochs are its passes, counted whole,
-    plus the steps of this pass as a share of all steps of the training.
+    """Whether the slope fits an iterable dataset.
+
+    Its epoch is the number of completed passes plus the steps of this pass over all steps of the
+    training.
     """
     return slope * float(steps[-1]) <= 1.02
 
@@ -88,14 +90,14 @@ def _rounded(epochs: Float64) -> Finding:
         "epoch-rounded",
         Severity.INFO,
         f"{len(epochs)} steps",
-        "epochs are rounded to two decimals (transformers 4.2 to 4.39), so steps share one; "
-        "use steps as the x-axis",
+        "epochs are rounded to two decimals (transformers 4.2 to 4.39), so several steps share "
+        "one; use steps as the x-axis",
         int((np.diff(epochs) == 0).sum()),
     )
 
 
 def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float) -> Finding:
-    """An epoch that falls: an iterable dataset restarts its count, or a resume changed it."""
+    """The finding for falling epochs: a restart of an iterable dataset, or a changed resume."""
     first = falls[0]
     change = f"epoch {epochs[first - 1]:.4g} to {epochs[first]:.4g} at step {steps[first]}"
     slope = _usual_slope(steps, epochs, tolerance)
@@ -109,9 +111,9 @@ def _falls(rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: 
 def _slopes(
     rows: Int64, steps: Int64, epochs: Float64, falls: Int64, tolerance: float
 ) -> list[Finding]:
-    """Changes in epochs per step between two falls: a jump, a new slope, or a dip in each epoch."""
+    """Findings for changes in epochs per step between falls: jumps, new slopes, partial steps."""
     gain, width = epochs[1:] - epochs[:-1], steps[1:] - steps[:-1]
-    surplus = np.zeros(len(gain))  # epochs gained beyond what is usual in its segment
+    surplus = np.zeros(len(gain))  # epochs gained beyond the usual gain of the segment
     slack = np.maximum(tolerance, 1e-3 * gain)
     for segment in np.split(np.arange(len(gain)), falls - 1):
         inside = segment[gain[segment] >= 0]
@@ -124,7 +126,7 @@ def _slopes(
     if not len(odd):
         return []
     slope = _usual_slope(steps, epochs, tolerance)
-    begun = epochs[odd] % 1 <= slope * width[odd - 1] + tolerance  # passes begin in between
+    begun = epochs[odd] % 1 <= slope * width[odd - 1] + tolerance  # a pass began in between
     if _is_iterable(steps, slope) and (surplus[odd - 1] > 0).all() and begun.all():
         return [_passes(rows[odd])]
     if (surplus > 0.5).any():
@@ -135,7 +137,7 @@ def _slopes(
 
 
 def _jumps(rows: Int64, epochs: Float64) -> Finding:
-    """A jump to a whole epoch is an iterable dataset's next pass; another one is a resume."""
+    """The finding for jumps: an iterable dataset's next pass if to an integer, else a resume."""
     if (epochs - np.floor(epochs) < 0.1).all():
         return _passes(rows)
     message = "the epoch jumps: resumed with another number of steps per epoch"
@@ -143,14 +145,14 @@ def _jumps(rows: Int64, epochs: Float64) -> Finding:
 
 
 def _passes(rows: Int64) -> Finding:
-    message = "the epoch jumps to the next whole one: an iterable dataset counts its passes so"
+    message = "the epoch jumps to the next integer, as iterable datasets count their passes"
     return Finding.at_rows("iterable-dataset", Severity.INFO, rows, message)
 
 
 def _partial_accumulation(rows: Int64) -> Finding:
     message = (
-        "a step at the end of an epoch advances it by another amount: its gradient "
-        "accumulation is not full"
+        "the last step of an epoch advances it by another amount: its gradient accumulation is "
+        "incomplete"
     )
     return Finding.at_rows("partial-accumulation", Severity.INFO, rows, message)
 
@@ -161,20 +163,19 @@ def _not_linear(rows: Int64) -> Finding:
 
 
 def _once_per_epoch(epochs: Float64, odd: Int64, tolerance: float) -> bool:
-    """Whether each odd interval touches or crosses a whole epoch."""
+    """Whether each odd interval touches or crosses an integer epoch."""
     before, after = epochs[odd - 1], epochs[odd]
-    whole = np.floor(after + tolerance)
-    return bool((before <= whole).all())
+    return bool((before <= np.floor(after + tolerance)).all())
 
 
 def unfinished_tail(stream: MetricStream, global_step: int | None) -> list[Finding]:
-    """A finding where the state is further on than its last logged row."""
+    """A finding if the state's `global_step` is higher than its last logged row."""
     if global_step is None or not len(stream) or stream.step[-1] >= global_step:
         return []
     if (stream.kind == RowKind.SUMMARY).any():
         return []
     message = (
-        f"the run was at step {global_step} but its last row is of step {stream.step[-1]}: "
-        "what came between was never logged"
+        f"the run was at step {global_step} but its last row is at step {stream.step[-1]}: "
+        "the steps in between were not logged"
     )
     return [Finding.at_rows("tail-not-logged", Severity.INFO, [len(stream) - 1], message)]

@@ -1,7 +1,7 @@
 """Durations in a Trainer's log: `train_runtime` and the runtime of each evaluation.
 
-elapsed    training rows with `train_runtime` (token counting, transformers 4.53 and later)
-duration   the summary's `train_runtime`
+elapsed    `train_runtime` in training rows (with token counting, transformers 4.53 and later)
+duration   `train_runtime` in the summary row
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ DURATION = EvidenceKind(
     "the duration in the summary row, spread over the steps",
     in_rows=True,
 )
-LONGEST = 1e300  # seconds; more would overflow as microseconds
-LONGEST_EVALUATION = 1e9  # seconds
+MAX_SECONDS = 1e300  # more would overflow as microseconds
+MAX_EVALUATION_SECONDS = 1e9
 
 
 def durations(stream: MetricStream) -> list[Evidence]:
-    """The elapsed seconds of training rows, and the duration in the summary row if it has one."""
+    """Evidence from the log: elapsed times of training rows, and the summary row's duration."""
     rows, seconds = elapsed_rows(stream)
-    found = [Evidence(ELAPSED, rows, np.minimum(seconds, LONGEST) * 1e6, "the log")]
+    found = [Evidence(ELAPSED, rows, np.minimum(seconds, MAX_SECONDS) * 1e6, "the log")]
     summary = summary_duration(stream)
     if summary is not None:
         row, duration = summary
-        time = np.array([min(duration, LONGEST) * 1e6])
+        time = np.array([min(duration, MAX_SECONDS) * 1e6])
         found.append(Evidence(DURATION, np.array([row], np.int64), time, "the log"))
     return found
 
 
 def elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
-    """The training rows with elapsed seconds of their own, and these."""
+    """The training rows with `train_runtime`, and its value in seconds."""
     rows, seconds = stream.column("train_runtime")
     if not len(rows):
         return rows, seconds
@@ -54,7 +54,7 @@ def elapsed_rows(stream: MetricStream) -> tuple[Int64, Float64]:
 
 
 def summary_duration(stream: MetricStream) -> tuple[int, float] | None:
-    """Row and duration in seconds of the first summary row that has one."""
+    """Row and duration (seconds) of the first summary row with a duration."""
     rows, seconds = stream.column("train_runtime")
     if not len(rows):
         return None
@@ -63,11 +63,11 @@ def summary_duration(stream: MetricStream) -> tuple[int, float] | None:
 
 
 def eval_seconds(stream: MetricStream) -> Float64:
-    """The duration of each row's own evaluation (`*_runtime`), in seconds."""
+    """The duration of the evaluation in each row (`*_runtime`), in seconds; 0 without one."""
     seconds = np.zeros(len(stream))
     for key in stream.keys:
         if key.endswith("_runtime") and key != "train_runtime":
             rows, values = stream.column(key)
             good = np.isfinite(values) & (values > 0)
-            seconds[rows[good]] += np.minimum(values[good], LONGEST_EVALUATION)
+            seconds[rows[good]] += np.minimum(values[good], MAX_EVALUATION_SECONDS)
     return seconds

@@ -1,6 +1,6 @@
-"""Resumes that hide inside one history: what a second start leaves in its learning rates and sums.
+"""Detects resumes within a history, by its learning rates and by the loss in its summary.
 
-Each rule holds for all schedules of transformers at any logging interval, and none changes a row.
+Each rule holds for all schedules of transformers at any logging interval. No rule changes a row.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Values
 
 Mask = NDArray[np.bool_]
-STEEPER = 3.0  # than its neighbours: the steepest bend of a schedule (1-sqrt) is 2.4
-RISE, FALL = 0.02, 0.05  # of the highest learning rate: a smaller change is no jump
-BOTTOM, TOP = 0.15, 0.8  # between these shares of it a schedule with restarts swings
+MIN_STEEPNESS = 3.0  # slope over its neighbours'; the steepest schedule (1-sqrt) reaches 2.4
+MIN_RISE, MIN_FALL = 0.02, 0.05  # of a jump, as a share of the highest learning rate
+RESTART_BOTTOM, RESTART_TOP = 0.15, 0.8  # shares of the highest rate around a schedule's restart
 
 
 def resumes(stream: MetricStream) -> list[Finding]:
     """All findings on learning rates and on the loss of the summary."""
-    with np.errstate(all="ignore"):  # numbers near the largest, which mean nothing here
+    with np.errstate(all="ignore"):  # numbers near the float64 limit, which are meaningless here
         return [*_rate_jumps(stream), *_summary(stream)]
 
 
 def _rate_jumps(stream: MetricStream) -> list[Finding]:
-    """Where the learning rate is not what the schedule before it would have made of it."""
+    """A finding for learning rates that do not continue the schedule before them."""
     rows, rates = stream.column("learning_rate")
     ahead = np.diff(np.maximum.accumulate(stream.step[rows]), prepend=-1) > 0
     ahead &= np.isfinite(rates) & (rates >= 0)
@@ -33,14 +33,16 @@ def _rate_jumps(stream: MetricStream) -> list[Finding]:
         return []
     steps, highest = stream.step[rows], rates.max()
     change = rates[1:] - rates[:-1]
-    if not ((change > RISE * highest) | (-change > FALL * highest)).any():
-        return []  # the usual case, and what follows takes longer
+    if not ((change > MIN_RISE * highest) | (-change > MIN_FALL * highest)).any():
+        return []  # the usual case; the following steps are slower
     jumps = np.flatnonzero(_rises(steps, rates) | _drops(steps, rates)) + 1
     if not len(jumps):
         return []
     first = jumps[0]
     shown = f"{rates[first - 1]:.4g} to {rates[first]:.4g} at step {steps[first]}"
-    swings = (rates[jumps - 1] <= BOTTOM * highest) & (rates[jumps] >= TOP * highest)
+    swings = (rates[jumps - 1] <= RESTART_BOTTOM * highest) & (
+        rates[jumps] >= RESTART_TOP * highest
+    )
     if swings.all():
         message = f"the learning rate starts again ({shown}): a schedule with restarts or a resume"
         return [Finding.at_rows("learning-rate-restarts", Severity.INFO, rows[jumps], message)]
@@ -52,39 +54,41 @@ def _rate_jumps(stream: MetricStream) -> list[Finding]:
 
 
 def _rises(steps: Int64, rates: Float64) -> Mask:
-    """Intervals in which the rate rises abruptly, and not from a beginning at zero."""
+    """Mask of the intervals in which the rate rises abruptly, except in a warm-up."""
     slope = np.diff(rates) / np.diff(steps)
-    rises: Mask = _steep(slope, 1) & (np.diff(rates) > RISE * rates.max())
-    warm = np.logical_and.accumulate(slope > 0)  # a warm-up may take an interval or two only
-    still = np.maximum.accumulate(rates)[:-1] == 0  # as where the first steps overflowed
+    rises: Mask = _steep(slope, 1) & (np.diff(rates) > MIN_RISE * rates.max())
+    warm = np.logical_and.accumulate(slope > 0)  # a warm-up may take only one or two intervals
+    still = np.maximum.accumulate(rates)[:-1] == 0  # for example if the first steps overflowed
     return np.asarray(rises & ~warm & ~still)
 
 
 def _drops(steps: Int64, rates: Float64) -> Mask:
-    """Intervals in which the rate drops abruptly and does not stay there.
+    """Mask of the intervals in which the rate drops abruptly and then changes again.
 
-    A drop to a rate that stays is one of a plateau, of stairs, or the end of a schedule; the first
-    one after a rise is that of an inverse square root.
+    A drop to a constant rate is a plateau, a stair, or the end of a schedule. The first drop after
+    a rise is part of an inverse square root schedule.
     """
     slope = np.diff(rates) / np.diff(steps)
     moves, after_rise = np.append(slope[1:] != 0, False), np.append(True, slope[:-1] > 0)
-    drops: Mask = _steep(slope, -1) & (-np.diff(rates) > FALL * rates.max()) & moves & ~after_rise
+    drops: Mask = (
+        _steep(slope, -1) & (-np.diff(rates) > MIN_FALL * rates.max()) & moves & ~after_rise
+    )
     return drops
 
 
 def _steep(slope: Float64, sign: int) -> Mask:
-    """Which slopes are far steeper than both neighbours in that direction; the first never is."""
+    """Mask of slopes much steeper than both neighbours in the direction `sign`; never the first."""
     inner = np.maximum(slope * sign, 0)
     before, after = np.append(np.inf, inner[:-1]), np.append(inner[1:], 0)
-    steep: Mask = inner > STEEPER * np.maximum(before, after)
+    steep: Mask = inner > MIN_STEEPNESS * np.maximum(before, after)
     return steep
 
 
 def _summary(stream: MetricStream) -> list[Finding]:
-    """A summary whose `train_loss` is that of a resumed part only.
+    """A finding for a summary whose `train_loss` covers only the part after a resume.
 
-    The Trainer sums the losses since it started last. Until 4.x it divides by all steps, since then
-    by those that it summed; without a resume both give the mean of the loss rows.
+    The Trainer sums the losses since its last start. It divides by all steps (up to 4.x) or by the
+    summed steps (since then); without a resume, both give the mean of the loss rows.
     """
     row, mean = _last(stream, "train_loss")
     if row < 0:
@@ -107,17 +111,17 @@ def _summary(stream: MetricStream) -> list[Finding]:
 
 
 def _last(stream: MetricStream, key: str) -> tuple[int, float]:
-    """Row and value of a key in the last summary row; (-1, NaN) where there is none."""
+    """Row and value of a key in the last summary row; (-1, NaN) if absent."""
     rows, values = stream.column(key)
     found = np.flatnonzero(stream.kind[rows] == RowKind.SUMMARY)
     return (int(rows[found[-1]]), float(values[found[-1]])) if len(found) else (-1, float("nan"))
 
 
 def _summed_from(losses: Float64, width: Int64, mean: float, last: int) -> int | None:
-    """The step after which the losses give that mean; None where all do, or no part does.
+    """The step after which the losses have the given mean; None if all losses have it, or no part.
 
-    `width` are the steps that each loss is the mean of; what came after the last of them, before
-    the `last` step, was summed and never logged: it is taken to be like the others.
+    `width`: the number of steps that each loss averages. Losses after the last row, up to the step
+    `last`, were summed but not logged; they are assumed to be similar.
     """
     rounded = bool((np.round(losses, 4) == losses).all())
     slack = np.where(rounded, 6e-5, 2e-6 * np.abs(losses)) * width

@@ -1,4 +1,4 @@
-"""Digests of a run's settings, without those in which one run may differ from itself."""
+"""Digests of a run's settings, without settings that may differ between saves of one run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from functools import lru_cache
 
 from bridges.stream.settings import KEY_DIGITS, VALUE_DIGITS
 
-# settings that differ within one run: places, names, and how it continues
+# settings that may differ between saves of one run: paths, names, resuming
 _VOLATILE = re.compile(
     r"(^|_)(dir|path|name|id|url|port|host|token|folder|file|output)$"
     r"|^(local_rank|resume_from_checkpoint|overwrite_output_dir|transformers_version)$"
-    r"|^(max_steps|num_train_epochs)$"  # compared by themselves
+    r"|^(max_steps|num_train_epochs)$"  # compared separately
     r"|^_|_version$"
 )
 
 
 def digests(settings: Mapping[str, object], origin: str = "") -> dict[str, str]:
-    """A digest of each setting by a digest of its name, without paths and names.
+    """The digest of each setting by the digest of its name, without paths and names.
 
-    Only settings of one `origin` are compared: a state and an arguments file may differ.
+    Settings of different `origin` are not compared: a state and an arguments file may differ.
     """
     return {
         _digest(f"{origin}{key}", KEY_DIGITS): _digest(repr(_normal(value)), VALUE_DIGITS)

@@ -21,11 +21,11 @@ NOT_MEASURED = frozenset(
 
 
 def row_kinds(rows: int, series: Sequence[Series]) -> NDArray[np.uint8]:
-    """The `RowKind` of each row, from its keys.
+    """The `RowKind` of each row (uint8), from its keys.
 
-    A summary row has `train_loss` and `total_flos`, or (transformers up to 4.1) `total_flos` and
-    no metric of training or evaluation; `train_runtime` alone proves nothing, token counting
-    writes it into every training row.
+    A summary row has `train_loss` and `total_flos`, or (transformers up to 4.1) `total_flos` and no
+    training or evaluation metric. `train_runtime` alone does not make a summary row, because token
+    counting writes it into every training row.
     """
     eval_, test, train = (np.zeros(rows, bool) for _ in range(3))
     has = {key: np.zeros(rows, bool) for key in ("train_loss", "total_flos")}
@@ -55,15 +55,15 @@ class TrainerRules:
     """The keys of `log_history`, named by the live callback of each target."""
 
     def naming(self, target: str, style: str, release: str | None) -> Naming:
-        """The rules of the callback of that release, or the raw keys."""
+        """The naming rules of the callback in that release, or the raw keys."""
         return CallbackNaming(target, style, parse_version(release) if release else LATEST)
 
     def is_measured(self, key: str) -> bool:
-        """Loss, grad_norm and metrics are; learning rate, epoch and durations are not."""
+        """Whether a key is measured, like loss and metrics, and unlike rates and durations."""
         return key not in NOT_MEASURED and not key.endswith(("_runtime", "_per_second"))
 
     def main_keys(self, stream: MetricStream) -> list[str]:
-        """The loss, or what stands for it, and the main metric of evaluation."""
+        """The key of the loss, or of a substitute, and of the main evaluation metric."""
         keys = dict.fromkeys(
             series.key for series in stream.numbers if self.is_measured(series.key)
         )
@@ -73,11 +73,11 @@ class TrainerRules:
         return [next(key for key in way if key in keys) for way in ways if keys.keys() & {*way}]
 
     def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
-        """The `train_runtime` of training rows and of the summary row."""
+        """Evidence from `train_runtime` in training rows and the summary row."""
         return durations.durations(stream)
 
     def own_seconds(self, stream: MetricStream) -> Float64:
-        """The runtime of each evaluation."""
+        """The runtime of the evaluation in each row, in seconds."""
         return durations.eval_seconds(stream)
 
 

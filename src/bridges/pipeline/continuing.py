@@ -17,7 +17,7 @@ from bridges.pipeline.saved_rows import replacing, saved_since
 from bridges.pipeline.target import Target
 from bridges.sources.times.clocks import IN_ROWS, kind_named
 from bridges.stream.added import arranged
-from bridges.stream.clock import RECORDED, SECOND, HeldTimes, in_ticks, times_digest
+from bridges.stream.clock import RECORDED, SECOND, StoredTimes, in_ticks, times_digest
 from bridges.stream.layout import EARLIEST_RULES, Layout, Stored, tick_of
 from bridges.stream.model import EvidenceKind, Knows, MetricStream, Series, Values
 from bridges.stream.pace import SYNTHETIC
@@ -68,7 +68,7 @@ def _kept(match: Match, known: Known, target: Target) -> Layout:
     times = _recorded_times(layout, known, target.exporter)
     if times is None:
         return layout
-    return target.lay_out(run, match.identity, replace(stored, held=times))
+    return target.lay_out(run, match.identity, replace(stored, times=times))
 
 
 def _require_no_new_secret_key(stream: MetricStream, known: Known, exporter: Exporter) -> None:
@@ -86,7 +86,7 @@ def _require_no_new_secret_key(stream: MetricStream, known: Known, exporter: Exp
         )
 
 
-def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTimes | None:
+def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> StoredTimes | None:
     """The times of the stored rows; None if a user changed them, which the comparison reports."""
     try:
         recorded = exporter.read_back(known.existing)
@@ -99,7 +99,7 @@ def _recorded_times(layout: Layout, known: Known, exporter: Exporter) -> HeldTim
     rows = np.flatnonzero(time >= 0)
     if known.complete and times_digest(time[rows], tick) != state.times:
         return None
-    return HeldTimes(rows, time[rows], *_clock_of(state.clock))
+    return StoredTimes(rows, time[rows], *_clock_of(state.clock))
 
 
 def _clock_of(name: str) -> tuple[EvidenceKind, str]:

@@ -28,7 +28,7 @@ def rows_lacking(run: Run, state: State, existing: ExistingRun, target: Target) 
     Only values are compared: steps and epochs of added rows depend on the end of the history.
     """
     mine = rows_of(run.stream, run.added)
-    unknown = [row for row in mine if not any(there.holds(row) for there in state.added)]
+    unknown = [row for row in mine if not any(there.contains(row) for there in state.added)]
     if not unknown:
         return []
     recorded, exporter = target.exporter.read_back(existing), target.exporter
@@ -61,7 +61,7 @@ def _is_saved(row: AddedRow, exact: AddedRow) -> bool:
     A row of an event file has all its numbers as float32. A row of a results file has some of its
     values exactly, and may have another step and epoch.
     """
-    return _is_rounded(row, exact) or (_is_call(row) and exact.holds(row))
+    return _is_rounded(row, exact) or (_is_call(row) and exact.contains(row))
 
 
 def _is_call(row: AddedRow) -> bool:

@@ -1,1 +1,1 @@
-"""Sources: what can be read as runs. A source knows the neutral stream and no target."""
+"""Sources read runs from files, directories and logs. They do not depend on targets."""

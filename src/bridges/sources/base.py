@@ -1,8 +1,9 @@
-"""The source protocol (two methods), and the protocol of sources that can be read in parts."""
+"""The source protocol (two methods), and an optional protocol for reading in parts."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -38,27 +39,27 @@ class Part(Protocol):
 
     @property
     def location(self) -> str:
-        """The location that was split."""
+        """The location before the split."""
         ...
 
     @property
     def files(self) -> Sequence[str]:
-        """Paths or URLs of all files that its runs are read from."""
+        """Paths or URLs of all files of its runs."""
         ...
 
     @property
     def size(self) -> int:
-        """Approximate number of bytes that a reader holds at once; 0: unknown."""
+        """Approximate bytes in memory while reading; 0: unknown."""
         ...
 
     @property
     def neighbour(self) -> str | None:
-        """Path of a file of another part that run names depend on, if any."""
+        """Path of a file of another part, if run names depend on it."""
         ...
 
     @property
     def names(self) -> Sequence[object]:
-        """Other plain values that run names depend on."""
+        """Other plain values on which run names depend."""
         ...
 
 
@@ -79,6 +80,22 @@ class FilePart:
     def size(self) -> int:
         """The size of a local file in bytes, else 0."""
         return os.path.getsize(self.location) if os.path.isfile(self.location) else 0
+
+
+class FileSource(ABC):
+    """Base class of sources that read a single file."""
+
+    @abstractmethod
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file. Raises SourceError."""
+
+    def split(self, location: str) -> list[FilePart]:
+        """The file as the only part."""
+        return [FilePart(location)]
+
+    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
+        """The run of the file. Raises SourceError."""
+        return self.read(part.location, options)
 
 
 @runtime_checkable

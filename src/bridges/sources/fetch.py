@@ -1,6 +1,6 @@
-"""The bytes at a location: a local file, a pipe, standard input, a URL or a web address.
+"""Fetches the bytes at a location: a local file, a pipe, standard input, a URL or a web address.
 
-Any failure is a SourceError that says what the location is instead.
+Every failure is a SourceError.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from bridges.sources.remote import opened
 
 EXPECTED = "a trainer_state.json, a list of log rows or JSON lines of log rows"
 LFS_POINTER = b"version https://git-lfs"
-MAX_STREAM_BYTES = 256 << 20  # bytes that a stream without a known end may give
-GRACE_SECONDS = 30.0  # that a server may take however little it sends
-MIN_BYTES_PER_SECOND = 1000  # bytes a second that a server must send after that
-_CHUNK_BYTES = 1 << 20  # bytes read from a stream: one of the network may give fewer
+MAX_STREAM_BYTES = 256 << 20  # default limit for a stream of unknown length
+GRACE_SECONDS = 30.0  # before a server's speed is checked
+MIN_BYTES_PER_SECOND = 1000  # from a server, on average after the grace period
+_CHUNK_BYTES = 1 << 20  # requested per read; a network stream may return fewer
 
 
 class Readable(Protocol):
     """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, none at the end."""
+        """Up to `size` bytes; empty at the end."""
 
 
 class MissingSourceError(SourceError):
-    """There is nothing to read at the location: nothing at all, or only empty files."""
+    """The location is missing, or has only empty files."""
 
 
 def fetch(
@@ -41,12 +41,10 @@ def fetch(
     *,
     most_of_stream: int = MAX_STREAM_BYTES,
 ) -> bytes:
-    """All bytes at a location. A file larger than `most` bytes is refused, and not read whole.
+    """All bytes at a location, at most `most`; a larger file is rejected without reading all of it.
 
-    Standard input, a pipe and a URL whose size is not known may give `most_of_stream` bytes.
-
-    Raises SourceError, also for what is no regular file and for a git-LFS pointer. `expected` says
-    in its message what the file should have been.
+    `most_of_stream` limits standard input, pipes and URLs of unknown size. `expected` describes the
+    file in error messages. Raises SourceError, also for special files and git-LFS pointers.
     """
     is_url = "://" in location
     data = (_fetch_url if is_url else _fetch_local)(location, most, most_of_stream)
@@ -83,8 +81,8 @@ def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
         raise _missing(location, "nothing there") from None
     except IsADirectoryError:
         raise _is_directory(location) from None
-    except ValueError:  # a NUL in it
-        raise _missing(ascii(location)[1:-1], "a name that no file can have") from None
+    except ValueError:  # a NUL character
+        raise _missing(ascii(location)[1:-1], "an invalid file name") from None
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", "") or str(error) or "it does not fit into memory"
         raise SourceError(
@@ -96,29 +94,29 @@ def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
 
 
 def _read_stream(location: str, stream: Readable, most: int) -> bytes:
-    """All bytes of a stream whose length is not known. Raises SourceError for more than `most`."""
+    """All bytes of a stream of unknown length. Raises SourceError for more than `most`."""
     data = b"".join(_parts(stream, most + 1))
     if len(data) > most:
         raise SourceError(
             location,
-            found=f"more than {most:,} bytes from a stream without a known end",
+            found=f"more than {most:,} bytes from a stream of unknown length",
             expected=EXPECTED,
-            remedy="Save it to a file and name that, or allow more with --max-unpacked BYTES.",
+            remedy="Save it to a file and export that, or allow more with --max-unpacked BYTES.",
         )
     return data
 
 
 def _parts(stream: Readable, most: int) -> Iterator[bytes]:
-    """The first `most` bytes of a stream, as it gives them."""
+    """The first `most` bytes of a stream in chunks."""
     while most > 0 and (part := stream.read(min(most, _CHUNK_BYTES))):
         yield part
         most -= len(part)
 
 
 def _refuse_special(path: str) -> None:
-    """Refuse pipes, devices and sockets: reading one may wait, or give bytes, for ever.
+    """Raise SourceError for pipes, devices and sockets: reading one may never end.
 
-    Standard input and the pipes that a shell opens for `<(…)` are named on purpose.
+    Standard input and the pipes of a shell's `<(…)` are allowed.
     """
     kind = special_kind(os.stat(path).st_mode)
     if kind and not path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
@@ -126,12 +124,12 @@ def _refuse_special(path: str) -> None:
             path,
             found=kind,
             expected="a regular file",
-            remedy="Take it out of the directory, or read it through standard input.",
+            remedy="Remove it from the directory, or read it through standard input.",
         )
 
 
 def special_kind(mode: int) -> str | None:
-    """The kind of a file that is neither regular nor a directory, by its mode."""
+    """The kind of a special file by its mode; None for regular files and directories."""
     kinds = {
         stat.S_IFIFO: "a named pipe",
         stat.S_IFSOCK: "a socket",
@@ -142,8 +140,7 @@ def special_kind(mode: int) -> str | None:
 
 
 def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
-    import fsspec  # only here: most runs are local files
-    from fsspec.exceptions import FSTimeoutError
+    import fsspec  # here only: most runs are local files
 
     try:
         if location.lower().startswith(("http://", "https://")):
@@ -155,45 +152,41 @@ def _fetch_url(location: str, most: int | None, most_of_stream: int) -> bytes:
             return bytes(file.read() if has_end else _read_stream(location, file, most_of_stream))
     except SourceError:
         raise
-    except FileNotFoundError:
-        raise _missing(location, "nothing there") from None
-    except IsADirectoryError:
-        raise _is_directory(location) from None
-    except ImportError as error:
-        raise SourceError(
-            location,
-            found="a URL whose file system package is not installed",
-            expected="one that fsspec can open",
-            remedy=f"{str(error).rstrip('.')}.",
-        ) from error
-    except FSTimeoutError:
-        raise _too_slow(location, "a server that stopped sending") from None
     except Exception as error:  # every file system raises its own errors
-        if str(error).startswith("Protocol not known"):
-            raise SourceError(
-                location,
-                found="a URL of an unknown kind",
-                expected="one that fsspec can open",
-                remedy="Use a protocol it knows, such as https, hf, s3, gs or memory.",
-            ) from error
-        raise SourceError(
-            location,
-            found=f"{type(error).__name__}: {error}",
-            expected="a URL that can be read",
-            remedy="Check the address and the credentials of its file system.",
-        ) from error
+        raise _url_error(location, error) from error
+
+
+def _url_error(location: str, error: Exception) -> SourceError:
+    """The SourceError for an exception of fsspec or of one of its file systems."""
+    from fsspec.exceptions import FSTimeoutError
+
+    if isinstance(error, FileNotFoundError):
+        return _missing(location, "nothing there")
+    if isinstance(error, IsADirectoryError):
+        return _is_directory(location)
+    if isinstance(error, FSTimeoutError):
+        return _too_slow(location, "a server that stopped sending")
+    found, expected = f"{type(error).__name__}: {error}", "a readable URL"
+    remedy = "Check the address and the credentials of its file system."
+    if isinstance(error, ImportError):
+        found = "a URL whose file system package is not installed"
+        expected, remedy = "a URL that fsspec can open", f"{str(error).rstrip('.')}."
+    elif str(error).startswith("Protocol not known"):
+        found, expected = "a URL with an unknown protocol", "a URL that fsspec can open"
+        remedy = "Use a supported protocol, such as https, hf, s3, gs or memory."
+    return SourceError(location, found=found, expected=expected, remedy=remedy)
 
 
 def _fetch_http(location: str, most: int | None, most_of_stream: int) -> bytes:
     """The body of a web address, at most one byte more than `most`.
 
-    It is read as a stream: the end that the server announced may not come.
+    It is read as a stream, because the body may be longer than its announced length.
     """
     files, path = opened(location)
     try:
         size = files.info(path).get("size")
     except FileNotFoundError as error:
-        raise _refused(location, error.__cause__) from None
+        raise _http_error(location, error.__cause__) from None
     with files.open(path, "rb", block_size=0, size=size) as stream:
         timed = _Timed(location, stream)
         if most is not None:
@@ -201,16 +194,16 @@ def _fetch_http(location: str, most: int | None, most_of_stream: int) -> bytes:
         return _read_stream(location, timed, max(most_of_stream, size or 0))
 
 
-def _refused(location: str, cause: BaseException | None) -> SourceError:
-    """The error for a web address. fsspec raises FileNotFoundError for every failed request."""
+def _http_error(location: str, cause: BaseException | None) -> SourceError:
+    """The error for a web address, by `cause`: fsspec raises FileNotFoundError for any failure."""
     status = getattr(cause, "status", None)
     if cause is None or status in (404, 410):
         return _missing(location, "nothing there")
     return SourceError(
         location,
         found=f"HTTP status {status}" if status else f"no answer ({cause})",
-        expected="a URL that can be read",
-        remedy="Check the address and the server, or download the file and name that.",
+        expected="a readable URL",
+        remedy="Check the address and the server, or download the file and export that.",
     )
 
 
@@ -222,7 +215,7 @@ class _Timed:
         self._started, self._read = time.monotonic(), 0
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, none at the end. Raises SourceError where the stream is too slow."""
+        """Up to `size` bytes; empty at the end. Raises SourceError if the stream is too slow."""
         part = self._stream.read(size)
         self._read += len(part)
         seconds = time.monotonic() - self._started
@@ -236,8 +229,8 @@ def _too_slow(location: str, found: str) -> SourceError:
     return SourceError(
         location,
         found=found,
-        expected="the whole file",
-        remedy="Try again later, or download the file and name that.",
+        expected="the complete file",
+        remedy="Try again later, or download the file and export that.",
     )
 
 
@@ -252,6 +245,6 @@ def _missing(location: str, found: str) -> MissingSourceError:
 
 def _is_directory(location: str) -> SourceError:
     inside = os.path.join(location, "trainer_state.json")
-    there = os.path.isfile(inside)
-    remedy = f"Give the file: {inside}" if there else "Give the trainer_state.json inside it."
+    exists = os.path.isfile(inside)
+    remedy = f"Give the file: {inside}" if exists else "Give the trainer_state.json inside it."
     return SourceError(location, found="a directory", expected=EXPECTED, remedy=remedy)

@@ -1,4 +1,4 @@
-"""The messages of invalid JSON: where it is, what stands there, and what to do about it."""
+"""The errors for invalid JSON: position, content, expectation and remedy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bridges.sources.fetch import EXPECTED
 from bridges.sources.text import SALVAGE_REMEDY
 from bridges.stream.redact import redact_text
 
-MAX_DEPTH = 200  # levels of nesting: the limit of the fast parser
-_EXPECTED = {  # what the standard parser's message means in terms of the file
+MAX_DEPTH = 200  # levels of nesting that the fast parser allows
+_EXPECTED = {  # by message of the standard parser
     "Expecting ',' delimiter": "a comma or a closing bracket",
     "Expecting ':' delimiter": "a colon after the key",
     "Expecting property name enclosed in double quotes": "a key in double quotes",
     "Expecting value": "a value",
     "Extra data": "the end of the file",
-    "Invalid \\escape": "an escape that JSON knows, such as \\n or \\u00e9",
+    "Invalid \\escape": "a JSON escape, such as \\n or \\u00e9",
     "Invalid \\uXXXX escape": "four hexadecimal digits after \\u",
 }
 _TORN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.|(\.[0-9]+)?[eE][+-]?)")
@@ -25,9 +25,9 @@ _OF_NUMBER = re.compile(r"[-+.0-9eE]*\Z")
 _TORN_ESCAPE = re.compile(r"\\?u?[0-9a-fA-F]{0,4}|u.{0,3}", re.DOTALL)
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 _FIX = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
-_HINTS = (  # what often stands at the place of the error, and what to do about it
-    (r",\s*[\]}]", "a comma before the closing bracket", "Take that comma out."),
-    (r"//|/\*|#", "a comment", "Take it out: JSON has no comments."),
+_HINTS = (  # common errors: pattern at the error's position, description, remedy
+    (r",\s*[\]}]", "a comma before the closing bracket", "Remove that comma."),
+    (r"//|/\*|#", "a comment", "Remove it: JSON has no comments."),
     (
         r"'",
         "a single quote",
@@ -35,12 +35,12 @@ _HINTS = (  # what often stands at the place of the error, and what to do about 
     ),
     (r"(True|False|None)\b", "a Python constant", "Write true, false or null instead."),
     (r"(?i)[+-]?(nan|inf(inity)?)\b", "a misspelt number", "Write NaN, Infinity or -Infinity."),
-    (r"[\x00-\x1f]", "a line break or control character inside of a string", "Escape it."),
+    (r"[\x00-\x1f]", "a line break or control character inside a string", "Escape it."),
 )
 
 
 def decode(location: str, data: bytes, first_line: int = 1, *, more: bool = False) -> str:
-    """The text of UTF-8 bytes. Raises SourceError with the place of the first wrong byte."""
+    """The text of UTF-8 bytes. Raises SourceError with the position of the first invalid byte."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -65,14 +65,14 @@ def _place(text: str, position: int, first_line: int) -> str:
 def refused(
     location: str, text: str, error: json.JSONDecodeError, first_line: int, more: bool
 ) -> SourceError:
-    """The error of a text that the standard parser refuses."""
+    """The error for a text that the standard parser rejects."""
     if _is_cut_off(text, error):
         return _cut_off(location, _place(text, error.pos, first_line), more)
     return _bad_json(location, text, error, first_line)
 
 
 def _is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether the text is right as far as it goes."""
+    """Whether the text is valid but truncated."""
     if error.msg.startswith("Unterminated string"):
         return True
     rest = text[error.pos : error.pos + 12]
@@ -87,13 +87,13 @@ def _is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
 
 
 def _cut_off(location: str, place: str, more: bool) -> SourceError:
-    """A text that ends too early, as the last line of its file or (`more`) before others."""
+    """The error for a truncated text: the end of the file, or (`more`) an earlier line."""
     return SourceError(
         location,
         place=place,
-        found=f"the end of the {'line' if more else 'file'} inside of a value",
+        found=f"the end of the {'line' if more else 'file'} inside a value",
         expected="valid JSON",
-        remedy="Take that line out: its save was cut off." if more else SALVAGE_REMEDY,
+        remedy="Remove that line: its save was cut off." if more else SALVAGE_REMEDY,
     )
 
 
@@ -111,31 +111,31 @@ def _bad_json(
         )
     before = text[:position].rstrip()
     if before[-1] == "," and text[position] in "]}":
-        position = len(before) - 1  # Python 3.13 gives the comma's place, older ones the bracket's
+        position = len(before) - 1  # the comma, as in Python 3.13; before, it was the bracket
     found, expected, remedy = _explain(text, position, error.msg)
     place = _place(text, position, first_line)
     return SourceError(location, place=place, found=found, expected=expected, remedy=remedy)
 
 
 def _explain(text: str, position: int, message: str) -> tuple[str, str, str]:
-    """What was found, what was expected and what to do."""
+    """The found, expected and remedy parts of the error message."""
     shown = _shown(text, position)
-    for pattern, what, remedy in _HINTS:
+    for pattern, found, remedy in _HINTS:
         if re.compile(pattern).match(text, position):
-            return f"{what} ({shown})", "valid JSON", remedy
+            return f"{found} ({shown})", "valid JSON", remedy
     if text[position - 1] == "0" and text[position].isdigit():
-        return f"a number that begins with 0 ({shown})", "valid JSON", "Take that 0 out."
+        return f"a number that begins with 0 ({shown})", "valid JSON", "Remove that 0."
     return shown, _EXPECTED.get(message, "valid JSON"), _FIX
 
 
 def _shown(text: str, position: int) -> str:
-    """The text from a place on, to the end of its line, for a message."""
+    """The text from `position` to the end of its line, shortened, for a message."""
     line = text[position : position + 40].lstrip().partition("\n")[0]
     return repr(redact_text(line.rstrip()) or text[position])
 
 
 def bad_number(location: str, text: str, first_line: int) -> SourceError:
-    """The error of an integer that Python does not parse."""
+    """The error for an integer that Python does not parse."""
     digits = re.search(r"\d{4301,}", text)
     return SourceError(
         location,
@@ -147,7 +147,7 @@ def bad_number(location: str, text: str, first_line: int) -> SourceError:
 
 
 def refuse_deep(location: str, message: str, first_line: int) -> None:
-    """Raises SourceError if the fast parser refused a text for its depth."""
+    """Raise SourceError if the fast parser rejected a text for its depth."""
     found = re.search(r"recursion limit.*line (\d+) column (\d+)", message)
     if found:
         line = int(found[1]) + first_line - 1
@@ -155,7 +155,7 @@ def refuse_deep(location: str, message: str, first_line: int) -> None:
 
 
 def too_deep(location: str, place: str) -> SourceError:
-    """The error of values that are nested too deep."""
+    """The error for values nested too deeply."""
     return SourceError(
         location,
         place=place,

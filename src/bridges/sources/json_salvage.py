@@ -12,7 +12,7 @@ from bridges.sources.fetch import EXPECTED
 from bridges.sources.json_errors import decode
 from bridges.stream.finding import Finding, Severity
 
-_ROWS_PER_BATCH = 1000  # that are salvaged at once
+_ROWS_PER_BATCH = 1000
 _FIRST_ROW = re.compile(rb'"log_history"\s*:\s*\[\s*\{')
 _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 
@@ -20,11 +20,12 @@ _HISTORY = re.compile(r'"log_history"\s*:\s*\[')
 def salvage(
     location: str, data: bytes, add: Callable[[list[object]], object]
 ) -> tuple[dict[str, object] | None, Finding]:
-    """Header (None for bare rows) of a text that ends too early; `add` gets its whole rows.
+    """Read a truncated text: passes its complete rows to `add` in batches.
 
-    Raises SourceError where it has none.
+    Returns the fields before the rows (None for bare rows) and a finding. Raises SourceError if it
+    has no complete row.
     """
-    text = decode(location, _whole_characters(data))
+    text = decode(location, _complete_characters(data))
     found = _HISTORY.search(text)
     header = _header(text[: found.start()]) if found else None
     if found:
@@ -33,23 +34,23 @@ def salvage(
         opened = text.lstrip().startswith("[")
         start, separator = (text.index("[") + 1, ",") if opened else (0, "")
     count, end = 0, start
-    for rows, stop in _whole_values(text, start, separator):
+    for rows, stop in _complete_objects(text, start, separator):
         count, end = count + len(rows), stop
         add(rows)
     if not count:
         raise SourceError(
             location,
-            found="a file that ends before its first whole log row",
+            found="a file that ends before its first complete log row",
             expected=EXPECTED,
             remedy="Nothing can be salvaged: use an earlier checkpoint's file.",
         )
     lost = len(text) - end
-    message = f"the file ends too early: {count} whole rows are read, {lost} characters lost"
+    message = f"the file ends too early: {count} complete rows are read, {lost} characters lost"
     return header, Finding("salvaged", Severity.WARNING, f"row {count - 1}", message)
 
 
 def first_row(location: str, data: bytes) -> object:
-    """The first log row of a text that may end too early. Raises SourceError for none."""
+    """The first log row of a text that may be truncated. Raises SourceError if it has none."""
     start = _FIRST_ROW.search(data)
     if start:
         with suppress(ValueError, RecursionError):
@@ -60,8 +61,8 @@ def first_row(location: str, data: bytes) -> object:
     return rows[0]
 
 
-def _whole_characters(data: bytes) -> bytes:
-    """Without the last character where its bytes are not all there."""
+def _complete_characters(data: bytes) -> bytes:
+    """The data without a truncated last UTF-8 character."""
     for cut in range(1, 4):
         if len(data) >= cut and data[-cut] >= 0xC0:
             return data[:-cut]
@@ -69,7 +70,7 @@ def _whole_characters(data: bytes) -> bytes:
 
 
 def _header(text: str) -> dict[str, object]:
-    """The entries before `log_history`, which the text ends with."""
+    """The fields before `log_history`, from the text up to that key."""
     try:
         header = json.loads(text.rstrip().rstrip(",") + "}")
     except (ValueError, RecursionError):
@@ -77,10 +78,8 @@ def _header(text: str) -> dict[str, object]:
     return header if isinstance(header, dict) else {}
 
 
-def _whole_values(text: str, start: int, separator: str) -> Iterator[tuple[list[object], int]]:
-    """The JSON objects from `start` on, up to the first that is not whole, in parts; and where each
-    part ends.
-    """
+def _complete_objects(text: str, start: int, separator: str) -> Iterator[tuple[list[object], int]]:
+    """The JSON objects from `start` up to the first incomplete one, in batches with end offsets."""
     decoder, position = json.JSONDecoder(), start
     values: list[object] = []
     blanks = re.compile(rf"[\s{separator}]*")

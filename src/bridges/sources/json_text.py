@@ -1,7 +1,7 @@
-"""JSON as Python writes it: NaN and Infinity are allowed, and int64 is exact.
+"""Parses JSON as Python writes it: with NaN and Infinity, and exact int64.
 
-The fast parser reads what is right; whatever it refuses, or where a key may stand twice, the
-standard library's parser reads again, slowly, and knows the place.
+The fast parser reads valid text. Text that it rejects, or that may contain duplicate keys, is
+parsed again by the slower standard library, which reports positions.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from bridges.sources.text_density import SMALL_BYTES, too_many_values
 from bridges.stream.finding import Finding, Severity
 
 _COLON = ord(":")
-Repeated = Counter[str]  # how often a key stands again in its object
-MAX_KEYS = 20_000  # a log has a few hundred at most, and each is a curve in every target
-_USUAL_KEYS = 100  # of an object, on average
+Repeated = Counter[str]  # objects with a duplicate, by key
+MAX_KEYS = 20_000  # of a log; real logs have up to a few hundred, each a curve in the target
+_USUAL_KEYS = 100  # average number of keys per object
 _NOT_BLANK = re.compile(rb"\S")
 
 
 def parse(
     location: str, data: bytes, first_line: int = 1, *, more: bool = False
 ) -> tuple[object, Repeated]:
-    """The JSON value of the text, and how often each key stands again in an object.
+    """The JSON value of a text, and its duplicate keys. Raises SourceError.
 
-    `first_line` is the number of its first line in the file; `more` tells that lines follow it.
+    `first_line`: the number of its first line in the file; `more`: further lines follow it.
     """
     if len(data) > SMALL_BYTES:
         _check_syntax(location, data, first_line, more)
@@ -49,7 +49,7 @@ def parse(
 
 
 def is_lines(data: bytes) -> bool:
-    """Whether a text is JSON lines: its first line is an object, and more follows."""
+    """Whether a text is JSON lines: an object on its first line, and further lines."""
     begun = _NOT_BLANK.search(data)
     end = data.find(b"\n", begun.start()) if begun and begun[0] == b"{" else -1
     if not begun or end < 0 or _NOT_BLANK.search(data, end) is None:
@@ -57,7 +57,7 @@ def is_lines(data: bytes) -> bool:
     line = data[begun.start() : end].rstrip(b" \t\r")
     if not line.endswith(b"}"):
         return False
-    return b'"log_history"' not in line or _is_json(line)  # else a state on several lines
+    return b'"log_history"' not in line or _is_json(line)  # otherwise a state on several lines
 
 
 def _is_json(data: bytes) -> bool:
@@ -71,9 +71,10 @@ def _is_json(data: bytes) -> bool:
 def parse_each_line(
     location: str, data: bytes, first_line: int = 1, *, more: bool = False
 ) -> tuple[list[object], Repeated]:
-    """The values of all lines that are not blank. Raises SourceError with the line's number.
+    """The values of all non-blank lines, and their duplicate keys. Raises SourceError with the
+    number of the line.
 
-    `first_line` is the number of the first one in the file; `more` tells that lines follow.
+    `first_line`: the number of the first line in the file; `more`: further lines follow.
     """
     lines = [line for line in data.split(b"\n") if line.strip()]
     try:
@@ -81,7 +82,7 @@ def parse_each_line(
         if len(rows) == len(lines) and not may_repeat_a_key(data, rows):
             return rows, Repeated()
     except ValueError:
-        pass  # line by line the place is known
+        pass  # parsing line by line gives the position
     return _parse_lines_slowly(location, data, first_line, more)
 
 
@@ -102,9 +103,9 @@ def _parse_lines_slowly(
 def line_parts(
     location: str, data: bytes, size: int
 ) -> Iterator[tuple[list[int], list[object], Repeated]]:
-    """The lines that are not blank, in parts of about `size` bytes: numbers, values, repeated keys.
+    """The non-blank lines in parts of about `size` bytes: line numbers, values, duplicate keys.
 
-    Raises SourceError with the line's number.
+    Raises SourceError with the number of the line.
     """
     start, end, number = 0, len(data.rstrip()), 1
     while start < end:
@@ -119,17 +120,17 @@ def line_parts(
 
 
 def refuse_heavy_row(location: str, data: bytes, start: int, end: int, place: str) -> None:
-    """Refuse a part of a text with a very long row that takes far more memory than its bytes."""
+    """Raise SourceError for a slice of a text with a row that takes far more memory than bytes."""
     refuse_heavy(location, data, start, end, place=place)
     if end - start <= SMALL_BYTES:
         return
     keys, objects = data.count(b'":', start, end), data.count(b"{", start, end)
-    if keys > max(MAX_KEYS, _USUAL_KEYS * objects):  # not a history of many rows within one line
+    if keys > max(MAX_KEYS, _USUAL_KEYS * objects):  # not a history with many rows on one line
         raise too_many_keys(location, keys, place)
 
 
 def too_many_keys(location: str, count: int, place: str = "") -> SourceError:
-    """The error for rows with more keys than any log has."""
+    """The error for rows with more keys than a log can have."""
     return SourceError(
         location,
         place=place,
@@ -142,7 +143,7 @@ def too_many_keys(location: str, count: int, place: str = "") -> SourceError:
 def refuse_heavy(
     location: str, data: bytes, start: int = 0, end: int | None = None, *, place: str = ""
 ) -> None:
-    """Refuse a part of a text that takes far more memory than its bytes if parsed at once."""
+    """Raise SourceError for a slice of a text that takes too much memory if parsed at once."""
     count = too_many_values(data, start, end)
     if count is not None:
         size = (len(data) if end is None else end) - start
@@ -156,11 +157,10 @@ def refuse_heavy(
 
 
 def may_repeat_a_key(data: bytes | memoryview, value: object) -> bool:
-    """False only if every entry of the text is an entry of the value.
+    """False only if each object entry in the text is also in the parsed value.
 
-    Each entry has one colon, so the text has no more entries than colons. Where strings hold
-    colons too, the quotes before colons are counted: one can only end a key or stand in a string,
-    unless blanks stand between the two.
+    Each entry has one colon, so a text has at most as many entries as colons. If strings contain
+    colons, quotes directly before colons are counted instead, unless blanks may separate the two.
     """
     colons, entries = np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON), _entries(value)
     if colons == entries:
@@ -175,7 +175,7 @@ def may_repeat_a_key(data: bytes | memoryview, value: object) -> bool:
 
 
 def _entries(value: object) -> int:
-    """How many object entries a parsed history has, as far as nesting is usual."""
+    """The number of object entries in a history with the usual nesting; otherwise any number."""
     if isinstance(value, list):
         return sum(map(len, value)) if set(map(type, value)) == {dict} else -1
     if not isinstance(value, dict):
@@ -214,28 +214,28 @@ def _parse_slowly(
 
 
 def _check_syntax(location: str, data: bytes, first_line: int, more: bool) -> None:
-    """Raise the SourceError of the first error in the grammar of a text, without its objects."""
+    """Raise SourceError for the first syntax error, without building the objects of the text."""
     text = decode(location, data, first_line, more=more)
     try:
-        with suppress(RecursionError):  # the fast parser knows the place of what is too deep
+        with suppress(RecursionError):  # the fast parser reports the position
             json.loads(
                 text,
-                object_pairs_hook=_nothing,
-                parse_int=_nothing,
-                parse_float=_nothing,
-                parse_constant=_nothing,
+                object_pairs_hook=_discard,
+                parse_int=_discard,
+                parse_float=_discard,
+                parse_constant=_discard,
             )
     except json.JSONDecodeError as error:
         raise refused(location, text, error, first_line, more) from None
 
 
-def _nothing(value: object) -> None:
+def _discard(value: object) -> None:
     return None
 
 
 def repeated_keys(repeated: Repeated) -> list[Finding]:
-    """A finding for each key that stands twice in an object."""
-    message = "the key stands twice in one object; its last value counts, as in Python's json"
+    """A finding for each duplicate key."""
+    message = "the key occurs twice in one object; its last value is used, as by Python's json"
     return [
         Finding("duplicate-key", Severity.WARNING, f"key {key!r}", message, count)
         for key, count in repeated.items()
@@ -243,7 +243,7 @@ def repeated_keys(repeated: Repeated) -> list[Finding]:
 
 
 def names(keys: Iterable[str], limit: int = 6) -> str:
-    """A few keys for a message: `'a', 'b' and 3 more`."""
+    """The first keys for a message: `'a', 'b' and 3 more`."""
     listed = list(keys)
     shown = ", ".join(repr(key) for key in listed[:limit])
     return shown + (f" and {len(listed) - limit} more" if len(listed) > limit else "")

@@ -12,7 +12,7 @@ from bridges.option import Option, Options
 
 @dataclass(frozen=True)
 class ReadChoices(Options):
-    """The reading options that a user can set."""
+    """The reading options for users."""
 
     salvage: Annotated[bool, Option("Read a truncated file up to its last complete row.")] = False
     redact_home: Annotated[bool, Option("Mask home directories in params, too.")] = False

@@ -27,7 +27,7 @@ def opened(location: str) -> tuple[Any, str]:
 
 
 def forget_listings(locations: Iterable[str]) -> None:
-    """Clear the listing caches of the file systems of those locations that are URLs."""
+    """Clear the listing caches of the file systems of all URLs among the locations."""
     for location in locations:
         with suppress(Exception):  # deliberately broad: reading the location reports the error
             if "://" in location:
@@ -35,7 +35,7 @@ def forget_listings(locations: Iterable[str]) -> None:
 
 
 def described(location: str) -> str | None:
-    """The metadata of a file that change with its content, as text; None if there are none.
+    """The metadata of a file that change with its content, as text; None if it has none.
 
     An etag suffices alone. Unlike other metadata, it is equal in a listing and for a single file.
     """

@@ -1,6 +1,6 @@
-"""The text of a history: decompressed and unwrapped, with a message for other kinds of files.
+"""Loads the text of a history: fetches, decompresses, unwraps, and rejects other file types.
 
-Any failure is a SourceError that says what the file is instead.
+Every failure is a SourceError with the type of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
 
 CUT_OFF_REMEDY = "The save was cut off: use an earlier checkpoint's file"
-SALVAGE_REMEDY = f"{CUT_OFF_REMEDY}, or read its whole rows with --salvage."
+SALVAGE_REMEDY = f"{CUT_OFF_REMEDY}, or read its complete rows with --salvage."
 _TABLE_LINE = re.compile(rb"^\|[ \t]?(.*?)[ \t]*\|(?:[ \t]*\|)?[ \t]*$")
 ZERO, NEWLINE = b"\0", b"\n"
 _MAGIC = {
@@ -52,8 +52,8 @@ class Text:
 def load(location: str, *, salvage: bool = False, max_unpacked: int | None = None) -> Text:
     """The text at a path, an fsspec URL or `-` (standard input). Raises SourceError.
 
-    A gzip file may unpack to `max_unpacked` bytes; by default to 100 times its own, or 64 MiB. A
-    stream without a known end may give as many; by default 256 MiB.
+    `max_unpacked`: maximum size of an unpacked gzip file (default: 100 times its packed size, or
+    64 MiB) and of a stream of unknown length (default: 256 MiB), in bytes.
     """
     raw = fetch(location, most_of_stream=max_unpacked or MAX_STREAM_BYTES)
     provenance = Provenance(location, len(raw), hashlib.sha256(raw).hexdigest())
@@ -75,7 +75,7 @@ def unpacked(
     findings: list[Finding],
     max_unpacked: int | None = None,
 ) -> bytes:
-    """The bytes themselves, or what they hold where they are gzip. Raises SourceError."""
+    """The bytes, decompressed if they are gzip. Raises SourceError."""
     is_gzip = raw[:2] == b"\x1f\x8b"
     return _gunzip(location, raw, salvage, max_unpacked, findings) if is_gzip else raw
 
@@ -83,10 +83,10 @@ def unpacked(
 def _gunzip(
     location: str, data: bytes, salvage: bool, most: int | None, findings: list[Finding]
 ) -> bytes:
-    """What all members of a gzip file hold; zeros may follow the last one."""
+    """The content of all members of a gzip file; zeros may follow the last member."""
     bound = most or bound_of(len(data))
     try:
-        content, whole = gunzip(data, bound)
+        content, is_complete = gunzip(data, bound)
     except zlib.error as error:
         raise _broken_gzip(location, error) from error
     except TooLargeError:
@@ -96,7 +96,7 @@ def _gunzip(
             expected="a log history",
             remedy="If it is one, allow more with --max-unpacked BYTES.",
         ) from None
-    if not whole:
+    if not is_complete:
         findings.append(_truncated_gzip(location, salvage))
     return content
 
@@ -106,7 +106,7 @@ def _broken_gzip(location: str, error: zlib.error) -> SourceError:
     return SourceError(
         location,
         found=f"gzip data that is broken ({reason})",
-        expected="a whole gzip file",
+        expected="a complete gzip file",
         remedy="Get the file again.",
     )
 
@@ -116,10 +116,10 @@ def _truncated_gzip(location: str, salvage: bool) -> Finding:
         raise SourceError(
             location,
             found="gzip data that ends too early",
-            expected="a whole gzip file",
-            remedy="Get the file again, or use --salvage to read what is there.",
+            expected="a complete gzip file",
+            remedy="Get the file again, or use --salvage to read the part before the end.",
         )
-    message = "the gzip data ends too early; what was there is read"
+    message = "the gzip data ends too early; the part before the end is read"
     return Finding("gzip-truncated", Severity.WARNING, "end of file", message)
 
 
@@ -128,7 +128,7 @@ def _refuse_dense(location: str, data: bytes) -> None:
     if count is not None:
         raise SourceError(
             location,
-            found=f"{count:,} objects, lists or lines of a table in {len(data):,} bytes",
+            found=f"{count:,} objects, lists or table lines in {len(data):,} bytes",
             expected=EXPECTED,
             remedy="This is not a log history: check which file you gave.",
         )
@@ -143,7 +143,7 @@ def _refuse_empty(location: str, data: bytes) -> None:
 
 
 def _without_zeros(location: str, data: bytes, salvage: bool, findings: list[Finding]) -> bytes:
-    """The text less its zero bytes and what they cut, if it is to `salvage`. Raises SourceError."""
+    """The text without its zero bytes and damaged lines. Raises SourceError unless `salvage`."""
     found = zero_bytes(data)
     if found is None:
         return data
@@ -156,7 +156,7 @@ def _without_zeros(location: str, data: bytes, salvage: bool, findings: list[Fin
             location, place="" if only else place, found=found, expected="text", remedy=remedy
         )
     lost = len(data) - data.count(ZERO) - len(left)
-    message = f"{found}: {len(left):,} bytes of whole text are read, {lost:,} beside them are lost"
+    message = f"{found}: {len(left):,} bytes of intact text are read, {lost:,} bytes are lost"
     findings.append(Finding("zero-bytes", Severity.WARNING, place, message))
     return left
 
@@ -172,17 +172,17 @@ def _refuse_other_kinds(location: str, data: bytes) -> None:
         )
     kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
     if kind is None and ZERO in head and not is_torn(data):
-        kind = "binary data or UTF-16 text (it holds zero bytes)"
+        kind = "binary data or UTF-16 text (it contains zero bytes)"
     if kind is not None:
         remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
         raise SourceError(location, found=kind, expected=EXPECTED, remedy=remedy)
 
 
 def _unwrap_table(location: str, data: bytes, salvage: bool) -> bytes:
-    """Text copied from a web page's table view: every line stands between bars.
+    """Unwrap text copied from a web page's table view, with each line between bars.
 
-    Blanks take the place of the first bar, so columns keep their numbers. `salvage` lets the last
-    line end early.
+    The first bar becomes blanks, so columns keep their numbers. `salvage` allows a truncated last
+    line.
     """
     if data.lstrip()[:1] != b"|":
         return data
@@ -190,19 +190,19 @@ def _unwrap_table(location: str, data: bytes, salvage: bool) -> bytes:
     lines = BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n"))
     for number, line in enumerate(lines, 1):
         match = _TABLE_LINE.match(line)
-        last = not line.endswith(b"\n")
+        is_last = not line.endswith(b"\n")
         if match:
             unwrapped += b" " * match.start(1) + match[1] + b"\n"
-        elif salvage and last and line[:1] == b"|":
+        elif salvage and is_last and line[:1] == b"|":
             unwrapped += b" " + line[1:]
         elif line.strip():
-            other = "use --salvage" if last else "take the bars out of every line"
+            other = "use --salvage" if is_last else "remove the bars from every line"
             raise SourceError(
                 location,
                 place=f"line {number}",
                 found=f"{line[:60].rstrip().decode(errors='replace')!r}",
-                expected="a line between table bars `| … |`, as the first line is",
-                remedy=f"Copy the whole table again, or {other}.",
+                expected="a line between table bars `| … |`, like the first line",
+                remedy=f"Copy the complete table again, or {other}.",
             )
         else:
             unwrapped += b"\n"

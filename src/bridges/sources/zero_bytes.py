@@ -1,4 +1,4 @@
-"""Zero bytes in a text file, which a power cut leaves for blocks that were not written.
+"""Zero bytes in a text file, left by a power cut for unwritten blocks.
 
 Valid text has no zero bytes; binary data and UTF-16 have many.
 """

@@ -1,1 +1,1 @@
-"""The neutral middle: pure functions on plain data. No file is opened and no tracker known here."""
+"""The neutral model and its pure functions: no I/O, no tracker, no Trainer key."""

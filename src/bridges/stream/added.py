@@ -1,8 +1,8 @@
-"""Added rows: rows that a source found beside the history of a run, as in a results file.
+"""Added rows: rows that a source found beside the history of a run, for example in a results file.
 
-The target keeps them where they were written. A history that goes on afterwards is written behind
-them, and a row that its source holds no longer stays: so the rows of a run are put into the order
-that the target has before they are compared or continued.
+A target keeps added rows at the position at which they were written. A growing history is written
+after them, and rows that disappear from the source stay. So the rows of a run are put into the
+order of the target before they are compared or appended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bridges.stream.redact import redact_key, redact_value
 
 @dataclass(frozen=True)
 class AddedRow:
-    """A row beside the history: its position among all rows, its `RowKind`, step and values."""
+    """A row beside the history: its position among all rows, `RowKind`, step and values."""
 
     row: int
     kind: int
@@ -29,17 +29,17 @@ class AddedRow:
     values: Mapping[str, Any]
 
     def as_json(self) -> list[Any]:
-        """The row as a target keeps it."""
+        """The row in the form that targets store."""
         return [self.row, self.kind, self.step, dict(self.values)]
 
     @classmethod
     def parse(cls, found: Any) -> AddedRow:
-        """The row that a target keeps. Raises ValueError or TypeError for anything else."""
+        """The row from its stored form. Raises ValueError or TypeError for anything else."""
         row, kind, step, values = found
         return cls(int(row), int(kind), int(step), dict(values))
 
-    def holds(self, other: AddedRow) -> bool:
-        """Whether it has every value of another row; the epoch may be missing."""
+    def contains(self, other: AddedRow) -> bool:
+        """Whether it has every value of another row except the epoch."""
         missing = object()
         return all(
             key == "epoch" or _text(self.values.get(key, missing)) == _text(value)
@@ -47,7 +47,7 @@ class AddedRow:
         )
 
     def equals(self, other: AddedRow) -> bool:
-        """Whether another row has the same step and the same values."""
+        """Whether another row has the same step and values."""
         return self.step == other.step and _text(self.values) == _text(other.values)
 
 
@@ -56,12 +56,12 @@ def _text(value: Any) -> str:
 
 
 def _masked(key: str, value: Any) -> Any:
-    """A value for the target to keep: numbers of a log are no secrets."""
+    """The value to store, with secrets masked; numbers in a log are not secrets."""
     return value if isinstance(value, (int, float)) else redact_value(key, value)
 
 
 def rows_of(stream: MetricStream, rows: Sequence[int]) -> tuple[AddedRow, ...]:
-    """Some rows of a stream, with the values that they hold."""
+    """The given rows of a stream as added rows."""
     if not rows:
         return ()
     found = []
@@ -73,9 +73,9 @@ def rows_of(stream: MetricStream, rows: Sequence[int]) -> tuple[AddedRow, ...]:
 
 
 def joined(stream: MetricStream, rows: Sequence[AddedRow]) -> MetricStream:
-    """The stream with these rows behind it, whatever their positions say."""
+    """The stream followed by added rows; their positions are ignored."""
     series: dict[tuple[str, str], Series] = {(s.key, s.values.dtype.kind): s for s in stream.series}
-    for part in behind(stream, rows):
+    for part in following_series(stream, rows):
         name = part.key, part.values.dtype.kind
         series[name] = _as_one(series[name], part) if name in series else part
     step = np.concatenate([stream.step, np.array([row.step for row in rows], np.int64)])
@@ -83,8 +83,8 @@ def joined(stream: MetricStream, rows: Sequence[AddedRow]) -> MetricStream:
     return MetricStream(step, kind, tuple(series.values()))
 
 
-def behind(stream: MetricStream, rows: Sequence[AddedRow]) -> list[Series]:
-    """The values of rows that follow those of a stream."""
+def following_series(stream: MetricStream, rows: Sequence[AddedRow]) -> list[Series]:
+    """The values of added rows as series that follow the rows of a stream."""
     series, _ = series_from_rows([dict(row.values) for row in rows])
     return [Series(part.key, part.rows + len(stream), part.values) for part in series]
 
@@ -94,34 +94,34 @@ def _as_one(first: Series, second: Series) -> Series:
     return Series(first.key, rows, np.concatenate([first.values, second.values]))
 
 
-def arranged(run: Run, held: Sequence[AddedRow]) -> Run:
-    """The run with its rows in the order of a target that holds these added rows.
+def arranged(run: Run, stored: Sequence[AddedRow]) -> Run:
+    """The run with its rows in the order of a target that has stored these added rows.
 
-    The history fills the places between them; added rows that the target lacks come last.
+    The history fills the positions between them; new added rows come last.
     """
     mine = rows_of(run.stream, run.added)
-    if _text([row.as_json() for row in mine]) == _text([row.as_json() for row in held]):
+    if _text([row.as_json() for row in mine]) == _text([row.as_json() for row in stored]):
         return run
-    known = {row.row: at for row in mine for at, other in enumerate(held) if other.holds(row)}
-    count, fresh = len(run.stream), [row.row for row in mine if row.row not in known]
+    known = {row.row: at for row in mine for at, other in enumerate(stored) if other.contains(row)}
+    count, new = len(run.stream), [row.row for row in mine if row.row not in known]
     history = np.setdiff1d(np.arange(count), run.added)
-    order = np.full(len(history) + len(held) + len(fresh), -1, np.int64)
-    order[[row.row for row in held]] = count + np.arange(len(held))
-    order[order < 0] = [*history.tolist(), *fresh]
-    place = np.full(count + len(held), -1, np.int64)
-    place[order] = np.arange(len(order))
-    place[[*known]] = place[[count + at for at in known.values()]]
+    order = np.full(len(history) + len(stored) + len(new), -1, np.int64)
+    order[[row.row for row in stored]] = count + np.arange(len(stored))
+    order[order < 0] = [*history.tolist(), *new]
+    position = np.full(count + len(stored), -1, np.int64)
+    position[order] = np.arange(len(order))
+    position[[*known]] = position[[count + at for at in known.values()]]
     return replace(
         run,
-        stream=joined(run.stream, held).take(order),
-        added=tuple(sorted([*(row.row for row in held), *place[fresh].tolist()])),
-        evidence=tuple(moved(one, place) for one in run.evidence),
+        stream=joined(run.stream, stored).take(order),
+        added=tuple(sorted([*(row.row for row in stored), *position[new].tolist()])),
+        evidence=tuple(moved(one, position) for one in run.evidence),
     )
 
 
-def moved(evidence: Evidence, place: Int64) -> Evidence:
-    """The evidence for rows that have new places."""
-    rows = place[evidence.rows]
+def moved(evidence: Evidence, position: Int64) -> Evidence:
+    """The evidence with each row at its new `position` (int64, one per row; -1: dropped)."""
+    rows = position[evidence.rows]
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]
     return replace(evidence, rows=rows[order], time=evidence.time[order])

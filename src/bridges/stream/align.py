@@ -1,6 +1,6 @@
-"""Alignment: the step of each row, the x-axis, and points that share key and step.
+"""Alignment: the step of each row, the x-axis, and several points of a key at one step.
 
-The order of the rows is the truth. Nothing here sorts by epoch or makes a step out of an epoch.
+The order of the rows is kept: nothing sorts by epoch or derives a step from an epoch.
 """
 
 from __future__ import annotations
@@ -16,35 +16,33 @@ from bridges.errors import ExportError
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Int64, MetricStream, Series
 
-EPOCH_SCALE = 1000  # an integer axis holds round(epoch * EPOCH_SCALE)
+EPOCH_SCALE = 1000  # an integer x-axis is round(epoch * EPOCH_SCALE)
 
 
 def fill_steps(step: Int64, known: NDArray[np.bool_]) -> tuple[Int64, list[Finding]]:
-    """Give each row without a step the step of the row before it (0 before the first)."""
+    """Give each row without a step the step of the previous row (0 before the first)."""
     if known.all():
         return step, []
     last_known = np.maximum.accumulate(np.where(known, np.arange(len(step)), -1))
     filled = np.where(last_known < 0, 0, step[last_known])
     missing = np.flatnonzero(~known)
-    message = "rows without a step take the step of the row before them"
+    message = "rows without a step get the step of the previous row"
     finding = Finding.at_rows("step-missing", Severity.WARNING, missing, message)
     return filled.astype(np.int64), [finding]
 
 
 def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
-    """Put round(epoch x 1000) on the integer axis; a row without an epoch takes the last one.
+    """Replace the step by round(epoch x 1000); a row without an epoch gets the previous one.
 
-    Trackers with an integer step cannot hold a fraction, hence the scale. A falling epoch (a
-    resume) stays where it is in the log and becomes a finding.
+    The scale is for trackers with integer steps. A falling epoch (a resume) keeps its position in
+    the log and is a finding.
     """
     epoch = stream.epoch
     known = ~np.isnan(epoch) & (np.abs(epoch) < 2**53 / EPOCH_SCALE)
     scaled = np.rint(np.where(known, epoch, 0.0) * EPOCH_SCALE).astype(np.int64)
     axis, missing = fill_steps(scaled, known)
     findings = [
-        replace(
-            finding, code="epoch-missing", message="rows without an epoch take the one before them"
-        )
+        replace(finding, code="epoch-missing", message="rows without an epoch get the previous one")
         for finding in missing
     ]
     falls = np.flatnonzero(np.diff(axis) < 0) + 1
@@ -63,21 +61,20 @@ def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
 
 
 def apply_duplicates(
-    stream: MetricStream, policy: str, cuts: Sequence[int] = ()
+    stream: MetricStream, policy: str, append_rows: Sequence[int] = ()
 ) -> tuple[MetricStream, list[Finding]]:
-    """Keep `all` points of one key at one step, the `first`, the `last`, or refuse (`error`).
+    """Keep `all` points of one key at one step, the `first` or the `last`, or raise (`error`).
 
-    Rows are never removed. `error` leaves `epoch` aside: every row of one step carries it.
-    `cuts` are the row counts at which a target already holds the history: what is written there
-    stays, so `last` means the last before each cut.
-    Raises ExportError where the policy is `error` and a key has two values at one step.
+    Rows are never removed. `append_rows`: the row count after each earlier write to the target;
+    written points stay, so `last` is the last point within each write. Raises ExportError if the
+    policy is `error` and a key other than `epoch` has two values at one step.
     """
     if policy == "all":
         return stream, []
     kept, dropped = [], 0
     for key in stream.keys:
         parts = [series for series in stream.series if series.key == key]
-        keep = _kept_rows(stream, parts, policy, cuts)
+        keep = _kept_rows(stream, parts, policy, append_rows)
         for part in parts:
             mask = keep[part.rows]
             dropped += int((~mask).sum())
@@ -89,16 +86,16 @@ def apply_duplicates(
         "duplicates-dropped",
         Severity.INFO,
         "all keys",
-        f"points at a step that its key has more than once: only the {policy} is kept",
+        f"several points of one key at one step: only the {policy} is kept",
         dropped,
     )
     return replace(stream, series=tuple(kept)), [note]
 
 
 def merge_steps(stream: MetricStream) -> MetricStream:
-    """One row a step, in the order of the steps; of two values of one key the later one stays.
+    """Merge the rows of each step, sorted by step; the last value of each key is kept.
 
-    A merged row has the time and kind of its last row. `hidden_duplicates` counts what is lost.
+    A merged row has the time and kind of its last row. `hidden_duplicates` counts the lost values.
     """
     last_of_key, _ = apply_duplicates(stream, "last")
     steps, place = np.unique(stream.step, return_inverse=True)
@@ -113,7 +110,7 @@ def merge_steps(stream: MetricStream) -> MetricStream:
 
 
 def _kept_rows(
-    stream: MetricStream, parts: list[Series], policy: str, cuts: Sequence[int]
+    stream: MetricStream, parts: list[Series], policy: str, append_rows: Sequence[int]
 ) -> NDArray[np.bool_]:
     rows = np.sort(np.concatenate([part.rows for part in parts]))
     steps = stream.step[rows]
@@ -123,7 +120,7 @@ def _kept_rows(
     elif policy == "first":
         kept = rows[np.unique(steps, return_index=True)[1]]
     else:
-        segment = np.searchsorted(np.asarray(cuts), rows, side="right")
+        segment = np.searchsorted(np.asarray(append_rows), rows, side="right")
         order = np.lexsort((rows, steps, segment))
         same = (np.diff(segment[order]) == 0) & (np.diff(steps[order]) == 0)
         kept = rows[order][np.append(~same, True)]
@@ -145,7 +142,7 @@ def _refuse_duplicates(key: str, rows: Int64, steps: Int64) -> None:
 
 
 def hidden_duplicates(stream: MetricStream) -> int:
-    """How many values share key and step with later ones, and differ from the last of these."""
+    """The number of values that differ from the last value of the same key and step."""
     if (stream.step[1:] > stream.step[:-1]).all():
         return 0
     parts: dict[str, list[Series]] = {}
@@ -170,7 +167,7 @@ def _hidden(stream: MetricStream, parts: list[Series]) -> int:
 
 
 def _comparable(parts: list[Series]) -> NDArray[Any]:
-    """The values of all parts as an array in which equal entries are the same value."""
+    """The values of all parts as an array whose entries are equal exactly for equal values."""
     if any(part.values.dtype == object for part in parts):
         texts = [repr(value) for part in parts for value in part.values.tolist()]
         return np.array(texts, object)

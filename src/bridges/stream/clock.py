@@ -1,13 +1,12 @@
-"""The clock: a time for every row, from the best evidence that there is.
+"""The clock: a time for every row, from the best available evidence.
 
-A log holds no instant, so the first one is `SYNTHETIC_ORIGIN` until something better is known;
-never the export's own time. Kinds of evidence declare what they know and how good it is: instants
-are used as they are, durations begin at an instant of other evidence or at a known start. Without
-any evidence one second stands for each step.
+Each kind of evidence declares its content (instants or durations) and its rank. Instants are used
+unchanged. Durations start at an instant of other evidence, at a known start, or at
+`SYNTHETIC_ORIGIN`; never at the time of the export. Without evidence, each step takes one second.
 
-Times are integer microseconds. From row to row they rise by at least one whole millisecond, which
-is the finest that some targets keep. What a target holds already keeps its times, so that a run can
-grow there whatever becomes known later.
+Times are integer microseconds. They increase by at least one whole millisecond per row, the finest
+resolution of some targets. Rows that a target has stored keep their times, so a run can grow there
+whatever evidence is found later.
 """
 
 from __future__ import annotations
@@ -32,18 +31,19 @@ from bridges.stream.model import (
     Run,
 )
 from bridges.stream.naming import KeyRules
-from bridges.stream.pace import LONGEST_RUN, SYNTHETIC, Pace, pace_of
+from bridges.stream.pace import MAX_RUN_SECONDS, SYNTHETIC, Pace, pace_of
 
 SECOND, MILLISECOND = 1_000_000, 1000  # in microseconds
 SYNTHETIC_ORIGIN = 946_684_800 * SECOND  # 2000-01-01T00:00:00Z
-RECORDED = EvidenceKind("recorded", Knows.INSTANTS, 0, "those that the source recorded")
-AGREED = 10 * SECOND  # by which the instants of one process may be apart
+RECORDED = EvidenceKind("recorded", Knows.INSTANTS, 0, "the times recorded in the source")
+MAX_DISAGREEMENT = 10 * SECOND  # between the shifts of one process
 
 
 @dataclass(frozen=True)
-class HeldTimes:
-    """The times (int64, microseconds) that a target holds for some rows (int64, rising), the kind
-    of evidence that they are from, and the origin of their clock.
+class StoredTimes:
+    """Times (int64, microseconds) that a target has stored for some rows (int64, increasing).
+
+    `kind`: the evidence that they came from; `origin`: see `Clock`.
     """
 
     rows: Int64
@@ -57,32 +57,32 @@ def apply_clock(
     rules: KeyRules,
     evidence: Sequence[Evidence] = (),
     source: str | None = None,
-    held: HeldTimes | None = None,
+    stored: StoredTimes | None = None,
     tick: int = 1,
 ) -> tuple[MetricStream, Clock, list[Finding]]:
-    """The stream with its times, the clock that gave them, and the findings.
+    """The stream with times, its clock, and findings.
 
-    The evidence is that from beside the log; `rules` give that of the rows. `source` forces the
-    clock of that name (see `require_clock`); rows that a target holds keep its times. Times are
-    whole multiples of `tick` microseconds.
+    `evidence` was found beside the log; `rules` gives the evidence in the rows. `source` forces a
+    clock by name (see `require_clock`). Rows with `stored` times keep these. Times are multiples of
+    `tick` microseconds.
     """
-    known = _Known.of(stream, rules, evidence, tick)
+    known = _RankedEvidence.of(stream, rules, evidence, tick)
     chosen = known.named(source) if source else known.best()
     kind = chosen.kind if chosen else SYNTHETIC
     if chosen is None and source in (None, SYNTHETIC.name):
-        known = _Known([], None if source else known.start)
+        known = _RankedEvidence([], None if source else known.start)
     pace = pace_of(known.durations() if _is_instant(kind) else chosen, stream, rules)
-    seen = _Times.of(chosen, pace, known, tick)
-    times = _strictly_rising(_held_first(seen.rows, held, tick))
-    start = min(seen.start, int(times[0])) if len(times) else seen.start
+    timed = _Times.of(chosen, pace, known, tick)
+    times = _strictly_increasing(_with_stored(timed.rows, stored, tick))
+    start = min(timed.start, int(times[0])) if len(times) else timed.start
     end = int(times[-1]) if len(times) else start
     stream = stream.at(times)
-    if held is not None:
-        clock = Clock(held.kind.name, held.origin, start, end)
-        return stream, clock, [_kept(held, kind)]
-    is_in_rows = kind.in_rows and seen.origin == SYNTHETIC.name
-    clock = Clock(source or kind.name, seen.origin, start, end, is_in_rows)
-    findings = _clock_findings(clock, kind, pace, known, seen)
+    if stored is not None:
+        clock = Clock(stored.kind.name, stored.origin, start, end)
+        return stream, clock, [_kept(stored, kind)]
+    is_in_rows = kind.in_rows and timed.origin == SYNTHETIC.name
+    clock = Clock(source or kind.name, timed.origin, start, end, is_in_rows)
+    findings = _clock_findings(clock, kind, pace, known, timed)
     return stream, clock, findings
 
 
@@ -90,26 +90,26 @@ def clocked(
     run: Run,
     stream: MetricStream,
     source: str | None = None,
-    held: HeldTimes | None = None,
+    stored: StoredTimes | None = None,
     tick: int = 1,
 ) -> tuple[MetricStream, Clock, list[Finding]]:
-    """The stream of a run with its times, see `apply_clock`.
+    """The stream of a run with times; see `apply_clock`.
 
-    Tags keep the times that their source recorded, unless another clock is forced or the target has
-    other times already. Rows of a log get such times by the rules of all clocks.
+    A run of tags keeps the recorded times of its source exactly, unless a clock is forced or the
+    target has stored other times. For a Trainer's run, recorded times are evidence.
     """
     recorded = _recorded_times(stream)
     if recorded is None:
-        return apply_clock(stream, run.key_rules, run.evidence, source, held, tick)
-    if run.key_style == "tags" and source is None and held is None:
+        return apply_clock(stream, run.key_rules, run.evidence, source, stored, tick)
+    if run.key_style == "tags" and source is None and stored is None:
         return _as_recorded(stream, recorded)
-    return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, held, tick)
+    return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, stored, tick)
 
 
 def _recorded_times(stream: MetricStream) -> Evidence | None:
-    """The evidence of the times that the source recorded; None if not every row has one.
+    """The times recorded in the source as evidence; None unless every row has one.
 
-    A row has the time of its first point, unless the source gives it another one.
+    Without a time of its own, a row has the time of its first point.
     """
     time = stream.first_times() if stream.time is None else stream.time
     if (time == NO_TIME).any() or not len(time):
@@ -120,7 +120,7 @@ def _recorded_times(stream: MetricStream) -> Evidence | None:
 def _as_recorded(
     stream: MetricStream, recorded: Evidence
 ) -> tuple[MetricStream, Clock, list[Finding]]:
-    """The stream with exactly these times; those of its points stay."""
+    """The stream with the recorded times of rows and points, unchanged."""
     own = [part.time for part in stream.series if part.time is not None]
     times = np.concatenate([recorded.time, *own])
     start, end = (int(times.min()), int(times.max())) if len(times) else (SYNTHETIC_ORIGIN,) * 2
@@ -134,8 +134,8 @@ def _is_instant(kind: EvidenceKind) -> bool:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The evidence of a run, the best first, and that of its start."""
+class _RankedEvidence:
+    """The evidence of a run, the best first, and the evidence of its start."""
 
     ranked: list[Evidence]
     start: Evidence | None = None
@@ -143,8 +143,8 @@ class _Known:
     @classmethod
     def of(
         cls, stream: MetricStream, rules: KeyRules, evidence: Sequence[Evidence], tick: int = 1
-    ) -> _Known:
-        """All evidence, from beside the log in whole ticks."""
+    ) -> _RankedEvidence:
+        """The evidence in the rows, and other evidence rounded to ticks."""
         found = {one.source: one for one in rules.evidence(stream)}
         found |= {one.source: _rounded(one, tick) for one in evidence}
         starts = [one for one in found.values() if one.kind.knows is Knows.START]
@@ -153,15 +153,15 @@ class _Known:
         return cls(ranked, starts[0] if starts else None)
 
     def best(self) -> Evidence | None:
-        """The best evidence that is a clock."""
+        """The best evidence with enough rows to be a clock."""
         return next((one for one in self.ranked if one.is_clock), None)
 
     def named(self, name: str) -> Evidence | None:
-        """The evidence of that name."""
+        """The evidence with a name."""
         return next((one for one in self.ranked if one.source == name), None)
 
     def durations(self) -> Evidence | None:
-        """The best evidence of durations, of two rows at least or a total."""
+        """The best evidence of durations: of at least two rows, or a total."""
         for one in self.ranked:
             if one.kind.knows is Knows.TOTAL or (
                 one.kind.knows is Knows.DURATIONS and len(one.rows) >= 2
@@ -174,21 +174,21 @@ class _Known:
         return [one for one in self.ranked if _is_instant(one.kind) and len(one.rows)]
 
 
-def _kept(held: HeldTimes, kind: EvidenceKind) -> Finding:
+def _kept(stored: StoredTimes, kind: EvidenceKind) -> Finding:
     message = (
-        f"the target keeps its times from {held.kind.words}; what is new goes on from there by "
+        f"the target keeps its times from {stored.kind.words}; new rows continue from there by "
         f"{kind.words}"
     )
     return Finding("clock-kept", Severity.INFO, "all rows", message)
 
 
 def times_digest(time: Int64, tick: int = 1) -> str:
-    """A digest of times, in ticks."""
+    """A digest of times in units of `tick`."""
     return hashlib.sha256(np.ascontiguousarray(time // tick, "<i8").tobytes()).hexdigest()[:16]
 
 
 def _rounded(evidence: Evidence, tick: int) -> Evidence:
-    """The evidence with times that are multiples of a tick."""
+    """The evidence with times rounded to multiples of `tick`."""
     if tick == 1:
         return evidence
     start = None if evidence.start is None else evidence.start // tick * tick
@@ -196,25 +196,27 @@ def _rounded(evidence: Evidence, tick: int) -> Evidence:
 
 
 def require_clock(name: str, run: Run) -> None:
-    """Raises SourceError where a run has nothing for that clock."""
-    known = _Known.of(run.stream, run.key_rules, run.evidence)
+    """Raise SourceError if a run has no evidence for the named clock."""
+    known = _RankedEvidence.of(run.stream, run.key_rules, run.evidence)
     found = known.named(name)
     if name == SYNTHETIC.name or (found is not None and found.is_clock):
         return
-    there = [one.source for one in known.ranked if one.is_clock]
+    clocks = [one.source for one in known.ranked if one.is_clock]
     raise SourceError(
         run.source,
         place=f"--clock {name}",
-        found="no times of that kind that belong to this run",
-        expected=f"one of the clocks that it has: {', '.join([*there, SYNTHETIC.name])}",
-        remedy="Leave out --clock for the best of these, or name the run's whole directory.",
+        found="no such times for this run",
+        expected=f"one of its clocks: {', '.join([*clocks, SYNTHETIC.name])}",
+        remedy="Omit --clock for the best of these, or export the run's complete directory.",
     )
 
 
 @dataclass(frozen=True)
 class _Times:
-    """Times in microseconds (int64, one a row), the start, the name of what fixes the first
-    instant, and the evidence of instants that was refused because these do not agree.
+    """The times of rows (int64, microseconds), and the start.
+
+    `origin`: the name of the evidence that fixes the first instant; `refused`: evidence of instants
+    that contradicts the durations.
     """
 
     rows: Int64
@@ -223,7 +225,7 @@ class _Times:
     refused: tuple[Evidence, ...] = ()
 
     @classmethod
-    def of(cls, chosen: Evidence | None, pace: Pace, known: _Known, tick: int) -> _Times:
+    def of(cls, chosen: Evidence | None, pace: Pace, known: _RankedEvidence, tick: int) -> _Times:
         if chosen is not None and _is_instant(chosen.kind):
             times, start = _between(chosen, pace, tick)
             return cls(times, start if chosen.start is None else chosen.start, chosen.source)
@@ -241,26 +243,26 @@ class _Times:
 
 
 def _between(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int]:
-    """Times through the known instants, the other rows in between by the pace."""
-    # the start is a row before all others; a millisecond for each row keeps all of them apart
+    """Times of all rows and the start: known instants, and other rows interpolated by the pace."""
+    # the start is a row before the first; one millisecond per row keeps all times distinct
     gaps = np.arange(len(pace.seconds) + 1) * (MILLISECOND // tick)
-    course = np.concatenate([[0.0], pace.seconds * (SECOND // tick)]) + gaps
-    at, time = course[known.rows + 1], known.time / tick
+    elapsed = np.concatenate([[0.0], pace.seconds * (SECOND // tick)]) + gaps
+    at, time = elapsed[known.rows + 1], known.time / tick
     rate = 1.0
     if not pace.is_real and len(at) > 1:
         rate = (time[-1] - time[0]) / (at[-1] - at[0])
-    times = np.interp(course, at, time)
-    times = np.where(course < at[0], time[0] - (at[0] - course) * rate, times)
-    times = np.where(course > at[-1], time[-1] + (course - at[-1]) * rate, times)
-    end = time[-1] + LONGEST_RUN * (SECOND // tick)  # a rate may lead anywhere
-    whole = in_ticks(np.clip(times, 0, end), tick)
-    return whole[1:], int(whole[0])
+    times = np.interp(elapsed, at, time)
+    times = np.where(elapsed < at[0], time[0] - (at[0] - elapsed) * rate, times)
+    times = np.where(elapsed > at[-1], time[-1] + (elapsed - at[-1]) * rate, times)
+    end = time[-1] + MAX_RUN_SECONDS * (SECOND // tick)  # an extrapolated rate may be extreme
+    rounded = in_ticks(np.clip(times, 0, end), tick)
+    return rounded[1:], int(rounded[0])
 
 
 def _shifted(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int] | None:
-    """The pace moved to known instants, each process by itself; None where they do not agree.
+    """Times and start: the pace of each process shifted to known instants; None if they disagree.
 
-    The least shift counts: an instant is never before the row that it is of.
+    The smallest shift of a process is used, because an instant is never before its row.
     """
     elapsed = pace.seconds * (SECOND // tick)
     shift = known.time / tick - elapsed[known.rows]
@@ -268,10 +270,10 @@ def _shifted(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int] | None
     shifts = np.full(int(pace.session.max(initial=0)) + 1, np.nan)
     for session in np.unique(sessions):
         of_it = shift[sessions == session]
-        if of_it.max() - of_it.min() > AGREED / tick:
+        if of_it.max() - of_it.min() > MAX_DISAGREEMENT / tick:
             return None
         shifts[session] = of_it.min()
-    for session in range(1, len(shifts)):  # one without any goes on from the one before it
+    for session in range(1, len(shifts)):  # a session without instants continues the previous one
         if np.isnan(shifts[session]):
             shifts[session] = shifts[session - 1]
     first = int(np.flatnonzero(~np.isnan(shifts))[0])
@@ -280,25 +282,25 @@ def _shifted(known: Evidence, pace: Pace, tick: int) -> tuple[Int64, int] | None
 
 
 def in_ticks(times: Float64, tick: int) -> Int64:
-    """Microseconds of times that are counted in ticks, each rounded to a whole one."""
+    """Times in ticks, rounded, as microseconds."""
     return np.asarray(np.rint(times).astype(np.int64) * tick)
 
 
-def _held_first(times: Int64, held: HeldTimes | None, tick: int) -> Int64:
-    """The times with those that a target holds; the rows after them go on from there."""
-    if held is None or not len(held.rows):
+def _with_stored(times: Int64, stored: StoredTimes | None, tick: int) -> Int64:
+    """The times, replaced by stored times where known; later rows are shifted to continue them."""
+    if stored is None or not len(stored.rows):
         return times
     moved = times.copy()
-    last = int(held.rows[-1])
-    moved[last + 1 :] += held.time[-1] - moved[last]
-    known = np.interp(np.arange(last + 1), held.rows, held.time / tick)
+    last = int(stored.rows[-1])
+    moved[last + 1 :] += stored.time[-1] - moved[last]
+    known = np.interp(np.arange(last + 1), stored.rows, stored.time / tick)
     moved[: last + 1] = in_ticks(known, tick)
-    moved[held.rows] = held.time
+    moved[stored.rows] = stored.time
     return moved
 
 
-def _strictly_rising(times: Int64) -> Int64:
-    """The times, each moved to the next whole millisecond that no row before it has."""
+def _strictly_increasing(times: Int64) -> Int64:
+    """The times, each moved to the next millisecond after all earlier rows if necessary."""
     index = np.arange(len(times), dtype=np.int64)
     own = times // MILLISECOND
     free = np.maximum.accumulate(own - index) + index
@@ -306,7 +308,7 @@ def _strictly_rising(times: Int64) -> Int64:
 
 
 def _clock_findings(
-    clock: Clock, kind: EvidenceKind, pace: Pace, known: _Known, seen: _Times
+    clock: Clock, kind: EvidenceKind, pace: Pace, known: _RankedEvidence, timed: _Times
 ) -> list[Finding]:
     findings = [
         Finding(
@@ -315,21 +317,21 @@ def _clock_findings(
             one.where,
             f"not used as a clock: {one.kind.words} do not fit {kind.words}",
         )
-        for one in seen.refused
+        for one in timed.refused
     ]
     if clock.is_synthetic:
         why = f"durations are from {kind.words}"
         if kind is SYNTHETIC:
-            why = "the log holds no time at all: one second stands for each step"
+            why = "the log contains no times, so each step counts as one second"
         message = f"times are synthetic and start on 2000-01-01: {why}"
         return [*findings, Finding("clock-synthetic", Severity.INFO, "all rows", message)]
     origin = known.named(clock.origin) or known.start
     assert origin is not None
-    return [*findings, _real(kind, pace, origin)]
+    return [*findings, _source_finding(kind, pace, origin)]
 
 
-def _real(kind: EvidenceKind, pace: Pace, origin: Evidence) -> Finding:
-    """What the times are made of."""
+def _source_finding(kind: EvidenceKind, pace: Pace, origin: Evidence) -> Finding:
+    """The finding that describes the source of the times."""
     message = f"times are from {kind.words}"
     if _is_instant(kind):
         rows = len(pace.seconds)

@@ -1,7 +1,7 @@
-"""Log rows (dicts) become columns, with every value's type kept.
+"""Converts log rows (dicts) to columns and keeps the type of every value.
 
-Rows of equal keys are read together and values are checked by the set of their types, so the cost
-is a few dozen nanoseconds a value.
+Rows with equal keys are processed together, and values are checked by the set of their types, which
+costs a few dozen nanoseconds per value.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Piece = tuple[Int64, list[object]]
 def series_from_rows(
     rows: Sequence[Mapping[str, object]],
 ) -> tuple[tuple[Series, ...], list[Finding]]:
-    """Every key but `step` as typed series, in the order in which the keys first appear."""
+    """Typed series of all keys except `step`, in the order of their first occurrence."""
     columns = RowColumns()
     columns.add(rows, without=("step",))
     return columns.series()
 
 
 class RowColumns:
-    """The columns of rows that come in parts: no row outlives the call that adds it."""
+    """The columns of rows that are added in batches; the rows themselves are not kept."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -36,11 +36,11 @@ class RowColumns:
         self._rounded: dict[str, list[int]] = {}  # rows of integers beyond int64
 
     def __len__(self) -> int:
-        """The number of different keys."""
+        """The number of keys."""
         return len(self._parts)
 
     def copy(self) -> RowColumns:
-        """The same columns, to which other rows can be added."""
+        """An independent copy, to which other rows can be added."""
         other = RowColumns()
         other.rows = self.rows
         for key, parts in self._parts.items():
@@ -49,11 +49,11 @@ class RowColumns:
         return other
 
     def kinds(self, key: str) -> set[str]:
-        """The kinds of the dtypes (`f`, `i`, `b`, `O`) that hold the values of a key."""
+        """The dtype kinds (`f`, `i`, `b`, `O`) of the values of a key."""
         return {*self._parts.get(key, ())}
 
     def is_nested(self, without: tuple[str, ...]) -> bool:
-        """Whether each row has keys other than these, with lists and dicts under all of them."""
+        """Whether every row has keys other than `without`, all of them with lists or dicts."""
         covered = np.zeros(self.rows, bool)
         for key, parts in self._parts.items():
             if key not in without:
@@ -66,7 +66,7 @@ class RowColumns:
         return bool(covered.all())
 
     def add(self, rows: Sequence[Mapping[str, object]], without: tuple[str, ...] = ()) -> None:
-        """Append rows, less some of their keys."""
+        """Append rows, except the keys `without`."""
         for key, pieces in _values_by_key(rows).items():
             if key not in without:
                 positions, values = _in_row_order(pieces)
@@ -85,15 +85,15 @@ class RowColumns:
             self._rounded.setdefault(key, []).extend(rounded)
 
     def series(self) -> tuple[tuple[Series, ...], list[Finding]]:
-        """Every key as typed series, in the order in which the keys first appear.
+        """Typed series of all keys in the order of their first occurrence, and findings.
 
-        To be called once: the parts of a key are dropped as soon as they are joined.
+        Call it once: the batches of a key are dropped as soon as they are joined.
         """
         series: list[Series] = []
         findings: list[Finding] = []
         for key in [*self._parts]:
             if key in self._rounded:
-                findings.append(_beyond_int64(key, self._rounded[key]))
+                findings.append(_int64_overflow(key, self._rounded[key]))
             for parts in self._parts.pop(key).values():
                 positions, values = zip(*parts, strict=True)
                 parts.clear()
@@ -106,7 +106,7 @@ def _joined(arrays: Sequence[Values]) -> Values:
 
 
 def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
-    """The rows of a stream without times, followed by those of another one."""
+    """The rows of one stream followed by the rows of another, without times."""
     series = {(part.key, part.values.dtype.kind): part for part in stream.series}
     for part in other.series:
         name, rows, values = (
@@ -123,10 +123,10 @@ def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
 
 
 def _values_by_key(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Piece]]:
-    whole = _whole_columns(rows)
-    if whole is not None:
+    uniform = _uniform_columns(rows)
+    if uniform is not None:
         every = np.arange(len(rows), dtype=np.int64)
-        return {key: [(every, values)] for key, values in whole.items()}
+        return {key: [(every, values)] for key, values in uniform.items()}
     by_key: dict[str, list[Piece]] = {}
     for keys, positions in _rows_by_keys(rows).items():
         members = rows if len(positions) == len(rows) else [rows[i] for i in positions.tolist()]
@@ -136,8 +136,8 @@ def _values_by_key(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Piece
     return by_key
 
 
-def _whole_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]] | None:
-    """Each key's values where all rows have the same keys, as in a log of training alone."""
+def _uniform_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]] | None:
+    """The values of each key if all rows have the same keys, as in a log without evaluation."""
     if len(set(map(len, rows))) != 1:
         return None
     try:
@@ -147,7 +147,7 @@ def _whole_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[objec
 
 
 def column_of(rows: Sequence[Mapping[str, object]], key: str) -> list[object]:
-    """The value of a key in every row, None where it is absent."""
+    """The value of a key in every row; None if absent."""
     try:
         return list(map(itemgetter(key), rows))
     except KeyError:
@@ -155,7 +155,7 @@ def column_of(rows: Sequence[Mapping[str, object]], key: str) -> list[object]:
 
 
 def _rows_by_keys(rows: Sequence[Mapping[str, object]]) -> dict[tuple[str, ...], Int64]:
-    """Row positions of each set of keys (in the order the row holds them)."""
+    """The positions of the rows with each tuple of keys."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for position, keys in enumerate(map(tuple, rows)):
         groups.setdefault(keys, []).append(position)
@@ -172,7 +172,7 @@ def _in_row_order(pieces: list[Piece]) -> Piece:
 
 
 def _typed(values: list[object]) -> Values | None:
-    """The values as float64, bool or int64 where they are of one type and fit."""
+    """The values as float64, bool or int64 if they have one type and fit; else None."""
     types = set(map(type, values))
     if types == {float}:
         return np.fromiter(values, np.float64, len(values))
@@ -187,7 +187,7 @@ def _typed(values: list[object]) -> Values | None:
 def _split_by_type(
     rows: Int64, values: list[object]
 ) -> tuple[list[tuple[Int64, Values]], list[int]]:
-    """Rows and values of each type, and the rows of integers beyond int64: they join the floats."""
+    """Rows and values of each type, and the rows of integers beyond int64, which become floats."""
     parts: dict[type, tuple[list[int], list[object]]] = {}
     rounded: list[int] = []
     for row, original in zip(rows.tolist(), values, strict=True):
@@ -207,7 +207,7 @@ def _split_by_type(
 
 
 def as_array(values: Sequence[object], dtype: type) -> Values:
-    """A one-dimensional array of the type, lists and dicts staying single objects."""
+    """A one-dimensional array of a type, with lists and dicts as single objects."""
     if dtype is not object:
         return np.array(values, np.dtype(dtype))
     array = np.empty(len(values), object)
@@ -217,14 +217,14 @@ def as_array(values: Sequence[object], dtype: type) -> Values:
 
 
 def _nearest_float(value: int) -> float | str:
-    """The nearest float64, or the digits as text where none is finite."""
+    """The nearest float64, or the digits as text if it is not finite."""
     try:
         return float(value)
     except OverflowError:
         return str(value)
 
 
-def _beyond_int64(key: str, rows: list[int]) -> Finding:
+def _int64_overflow(key: str, rows: list[int]) -> Finding:
     return Finding(
         "integer-beyond-int64",
         Severity.WARNING,

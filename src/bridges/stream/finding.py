@@ -1,4 +1,4 @@
-"""A finding: something a user should know about a run, as data and not as a log line."""
+"""Findings: facts about a run for the user, as data instead of log lines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Severity(str, Enum):
-    """How much a finding matters.
+    """The severity of a finding.
 
-    `info` is worth knowing, `warning` worth a look; `loss` means that the target holds less than
-    a live run would have left there, and `error` that the run failed. The last two set exit code 1.
+    `info`: for information; `warning`: should be checked; `loss`: the target has less data than a
+    live run would have logged; `error`: the run failed. `loss` and `error` set exit code 1.
     """
 
     INFO = "info"
@@ -26,7 +26,7 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fact about a run: a stable `code`, where it was seen and how many times."""
+    """A fact about a run: a stable `code`, its location, and the number of occurrences."""
 
     code: str
     severity: Severity
@@ -38,16 +38,16 @@ class Finding:
     def at_rows(
         cls, code: str, severity: Severity, rows: Sequence[int] | Int64, message: str
     ) -> Finding:
-        """A finding that names and counts the rows (positions from 0) that it is about."""
+        """A finding that lists and counts its rows (positions from 0)."""
         return cls(code, severity, name_rows(rows), message, len(rows))
 
     @property
     def fails(self) -> bool:
-        """Whether the exit code must tell of this finding."""
+        """Whether the finding sets exit code 1."""
         return self.severity in (Severity.LOSS, Severity.ERROR)
 
     def as_dict(self) -> dict[str, str | int]:
-        """The finding as the JSON document shows it."""
+        """The finding in the JSON document."""
         return {
             "code": self.code,
             "severity": self.severity.value,
@@ -58,7 +58,7 @@ class Finding:
 
 
 def name_rows(rows: Sequence[int] | Int64, limit: int = 5) -> str:
-    """Row positions for people, counted from 0 as in the file: `rows 3, 8, 9 and 4 more`."""
+    """Row positions for messages, counted from 0: `rows 3, 8, 9 and 4 more`."""
     shown = ", ".join(str(int(row)) for row in rows[:limit])
     more = len(rows) - limit
     label = "row" if len(rows) == 1 else "rows"

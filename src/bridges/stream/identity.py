@@ -1,8 +1,8 @@
-"""Identity: which run this is, and how much of its history a target holds.
+"""Identity: recognises a run in a target, and the part of its history that the target has.
 
-The *run key* does not change when the log grows or the file moves; the *prefix digest* of n rows
-is equal for two logs exactly if their first n rows are (steps, keys, types and values; not the
-times, which may be synthetic).
+The *run key* does not change when the log grows or the file moves. The *prefix digests* of n rows
+of two logs are equal exactly if their first n rows are (steps, keys, types and values; times are
+excluded, as they may be synthetic).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr).
 
 @dataclass(frozen=True)
 class Identity:
-    """What a target needs to find a run.
+    """The properties by which a target finds a run.
 
-    `key` is the run key, and `aliases` are other keys under which an earlier export may have stored
-    it; `earlier` is the one of the same run by the first version. `options` are the choices of its
-    layout that are not the default, `digest` is that of the whole history, and `settings` tell runs
-    with equal rows apart. `path` (group and name) and `project` say where the run would lie if it
-    is new.
+    key: the run key
+    aliases: other keys under which earlier exports may have stored the run
+    earlier: the key of the run in the first version, if different
+    options: the non-default layout options
+    digest: the prefix digest of the complete history
+    settings: distinguish runs with equal rows
+    path, project: the location of a new run (path: group and name)
     """
 
     key: str
@@ -50,10 +52,10 @@ class Identity:
 
 
 def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
-    """The identity of a run; `options` are the choices of its layout that are not the default.
+    """The identity of a run; `options`: the non-default layout options.
 
-    A run with logs beside it may have been exported from the first rows of one of them. The first
-    version made the key of a log of its first row with a measured value.
+    The aliases of a run with logs beside it are the keys of exports of a log alone. The first
+    version computed the key of a log from its first row with a measured value.
     """
     key = run_key(run, options)
     is_log = run.identity and run.logged and run.key_style == "trainer"
@@ -72,25 +74,24 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
 
 
 def logs_alone(run: Run, log: Log) -> list[Run]:
-    """The run as an export of a log alone would have had it, now and by the first version."""
+    """The run as an export of a log alone reads it, now and in the first version."""
     alone = replace(run, stream=log.stream, added=(), evidence=(), trial=None, identity=())
     return [replace(alone, identity=log.identity), alone] if log.identity else [alone]
 
 
 def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
-    """32 hex digits made of the first row with a measured value, the trial, and the layout.
+    """32 hex digits over the first row with a measured value, the trial, and the layout options.
 
-    `Run.key_rules` say which values are measured: others are equal in all runs of one recipe. A run
-    with an `identity` of its own has a key made of that. `layout` holds the options that change
-    what a target is to hold (x-axis, naming, duplicates) where they are not the default: another
-    layout is another run there.
+    `Run.key_rules` defines measured values; other values are equal in all runs of one recipe. The
+    key of a run with an `identity` is computed from that instead of the row. `layout`: non-default
+    options that change the stored data (x-axis, naming, duplicates), which make it another run.
     """
     first = [*run.identity] or _first_row(run.history, run.key_rules)
     return key_of(first or [run.name, _text_keys(run.params)], run.trial, layout)
 
 
 def key_of(first: Sequence[object], trial: str | None, layout: Mapping[str, str] | None) -> str:
-    """The run key of a first row (see `first_values`), or of an identity of its own."""
+    """The run key of a first row (see `first_values`) or an identity."""
     digest = hashlib.blake2b(FORMAT, digest_size=16)
     digest.update(_canonical(first))
     digest.update(_canonical(trial))
@@ -118,7 +119,7 @@ def _head(key: str, kind: str) -> bytes:
 
 
 def _positions(rows: Int64) -> bytes:
-    """The row positions; `all` stands for 0..n-1, the common case."""
+    """A digest of row positions; `all` for 0..n-1, the common case."""
     return b"all" if rows[-1] == len(rows) - 1 else hashlib.blake2b(rows.tobytes()).digest()
 
 
@@ -131,7 +132,7 @@ def _values(values: Values) -> bytes:
 
 
 def _first_row(stream: MetricStream, rules: KeyRules) -> list[object] | None:
-    """Step and measured values of the first row that has one; else all of the first row."""
+    """Step and measured values of the first row with a measured value; else the first row."""
     series = [part for part in stream.numbers if rules.is_measured(part.key)] or stream.series
     if not series:
         return [stream.step[:1].tolist()] if len(stream) else None
@@ -141,9 +142,9 @@ def _first_row(stream: MetricStream, rules: KeyRules) -> list[object] | None:
 def first_values(
     stream: MetricStream, series: Sequence[Series], digits: int | None = None
 ) -> list[object]:
-    """Step and values of the first row of some series, as a run key is made of them.
+    """Step and values of the first row of some series, from which a run key is computed.
 
-    `digits` rounds floats as Python does; NumPy rounds some values differently.
+    `digits` rounds floats like Python, because NumPy rounds some values differently.
     """
     row = min(int(part.rows[0]) for part in series)
     values = []
@@ -157,7 +158,7 @@ def first_values(
 
 
 def _text_keys(value: object) -> object:
-    """The value with text for every key, which keys of runs are made of since the first version."""
+    """The value with all keys as text, as run keys have used them since the first version."""
     if isinstance(value, Mapping):
         return {str(key): _text_keys(item) for key, item in value.items()}
     return [_text_keys(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""The layout: what one target is to hold of a run, down to tag, step, value and time.
+"""The layout: the data of a run as one target stores them: tags, steps, values and times.
 
-Made of the neutral stream by alignment, naming and clock; an exporter only has to write it.
+It is computed from the neutral stream by alignment, naming and clock. An exporter only writes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from bridges.stream.align import apply_duplicates, epoch_axis
 from bridges.stream.clock import (
     MILLISECOND,
-    HeldTimes,
+    StoredTimes,
     apply_clock,
     clocked,
     require_clock,
@@ -29,24 +29,26 @@ from bridges.stream.options import LayoutChoices
 from bridges.stream.redact import redact_stream
 from bridges.stream.tagging import distinct_tags, named, renamed, tag_table, under_tags
 
-# versions of what a layout makes of a run: a stored run keeps those that it was written by first
+# versions of the layout rules: a stored run keeps the version of its first write
 EARLIEST_RULES, RULES = 1, 2
 
 
 def tick_of(rules: int) -> int:
-    """Of how many microseconds the times of a run are multiples that was written by these rules."""
+    """The resolution, in microseconds, of the times of a run written by a version of the rules."""
     return MILLISECOND if rules == EARLIEST_RULES else 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a target is to hold of `run`.
+    """The data of `run` for a target.
 
-    `stream` has tags for keys, the x-axis for steps, times, and only the series that the target
-    keeps as such; `texts` are the series of text and `summary` the values without a step.
-    `rules` is the version of the rules that made the layout, and `naming` the rules that made the
-    tags. `params` are the params that the target gets. A layout that `replaces` a run takes the
-    place of the whole run in the target.
+    stream: the series of numbers, with tags as keys, the x-axis as steps, and times
+    texts: the series of text
+    summary: values without a step, by tag
+    rules: the version of the layout rules
+    params: the params to write
+    naming: the rules of the tags
+    replaces: the layout replaces the complete run in the target
     """
 
     run: Run
@@ -63,38 +65,36 @@ class Layout:
 
     @property
     def key(self) -> str:
-        """The run key under which the target holds the run."""
+        """The run key under which the target stores the run."""
         return self.identity.key
 
     @property
     def digest(self) -> str:
-        """The digest of the whole history."""
+        """The prefix digest of the complete history."""
         return self.identity.digest
 
     @property
     def rows(self) -> int:
-        """How many rows the run has, added ones included."""
+        """The number of rows, added rows included."""
         return len(self.run.stream)
 
     @property
     def history(self) -> int:
-        """How many rows the history has."""
+        """The number of rows in the history."""
         return len(self.run.stream) - len(self.run.added)
 
     @property
     def points(self) -> int:
-        """How many values the target is to hold, those without a step included."""
+        """The number of values, summary values included."""
         return self.points_from(0) + len(self.summary)
 
     def points_from(self, row: int) -> int:
-        """How many values lie in the rows from `row` on."""
+        """The number of values in the rows from `row` on."""
         start, series = self.position(row), (*self.stream.series, *self.texts)
         return sum(len(part.slice(start, len(self.stream)).rows) for part in series)
 
     def times_digest(self, row: int) -> str:
-        """A digest of the times of the points in the rows before `row`; empty where the log alone
-        gives them.
-        """
+        """A digest of the times of points before `row`; empty if the log alone determines them."""
         if self.clock.in_rows:
             return ""
         assert self.stream.time is not None
@@ -107,7 +107,7 @@ class Layout:
         return times_digest(np.concatenate(times), tick_of(self.rules))
 
     def position(self, row: int) -> int:
-        """Where a row of the history lies in `stream`: only merged steps move it."""
+        """The position of a row of the history in `stream`, which differs if steps are merged."""
         if row == 0 or len(self.stream) == self.rows:
             return row
         last = int(self.run.stream.step[:row].max())
@@ -118,13 +118,14 @@ class Layout:
 class Stored:
     """The parts of a layout that an existing run fixes.
 
-    `clock` is the clock of its times if the rows alone give them again, and `held` its times if
-    they come from files that may have changed; `append_rows` are its row counts after each write,
-    and `rules` is the version of the rules that first wrote it.
+    clock: name of the clock of its times, if they can be recomputed from the rows alone
+    times: its times, if they came from files that may have changed
+    append_rows: its row count after each write
+    rules: the version of the layout rules of its first write
     """
 
     clock: str | None = None
-    held: HeldTimes | None = None
+    times: StoredTimes | None = None
     append_rows: tuple[int, ...] = ()
     rules: int = RULES
 
@@ -137,13 +138,13 @@ def lay_out(
     identity: Identity | None = None,
     stored: Stored | None = None,
 ) -> Layout:
-    """The layout of a run for the naming rules of a target.
+    """The layout of a run for the target with a name.
 
-    `identity` is that of the run, if known; `stored` is given for an existing run. Raises
-    SourceError for a clock that the run does not have.
+    `identity`: computed if not given; `stored`: for an existing run. Raises SourceError if the run
+    does not have the clock in `options`.
     """
     stored = stored or Stored()
-    clock, held, rules = stored.clock, stored.held, stored.rules
+    clock, rules = stored.clock, stored.rules
     naming = run.key_rules.naming(target, options.naming, options.release)
     stream, secrets = redact_stream(run.stream, keys=rules > EARLIEST_RULES)
     findings: list[Finding] = []
@@ -153,10 +154,10 @@ def lay_out(
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)
     if clock is None:
-        timed, used_clock, notes = clocked(run, stream, options.clock, held, tick_of(rules))
+        timed, used_clock, notes = clocked(run, stream, options.clock, stored.times, tick_of(rules))
     else:
         timed, used_clock, notes = apply_clock(
-            stream, run.key_rules, (), clock, held, tick_of(rules)
+            stream, run.key_rules, (), clock, stored.times, tick_of(rules)
         )
     placed = _Placed.of(timed, naming, rules, run.key_style)
     identity = identity or identity_of(run, options.identity(run.key_style))
@@ -178,7 +179,7 @@ def lay_out(
 def _chosen_params(
     params: Mapping[str, object], patterns: Sequence[str]
 ) -> tuple[Mapping[str, object], list[Finding]]:
-    """The params that one of the patterns (none: all) chooses, and a finding of the others."""
+    """The params that match a pattern (no patterns: all), and a finding about the others."""
     if not patterns:
         return params, []
     taken = {k: v for k, v in params.items() if any(fnmatchcase(k, each) for each in patterns)}
@@ -191,7 +192,7 @@ def _chosen_params(
 
 @dataclass
 class _Placed:
-    """The series of a stream, by the place that each has in the target."""
+    """The series of a stream by their place in the target."""
 
     numbers: list[Series]
     texts: list[Series]
@@ -214,7 +215,7 @@ class _Placed:
             tags = distinct_tags(stream.keys, encodable)
             placed._name(lambda series: ([part.under(tags[part.key]) for part in series], []))
             changed = [key for key, tag in tags.items() if key != tag]
-            message = "UTF-8 cannot hold these keys: lone surrogates become visible escapes"
+            message = "UTF-8 cannot encode these keys: lone surrogates are written as escapes"
             placed.findings += [renamed(changed, stream.series, message)] if changed else []
         else:
             tags = {key: encodable(naming.tag(key)) for key in stream.keys}
@@ -229,20 +230,20 @@ class _Placed:
             self.texts.append(replace(series, values=as_array(texts, object)))
         elif place is Place.SUMMARY:
             row, value = int(series.rows[-1]), series.values.tolist()[-1]
-            if row >= self.summary_rows.get(series.key, 0):  # the last row's value stands
+            if row >= self.summary_rows.get(series.key, 0):  # the value of the last row is kept
                 self.summary[series.key], self.summary_rows[series.key] = value, row
         else:
             self.findings.append(_not_kept(series, self.key_style))
 
     def _name(self, tagged: Callable[[list[Series]], tuple[list[Series], list[Finding]]]) -> None:
-        """Put the series under their tags."""
+        """Rename the series to their tags."""
         self.numbers, of_numbers = tagged(self.numbers)
         self.texts, of_texts = tagged(self.texts)
         self.findings = [*of_numbers, *of_texts, *self.findings]
 
 
 def _by_place(series: Series, naming: Naming) -> list[tuple[Place, Series]]:
-    """A series of numbers has one place; objects are split by their types."""
+    """A series with its place in the target; a series of objects is split by type."""
     if series.is_number:
         kind = {"f": float, "i": int, "b": bool}[series.values.dtype.kind]
         return [(naming.place(series.key, kind), series)]
@@ -260,7 +261,7 @@ def _not_kept(series: Series, key_style: str) -> Finding:
     names = ", ".join(dict.fromkeys(kinds.get(type(v), type(v).__name__) for v in values))
     severity, why = Severity.INFO, "the live callback does not send it either"
     if key_style == "tags":
-        severity, why = Severity.LOSS, "the target has no place for it"
+        severity, why = Severity.LOSS, "the target cannot store it"
     return Finding(
         "value-not-kept",
         severity,

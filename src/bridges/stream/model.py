@@ -1,8 +1,8 @@
 """The neutral model: a run and its metric stream, in columns, in the order of the log.
 
-A stream keeps every value with its type: numbers of
-one type of one key are one `Series`, so a key that mixes integers and floats has two of them, and
-what is no number (text, list, dict, null) has one of dtype object.
+A stream keeps the type of every value. The numbers of one type under one key are one `Series`, so a
+key with integers and floats has two; its other values (text, list, dict, null) are one of dtype
+object.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bridges.stream.settings import Settings
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 Values = NDArray[Any]
-Chosen = slice | NDArray[Any]
+Selection = slice | NDArray[Any]
 NO_TIME = np.iinfo(np.int64).max
 
 
 class RowKind(IntEnum):
-    """What a row of a log is about; the source decides."""
+    """The kind of a log row, set by the source."""
 
     TRAIN = 0
     EVAL = 1
@@ -41,9 +41,9 @@ class RowKind(IntEnum):
 class Series:
     """The values of one type under one key (or tag).
 
-    `rows` (int64, n) are the positions of the rows that hold them, rising; `values` (n) has dtype
-    float64, int64, bool or object. `time` (int64, n, microseconds since 1970 UTC) are the times of
-    the values where these have times of their own; None: they have those of their rows.
+    rows: row positions (int64, n), increasing
+    values: float64, int64, bool or object (n)
+    time: times of the values in microseconds since 1970 UTC (int64, n); None: the times of the rows
     """
 
     key: str
@@ -57,14 +57,14 @@ class Series:
         return self.values.dtype != object
 
     def slice(self, start: int, stop: int) -> Series:
-        """The part whose rows lie in [start, stop), with its row positions unchanged."""
+        """The part with rows in [start, stop); row positions are unchanged."""
         if not len(self.rows) or (start <= self.rows[0] and self.rows[-1] < stop):
             return self
         low, high = np.searchsorted(self.rows, (start, stop))
         return self.only(slice(low, high))
 
-    def only(self, chosen: Chosen) -> Series:
-        """The values that a slice, a mask or positions choose."""
+    def only(self, chosen: Selection) -> Series:
+        """The values selected by a slice, a mask or positions."""
         time = None if self.time is None else self.time[chosen]
         return Series(self.key, self.rows[chosen], self.values[chosen], time)
 
@@ -72,9 +72,9 @@ class Series:
         """The series under another key."""
         return Series(key, self.rows, self.values, self.time)
 
-    def moved(self, place: Int64) -> Series:
-        """The series with each row at its new `place` (int64, one a row; -1: left out)."""
-        rows = place[self.rows]
+    def moved(self, position: Int64) -> Series:
+        """The series with each row at its new `position` (int64, one per row; -1: dropped)."""
+        rows = position[self.rows]
         order = np.argsort(rows, kind="stable")
         order = order[np.searchsorted(rows[order], 0) :]
         time = None if self.time is None else self.time[order]
@@ -83,11 +83,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class MetricStream:
-    """The log of one run, column by column, rows in their original order.
+    """The log of one run in columns, with rows in their original order.
 
-    `step` (int64, n rows), `kind` (uint8, n, a `RowKind`), `time` (int64, n: microseconds since
-    1970 UTC) or None where no clock was applied yet. Times that a clock gave rise strictly; those
-    that a source recorded may be equal or fall.
+    step: int64, n
+    kind: a `RowKind` (uint8, n)
+    time: microseconds since 1970 UTC (int64, n); None before a clock is applied. Times from a clock
+        are strictly increasing; recorded times may be equal or decrease
     """
 
     step: Int64
@@ -99,7 +100,7 @@ class MetricStream:
         return len(self.step)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each row as a dict, for people; hot paths use the columns."""
+        """Each row as a dict, for display; hot paths use the columns."""
         rows: list[dict[str, Any]] = [{} for _ in range(len(self))]
         for series in self.series:
             for row, value in zip(series.rows.tolist(), series.values.tolist(), strict=True):
@@ -115,30 +116,28 @@ class MetricStream:
 
     @property
     def numbers(self) -> tuple[Series, ...]:
-        """The series that hold numbers."""
+        """The series of numbers."""
         return tuple(series for series in self.series if series.is_number)
 
     @property
     def points(self) -> int:
-        """How many numbers the stream holds."""
+        """The number of numeric values."""
         return sum(len(series.rows) for series in self.numbers)
 
     def times(self, series: Series) -> Int64:
-        """The times of the values of one of its series, in microseconds since 1970 UTC (int64)."""
+        """The times of the values of a series in microseconds since 1970 UTC (int64)."""
         if series.time is not None:
             return series.time
         assert self.time is not None
         return self.time if len(series.rows) == len(self) else self.time[series.rows]
 
     def at(self, time: Int64) -> MetricStream:
-        """The stream with these times of its rows, which its values have too."""
+        """The stream with these times for its rows and values."""
         series = tuple(s if s.time is None else replace(s, time=None) for s in self.series)
         return MetricStream(self.step, self.kind, series, time)
 
     def first_times(self) -> Int64:
-        """The time of each row's first point (int64, n) by the times that values have of their own;
-        `NO_TIME` for a row without such values.
-        """
+        """The time of each row's first point (int64, n); `NO_TIME` if its values have no times."""
         first = np.full(len(self), NO_TIME)
         for part in self.series:
             if part.time is not None:
@@ -147,7 +146,7 @@ class MetricStream:
 
     @property
     def epoch(self) -> Float64:
-        """The epoch of each row (float64, n), NaN where a row has none."""
+        """The epoch of each row (float64, n); NaN if absent."""
         epoch = np.full(len(self), np.nan)
         for series in self.numbers:
             if series.key == "epoch":
@@ -156,15 +155,15 @@ class MetricStream:
 
     def take(self, rows: Int64) -> MetricStream:
         """The stream of these rows (int64, each at most once), in this order."""
-        place = np.full(len(self), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        taken = (series.moved(place) for series in self.series)
+        position = np.full(len(self), -1, np.int64)
+        position[rows] = np.arange(len(rows))
+        taken = (series.moved(position) for series in self.series)
         time = None if self.time is None else self.time[rows]
         series = tuple(part for part in taken if len(part.rows))
         return MetricStream(self.step[rows], self.kind[rows], series, time)
 
     def column(self, key: str) -> tuple[Int64, Float64]:
-        """All numbers of one key as (row positions, float64 values), in row order."""
+        """All numbers of a key as (row positions, float64 values), in row order."""
         parts = [series for series in self.series if series.key == key and series.is_number]
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.float64)
@@ -175,16 +174,8 @@ class MetricStream:
         order = np.argsort(rows, kind="stable")
         return rows[order], values[order]
 
-    def rows_with(self, key: str) -> NDArray[np.bool_]:
-        """Which rows (bool, n) hold the key with any value."""
-        mask = np.zeros(len(self), bool)
-        for series in self.series:
-            if series.key == key:
-                mask[series.rows] = True
-        return mask
-
     def map_keys(self, rename: Mapping[str, str]) -> MetricStream:
-        """The same stream under other keys."""
+        """The stream with renamed keys."""
         return replace(
             self,
             series=tuple(replace(s, key=rename.get(s.key, s.key)) for s in self.series),
@@ -192,21 +183,23 @@ class MetricStream:
 
 
 class Knows(Enum):
-    """What a kind of evidence knows of the times of a run."""
+    """The content of a kind of evidence."""
 
-    INSTANTS = "instants"  # when rows were written
-    DURATIONS = "durations"  # how long after the start rows were written
-    TOTAL = "total"  # how long the run took until one row, to be spread over the steps before it
-    START = "start"  # when the run began
+    INSTANTS = "instants"  # times at which rows were written
+    DURATIONS = "durations"  # elapsed times of rows since the start
+    TOTAL = "total"  # elapsed time at one row, to be spread over the steps before it
+    START = "start"  # the start of the run
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceKind:
-    """A kind of evidence: what it `knows`, and how good that is.
+    """A kind of evidence, with its content and quality.
 
-    `name` is the clock's name for users and in targets. Of several kinds the one of the lowest
-    `rank` is the clock, if it has `least` rows. `words` name it in messages. The rows alone give
-    evidence again that is `in_rows`.
+    name: name of the clock for users and in targets
+    rank: the kind with the lowest rank is used as the clock
+    words: description for messages
+    in_rows: the rows of the log contain the evidence
+    least: minimum number of rows to be a clock
     """
 
     name: str
@@ -219,13 +212,15 @@ class EvidenceKind:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a source found out about the times of a run's rows.
+    """Evidence of the times of a run's rows.
 
-    `rows` (int64, n, rising) are the rows that it knows, `time` (n) their microseconds: since 1970
-    UTC (int64) if the kind knows instants, else since the start (int64 or float64). `start` is when
-    the run began, in microseconds since 1970 UTC, if that is known. `where` is the file or name
-    that it is from, `note` what had to be assumed. `spread` is how many microseconds the points of
-    one row lie apart at most, if each has a time of its own.
+    rows: row positions (int64, n), increasing
+    time: microseconds (n): since 1970 UTC (int64) for instants, else since the start (int64 or
+        float64)
+    where: the file or name of its origin
+    start: start of the run in microseconds since 1970 UTC, if known
+    note: assumptions, for a warning
+    spread: the longest time between points of one row in microseconds, if points have own times
     """
 
     kind: EvidenceKind
@@ -243,17 +238,18 @@ class Evidence:
 
     @property
     def is_clock(self) -> bool:
-        """Whether it has the times of enough rows to be a clock."""
+        """Whether it has times for enough rows to be a clock."""
         return self.kind.knows is not Knows.START and len(self.rows) >= self.kind.least
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the times of a run come from.
+    """The source of a run's times.
 
-    `source` is the name of a kind of evidence, or `synthetic`; `origin` says what fixes the first
-    instant; `start` and `end` are microseconds since 1970 UTC. `in_rows`: the rows alone give these
-    times again.
+    source: name of a kind of evidence, or `synthetic`
+    origin: name of the evidence that fixes the first instant, or `synthetic`
+    start, end: microseconds since 1970 UTC
+    in_rows: the times can be recomputed from the rows alone
     """
 
     source: str
@@ -264,19 +260,19 @@ class Clock:
 
     @property
     def name(self) -> str:
-        """What a target remembers of it: the source, and what else fixes its first instant."""
+        """The stored name: the source, and the origin if it is another one."""
         known = self.origin in (self.source, "synthetic")
         return self.source if known else f"{self.source} from {self.origin}"
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether no instant of the run is really known."""
+        """Whether no real instant of the run is known."""
         return self.origin == "synthetic"
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """A file that the run was made from: its location, size in bytes and SHA-256."""
+    """A file that the run was read from: its location, size in bytes and SHA-256."""
 
     location: str
     size: int
@@ -287,8 +283,8 @@ class Provenance:
 class Log:
     """The rows of a log beside a history.
 
-    `same` (int64, one a row of the log) are the rows of the history that are the same (-1: none).
-    `identity` is that of a run of the log alone, as `Run.identity`.
+    `same`: the equal row of the history for each row (int64; -1: none). `identity`: the
+    `Run.identity` of a run of the log alone.
     """
 
     stream: MetricStream
@@ -298,31 +294,31 @@ class Log:
 
 @dataclass(frozen=True)
 class Run:
-    """A metric stream and what is known of the run that made it.
+    """A metric stream with the metadata of its run.
 
-    `params` are the settings (already free of secrets) and `param_files` says which file each is
-    from, where that is not the source; `facts` are what the source says of the run's outcome,
-    `writer` the releases of the library that may have written it (such as "4.41-4.49"). `evidence`
-    is what the source found beside the log about the times of its rows. `saves` are the locations
-    of all states that were folded into it, the longest first; `forked` is the location of another
-    run that begins with the same rows, and how many these are. `trial` tells the trials of a search
-    apart; `trial_name` and `trial_params` are what the search called and gave this one.
-
-    `run_name` is the name that the training was started with, and `project` the one that its
-    library sets for its trackers; None where there is none.
-
-    `key_style` is `trainer` (keys that each target names by the rules of its live callback)
-    or `tags` (a tracker's tags, which every target gets as they are). `key_rules`
-    follow from it. `identity` are JSON values that make the run this one, such as an id; empty: its
-    first row with a measured value does.
-
-    `added` are the positions of rows that are not part of the history: the source found them beside
-    it, as in a results file. They count neither for the run's key nor for its digest. `settings`
-    tell runs with equal rows apart. `earlier_added` are the values of the rows that the first
-    version added instead, as part of the history: runs that it exported are recognised by them.
-
-    `logged` are the ranges of rows of the history that come from a log beside it (see
-    `bridges.stream.logged`), and `logs` the logs that an earlier export may have taken rows from.
+    name: default name of the run in targets
+    source: location that the run was read from
+    params: settings, with secrets masked
+    param_files: the file of each param that is not from the source
+    facts: outcome of the run, as stored by the source
+    trial: identifies a trial of a search; `trial_name` and `trial_params` are set by the search
+    writer: releases of the library that may have written it, such as "4.41-4.49"
+    evidence: evidence of row times found beside the log
+    saves: locations of all states folded into the run, the longest first
+    forked: location of another run with the same first rows, and the number of these rows
+    run_name: name given at the start of the training, if any
+    project: project that the library of the trainer sets for its trackers, if any
+    key_style: `trainer` (keys that each target names by the rules of its live callback) or `tags`
+        (a tracker's tags, which all targets use unchanged)
+    key_rules: the meaning of the keys
+    identity: JSON values that identify the run, such as an id; if empty, its first row with a
+        measured value does
+    added: positions of rows that are not part of the history, for example from a results file;
+        they affect neither the run key nor the digest
+    settings: distinguish runs with equal rows
+    earlier_added: rows that the first version added to the history; they identify its exports
+    logged: ranges of history rows from a log beside it (see `bridges.stream.logged`)
+    logs: logs from which an earlier export may have taken rows
     """
 
     name: str
@@ -363,5 +359,5 @@ class Run:
 
     @property
     def path(self) -> str:
-        """Group and name, as in `group/name`, or the name alone."""
+        """`group/name`, or the name without a group."""
         return f"{self.group}/{self.name}" if self.group else self.name

@@ -1,6 +1,6 @@
-"""Naming: what a layout asks about the keys of a run, and the plain rules that keep every key.
+"""Naming: the protocols for the meaning and the tags of keys, and plain rules that keep every key.
 
-Other rules come from outside: those of the library that logged the keys, for each target.
+Other rules are defined outside, for example for the keys of a library and each target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Place(str, Enum):
-    """Where a value goes in its target."""
+    """The place of a value in a target."""
 
     SERIES = "series"
     SUMMARY = "summary"
@@ -26,11 +26,11 @@ class Place(str, Enum):
 
 
 class Naming(Protocol):
-    """The rules by which one target names the keys of a run and places their values."""
+    """The rules for tags and places of a run's keys in one target."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the tags are those of a live callback."""
+        """Whether the tags follow a live callback."""
         ...
 
     @property
@@ -40,12 +40,12 @@ class Naming(Protocol):
 
     @property
     def epoch_key(self) -> str:
-        """The key of the epoch there."""
+        """The key of the epoch in such a target."""
         ...
 
     @property
     def any_axis(self) -> bool:
-        """Whether any metric can be the x-axis of the target, so that steps stay steps."""
+        """Whether any metric can be the x-axis; if not, an x-axis replaces the step."""
         ...
 
     def tag(self, key: str) -> str:
@@ -53,37 +53,37 @@ class Naming(Protocol):
         ...
 
     def place(self, key: str, value_type: type) -> Place:
-        """Where a value of that type goes (bool, int, float, or str, list, dict, NoneType)."""
+        """The place of a value of this type (bool, int, float, str, list, dict, NoneType)."""
         ...
 
 
 class KeyRules(Protocol):
-    """The meaning of a run's keys, as the library that logged them defines it."""
+    """The meaning of a run's keys, as defined by the library that logged them."""
 
     def naming(self, target: str, style: str, release: str | None) -> Naming:
-        """The naming rules of a target, live or raw, of a release (None: the latest)."""
+        """The naming rules for a target, `live` or `raw`, as of a release (None: the latest)."""
         ...
 
     def is_measured(self, key: str) -> bool:
-        """Whether the values of a key tell one run from another of the same recipe."""
+        """Whether the values of a key differ between runs of the same recipe."""
         ...
 
     def main_keys(self, stream: MetricStream) -> list[str]:
-        """The keys of the loss and of the main metric of evaluation, as far as there are any."""
+        """The keys of the loss and of the main evaluation metric, if present."""
         ...
 
     def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
-        """The durations that the rows themselves hold."""
+        """The durations in the rows."""
         ...
 
     def own_seconds(self, stream: MetricStream) -> Float64:
-        """How long each row took by itself, such as an evaluation (float64 seconds, one a row)."""
+        """The duration of each row itself, such as an evaluation, in seconds (float64, n)."""
         ...
 
 
 @dataclass(frozen=True)
 class PlainNaming:
-    """Every key is its own tag; `texts` and `others` are the places of text and other objects."""
+    """Keys are used as tags; `texts` and `others` are the places of text and other objects."""
 
     step_key: str = "step"
     epoch_key: str = "epoch"
@@ -93,11 +93,11 @@ class PlainNaming:
     is_live: bool = False
 
     def tag(self, key: str) -> str:
-        """The key."""
+        """The key, unchanged."""
         return key
 
     def place(self, key: str, value_type: type) -> Place:
-        """Numbers are series."""
+        """`SERIES` for numbers, `texts` for text, else `others`."""
         if value_type in (bool, int, float):
             return Place.SERIES
         return self.texts if value_type is str else self.others
@@ -105,31 +105,31 @@ class PlainNaming:
 
 @dataclass(frozen=True)
 class PlainRules:
-    """Keys without any meaning: each is measured, and rows hold no durations."""
+    """Keys without a known meaning: every key is measured, and rows contain no durations."""
 
     def naming(self, target: str, style: str, release: str | None) -> Naming:
-        """Plain naming in every target."""
+        """`PlainNaming` for every target."""
         return PlainNaming()
 
     def is_measured(self, key: str) -> bool:
-        """Every key is."""
+        """True for every key."""
         return True
 
     def main_keys(self, stream: MetricStream) -> list[str]:
-        """The first key with a loss in its name, else the first one."""
+        """The first key with "loss" in its name, else the first key."""
         keys = [*dict.fromkeys(series.key for series in stream.numbers)]
         losses = [key for key in keys if "loss" in key.lower()]
         return [*losses, *keys][:1]
 
     def evidence(self, stream: MetricStream) -> Sequence[Evidence]:
-        """None."""
+        """No evidence."""
         return ()
 
     def own_seconds(self, stream: MetricStream) -> Float64:
-        """Rows take no time."""
+        """Zeros."""
         return np.zeros(len(stream))
 
 
 def encodable(text: str) -> str:
-    """The text with lone surrogates as visible escapes: UTF-8 cannot hold them."""
+    """The text with lone surrogates as escapes, because UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""The choices for the layout of a run. Light: nothing slow is imported.
+"""The layout options of a run. Imports nothing slow.
 
-Without `from __future__ import annotations`: pydantic 2.8 looks up the names in a base
-class's annotations in the module of the subclass.
+No `from __future__ import annotations`: pydantic 2.8 resolves the annotations of a base class in
+the module of the subclass.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bridges.option import Option, Options
 XAxis = Literal["step", "epoch"]
 Style = Literal["live", "raw"]
 Duplicates = Literal["all", "first", "last", "error"]
-CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")  # built in, best first
+CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")  # built-in, best first
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class LayoutChoices(Options):
 
     @property
     def release(self) -> str | None:
-        """The release of the logging library whose names metrics get; None: the latest."""
+        """The release of the logging library whose naming is used; None: the latest."""
         return None
 
     def identity(self, key_style: str) -> dict[str, str]:
-        """The choices that are not the default: with them it is another run in the target.
+        """The non-default choices, which make it another run in the target.
 
-        Runs whose keys are tags already have no naming to choose.
+        For runs of tags, the naming has no effect and is excluded.
         """
         chosen = {
             "x-axis": self.x_axis,

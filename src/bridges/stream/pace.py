@@ -1,8 +1,8 @@
-"""The pace: how many seconds lie between the start of a run and each of its rows.
+"""The pace: the elapsed seconds of each row since the start of the run.
 
-Known durations give it, or the total of the run spread over its steps, or nothing: one second for
-each step. A pace gives the same seconds to the rows of a prefix as to the same rows in the longer
-log, except for a total, which only a log with its end has.
+It is computed from known durations, from the total duration spread over the steps, or with one
+second per step. Rows of a prefix get the same seconds as in the longer log, except with a total,
+which only a complete log has.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from bridges.stream.model import Evidence, EvidenceKind, Float64, Int64, Knows, MetricStream
 from bridges.stream.naming import KeyRules
 
-LONGEST_RUN = 1e10  # seconds: nothing in a log moves a time further
-MAX_TIME = 4_102_444_800  # seconds since 1970 UTC: no training was at the year 2100
-LONGEST_STEP = 10_000.0  # seconds: what a synthetic pace gives to one row at most
+MAX_RUN_SECONDS = 1e10
+MAX_TIME = 4_102_444_800  # the year 2100; later times are invalid
+MAX_STEP_SECONDS = 10_000.0  # of one row in a synthetic pace
 SYNTHETIC = EvidenceKind(
     "synthetic", Knows.DURATIONS, 1000, "one second for each step", in_rows=True
 )
@@ -24,8 +24,9 @@ SYNTHETIC = EvidenceKind(
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds since the start (float64, one a row), and which process wrote each row (int64, rising
-    by one wherever a run was resumed as far as its source can tell).
+    """The seconds of each row since the start (float64, n).
+
+    `session`: the process that wrote each row (int64, n), increasing by one at each known resume.
     """
 
     kind: EvidenceKind
@@ -34,12 +35,12 @@ class Pace:
 
     @property
     def is_real(self) -> bool:
-        """Whether its seconds are really seconds."""
+        """Whether the seconds are real and not synthetic."""
         return self.kind is not SYNTHETIC
 
 
 def pace_of(evidence: Evidence | None, stream: MetricStream, rules: KeyRules) -> Pace:
-    """The pace that evidence of durations gives; without any, one second for each step."""
+    """The pace from evidence of durations; without evidence, one second per step."""
     session = np.zeros(len(stream), np.int64)
     if evidence is None:
         kind, seconds = SYNTHETIC, _from_steps(stream)
@@ -49,11 +50,14 @@ def pace_of(evidence: Evidence | None, stream: MetricStream, rules: KeyRules) ->
     else:
         kind = evidence.kind
         seconds, session = _through_known(evidence, rules.own_seconds(stream))
-    return Pace(kind, np.minimum(np.maximum(seconds, 0.0), LONGEST_RUN), session)
+    return Pace(kind, np.minimum(np.maximum(seconds, 0.0), MAX_RUN_SECONDS), session)
 
 
 def _through_known(evidence: Evidence, own_seconds: Float64) -> tuple[Float64, Int64]:
-    """Elapsed seconds of the rows that have them; those between follow by their own duration."""
+    """Seconds from known elapsed times; rows in between follow by their own durations.
+
+    Also the session of each row.
+    """
     own, rows, seconds = np.cumsum(own_seconds), evidence.rows, evidence.time / 1e6
     if not len(rows):
         return own, np.zeros(len(own), np.int64)
@@ -67,7 +71,7 @@ def _through_known(evidence: Evidence, own_seconds: Float64) -> tuple[Float64, I
 
 
 def _from_total(stream: MetricStream, total: Evidence, own_seconds: Float64) -> Float64:
-    """The total over the steps before its row, rows with a duration of their own taking that."""
+    """The total duration spread over the steps before its row, minus the rows' own durations."""
     last, duration = int(total.rows[0]), float(total.time[0]) / 1e6
     own = np.cumsum(own_seconds)
     training = duration - own[last] if own[last] < duration else duration
@@ -81,7 +85,7 @@ def _from_total(stream: MetricStream, total: Evidence, own_seconds: Float64) -> 
 
 
 def _from_steps(stream: MetricStream) -> Float64:
-    """One second for each step; a step that goes back takes no time."""
+    """One second per step; a row with a lower step takes no time."""
     gained = stream.step.astype(np.float64)
     gained[1:] -= gained[:-1].copy()
-    return np.asarray(np.cumsum(np.minimum(np.maximum(gained, 0.0), LONGEST_STEP)))
+    return np.asarray(np.cumsum(np.minimum(np.maximum(gained, 0.0), MAX_STEP_SECONDS)))

@@ -1,7 +1,7 @@
-"""Redaction: secrets in params, log rows and messages are masked before anything is written.
+"""Redaction: masks secrets in params, log rows and messages before anything is written.
 
-A value under the name of a secret becomes `<NAME>`, as the live callbacks mask settings whose name
-ends in `_token`. A secret within a text becomes `<SECRET>`, the login of a URL `<LOGIN>`.
+A value under the name of a secret becomes `<NAME>`, like settings with a name in `_token` in the
+live callbacks. A secret within a text becomes `<SECRET>`, the login of a URL `<LOGIN>`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from functools import lru_cache, partial
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, Series
-from bridges.stream.secret_rules import FORMATS, MASK, Kind, is_secret, kind_of, may_hold_format
+from bridges.stream.secret_rules import FORMATS, MASK, Kind, is_secret, kind_of, may_contain_format
 
 _HOME = re.compile(
     r"(?<![\w.-])((/[\w.-]+)*/(home|Users)/|[A-Za-z]:\\Users\\)[^/\\\s\"']+"  # also /mnt/home
 )
-_UNBROKEN = re.compile(r"[^\s\"']+")  # text that can hold a URL
-_LONG = 256  # characters of a value that tell whether it is secret
-_REST = r"[^\s\"',;&()\[\]}]"  # a character of a value without quotes, behind the first one
-_BEHIND = re.compile(f"{_REST}*")
+_UNBROKEN = re.compile(r"[^\s\"']+")  # text that may contain a URL
+_MAX_VALUE_CHARS = 256  # of a value, examined for secrets
+_REST = r"[^\s\"',;&()\[\]}]"  # a character of an unquoted value after the first
+_REST_OF_VALUE = re.compile(f"{_REST}*")
 _USER = re.compile(r"[^:@/?#]*")
 _PORT = re.compile(r":\d{1,5}[/?#]")
 _URL_SECRET = re.compile(
@@ -33,7 +33,7 @@ _HEADER = re.compile(r"\b((?:Bearer|Basic)\s+)(?=\S*[\d=]|\S{20})[\w.~+/=-]{8,}"
 _VALUE = (
     r"(?P<value>\\?\"[^\"\\]*(?:\\[^\"][^\"\\]*)*\\?\"|\\?'[^'\\]*(?:\\[^'][^'\\]*)*\\?'"
     rf"|\[[^\]\[]*\]|\{{[^}}{{]*\}}|[^\s\"',;&<()\[\]{{}}]"
-    rf"(?:{_REST}{{{_LONG - 1}}}|{_REST}{{0,{_LONG - 2}}}(?![\w([])))"
+    rf"(?:{_REST}{{{_MAX_VALUE_CHARS - 1}}}|{_REST}{{0,{_MAX_VALUE_CHARS - 2}}}(?![\w([])))"
 )
 _ASSIGNED = re.compile(
     r"(?:token|secret|password|passwd|passphrase|passcode|pass|pwd|key|credential|authorization"
@@ -57,11 +57,11 @@ _QUOTED = re.compile(r"\"([^\"\\]*)\\?\"|'([^'\\]*)\\?'")
 def redact(
     params: Mapping[str, object], *, home: bool = False
 ) -> tuple[dict[str, object], list[Finding]]:
-    """The params with every secret masked, and a finding that names the settings concerned.
+    """The params with secrets masked, and a finding that lists the masked settings.
 
-    `home` also turns home directories (`/home/anna/x`) into `~/x`.
+    `home` also replaces home directories (`/home/anna/x`) by `~`.
     """
-    cleaner = _Cleaner(home)
+    cleaner = _Redactor(home)
     clean = {
         key: cleaner.value(key, value, key)
         for key, value in cleaner.keys(params.items(), "").items()
@@ -73,13 +73,13 @@ def redact(
 
 
 def redact_value(key: str, value: object) -> object:
-    """A value of any JSON type under a key, its secrets masked."""
-    return _Cleaner(home=False).value(key, value, key)
+    """A value of any JSON type under a key, with secrets masked."""
+    return _Redactor(home=False).value(key, value, key)
 
 
 @lru_cache(maxsize=8192)
 def redact_key(key: str) -> str:
-    """A key, its secrets masked."""
+    """A key with secrets masked."""
     return redact_text(key)
 
 
@@ -89,33 +89,32 @@ def _are_clean(keys: tuple[str, ...]) -> bool:
 
 
 def redact_stream(stream: MetricStream, *, keys: bool = True) -> tuple[MetricStream, list[Finding]]:
-    """The stream with the secrets in its texts, lists, objects and keys masked, and a finding.
-
-    Without `keys`, all keys stay as they are.
-    """
+    """The stream with secrets in texts, lists, objects and (with `keys`) keys masked; findings."""
     if _are_clean(stream.keys) and all(series.is_number for series in stream.series):
         return stream, []
-    cleaner = _Cleaner(home=False)
+    cleaner = _Redactor(home=False)
     names = cleaner.keys(dict.fromkeys(stream.keys).items(), "") if keys else stream.keys
     renamed = dict(zip(stream.keys, names, strict=True))
     series = tuple(cleaner.series(each, renamed[each.key]) for each in stream.series)
     if not cleaner.masked:
         return stream, []
-    message = "secrets in the log are masked wherever it is written; the file still holds them"
+    message = "secrets in the log are masked in targets and reports; the file still contains them"
     return replace(stream, series=series), [
         _finding("secret-masked-in-log", Severity.WARNING, cleaner.masked, message)
     ]
 
 
 def redact_text(text: str, *, home: bool = False) -> str:
-    """One string with credentials, logins in URLs and (on request) home directories masked."""
+    """A text with credentials, logins in URLs and (with `home`) home directories masked."""
     text = redact_message(text)
     if " " in text:
         if "bearer" in (lower := _lower(text)) or "basic" in lower:
             text = _HEADER.sub(rf"\1{MASK}", text)
         if _DASH.search(text):
             options = partial(_OPTION.search, text)
-            text = _masked(text, options, lambda found: _holds(found["name"], found["value"]))
+            text = _masked(
+                text, options, lambda found: _is_printed_secret(found["name"], found["value"])
+            )
     if "=" in text or ":" in text:
         text = _masked(text, _found_at(_ASSIGNED, text, _assignments(text)), _is_assigned_secret)
     return _HOME.sub("~", text) if home else text
@@ -124,23 +123,23 @@ def redact_text(text: str, *, home: bool = False) -> str:
 def redact_message(text: str) -> str:
     """A message with logins in URLs and credentials of known formats masked.
 
-    It may name settings, as in `key 'hub_token': found …`, without a secret behind the name.
+    The names of settings stay, as in `key 'hub_token': found …`.
     """
     if "://" in text and "@" in text:
         text = _UNBROKEN.sub(lambda found: _without_logins(found[0]), text)
-    if may_hold_format(text):
+    if may_contain_format(text):
         text = FORMATS.sub(MASK, text)
     return _URL_SECRET.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
 def shown_finding(finding: Finding) -> dict[str, str | int]:
-    """A finding as the JSON document shows it; it may name the URL of a source."""
+    """A finding in the JSON document, with logins in URLs masked."""
     place, message = redact_message(finding.where), redact_message(finding.message)
     return replace(finding, where=place, message=message).as_dict()
 
 
 def _without_logins(text: str) -> str:
-    """Text without blanks, the logins of its URLs masked."""
+    """A text without blanks, with the logins of its URLs masked."""
     first, *urls = text.split("://")
     shown = [first]
     for url in urls:
@@ -150,9 +149,9 @@ def _without_logins(text: str) -> str:
 
 
 def login_end(url: str, has_port: bool) -> int:
-    """Where the login of a URL (given without its scheme) ends; 0 where it has none.
+    """The end of the login in a URL without its scheme; 0 if it has no login.
 
-    A password may hold `@` and `/`. With `has_port`, what reads as `host:80/path` has no login.
+    A password may contain `@` and `/`. With `has_port`, `host:80/path` has no login.
     """
     user = _USER.match(url)
     end = user.end() if user else 0
@@ -165,12 +164,12 @@ def login_end(url: str, has_port: bool) -> int:
 
 
 def _lower(text: str) -> str:
-    """The text with each character in the case in which patterns compare it."""
+    """The text in lower case, as case-insensitive patterns compare it."""
     return text.replace("\u0130", "i").replace("\u017f", "s").lower()
 
 
 def _assignments(text: str) -> list[int]:
-    """Where matches of _ASSIGNED can begin, in order: much faster than to search for them."""
+    """The positions at which matches of _ASSIGNED can begin, sorted; faster than searching."""
     text, starts = _lower(text), []
     for word in _ASSIGNED_WORDS:
         at = text.find(word)
@@ -181,7 +180,7 @@ def _assignments(text: str) -> list[int]:
 
 
 def _found_at(pattern: re.Pattern[str], text: str, starts: list[int]) -> _Find:
-    """Searches for a pattern that matches only at some of these positions."""
+    """A search for a pattern that can match only at the given positions."""
 
     def find(at: int) -> re.Match[str] | None:
         for index in range(bisect_left(starts, at), len(starts)):
@@ -193,10 +192,10 @@ def _found_at(pattern: re.Pattern[str], text: str, starts: list[int]) -> _Find:
 
 
 def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
-    """The text with the group `value` masked of each match that is secret.
+    """The text with the group `value` masked in each match that is a secret.
 
-    `find` gives the first match from a position on. What is not secret is searched again from its
-    value on.
+    `find` returns the first match from a position on. After another match, the search continues
+    from its value.
     """
     parts, done, at = [], 0, 0
     while found := find(at):
@@ -205,8 +204,8 @@ def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
             opening = _QUOTE.match(found["value"])
             quote = opening[0] if opening else ""
             parts.append(f"{text[done:start]}{quote}{MASK}{quote}")
-            if at - start == _LONG and text[start] not in "\\\"'[{":
-                rest = _BEHIND.match(text, at)
+            if at - start == _MAX_VALUE_CHARS and text[start] not in "\\\"'[{":
+                rest = _REST_OF_VALUE.match(text, at)
                 at = rest.end() if rest else at
             done = at
         else:
@@ -214,17 +213,22 @@ def _masked(text: str, find: _Find, is_secret: Callable[..., bool]) -> str:
     return "".join([*parts, text[done:]]) if parts else text
 
 
+def _is_option_secret(found: re.Match[str]) -> bool:
+    """Whether `--name value` sets a secret."""
+    return _is_printed_secret(found["name"], found["value"])
+
+
 def _is_assigned_secret(found: re.Match[str]) -> bool:
     """Whether `name=value`, `name: value` or `"name": value` sets a secret.
 
-    Prose has colons: without quotes, a value behind one has digits or is long.
+    Because prose contains colons, an unquoted value after a colon must have digits or be long.
     """
     name = _name_before(found.string, found.start("sign"))
     value, sign = found["value"], found["sign"]
     is_loose = sign != "=" and sign[0] not in "\\\"'" and value[0] not in "\\\"'[{"
     if is_loose and len(value) < 20 and not any(map(str.isdigit, value)):
         return False
-    return _holds(name, value)
+    return _is_printed_secret(name, value)
 
 
 def _name_before(text: str, end: int) -> str:
@@ -234,22 +238,22 @@ def _name_before(text: str, end: int) -> str:
     return text[start:end]
 
 
-def _holds(name: str, value: str) -> bool:
-    """Whether a printed value under a name is secret: itself, or a text within it."""
+def _is_printed_secret(name: str, value: str) -> bool:
+    """Whether a printed value under a name is a secret, or contains one in quotes."""
     if value[0] in "[{":
         return any(is_secret(name, a or b) for a, b in _QUOTED.findall(value))
     return is_secret(name, value.strip("\\\"'"))
 
 
-class _Cleaner:
-    """Masks values, and remembers where (`masked`: paths such as `x.api_key`)."""
+class _Redactor:
+    """Masks values and collects their paths in `masked`, such as `x.api_key`."""
 
     def __init__(self, home: bool) -> None:
         self._home = home
         self.masked: list[str] = []
 
     def keys(self, items: Iterable[tuple[object, object]], path: str) -> dict[str, object]:
-        """The items under clean keys; those that become equal are numbered."""
+        """The items under redacted keys; keys that become equal are numbered."""
         clean: dict[str, object] = {}
         for key, value in items:
             name = shown = redact_key(str(key))
@@ -261,28 +265,28 @@ class _Cleaner:
         return clean
 
     def series(self, series: Series, key: str) -> Series:
-        """The series under a clean key."""
+        """The series under a redacted key."""
         if series.is_number:
             return series if key == series.key else replace(series, key=key)
         values = [self.value(key, value, key) for value in series.values.tolist()]
         return replace(series, key=key, values=as_array(values, object))
 
     def value(self, key: str, value: object, path: str) -> object:
-        """A value under a key, which lies at a path."""
+        """The redacted value of a key; `path` is its position for `masked`."""
         if isinstance(value, str):
             return self._text(key, value, path)
         if value is None or isinstance(value, (bool, int, float)):
             is_large = type(value) is int and abs(value) > 999
             is_hidden = is_large and kind_of(key) is Kind.SECRET
             return self._mask(key, path) if is_hidden else value
-        if isinstance(value, Mapping):  # what lies under the name of a secret is secret
+        if isinstance(value, Mapping):  # everything under the name of a secret is secret
             is_plain = kind_of(key) is Kind.PLAIN
             items = self.keys(value.items(), f"{path}.").items()
             return {k: self.value(k if is_plain else key, v, f"{path}.{k}") for k, v in items}
         return self._list(key, value, path) if isinstance(value, (list, tuple)) else value
 
     def _list(self, key: str, values: Sequence[object], path: str) -> list[object]:
-        """Values of a list, where `--hub_token` is followed by its value."""
+        """The values of a list, in which a value may follow its option (`--hub_token`)."""
         names = [key, *(_secret_option(value) or key for value in values)]
         pairs = zip(names, values, strict=False)
         return [self.value(key if _is_option(v) else name, v, path) for name, v in pairs]
@@ -305,7 +309,7 @@ def _is_option(value: object) -> bool:
 
 
 def _secret_option(value: object) -> str:
-    """`hub_token` of `--hub_token`; empty where a value is not the option of a secret."""
+    """`hub_token` for `--hub_token`; empty if the value is not an option for a secret."""
     if not isinstance(value, str) or not _is_option(value):
         return ""
     name = value.lstrip("-")

@@ -1,8 +1,8 @@
-"""Rules for secrets: which names hold them, and what well-known credentials look like.
+"""Rules for secrets: names of secret settings, and formats of well-known credentials.
 
-The formats follow the public rules of gitleaks (MIT), for the services that trainings use. Scanners
-on the package index were measured and not used: detect-secrets takes 100 times as long for the
-params of a run, and others mask settings such as `eos_token` and `max_tokens`.
+The formats follow the public rules of gitleaks (MIT) for services used in trainings. Existing
+scanners were measured and not used: detect-secrets takes 100 times as long for the params of a run,
+and others mask settings such as `eos_token` and `max_tokens`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ MASK = "<SECRET>"
 
 
 class Kind(Enum):
-    """What a name says of its value.
+    """The secrecy of values under a name.
 
-    Text under TOKEN is secret unless it is a special token of a vocabulary or a count. Under
-    SECRET, integers of four digits or more are secret, too.
+    TOKEN: text is secret unless it is a special token of a vocabulary or a count. SECRET: integers
+    of at least four digits are secret, too.
     """
 
     PLAIN = "plain"
@@ -42,14 +42,14 @@ _TOKEN_WORDS = _words("token tokens")
 _BEFORE_PASS = _words(
     "all back backward band by double first forward high low multi n num number one per second"
     " single third total two"
-)  # as in `forward_pass`, which is no password
+)  # `forward_pass` is not a password
 _VOCABULARY = _words(
     "additional added assistant audio bad begin boi bos boundary cls completion control decoder end"
     " eoi eom eos eot extra fake fim forced generated image instruction label language mask max"
     " middle min module new next no num n pad patch per placeholder prefix prompt query register"
     " response reward sep separator sentinel soft space special start stop suffix suppress target"
     " task think thinking tool total trigger unk unused video virtual vision word"
-)  # before `token`: a token of the tokenizer, or a count of them
+)  # before `token`: a token of the tokenizer, or a number of tokens
 _GLUED = re.compile(
     r"(token|secret|passw(or)?d|passphrase|pwd|(api|access|private|secret|auth|account)keys?)s?\Z"
     r"|\A(db|ftp|login|mail|my|mysql|pg|redis|root|smtp|sql|user)pass\Z"
@@ -59,7 +59,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 @lru_cache(maxsize=8192)
 def kind_of(name: str) -> Kind:
-    """What a name says of its value: `hub_token`, `HUBTOKEN`, `dbPassword`, `aws-secret-key-2`."""
+    """The kind of a name such as `hub_token`, `HUBTOKEN`, `dbPassword`, `aws-secret-key-2`."""
     words = [word.lower() for word in _WORD.findall(name)]
     if not words:
         return Kind.PLAIN
@@ -78,7 +78,7 @@ def kind_of(name: str) -> Kind:
 
 _PUBLIC = re.compile(
     r"(?i:none|null|true|false|)|[\"']?<[^<>a-z]*>[\"']?|\*+|\$\{\w+\}|\$[A-Z_][A-Z0-9_]*"
-)  # no value, a mask, the name of a variable
+)  # an empty value, a mask, the name of a variable
 _SPECIAL_TOKEN = re.compile(r"<.*>|\[[^\]]*\]|#+ .*|\W*", re.DOTALL)
 _COUNT = re.compile(r"\d{1,7}|\d{1,4}[kKmMbBgGtT]")
 _WEIGHT = re.compile(r"[+-]?(?:\d{1,3}|\d*\.\d+)(?:e[+-]?\d{1,3})?", re.IGNORECASE)
@@ -86,13 +86,13 @@ _FOLDER = re.compile(r"(?:/[\w.+-]+)+/?|[A-Za-z]:\\[\w.\\+ -]*")
 
 
 def is_secret(name: str, text: str) -> bool:
-    """Whether this text is secret under this name."""
+    """Whether a text is secret under a name."""
     kind = kind_of(name)
     if kind is Kind.PLAIN or _PUBLIC.fullmatch(text):
         return False
     if kind is Kind.TOKEN:
         return not any(shape.fullmatch(text) for shape in (_SPECIAL_TOKEN, _COUNT, _WEIGHT))
-    is_folder = name.lower() in ("pwd", "oldpwd") and _FOLDER.fullmatch(text)  # of a shell
+    is_folder = name.lower() in ("pwd", "oldpwd") and _FOLDER.fullmatch(text)  # set by shells
     return not (is_folder or _WEIGHT.fullmatch(text))
 
 
@@ -122,7 +122,7 @@ _RUN = re.compile(r"[A-Za-z][\w.+/=-]{14,}")  # as long as the shortest credenti
 _OTHER_SIGNS = (":AA", "hooks.slack.com/", "PRIVATE KEY-----")  # of other credentials
 
 
-def may_hold_format(text: str) -> bool:
+def may_contain_format(text: str) -> bool:
     """Whether FORMATS may match in a text; True for short ones, which are searched as fast."""
     if len(text) < 1000 or any(sign in text for sign in _OTHER_SIGNS):
         return True

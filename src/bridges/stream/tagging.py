@@ -1,7 +1,7 @@
-"""The series of a stream under their tags, also where several keys meet in one tag.
+"""Renames the series of a stream to their tags, including several keys with the same tag.
 
-A live callback that meets two keys of one tag in a row keeps the last of them. So the tag holds
-what the live run shows, and the values that it lost there get a tag of their own.
+If two keys in a row have the same tag, a live callback keeps the last one. So the tag gets the
+values that the live run shows, and the other values get a tag with a suffix.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64, Series
 from bridges.stream.naming import Naming, encodable
 
-SHOWN = 5  # keys that a finding names
+MAX_SHOWN_KEYS = 5  # in a finding
 
 
 def under_tags(
@@ -23,11 +23,10 @@ def under_tags(
     tags: Mapping[str, str],
     legal: Callable[[str], str] = str,
 ) -> tuple[list[Series], list[Finding]]:
-    """The series under the tags of their keys, and a finding for each tag in which keys meet.
+    """The series under the tags of their keys, and a finding for each tag shared by several keys.
 
-    Of the keys in one row, the last in alphabetical order has the tag: that is their order in a
-    saved state. The tag of another one has a suffix, and is made `legal`. Rows that come later
-    change nothing for those before them.
+    In each row, the last key in alphabetical order gets the tag, as in a saved state. Other keys
+    get a tag with a suffix, made `legal`. Later rows do not change the tags of earlier rows.
     """
     keys = {part.key for part in series}
     if len({tags[key] for key in keys}) == len(keys):  # the usual case
@@ -35,22 +34,22 @@ def under_tags(
     by_key: dict[str, list[Series]] = {}
     for part in series:
         by_key.setdefault(part.key, []).append(part)
-    meeting: dict[str, list[str]] = {}
+    by_tag: dict[str, list[str]] = {}
     for key in sorted(by_key):
-        meeting.setdefault(tags[key], []).append(key)
+        by_tag.setdefault(tags[key], []).append(key)
     tagged, findings = [], []
-    for tag, members in meeting.items():
+    for tag, members in by_tag.items():
         shown, others = _by_row([part for key in members for part in by_key[key]])
-        own = {part.key: _own_tag(tag, part.key, meeting, legal) for part in others}
+        own = {part.key: _own_tag(tag, part.key, by_tag, legal) for part in others}
         tagged += [part.under(tag) for part in _as_one(shown)]
         tagged += [part.under(own[part.key]) for part in others]
         if len(members) > 1:
-            findings.append(_met(tag, members, others))
+            findings.append(_shared_tag(tag, members, others))
     return tagged, findings
 
 
 def _by_row(parts: list[Series]) -> tuple[list[Series], list[Series]]:
-    """The values that are the last of their row in the order of the parts, and the other ones."""
+    """The values that are last in their row, in the order of the parts, and the other values."""
     if len(parts) == 1:
         return parts, []
     rows = np.concatenate([part.rows for part in parts])
@@ -70,7 +69,7 @@ def _by_row(parts: list[Series]) -> tuple[list[Series], list[Series]]:
 
 
 def _as_one(parts: list[Series]) -> list[Series]:
-    """One series for each type of values, in the order of the rows."""
+    """One series for each value type, in the order of the rows."""
     by_type: dict[str, list[Series]] = {}
     for part in parts:
         by_type.setdefault(part.values.dtype.kind, []).append(part)
@@ -85,13 +84,13 @@ def _joined(parts: list[Series]) -> Series:
 
 
 def _times_of(parts: list[Series], order: Int64) -> Int64 | None:
-    """The times of the values of several parts, if all have times of their own."""
+    """The times of the values of several parts, if all parts have own times."""
     times = [part.time for part in parts if part.time is not None]
     return np.concatenate(times)[order] if len(times) == len(parts) else None
 
 
 def distinct_tags(keys: Iterable[str], legal: Callable[[str], str]) -> dict[str, str]:
-    """A legal tag for each key, none of which two keys share: a key that is legal keeps its own."""
+    """A unique legal tag for each key; a legal key is its own tag."""
     tags = {key: key for key in keys if legal(key) == key}
     taken = {*tags}
     for key in keys:
@@ -103,13 +102,13 @@ def distinct_tags(keys: Iterable[str], legal: Callable[[str], str]) -> dict[str,
 
 
 def renamed(keys: Sequence[str], series: Sequence[Series], message: str) -> Finding:
-    """The finding that these keys have other tags in the target."""
+    """The finding for keys with other tags in the target."""
     points = sum(len(part.rows) for part in series if part.key in keys)
     return Finding("key-renamed", Severity.WARNING, named(keys), message, points)
 
 
 def _own_tag(tag: str, key: str, taken: Collection[str], legal: Callable[[str], str]) -> str:
-    """The tag of a key whose own tag shows another one."""
+    """The first free tag of a key, with a suffix if its tag is taken."""
     suffix = digest(key)
     while tag in taken:
         tag = legal(f"{tag}-{suffix}")
@@ -117,29 +116,31 @@ def _own_tag(tag: str, key: str, taken: Collection[str], legal: Callable[[str], 
 
 
 def digest(key: str) -> str:
-    """Eight hex digits that tell keys apart."""
+    """Eight hex digits of a key, used as a suffix."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
-def _met(tag: str, members: list[str], others: list[Series]) -> Finding:
-    message = f"these keys share the tag {tag!r}, which shows the last of them in each row"
+def _shared_tag(tag: str, members: list[str], others: list[Series]) -> Finding:
+    message = f"these keys share the tag {tag!r}, which gets the value of the last key in each row"
     count = sum(len(part.rows) for part in others)
     if count:
-        message += "; the values of the others are kept under tags with a suffix"
+        message += "; the other values are kept under tags with a suffix"
     return Finding("tag-collision", Severity.WARNING, named(members), message, count or 1)
 
 
 def named(keys: Sequence[str]) -> str:
-    """Keys for people: `keys 'a@1', 'a_1' and 3 more`."""
-    shown = ", ".join(repr(key if len(key) <= 60 else f"{key[:60]}…") for key in keys[:SHOWN])
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    """Keys for messages: `keys 'a@1', 'a_1' and 3 more`."""
+    shown = ", ".join(
+        repr(key if len(key) <= 60 else f"{key[:60]}…") for key in keys[:MAX_SHOWN_KEYS]
+    )
+    more = f" and {len(keys) - MAX_SHOWN_KEYS} more" if len(keys) > MAX_SHOWN_KEYS else ""
     return f"{'key' if len(keys) == 1 else 'keys'} {shown}{more}"
 
 
 def tag_table(naming: Naming, keys: Iterable[str]) -> tuple[dict[str, str], list[Finding]]:
-    """The tag of every key by the first version's rules, which stored runs may have.
+    """The tag of every key by the rules of the first version, for stored runs of that version.
 
-    Where two keys meet in one tag, the later one gets a stable suffix.
+    If two keys have the same tag, the later one gets a stable suffix.
     """
     tags: dict[str, str] = {}
     taken: dict[str, str] = {}

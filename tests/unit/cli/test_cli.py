@@ -87,8 +87,8 @@ def test_the_json_document(capsys: pytest.CaptureFixture[str]) -> None:
                 "code": "clock-synthetic",
                 "severity": "info",
                 "where": "all rows",
-                "message": "times are synthetic and start on 2000-01-01: the log holds no time at "
-                "all: one second stands for each step",
+                "message": "times are synthetic and start on 2000-01-01: the log contains no "
+                "times, so each step counts as one second",
                 "count": 1,
             }
         ],
@@ -274,7 +274,7 @@ def test_names_groups_and_tags(capsys: pytest.CaptureFixture[str]) -> None:
 def test_verbose_explains_every_note(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = bridge(capsys, "export", "small.json", "--to", "tensorboard", "-v")
     assert "info    clock-synthetic · all rows" in out
-    assert "one second stands for each step" in out
+    assert "each step counts as one second" in out
 
 
 def test_inspect_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,7 @@ def test_threads_that_make_tables_at_once_make_the_same(monkeypatch: pytest.Monk
 
 
 def test_many_records_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 32)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 32)
     records = np.random.default_rng(1).integers(0, 256, (50, 12)).astype(np.uint8)
     records[:, 10:] = 7
     effects = FieldEffects([(0, 10)], 12).of(records)

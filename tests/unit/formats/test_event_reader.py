@@ -20,8 +20,8 @@ from tensorboardX import SummaryWriter
 from bridges.errors import VerifyError
 from bridges.formats.events import proto
 from bridges.formats.events.reader import (
-    BLOCK,
-    FEW,
+    BLOCK_RECORDS,
+    MIN_COLUMNAR_RECORDS,
     EventFile,
     decode,
     first_texts,
@@ -95,7 +95,16 @@ def test_any_records_come_back(records: list[Record], start: float) -> None:
     assert file.start == start
 
 
-@pytest.mark.parametrize("rows", [1, FEW - 1, FEW, FEW + 1, BLOCK + 3])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        1,
+        MIN_COLUMNAR_RECORDS - 1,
+        MIN_COLUMNAR_RECORDS,
+        MIN_COLUMNAR_RECORDS + 1,
+        BLOCK_RECORDS + 3,
+    ],
+)
 def test_columns_come_back(rows: int) -> None:
     rng = np.random.default_rng(rows)
     step = np.cumsum(rng.integers(0, 2**20, rows)) - 3
@@ -246,7 +255,7 @@ def test_every_truncation_is_noticed_but_at_record_bounds() -> None:
         if message is None:
             silent.add(size)
         else:
-            assert "the file ends inside of a record" in message
+            assert "the file ends inside a record" in message
     assert silent == bounds
 
 
@@ -258,7 +267,7 @@ def damaged_files() -> dict[str, tuple[bytes, int, str]]:
     tail = len(data)
     return {
         "zeros behind the end": (data + bytes(96), tail, "the CRC of its length is wrong"),
-        "a few zeros": (data + bytes(5), tail, "the file ends inside of a record"),
+        "a few zeros": (data + bytes(5), tail, "the file ends inside a record"),
         "garbage behind the end": (
             data + b"\x13" * 64,
             tail,

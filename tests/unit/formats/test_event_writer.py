@@ -19,10 +19,10 @@ from bridges.formats.events import proto
 from bridges.formats.events.crc32c import crc32c, mask
 from bridges.formats.events.writer import (
     BLOCK_ROWS,
-    MANY,
+    MIN_PAIRED_ROWS,
+    MIN_REUSED_ROWS,
     MIN_ROWS,
-    PAIRS,
-    WORD,
+    WORD_BYTES,
     ScalarColumn,
     as_float32,
     encode,
@@ -191,7 +191,15 @@ def test_mixed_tag_sets_are_written_row_by_row(table: tuple[list[ScalarColumn], 
     assert joined(scalar_records(*table)) == row_by_row(*table)
 
 
-@pytest.mark.parametrize("rows", [MANY - 1, MANY, BLOCK_ROWS + MANY, PAIRS + MANY + 3])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        MIN_REUSED_ROWS - 1,
+        MIN_REUSED_ROWS,
+        BLOCK_ROWS + MIN_REUSED_ROWS,
+        MIN_PAIRED_ROWS + MIN_REUSED_ROWS + 3,
+    ],
+)
 @pytest.mark.parametrize("steps", ["rising", "one length", "negative", "alternating blocks"])
 def test_many_rows_are_written_as_row_by_row(rows: int, steps: str) -> None:
     """Long blocks share one matrix, whose length and step size change on the way."""
@@ -200,7 +208,9 @@ def test_many_rows_are_written_as_row_by_row(rows: int, steps: str) -> None:
         "rising": np.arange(rows) * 3,
         "one length": 2**40 + rng.integers(0, 2**40, rows),
         "negative": -1 - np.arange(rows),
-        "alternating blocks": np.where(np.arange(rows) // MANY % 2, 5, 2**55 + np.arange(rows)),
+        "alternating blocks": np.where(
+            np.arange(rows) // MIN_REUSED_ROWS % 2, 5, 2**55 + np.arange(rows)
+        ),
     }[steps]
     wall = rng.normal(1.7e9, 1e5, rows)
     wall[rows // 2 :] = wall[0]  # bytes that all rows of a block share
@@ -227,7 +237,7 @@ def test_long_blocks_lie_in_the_same_memory() -> None:
 
 
 def test_words_of_steps_are_their_varints() -> None:
-    edges = np.array([step for step in VARINT_EDGES if 0 <= step < 2 ** (7 * WORD)], np.int64)
+    edges = np.array([step for step in VARINT_EDGES if 0 <= step < 2 ** (7 * WORD_BYTES)], np.int64)
     for step in edges:
         size = len(varint(int(step)))
         word = step_words(np.array([step]), size).tobytes()

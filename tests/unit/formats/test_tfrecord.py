@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from bridges.errors import VerifyError
 from bridges.formats.events import proto
 from bridges.formats.events.tfrecord import (
-    ALIKE,
     FOOTER,
     HEADER,
-    TOGETHER,
+    MIN_RUN_RECORDS,
+    RECORDS_PER_CHECK,
     check_records,
     crc_fits,
     offsets_by_length,
     record_header,
 )
 
-RUNS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3 * ALIKE)), max_size=8)
+RUNS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3 * MIN_RUN_RECORDS)), max_size=8)
 
 
 def framed(lengths: list[int]) -> bytes:
@@ -65,16 +65,18 @@ def test_a_file_that_ends_inside_of_a_record(
 
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
 def test_a_length_beyond_the_file_is_told_with_its_place(length: int) -> None:
-    good = framed([5] * (ALIKE + 5))
+    good = framed([5] * (MIN_RUN_RECORDS + 5))
     data = good + struct.pack("<Q", length) + bytes(100)
     with pytest.raises(VerifyError, match=f"byte {len(good)} is damaged: the CRC of its length"):
         found(data)
-    assert len(found(data, whole=False)) == ALIKE + 5
+    assert len(found(data, whole=False)) == MIN_RUN_RECORDS + 5
 
 
-@pytest.mark.parametrize("place", [0, TOGETHER - 1, TOGETHER, 2 * TOGETHER])
+@pytest.mark.parametrize(
+    "place", [0, RECORDS_PER_CHECK - 1, RECORDS_PER_CHECK, 2 * RECORDS_PER_CHECK]
+)
 def test_of_many_records_each_is_checked(place: int) -> None:
-    frames = proto.frames([b"x" * (5 + n) for n in range(2 * TOGETHER + 1)])
+    frames = proto.frames([b"x" * (5 + n) for n in range(2 * RECORDS_PER_CHECK + 1)])
     starts = np.cumsum([0, *map(len, frames)]).tolist()
     where = [(start, 5 + n) for n, start in enumerate(starts[:-1])]
     data = bytearray(b"".join(frames))

@@ -183,7 +183,7 @@ def test_keys_are_texts_and_there_once(tmp_path: Path) -> None:
         ("c.yaml", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
             f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]"
             for a, b in zip("abcdef", "bcdefg", strict=True)),
-         "found no config: with its aliases it stands for more than 50,000 values."),
+         "found no config: its aliases expand to more than 50,000 values."),
     ],
 )  # fmt: skip
 def test_what_is_no_config(name: str, text: str, message: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, Totals, failure
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.trend import WIDTH, trend
+from bridges.stream.trend import TREND_VALUES, trend
 from tests.support import make_run, make_stream
 
 NOTE = Finding("clock-synthetic", Severity.INFO, "all rows", "no times", 3)
@@ -89,18 +89,20 @@ def test_a_report_has_the_trend_of_its_loss_and_the_json_has_not() -> None:
 
 
 def test_a_long_trend_is_the_means_of_its_parts() -> None:
-    values = [float(value) for value in range(2 * WIDTH)]
+    values = [float(value) for value in range(2 * TREND_VALUES)]
     rows = [{"step": step, "loss": value} for step, value in enumerate(values)]
     rows[1:1] = [{"step": 0, "loss": value} for value in (float("nan"), float("inf"))]
-    assert trend(make_stream(rows), TRAINER_RULES) == tuple(2 * part + 0.5 for part in range(WIDTH))
+    assert trend(make_stream(rows), TRAINER_RULES) == tuple(
+        2 * part + 0.5 for part in range(TREND_VALUES)
+    )
 
 
-@pytest.mark.parametrize("count", [1, WIDTH - 1, WIDTH, WIDTH + 1, 1000])
+@pytest.mark.parametrize("count", [1, TREND_VALUES - 1, TREND_VALUES, TREND_VALUES + 1, 1000])
 def test_a_trend_is_short_and_finite(count: int) -> None:
     values = trend(
         make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]), TRAINER_RULES
     )
-    assert len(values) == min(count, WIDTH)
+    assert len(values) == min(count, TREND_VALUES)
     assert all(value == pytest.approx(sys.float_info.max) for value in values)
 
 
@@ -274,7 +276,7 @@ def test_a_device_is_not_replaced_by_a_page() -> None:
 
 
 def test_memory_does_not_grow_with_the_runs(tmp_path: Path) -> None:
-    values = tuple(map(float, range(WIDTH)))
+    values = tuple(map(float, range(TREND_VALUES)))
 
     def peak(count: int) -> int:
         tracemalloc.start()

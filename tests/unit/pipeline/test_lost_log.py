@@ -16,7 +16,7 @@ from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
 from bridges.stream.identity import run_key
 from tests.unit.pipeline.test_match_logged import SUMMARY, TARGETS, export, exporter_of, points_of
-from tests.unit.sources.tuning_logs.test_log_beside import ROWS, TOOLS, put, save, swift
+from tests.unit.sources.tuning_logs.test_further_rows import ROWS, TOOLS, put, save, swift
 
 ALL_TARGETS = [*TARGETS, pytest.param("mlflow-client", marks=pytest.mark.slow)]
 Row = dict[str, Any]

@@ -29,7 +29,7 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.logged import checked, lines_of, ranges_of
 from bridges.stream.model import Run
-from tests.unit.sources.tuning_logs.test_log_beside import (
+from tests.unit.sources.tuning_logs.test_further_rows import (
     FAULTS,
     ROWS,
     TOOLS,

@@ -211,9 +211,9 @@ except SourceError as error:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
 def test_endless_standard_input_is_refused() -> None:
     assert bounded(STREAMS) == (
-        "-: found more than 20,971,520 bytes from a stream without a known end; expected a "
+        "-: found more than 20,971,520 bytes from a stream of unknown length; expected a "
         "trainer_state.json, a list of log rows or JSON lines of log rows. Save it to a file and "
-        "name that, or allow more with --max-unpacked BYTES.\n"
+        "export that, or allow more with --max-unpacked BYTES.\n"
     )
 
 

@@ -21,7 +21,7 @@ import bridges
 from bridges.cli.main import run as bridge
 from bridges.migration.config.file import load
 from bridges.sources.sidecars.plain_values import plain
-from bridges.sources.sidecars.sidecars import read_settings
+from bridges.sources.sidecars.settings_files import read_settings
 from tests.bounds import bounded
 from tests.support import codes, read_bytes, state
 

@@ -16,7 +16,7 @@ from bridges.sources.times.clocks import EVENTS
 from bridges.sources.tuning_logs.times import parse_elapsed
 from bridges.stream.clock import apply_clock
 from bridges.stream.model import Evidence, Run
-from bridges.stream.pace import LONGEST_RUN, MAX_TIME
+from bridges.stream.pace import MAX_RUN_SECONDS, MAX_TIME
 from tests.support import make_stream, state
 
 ROWS = [{"loss": 2.0, "step": 1}, {"loss": 1.5, "step": 2}]
@@ -125,7 +125,7 @@ def test_a_rate_leads_no_further_than_a_run_lasts() -> None:
     stream, clock, _ = apply_clock(make_stream(rows), TRAINER_RULES, [known])
     assert stream.time is not None
     assert stream.time[:2].tolist() == [first, last]
-    assert last < stream.time[2] <= last + LONGEST_RUN * 1_000_000
+    assert last < stream.time[2] <= last + MAX_RUN_SECONDS * 1_000_000
     late = Evidence(EVENTS, np.array([1, 2]), np.array([first, last]), "a file", first)
     stream, clock, _ = apply_clock(make_stream(rows[::-1]), TRAINER_RULES, [late])
     assert stream.time is not None

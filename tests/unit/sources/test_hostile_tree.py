@@ -88,7 +88,7 @@ def test_a_special_file_in_place_of_a_state_is_one_error(make: Any, tree: Path) 
     assert done == {"a", "c"}
     assert message == (
         f"{tree / 'bad' / 'trainer_state.json'}: found {SPECIAL[make]}; expected a regular file. "
-        "Take it out of the directory, or read it through standard input."
+        "Remove it from the directory, or read it through standard input."
     )
 
 
@@ -258,7 +258,7 @@ def test_very_many_keys_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "all_results.json").write_text(json.dumps(metrics))
     (run,) = bridges.read(tmp_path / "out")
     (told,) = [f for f in run.findings if f.code == "beside-unreadable"]
-    assert "it holds 3,000 metrics, more than 2,000" in told.message
+    assert "it contains 3,000 metrics, more than 2,000" in told.message
     rows = [{"loss": 1.0, "step": 1}, {str(number): 1 for number in range(20_001)} | {"step": 2}]
     (tmp_path / "out" / "trainer_state.json").write_bytes(state(rows))
     with pytest.raises(TreeError, match=r"found 20,002 different keys in its rows; expected at mo"):

@@ -156,7 +156,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a comma too many": (lambda: of(usual, end=b",]}"), "a comma before the closing bracket"),
     "short rows that are cut off": (
         lambda: of(lambda i: b'{"a":1,"step":%d}' % i, end=b',{"a'),
-        "the end of the file inside of a value",
+        "the end of the file inside a value",
     ),
     "lines that are cut off": (lambda: lines(usual) + b'{"a', "the end of the file inside"),
 }

@@ -18,7 +18,7 @@ import bridges
 from bridges.cli.main import run as bridge
 from bridges.exporters.memory import MemoryExporter
 from bridges.sources.options import ReadOptions
-from bridges.sources.sidecars.sidecars import read_settings
+from bridges.sources.sidecars.settings_files import read_settings
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import MAX_VALUES, read_yaml
 from bridges.sources.trainer.run_directory import RunDirectorySource
@@ -225,10 +225,10 @@ def deep() -> bytes:
     [
         (b"", "not a zip archive"),
         (b"PK\x03\x04broken", "archive is broken"),
-        (packed(b"x", "other.txt"), "holds no data.pkl"),
+        (packed(b"x", "other.txt"), "contains no data.pkl"),
         (packed(b"\x80\x04garbage"), "pickle is broken"),
         (packed(pickle.dumps([1, 2])), "no object with settings"),
-        (packed(bomb()), "nested beyond reason"),
+        (packed(bomb()), "nested too deeply"),
         (packed(b"0" * 5_000_001), "larger than 1,000,000 bytes"),
         (packed(b"\x80\x04\x8e" + b"\xff" * 8), "pickle is broken"),
         (packed(deep()), "no object with settings"),
@@ -286,12 +286,12 @@ def laughs(levels: int, merge: bytes = b"") -> bytes:
 YAML_TRAPS = {
     "a call": (b"a: !!python/object/apply:os.system ['touch MARK']", "could not determine"),
     "a class": (b"a: !!python/name:os.system ''", "could not determine"),
-    "aliases of aliases": (laughs(9), f"stands for more than {MAX_VALUES:,} values"),
-    "merges of merges": (laughs(9, b"<<"), f"stands for more than {MAX_VALUES:,} values"),
-    "an alias of itself": (b"a: &a [1, *a]", f"stands for more than {MAX_VALUES:,} values"),
+    "aliases of aliases": (laughs(9), f"expand to more than {MAX_VALUES:,} values"),
+    "merges of merges": (laughs(9, b"<<"), f"expand to more than {MAX_VALUES:,} values"),
+    "an alias of itself": (b"a: &a [1, *a]", f"expand to more than {MAX_VALUES:,} values"),
     "too large": (b"a: 1\n" * 60_000, "it has 300,000 bytes"),
     "too deep": (b"[" * 100_000, "recursion"),
-    "a list": (b"- 1\n- 2\n", "not a mapping but list"),
+    "a list": (b"- 1\n- 2\n", "a YAML list, not a mapping"),
     "two documents": (b"a: 1\n---\nb: 2\n", "found another document, line 2"),
     "no YAML": (b"a: [1\nb: 2", r"not YAML of plain values \(.*, line 2\)"),
     "no UTF-8": (b"a: \xff", "can't decode"),
@@ -324,7 +324,7 @@ def test_yaml_without_settings(data: bytes) -> None:
 
 def test_a_bomb_of_yaml_takes_no_memory() -> None:
     tracemalloc.start()
-    with pytest.raises(ValueError, match="stands for more than"):
+    with pytest.raises(ValueError, match="expand to more than"):
         read_yaml(laughs(40))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

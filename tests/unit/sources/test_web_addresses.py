@@ -77,7 +77,7 @@ def test_a_body_may_be_refused_as_too_large(serve: Serve, head: bytes) -> None:
 
 def test_an_announced_size_may_be_larger_than_that_of_a_stream(serve: Serve) -> None:
     assert fetch.fetch(serve(length(len(HISTORY))), most_of_stream=1) == HISTORY
-    with pytest.raises(SourceError, match="more than 1 bytes from a stream without a known end"):
+    with pytest.raises(SourceError, match="more than 1 bytes from a stream of unknown length"):
         fetch.fetch(serve(), most_of_stream=1)
 
 

@@ -57,7 +57,7 @@ def test_zeros_to_the_end_are_named_and_the_rows_before_them_salvaged(
         line = data.count(b"\n", 0, at) + 1
         assert str(caught.value) == (
             f"{tmp_path / 'trainer_state.json'}: line {line}: found 3,000 zero bytes, as a power "
-            f"cut leaves them; expected text. {LIMIT}, or read its whole rows with --salvage."
+            f"cut leaves them; expected text. {LIMIT}, or read its complete rows with --salvage."
         )
         if whole_rows(data[:at]):
             found = steps(torn, tmp_path)
@@ -92,7 +92,7 @@ def test_zeros_in_the_middle_of_a_state_end_it(tmp_path: Path) -> None:
     assert steps(torn, tmp_path) == [1, 2, 3, 4]
     (finding,) = [f for f in read_bytes(tmp_path, torn, salvage=True).findings
                   if f.code == "zero-bytes"]  # fmt: skip
-    assert f"{len(PRETTY) - at - 512:,} beside them are lost" in finding.message
+    assert f"{len(PRETTY) - at - 512:,} bytes are lost" in finding.message
 
 
 @pytest.mark.parametrize("zeros", [1, 100, 4096])

@@ -71,7 +71,7 @@ def test_a_clock_of_a_plug_in_can_be_forced_and_asked_for() -> None:
     run = make_run(ROWS, evidence=(evidence(GPS, 1, 2, 4), evidence(STOPWATCH, 1, 3, 9)))
     require_clock("stopwatch", run)
     assert clock(run, "stopwatch")[:2] == ("stopwatch from gps", [-4, -2, 4])
-    with pytest.raises(SourceError, match="one of the clocks that it has: gps, stopwatch, synth"):
+    with pytest.raises(SourceError, match="one of its clocks: gps, stopwatch, synth"):
         require_clock("events", run)
 
 

@@ -1,1 +1,1 @@
-"""TensorBoard event files: records, messages, and a reader and a writer in columns."""
+"""TensorBoard event files: records, messages, and a columnar reader and writer."""

@@ -1,8 +1,8 @@
-"""CRC-32C (Castagnoli), one byte string at a time and over whole columns of records.
+"""CRC-32C (Castagnoli) of byte strings, and of many similar records by column.
 
-The CRC is affine over GF(2): the CRC of a record is that of a template in which some bytes are
-zero, XOR one table look-up for each of these bytes, chosen by its distance from the end. So
-records that differ from a template in a few bytes cost a few look-ups, whatever their length.
+The CRC is affine over GF(2). The CRC of a record equals the CRC of a template with some bytes set
+to zero, XOR one table lookup for each of these bytes; the table depends on the distance from the
+end. So records that differ from a template in a few bytes cost a few lookups at any length.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ UInt32 = NDArray[np.uint32]
 UInt8 = NDArray[np.uint8]
 
 _POLYNOMIAL = 0x82F63B78  # reversed; RFC 3720, appendix B.4
-_BLOCK = 128  # bytes that are looked up together
+_BLOCK_BYTES = 128  # looked up together
 _INVERTED = bytes(range(255, -1, -1))
-_AT_ONCE = 1 << 18  # bytes for which there is room: nine times as many are in use meanwhile
+_CHUNK_BYTES = 1 << 18  # processed at a time; the arrays take nine times as much memory
 _MASK_DELTA = 0xA282EAD8  # TFRecord files store rotated and shifted CRCs
 
 
@@ -38,18 +38,19 @@ _growing = Lock()
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of the bytes."""
+    """The CRC-32C of a byte string."""
     return crc32c_each([data])[0]
 
 
 def crc32c_each(texts: Sequence[bytes]) -> list[int]:
-    """The CRC-32C of each of some byte strings: together they cost little more than one.
+    """The CRC-32C of each byte string; many strings cost little more than one.
 
-    What each block of bytes adds by itself, and to that the state so far, which counts as part of
-    its first four bytes. So does the first state, and zeros before a text add nothing.
+    The CRC after a block is the XOR of the block's own effect and the effect of the previous CRC,
+    which acts on the block's first four bytes. The same holds for the initial state. Leading zeros
+    have no effect.
     """
     _, _, (first, second, third, fourth) = _block_tables()
-    added = iter(_added_by_blocks(texts))
+    added = iter(_block_effects(texts))
     crcs = []
     for text in texts:
         crc = 0
@@ -61,20 +62,21 @@ def crc32c_each(texts: Sequence[bytes]) -> list[int]:
                 ^ fourth[crc >> 24]
                 ^ more
             )
-        left = 0xFFFFFFFF >> 8 * min(len(text), 4)  # of the first state, behind a shorter text
+        left = 0xFFFFFFFF >> 8 * min(len(text), 4)  # initial state not covered by a short text
         crcs.append(crc ^ left ^ 0xFFFFFFFF)
     return crcs
 
 
-def _added_by_blocks(texts: Sequence[bytes]) -> list[int]:
-    """What each block of all texts adds to the CRC of its own, one text after the other."""
+def _block_effects(texts: Sequence[bytes]) -> list[int]:
+    """The effect of each block on the CRC of its byte string, for all strings in order."""
     tables, starts, _ = _block_tables()
     padded = b"".join(
-        bytes(-len(text) % _BLOCK) + text[:4].translate(_INVERTED) + text[4:] for text in texts
+        bytes(-len(text) % _BLOCK_BYTES) + text[:4].translate(_INVERTED) + text[4:]
+        for text in texts
     )
-    blocks = np.frombuffer(padded, np.uint8).reshape(-1, _BLOCK)
+    blocks = np.frombuffer(padded, np.uint8).reshape(-1, _BLOCK_BYTES)
     added: list[int] = []
-    count = max(1, _AT_ONCE // _BLOCK)
+    count = max(1, _CHUNK_BYTES // _BLOCK_BYTES)
     for start in range(0, len(blocks), count):
         looked_up = tables[blocks[start : start + count] + starts]
         added += np.bitwise_xor.reduce(looked_up, axis=1).tolist()
@@ -82,24 +84,26 @@ def _added_by_blocks(texts: Sequence[bytes]) -> list[int]:
 
 
 def _blocks_of(text: bytes) -> int:
-    return -(-len(text) // _BLOCK)
+    return -(-len(text) // _BLOCK_BYTES)
 
 
 @cache
 def _block_tables() -> tuple[UInt32, NDArray[np.intp], list[list[int]]]:
-    """The tables, where that of each byte of a block begins, and those of its first four."""
-    distances = range(_BLOCK - 1, -1, -1)
+    """All tables joined, the start of the table for each byte of a block, and the tables of the
+    first four bytes.
+    """
+    distances = range(_BLOCK_BYTES - 1, -1, -1)
     first = [byte_table(distance).tolist() for distance in distances[:4]]
-    return _tables_to(_BLOCK - 1).ravel(), np.array(distances, np.intp) * 256, first
+    return _tables_to(_BLOCK_BYTES - 1).ravel(), np.array(distances, np.intp) * 256, first
 
 
 def mask(crc: int) -> int:
-    """The form in which TFRecord framing stores a CRC."""
+    """The masked CRC, as TFRecord framing stores it."""
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def unmask(masked: int) -> int:
-    """The CRC of which this is the mask."""
+    """The CRC of a masked CRC."""
     rotated = (masked - _MASK_DELTA) & 0xFFFFFFFF
     return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
 
@@ -111,17 +115,17 @@ def mask_all(crc: UInt32) -> UInt32:
 
 
 def byte_table(distance: int) -> UInt32:
-    """What a byte (uint32, 256 entries) adds to the CRC when `distance` bytes follow it."""
+    """The effect of each byte value (uint32, 256) on the CRC if `distance` bytes follow it."""
     return np.asarray(_tables_to(distance)[distance])
 
 
 def _tables_to(distance: int) -> UInt32:
-    """The tables (uint32, distances x 256) of at least all distances up to this one."""
+    """The tables (uint32, distances x 256) for at least the distances 0 to `distance`."""
     global _tables
     if len(_tables) <= distance:
         with _growing:
             made = [*_tables]
-            while len(made) <= distance or len(made) % _BLOCK:
+            while len(made) <= distance or len(made) % _BLOCK_BYTES:
                 previous = made[-1]
                 made.append(_TABLE[previous & np.uint32(0xFF)] ^ (previous >> np.uint32(8)))
             _tables = np.stack(made)
@@ -129,22 +133,22 @@ def _tables_to(distance: int) -> UInt32:
 
 
 class FieldEffects:
-    """What the bytes of some fields add to the CRCs of records that differ in nothing else."""
+    """The effect of some fields on the CRCs of records that differ only in these fields."""
 
     def __init__(self, fields: Sequence[tuple[int, int]], length: int) -> None:
-        """`fields` are offset and size of each in the data, which has that length."""
+        """`fields`: offset and size of each field in the data of `length` bytes."""
         where = [at for start, size in fields for at in range(start, start + size)]
         self._where = np.array(where, np.intp)
         self._longest = length - 1 - min(where)
         self._starts = (length - 1 - self._where)[:, None] * 256
 
     def of(self, data: UInt8) -> UInt32:
-        """What to XOR to the CRC of each of n records (uint32, n), given their data (uint8, n x
+        """The value (uint32, n) to XOR with the CRC of each record, from their data (uint8, n x
         length).
         """
-        # byte by byte: numpy is fastest where many records lie side by side
+        # byte by byte, because numpy is fastest along the axis of many records
         tables, found = _tables_to(self._longest).ravel(), np.empty(len(data), np.uint32)
-        width = max(1, _AT_ONCE // len(self._where))
+        width = max(1, _CHUNK_BYTES // len(self._where))
         for start in range(0, len(data), width):
             fields = data[start : start + width].T[self._where]
             looked_up = tables[fields + self._starts]
@@ -153,14 +157,14 @@ class FieldEffects:
 
 
 class ColumnEffects:
-    """What one column of a field adds to the CRCs of many records, read from the column itself.
+    """The effect of one field on the CRCs of many records, from the column of its values.
 
-    `at` is the offset of the field in the data of each record, which has `length` bytes. With
-    `pairs`, two bytes share one look-up; each such table takes 256 KiB.
+    `at`: offset of the field in the data of `length` bytes. With `pairs`, two bytes share one
+    lookup, in tables of 256 KiB.
     """
 
     def __init__(self, at: int, size: int, length: int, *, pairs: bool) -> None:
-        self._tables: list[tuple[int, str, UInt32]] = []  # first byte, dtype, what it adds
+        self._tables: list[tuple[int, str, UInt32]] = []  # first byte, dtype, effect
         width = 2 if pairs else 1
         for start in range(0, size, width):
             tables = [byte_table(length - 1 - at - i) for i in range(start, size)[:width]]
@@ -171,9 +175,9 @@ class ColumnEffects:
                 self._tables.append((start, "<u2", both))
 
     def add(self, crc: UInt32, column: NDArray[np.generic], scratch: UInt32) -> None:
-        """XOR into the CRCs (uint32, n) what the column (n, contiguous, little-endian) adds.
+        """XOR the effect of a column (n, contiguous, little-endian) into the CRCs (uint32, n).
 
-        `scratch` (uint32, n) is overwritten. Bytes that all rows share cost one look-up.
+        `scratch` (uint32, n) is overwritten. A byte that is equal in all rows costs one lookup.
         """
         for start, kind, table in self._tables:
             part = np.ndarray(len(column), kind, column.data, start, column.strides)

@@ -1,6 +1,6 @@
-"""One record of an event file taken apart as protobuf: where the parts of its message lie.
+"""Parses one record of an event file as protobuf into the positions of its fields.
 
-Unknown fields, and known ones of another wire type, are passed over as every reader does.
+Unknown fields, and known fields of another wire type, are skipped, as protobuf readers do.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from itertools import islice
 
 from bridges.formats.protobuf import read_varint
 
-WIDE = 1000  # scalars of a record above which it is taken apart: columns of each take more memory
-# fields of the messages as protobuf writes their keys: number * 8 + wire type
-WALL_TIME, STEP, FILE_VERSION, SUMMARY = 9, 16, 26, 42  # of an event
-VALUE = 10  # of a summary
-TAG, SIMPLE_VALUE, TENSOR = 10, 21, 66  # of a value
-STRING = 66  # of a tensor
+MAX_COLUMNAR_SCALARS = 1000  # of a record; with more, columns take more memory than objects
+# protobuf keys of the fields: number * 8 + wire type
+WALL_TIME, STEP, FILE_VERSION, SUMMARY = 9, 16, 26, 42  # in an event
+VALUE = 10  # in a summary
+TAG, SIMPLE_VALUE, TENSOR = 10, 21, 66  # in a value
+STRING = 66  # in a tensor
 
 
 @dataclass(slots=True)
 class Event:
-    """One record taken apart: where its parts lie in the data, and what they are."""
+    """A parsed record.
+
+    Offsets into its data: `wall_time`, `step` (with its size) and `scalars` (by tag); -1: absent.
+    """
 
     wall_time: int = -1
     step: tuple[int, int] = (-1, -1)
@@ -30,15 +33,15 @@ class Event:
     file_version: str | None = None
 
     def is_columnar(self) -> bool:
-        """Whether records like this one can be read as columns."""
+        """Whether records of this shape can be read as columns."""
         has_all = self.wall_time >= 0 and self.step[0] >= 0
-        return has_all and not self.texts and 0 < len(self.scalars) <= WIDE
+        return has_all and not self.texts and 0 < len(self.scalars) <= MAX_COLUMNAR_SCALARS
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Key, offset and end of each field of a message (a varint's bytes, or the payload).
 
-    Raises IndexError where the bytes are not a message.
+    Raises IndexError for bytes that are not a message.
     """
     at = start
     while at < end:
@@ -59,8 +62,8 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
         at = stop
 
 
-def take_apart(data: bytes) -> Event:
-    """An event as protobuf: unknown fields, and those of another type, are passed over."""
+def parse_event(data: bytes) -> Event:
+    """The event in a record's data; an empty one if the data are not an event."""
     event = Event()
     try:
         for key, at, end in _fields(data, 0, len(data)):
@@ -71,13 +74,13 @@ def take_apart(data: bytes) -> Event:
             elif key == FILE_VERSION:
                 event.file_version = data[at:end].decode()
             elif key == SUMMARY:
-                _take_summary(event, data, at, end)
+                _parse_summary(event, data, at, end)
     except (IndexError, UnicodeDecodeError):
-        return Event()  # no event, though its CRC is right: whoever compares misses its points
+        return Event()  # its CRC is right, but it is not an event: a comparison misses its points
     return event
 
 
-def _take_summary(event: Event, data: bytes, start: int, stop: int) -> None:
+def _parse_summary(event: Event, data: bytes, start: int, stop: int) -> None:
     for key, at, end in _fields(data, start, stop):
         if key != VALUE:
             continue

@@ -23,14 +23,13 @@ _DT_STRING = 7
 _DT_FLOAT = 1
 _STATUS_SUCCESS = 1
 _SESSION_START = 1
-_pack_float = struct.Struct("<f").pack
 _pack_crc = struct.Struct("<I").pack
 
 HParam = bool | int | float | str
 
 
 def utf8(text: str) -> bytes:
-    """UTF-8 with lone surrogates escaped, which protobuf strings cannot hold."""
+    """UTF-8 with escaped lone surrogates, which protobuf strings do not allow."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -48,23 +47,23 @@ def frames(records: Sequence[bytes]) -> list[bytes]:
 
 
 def file_version_event(wall_time: float) -> bytes:
-    """The first event of every file; its wall time (seconds) orders the runs in TensorBoard."""
+    """The first event of a file; its wall time (seconds) orders the runs in TensorBoard."""
     return double(1, wall_time) + sized(3, FILE_VERSION.encode())
 
 
 def session_start_event(wall_time: float, step: int) -> bytes:
-    """A session start. At the second and later ones, readers drop all points from `step` on."""
+    """A session start. At every session start but the first, readers drop points from `step` on."""
     return double(1, wall_time) + integer(2, step) + sized(7, integer(1, _SESSION_START))
 
 
 def summary_event(wall_time: float, step: int, values: Sequence[bytes]) -> bytes:
-    """An event whose summary holds the given encoded values."""
+    """An event with a summary of encoded values."""
     summary = b"".join(sized(1, value) for value in values)
     return double(1, wall_time) + integer(2, step) + sized(5, summary)
 
 
 def scalar_value(tag: str, value: bytes) -> bytes:
-    """A `simple_value`; `value` is its float32 as four little-endian bytes."""
+    """A `simple_value`; `value` is a little-endian float32."""
     return sized(1, utf8(tag)) + b"\x15" + value
 
 
@@ -76,7 +75,7 @@ def text_value(tag: str, text: str) -> bytes:
 
 
 def session_start(group: str, hparams: Mapping[str, HParam], start: float) -> bytes:
-    """What the HParams page needs at the start of a run: its settings and its group name."""
+    """The start of a run for the HParams page, with its settings and group name."""
     entries = b"".join(
         sized(1, sized(1, utf8(name)) + sized(2, _struct_value(value)))
         for name, value in hparams.items()
@@ -91,7 +90,7 @@ def session_end(end: float) -> bytes:
 
 
 def _session(tag: str, content: bytes) -> bytes:
-    """A value whose meaning lies in its metadata; the tensor is of floats, shape [0]."""
+    """A value with its content in the metadata; its tensor is of floats, shape [0]."""
     tensor = integer(1, _DT_FLOAT) + sized(2, sized(2, b""))
     return sized(1, tag.encode()) + sized(8, tensor) + sized(9, _metadata(HPARAMS_PLUGIN, content))
 

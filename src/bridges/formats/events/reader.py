@@ -1,7 +1,7 @@
-"""Event files back into columns, every length and CRC checked.
+"""Reads event files into columns and checks every length and CRC.
 
-The reader knows nothing of what was written: it takes the first record of each length apart as
-protobuf, and decodes as columns all records that differ from it only in wall time, step and values.
+The reader makes no assumption about the writer. It parses the first record of each length as
+protobuf, and decodes all records as columns that differ from it only in wall time, step and values.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from bridges.errors import VerifyError
 from bridges.formats.events.crc32c import FieldEffects, UInt8, mask_all, unmask
-from bridges.formats.events.messages import Event, take_apart
+from bridges.formats.events.messages import Event, parse_event
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
-    TOGETHER,
+    RECORDS_PER_CHECK,
     check_records,
     crc_fits,
     damaged,
@@ -32,18 +32,18 @@ from bridges.formats.events.tfrecord import (
 from bridges.formats.protobuf import read_varint
 from bridges.stream.model import Float64, Int64, Values
 
-BLOCK, LARGEST = 8192, 1 << 22  # records and bytes that are decoded together
-FEW = 4  # records of one shape below which taking each apart is faster
-MANY = 32  # records taken apart after a search for like ones did not pay, then twice as many
-SMALL, MERGED = 8, 1024  # parts of a tag that become one, and its points: small parts cost memory
-LONG = 64  # bytes of a record for each like it above which it is, as tables grow with its length
+BLOCK_RECORDS, BLOCK_BYTES = 8192, 1 << 22  # limits of a block that is decoded at once
+MIN_COLUMNAR_RECORDS = 4  # of one length; parsing fewer one by one is faster
+BYTES_PER_PEER = 64  # long records need one record of their length for so many bytes
+SINGLES_AFTER_MISS = 32  # records parsed one by one after a shape had few; doubles each time
+PARTS_PER_MERGE, MAX_MERGED_POINTS = 8, 1024  # small parts of a tag are merged to save memory
 
 
 @dataclass(slots=True)
 class ScalarPart:
-    """Some points of one tag: the offsets of their records in the file, step, value, wall time.
+    """Points of one tag: offsets of their records in the file, step, value, wall time (seconds).
 
-    Values and wall times lie where they lay in the file, whose bytes they keep in memory.
+    Values and wall times are views of the file's bytes, which they keep in memory.
     """
 
     offset: Int64
@@ -54,7 +54,7 @@ class ScalarPart:
 
 @dataclass
 class EventFile:
-    """What an event file holds: points by tag in file order, texts, and its first wall time."""
+    """The content of an event file: points by tag in file order, texts, and first wall time."""
 
     scalars: dict[str, list[ScalarPart]] = field(default_factory=dict)
     texts: list[tuple[int, str, int, str]] = field(default_factory=list)  # offset, tag, step, text
@@ -68,29 +68,27 @@ class EventFile:
     def add(
         self, offset: Int64, event: Event, step: Int64, time: Float64, values: Sequence[Values]
     ) -> None:
-        """Add the points of records of one shape; `values` has one column a scalar."""
+        """Add the points of records of one shape; `values` has one column per scalar."""
         for index, (tag, _) in enumerate(event.scalars):
             parts = self.scalars.setdefault(tag, [])
             parts.append(ScalarPart(offset, step, values[index], time))
-            if len(parts) % SMALL == 0:
+            if len(parts) % PARTS_PER_MERGE == 0:
                 _merge_small(parts)
 
 
 def _merge_small(parts: list[ScalarPart]) -> None:
-    """Make one of the last parts, if they are small."""
-    last = parts[-SMALL:]
-    if sum(len(part.step) for part in last) < MERGED:
+    """Merge the last parts if they are small."""
+    last = parts[-PARTS_PER_MERGE:]
+    if sum(len(part.step) for part in last) < MAX_MERGED_POINTS:
         columns = (
             [getattr(part, name) for part in last]
             for name in ("offset", "step", "value", "wall_time")
         )
-        parts[-SMALL:] = [ScalarPart(*map(np.concatenate, columns))]
+        parts[-PARTS_PER_MERGE:] = [ScalarPart(*map(np.concatenate, columns))]
 
 
 def read_event_file(path: str) -> EventFile:
-    """The whole file, as this program wrote it. Raises VerifyError for anything that is not a sound
-    event file.
-    """
+    """Read a complete event file. Raises VerifyError if it is unreadable or damaged."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -103,9 +101,9 @@ def read_event_file(path: str) -> EventFile:
 
 
 def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
-    """The texts of the first few records, as (tag, text): cheap, whatever the file's size.
+    """The texts of the first records, as (tag, text); fast for a file of any size.
 
-    Raises OSError, and VerifyError where one of these records is damaged.
+    Raises OSError, and VerifyError if one of these records is damaged.
     """
     offset = 0
     texts: list[tuple[str, str]] = []
@@ -121,48 +119,53 @@ def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
             data = file.read(min(length, size))
             if not crc_fits(data, file.read(FOOTER)):
                 raise damaged(path, offset, "the CRC of its data is wrong")
-            texts += take_apart(data).texts
+            texts += parse_event(data).texts
             offset = file.tell()
     return texts
 
 
 def decode(
-    path: str, data: bytes, *, whole: bool = True, most_tags: int | None = None
+    path: str, data: bytes, *, complete: bool = True, max_tags: int | None = None
 ) -> EventFile:
-    """What the bytes of an event file hold. One that is still written (`whole` is False) may end
-    inside of a record, or with the zero bytes that a power cut leaves. Raises VerifyError for what
-    is damaged, and for more than `most_tags`.
+    """The content of an event file. Raises VerifyError if damaged, or for more than `max_tags`.
+
+    A file that is still being written (`complete` is False) may end inside a record, or with zero
+    bytes after a power cut.
     """
-    if not whole and data.endswith(bytes(HEADER)):
+    if not complete and data.endswith(bytes(HEADER)):
         data = data.rstrip(b"\0")
-    out, by_length = EventFile(), offsets_by_length(path, data, whole)
+    out, by_length = EventFile(), offsets_by_length(path, data, complete)
     check_records(path, data, [(int(where[0]), length) for length, where in by_length.items()])
     for length, where in by_length.items():
-        _decode_equal_lengths(path, data, length, where, out, most_tags)
+        _decode_equal_lengths(path, data, length, where, out, max_tags)
     return out
 
 
 def _decode_equal_lengths(
-    path: str, data: bytes, length: int, where: Int64, out: EventFile, most_tags: int | None
+    path: str, data: bytes, length: int, where: Int64, out: EventFile, max_tags: int | None
 ) -> None:
-    """Decode the records of one length; the CRCs of the first of them are right."""
-    pending, checked, ahead, plainly, many = where, 1, 1, 0, MANY
+    """Decode the records of one length; the CRCs of the first record are already checked."""
+    pending, checked, ahead, plainly, many = where, 1, 1, 0, SINGLES_AFTER_MISS
     while len(pending):
         offset = int(pending[0])
         if not checked:
-            some = pending[: min(max(plainly, ahead), TOGETHER)].tolist()
+            some = pending[: min(max(plainly, ahead), RECORDS_PER_CHECK)].tolist()
             check_records(path, data, [(each, length) for each in some])
             checked = len(some)
-        event = take_apart(data[offset + HEADER : offset + HEADER + length])
-        if most_tags is not None and len(event.scalars) + len(out.scalars) > most_tags:
-            raise VerifyError(f"{path}: holds more than {most_tags:,} tags")
-        ahead = 1 if event.is_columnar() else TOGETHER
-        if plainly or len(pending) < max(FEW, length // LONG) or ahead > 1:
+        event = parse_event(data[offset + HEADER : offset + HEADER + length])
+        if max_tags is not None and len(event.scalars) + len(out.scalars) > max_tags:
+            raise VerifyError(f"{path}: contains more than {max_tags:,} tags")
+        ahead = 1 if event.is_columnar() else RECORDS_PER_CHECK
+        if (
+            plainly
+            or len(pending) < max(MIN_COLUMNAR_RECORDS, length // BYTES_PER_PEER)
+            or ahead > 1
+        ):
             _decode_one(data, length, offset, event, out)
             pending, checked, plainly = pending[1:], checked - 1, max(plainly - 1, 0)
             continue
         rest = _decode_columns(path, data, length, pending, event, out)
-        if len(pending) - len(rest) < MANY:  # many shapes: looking for like ones does not pay
+        if len(pending) - len(rest) < SINGLES_AFTER_MISS:  # many shapes: columns are slower
             plainly, many = many, 2 * many
         pending, checked = rest, 0
 
@@ -182,11 +185,11 @@ def _decode_one(data: bytes, length: int, offset: int, event: Event, out: EventF
 def _decode_columns(
     path: str, data: bytes, length: int, where: Int64, event: Event, out: EventFile
 ) -> Int64:
-    """Decode the records like the first of `where`; the offsets of the others are returned."""
+    """Decode the records with the shape of the first; return the offsets of the other records."""
     first, size = int(where[0]), HEADER + length + FOOTER
     shape = _Shape.of(event, data[first : first + size])
     others = []
-    count = max(1, min(BLOCK, LARGEST // size))
+    count = max(1, min(BLOCK_RECORDS, BLOCK_BYTES // size))
     for start in range(0, len(where), count):
         block = where[start : start + count]
         records = _matrix(data, block, size)
@@ -207,22 +210,22 @@ def _decode_columns(
 
 
 def _matrix(data: bytes, where: Int64, size: int) -> UInt8:
-    """The records of that size at these rising offsets (uint8, n x size)."""
+    """The records of one size at increasing offsets (uint8, n x size)."""
     view, first, last = memoryview(data), int(where[0]), int(where[-1])
-    if last - first == size * (len(where) - 1):  # nothing lies between them
+    if last - first == size * (len(where) - 1):  # contiguous
         joined = view[first : last + size]
     else:
-        cuts = np.flatnonzero(np.diff(where) != size)
-        starts = where[np.concatenate([[0], cuts + 1])].tolist()
-        ends = (where[np.concatenate([cuts, [len(where) - 1]])] + size).tolist()
+        gaps = np.flatnonzero(np.diff(where) != size)
+        starts = where[np.concatenate([[0], gaps + 1])].tolist()
+        ends = (where[np.concatenate([gaps, [len(where) - 1]])] + size).tolist()
         joined = memoryview(b"".join(view[a:b] for a, b in zip(starts, ends, strict=True)))
     return np.frombuffer(joined, np.uint8).reshape(len(where), size)
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Records that differ only in the bytes of wall time, step and values: the first of them, its
-    CRC, and what all have in common.
+    """Records that differ only in wall time, step and values: the first record, its CRC, and the
+    layout that all share.
     """
 
     first: UInt8
@@ -231,27 +234,30 @@ class _Shape:
 
     @classmethod
     def of(cls, event: Event, record: bytes) -> _Shape:
-        """The shape of a record whose CRC is right."""
+        """The shape of a record with a checked CRC."""
         fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
         crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
         return cls(np.frombuffer(record, np.uint8), crc, _Common.of(fields, len(record)))
 
     def matches(self, differing: UInt8) -> NDArray[np.bool_]:
-        """Which records (bool, n) are of this shape, their length and its CRC included, by the bits
-        (uint8, n x size) in which they differ from the first.
+        """Mask (bool, n) of the records of this shape, with equal length and length CRC.
+
+        `differing`: the bits (uint8, n x size) in which each record differs from the first.
         """
         return np.asarray(np.bitwise_or.reduce(differing & self.common.shared, axis=1) == 0)
 
     def crcs_fit(self, rows: NDArray[np.void], differing: UInt8) -> NDArray[np.bool_]:
-        """For which records (bool, n) the CRC is what it should be."""
+        """Mask (bool, n) of the records with the right CRC."""
         effects = self.common.effects.of(differing[:, HEADER:-FOOTER])
         return np.asarray(mask_all(effects ^ self.crc) == rows["crc"])
 
 
 @dataclass(frozen=True)
 class _Common:
-    """Of records of one shape: which bits (uint8, one a byte) they share, where the parts lie in
-    which they differ, and what these add to their CRCs.
+    """The layout of records of one shape.
+
+    `shared`: mask of the equal bits (uint8, one entry per byte); `fields`: the differing fields;
+    `effects`: their effect on the CRC.
     """
 
     shared: UInt8
@@ -259,15 +265,15 @@ class _Common:
     effects: FieldEffects
 
     @staticmethod
-    @lru_cache(maxsize=1024)  # many files hold records of the same tags
+    @lru_cache(maxsize=1024)  # many files have records with the same tags
     def of(fields: tuple[tuple[int, int], ...], size: int) -> _Common:
-        """What records of that size have in common whose fields (offset and size) are these."""
+        """The layout of records of `size` bytes that differ in `fields` (offset and size)."""
         shared = np.full(size, 0xFF, np.uint8)
         shared[-FOOTER:] = 0
         for at, length in fields:
             shared[HEADER + at : HEADER + at + length] = 0
         step_at, step_size = fields[1]
-        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # where a varint ends
+        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # the end of the varint
         effects = FieldEffects(fields, size - HEADER - FOOTER)
         return _Common(shared, record_dtype(fields, size), effects)
 

@@ -1,6 +1,7 @@
-"""The frames of event files (TFRecord): where each record begins and ends, and its CRCs.
+"""The framing of event files (TFRecord): offsets of records, and their CRCs.
 
-A record is its length (uint64), the masked CRC-32C of that, the data, and their masked CRC-32C.
+A record is the length of its data (uint64), the masked CRC-32C of the length, the data, and the
+masked CRC-32C of the data.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from bridges.formats.events.crc32c import crc32c, crc32c_each, mask
 from bridges.stream.model import Int64
 
 HEADER, FOOTER = 12, 4  # bytes around the data
-TOGETHER = 256  # records that are checked together: their data are copied for that
-ALIKE = 16  # records of one length in a row after which more are looked for at once
+RECORDS_PER_CHECK = 256  # CRCs are checked in batches, for which the data are copied
+MIN_RUN_RECORDS = 16  # consecutive records of one length before the rest of the run is searched
 _LENGTH = struct.Struct("<Q")
 
 
 @lru_cache(maxsize=1024)
 def record_header(length: int) -> bytes:
-    """What precedes the data of a TFRecord: its length (uint64) and the masked CRC of that."""
+    """The header of a TFRecord: the length of its data (uint64) and the masked CRC of that."""
     data = length.to_bytes(8, "little")
     return data + mask(crc32c(data)).to_bytes(4, "little")
 
 
 def crc_fits(data: bytes, stored: bytes) -> bool:
-    """Whether the four bytes that follow the data are its masked CRC."""
+    """Whether the four bytes after the data are its masked CRC."""
     return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
 def check_records(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
-    """Raise VerifyError unless all CRCs of these records (offset and data length) are right."""
-    for start in range(0, len(records), TOGETHER):
-        _check(path, data, records[start : start + TOGETHER])
+    """Raise VerifyError unless all CRCs of the records (offset, data length) are right."""
+    for start in range(0, len(records), RECORDS_PER_CHECK):
+        _check(path, data, records[start : start + RECORDS_PER_CHECK])
 
 
 def _check(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
@@ -52,44 +53,43 @@ def _check(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
             raise damaged(path, offset, "the CRC of its data is wrong")
 
 
-def offsets_by_length(path: str, data: bytes, whole: bool) -> dict[int, Int64]:
-    """The offsets (int64, n, rising) of the records whose data have a length, by that length, all
-    by the lengths alone. What is still written (`whole` is False) may end inside of a record.
-    Raises VerifyError.
+def offsets_by_length(path: str, data: bytes, complete: bool) -> dict[int, Int64]:
+    """The offsets (int64, increasing) of the records by data length, without checking CRCs.
+
+    A file that is still being written (`complete` is False) may end inside a record. Raises
+    VerifyError.
     """
     unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
-    runs: dict[int, list[int]] = {}  # by length: offset and count of records of it in a row
+    runs: dict[int, list[int]] = {}  # by length: offset and count of consecutive records
     alike, last, start = 0, -1, 0
     while offset + HEADER <= size:
         length, start = unpack(data, offset)[0], offset
         record = length + HEADER + FOOTER
         alike = alike + 1 if length == last else 0
-        count = _alike(data, offset, record) if alike > ALIKE else 1
+        count = _run_length(data, offset, record) if alike > MIN_RUN_RECORDS else 1
         if alike:
             runs[length][-1] += count
         else:
             runs.setdefault(length, []).extend((offset, count))
         last, offset = length, offset + count * record
-    if whole and offset != size:
-        raise _unending(path, data, offset if offset < size else start)
+    if complete and offset != size:
+        raise _overrun_error(path, data, offset if offset < size else start)
     if offset > size:
         runs[last][-1] -= 1
-    found = {length: _spread(each, length + HEADER + FOOTER) for length, each in runs.items()}
+    found = {length: _expand_runs(each, length + HEADER + FOOTER) for length, each in runs.items()}
     return {length: offsets for length, offsets in found.items() if len(offsets)}
 
 
-def _unending(path: str, data: bytes, start: int) -> VerifyError:
-    """The error of a record that goes on behind the end of the file: it may be its length that is
-    wrong.
-    """
+def _overrun_error(path: str, data: bytes, start: int) -> VerifyError:
+    """The error for a record that exceeds the end of the file, which may have a wrong length."""
     header = data[start : start + HEADER]
     if len(header) < HEADER or header == record_header(_LENGTH.unpack_from(header)[0]):
-        return damaged(path, start, "the file ends inside of a record")
+        return damaged(path, start, "the file ends inside a record")
     return damaged(path, start, "the CRC of its length is wrong")
 
 
-def _alike(data: bytes, offset: int, size: int) -> int:
-    """How many records of that size follow one another at an offset: at least the first."""
+def _run_length(data: bytes, offset: int, size: int) -> int:
+    """The number of consecutive records of `size` bytes from an offset on, at least one."""
     room, count = (len(data) - offset) // size, 1
     while count < room:
         count = min(512 * count, room)
@@ -100,8 +100,8 @@ def _alike(data: bytes, offset: int, size: int) -> int:
     return count
 
 
-def _spread(runs: list[int], size: int) -> Int64:
-    """Where each record begins, of records of that size: offset and count of each run of such."""
+def _expand_runs(runs: list[int], size: int) -> Int64:
+    """The offset of each record, from the offset and count of each run of records of `size`."""
     if len(runs) == 2:
         return np.arange(runs[0], runs[0] + runs[1] * size, size)
     starts, counts = np.array(runs, np.int64).reshape(-1, 2).T
@@ -110,9 +110,9 @@ def _spread(runs: list[int], size: int) -> Int64:
 
 
 def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.void]:
-    """Records of that size (bytes) with scalars: wall_time, step (uint8, its varint), value0, …
-    and crc. `fields` are offset and size of wall time, step and each value in the data; nothing
-    need be aligned.
+    """The dtype of records of `size` bytes: wall_time, step (uint8, a varint), value0, …, crc.
+
+    `fields`: offset and size of wall time, step and each value in the data. Fields are unaligned.
     """
     values = len(fields) - 2
     return np.dtype(
@@ -126,5 +126,5 @@ def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.vo
 
 
 def damaged(path: str, offset: int, why: str) -> VerifyError:
-    """The error of a record that is not as it was written."""
+    """The error for a damaged record."""
     return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}.")

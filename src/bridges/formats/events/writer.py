@@ -1,9 +1,9 @@
-"""Event records from columns: one event per row, with its values as float32.
+"""Encodes columns as event records: one event per row, with its values as float32.
 
-Rows with the same tags and steps of the same varint length give records of equal length. A block of
-them is a byte matrix: copies of a template, into which wall times, steps, values and CRCs are
-written column by column. Few rows are encoded one by one, which is faster. Long blocks reuse one
-matrix, and compute CRCs from the columns. All three ways give the same bytes.
+Rows with the same tags and equally long step varints give records of equal length. A block of them
+is a byte matrix: copies of a template, into which wall times, steps, values and CRCs are written
+column by column. Few rows are encoded one by one, which is faster. Long blocks reuse one matrix and
+compute CRCs from the columns. All three methods give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from bridges.stream.model import Float64, Int64
 
 Float32 = NDArray[np.float32]
 BLOCK_ROWS = 8192  # rows of one byte matrix: about 1 MB, which fits the cache
-MIN_ROWS = 4  # below, the plain way is faster
-MANY = 1024  # rows; from here on a reused matrix is faster
-WORD = 8  # bytes; shorter varints are computed as one integer
-PAIRS = 32_768  # rows of a group; from here on tables of byte pairs pay off
-PAIRED = 12  # columns at most: their tables, 512 KiB each, should fit the cache
-TAG_BYTES_PER_ROW = 64  # above, the plain way is faster: tables grow with the record
+MIN_ROWS = 4  # fewer rows are encoded one by one
+MIN_REUSED_ROWS = 1024  # from here on, a reused matrix is faster
+WORD_BYTES = 8  # varints up to this size are computed as one integer
+MIN_PAIRED_ROWS = 32_768  # from here on, tables of byte pairs are faster
+MAX_PAIRED_COLUMNS = 12  # their tables, 512 KiB each, should fit into the cache
+TAG_BYTES_PER_ROW = 64  # with longer tags, rows are encoded one by one: tables grow with the record
 
 
 @dataclass(frozen=True)
 class ScalarColumn:
-    """One tag: the rows (int64, n, rising) that have it and their values (float32, n)."""
+    """The values (float32, n) of one tag, and their rows (int64, n, increasing)."""
 
     tag: str
     rows: Int64
@@ -43,7 +43,7 @@ class ScalarColumn:
 
 
 def as_float32(values: NDArray[np.generic]) -> Float32:
-    """The nearest float32 of each number; too large ones become infinity."""
+    """The nearest float32 of each number; overflow gives infinity."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(np.float64, copy=False).astype(np.float32)
 
@@ -51,10 +51,10 @@ def as_float32(values: NDArray[np.generic]) -> Float32:
 def scalar_records(
     columns: Sequence[ScalarColumn], step: Int64, wall_time: Float64
 ) -> Iterator[bytes | UInt8]:
-    """The records of all rows, in row order, a block at a time.
+    """The records of all rows in row order, in blocks.
 
     `step` (int64) and `wall_time` (float64, seconds) have one entry per row of the log; a row
-    without scalars gives no record. A block is valid until the next one: its memory is reused.
+    without scalars gives no record. A block is valid until the next one, which reuses its memory.
     """
     groups = _groups(columns, len(step)) if len(step) else []
     for start in range(0, len(step), BLOCK_ROWS):
@@ -64,7 +64,7 @@ def scalar_records(
 
 @dataclass
 class _Group:
-    """The rows (int64, n) that have exactly these columns."""
+    """The rows (int64, n) with exactly these columns."""
 
     rows: Int64
     columns: tuple[ScalarColumn, ...]
@@ -83,13 +83,13 @@ class _Group:
     def _encode(
         self, step: Int64, wall_time: Float64, values: Sequence[Float32]
     ) -> tuple[UInt8, Int64]:
-        """`encode`; many rows of one step size share a matrix that the next block overwrites."""
+        """As `encode`; many rows of one step size share a matrix that the next block overwrites."""
         tags = tuple(column.tag for column in self.columns)
-        if len(step) < MANY:
+        if len(step) < MIN_REUSED_ROWS:
             return encode(tags, step, wall_time, values)
         sizes = varint_sizes(step)
         size = int(sizes[0])
-        if size > WORD or (sizes != size).any():
+        if size > WORD_BYTES or (sizes != size).any():
             return encode(tags, step, wall_time, values)
         records = self._matrix(_template(tags, size), len(step)).fill(step, wall_time, values)
         return records.ravel(), np.full(len(records), records.shape[1], np.int64)
@@ -98,7 +98,7 @@ class _Group:
         """The current matrix, or a new one if the template differs or it is too short."""
         matrix = self.matrix
         if matrix is None or matrix.template is not template or len(matrix.data) < rows:
-            pairs = len(self.rows) >= PAIRS and len(self.columns) <= PAIRED
+            pairs = len(self.rows) >= MIN_PAIRED_ROWS and len(self.columns) <= MAX_PAIRED_COLUMNS
             matrix = self.matrix = _Matrix.of(template, min(2 * rows, BLOCK_ROWS), pairs=pairs)
         return matrix
 
@@ -113,7 +113,7 @@ class _Block:
 
 
 def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
-    if len(column.rows) == len(rows):  # rows of a group are a subset of those of its columns
+    if len(column.rows) == len(rows):  # a group's rows are a subset of each column's
         return column.values
     first = int(np.searchsorted(column.rows, rows[0]))
     if len(column.rows) >= first + len(rows) and column.rows[first + len(rows) - 1] == rows[-1]:
@@ -122,7 +122,7 @@ def _values_at(column: ScalarColumn, rows: Int64) -> Float32:
 
 
 def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
-    """Groups of rows with the same set of columns; linear in the points."""
+    """Group the rows by their set of columns, in time linear in the points."""
     if columns and all(len(column.rows) == rows for column in columns):
         return [_Group(np.arange(rows), tuple(columns))]
     group = np.zeros(rows, np.int64)
@@ -146,7 +146,7 @@ def _groups(columns: Sequence[ScalarColumn], rows: int) -> list[_Group]:
 
 
 def _in_row_order(blocks: list[_Block]) -> Iterator[bytes | UInt8]:
-    """The records of all blocks in row order, in the longest possible pieces."""
+    """The records of all blocks in row order."""
     if len(blocks) <= 1:
         yield from (block.data for block in blocks)
         return
@@ -176,7 +176,7 @@ def encode(
 def encode_plain(
     tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
 ) -> tuple[UInt8, Int64]:
-    """`encode`, one row at a time."""
+    """As `encode`, one row at a time."""
     packed = [column.astype("<f4").tobytes() for column in values]
     records = []
     for row, (number, time) in enumerate(zip(step.tolist(), wall_time.tolist(), strict=True)):
@@ -193,10 +193,10 @@ def encode_plain(
 def encode_fast(
     tags: tuple[str, ...], step: Int64, wall_time: Float64, values: Sequence[Float32]
 ) -> tuple[UInt8, Int64]:
-    """`encode`, one matrix for each run of rows whose steps have equally long varints."""
+    """As `encode`, with one matrix per run of rows with equally long step varints."""
     sizes = varint_sizes(step)
-    cuts = (sizes[1:] != sizes[:-1]).nonzero()[0] + 1
-    bounds = [0, *cuts.tolist(), len(step)]
+    changes = (sizes[1:] != sizes[:-1]).nonzero()[0] + 1
+    bounds = [0, *changes.tolist(), len(step)]
     parts = []
     for low, high in pairwise(bounds):
         template = _template(tags, int(sizes[low]))
@@ -219,15 +219,12 @@ def varint_sizes(step: Int64) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Template:
-    """A record of given tags and step length, with zeros in its `fields`.
-
-    The fields are wall time, step, the values and the CRC.
-    """
+    """A record with zeros for wall time, step, values and CRC (its `fields`)."""
 
     record: UInt8
     crc: np.uint32
     step_size: int
-    places: tuple[tuple[int, int], ...]  # offset in the data and size of each field but the CRC
+    offsets: tuple[tuple[int, int], ...]  # offset in the data and size of each field except the CRC
     fields: np.dtype[np.void]
     effects: FieldEffects
 
@@ -262,11 +259,11 @@ class _Matrix:
 
     @classmethod
     def of(cls, template: _Template, rows: int, *, pairs: bool) -> _Matrix:
-        """A matrix for at most that many rows, and the tables for its CRCs."""
+        """A matrix for up to `rows` rows, with the tables for its CRCs."""
         data = np.empty((rows, len(template.record)), np.uint8)
         data[:] = template.record
         length = len(template.record) - HEADER - FOOTER
-        effects = [ColumnEffects(at, size, length, pairs=pairs) for at, size in template.places]
+        effects = [ColumnEffects(at, size, length, pairs=pairs) for at, size in template.offsets]
         return cls(template, data, np.empty(rows, np.uint32), effects)
 
     def fill(self, step: Int64, wall_time: Float64, values: Sequence[Float32]) -> UInt8:
@@ -281,7 +278,7 @@ class _Matrix:
         for name, column in zip(self.template.fields.names or (), numbers, strict=False):
             if name != "step":
                 rows[name] = column
-        at, size = self.template.places[1]
+        at, size = self.template.offsets[1]
         for index, byte in enumerate(words.view(np.uint8).reshape(len(step), -1).T[:size]):
             out[:, HEADER + at + index] = byte
         rows["crc"] = mask_all(crc)
@@ -289,7 +286,7 @@ class _Matrix:
 
 
 def step_words(step: Int64, size: int) -> NDArray[np.unsignedinteger[Any]]:
-    """Varints of that size, at most 8, as the low bytes of a word (uint32 or uint64, n)."""
+    """Varints of `size` bytes (at most 8) as the low bytes of a word (uint32 or uint64, n)."""
     kind: type[np.unsignedinteger[Any]] = np.uint32 if size <= 4 else np.uint64
     numbers: NDArray[np.unsignedinteger[Any]] = step.astype(kind)
     words = np.full(len(step), sum(0x80 << 8 * index for index in range(size - 1)), kind)
@@ -312,7 +309,7 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         record=np.frombuffer(record, np.uint8),
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
-        places=tuple(fields),
+        offsets=tuple(fields),
         fields=record_dtype(fields, len(record)),
         effects=FieldEffects(fields, len(data)),
     )

@@ -1,1 +1,1 @@
-"""The log files of W&B runs: chunks, and history records in columns."""
+"""The log files of W&B runs: chunks, and columnar history records."""

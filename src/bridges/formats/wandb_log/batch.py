@@ -1,7 +1,7 @@
 """Assembles many byte strings from columns, without a Python object per row.
 
-A column gives each of its rows a prefix, which depends on a text's length only, and the text. Rows
-with texts of one length are written together.
+A column contributes a prefix and a text to each of its rows. The prefix depends only on the length
+of the text, so rows with texts of one length are written together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Texts:
-    """n texts in `data`: start and size of each (int64, n)."""
+    """n texts in `data`, with the start and size of each (int64, n)."""
 
     data: bytes
     start: Int64
@@ -31,7 +31,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Column:
-    """The texts of some rows (int64, rising), and the prefix for a text of a given size."""
+    """The texts of some rows (int64, increasing); `before` gives the prefix by text size."""
 
     rows: Int64
     before: Callable[[int], bytes]
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Batch:
-    """n contiguous byte strings in `data`; `end` has the end of each (int64, n)."""
+    """n contiguous byte strings in `data`, with the end of each (int64, n)."""
 
     data: Bytes
     end: Int64
@@ -58,7 +58,7 @@ class Batch:
 
     @property
     def start(self) -> Int64:
-        """The start of each (int64, n)."""
+        """The start of each string (int64, n)."""
         return np.concatenate([[0], self.end[:-1]]) if len(self.end) else self.end
 
 
@@ -105,7 +105,7 @@ def row_sizes(columns: Sequence[Column], count: int) -> Int64:
 
 
 def assemble(columns: Sequence[Column], sizes: Int64) -> Batch:
-    """The rows: the bytes of the columns in order; `sizes` is the size of each row."""
+    """Concatenate the bytes of the columns for each row; `sizes`: bytes of each row."""
     end = np.cumsum(sizes)
     out = np.empty(int(sizes.sum()), np.uint8)
     at = end - sizes
@@ -127,13 +127,13 @@ def put(out: Bytes, where: Int64, content: bytes) -> None:
 
 
 def windows(data: Bytes, size: int) -> Values:
-    """The `size` bytes from each position on, as an array of dtype S that shares memory."""
+    """The `size` bytes at each position, as an array of dtype S that shares memory with `data`."""
     count = max(0, len(data) - size + 1)
     return np.ndarray((count,), f"S{size}", data.data, strides=(1,))
 
 
 def by_size(sizes: Int64) -> Iterator[tuple[int, Int64]]:
-    """Each size with its positions."""
+    """Each distinct size with its positions."""
     if len(sizes):
         order = sizes.argsort(kind="stable")
         ordered = sizes[order]

@@ -1,8 +1,8 @@
-"""The transaction log of an offline W&B run: records of protocol buffers in a LevelDB log.
+"""The transaction log of an offline W&B run: protobuf records in a LevelDB log.
 
-A file is a header of 7 bytes and blocks of 32 KiB; a record is one chunk, or several where it
-crosses blocks. A chunk is CRC-32 (of type and data, little-endian), length, type and data. Field
-numbers are those of wandb's `wandb_internal.proto`, which have not changed since 0.12.
+A file is a header of 7 bytes and blocks of 32 KiB. A record is one chunk, or several if it crosses
+blocks. A chunk is CRC-32 (of type and data, little-endian), length, type and data. The field
+numbers are from wandb's `wandb_internal.proto` and have not changed since 0.12.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridges.formats.wandb_log.batch import Batch, windows
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 BLOCK_BYTES = 32_768
 _CHUNK = struct.Struct("<IHB")  # crc, length, type
-_HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same, without gaps
+_HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same as a dtype
 CHUNK_HEADER = _CHUNK.size  # bytes
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 _SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
@@ -35,7 +35,7 @@ def text(field: int, content: str) -> bytes:
 
 
 def write_log(records: Iterable[bytes | Batch]) -> Iterator[bytes | memoryview]:
-    """The bytes of a log in pieces; a batch leaves room for the chunk header of each record."""
+    """The bytes of a log in pieces. A batch must have space for each record's chunk header."""
     yield HEADER
     at = len(HEADER)
     for record in records:
@@ -49,12 +49,12 @@ def _record(record: bytes, at: int) -> Iterator[bytes]:
     """The chunks of a record at a file position."""
     if at % BLOCK_BYTES + CHUNK_HEADER + len(record) > BLOCK_BYTES:
         yield from _chunks(record, at)
-    else:  # the usual case: whole in this block
+    else:  # the usual case: the record fits into this block
         yield _CHUNK.pack(zlib.crc32(record, _SEEDS[FULL]), len(record), FULL) + record
 
 
 def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
-    """Many records from a file position on, block by block."""
+    """Many records from a file position on, in pieces of up to a block."""
     _put_headers(batch)
     data, start, done = batch.data.data, batch.start, 0
     while done < len(batch):
@@ -73,7 +73,7 @@ def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
 
 
 def _put_headers(batch: Batch) -> None:
-    """Write the chunk header of each record, as if the record fits its block."""
+    """Write the chunk header of each record for the case in which the record fits its block."""
     data, seed, crc32 = batch.data.data, _SEEDS[FULL], zlib.crc32
     bounds = zip((batch.start + CHUNK_HEADER).tolist(), batch.end.tolist(), strict=True)
     headers = np.zeros(len(batch), _HEADER)
@@ -86,12 +86,12 @@ def _put_headers(batch: Batch) -> None:
 def _chunks(record: bytes, at: int) -> Iterator[bytes]:
     """The chunks of a record that crosses blocks, from a file position on.
 
-    If a block has room for a header only, the first chunk is empty, as in LevelDB.
+    If a block has space for a header only, the first chunk is empty, as in LevelDB.
     """
     start, is_first = 0, True
     while True:
         room = BLOCK_BYTES - at % BLOCK_BYTES
-        if room < CHUNK_HEADER:  # no chunk begins there
+        if room < CHUNK_HEADER:  # padding
             yield bytes(room)
             at, room = at + room, BLOCK_BYTES
         data = record[start : start + room - CHUNK_HEADER]
@@ -129,7 +129,7 @@ def read_log(data: bytes) -> Iterator[bytes]:
                 yield parts
                 parts = b""
         if block_end < len(data):
-            at = block_end  # no chunk begins in the last bytes of a block
+            at = block_end  # skip the padding
     if is_open or at < len(data):
         raise LogError(f"it ends within a chunk at byte {at}")
 

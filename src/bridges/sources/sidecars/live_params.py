@@ -1,6 +1,7 @@
-"""Settings as a live callback sees them: order and integer keys, and what else it takes from them.
+"""Settings in the form in which a live callback logs them: order, integer keys, names.
 
-JSON and redaction make text of every key, and the labels of a model are numbered.
+JSON and redaction turn all keys into text, but a live callback logs the numbered labels of a model
+with integer keys.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from bridges.sources.sidecars.json_settings import read_json
 
 CONFIG, ARGUMENTS = "config.json", "training_args.bin"
-MAX_NAME_CHARS = 250  # characters
-_NUMBERED = ("id2label", "pruned_heads")  # of a model's configuration: their keys are integers
-_OF_SETFIT = "embedding_loss"  # what SetFit calls the loss
-_OF_SENTENCE_TRANSFORMERS = "multi_dataset_batch_sampler"  # a setting that only its trainers have
+MAX_NAME_CHARS = 250
+_NUMBERED = ("id2label", "pruned_heads")  # entries of a model's config with integer keys
+_SETFIT_LOSS = "embedding_loss"
+_SENTENCE_TRANSFORMERS_SETTING = "multi_dataset_batch_sampler"  # of its trainers only
 
 
 def read_config(data: bytes) -> dict[str, object]:
-    """The settings of a `config.json`, with integer keys where transformers makes integers."""
+    """The settings in a `config.json`, with integer keys where transformers has them."""
     return {key: _numbered(key, value) for key, value in read_json(data).items()}
 
 
@@ -31,7 +32,7 @@ def _numbered(key: str, value: object) -> object:
 
 
 def with_integer_keys(clean: object, original: object) -> object:
-    """The clean copy of a value with the integer keys of the original."""
+    """A redacted value with the integer keys of the original."""
     if isinstance(original, dict) and isinstance(clean, dict) and len(clean) == len(original):
         pairs = zip(clean.values(), original.values(), strict=True)
         values = [with_integer_keys(*pair) for pair in pairs]
@@ -43,43 +44,43 @@ def with_integer_keys(clean: object, original: object) -> object:
 
 
 def in_live_order(params: Mapping[str, object], files: Mapping[str, str]) -> dict[str, object]:
-    """The params as a callback logs them: those of the model first, then the arguments.
+    """The params in the order of a live callback: the model's, then the arguments, then others.
 
-    Those that it does not know come last. `files` has the file of each.
+    `files`: the file of each param.
     """
     ranks = {CONFIG: 0, ARGUMENTS: 1}
-    names = sorted(params, key=lambda name: ranks.get(_file_name(files.get(name, "")), 2))
+    names = sorted(params, key=lambda name: ranks.get(file_name(files.get(name, "")), 2))
     return {name: params[name] for name in names}
 
 
 def run_name_of(params: Mapping[str, object], files: Mapping[str, str]) -> str | None:
-    """The name that a run was started with, and has in its live trackers; None where it has none.
+    """The `run_name` argument, which names the run in live trackers; None if unset or too long.
 
-    Older releases of transformers take the output directory for a name. One that is longer than
-    trackers allow is not used.
+    Older releases of transformers use the output directory as a name, which does not count.
     """
     given, output = params.get("run_name"), params.get("output_dir")
-    if not isinstance(given, str) or not _is_of_arguments("run_name", files):
+    if not isinstance(given, str) or not _is_argument("run_name", files):
         return None
     is_path = isinstance(output, str) and posixpath.normpath(given) == posixpath.normpath(output)
-    name = "".join(sign if sign.isprintable() else " " for sign in given).strip()
+    name = "".join(char if char.isprintable() else " " for char in given).strip()
     return name if 0 < len(name) <= MAX_NAME_CHARS and not is_path else None
 
 
 def project_of(files: Mapping[str, str], keys: Sequence[str]) -> str | None:
-    """The project that the library of a run's trainer sets for its trackers; None for none.
+    """The tracker project that the library of the trainer sets by default; None if it sets none.
 
-    `keys` are those of its log.
+    `keys`: the keys of the log.
     """
-    if _OF_SETFIT in keys and "loss" not in keys:
+    if _SETFIT_LOSS in keys and "loss" not in keys:
         return "setfit"
-    is_known = _is_of_arguments(_OF_SENTENCE_TRANSFORMERS, files)
+    is_known = _is_argument(_SENTENCE_TRANSFORMERS_SETTING, files)
     return "sentence-transformers" if is_known else None
 
 
-def _is_of_arguments(key: str, files: Mapping[str, str]) -> bool:
-    return _file_name(files.get(key, "")) == ARGUMENTS
+def _is_argument(key: str, files: Mapping[str, str]) -> bool:
+    return file_name(files.get(key, "")) == ARGUMENTS
 
 
-def _file_name(path: str) -> str:
+def file_name(path: str) -> str:
+    """The last name of a path, with slashes or backslashes."""
     return path.replace("\\", "/").rsplit("/", 1)[-1]

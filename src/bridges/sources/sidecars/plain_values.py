@@ -1,13 +1,13 @@
-"""Plain values: settings and facts of a run in a form that every target can hold."""
+"""Converts settings and facts of a run to values that every target can store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import overload
 
-MAX_VALUES = 100_000  # values in all settings of a file; each takes up to 250 bytes of memory
-MAX_DEPTH = 200  # levels of nesting, as many as the JSON parser allows
-_BITS = 1023  # any integer of so many is within float64, as targets compare and plot numbers
+MAX_VALUES = 100_000  # in the settings of a file; each takes up to 250 bytes of memory
+MAX_DEPTH = 200  # levels of nesting, as in the JSON parser
+_MAX_INT_BITS = 1023  # larger integers overflow float64, in which targets compare and plot
 _PRINTABLE_BITS = 14_000  # Python prints integers of at most 4,300 digits
 
 
@@ -16,12 +16,12 @@ def plain(value: str, depth: int = 0) -> str: ...
 @overload
 def plain(value: object, depth: int = 0) -> object: ...
 def plain(value: object, depth: int = 0) -> object:
-    """The value with integers beyond float64 and lone surrogates as text that can be stored.
+    """The value with integers beyond float64 as text, and lone surrogates replaced.
 
-    Raises ValueError where lists and dicts are nested more than `MAX_DEPTH` levels deep.
+    Raises ValueError if lists and dicts are nested more than `MAX_DEPTH` levels deep.
     """
     if type(value) is int:
-        return value if value.bit_length() <= _BITS else _digits(value)
+        return value if value.bit_length() <= _MAX_INT_BITS else _digits(value)
     if isinstance(value, str):
         return value if value.isascii() else _valid(value)
     if not isinstance(value, (dict, list)):
@@ -36,12 +36,12 @@ def plain(value: object, depth: int = 0) -> object:
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     """`plain` of each key and value. Raises ValueError for more than `MAX_VALUES` values."""
     if count_values(values, MAX_VALUES) > MAX_VALUES:
-        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
+        raise ValueError(f"it contains more than {MAX_VALUES:,} values")
     return {plain(key): plain(value) for key, value in values.items()}
 
 
 def count_values(value: object, most: int) -> int:
-    """How many values a value holds, itself counted; it stops counting behind `most`."""
+    """The number of nested values, the value itself included; counting stops beyond `most`."""
     waiting, count = [value], 0
     while waiting and count <= most:
         found = waiting.pop()
@@ -54,10 +54,10 @@ def count_values(value: object, most: int) -> int:
 
 
 def _digits(value: int) -> str:
-    """The integer as text: decimal, or hexadecimal where Python would not print it."""
+    """The integer as text: decimal, or hexadecimal if it is too long for Python to print."""
     return str(value) if value.bit_length() < _PRINTABLE_BITS else hex(value)
 
 
 def _valid(text: str) -> str:
-    """The text with U+FFFD for each lone surrogate, which UTF-8 cannot hold."""
+    """The text with U+FFFD for each lone surrogate, which UTF-8 cannot encode."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,10 +1,10 @@
-"""`*_results.json`: evaluations and predictions that were made after the state was saved.
+"""`*_results.json`: evaluations and predictions made after the state was saved.
 
-Each of these files holds the metrics of one or several calls of `evaluate` or `predict`, and
-`all_results.json` those of all files together. A call whose metrics the history lacks becomes a row
-behind the last one, as the live callback logs it: at the step of the state, with its epoch where
-the file has it (`evaluate` writes it, `predict` does not). The rows are not part of the history:
-files that change later add rows to the run instead of making another one.
+Each file contains the metrics of one or more calls of `evaluate` or `predict`; `all_results.json`
+merges all files. A call whose metrics are missing from the history is appended as a row, as the
+live callback logs it: at the step of the state, with the epoch of the file (`evaluate` writes one,
+`predict` does not). These rows are not part of the history, so a changed file adds rows to the run
+and does not make it another run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.fetch import fetch
 from bridges.sources.sidecars.json_settings import read_json
+from bridges.sources.sidecars.live_params import file_name
 from bridges.sources.times.disk import MTIME_SLACK_SECONDS, changed_at
 from bridges.stream.added import AddedRow, joined
 from bridges.stream.columns import series_from_rows
@@ -30,22 +31,22 @@ from bridges.stream.model import MetricStream, RowKind, Run
 
 RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 MAX_METRICS = 2000  # each is a curve in every target
-MAX_RESULTS_BYTES = 5_000_000  # bytes of a file of results
+MAX_RESULTS_BYTES = 5_000_000
 MAX_SECONDS = 1e9  # of a call
-ALL = "all"  # of the file that holds the metrics of all others
-# added to the metrics of a call that are logged already, by scripts and by the Trainer
+ALL = "all"  # all_results.json
+# metrics that scripts or the Trainer add to a call after logging it
 ADDED_LATER = re.compile(r"_samples|_mem_[cg]pu_(alloc|peaked)_delta")
-USUAL = {"train", "eval", "test", "predict"}
+USUAL_PREFIXES = {"train", "eval", "test", "predict"}
 TRAIN, PREDICT = "train", "predict"  # prefixes of the summary and, by default, of `predict`
-EARLIER_PREFIXES = ("test_", "predict_")  # of the only rows that the first version added
-SUMMARY_KEYS = ("total_flos",)  # of a summary, without its prefix
+EARLIER_PREFIXES = ("test_", "predict_")  # the first version added rows with these only
+SUMMARY_KEYS = ("total_flos",)  # summary keys without the prefix
 
 Metrics = dict[str, object]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The metrics of one results file; `split` is what its name says they are of."""
+    """The metrics of one results file; `split` is the prefix of its name, such as `eval`."""
 
     file: str
     split: str
@@ -53,14 +54,14 @@ class Results:
 
 
 def read_results(files: Sequence[str]) -> tuple[list[Results], list[Finding]]:
-    """The results that can be read, and findings for those that cannot."""
+    """The readable results, and a finding for each unreadable file."""
     found: list[Results] = []
     findings: list[Finding] = []
     for file in files:
-        name = file.replace("\\", "/").rpartition("/")[2]
         metrics = _read(file, findings)
         if metrics:
-            found.append(Results(file, name.removesuffix("_results.json"), metrics))
+            split = file_name(file).removesuffix("_results.json")
+            found.append(Results(file, split, metrics))
     return found, findings
 
 
@@ -68,7 +69,7 @@ def _read(file: str, findings: list[Finding]) -> Metrics:
     try:
         found = read_json(fetch(file, MAX_RESULTS_BYTES, "a file of results"))
         if len(found) > MAX_METRICS:
-            raise ValueError(f"it holds {len(found):,} metrics, more than {MAX_METRICS:,}")
+            raise ValueError(f"it contains {len(found):,} metrics, more than {MAX_METRICS:,}")
         return found
     except (SourceError, ValueError, TypeError) as error:
         message = f"not read as results: {error}"
@@ -77,19 +78,19 @@ def _read(file: str, findings: list[Finding]) -> Metrics:
 
 
 def with_results(run: Run, results: Sequence[Results]) -> Run:
-    """The run with a row for each call that its history lacks."""
+    """The run with a row for each call that is missing from its history."""
     calls, others = _calls(results)
-    fresh: dict[str, Metrics] = {}
+    new: dict[str, Metrics] = {}
     for prefix, call in calls.items():
-        lacking = _keys_lacking(run.stream, call)
-        if lacking is None:
-            fresh[prefix] = call
+        missing = _missing_keys(run.stream, call)
+        if missing is None:
+            new[prefix] = call
         else:
-            others += lacking
+            others += missing
     left_out = [_left_out(results[0].file, others)] if others else []
-    if not fresh:
+    if not new:
         return replace(run, findings=(*run.findings, *left_out))
-    rows = [*fresh.values()]
+    rows = [*new.values()]
     last = int(run.stream.step[-1]) if len(run.stream) else 0
     step = max(last, int(run.facts.get("global_step", 0)))
     kinds = _kinds(rows)
@@ -100,14 +101,12 @@ def with_results(run: Run, results: Sequence[Results]) -> Run:
         stream=joined(run.stream, added),
         added=tuple(range(count, count + len(added))),
         status="finished" if RowKind.SUMMARY in kinds else run.status,
-        findings=(*run.findings, *left_out, *_findings(run.source, fresh, step)),
+        findings=(*run.findings, *left_out, *_findings(run.source, new, step)),
     )
 
 
 def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
-    """The rows that the first version added to a finished run whose history lacked one of their
-    keys.
-    """
+    """The rows that the first version added to a finished run, if one of their keys was missing."""
     if run.status != "finished":
         return ()
     merged: Metrics = {}
@@ -118,10 +117,11 @@ def earlier_added(run: Run, results: Sequence[Results]) -> tuple[Metrics, ...]:
 
 
 def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[str]]:
-    """The metrics of each call by their prefix, and the keys that no call logs.
+    """The metrics of each call by prefix, and keys that no call logs.
 
-    The summary is first. The others are in the order in which their files were saved; if these are
-    copies, predictions are last. A file of its own counts more than the file of all.
+    The summary comes first, then the calls in the order in which their files were saved; if the
+    files are copies, predictions come last. A file of one split takes precedence over
+    `all_results.json`.
     """
     calls: dict[str, Metrics] = {}
     others: dict[str, None] = {}
@@ -136,9 +136,9 @@ def _calls(results: Sequence[Results]) -> tuple[dict[str, Metrics], list[str]]:
 
 
 def _save_times(results: Sequence[Results]) -> dict[str, int]:
-    """When each file was saved (microseconds since 1970); empty if they are not the original files.
+    """The save time of each file (microseconds since 1970 UTC); empty if the files are copies.
 
-    The file of all results is saved with each of the others, and a call takes as long as it says.
+    `all_results.json` is saved together with each other file, and a call takes its runtime.
     """
     times = {found.file: changed_at(found.file) for found in results}
     saved = {file: time for file, time in times.items() if time is not None}
@@ -149,13 +149,13 @@ def _save_times(results: Sequence[Results]) -> dict[str, int]:
     files.sort(key=lambda found: saved[found.file])
     seconds = np.array([saved[found.file] for found in files] + [saved[of_all[0]]]) / 1e6
     gaps, taken = np.diff(seconds), np.array([_seconds(found) for found in files[1:]])
-    is_long = taken.sum() > 2 * MTIME_SLACK_SECONDS  # a copy takes some time, too
+    is_long = taken.sum() > 2 * MTIME_SLACK_SECONDS  # copying takes some time, too
     is_original = is_long and (gaps[:-1] >= taken).all() and 0 <= gaps[-1] <= MTIME_SLACK_SECONDS
     return saved if is_original else {}
 
 
 def _seconds(results: Results) -> float:
-    """How long the calls of a file took, less the training."""
+    """The runtime of the calls in a file in seconds, without the training."""
     runtimes = (
         value
         for key, value in results.metrics.items()
@@ -171,13 +171,13 @@ def _rank(prefix: str) -> tuple[bool, bool, bool]:
 def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
     """The metrics of each call in a file; keys that no call logs are added to `others`.
 
-    Every call has a runtime, which gives its prefix away; `eval_mm_loss` is of `eval_mm`, if there
-    is such a call, and not of `eval`.
+    The runtime keys give the prefixes of the calls. The longest prefix of a key counts:
+    `eval_mm_loss` belongs to `eval_mm` if such a call exists, else to `eval`.
     """
     metrics = results.metrics
     prefixes = {key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")}
     # transformers before 4.2 log no runtime
-    prefixes |= USUAL if results.split == ALL else {results.split}
+    prefixes |= USUAL_PREFIXES if results.split == ALL else {results.split}
     calls: dict[str, Metrics] = {}
     for key in metrics:
         own = [prefix for prefix in prefixes if key.startswith(f"{prefix}_")]
@@ -193,16 +193,16 @@ def _split(results: Results, others: dict[str, None]) -> dict[str, Metrics]:
 
 
 def _is_added_later(name: str, prefix: str) -> bool:
-    """Whether a metric of a call was added after it was logged; a training logs its memory."""
+    """Whether a metric was added to a call after logging; a training logs its memory itself."""
     found = ADDED_LATER.fullmatch(name)
     return found is not None and (prefix != TRAIN or name == "_samples")
 
 
-def _keys_lacking(stream: MetricStream, call: Mapping[str, object]) -> list[str] | None:
-    """The keys that the stream's row of a call lacks; None if no row is of that call.
+def _missing_keys(stream: MetricStream, call: Mapping[str, object]) -> list[str] | None:
+    """The keys of a call that are missing from its row; None if the stream has no row of the call.
 
-    A row is of the call if it has all numbers of it, or its runtime and no other value: an
-    evaluation that is made again has the same metrics in another time.
+    A row belongs to the call if it has all its numbers, or its runtime and no different value: a
+    repeated evaluation has the same metrics but another runtime.
     """
     values = {key: value for key, value in call.items() if _is_number(value) and _is_compared(key)}
     runtime = next((key for key in values if key.endswith("_runtime")), None)
@@ -214,8 +214,8 @@ def _keys_lacking(stream: MetricStream, call: Mapping[str, object]) -> list[str]
     found = np.flatnonzero(rows)
     if not len(found):
         return None
-    lacking = [[key for key in values if not has[key][row]] for row in found.tolist()]
-    return min(lacking, key=len)
+    missing = [[key for key in values if not has[key][row]] for row in found.tolist()]
+    return min(missing, key=len)
 
 
 def _is_compared(key: str) -> bool:
@@ -229,11 +229,11 @@ def _is_number(value: object) -> TypeGuard[float]:
 def _same(
     stream: MetricStream, key: str, value: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows have a number under the key, and which have this one."""
+    """Masks of the rows with a number under the key, and of those with the given number."""
     at, values = stream.column(key)
     has, same = np.zeros(len(stream), bool), np.zeros(len(stream), bool)
     has[at] = True
-    with suppress(OverflowError):  # of an integer that no column holds
+    with suppress(OverflowError):  # an integer too large for any column
         number = float(value)
         same[at[(values == number) | (np.isnan(values) & (number != number))]] = True
     return has, same
@@ -247,15 +247,15 @@ def _kinds(rows: Sequence[Metrics]) -> list[int]:
 
 def _findings(source: str, calls: Mapping[str, Metrics], step: int) -> Iterable[Finding]:
     message = (
-        f"metrics that only results files hold ({', '.join(calls)}) are rows behind the last one, "
-        f"at step {step}"
+        f"metrics found only in results files ({', '.join(calls)}) are appended as rows at step "
+        f"{step}"
     )
     yield Finding("results-added", Severity.INFO, source, message, len(calls))
     predicted = sum("epoch" not in call for call in calls.values())
     if predicted:
         message = (
-            "results without an epoch are of predict(), which live callbacks send to W&B and "
-            "Trackio alone; they are kept here, too"
+            "results without an epoch come from predict(), which live callbacks log only to W&B "
+            "and Trackio; here they are kept"
         )
         yield Finding("predictions-kept", Severity.INFO, source, message, predicted)
 

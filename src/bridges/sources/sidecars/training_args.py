@@ -1,6 +1,6 @@
-"""`training_args.bin`: the settings of a Trainer out of a pickle, of which nothing is ever run.
+"""Reads `training_args.bin`, the settings of a Trainer, without executing its pickle.
 
-The file is a zip of torch with one pickle in it.
+The file is a zip archive written by torch that contains one pickle.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import zipfile
 from bridges.formats.pickles import Pickled, PickleError, read_pickle
 from bridges.sources.sidecars.plain_values import plain
 
-MAX_PICKLE_BYTES = 250_000  # bytes of the pickle; real ones have 2 to 8 thousand
-MAX_ARCHIVE_BYTES = 1_000_000  # bytes: each entry of an archive takes memory
-MAX_VALUES = 20_000  # in all of it, what is shared counted each time it is met
-MAX_TEXT_CHARS = 1_000_000  # characters in all of it, counted in the same way
-# what a TrainingArguments object holds beside its settings
+MAX_PICKLE_BYTES = 250_000  # real ones have 2,000 to 8,000
+MAX_ARCHIVE_BYTES = 1_000_000  # each entry of an archive takes memory
+MAX_VALUES = 20_000  # in total; shared values count each time
+MAX_TEXT_CHARS = 1_000_000  # in total; shared values count each time
+# attributes of a TrainingArguments object that are not settings
 NOT_SETTINGS = frozenset(
     {"distributed_state", "deepspeed_plugin", "hf_deepspeed_config", "args", "unsloth_num_chunks"}
 )
 
 
 class ArgsError(ValueError):
-    """The bytes hold no settings; the message says why."""
+    """The file has no readable settings; the message gives the reason."""
 
 
 def read_training_args(data: bytes) -> dict[str, object]:
@@ -40,12 +40,12 @@ def read_training_args(data: bytes) -> dict[str, object]:
         if not key.startswith("_") and key not in NOT_SETTINGS
     }
     if not settings:
-        raise ArgsError("it holds no object with settings")
+        raise ArgsError("it contains no object with settings")
     return settings
 
 
 def _pickle(data: bytes) -> bytes:
-    """The pickle within torch's zip, or the bytes themselves (torch before 1.6)."""
+    """The pickle in torch's zip archive. Raises ArgsError."""
     if data[:2] != b"PK":
         raise ArgsError("it is not a zip archive as torch writes it")
     if len(data) > MAX_ARCHIVE_BYTES:
@@ -54,7 +54,7 @@ def _pickle(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
             if len(names) != 1:
-                raise ArgsError("its archive holds no data.pkl")
+                raise ArgsError("its archive contains no data.pkl")
             with archive.open(names[0]) as file:
                 found = file.read(MAX_PICKLE_BYTES + 1)
     except ArgsError:
@@ -67,7 +67,7 @@ def _pickle(data: bytes) -> bytes:
 
 
 class _Values:
-    """Pickled values as plain ones; what is nested or shared beyond reason is refused."""
+    """Converts pickled values to plain values, up to a limit of values, text and depth."""
 
     def __init__(self) -> None:
         self._values = MAX_VALUES
@@ -78,7 +78,7 @@ class _Values:
         self._values -= 1
         self._text -= len(found) if isinstance(found, str) else 0
         if self._values < 0 or self._text < 0 or depth > 20:
-            raise ArgsError("its settings are nested beyond reason")
+            raise ArgsError("its settings are too large or nested too deeply")
         if isinstance(found, Pickled):
             return self._object(found, depth)
         if isinstance(found, dict):
@@ -94,10 +94,10 @@ class _Values:
         return plain(found)
 
     def _object(self, found: Pickled, depth: int) -> object:
-        """An enum is its value, a named attribute its name, another object its fields."""
+        """The value of an enum, the name of an attribute or class, or the fields of an object."""
         if found.fields:
             return self.plain(found.fields, depth + 1)
-        if found.args is None:  # a class, a function or a type of torch
+        if found.args is None:  # a class, a function or a torch type
             return self.plain(found.name, depth + 1)
         if not found.args:
             return self.plain(found.name.rsplit(".", 1)[-1], depth + 1)

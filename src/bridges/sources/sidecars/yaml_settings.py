@@ -1,42 +1,42 @@
-"""`training_args.yaml`, as LLaMA-Factory writes it: read without running or unfolding anything.
+"""Reads `training_args.yaml`, as LLaMA-Factory writes it, with a limit on alias expansion.
 
-The safe loader makes plain values only; but a few bytes of aliases can stand for a billion of them,
-so the nodes are counted before any is made.
+The safe loader builds plain values only. A few bytes of aliases can expand to a billion values, so
+the nodes are counted before values are built.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-MAX_YAML_BYTES = 250_000  # bytes; the parser is slow
-MAX_VALUES = 50_000  # values that aliases may unfold to
-MAX_TEXT_CHARS = MAX_YAML_BYTES  # characters that they may unfold to
-MAX_NUMBER_CHARS = 100  # characters; longer ones stay text, as base 60 takes quadratic time
+MAX_YAML_BYTES = 250_000  # the parser is slow
+MAX_VALUES = 50_000  # after alias expansion
+MAX_TEXT_CHARS = MAX_YAML_BYTES  # after alias expansion
+MAX_NUMBER_CHARS = 100  # longer numbers stay text, because base 60 takes quadratic time
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 def read_yaml(data: bytes) -> dict[str, Any]:
-    """The settings in a YAML mapping; dates and other rare kinds as text.
+    """The settings in a YAML mapping; dates and other rare types as text.
 
-    Raises ValueError or TypeError that says what the file is instead.
+    Raises ValueError or TypeError with a message that describes the content.
     """
-    import yaml  # only here: few directories have such a file
+    import yaml  # here only: few directories have such a file
 
     try:
         loader, node = compose(data)
         found = None if node is None else loader.construct_document(node)
-    # the latter ones of `!!bool maybe` and the like
+    # `!!bool maybe` and the like raise the latter errors
     except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
         raise ValueError(f"it is not YAML of plain values ({reason(error)})") from None
     if not isinstance(found, dict | None):
-        raise TypeError(f"it is a YAML document that is not a mapping but {type(found).__name__}")
+        raise TypeError(f"it is a YAML {type(found).__name__}, not a mapping")
     return {str(key): _plain(value) for key, value in (found or {}).items()}
 
 
 def compose(data: bytes) -> tuple[Any, Any]:
-    """The safe loader and its root node (None of an empty file), which aliases cannot blow up.
+    """The safe loader and its root node (None for an empty file), after the alias check.
 
-    Raises ValueError and yaml.YAMLError.
+    Raises ValueError or yaml.YAMLError.
     """
     import yaml
 
@@ -63,7 +63,7 @@ def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]
             node.tag = "tag:yaml.org,2002:str"
         return 1, size
     if id(node) not in known:
-        known[id(node)] = MAX_VALUES + 1, 0  # as long as we are inside of it
+        known[id(node)] = MAX_VALUES + 1, 0  # an alias of a node within itself fails the check
         children = (
             [part for pair in node.value for part in pair]
             if isinstance(node, yaml.MappingNode)
@@ -73,14 +73,14 @@ def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]
         known[id(node)] = 1 + sum(values for values, _ in sizes), sum(text for _, text in sizes)
     values, text = known[id(node)]
     if values > MAX_VALUES:
-        raise ValueError(f"with its aliases it stands for more than {MAX_VALUES:,} values")
+        raise ValueError(f"its aliases expand to more than {MAX_VALUES:,} values")
     if text > MAX_TEXT_CHARS:
-        raise ValueError(f"with its aliases it stands for more than {MAX_TEXT_CHARS:,} characters")
+        raise ValueError(f"its aliases expand to more than {MAX_TEXT_CHARS:,} characters")
     return values, text
 
 
 def reason(error: Exception) -> str:
-    """One line of an error that has many: what is wrong, and where."""
+    """The problem and line number of a YAML error, as one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     problem = problem.removeprefix("but ")

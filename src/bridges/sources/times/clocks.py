@@ -1,4 +1,4 @@
-"""The clocks of runs that the built-in sources know, best first."""
+"""The kinds of time evidence that the built-in sources provide, best first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bridges.stream.pace import SYNTHETIC
 EVENTS = EvidenceKind("events", Knows.INSTANTS, 10, "event files")
 LOG = EvidenceKind("log", Knows.DURATIONS, 30, "elapsed times in a log beside it")
 MTIMES = EvidenceKind("mtimes", Knows.INSTANTS, 40, "times when its checkpoints were saved")
-START = EvidenceKind("start", Knows.START, 0, "the start that a name tells")
+START = EvidenceKind("start", Knows.START, 0, "the start time in a file or directory name")
 KINDS = (EVENTS, ELAPSED, LOG, MTIMES, DURATION, SYNTHETIC)
-IN_ROWS = tuple(kind.name for kind in KINDS if kind.in_rows)  # the rows alone give these again
+IN_ROWS = tuple(kind.name for kind in KINDS if kind.in_rows)  # can be recomputed from the rows
 
 
 def kind_named(name: str) -> EvidenceKind:
-    """The kind of that name; one that is unknown here came from a plug-in and knows instants."""
+    """The kind with that name; an unknown name is a plug-in's, with instants."""
     known = {kind.name: kind for kind in (*KINDS, RECORDED)}
     return known.get(name) or EvidenceKind(name, Knows.INSTANTS, 0, name)

@@ -1,7 +1,7 @@
-"""When checkpoints were saved: the times of their files, where these lie on the original disk.
+"""Save times of checkpoints: the mtimes of their files, if these are the original files.
 
-A state is written 12 to 145 ms after its last row. A copy by git, the hub or `cp` has the times of
-the copying instead, which is told from the order of the files and from the durations in the log.
+A state is written 12 to 145 ms after its last row. Copies by git, the hub or `cp` have the time of
+the copy; they are detected by the order of the files and by the durations in the log.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream
 from bridges.stream.pace import MAX_TIME
 
-BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state, and copied around it
-MTIME_SLACK_SECONDS = 1.0  # seconds that a time may be off: some file systems keep whole ones only
+BEFORE = ("training_args.bin", "optimizer.pt")  # written before the state; copied in any order
+MTIME_SLACK_SECONDS = 1.0  # some file systems store mtimes in seconds
 
 
 def disk_evidence(
     stream: MetricStream, saves: Sequence[tuple[str, int]]
 ) -> tuple[Evidence | None, list[Finding]]:
-    """What the files of saves (location and number of rows of each) tell, if they are originals.
+    """The mtimes of saves (location and number of rows of each) as evidence, if original.
 
-    A finding says why they are not taken for such.
+    Otherwise a finding with the reason.
     """
     times = _times(saves) if len(saves) > 1 else {}
     if len(times) < 2:
@@ -44,7 +44,7 @@ def disk_evidence(
 
 
 def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
-    """Microseconds since 1970 at which each number of rows was saved first."""
+    """The earliest save time in microseconds since 1970 UTC, by number of rows."""
     times: dict[int, int] = {}
     for location, rows in saves:
         saved = None if "://" in location else changed_at(location)
@@ -54,7 +54,7 @@ def _times(saves: Sequence[tuple[str, int]]) -> dict[int, int]:
 
 
 def changed_at(path: str) -> int | None:
-    """The mtime of a local file in microseconds since 1970; None if it has no possible one."""
+    """The mtime of a local file in microseconds since 1970 UTC; None if missing or out of range."""
     with suppress(OSError, ValueError):
         microseconds = os.stat(path).st_mtime_ns // 1000
         return microseconds if 0 < microseconds < MAX_TIME * 1_000_000 else None
@@ -64,31 +64,29 @@ def changed_at(path: str) -> int | None:
 def _copied(
     stream: MetricStream, rows: Int64, seconds: Float64, locations: Sequence[str]
 ) -> str | None:
-    """Why these cannot be times of saving; None where something speaks for them and nothing
-    against.
-    """
+    """The reason why these mtimes are not save times; None if they are plausible."""
     gaps = np.diff(seconds)
     if (gaps <= 0).any():
-        return "they do not rise with the steps"
+        return "they do not increase with the steps"
     signs = [_in_order(location) for location in locations]
     if False in signs:
         return "files of one checkpoint were not written in the order of saving"
     own = np.cumsum(eval_seconds(stream))[rows]
     span, evaluated = seconds[-1] - seconds[0], own[-1] - own[0]
     if (np.diff(own) > gaps + MTIME_SLACK_SECONDS).any() or evaluated > span + MTIME_SLACK_SECONDS:
-        return "evaluations took longer than what lies between them"
-    expected = _expected(stream, rows)
+        return "evaluations took longer than the time between them"
+    expected = _expected_seconds(stream, rows)
     if expected > 2 * span + MTIME_SLACK_SECONDS:
-        return "the training took longer than what lies between them"
+        return "the training took longer than the time between them"
     if (
         True not in signs and max(expected, evaluated) <= 2 * MTIME_SLACK_SECONDS
-    ):  # too short to tell
-        return "nothing tells whether these are the original files"
+    ):  # too short to confirm them
+        return "nothing shows whether these are the original files"
     return None
 
 
 def _in_order(location: str) -> bool | None:
-    """Whether a state is no older than what is saved before it; None where nothing tells."""
+    """Whether a state is at least as new as the files saved before it; None if unknown."""
     folder, _, name = location.rpartition(os.sep)
     if not CHECKPOINT.match(os.path.basename(folder)) or not name:
         return None
@@ -99,8 +97,8 @@ def _in_order(location: str) -> bool | None:
     return max(earlier) <= saved
 
 
-def _expected(stream: MetricStream, rows: Int64) -> float:
-    """Seconds from the first to the last of these rows, by the summary's duration; 0 if none."""
+def _expected_seconds(stream: MetricStream, rows: Int64) -> float:
+    """Seconds from the first to the last row by the summary's duration; 0 if unknown."""
     found = summary_duration(stream)
     if found is None:
         return 0.0

@@ -1,8 +1,8 @@
-"""Event files beside a history: the wall time at which each of its rows was really written.
+"""Event files beside a history: the wall time at which each row was written.
 
-Which files are of a run is told by their values alone. A row has its time from a file that holds
-all of its numbers, bit by bit, at its step; after a crash and a resume several do, and the latest
-one counts that the rows after it allow.
+Event files are matched to a run by their values only. A row gets its time from a file that contains
+all its numbers, bit by bit, at its step. After a crash and a resume, several files do; the row then
+gets the latest time up to the next row's.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ from bridges.stream.tagging import tag_table
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
 EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
-FINGERPRINT_POINTS = 64  # points of a file that are compared first
-# of files that were read and may be needed again; a point keeps its record, 25 to 60 bytes
-MAX_KEPT_POINTS = 500_000
-MAX_TAGS = 50_000  # of a file: a Trainer has a few hundred, and each takes memory
+FINGERPRINT_POINTS = 64  # compared first, per file
+MAX_KEPT_POINTS = 500_000  # of cached files; a point keeps its record, 25 to 60 bytes
+MAX_TAGS = 50_000  # per file; a Trainer has a few hundred, and each takes memory
 _NAN = np.uint32(0x7FC00000)
 
 
 class EventFiles:
-    """The event files below a place, by the output directory whose runs may have written them."""
+    """The event files of a tree, by the output directory of the runs that may have written them."""
 
     def __init__(self, files: Mapping[str, Sequence[str]], outputs: Collection[str]) -> None:
         homes = {*outputs, *(_above(output) for output in outputs)}
         self._owned: dict[str, list[str]] = {}
         for folder, paths in files.items():
-            home = next((place for place in _upwards(folder) if place in homes), None)
+            home = next((path for path in _upwards(folder) if path in homes), None)
             if home is not None:
                 self._owned.setdefault(home, []).extend(paths)
         self._kept: OrderedDict[str, EventFile | None] = OrderedDict()
@@ -54,26 +53,26 @@ class EventFiles:
         self.findings: list[Finding] = []
 
     def of(self, outputs: Sequence[str]) -> list[str]:
-        """The files that runs of these directories may have written, by their start."""
-        found = self._owned.get(self._place(outputs), [])
+        """The files that runs of these output directories may have written, by start time."""
+        found = self._owned.get(self._home(outputs), [])
         return sorted(found, key=lambda path: (started(path) or 0, path))
 
     def lie_in(self, outputs: Sequence[str]) -> bool:
-        """Whether its files lie in these directories, and not beside them, as others' may too."""
-        return self._place(outputs) in outputs
+        """Whether the files lie inside these directories; beside them, other runs may own them."""
+        return self._home(outputs) in outputs
 
-    def _place(self, outputs: Sequence[str]) -> str:
-        """The place of the files of these directories: one of them, or the one above."""
-        places = [*outputs, *map(_above, outputs)]
-        return next((place for place in places if place in self._owned), "")
+    def _home(self, outputs: Sequence[str]) -> str:
+        """The directory of the files of these output directories: one of them, or a parent."""
+        homes = [*outputs, *map(_above, outputs)]
+        return next((home for home in homes if home in self._owned), "")
 
     def evidence(self, wanted: WantedPoints, paths: Sequence[str]) -> Evidence | None:
-        """The times of a run's rows in these files; None if none of them is of the run."""
+        """The times of a run's rows in these files; None if no file has a row of the run."""
         times, ends, used, starts = self._times(wanted, paths)
         return _chosen(np.array(times), np.array(ends), used, starts) if times else None
 
     def in_logged_order(self, run: Run, paths: Sequence[str]) -> Run:
-        """The run with its added rows sorted by their times in these files, those without last.
+        """The run with its added rows sorted by their times in these files, rows without last.
 
         Predictions, which no event file holds, stay behind the row before them.
         """
@@ -93,8 +92,8 @@ class EventFiles:
     def _times(
         self, wanted: WantedPoints, paths: Sequence[str]
     ) -> tuple[list[Float64], list[Float64], list[str], list[float]]:
-        """The times of first and last points of each row, the path and the start, for each of
-        these files that has rows of the run.
+        """For each file with rows of the run: times of the first and of the last point of each
+        row, path, and start.
         """
         times: list[Float64] = []
         ends: list[Float64] = []
@@ -115,25 +114,23 @@ class EventFiles:
     def live(
         self, wanted: WantedPoints, paths: Sequence[str], *, is_alone: bool
     ) -> dict[str, EventFile]:
-        """The files that this run may have written, by their start: those with its points; all,
-        where the run `is_alone`.
-        """
+        """The files with points of the run (all files if it `is_alone`), except bridges' own."""
         mine = [path for path in paths if is_alone or self._could_be(path, wanted)]
         files = {path: self._read(path) for path in mine}
         return {path: file for path, file in files.items() if file and not _is_ours(file)}
 
     def _could_be(self, path: str, wanted: WantedPoints) -> bool:
-        """Whether one of a file's first points is one of the run."""
+        """Whether one of the file's first points is a point of the run."""
         if path not in self._first:
             self._read(path)
-        first, known = self._first[path], wanted.keys  # sorted and few; unsorted and many
+        first, known = self._first[path], wanted.keys  # few and sorted; many and unsorted
         if not len(first):
             return False
-        place = np.minimum(np.searchsorted(first, known), len(first) - 1)
-        return bool((first[place] == known).any())
+        index = np.minimum(np.searchsorted(first, known), len(first) - 1)
+        return bool((first[index] == known).any())
 
     def _read(self, path: str) -> EventFile | None:
-        """The file, None where it cannot be read, which is told once."""
+        """The file; None if it cannot be read, which adds one finding."""
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
@@ -141,7 +138,7 @@ class EventFiles:
             data = fetch(path, expected="an event file")
             if data and not data.strip(b"\0"):
                 raise VerifyError(f"{path}: found {zero_bytes(data)}; expected an event file")
-            read = decode(path, data, whole=False, most_tags=MAX_TAGS)
+            read = decode(path, data, complete=False, max_tags=MAX_TAGS)
             file: EventFile | None = read
             found = _without_odd_times(path, read)
         except BridgeError as error:
@@ -158,19 +155,19 @@ class EventFiles:
 
 
 def started(path: str) -> int | None:
-    """When an event file was begun, in seconds since 1970 UTC, as its name tells."""
+    """The start of an event file in seconds since 1970 UTC, from its name."""
     match = EVENTS_NAME.search(path.rpartition("/")[2])
     return int(match[1]) if match and int(match[1]) < MAX_TIME else None
 
 
 def process_of(path: str) -> str:
-    """What the files of one process have in common: its host and its number."""
+    """The process that wrote an event file: host and process id, from its name."""
     match = PROCESS.search(path)
     return match[1] if match else path
 
 
 def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
-    """Make NaN of wall times that cannot be, and say how many these were."""
+    """Replace impossible wall times by NaN, in place; a finding counts them."""
     count = 0
     for part in (part for parts in file.scalars.values() for part in parts):
         can_be = (part.wall_time > 0) & (part.wall_time < MAX_TIME)
@@ -182,7 +179,7 @@ def _without_odd_times(path: str, file: EventFile) -> list[Finding]:
         count += 1
     if not count:
         return []
-    message = "wall times outside of the years 1970 to 2099 are not used as a clock"
+    message = "wall times outside the years 1970 to 2099 are not used as a clock"
     return [Finding("times-out-of-range", Severity.WARNING, path, message, count)]
 
 
@@ -191,13 +188,13 @@ def _above(folder: str) -> str:
 
 
 def _upwards(folder: str) -> list[str]:
-    """A directory and those that it lies in."""
+    """A directory and its parents, innermost first."""
     parts = folder.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def _is_ours(file: EventFile) -> bool:
-    """Whether bridges wrote it."""
+    """Whether bridges wrote the file."""
     return any(tag.startswith("bridges/") for _, tag, _, _ in file.texts)
 
 
@@ -206,7 +203,7 @@ def _size(file: EventFile | None) -> int:
 
 
 def point_keys(step: Int64, value: Values) -> Int64:
-    """Step and value (as float32, bit by bit) in one number each."""
+    """One int64 per point, from its step and the bits of its value as float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         bits = value.astype(np.float32).view(np.uint32)
     bits = np.where(np.isnan(value.astype(np.float64)), _NAN, bits)
@@ -216,10 +213,10 @@ def point_keys(step: Int64, value: Values) -> Int64:
 
 @dataclass(frozen=True)
 class WantedPoints:
-    """The points that the live callback would have written of a stream of so many `rows`.
+    """The points of a stream of `rows` rows as the live callback writes them.
 
-    `tags` has for each tag the keys (see `point_keys`) and the rows of its points, and whether
-    these can tell runs of one recipe apart.
+    `tags`: for each tag the keys (`point_keys`) and rows of its points, and whether its values
+    differ between runs of one recipe.
     """
 
     rows: int
@@ -249,7 +246,7 @@ class WantedPoints:
 
 
 def _first_points(file: EventFile | None) -> Int64:
-    """Keys of a file's first points that could be of one run only."""
+    """The sorted keys of a file's first points, without tags that runs of one recipe share."""
     shared = {CallbackNaming("tensorboard").tag(key) for key in SHARED}
     heads = [
         point_keys(part.step[:FINGERPRINT_POINTS], part.value[:FINGERPRINT_POINTS])
@@ -261,52 +258,56 @@ def _first_points(file: EventFile | None) -> Int64:
 
 
 def _row_times(wanted: WantedPoints, file: EventFile) -> tuple[Float64, Float64]:
-    """Microseconds since 1970 at which a file has the first and the last point of each row
-    (float64, NaN where it has not the whole row).
+    """The times of the first and of the last point of each row in a file.
+
+    Microseconds since 1970 UTC as float64; NaN for a row that the file does not contain completely.
     """
     rows = wanted.rows
     needed, got = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-    telling = np.zeros(rows, bool)
+    distinctive = np.zeros(rows, bool)
     first, last = np.full(rows, np.inf), np.full(rows, -np.inf)
-    for tag, (keys, at, is_telling) in wanted.tags.items():
+    for tag, (keys, at, is_distinctive) in wanted.tags.items():
         if tag not in file.scalars:
             continue
         hit, time = _looked_up(keys, file.scalars[tag])
         needed[at] += 1
         got[at[hit]] += 1
-        telling[at[hit]] |= is_telling
+        distinctive[at[hit]] |= is_distinctive
         first[at[hit]] = np.minimum(first[at[hit]], time[hit])
         last[at[hit]] = np.maximum(last[at[hit]], time[hit])
-    whole = telling & (got == needed)
-    first, last = (np.where(whole, np.rint(time * 1e6), np.nan) for time in (first, last))
+    complete = distinctive & (got == needed)
+    first, last = (np.where(complete, np.rint(time * 1e6), np.nan) for time in (first, last))
     return first, last
 
 
 def _looked_up(keys: Int64, parts: Sequence[ScalarPart]) -> tuple[NDArray[np.bool_], Float64]:
-    """Which keys are among the points, and the wall time (seconds) of the last one that equals."""
-    there = np.concatenate([point_keys(part.step, part.value) for part in parts])
+    """Mask of the keys found among the points, and wall time (seconds) of the last equal point.
+
+    The time is arbitrary where the mask is false.
+    """
+    known = np.concatenate([point_keys(part.step, part.value) for part in parts])
     time = np.concatenate([part.wall_time for part in parts])
-    order = np.argsort(there, kind="stable")
-    place = np.maximum(np.searchsorted(there[order], keys, side="right") - 1, 0)
-    return there[order][place] == keys, time[order][place]
+    order = np.argsort(known, kind="stable")
+    index = np.maximum(np.searchsorted(known[order], keys, side="right") - 1, 0)
+    return known[order][index] == keys, time[order][index]
 
 
 def _chosen(
     times: Float64, ends: Float64, files: Sequence[str], starts: Sequence[float]
 ) -> Evidence | None:
-    """One time for each row of those that its files (first axis) have: that of its first point."""
+    """One time per row, that of its first point, from several files (the first axis)."""
     several = int((np.sum(~np.isnan(times), axis=0) > 1).sum())
     best = _latest_that_fit(times)
     rows = np.flatnonzero(~np.isnan(best))
     where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
     start = round(min(starts) * 1e6) if starts else None
-    note = f"{several} rows were written twice, and have the later time" if several else ""
+    note = f"{several} rows were written twice and get the later time" if several else ""
     spread = int(np.max(np.where(times == best, ends - times, 0.0)))
     return Evidence(EVENTS, rows, best[rows].astype(np.int64), where, start, note, spread)
 
 
 def _latest_that_fit(times: Float64) -> Float64:
-    """The latest time of each row that is not after that of the next row."""
+    """The latest time of each row not after the time of the next row."""
     latest = np.fmax.reduce(times, axis=0)
     known = latest[~np.isnan(latest)]
     if (np.diff(known) >= 0).all():

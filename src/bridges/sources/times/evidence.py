@@ -31,10 +31,10 @@ def with_evidence(
 ) -> Run:
     """The run with the evidence of its times.
 
-    `saves` are its states (location and number of rows), `outputs` the directories that it wrote
-    to, `logs` those of other tools there. A run that `is_alone` in them owns the event files whose
-    values fit several runs. `max_unpacked` is the maximum size of an unpacked log, in bytes. With
-    `fill`, rows that only event files hold are added.
+    `saves`: its states (location and number of rows); `outputs`: its output directories; `logs`:
+    tuning tools' logs there. A run that `is_alone` in them owns event files whose values fit
+    several runs. `max_unpacked`: maximum size of an unpacked log in bytes. `fill` adds rows that
+    only event files contain.
     """
     paths = events.of(outputs)
     written = None
@@ -55,16 +55,16 @@ def with_evidence(
         trained[1] if trained else None,
     )
     found += [begun] if begun else []
-    told = [*([] if written else findings), *log_findings, *_new(events)]
-    if not found and not told:
+    new = [*([] if written else findings), *log_findings, *_new_findings(events)]
+    if not found and not new:
         return run
-    return replace(run, evidence=tuple(found), findings=(*run.findings, *told))
+    return replace(run, evidence=tuple(found), findings=(*run.findings, *new))
 
 
 def _with_events(
     run: Run, events: EventFiles, paths: Sequence[str], *, owns: bool, fill: bool
 ) -> tuple[Run, Evidence | None]:
-    """The run compared with its event files, and the times of the rows that they hold."""
+    """The run, compared with its event files, and the times of its rows in these files."""
     run = events.in_logged_order(run, paths)
     wanted = WantedPoints.of(run.stream)
     written = events.evidence(wanted, paths)
@@ -79,8 +79,8 @@ def _with_events(
     return filled, written
 
 
-def _new(events: EventFiles) -> list[Finding]:
-    """The findings on event files that no run has reported yet."""
+def _new_findings(events: EventFiles) -> list[Finding]:
+    """The findings about event files, each reported by one run only."""
     findings = events.findings
     events.findings = []
     return findings

@@ -1,13 +1,13 @@
-"""When a run began, as names tell: of its event files, its log directory, its output directory.
+"""The start of a run from the names of its event files, log directory and output directory.
 
     events.out.tfevents.1732268804.host…   seconds since 1970
     v0-20241122-094604                     local time (ms-swift)
     runs/Nov22_09-46-44_host               local time without a year (transformers before 5.0)
 
-A local time is taken for UTC. A year comes from a date in the path (`2024-11-22`, `20241122`, a
-directory `2024`), else it is the first one after the transformers that wrote the state were
-released. Both are told. Of several processes that wrote event files, the first one counts that does
-not end, by the duration in the summary row, after the next one begins.
+A local time is read as UTC. A missing year is taken from a date in the path (`2024-11-22`,
+`20241122`, a directory `2024`); otherwise it is the first year after the release of the
+transformers that wrote the state. The report mentions both. If several processes wrote event files,
+the first is used that ends, by the duration in the summary row, before the next begins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOG_DIRECTORY = re.compile(r"([A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d)_.+")
 _SWIFT = re.compile(r"v\d+-(\d{8}-\d{6})")
 _DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 _YEAR = re.compile(r"(?:^|[/\\])(20\d\d)(?=[/\\]|$)")
-MAX_END_DELAY_SECONDS = 60  # seconds by which a process may end after its duration
+MAX_END_DELAY_SECONDS = 60  # from the end of the duration to the end of the process
 
 
 def start_evidence(
@@ -40,9 +40,10 @@ def start_evidence(
     writer: str | None,
     duration: float | None = None,
 ) -> Evidence | None:
-    """The start of a run with these event files, output directories and settings.
+    """The start of a run; None if unknown.
 
-    `duration` is how many seconds its last process trained, where that is known.
+    `events`: paths of its event files; `writer`: the band of transformers versions; `duration`:
+    training time of its last process in seconds, if known.
     """
     begun = _first_process(events, duration or 0.0)
     if begun is not None:
@@ -62,7 +63,7 @@ def start_evidence(
 
 
 def _first_process(events: Sequence[str], duration: float) -> Evidence | None:
-    """The start of the first process that may have trained for that many seconds."""
+    """The start of the first process that may have trained for `duration` seconds."""
     begun: dict[str, tuple[int, str]] = {}
     for path in events:
         if start := started(path):
@@ -71,16 +72,15 @@ def _first_process(events: Sequence[str], duration: float) -> Evidence | None:
     starts = sorted(begun.values())
     for (start, path), (following, _) in pairwise([*starts, (10**12, "")]):
         if start + duration <= following + MAX_END_DELAY_SECONDS:
-            several = f"{len(starts)} processes wrote event files there: that it is of this run"
-            note = f"{several} is assumed" if len(starts) > 1 else ""
-            return _start(start * 1_000_000, path, note)
+            several = f"{len(starts)} processes wrote event files; this one's start is assumed"
+            return _start(start * 1_000_000, path, several if len(starts) > 1 else "")
     return None
 
 
 def _with_year(
     text: str, folder: str, outputs: Sequence[str], writer: str | None
 ) -> Evidence | None:
-    """The start that a text such as `Nov22_09-46-44` tells, with a year from elsewhere."""
+    """The start from a text such as `Nov22_09-46-44`, completed with a year."""
     for path in (folder, *outputs):
         for year in _years(path, text):
             return _local(f"{year} {text}", "%Y %b%d_%H-%M-%S", folder, "UTC is assumed")
@@ -94,7 +94,7 @@ def _with_year(
 
 
 def _years(path: str, text: str) -> Iterator[int]:
-    """The years in a path: those of dates that are at most a day off, then of directories."""
+    """The years in a path: from dates at most one day off, then from directory names."""
     day_off = timedelta(days=1)
     for named_year, _, month, day in _DATE.findall(path):
         with suppress(ValueError):
@@ -104,7 +104,7 @@ def _years(path: str, text: str) -> Iterator[int]:
                     yield near.year
     for year in _YEAR.findall(path):
         with suppress(ValueError):
-            datetime.strptime(f"{year} {text[:5]}", "%Y %b%d")  # there is no 29 February
+            datetime.strptime(f"{year} {text[:5]}", "%Y %b%d")  # fails for 29 February
             yield int(year)
 
 

@@ -19,7 +19,7 @@ from bridges.errors import SourceError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.remote import opened
 from bridges.sources.sidecars.results import RESULTS_NAME
-from bridges.sources.sidecars.sidecars import SETTINGS_NAMES
+from bridges.sources.sidecars.settings_files import SETTINGS_NAMES
 from bridges.sources.times.events import EVENTS_NAME
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
 from bridges.sources.tuning_logs.source import TOOL_LOG_NAME

@@ -14,7 +14,7 @@ from functools import cache
 from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
-from bridges.sources.sidecars.sidecars import read_settings
+from bridges.sources.sidecars.settings_files import read_settings
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.discovery import FoundFiles, discover, is_tree, natural, unlisted
 from bridges.sources.trainer.file_cache import UnchangedFiles

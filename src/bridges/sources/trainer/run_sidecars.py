@@ -12,14 +12,14 @@ from dataclasses import replace
 from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.live_params import project_of, run_name_of
 from bridges.sources.sidecars.results import RESULTS_NAME, earlier_added, read_results, with_results
-from bridges.sources.sidecars.sidecars import Settings, read_settings
+from bridges.sources.sidecars.settings_files import Settings, read_settings
 from bridges.sources.times.events import EventFiles
 from bridges.sources.times.evidence import with_evidence
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import FoundFiles
 from bridges.sources.trainer.folding import FoldedRun
 from bridges.sources.trainer.paths import label_of, name_of
-from bridges.sources.tuning_logs.beside import with_best_log
+from bridges.sources.tuning_logs.further_rows import with_best_log
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 from bridges.stream.redact import redact_text

@@ -17,7 +17,7 @@ from bridges.huggingface.settings_digests import digests
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.huggingface.writer_version import writer_band
 from bridges.sources import json_salvage, json_text
-from bridges.sources.base import FilePart
+from bridges.sources.base import FileSource
 from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.plain_values import MAX_VALUES, count_values, plain_values
 from bridges.sources.text import SALVAGE_REMEDY, Text, load
@@ -76,7 +76,7 @@ class TrainerState(BaseModel):
     stateful_callbacks: dict[str, object] | None = None
 
 
-class TrainerStateSource:
+class TrainerStateSource(FileSource):
     """Reads one history from a file, an fsspec URL or standard input."""
 
     name = "trainer_state"
@@ -84,14 +84,6 @@ class TrainerStateSource:
     def claims(self, location: str) -> bool:
         """Whether the suffix may be that of a history: JSON, JSON lines, text, gzip, or none."""
         return location == "-" or os.path.splitext(location)[1].lower() in _SUFFIXES
-
-    def split(self, location: str) -> list[FilePart]:
-        """The file as the only part."""
-        return [FilePart(location)]
-
-    def read_part(self, part: FilePart, options: ReadOptions) -> Iterator[Run]:
-        """The run of the file. Raises SourceError."""
-        return self.read(part.location, options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The run of the file. Raises SourceError."""

@@ -1,18 +1,18 @@
-"""The logs that tuning tools write beside the Trainer's own: what their lines hold, by format.
+"""The formats of the logs that tuning tools write beside the Trainer's own.
 
-LLaMA-Factory's `trainer_log.jsonl` (read from its sources, 2023 to 2025): every call of the
-Trainer's log adds `current_steps`, `total_steps`, a fixed choice of metrics, `percentage` (a
-number) and two durations as Python prints a timedelta. The learning rate is `learning_rate` until
-mid-2024 and `lr` since; `accuracy` is what the Trainer logs as `rewards/accuracies` and
-`total_tokens` its `num_input_tokens_seen`. Metrics that a row lacks are null in the oldest files
-and absent since. Evaluation after the training has `total_steps` 0 in the oldest files, and
-prediction adds lines of a count of batches, without an epoch. Resumed runs append.
+LLaMA-Factory's `trainer_log.jsonl` (from its sources, 2023 to 2025): each call of the Trainer's
+`log` adds a line with `current_steps`, `total_steps`, a fixed set of metrics, `percentage` (a
+number) and two durations in the format of a Python timedelta. The learning rate is `learning_rate`
+until mid-2024 and `lr` since; `accuracy` is the Trainer's `rewards/accuracies`, `total_tokens` its
+`num_input_tokens_seen`. Missing metrics are null in the oldest files and absent since. Evaluation
+after the training has `total_steps` 0 in the oldest files. Prediction adds lines with a count of
+batches and without an epoch. Resumed runs append.
 
-ms-swift's `logging.jsonl`: the Trainer's row with floats rounded to 8 decimals, and the step as
-`global_step` (1.x to 2.3), then as text `"10/438"` under `global_step/max_steps`, for a time
-`steps[global_step/max_steps]`, or `iteration` (Megatron). `percentage` is text, durations read
-`1d 2h 3m 4s`. Memory and speed are metrics of the Trainer's row in some releases. A last line
-without a step tells of the outcome, and may hold the whole `log_history`, unrounded.
+ms-swift's `logging.jsonl`: the Trainer's rows with floats rounded to 8 decimals. The step is
+`global_step` (1.x to 2.3), then text such as `"10/438"` under `global_step/max_steps`, temporarily
+`steps[global_step/max_steps]`, or `iteration` (Megatron). `percentage` is text; durations look like
+`1d 2h 3m 4s`. Some releases add memory and speed to the rows. A last line without a step describes
+the outcome and may contain the complete, unrounded `log_history`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic_core import from_json
 from bridges.sources.trainer.log_rows import INT64
 from bridges.stream.finding import Finding, Severity
 
-HEAD_BYTES = 1 << 16  # bytes of a file that tell its format
+HEAD_BYTES = 1 << 16  # searched for a line of a known format
 _FRACTION = re.compile(r"(\d{1,18})/(-?\d{1,18})\Z", re.ASCII)
 _SWIFT_STEPS = ("global_step/max_steps", "steps[global_step/max_steps]", "iteration")
 _OUTCOME = frozenset(
@@ -43,14 +43,18 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class LogFormat:
-    """One tool's log: how its lines become the Trainer's rows.
+    """The log format of one tool, and the conversion of its lines to the Trainer's rows.
 
-    `wrote` tells whether a line is one of them. `position` gives the step and the last step of a
-    line, as far as it has them, and `step_key` the key that its step is under. `bookkeeping` are
-    keys that are no metrics, `renamed` those that the Trainer calls otherwise, `outcome` those of a
-    line that is no row. `shortcoming` is a finding: what its rows lack against the Trainer's;
-    where `null_is_absent`, null is written for what a row has not. `digits`
-    is the number of decimals that values are rounded to, None where they are exact.
+    wrote: whether the tool wrote a line
+    position: step and last step of a line; None if absent
+    step_key: the key of the step in a line
+    bookkeeping: keys that are not metrics
+    expected_step: description of the step, for error messages
+    shortcoming: a finding about differences from the Trainer's rows
+    renamed: the Trainer's keys by the tool's keys
+    outcome: keys of a line about the outcome, which is not a row
+    null_is_absent: null stands for a missing metric
+    digits: number of decimals of the values; None if exact
     """
 
     tool: str
@@ -66,11 +70,11 @@ class LogFormat:
     digits: int | None = None
 
     def is_outcome(self, line: Row) -> bool:
-        """Whether a line tells of the run's outcome and is no row."""
+        """Whether a line describes the outcome of the run and is not a row."""
         return not self.outcome.isdisjoint(line) and line.keys().isdisjoint(_SWIFT_STEPS)
 
     def metrics(self, line: Row) -> Row:
-        """What the Trainer's row would have held, less its step."""
+        """The Trainer's row for a line, without its step."""
         step_key, renamed = self.step_key(line), self.renamed
         return {
             renamed.get(key, key): value
@@ -82,33 +86,33 @@ class LogFormat:
 
 
 def is_of_process(key: str) -> bool:
-    """Whether two processes of one run log other values under a key: times, speed and memory."""
+    """Whether a key differs between processes of one run: times, speed and memory."""
     return key in _DURATIONS or _OF_PROCESS.match(key) is not None
 
 
 def is_duration(key: str) -> bool:
-    """Whether a key holds how long the process has run, or will."""
+    """Whether a key is the elapsed or remaining time of the process."""
     return key in _DURATIONS
 
 
 def is_of_process_or_runtime(key: str) -> bool:
-    """Whether a key is of the process, or how long an evaluation took."""
+    """Whether a key differs between processes, or is the duration of an evaluation."""
     return is_of_process(key) or _OF_RUNTIME.search(key) is not None
 
 
-def same_line(line: Row, other: Row, passing: Callable[[str], bool]) -> bool:
-    """Whether two lines differ at most in `passing` keys.
+def same_line(line: Row, other: Row, ignored: Callable[[str], bool]) -> bool:
+    """Whether two lines are equal except in `ignored` keys.
 
-    Texts are compared, because NaN is not equal to itself.
+    Their text is compared, because NaN is not equal to itself.
     """
     if line.keys() != other.keys():
         return False
-    kept = [key for key in line if not passing(key)]
+    kept = [key for key in line if not ignored(key)]
     return repr([line[key] for key in kept]) == repr([other[key] for key in kept])
 
 
 def recognise(data: bytes) -> LogFormat | None:
-    """The format of a text, by its first lines; None where it is neither."""
+    """The log format of a text, by its first lines; None if it is none of `FORMATS`."""
     for line in data[:HEAD_BYTES].split(b"\n")[:50]:
         try:
             row = from_json(line, allow_partial=True)
@@ -121,14 +125,14 @@ def recognise(data: bytes) -> LogFormat | None:
     return None
 
 
-def _whole(value: object) -> int | None:
-    """An integer that fits into int64; None for anything else."""
+def _int64(value: object) -> int | None:
+    """The value if it is an integer in the range of int64, else None."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def _factory_position(line: Row) -> tuple[int | None, int | None]:
-    total = _whole(line.get("total_steps"))
-    return (None if total == 0 else _whole(line.get("current_steps"))), total
+    total = _int64(line.get("total_steps"))
+    return (None if total == 0 else _int64(line.get("current_steps"))), total
 
 
 def _swift_key(line: Row) -> str | None:
@@ -138,7 +142,7 @@ def _swift_key(line: Row) -> str | None:
 def _swift_position(line: Row) -> tuple[int | None, int | None]:
     value = line.get(_swift_key(line) or "")
     match = _FRACTION.match(value) if isinstance(value, str) else None
-    return (int(match[1]), int(match[2])) if match else (_whole(value), None)
+    return (int(match[1]), int(match[2])) if match else (_int64(value), None)
 
 
 def _swift_wrote(line: Row) -> bool:
@@ -147,7 +151,7 @@ def _swift_wrote(line: Row) -> bool:
     iteration = line.get("iteration")
     if isinstance(iteration, str) and _FRACTION.match(iteration):
         return True
-    # as ordinary rows may hold it too: the Trainer's `step` is never there, its `epoch` always
+    # the Trainer's rows may have this key, too; ms-swift's lines have an `epoch` and no `step`
     return type(line.get("global_step")) is int and "epoch" in line and "step" not in line
 
 
@@ -162,8 +166,8 @@ LLAMA_FACTORY = LogFormat(
         "log-has-few-metrics",
         Severity.INFO,
         "all rows",
-        "LLaMA-Factory's log has few of the Trainer's metrics: no grad_norm, and of an evaluation "
-        "only its loss; a trainer_state.json would hold them all",
+        "LLaMA-Factory's log has few of the Trainer's metrics: no grad_norm, and only the loss of "
+        "an evaluation; a trainer_state.json has all metrics",
     ),
     renamed={
         "accuracy": "rewards/accuracies",
@@ -183,7 +187,7 @@ MS_SWIFT = LogFormat(
         "values-rounded",
         Severity.INFO,
         "all rows",
-        "ms-swift's log has all values rounded to 8 decimals; a trainer_state.json would not",
+        "ms-swift's log rounds all values to 8 decimals; a trainer_state.json does not",
     ),
     outcome=_OUTCOME,
     digits=8,

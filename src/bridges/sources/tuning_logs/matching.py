@@ -1,4 +1,4 @@
-"""Which rows of a tuning tool's log are rows of a history, by their measured values."""
+"""Matches rows of a tuning tool's log to rows of a history, by their measured values."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from bridges.sources.tuning_logs.formats import is_of_process
 from bridges.stream.model import Int64, MetricStream
 
 Row = dict[str, float]
-MAX_ROWS_PER_STEP = 50  # rows of one step that a row is compared with
+MAX_ROWS_PER_STEP = 50  # candidates that a row is compared with
 
 
 def same_rows(
     history: MetricStream, log: MetricStream, digits: int | None, relative: float = 0.0
 ) -> tuple[Int64, int | None]:
-    """For each row of the log its row of the history (int64, -1: none), and the first row of the
-    history that the log contradicts.
+    """The history row of each log row (int64, -1: none), and the first contradiction.
 
-    They are compared from the end, where an attempt stands that no resume has replaced; values are
-    the same if they are equal to `digits` decimals (None: to the last bit), or differ by at most
-    the `relative` part of the value.
+    A contradiction is a row of the history whose step the log has with other values only. Rows are
+    compared from the end, because a resume replaces earlier attempts. Values are equal to `digits`
+    decimals (None: exactly), or within the fraction `relative` of the value.
     """
     of_step: dict[int, list[int]] = {}
     for line, step in enumerate(log.step.tolist()):
@@ -42,7 +41,7 @@ def same_rows(
 
 
 def measured_values(stream: MetricStream) -> list[Row]:
-    """The values of each row that tell one run from another."""
+    """The measured values of each row, by key, which distinguish runs."""
     rows: list[Row] = [{} for _ in range(len(stream))]
     for series in stream.numbers:
         if TRAINER_RULES.is_measured(series.key) and not is_of_process(series.key):
@@ -52,7 +51,7 @@ def measured_values(stream: MetricStream) -> list[Row]:
 
 
 def _agree(row: Row, line: Row, digits: int | None, relative: float) -> bool:
-    """Whether all values that both hold are equal, as far as the log's digits go."""
+    """Whether all values with common keys are equal to the precision of the log."""
     return all(_equal(row[key], line[key], digits, relative) for key in row.keys() & line.keys())
 
 

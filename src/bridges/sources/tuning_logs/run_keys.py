@@ -1,4 +1,4 @@
-"""The run keys of a history in the logs of tuning tools, which an export of a log alone stored."""
+"""The run keys of a history in its tuning-tool log form, as stored by exports of the log alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bridges.sources.tuning_logs.formats import MS_SWIFT, is_of_process
 from bridges.stream.identity import first_values, key_of
 from bridges.stream.model import MetricStream, Run
 
-# the metrics in LLaMA-Factory's log, under the Trainer's keys
+# Trainer keys of the metrics in LLaMA-Factory's log
 _FACTORY = frozenset({"loss", "eval_loss", "predict_loss", "reward", "rewards/accuracies"})
 
 
 def keys_in_logs(run: Run, options: Mapping[str, str]) -> Iterator[str]:
-    """The run keys in the logs of LLaMA-Factory and of ms-swift, which know no trials.
+    """The run keys that logs of LLaMA-Factory and ms-swift give a run; these have no trials.
 
-    `options` are the choices of the layout that are not the default. The first version made keys of
-    speed and memory, too, which a state may hold.
+    `options`: the non-default layout options. The first version also computed keys from speed and
+    memory, which a state may contain.
     """
     history, rules = run.history, run.key_rules
     factory = [part for part in history.numbers if part.key in _FACTORY]

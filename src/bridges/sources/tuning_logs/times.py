@@ -1,4 +1,4 @@
-"""The times in a tuning tool's log: seconds since the start of its process, whole ones."""
+"""The times in a tuning tool's log: whole seconds since the start of its process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bridges.sources.times.clocks import LOG
 from bridges.sources.tuning_logs.formats import LogFormat, recognise
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, RowKind
-from bridges.stream.pace import LONGEST_RUN
+from bridges.stream.pace import MAX_RUN_SECONDS
 
-MAX_PROCESSES = 8  # that are remembered of a log
+MAX_PROCESSES = 8  # tracked per log
 _TIMEDELTA = re.compile(
     r"(?:(?P<d>\d{1,9}) days?, )?(?P<h>\d{1,9}):(?P<m>\d\d):(?P<s>\d\d(?:\.\d{1,9})?)", re.ASCII
 )
@@ -29,11 +29,11 @@ _SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def elapsed(location: str, max_unpacked: int | None = None) -> tuple[Int64, Float64]:
-    """Step and elapsed seconds of each line of a log that has both, in the order of the file.
+    """Step (int64) and elapsed seconds (float64) of each line of a log with both, in file order.
 
-    A line that stands there twice counts once. The seconds begin anew wherever a run was resumed,
-    and steps may go back there; a line of training and one of evaluation may share a step. What
-    cannot be read is passed over: the arrays are empty where nothing can. Raises nothing.
+    A repeated line counts once. At a resume, the seconds restart and steps may go back. A training
+    line and an evaluation line may share a step. Unreadable lines are skipped; an unreadable file
+    gives empty arrays and no exception.
     """
     try:
         data = load(location, salvage=True, max_unpacked=max_unpacked).data
@@ -49,9 +49,9 @@ def elapsed(location: str, max_unpacked: int | None = None) -> tuple[Int64, Floa
 def log_evidence(
     location: str, stream: MetricStream, max_unpacked: int | None = None
 ) -> tuple[Evidence | None, list[Finding]]:
-    """The times of a stream's rows by a log: those of a step have its last lines.
+    """The times of a stream's rows from a log; the rows of a step get its last lines.
 
-    None with a finding where the lines of two processes alternate: their clocks differ.
+    None and a finding if lines of two processes alternate, because their clocks differ.
     """
     steps, seconds = elapsed(location, max_unpacked)
     lines = _lines_of_rows(stream, steps)
@@ -71,7 +71,7 @@ def log_evidence(
 
 
 def _lines_of_rows(stream: MetricStream, steps: Int64) -> dict[int, int]:
-    """For each row that has one the line of its step, from the end: what was resumed counts."""
+    """The line of each row by step, if any; from the end, so that the last attempt counts."""
     lines: dict[int, list[int]] = {}
     for line, step in enumerate(steps.tolist()):
         lines.setdefault(step, []).append(line)
@@ -90,16 +90,17 @@ def _lines_of_rows(stream: MetricStream, steps: Int64) -> dict[int, int]:
 
 
 def _alternate(stream: MetricStream, rows: Int64, seconds: Float64) -> bool:
-    """Whether two processes wrote these rows in turns.
+    """Whether two processes wrote these rows alternately.
 
-    A row fits a process if neither step nor seconds fall and, of training, if the process has not
-    logged this step. It belongs to the one that is nearest in steps, the last one first; where it
-    fits none, a new process begins, as after a restart. Processes alternate where two of them go on
-    again, or one does whose clock is near that of the row before: a restart begins at zero.
+    A row fits a process if neither step nor seconds decrease and, for a training row, if the
+    process has not logged this step. The row belongs to the fitting process with the nearest step,
+    the most recent first; if none fits, it starts a new process, as after a restart. Processes
+    alternate if two of them continue, or if one continues with a clock near the previous row's: a
+    restarted clock begins at zero.
     """
     if (np.diff(seconds) >= 0).all():
         return False
-    processes: list[_Process] = []  # the one of the row before comes first
+    processes: list[_Process] = []  # most recent first
     resumed: set[int] = set()
     before = 0.0
     for row, now in zip(rows.tolist(), seconds.tolist(), strict=True):
@@ -119,35 +120,35 @@ def _alternate(stream: MetricStream, rows: Int64, seconds: Float64) -> bool:
 
 @dataclass
 class _Process:
-    """A process that writes a log: its last step and seconds, and its last step of training."""
+    """A process that writes a log: its last step and seconds, and its last training step."""
 
     step: int = 0
     seconds: float = 0.0
     trained: int | None = None
 
     def fits(self, step: int, seconds: float, trains: bool) -> bool:
-        """Whether a row may be its next one; it logs its training once a step."""
+        """Whether a row may be its next row; it logs each training step once."""
         if step < self.step or seconds < self.seconds:
             return False
         return not trains or step != self.trained
 
     def add(self, step: int, seconds: float, trains: bool) -> None:
-        """Take in its next row."""
+        """Add its next row."""
         self.step, self.seconds = step, seconds
         self.trained = step if trains else self.trained
 
 
 def parse_elapsed(value: object) -> float | None:
-    """Seconds of a duration, as `4 days, 7:18:24`, `1d 2h 3m 4s` or a number; None of others."""
+    """Seconds of a duration: `4 days, 7:18:24`, `1d 2h 3m 4s` or a number; else None."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if 0 <= value <= LONGEST_RUN else None
+        return float(value) if 0 <= value <= MAX_RUN_SECONDS else None
     if not isinstance(value, str):
         return None
     match = _TIMEDELTA.fullmatch(value) or _LETTERS.fullmatch(value)
     if match is None:
         return None
     seconds = sum(float(count) * _SECONDS[unit] for unit, count in match.groupdict("0").items())
-    return seconds if seconds <= LONGEST_RUN else None
+    return seconds if seconds <= MAX_RUN_SECONDS else None
 
 
 def _pair(line: bytes, log_format: LogFormat) -> tuple[int, float] | None:
@@ -155,7 +156,7 @@ def _pair(line: bytes, log_format: LogFormat) -> tuple[int, float] | None:
         row = from_json(line)
     except ValueError:
         return None
-    # without any metric, not even an epoch, a line counts batches of a prediction
+    # a line without any metric or epoch counts the batches of a prediction
     if type(row) is not dict or not log_format.metrics(row):
         return None
     (step, _), seconds = log_format.position(row), parse_elapsed(row.get("elapsed_time"))

@@ -145,7 +145,7 @@ def test_after_a_crash_the_attempt_that_went_on_counts(tmp_path: Path) -> None:
     times, _, (finding,) = clocked(run)
     assert times[:4] == [live(step) for step in range(1, 5)]
     assert times[4:] == [live(step) + 100 for step in range(5, 9)]
-    assert finding.message.endswith("2 rows were written twice, and have the later time")
+    assert finding.message.endswith("2 rows were written twice and get the later time")
     assert finding.severity is Severity.WARNING
 
 
@@ -223,8 +223,8 @@ def test_times_of_saving_are_a_clock_on_the_original_disk(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("moments", "copied", "said"),
     [
-        ((0.0, 0.0), False, "do not rise"),
-        ((20.0, 10.0), False, "do not rise"),
+        ((0.0, 0.0), False, "do not increase"),
+        ((20.0, 10.0), False, "do not increase"),
         ((10.0, 20.0), True, "order of saving"),
     ],
     ids=["one moment", "backwards", "alphabetical"],
@@ -260,7 +260,7 @@ def test_what_nothing_speaks_for_is_no_clock(tmp_path: Path) -> None:
         os.utime(file, (live(count), live(count)))
     (run,) = read(tmp_path)
     (finding,) = [finding for finding in run.findings if finding.code == "clock-copied"]
-    assert "nothing tells" in finding.message
+    assert "nothing shows" in finding.message
 
 
 @pytest.mark.parametrize("more", [{"eval_runtime": 0.4}, {"train_runtime": 1.9}])
@@ -275,7 +275,7 @@ def test_durations_too_short_to_tell_speak_for_nothing(tmp_path: Path, more: Row
     (run,) = read(tmp_path)
     assert "mtimes" not in [one.source for one in run.evidence]
     (finding,) = [finding for finding in run.findings if finding.code == "clock-copied"]
-    assert "nothing tells" in finding.message
+    assert "nothing shows" in finding.message
 
 
 def counted(count: int) -> list[Row]:
@@ -441,9 +441,9 @@ def test_a_forced_clock_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
     report = export(tmp_path, MemoryExporter(), clock="events")
     (finding,) = [finding for finding in report.findings if finding.severity is Severity.ERROR]
     assert finding.message == (
-        f"{tmp_path / 'out' / 'trainer_state.json'}: --clock events: found no times of that "
-        "kind that belong to this run; expected one of the clocks that it has: synthetic. Leave "
-        "out --clock for the best of these, or name the run's whole directory."
+        f"{tmp_path / 'out' / 'trainer_state.json'}: --clock events: found no such "
+        "times for this run; expected one of its clocks: synthetic. "
+        "Omit --clock for the best of these, or export the run's complete directory."
     )
     with pytest.raises(bridges.ConfigError, match="--clock 'sundial' is not one of events, "):
         export(tmp_path, MemoryExporter(), clock="sundial")

@@ -176,8 +176,8 @@ def with_length(length: int) -> bytes:
 @pytest.mark.parametrize("length", [2**16, 2**40, 2**63 - 20, 2**63, 2**64 - 1])
 def test_lengths_beyond_the_file_are_no_records(length: int, tmp_path: Path) -> None:
     data = proto.frame(event(5.0, 1, 1.5)) + with_length(length) + bytes(40)
-    assert len(decode("x", data, whole=False).scalars["train/loss"]) == 1
-    with pytest.raises(VerifyError, match="ends inside of a record"):
+    assert len(decode("x", data, complete=False).scalars["train/loss"]) == 1
+    with pytest.raises(VerifyError, match="ends inside a record"):
         decode("x", data)
     path = tmp_path / "file"
     path.write_bytes(with_length(length) + bytes(40))
@@ -224,7 +224,7 @@ data = {
 print(len(data), file=sys.stderr)
 resource.setrlimit(resource.RLIMIT_AS, (size + max(64 << 20, 9 * len(data)),) * 2)
 try:
-    decode("x", data, whole=False, most_tags=50_000)
+    decode("x", data, complete=False, max_tags=50_000)
     print("read")
 except VerifyError as error:
     print(error)
@@ -237,9 +237,9 @@ except VerifyError as error:
     [
         ("empty", "read"),
         ("no message", "read"),
-        ("a tag each", "x: holds more than 50,000 tags"),
+        ("a tag each", "x: contains more than 50,000 tags"),
         ("tags that take turns", "read"),
-        ("values of one record", "x: holds more than 50,000 tags"),
+        ("values of one record", "x: contains more than 50,000 tags"),
         ("wide records", "read"),
         ("texts of one record", "read"),
         ("lengths", "read"),

@@ -28,8 +28,8 @@ LOOK = "This is another file: look for the trainer_state.json in a Trainer's out
 AS_TEXT = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
 EARLIER = "The save was cut off: use an earlier checkpoint's file."
 CUT_OFF = (
-    "found the end of the file inside of a value; expected valid JSON. The save was cut off: use "
-    "an earlier checkpoint's file, or read its whole rows with --salvage."
+    "found the end of the file inside a value; expected valid JSON. The save was cut off: use "
+    "an earlier checkpoint's file, or read its complete rows with --salvage."
 )
 MEND = "Fix the file there: it is not valid JSON (NaN and Infinity are fine)."
 FIX_ROW = "Fix that row, or remove it from the file."
@@ -97,11 +97,11 @@ OTHER_KINDS = {
     ),
     "UTF-16 without BOM": (
         '{"log_history": []}'.encode("utf-16-le"),
-        f"found binary data or UTF-16 text (it holds zero bytes); expected {HISTORY}. {AS_TEXT}",
+        f"found binary data or UTF-16 text (it contains zero bytes); expected {HISTORY}. {AS_TEXT}",
     ),
     "safetensors": (
         (64).to_bytes(8, "little") + b'{"weight":{"dtype":"F32"}}',
-        f"found binary data or UTF-16 text (it holds zero bytes); expected {HISTORY}. {AS_TEXT}",
+        f"found binary data or UTF-16 text (it contains zero bytes); expected {HISTORY}. {AS_TEXT}",
     ),
     "zip (a training_args.bin)": (zipped(), f"found a zip archive; expected {HISTORY}. {AS_TEXT}"),
     "zstandard": (
@@ -131,28 +131,28 @@ OTHER_KINDS = {
     ),
     "gzip with a broken header": (
         b"\x1f\x8b\x08\xffgarbage, garbage",
-        "found gzip data that is broken (unknown header flags set); expected a whole gzip file. "
+        "found gzip data that is broken (unknown header flags set); expected a complete gzip file. "
         "Get the file again.",
     ),
     "gzip with another checksum": (
         packed(in_state(ROW))[:-8] + b"\0" * 8,
-        "found gzip data that is broken (incorrect data check); expected a whole gzip file. "
+        "found gzip data that is broken (incorrect data check); expected a complete gzip file. "
         "Get the file again.",
     ),
     "gzip with text after it": (
         packed(in_state(ROW)) + b"junk",
-        "found gzip data that is broken (incorrect header check); expected a whole gzip file. "
+        "found gzip data that is broken (incorrect header check); expected a complete gzip file. "
         "Get the file again.",
     ),
     "gzip cut off": (
         packed(in_state(ROW))[:-12],
-        "found gzip data that ends too early; expected a whole gzip file. "
-        "Get the file again, or use --salvage to read what is there.",
+        "found gzip data that ends too early; expected a complete gzip file. "
+        "Get the file again, or use --salvage to read the part before the end.",
     ),
     "gzip cut off in its second member": (
         packed(in_state(ROW)) + packed(b"\n")[:9],
-        "found gzip data that ends too early; expected a whole gzip file. "
-        "Get the file again, or use --salvage to read what is there.",
+        "found gzip data that ends too early; expected a complete gzip file. "
+        "Get the file again, or use --salvage to read the part before the end.",
     ),
 }
 
@@ -182,13 +182,13 @@ ENCODINGS = {
 TABLES = {
     "table with a bare line": (
         b'| { | |\n| "global_step": 1, | |\n"log_history": [] | |\n| } | |',
-        "line 3: found '\"log_history\": [] | |'; expected a line between table bars `| … |`, as "
-        "the first line is. Copy the whole table again, or take the bars out of every line.",
+        "line 3: found '\"log_history\": [] | |'; expected a line between table bars `| … |`, like "
+        "the first line. Copy the complete table again, or remove the bars from every line.",
     ),
     "table cut off in its last line": (
         b'| {"global_step": 1, "log_history": [ | |\n| {"loss": 1.5, "st',
-        'line 2: found \'| {"loss": 1.5, "st\'; expected a line between table bars `| … |`, as '
-        "the first line is. Copy the whole table again, or use --salvage.",
+        'line 2: found \'| {"loss": 1.5, "st\'; expected a line between table bars `| … |`, like '
+        "the first line. Copy the complete table again, or use --salvage.",
     ),
     "table of bad JSON keeps its columns": (
         b'| { | |\n| "global_step" 1 | |\n| } | |',
@@ -396,12 +396,12 @@ SYNTAX = {
     "comma before }": (
         b'{\n  "global_step": 1,\n  "log_history": [],\n}',
         "line 3, column 20: found a comma before the closing bracket (','); expected valid JSON. "
-        "Take that comma out.",
+        "Remove that comma.",
     ),
     "comma before ]": (
         in_state(ROW + b","),
         "line 1, column 60: found a comma before the closing bracket (',]}'); "
-        "expected valid JSON. Take that comma out.",
+        "expected valid JSON. Remove that comma.",
     ),
     "single quotes (a printed dict)": (
         b"{'loss': 1.5, 'step': 1}",
@@ -411,12 +411,12 @@ SYNTAX = {
     "comment //": (
         b'{\n  // the state\n  "global_step": 1}',
         "line 2, column 3: found a comment ('// the state'); expected valid JSON. "
-        "Take it out: JSON has no comments.",
+        "Remove it: JSON has no comments.",
     ),
     "comment #": (
         in_state(ROW + b", # resumed\n" + ROW),
         "line 1, column 62: found a comment ('# resumed'); expected valid JSON. "
-        "Take it out: JSON has no comments.",
+        "Remove it: JSON has no comments.",
     ),
     "missing colon": (
         in_state(b'{"loss" 1.5, "step": 1}'),
@@ -462,22 +462,22 @@ SYNTAX = {
     "leading zero": (
         in_state(b'{"loss": 01.5, "step": 1}'),
         "line 1, column 46: found a number that begins with 0 ('1.5, \"step\": 1}]}'); expected "
-        "valid JSON. Take that 0 out.",
+        "valid JSON. Remove that 0.",
     ),
     "line break inside of a string": (
         in_state(b'{"note": "a\nb", "step": 1}'),
-        "line 1, column 47: found a line break or control character inside of a string "
+        "line 1, column 47: found a line break or control character inside a string "
         '(\'b", "step": 1}]}\'); expected valid JSON. Escape it.',
     ),
-    "control character inside of a string": (
+    "control character inside a string": (
         in_state(b'{"note": "a\x07b", "step": 1}'),
-        "line 1, column 47: found a line break or control character inside of a string "
+        "line 1, column 47: found a line break or control character inside a string "
         '(\'\\x07b", "step": 1}]}\'); expected valid JSON. Escape it.',
     ),
     "unknown escape (a Windows path)": (
         b'{"best_model_checkpoint": "C:\\models", "log_history": []}',
-        'line 1, column 30: found \'\\\\models", "log_history": []}\'; expected an escape that '
-        f"JSON knows, such as \\n or \\u00e9. {MEND}",
+        'line 1, column 30: found \'\\\\models", "log_history": []}\'; expected a JSON escape, '
+        f"such as \\n or \\u00e9. {MEND}",
     ),
     "document after the document": (
         in_state(ROW) + b"{}",
@@ -501,8 +501,8 @@ SYNTAX = {
     ),
     "a cut off line among the JSON lines": (
         ROW + b"\n" + ROW + b'\n{"loss": 1.\n' + ROW,
-        "line 3, column 11: found the end of the line inside of a value; expected valid JSON. "
-        "Take that line out: its save was cut off.",
+        "line 3, column 11: found the end of the line inside a value; expected valid JSON. "
+        "Remove that line: its save was cut off.",
     ),
     "text among the JSON lines": (
         ROW + b"\nepoch 1 done\n" + ROW,
@@ -624,7 +624,7 @@ def test_a_directory_with_a_state_names_it() -> None:
     [
         (
             "a\0b.json",
-            f"a\\x00b.json: found a name that no file can have; expected {HISTORY}. "
+            f"a\\x00b.json: found an invalid file name; expected {HISTORY}. "
             "Check the path; `-` reads standard input.",
         ),
         (
@@ -639,8 +639,9 @@ def test_a_directory_with_a_state_names_it() -> None:
         ),
         (
             "gopher://host/trainer_state.json",
-            "gopher://host/trainer_state.json: found a URL of an unknown kind; expected one that "
-            "fsspec can open. Use a protocol it knows, such as https, hf, s3, gs or memory.",
+            "gopher://host/trainer_state.json: found a URL with an unknown protocol; expected a "
+            "URL that fsspec can open. Use a supported protocol, such as https, hf, s3, gs or "
+            "memory.",
         ),
         (
             "memory://nowhere/trainer_state.json",
@@ -667,7 +668,7 @@ def test_a_file_without_permission_is_explained() -> None:
 
 
 NOT_A_ROW = (
-    f"found a file that ends before its first whole log row; expected {HISTORY}. "
+    f"found a file that ends before its first complete log row; expected {HISTORY}. "
     "Nothing can be salvaged: use an earlier checkpoint's file."
 )
 

@@ -419,7 +419,7 @@ def test_salvage_reads_every_whole_row(name: str, tmp_path: Path) -> None:
     assert same(list(run.stream), ROWS[:2])
     assert codes(run) == ["salvaged"]
     assert run.findings[0].where == "row 1"
-    assert run.findings[0].message.startswith("the file ends too early: 2 whole rows are read, ")
+    assert run.findings[0].message.startswith("the file ends too early: 2 complete rows are read, ")
     assert (run.writer, run.status) == (None, "unknown")  # the fields after the rows are lost
 
 

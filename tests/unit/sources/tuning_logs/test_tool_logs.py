@@ -271,8 +271,8 @@ FIX_ROW = "Fix that row, or remove it from the file."
 BROKEN = {
     "cut off in the middle": (
         GOOD + b"\n" + GOOD[:30] + b"\n" + GOOD,
-        "line 2, column 22: found the end of the line inside of a value; expected valid JSON. "
-        "Take that line out: its save was cut off.",
+        "line 2, column 22: found the end of the line inside a value; expected valid JSON. "
+        "Remove that line: its save was cut off.",
     ),
     "no JSON": (
         GOOD + b"\n\noops\n" + GOOD,
@@ -353,7 +353,7 @@ def test_what_is_no_history_is_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no 'step' in any of its rows"):
         bridges.read(path)
     broken = put(tmp_path / "trainer_log.jsonl", text(ROWS) + b'{"step": 30, "lo')
-    with pytest.raises(SourceError, match="or read its whole rows with --salvage"):
+    with pytest.raises(SourceError, match="or read its complete rows with --salvage"):
         bridges.read(broken)
     (run,) = bridges.read(broken, salvage=True)
     assert same([*run.stream], ROWS)

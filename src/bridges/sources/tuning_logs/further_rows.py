@@ -1,8 +1,8 @@
-"""A tuning tool's log beside a state: the rows that only the log holds follow those of the state.
+"""Appends the further rows of a tuning tool's log to the rows of the state beside it.
 
-A state is as old as its save, so a log may go on after it, as where a run crashed. Its further rows
-are taken where both agree on what they share. A log whose last line holds the Trainer's own history
-has exact rows; the others lack metrics, or are rounded.
+A log may continue after the last saved state, for example if the run crashed. Its further rows are
+used if both agree on their common rows. A log whose last line contains the Trainer's history has
+exact rows; other logs lack metrics or round values.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of
 from bridges.stream.model import Int64, Log, MetricStream, Provenance, RowKind, Run
 
-_UNFIT = ("beside-unreadable", "log-rows-left-out")  # findings of a log that is not of the run
-_UNTRUE = ("no-rows", "tail-not-logged")  # findings of the state that the log refutes
+_UNFIT = ("beside-unreadable", "log-rows-left-out")  # the log does not belong to the run
+_REFUTED = ("no-rows", "tail-not-logged")  # findings about the state that the log disproves
 
 
 def with_best_log(
     run: Run, locations: Sequence[str], options: ReadOptions, *, is_alone: bool
 ) -> tuple[Run, list[str]]:
-    """The run of a state, followed by what only a log in its directory holds, and the log whose
-    times may be of the run, if there is one.
+    """The run with the further rows of the best log, and the log if its times may be the run's.
 
-    Of several logs, it is the one that fits and goes on furthest; the others are counted.
+    The best log fits the state and has the most rows; findings report the other logs.
     """
     read = [
         (*with_log(run, location, options, is_alone=is_alone), location) for location in locations
     ]
-    best, is_own, chosen = max(read, key=_fitness)
+    best, is_own, chosen = max(read, key=_rank)
     others = [location for location in locations if location != chosen]
     if others:
         unused = _not_used(best, chosen, others, options, is_alone=is_alone)
@@ -48,10 +47,8 @@ def with_best_log(
     return best, [chosen] if is_own else []
 
 
-def _fitness(read: tuple[Run, bool, str]) -> tuple[bool, int, int]:
-    """The order of logs: those that are of the run, by the number of rows of the run with them, and
-    by the number of rows that both share.
-    """
+def _rank(read: tuple[Run, bool, str]) -> tuple[bool, int, int]:
+    """Sort key of logs: whether it fits the run, rows of the run with it, number of common rows."""
     run, is_own, _ = read
     codes = {finding.code for finding in run.findings}
     shared = sum(int((log.same >= 0).sum()) for log in run.logs)
@@ -61,40 +58,38 @@ def _fitness(read: tuple[Run, bool, str]) -> tuple[bool, int, int]:
 def _not_used(
     run: Run, chosen: str, others: Sequence[str], options: ReadOptions, *, is_alone: bool
 ) -> Iterator[Finding]:
-    """A finding for each other log: a loss if the log has rows behind the last step of the run."""
+    """A finding for each unused log: a loss if it has rows after the last step of the run."""
     for location in others:
         try:
             found = _log_at(location, options.max_unpacked)
         except SourceError as error:
             yield _unreadable(location, error)
             continue
-        lacking, behind = _rows_lacking(run, *found[:2]) if found else (0, 0)
+        missing, later = _missing_rows(run, *found[:2]) if found else (0, 0)
         message = (
-            f"of {len(others) + 1} logs beside the state, {chosen} is used; {lacking} rows of this "
-            "one are not in the run: to export them as a run of their own, name the log"
+            f"of {len(others) + 1} logs beside the state, {chosen} is used; {missing} rows of this "
+            "one are not in the run: to export them as a separate run, export this log"
         )
-        severity = Severity.LOSS if behind and is_alone else Severity.INFO
-        yield Finding("log-not-used", severity, location, message, behind or lacking or 1)
+        severity = Severity.LOSS if later and is_alone else Severity.INFO
+        yield Finding("log-not-used", severity, location, message, later or missing or 1)
 
 
-def _rows_lacking(run: Run, log: ToolLog, other: MetricStream) -> tuple[int, int]:
-    """How many rows with measured values of a log the run lacks, and how many of these lie behind
+def _missing_rows(run: Run, log: ToolLog, other: MetricStream) -> tuple[int, int]:
+    """The number of measured rows of a log that are not in the run, and how many of them are after
     its last step.
     """
     same, _ = same_rows(run.stream, other, None if log.history else log.digits)
     measured = np.array([bool(row) for row in measured_values(other)], bool)
-    lacking = measured & (same < 0)
+    missing = measured & (same < 0)
     last = int(run.stream.step[-1]) if len(run.stream) else -1
-    return int(lacking.sum()), int((lacking & (other.step > last)).sum())
+    return int(missing.sum()), int((missing & (other.step > last)).sum())
 
 
 def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -> tuple[Run, bool]:
-    """The run of a state, followed by what only the log in its directory holds; and whether the log
-    may be of this run.
+    """The run with the further rows of the log, and whether the log may belong to the run.
 
-    A run that is not `is_alone` there shares the log with others: rows after a step back are not
-    taken, because they may be those of another run. Where `options` name it growing, it waits for
-    its next state.
+    If the run is not `is_alone` in its directory, rows after a step back may belong to another run
+    and are not used. A run that is growing (`options`) waits for its next state instead.
     """
     try:
         found = _log_at(location, options.max_unpacked)
@@ -106,7 +101,7 @@ def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -
     same, contradicted = same_rows(run.stream, other, None if log.history else log.digits)
     why = _why_apart(run, log, same, contradicted)
     if why:
-        findings = (*run.findings, *_left_out(run, other, log, why, is_alone))
+        findings = (*run.findings, *_left_out(run, other, log, why, is_alone=is_alone))
         return replace(run, findings=findings), contradicted is None
     further = [] if options.growing else _further_rows(run, other, same, is_alone=is_alone)
     rows = np.array(further, np.int64)
@@ -115,7 +110,7 @@ def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -
         run = replace(run, findings=(*run.findings, *_superseded(log, other, same)))
     if further:
         run = replace(run, provenance=(*run.provenance, provenance))
-        run = _followed(run, log, other.take(rows))
+        run = _appended(run, log, other.take(rows))
     if log.history:
         return with_lines(run, log), True
     lines = np.concatenate([np.full(len(run.stream) - len(rows), -1, np.int64), rows])
@@ -126,7 +121,7 @@ def with_log(run: Run, location: str, options: ReadOptions, *, is_alone: bool) -
 def _log_at(
     location: str, max_unpacked: int | None
 ) -> tuple[ToolLog, MetricStream, Provenance] | None:
-    """A log, its rows and its provenance; None if the file is not a log. Raises SourceError."""
+    """The log, its rows and its provenance; None if the file is not a log. Raises SourceError."""
     text = load(location, salvage=True, max_unpacked=max_unpacked)
     log_format = recognise(text.data)
     if log_format is None:
@@ -141,20 +136,20 @@ def _unreadable(location: str, error: SourceError) -> Finding:
 
 
 def _superseded(log: ToolLog, other: MetricStream, same: Int64) -> list[Finding]:
-    """Rows of the log that are not rows of the run."""
+    """A finding for the measured rows of the log that are not in the run."""
     measured = measured_values(other)
     count = sum(bool(measured[line]) for line in np.flatnonzero(same < 0).tolist())
     if not count:
         return []
     message = (
-        "rows of the log that the state does not hold, as of an attempt that a resume replaced, or "
-        "of a second process: left out"
+        "rows of the log that are not in the state, from an attempt that a resume replaced or from "
+        "a second process: left out"
     )
     return [Finding("log-rows-superseded", Severity.INFO, log.location, message, count)]
 
 
 def _why_apart(run: Run, log: ToolLog, same: Int64, contradicted: int | None) -> str:
-    """Why a log may be of another run; empty where it is of this one."""
+    """The reason why a log may belong to another run; empty if it belongs to this run."""
     end = run.params.get("max_steps")
     if contradicted is not None:
         return f"it contradicts {name_rows([contradicted])} of the state"
@@ -164,46 +159,47 @@ def _why_apart(run: Run, log: ToolLog, same: Int64, contradicted: int | None) ->
 
 
 def _further_rows(run: Run, log: MetricStream, same: Int64, *, is_alone: bool) -> list[int]:
-    """The rows of the log that follow the state.
+    """The rows of the log after the state.
 
-    At the last step of the state, a row of training is of a second process, and one without metrics
-    is the line of the summary.
+    At the last step of the state, a further training row comes from a second process, and a row
+    without metrics is the line of the summary; both are excluded.
     """
     state, measured = run.stream, measured_values(log)
     last = int(state.step[-1]) if len(state) else -1
     is_trained = bool((state.kind[state.step == last] == RowKind.TRAIN).any())
     end = int(np.flatnonzero(same >= 0)[-1]) + 1 if len(state) else 0
     known = (log.step[end:] == last) & (log.kind[end:] == RowKind.TRAIN) & is_trained
-    behind = [
+    further = [
         line
         for line in (end + np.flatnonzero(~known)).tolist()
         if measured[line] or log.step[line] > last
     ]
-    back = (at for at, line in enumerate(behind) if log.step[line] < last)
-    return behind if is_alone else behind[: next(back, None)]
+    back = (at for at, line in enumerate(further) if log.step[line] < last)
+    return further if is_alone else further[: next(back, None)]
 
 
 def _left_out(
-    run: Run, other: MetricStream, log: ToolLog, why: str, is_alone: bool
+    run: Run, other: MetricStream, log: ToolLog, why: str, *, is_alone: bool
 ) -> list[Finding]:
-    """Further rows of a log that may be of another run are lost, unless another run of the
-    directory has them.
+    """A loss for the further rows of a log that may belong to another run.
+
+    If the directory has other runs, one of them may have the rows: no loss is reported.
     """
     last = int(run.stream.step[-1]) if len(run.stream) else -1
     count = int((other.step > last).sum())
     if not count or not is_alone:
         return []
     message = (
-        f"the log goes on behind the state, but {why}, so it may be of another run: its further "
-        "rows are left out; to export them as a run of their own, name the log"
+        f"the log continues after the state, but {why}, so it may belong to another run: its "
+        "further rows are left out; to export them as a separate run, export this log"
     )
     return [Finding("log-rows-left-out", Severity.LOSS, log.location, message, count)]
 
 
-def _followed(run: Run, log: ToolLog, further: MetricStream) -> Run:
-    """The run with these rows of the log behind those of its state."""
+def _appended(run: Run, log: ToolLog, further: MetricStream) -> Run:
+    """The run with further rows after those of its state."""
     stream = appended(run.stream, further)
-    findings = [finding for finding in run.findings if finding.code not in _UNTRUE]
+    findings = [finding for finding in run.findings if finding.code not in _REFUTED]
     known = {finding.code for finding in findings}
     findings += [finding for finding in diagnose(stream) if finding.code not in known]
     findings.append(_rows_from(log, len(further)))
@@ -211,7 +207,7 @@ def _followed(run: Run, log: ToolLog, further: MetricStream) -> Run:
 
 
 def _rows_from(log: ToolLog, rows: int) -> Finding:
-    message, severity = "the log goes on behind the state: its further rows follow", Severity.INFO
+    message, severity = "the log continues after the state: its rows are appended", Severity.INFO
     if not log.history:
         message, severity = f"{message}; {log.log_format.shortcoming.message}", Severity.WARNING
     return Finding("rows-from-log", severity, log.location, message, rows)

@@ -1,7 +1,7 @@
-"""What lies beside a history: the settings of its run, each with the file that it comes from.
+"""The settings of a run from the files beside its history.
 
-Later files win, as in the live callbacks: the model card, the model's configuration (an adapter's
-as `peft_config`), the arguments as other tools write them, and the Trainer's own.
+Later files override earlier ones, as in the live callbacks: the model card, the model's config (an
+adapter's as `peft_config`), the arguments as written by other tools, and the Trainer's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from bridges.errors import SourceError
 from bridges.huggingface.settings_digests import digests, file_digest
 from bridges.sources.fetch import fetch
 from bridges.sources.sidecars.json_settings import read_json
-from bridges.sources.sidecars.live_params import in_live_order, read_config, with_integer_keys
+from bridges.sources.sidecars.live_params import (
+    file_name,
+    in_live_order,
+    read_config,
+    with_integer_keys,
+)
 from bridges.sources.sidecars.plain_values import plain_values
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import read_yaml
@@ -25,8 +30,8 @@ from bridges.stream.redact import redact
 from bridges.stream.settings import Settings as Identity
 
 CARD = "README.md"
-MAX_SETTINGS_BYTES = 5_000_000  # bytes of a file of settings
-NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # kept by Trainer for itself
+MAX_SETTINGS_BYTES = 5_000_000
+NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # internal to the Trainer
 _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
 _CARD_HEAD = re.compile(r"^#+ Training hyperparameters\s*$", re.M)
 
@@ -38,7 +43,7 @@ def _adapter(data: bytes) -> dict[str, object]:
 def _arguments(data: bytes) -> dict[str, object]:
     settings = read_training_args(data).items()
     return {
-        # the callbacks mask a token even where there is none
+        # the callbacks mask a token even if it is not set
         key: f"<{key.upper()}>" if key.endswith("_token") else value
         for key, value in settings
         if key not in NOT_PARAMS
@@ -46,7 +51,7 @@ def _arguments(data: bytes) -> dict[str, object]:
 
 
 def _card(data: bytes) -> dict[str, object]:
-    """The list that transformers writes into a model card."""
+    """The hyperparameters that transformers lists in a model card."""
     text = data.decode(errors="replace")
     head = _CARD_HEAD.search(text)
     if head is None:
@@ -56,7 +61,7 @@ def _card(data: bytes) -> dict[str, object]:
 
 
 def _value(text: str) -> object:
-    """A number where it is one."""
+    """A number if the text is one, else the text."""
     with suppress(ValueError):
         return int(text)
     with suppress(ValueError):
@@ -72,16 +77,16 @@ READERS: dict[str, Callable[[bytes], dict[str, object]]] = {
     "args.json": read_json,
     "training_args.yaml": read_yaml,
     ARGUMENTS: _arguments,
-}  # in the order in which they win
+}  # later entries override earlier ones
 SETTINGS_NAMES = frozenset(READERS)
 
 
 @dataclass
 class Settings:
-    """Settings of a run, the file that each comes from, and what there is to say of the files.
+    """The settings of a run.
 
-    `kinds` are the settings of each kind of file. With `redact_home`, home directories in them are
-    masked, too.
+    `files` maps each param to its file, `kinds` each kind of file to its settings. `redact_home`
+    also masks home directories.
     """
 
     redact_home: bool = False
@@ -91,14 +96,14 @@ class Settings:
     kinds: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def identity(self, of_state: Identity) -> Identity:
-        """What tells the run from others with equal rows: what its state says, and these."""
+        """The digests of all settings, those of the state included, for comparing runs."""
         kinds = {kind: found for kind, found in self.kinds.items() if kind != CARD}
         merged = {key: value for found in kinds.values() for key, value in found.items()}
         files = {kind: file_digest(found) for kind, found in kinds.items()}
         return replace(of_state, known={**of_state.known, **digests(merged)}, files=files)
 
     def add(self, params: Mapping[str, object], file: str, kind: str | None = None) -> None:
-        """Settings that win over those that are there."""
+        """Add settings, which override existing ones."""
         plain = plain_values(params)
         clean, masked = redact(plain, home=self.redact_home)
         values = map(with_integer_keys, clean.values(), plain.values())
@@ -107,7 +112,7 @@ class Settings:
         self.files |= dict.fromkeys(clean, file)
         if kind is not None:
             self.kinds[kind] = clean
-        # the history itself may still be attached: nothing of this is in it
+        # another code than for secrets in the history, which prevent attaching the history file
         self.findings += [replace(found, code="secret-masked-beside") for found in masked]
 
 
@@ -118,15 +123,15 @@ def read_settings(
     *,
     redact_home: bool = False,
 ) -> Settings:
-    """The settings that lie in directories (the files of each), over the `own` of a history.
+    """The settings in the files of some directories, which override the history's `own`.
 
-    Of the same file in several directories the first is read. `redact_home` masks home directories.
+    A file name in several directories is read from the first. `redact_home` masks home directories.
     """
     settings = Settings(redact_home)
     settings.add(own, source)
     for name in READERS:
         for file in (file for folder in folders for file in folder):
-            if _name(file) == name:
+            if file_name(file) == name:
                 _read(file, name, settings)
                 break
     settings.params = in_live_order(settings.params, settings.files)
@@ -143,12 +148,8 @@ def _read(file: str, name: str, settings: Settings) -> None:
         data = fetch(file, MAX_SETTINGS_BYTES, "a file of settings")
         zeros = zero_bytes(data) if name != ARGUMENTS or not data.strip(b"\0") else None
         if zeros:
-            raise ValueError(f"it holds {zeros}")
+            raise ValueError(f"it contains {zeros}")
         settings.add(READERS[name](data), file, name)
     except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"
         settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
-
-
-def _name(path: str) -> str:
-    return path.replace("\\", "/").rsplit("/", 1)[-1]
