@@ -1,1 +1,1 @@
-"""The neutral model and its pure functions: no I/O, no tracker, no Trainer key."""
+"""The neutral model and its pure functions: no I/O, no tracker and no logging library."""

@@ -96,7 +96,7 @@ def clocked(
     """The stream of a run with times; see `apply_clock`.
 
     A run of tags keeps the recorded times of its source exactly, unless a clock is forced or the
-    target has stored other times. For a Trainer's run, recorded times are evidence.
+    target has stored other times. For other runs, recorded times are evidence.
     """
     recorded = _recorded_times(stream)
     if recorded is None:

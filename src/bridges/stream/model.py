@@ -307,7 +307,7 @@ class Run:
     saves: locations of all states folded into the run, the longest first
     forked: location of another run with the same first rows, and the number of these rows
     run_name: name given at the start of the training, if any
-    project: project that the library of the trainer sets for its trackers, if any
+    project: project that the logging library sets for its trackers, if any
     key_style: `trainer` (keys that each target names by the rules of its live callback) or `tags`
         (a tracker's tags, which all targets use unchanged)
     key_rules: the meaning of the keys
