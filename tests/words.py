@@ -51,9 +51,9 @@ LIMITS: dict[str, dict[str, float]] = {
         P90: 22,
     },
     "docs": {
-        "what": 3.3,
+        "what": 3.0,
         "that": 12.5,
-        "tell, say": 2.3,
+        "tell, say": 0.5,
         "there": 2.2,
         "whole": 1.3,
         "of which": 0.2,
