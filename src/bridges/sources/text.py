@@ -42,7 +42,7 @@ _MAGIC = {
 
 @dataclass
 class Text:
-    """JSON text as bytes (UTF-8 without BOM), where it came from and what was done to it."""
+    """JSON text as UTF-8 bytes without BOM, with its provenance and the findings of loading."""
 
     data: bytes
     provenance: Provenance
