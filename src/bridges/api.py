@@ -5,12 +5,16 @@ They print nothing and raise only `BridgeError`; the results of all runs are in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from os import PathLike, fspath
 from threading import Event
 from typing import TYPE_CHECKING
 
 from bridges.api_keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
+from bridges.errors import BridgeError
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
 from bridges.pipeline.batch import for_each_run
@@ -19,7 +23,7 @@ from bridges.pipeline.follow import Following
 from bridges.pipeline.options import CHOICES, ExportOptions, Pace
 from bridges.pipeline.read_runs import read_runs
 from bridges.report import BatchReport, RunReport
-from bridges.stream.model import Run
+from bridges.stream.runs import Runs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,10 +31,20 @@ if TYPE_CHECKING:
 Location = str | PathLike[str]
 Locations = Location | Sequence[Location]
 Target = str | Exporter
+_FLAG = re.compile(r"(?<![\w-])(--[a-z]+(?:-[a-z]+)*)( (?=[A-Z]{3,}\b))?")  # with its value, if any
+_NAMES = (*ExportKeywords.__annotations__, *(field.name for field in fields(Pace)))
+FLAGS = {
+    **{f"--{name.replace('_', '-')}": name for name in _NAMES},
+    "--tag": "tags",
+    "--follow": "follow",
+    "--salvage": "salvage=True",
+}
 
 
-def read(location: Location, **choices: Unpack[ReadKeywords]) -> list[Run]:
-    """The runs at a path, an fsspec URL or `-` (standard input). Raises SourceError.
+def read(location: Locations, **choices: Unpack[ReadKeywords]) -> Runs:
+    """The runs at a path, a pattern, an fsspec URL or `-` (standard input), or at several of them.
+
+    Returns a list that shows itself as a table in notebooks. Raises SourceError.
 
     `salvage` reads a truncated file up to its last complete row; `max_unpacked` is the maximum
     size of an unpacked gzip file in bytes (by default 100 times its packed size, or 64 MiB);
@@ -40,7 +54,9 @@ def read(location: Location, **choices: Unpack[ReadKeywords]) -> list[Run]:
     chosen, unknown = _split(ReadKeywords, choices)
     if unknown:
         raise TypeError(f"read() got an unexpected keyword argument {min(unknown)!r}")
-    return list(read_runs(fspath(location), ExportOptions.of(chosen)))
+    with _parameters_named():
+        options = ExportOptions.of(chosen)
+        return Runs(run for each in _several(location) for run in read_runs(each, options))
 
 
 def export(
@@ -58,8 +74,9 @@ def export(
     (such as `logdir`) apply to targets given by name. Raises ConfigError; failures of single runs
     are in the report.
     """
-    chosen, exporters = _prepared(ExportKeywords, to, options, choices)
-    return for_each_run(export_run, _several(locations), exporters, chosen)
+    with _parameters_named():
+        chosen, exporters = _prepared(ExportKeywords, to, options, choices)
+        return for_each_run(export_run, _several(locations), exporters, chosen)
 
 
 def follow(
@@ -80,10 +97,11 @@ def follow(
     `on_append` gets the report of each append. Locations need not exist yet. For the other
     arguments see `export`. Raises ConfigError; failures of single runs are in the report.
     """
-    chosen, exporters = _prepared(FollowKeywords, to, options, choices)
-    pace, wait = Pace(interval, idle_timeout), (stop or Event()).wait
-    paths = _several(locations)
-    return Following(paths, exporters, chosen, pace, on_append=on_append, wait=wait).run()
+    with _parameters_named():
+        chosen, exporters = _prepared(FollowKeywords, to, options, choices)
+        pace, wait = Pace(interval, idle_timeout), (stop or Event()).wait
+        paths = _several(locations)
+        return Following(paths, exporters, chosen, pace, on_append=on_append, wait=wait).run()
 
 
 def verify(
@@ -97,8 +115,25 @@ def verify(
 
     Pass the same arguments as to `export`.
     """
-    chosen, exporters = _prepared(VerifyKeywords, to, options, choices)
-    return for_each_run(verify_run, _several(locations), exporters, chosen)
+    with _parameters_named():
+        chosen, exporters = _prepared(VerifyKeywords, to, options, choices)
+        return for_each_run(verify_run, _several(locations), exporters, chosen)
+
+
+@contextmanager
+def _parameters_named() -> Iterator[None]:
+    """Let messages name parameters such as `x_axis` in place of options such as `--x-axis`."""
+    try:
+        yield
+    except BridgeError as error:
+        error.args = (_FLAG.sub(_parameter, str(error)),)
+        raise
+
+
+def _parameter(flag: re.Match[str]) -> str:
+    """The parameter of an option, with `=` before its value."""
+    name = FLAGS.get(flag[1])
+    return flag[0] if name is None else f"{name}=" if flag[2] else name
 
 
 def _prepared(

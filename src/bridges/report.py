@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message, shown_finding
+from bridges.stream.trend import sparkline
 
 STATUSES = ("exported", "appended", "unchanged", "failed", "planned")
+TITLES = ("run", "target", "status", "rows", "points", "new", "verified", "trend", "findings")
 PLANS = STATUSES[:3]  # possible plans of a dry run
 
 
@@ -46,6 +48,17 @@ class RunReport:
     answered: bool = False
     run_id: str = ""
     place: str = ""
+
+    def __repr__(self) -> str:
+        verified = {True: ", verified", False: ", NOT VERIFIED", None: ""}[self.verified]
+        counts = f"{self.rows} rows, {self.points} points{verified}"
+        count = len(self.findings)
+        told = f", {count} finding{'s' * (count != 1)}" if count else ""
+        name = f"{redact_message(self.run)!r} in {redact_message(self.target)}"
+        return f"<RunReport {name}: {self.status}, {counts}{told}>"
+
+    def _repr_html_(self) -> str:
+        return BatchReport((self,))._repr_html_()
 
     @property
     def failed(self) -> bool:
@@ -156,6 +169,26 @@ class BatchReport:
 
     runs: tuple[RunReport, ...]
 
+    def __repr__(self) -> str:
+        counts = [f"{count} {name}" for name in STATUSES if (count := self.totals[name])]
+        return f"<BatchReport: {', '.join(counts) or 'no runs'}, exit code {self.exit_code}>"
+
+    def _repr_html_(self) -> str:
+        from bridges.stream.show import MOST_ROWS, table
+
+        titles = (
+            "run",
+            "target",
+            "status",
+            "rows",
+            "points",
+            "new",
+            "verified",
+            "trend",
+            "findings",
+        )
+        return table(titles, map(_cells, self.runs[:MOST_ROWS]), len(self.runs))
+
     @property
     def exit_code(self) -> int:
         """0: success; 1: a run failed or lost data; 2: only sources with nothing to read."""
@@ -169,6 +202,21 @@ class BatchReport:
     def as_dict(self) -> dict[str, object]:
         """The report as the JSON document of `--json`."""
         return {"runs": [run.as_dict() for run in self.runs], "totals": self.totals}
+
+
+def _cells(report: RunReport) -> list[str]:
+    """The row of a report in a notebook."""
+    numbers = (report.rows, report.points, report.new_points)
+    codes = dict.fromkeys(finding.code for finding in report.findings)
+    return [
+        report.run,
+        report.target,
+        report.status,
+        *map(str, numbers),
+        {True: "yes", False: "NO", None: ""}[report.verified],
+        sparkline(report.trend),
+        ", ".join(codes),
+    ]
 
 
 def failure(

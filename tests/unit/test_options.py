@@ -179,13 +179,13 @@ def test_an_option_without_a_value_has_its_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"jobs": 0}, "--jobs 0 is less than 1"),
-        ({"jobs": 1000}, "--jobs 1000 is more than 256"),
-        ({"jobs": "4"}, "--jobs '4' is not a whole number"),
-        ({"max_unpacked": 0}, "--max-unpacked 0 is less than 1"),
-        ({"x_axis": "time"}, "--x-axis 'time' is not one of step, epoch"),
+        ({"jobs": 0}, "jobs 0 is less than 1"),
+        ({"jobs": 1000}, "jobs 1000 is more than 256"),
+        ({"jobs": "4"}, "jobs '4' is not a whole number"),
+        ({"max_unpacked": 0}, "max_unpacked 0 is less than 1"),
+        ({"x_axis": "time"}, "x_axis 'time' is not one of step, epoch"),
         ({"mode": "on"}, "unknown option 'mode' for memory. Options: none."),
-        ({"attach_source": True, "redact_home": True}, "--attach-source keeps the source as it is"),
+        ({"attach_source": True, "redact_home": True}, "attach_source keeps the source as it is"),
     ],
 )
 def test_python_checks_the_bounds_of_the_command_line(choices: Any, message: str) -> None:
@@ -201,7 +201,7 @@ def test_each_function_has_its_own_choices(tmp_path: Path) -> None:
             function("x.json", to="memory", **unknown)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dry_run'"):
         bridges.read("x.json", **unknown)
-    with pytest.raises(ConfigError, match="--fill-from-events is for trainings that have ended"):
+    with pytest.raises(ConfigError, match=r"^fill_from_events is for trainings that have ended"):
         bridges.follow("x.json", to="memory", fill_from_events=True)
 
 

@@ -1,8 +1,27 @@
-"""The class of the commands."""
+"""The classes of the commands."""
 
 from __future__ import annotations
 
 import click
+
+LOOKING = ("diff", "explain", "ls", "report", "view")  # in bridges.cli.looking
+
+
+class Commands(click.Group):
+    """The group of all commands; those for looking are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*self.commands, *LOOKING})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if cmd_name in LOOKING and cmd_name not in self.commands:
+            from bridges.cli.looking import COMMANDS
+
+            for command in COMMANDS:
+                self.add_command(command)
+        return super().get_command(ctx, cmd_name)
 
 
 class Command(click.Command):

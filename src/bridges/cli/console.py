@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -38,7 +37,6 @@ COLOURS = {
     Severity.LOSS: "red",
     Severity.ERROR: "red",
 }
-SPARKS = "▁▂▃▄▅▆▇█"
 PROGRESS_DELAY = 1.0  # seconds before progress is shown
 _NOT_ASCII = re.compile(r"[^\n -~]")
 MAX_PATH_CHARS = 50  # in the progress line
@@ -227,34 +225,6 @@ def _next(exporter: Exporter, locations: Sequence[str], longest: int) -> Iterato
 def _statuses(totals: Mapping[str, int]) -> list[str]:
     names = ("exported", "appended", "unchanged", "planned", "failed")
     return [name for name in names if totals[name]]
-
-
-def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """The trend of a metric in block characters; `·` stands for NaN and infinities."""
-    if not values:
-        return ""
-    width = min(width, len(values))
-    edges = [round(index * len(values) / width) for index in range(width + 1)]
-    cells = [_mean(values[low:high]) for low, high in pairwise(edges)]
-    finite = [cell for cell in cells if cell is not None]
-    if not finite:
-        return "·" * width
-    return sparks(cells, min(finite), max(finite))
-
-
-def sparks(cells: Sequence[float | None], low: float, high: float, empty: str = "·") -> str:
-    """A block character for each value between `low` and `high`; `empty` stands for None."""
-    return "".join(empty if cell is None else _spark(cell, low, high - low) for cell in cells)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if abs(value) < float("inf")]
-    return sum(value / len(finite) for value in finite) if finite else None
-
-
-def _spark(cell: float, low: float, span: float) -> str:
-    share = (cell - low) / span if 0 < span < float("inf") else 0.5
-    return SPARKS[min(int(share * len(SPARKS)), len(SPARKS) - 1)]
 
 
 class Progress:

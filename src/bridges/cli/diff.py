@@ -13,12 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bridges.cli.console import count_noun, print_error, print_json, printable, sparks
+from bridges.cli.console import count_noun, print_error, print_json, printable
 from bridges.errors import BridgeError, SourceError
 from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.read_runs import read_runs
 from bridges.stream.model import Run
 from bridges.stream.redact import redact_message, redact_stream
+from bridges.stream.trend import sparks
 from bridges.views.compare import Comparison, by_step, compare, is_duration
 from bridges.views.params import ABSENT
 

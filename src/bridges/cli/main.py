@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridges.cli.command import Command
-from bridges.cli.looking import COMMANDS
+from bridges.cli.command import Command, Commands
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -
         context.exit()
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.option(
     "--no-color",
     is_flag=True,
@@ -379,7 +378,3 @@ def completion(shell: str) -> int:
     for command in ("bridge", "bridges"):
         click.echo(kind(app, {}, command, "_BRIDGE_COMPLETE").source())
     return 0
-
-
-for command in COMMANDS:
-    app.add_command(command)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridges.cli.console import COLOURS, printable, sparkline
+from bridges.cli.console import COLOURS, printable
 from bridges.stream.clock import clocked
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
 from bridges.stream.model import Clock, MetricStream, RowKind, Run
 from bridges.stream.redact import redact_message, redact_stream, shown_finding
+from bridges.stream.trend import sparkline
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from bridges.cli.console import COLOURS, count_noun, sparkline
+from bridges.cli.console import COLOURS, count_noun
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, folder_of, output_of
 from bridges.sources.trainer.discovery import natural
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
+from bridges.stream.trend import sparkline
 
 SPARK_CHARS = 12
 PLACE_CODES = frozenset(  # findings of a location, not of a run

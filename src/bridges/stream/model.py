@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from bridges.stream.finding import Finding
 from bridges.stream.naming import KeyRules, PlainRules
 from bridges.stream.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -50,6 +55,9 @@ class Series:
     rows: Int64
     values: Values
     time: Int64 | None = None
+
+    def __repr__(self) -> str:
+        return f"<Series {self.key!r}: {len(self.rows)} values of {self.values.dtype}>"
 
     @property
     def is_number(self) -> bool:
@@ -108,6 +116,16 @@ class MetricStream:
         for row, step in zip(rows, self.step.tolist(), strict=True):
             row["step"] = step
         return iter(rows)
+
+    def __repr__(self) -> str:
+        from bridges.stream.show import stream_line
+
+        return f"<MetricStream: {stream_line(self)}>"
+
+    def _repr_html_(self) -> str:
+        from bridges.stream.show import stream_table
+
+        return stream_table(self)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -361,3 +379,34 @@ class Run:
     def path(self) -> str:
         """`group/name`, or the name without a group."""
         return f"{self.group}/{self.name}" if self.group else self.name
+
+    def __repr__(self) -> str:
+        from bridges.stream.show import run_line
+
+        return run_line(self)
+
+    def _repr_html_(self) -> str:
+        from bridges.stream.show import run_table
+
+        return run_table(self)
+
+    def to_pandas(self, *, long: bool = False) -> pandas.DataFrame:
+        """The rows as a pandas DataFrame, a column a metric; `long`: a row for each number.
+
+        `bridges.stream.frames` describes the columns. Raises MissingDependencyError.
+        """
+        from bridges.stream import frames
+
+        return frames.to_pandas(self, long=long)
+
+    def to_polars(self, *, long: bool = False) -> polars.DataFrame:
+        """The rows as a Polars DataFrame; see `to_pandas`."""
+        from bridges.stream import frames
+
+        return frames.to_polars(self, long=long)
+
+    def to_arrow(self, *, long: bool = False) -> pyarrow.Table:
+        """The rows as an Arrow table; see `to_pandas`."""
+        from bridges.stream import frames
+
+        return frames.to_arrow(self, long=long)

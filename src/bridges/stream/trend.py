@@ -1,6 +1,9 @@
-"""The trend of a run: its main metric, reduced to a few values for sparklines."""
+"""The trend of a metric: a few values to draw, or a line of block characters."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,6 +11,7 @@ from bridges.stream.model import MetricStream
 from bridges.stream.naming import KeyRules
 
 TREND_VALUES = 48
+SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def trend(stream: MetricStream, rules: KeyRules, width: int = TREND_VALUES) -> tuple[float, ...]:
@@ -26,3 +30,31 @@ def trend(stream: MetricStream, rules: KeyRules, width: int = TREND_VALUES) -> t
             values = means
         return tuple(values.tolist())
     return ()
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """The trend of a metric in block characters; `·` stands for NaN and infinities."""
+    if not values:
+        return ""
+    width = min(width, len(values))
+    edges = [round(index * len(values) / width) for index in range(width + 1)]
+    cells = [_mean(values[low:high]) for low, high in pairwise(edges)]
+    finite = [cell for cell in cells if cell is not None]
+    if not finite:
+        return "·" * width
+    return sparks(cells, min(finite), max(finite))
+
+
+def sparks(cells: Sequence[float | None], low: float, high: float, empty: str = "·") -> str:
+    """A block character for each value between `low` and `high`; `empty` stands for None."""
+    return "".join(empty if cell is None else _spark(cell, low, high - low) for cell in cells)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if abs(value) < float("inf")]
+    return sum(value / len(finite) for value in finite) if finite else None
+
+
+def _spark(cell: float, low: float, span: float) -> str:
+    share = (cell - low) / span if 0 < span < float("inf") else 0.5
+    return SPARKS[min(int(share * len(SPARKS)), len(SPARKS) - 1)]

@@ -109,7 +109,7 @@ def _differs(a: MetricStream, b: MetricStream, key: str, rows: int) -> Mask:
     """Which of the first rows have other values under a key."""
     (at_a, values_a), (at_b, values_b) = (_column(stream, key, rows) for stream in (a, b))
     differs = np.zeros(rows, bool)
-    differs[np.setxor1d(at_a, at_b)] = True
+    differs[np.setxor1d(at_a, at_b, assume_unique=True)] = True
     at, in_a, in_b = np.intersect1d(at_a, at_b, assume_unique=True, return_indices=True)
     left, right = values_a[in_a], values_b[in_b]
     differs[at] = ~_equal(left, right)

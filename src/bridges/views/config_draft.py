@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bridges.errors import ConfigError
@@ -24,6 +24,8 @@ TARGETS = {  # the options in a draft
     "wandb": ("project: {experiment}", "mode: offline  # files for `wandb sync`"),
 }
 UNIQUE = ("{parent|}/{name}", "{name}-{trial|}")  # templates for equal names
+
+Place = tuple[str | None, str]  # group and name of a run
 
 
 @dataclass
@@ -46,17 +48,23 @@ class Found:
             self.others.setdefault(template, []).append(render(template, run))
         self.params.add(params_of(run))
 
-    def clashes(self, names: Sequence[str]) -> list[str]:
-        """The names of several runs of one group."""
-        counts = Counter(zip(self.groups, names, strict=True))
-        return [name for (_, name), count in counts.items() if count > 1]
+    @property
+    def places(self) -> set[Place]:
+        """The groups and names of all runs."""
+        return {*zip(self.groups, self.names, strict=True)}
 
-    def template(self) -> str:
+    def clashes(self, names: Sequence[str], taken: Collection[Place] = ()) -> list[str]:
+        """The names of several runs of one group, some of which may be `taken` elsewhere."""
+        counts = Counter(zip(self.groups, names, strict=True))
+        return [place[1] for place, count in counts.items() if count > 1 or place in taken]
+
+    def template(self, taken: Collection[Place] = ()) -> str:
         """A template whose names do not clash; empty if the names do not, or none is known."""
-        if not self.clashes(self.names):
+        if not self.clashes(self.names, taken):
             return ""
         for template in (*UNIQUE, *self._by_params()):
-            if not self.clashes(self.others.get(template) or self._with_param(template)):
+            names = self.others.get(template) or self._with_param(template)
+            if not self.clashes(names, taken):
                 return template
         return ""
 
@@ -86,7 +94,7 @@ def draft(found: Sequence[Found], targets: Sequence[str], path: str) -> str:
         "",
         *_defaults(found),
         "sources:",
-        *(line for one in found for line in _source(one, os.path.dirname(path))),
+        *(line for one in found for line in _source(one, found, os.path.dirname(path))),
         "",
         "targets:",
         *(line for name in TARGETS for line in _target(name, name in targets, found)),
@@ -113,7 +121,7 @@ def _defaults(found: Sequence[Found]) -> Iterator[str]:
     yield ""
 
 
-def _source(one: Found, folder: str) -> Iterator[str]:
+def _source(one: Found, found: Sequence[Found], folder: str) -> Iterator[str]:
     """A source, with its groups and clashing names as comments."""
     counts = Counter(one.groups)
     for group, count in counts.most_common(SHOWN):
@@ -125,7 +133,8 @@ def _source(one: Found, folder: str) -> Iterator[str]:
     if len(counts) > SHOWN:
         yield f"  # and {len(counts) - SHOWN:,} more groups"
     yield f"  - location: {_text(_relative(one.location, folder))}"
-    clashes, template = one.clashes(one.names), one.template()
+    taken = {place for other in found if other is not one for place in other.places}
+    clashes, template = one.clashes(one.names, taken), one.template(taken)
     if clashes:
         shown = ", ".join(map(_line, clashes[:SHOWN]))
         yield f"    # several runs are called {shown}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from bridges.pipeline.key_rules import with_key_rules
@@ -236,6 +237,16 @@ def test_a_small_screen_and_no_scripts(address: str) -> None:
         expect(page.get_by_text("The charts need JavaScript.")).to_be_visible()
         expect(page.locator("#table tbody tr")).to_have_count(3)
         expect(page.locator("#controls")).not_to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(tmp_path: Path, address: str, scheme: str) -> None:
+    with chromium_page("charts", height=900, color_scheme=scheme, bypass_csp=True) as page:
+        page.goto(address)
+        plotted(page, "loss")
+        page.locator("summary").click()
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
 
 
 def test_two_hundred_runs(tmp_path: Path) -> None:

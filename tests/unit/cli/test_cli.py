@@ -321,17 +321,36 @@ def test_completion(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     assert "_BRIDGE_COMPLETE" in out
 
 
-def test_completion_completes() -> None:
-    words = {"COMP_WORDS": "bridge export --x", "COMP_CWORD": "2"}
-    environment = {**os.environ, "_BRIDGE_COMPLETE": "bash_complete", **words}
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("bridge export --x", ["plain,--x-axis"]),
+        ("bridge export --clock dur", ["plain,duration"]),
+        ("bridge l", ["plain,ls"]),
+        ("bridge explain clock-s", ["plain,clock-source", "plain,clock-synthetic"]),
+    ],
+)
+def test_completion_completes(words: str, completed: list[str]) -> None:
+    typed = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    environment = {**os.environ, "_BRIDGE_COMPLETE": "bash_complete", **typed}
     bridge_command = Path(sys.executable).with_name("bridge")
     done = subprocess.run([bridge_command], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["plain,--x-axis"]
+    assert done.stdout.split() == completed
 
 
 def commands() -> dict[str, click.Command]:
     assert isinstance(app, click.Group)
-    return {"bridge": app, **app.commands}
+    context = click.Context(app)
+    found = {name: app.get_command(context, name) for name in app.list_commands(context)}
+    return {"bridge": app, **{name: command for name, command in found.items() if command}}
+
+
+def test_commands_that_are_imported_on_first_use() -> None:
+    from bridges.cli.command import LOOKING
+    from bridges.cli.looking import COMMANDS
+
+    assert sorted(str(command.name) for command in COMMANDS) == [*LOOKING]
+    assert {*LOOKING} < {*commands()}
 
 
 @pytest.mark.parametrize("name", commands())

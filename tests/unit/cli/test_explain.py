@@ -75,7 +75,9 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_codes_complete() -> None:
     assert isinstance(app, click.Group)
-    (argument,) = [one for one in app.commands["explain"].params if one.name == "codes"]
-    context = click.Context(app.commands["explain"])
+    command = app.get_command(click.Context(app), "explain")
+    assert command
+    context = click.Context(command)
+    (argument,) = [one for one in command.get_params(context) if one.name == "codes"]
     found = [item.value for item in argument.shell_complete(context, "clock-s")]
     assert found == ["clock-source", "clock-synthetic"]

@@ -535,7 +535,7 @@ def test_in_python(tmp_path: Path) -> None:
     report = bridges.follow(tmp_path, to=target, interval=0.01, on_append=told.append)
     assert statuses(report) == [("exported", 9, True)]
     assert [run.verified for run in told] == [None]
-    with pytest.raises(ConfigError, match="--interval 0 "):
+    with pytest.raises(ConfigError, match="interval 0 "):
         bridges.follow(tmp_path, to=target, interval=0)
 
 

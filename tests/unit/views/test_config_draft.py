@@ -59,6 +59,13 @@ def test_clashing_names(sources: tuple[str, str], rates: tuple[int, int], templa
     assert "    # several runs are called same\n" in text
 
 
+def test_names_of_two_sources_that_clash() -> None:
+    one = found(made("same", "p/run/trainer_state.json"), location="p")
+    other = found(made("same", "q/run/trainer_state.json"), location="q")
+    first, second = yaml.safe_load(draft([one, other], ["tensorboard"], "m.yaml"))["sources"]
+    assert first["name"] == second["name"] == "{parent|}/{name}"
+
+
 def test_names_that_nothing_tells_apart() -> None:
     runs = [made("same", "p/run/trainer_state.json") for _ in range(2)]
     text = draft([found(*runs)], ["tensorboard"], "m.yaml")

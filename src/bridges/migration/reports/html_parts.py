@@ -22,6 +22,7 @@ CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 # control characters without a picture, and characters for the text direction
 CONTROLS |= dict.fromkeys([*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F], 0xFFFD)
 CONTROLS |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+CONTROLS |= dict.fromkeys([0x2028, 0x2029, 0xE0001], 0xFFFD)  # line ends, a language tag
 VERIFIED = {True: "yes", False: "NO", None: ""}
 
 

@@ -135,6 +135,8 @@ class Chart {
     head.append(title, button);
     this.box = document.createElement("div");
     this.box.className = "plot";
+    this.box.setAttribute("role", "img");
+    this.box.setAttribute("aria-label", `Chart of ${key}`);
     this.note = document.createElement("div");
     this.note.className = "note";
     this.card.append(head, this.box, this.note);
@@ -153,6 +155,7 @@ class Chart {
     const drawn = lines.map(line => ({ line, run: line.run, ...points(line) })).filter(each => each.x);
     this.drawn = drawn;
     this.note.textContent = this.remarks(lines, drawn);
+    this.box.setAttribute("aria-label", `Chart of ${this.key} by ${state.axis}, ${drawn.length} runs; the table of runs has its values`);
     if (this.plot) this.plot.destroy();
     this.plot = null;
     if (!drawn.some(each => each.y.some(y => drawable(y) !== null))) return;

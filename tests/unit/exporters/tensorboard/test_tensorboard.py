@@ -438,7 +438,7 @@ def test_a_url_as_log_directory(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         bridges.export(state, to="tensorboard", logdir=url)
     assert str(caught.value) == (
-        f"--logdir {url}: event files are written to a local directory. "
+        f"logdir {url}: event files are written to a local directory. "
         "Export to a local directory, then copy all of it."
     )
 

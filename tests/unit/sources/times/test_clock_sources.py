@@ -445,7 +445,7 @@ def test_a_forced_clock_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
         "times for this run; expected one of its clocks: synthetic. "
         "Omit --clock for the best of these, or export the run's complete directory."
     )
-    with pytest.raises(bridges.ConfigError, match="--clock 'sundial' is not one of events, "):
+    with pytest.raises(bridges.ConfigError, match="clock 'sundial' is not one of events, "):
         export(tmp_path, MemoryExporter(), clock="sundial")
 
 

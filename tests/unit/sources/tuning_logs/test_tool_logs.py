@@ -353,7 +353,7 @@ def test_what_is_no_history_is_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no 'step' in any of its rows"):
         bridges.read(path)
     broken = put(tmp_path / "trainer_log.jsonl", text(ROWS) + b'{"step": 30, "lo')
-    with pytest.raises(SourceError, match="or read its complete rows with --salvage"):
+    with pytest.raises(SourceError, match="or read its complete rows with salvage=True"):
         bridges.read(broken)
     (run,) = bridges.read(broken, salvage=True)
     assert same([*run.stream], ROWS)
