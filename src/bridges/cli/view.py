@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import click
 
 from bridges.cli.console import printable
-from bridges.cli.signals import interrupts
 from bridges.errors import MissingDependencyError
 from bridges.views.viewers import Viewer, viewers
 
@@ -32,21 +32,14 @@ def view(targets: Sequence[str], port: int | None, dry_run: bool) -> int:
             click.echo(printable(viewer.shown))
         return 0
     commands = [(viewer, _command(viewer)) for viewer in found if viewer.program]
-    started: list[subprocess.Popen[bytes]] = []
-    with interrupts():
-        try:
-            for viewer, command in commands:
-                click.secho(printable(viewer.shown), bold=True, err=True)
-                environment = {**os.environ, **viewer.environment}
-                started.append(subprocess.Popen(command, env=environment, start_new_session=True))
-            for viewer in found:
-                if viewer.page:
-                    _open(viewer.page)
-            return next(filter(None, [each.wait() for each in started]), 0)
-        except KeyboardInterrupt:
-            return 0  # the usual way to end a viewer
-        finally:
-            _stop(started)
+    with _running() as running:
+        for viewer, command in commands:
+            click.secho(printable(viewer.shown), bold=True, err=True)
+            running.start(command, {**os.environ, **viewer.environment})
+        for viewer in found:
+            if viewer.page:
+                _open(viewer.page)
+        return running.wait()
 
 
 def _command(viewer: Viewer) -> list[str]:
@@ -66,14 +59,51 @@ def _open(page: str) -> None:
     webbrowser.open(page)
 
 
-def _stop(started: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the running viewers with their servers."""
-    for each in started:
-        if each.poll() is not None:
-            continue
-        if os.name == "posix":
-            os.killpg(each.pid, signal.SIGTERM)
-        else:
-            each.terminate()
-    for each in started:
-        each.wait()
+class _Running:
+    """Viewers in sessions of their own, which a signal ends with their servers.
+
+    The signal handler ends them itself: an exception could be raised in the middle of a start, or
+    where Python ignores it.
+    """
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._is_ended = False
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start a viewer."""
+        viewer = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._started.append(viewer)
+        if self._is_ended:  # by a signal during the start
+            self.end()
+
+    def wait(self) -> int:
+        """Wait for all viewers. Returns the first exit code but 0, and 0 if a signal ended them."""
+        codes = [viewer.wait() for viewer in self._started]
+        return 0 if self._is_ended else next(filter(None, codes), 0)
+
+    def end(self, number: int = 0, frame: object = None) -> None:
+        """End the viewers; the signal handler."""
+        self._is_ended = True
+        for viewer in self._started:
+            if viewer.poll() is not None:
+                continue
+            if os.name != "posix":
+                viewer.terminate()
+            else:
+                with suppress(ProcessLookupError):
+                    os.killpg(viewer.pid, signal.SIGTERM)
+
+
+@contextmanager
+def _running() -> Iterator[_Running]:
+    """Viewers that end with the block, and at SIGINT and SIGTERM."""
+    running = _Running()
+    before = {kind: signal.signal(kind, running.end) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield running
+    finally:
+        running.end()
+        running.wait()
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
