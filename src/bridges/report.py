@@ -21,10 +21,11 @@ class RunReport:
 
     `rows` and `points` count the run, `new_points` the points written by this call. `verified` is
     None if nothing was read back. `seconds` is the time from reading to verifying; `trend` has a
-    few values of the main metric for a sparkline. `key` identifies the run in every target,
-    `digest` identifies its rows. `plan` is the status expected by a dry run. `transient`: the
-    target did not answer; `answered`: it answered an earlier request. `run_id` is the target's own
-    id of the run, `place` its experiment or project; the JSON document has neither.
+    few values of the main metric, `trend_metric`, for a sparkline. `key` identifies the run in
+    every target, `digest` identifies its rows. `plan` is the status expected by a dry run.
+    `transient`: the target did not answer; `answered`: it answered an earlier request. `run_id` is
+    the target's own id of the run, `place` its experiment or project; the JSON document has
+    neither.
     """
 
     source: str
@@ -48,6 +49,7 @@ class RunReport:
     answered: bool = False
     run_id: str = ""
     place: str = ""
+    trend_metric: str = ""
 
     def __repr__(self) -> str:
         verified = {True: ", verified", False: ", NOT VERIFIED", None: ""}[self.verified]

@@ -23,7 +23,9 @@ _STORED_NAMES = {  # JSON keys
     "content_fingerprint": "made_of",
     "stat_fingerprint": "looks",
     "trend": "course",
+    "trend_metric": "course_of",
 }
+MAX_METRIC_CHARS = 100  # of the stored name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Receipt:
     `digest`, `rows`       digest and number of the rows
     `points`               number of points
     `trend`                values of the sparkline in reports
+    `trend_metric`         name of their metric; older receipts have none
     """
 
     content_fingerprint: str
@@ -49,12 +52,14 @@ class Receipt:
     points: int
     trend: tuple[float, ...] = ()
     stat_fingerprint: str = ""
+    trend_metric: str = ""
 
     def text(self) -> str:
         """The receipt as JSON, well below the targets' smallest limit, 5,000 characters."""
-        rounded = replace(self, trend=tuple(float(f"{value:.4g}") for value in self.trend))
-        names = {name: _STORED_NAMES.get(name, name) for name in self.__slots__}
-        return json.dumps({key: getattr(rounded, name) for name, key in names.items()})
+        trend = tuple(float(f"{value:.4g}") for value in self.trend)
+        short = replace(self, trend=trend, trend_metric=self.trend_metric[:MAX_METRIC_CHARS])
+        names = [name for name in self.__slots__ if name != "trend_metric" or self.trend_metric]
+        return json.dumps({_STORED_NAMES.get(name, name): getattr(short, name) for name in names})
 
     @classmethod
     def parse(cls, text: str) -> Receipt | None:
@@ -76,6 +81,7 @@ class Receipt:
             points=int(found["points"]),
             trend=tuple(map(float, found["course"])),
             stat_fingerprint=str(found["looks"]),
+            trend_metric=str(found.get("course_of", "")),
         )
 
     def fingerprints(self) -> list[str]:

@@ -110,6 +110,7 @@ class KnownRuns:
             location=run.location,
             findings=(KNOWN,),
             trend=receipt.trend,
+            trend_metric=receipt.trend_metric,
             key=run.key,
             digest=receipt.digest,
             plan="unchanged" if self.dry_run else "",

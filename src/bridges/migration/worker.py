@@ -231,6 +231,7 @@ def _run_receipt(
         rows=report.rows,
         points=report.points,
         trend=report.trend,
+        trend_metric=report.trend_metric,
     )
     return RunReceipt.of(report, receipt)
 

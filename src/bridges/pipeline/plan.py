@@ -19,7 +19,7 @@ from bridges.report import RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Values
-from bridges.stream.trend import trend
+from bridges.stream.trend import main_metric, trend
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Plan:
         start = known.state.rows if known else 0
         points = layout.points
         findings = [*layout.run.findings, *layout.findings, *self._losses(), *self._notes()]
+        metric = main_metric(layout.run.stream, layout.run.key_rules)
         report = RunReport(
             source=layout.run.source,
             run=layout.run.name,
@@ -84,7 +85,8 @@ class Plan:
             new_points=layout.points_from(min(start, layout.rows)) if start else points,
             findings=tuple(findings),
             longest=max((len(series.rows) for series in layout.stream.series), default=0),
-            trend=trend(layout.run.stream, layout.run.key_rules),
+            trend=trend(layout.run.stream, metric),
+            trend_metric=metric,
             key=layout.key,
             digest=layout.digest,
         )

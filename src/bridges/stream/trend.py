@@ -14,22 +14,25 @@ TREND_VALUES = 48
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
-def trend(stream: MetricStream, rules: KeyRules, width: int = TREND_VALUES) -> tuple[float, ...]:
-    """At most `width` values of the main metric: means of equal parts of its finite values."""
-    for key in rules.main_keys(stream)[:1]:
-        values = stream.column(key)[1]
-        values = values[np.isfinite(values)]
-        if len(values) > width:
-            edges = np.arange(width + 1) * len(values) // width
-            sizes = edges[1:] - edges[:-1]
-            shares = values / np.repeat(sizes, sizes)  # summing first could overflow
-            with np.errstate(over="ignore"):
-                means = np.add.reduceat(shares, edges[:-1])
-            if np.isinf(means).any():  # shares of the largest float may round up
-                means = np.clip(means, values.min(), values.max())
-            values = means
-        return tuple(values.tolist())
-    return ()
+def main_metric(stream: MetricStream, rules: KeyRules) -> str:
+    """The key of the main metric; empty if there is none."""
+    return next(iter(rules.main_keys(stream)), "")
+
+
+def trend(stream: MetricStream, key: str, width: int = TREND_VALUES) -> tuple[float, ...]:
+    """At most `width` values of a metric: means of equal parts of its finite values."""
+    values = stream.column(key)[1]
+    values = values[np.isfinite(values)]
+    if len(values) > width:
+        edges = np.arange(width + 1) * len(values) // width
+        sizes = edges[1:] - edges[:-1]
+        shares = values / np.repeat(sizes, sizes)  # summing first could overflow
+        with np.errstate(over="ignore"):
+            means = np.add.reduceat(shares, edges[:-1])
+        if np.isinf(means).any():  # shares of the largest float may round up
+            means = np.clip(means, values.min(), values.max())
+        values = means
+    return tuple(values.tolist())
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:

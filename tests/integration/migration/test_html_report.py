@@ -1,15 +1,15 @@
-"""A real browser opens the HTML report: it shows all runs, sorts, filters, and does no more."""
+"""A real browser opens the HTML report: it shows each run once, sorts and filters them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from bridges.migration.reports.html import HtmlReport
+from bridges.findings import explanations
+from bridges.migration.reports.html import PART_ROWS, HtmlReport
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity
 from tests.integration.browser import chromium_page, save
@@ -17,8 +17,9 @@ from tests.integration.browser import chromium_page, save
 pytestmark = pytest.mark.slow
 
 NOTE = Finding("clock-synthetic", Severity.INFO, "all rows", "the history has no times", 3)
-LOSS = Finding("text-dropped", Severity.LOSS, "key 'note'", "the target holds numbers only")
+LOSS = Finding("underflow-to-zero", Severity.LOSS, "key 'note'", "the target holds numbers only")
 MANY = 10_000
+TARGETS = ("mlflow", "tensorboard")
 ATTACKS = (
     "<script>window.hacked = 1</script>",
     "\"><img src=http://127.0.0.1:9/x onerror='window.hacked = 1'>",
@@ -28,26 +29,34 @@ ATTACKS = (
     "\u202eevil \u05d0\u05d1\u05d2",
     "long " * 2_000,
 )
+RENDERED = """[...document.querySelectorAll("#runs tbody tr > th")]
+    .filter(cell => cell.checkVisibility({contentVisibilityAuto: true})).length"""
 ROWS = "#runs tbody tr"
+LINK = "https://tracker.example/#/runs/10"
 
 
 def some_runs(count: int) -> Iterable[RunReport]:
-    """Runs of two targets, some without anything new, every tenth with a loss, one that failed."""
-    for index in range(count):
-        yield RunReport(
-            f"out/run-{index}/trainer_state.json",
-            f"run-{index}",
-            ("mlflow", "tensorboard")[index % 2],
-            ("exported", "unchanged")[index % 3 == 2],
-            rows=index,
-            points=index * 7919 % 100_003,
-            location=f"https://tracker.example/#/runs/{index}" if index % 2 else f"/tb/{index}",
-            verified=True,
-            seconds=index / 7,
-            findings=(NOTE, LOSS) if index % 10 == 0 else (NOTE,),
-            trend=tuple(1 / (part + 1) for part in range(48)),
-        )
-    yield failure("broken.json", "mlflow", "found nothing; expected a history", code="source")
+    """Runs of two targets: some unchanged, every tenth with a loss in one target; one failed.
+
+    All reports of the first target come first.
+    """
+    for at, target in enumerate(TARGETS):
+        for index in range(count):
+            yield RunReport(
+                f"out/run-{index}/trainer_state.json",
+                f"run-{index}",
+                target,
+                ("exported", "unchanged")[index % 3 == 2],
+                rows=index,
+                points=index * 7919 % 100_003,
+                location=(f"https://tracker.example/#/runs/{index}", f"/tb/{index}")[at],
+                verified=True,
+                seconds=index / 7,
+                findings=(NOTE, LOSS) if index % 10 == 0 and at else (NOTE,),
+                trend=tuple(1 / (part + 1) for part in range(48)),
+                trend_metric="loss",
+            )
+        yield failure("broken.json", target, "found nothing; expected a history", code="source")
 
 
 def write(path: Path, reports: Iterable[RunReport], title: str = "sweep.yaml") -> str:
@@ -67,57 +76,93 @@ def column(page: Page, number: int) -> list[str]:
     return cells
 
 
-def head(page: Page, name: str) -> Any:
-    return page.get_by_role("button", name=name, exact=True)
-
-
-def test_the_table_sorts_and_filters(tmp_path: Path) -> None:
-    runs = [*some_runs(30)]
+def test_each_run_is_shown_once_with_its_targets(tmp_path: Path) -> None:
     with chromium_page("report", height=900) as page:
-        page.goto(write(tmp_path / "report.html", runs))
-        assert column(page, 1) == [run.run for run in runs]
-        check_order(page, runs)
-        check_filter(page)
-        page.get_by_text("1 loss, 1 info").first.click()
-        expect(page.get_by_text("the target holds numbers only").first).to_be_visible()
+        page.goto(write(tmp_path / "report.html", some_runs(30)))
+        assert column(page, 0) == [*(f"run-{index}" for index in range(30)), "broken.json"]
+        run = page.locator(ROWS).nth(10)
+        lines = run.locator("td > ul > li")
+        assert [line.inner_text().split() for line in lines.all()] == [
+            ["mlflow", "exported", "79,190", "points,", "verified,", "1.43", "s", LINK],
+            ["tensorboard", "exported", "79,190", "points,", "verified,", "1.43", "s", "/tb/10"],
+        ]
+        assert run.get_by_role("link", name=LINK).get_attribute("href") == LINK
+        assert run.locator("small").last.inner_text().split() == ["loss", "1", "→", "0.02083"]
+        run.get_by_text("1 loss, 1 info").click()
+        expect(run.get_by_text("underflow-to-zero [tensorboard], key 'note'")).to_be_visible()
         save(page, "report_light")
         page.emulate_media(media="print")
         assert not page.locator("#filter").is_visible()
+        assert page.get_by_text("the target holds numbers only").nth(2).is_visible()
         save(page, "report_print")
 
 
-def check_order(page: Page, runs: list[RunReport]) -> None:
-    """By numbers, up and down with the mouse; by name, as people count, with the keyboard."""
-    points = sorted(run.points for run in runs)
-    header = page.locator("#runs thead th", has=head(page, "points"))
-    for order in ("ascending", "descending"):
-        head(page, "points").click()
-        expect(header).to_have_attribute("aria-sort", order)
-        want = points if order == "ascending" else points[::-1]
-        assert [int(text.replace(",", "")) for text in column(page, 4)] == want
-    head(page, "run").focus()
-    page.keyboard.press("Enter")
-    expect(header).to_have_attribute("aria-sort", "none")
-    assert column(page, 1) == ["broken.json", *(f"run-{index}" for index in range(30))]
-    head(page, "findings").click()
-    head(page, "findings").click()
-    assert column(page, 1)[:4] == ["broken.json", "run-0", "run-10", "run-20"]
+@pytest.mark.parametrize("width", [1200, 600, 400])
+def test_nothing_is_cut_in_a_narrow_window(tmp_path: Path, width: int) -> None:
+    with chromium_page("report", height=900) as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(write(tmp_path / "report.html", some_runs(30)))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for cell in page.locator(ROWS).first.locator("th, td").all():
+            box = cell.bounding_box()
+            assert box
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+        save(page, f"report_{width}")
 
 
-def check_filter(page: Page) -> None:
-    """By words of any column and by status; the count of what is left is told."""
-    told = page.locator("#shown")
-    expect(told).to_have_text("31 of 31 shown")
-    page.get_by_label("Find").fill("TENSORBOARD run-1")
-    expect(told).to_have_text("6 of 31 shown")
-    assert sorted(column(page, 1)) == ["run-1", *(f"run-1{digit}" for digit in (1, 3, 5, 7, 9))]
-    page.get_by_label("Find").fill("")
-    page.get_by_label("Status").select_option("failed or lost data")
-    expect(told).to_have_text("4 of 31 shown")
-    page.get_by_label("Status").select_option("unchanged")
-    expect(told).to_have_text("10 of 31 shown")
-    page.get_by_label("Status").select_option("all")
-    expect(told).to_have_text("31 of 31 shown")
+def test_the_runs_sort(tmp_path: Path) -> None:
+    with chromium_page("report", height=900) as page:
+        page.goto(write(tmp_path / "report.html", some_runs(30)))
+        names = [*(f"run-{index}" for index in range(30))]
+        by_points = sorted(range(30), key=lambda index: index * 7919 % 100_003)
+        page.get_by_label("Sort by").select_option("points")
+        assert column(page, 0)[2:] == [f"run-{index}" for index in by_points][1:]  # two have none
+        page.get_by_label("Sort by").select_option("name")
+        assert column(page, 0) == ["broken.json", *names]  # run-2 before run-10
+        page.get_by_role("button", name="Reverse").press("Enter")
+        assert column(page, 0) == [*names[::-1], "broken.json"]
+        page.get_by_label("Sort by").select_option("findings")
+        assert column(page, 0)[:4] == ["broken.json", "run-0", "run-10", "run-20"]
+        page.get_by_label("Sort by").select_option("last value of the metric")
+        assert column(page, 0)[-1] == "broken.json"  # which has none
+
+
+def test_the_runs_are_filtered(tmp_path: Path) -> None:
+    with chromium_page("report", height=900) as page:
+        page.goto(write(tmp_path / "report.html", some_runs(30)))
+        shown = page.locator("#shown")
+        expect(shown).to_have_text("31 of 31 runs shown")
+        page.locator("#find").fill("TENSORBOARD run-1")
+        expect(shown).to_have_text("11 of 31 runs shown")
+        assert column(page, 0) == ["run-1", *(f"run-1{digit}" for digit in range(10))]
+        page.locator("#find").fill("")
+        page.get_by_label("Status").select_option("failed or lost data")
+        expect(shown).to_have_text("4 of 31 runs shown")
+        page.get_by_label("Target").select_option("mlflow")  # the loss is in the other one
+        expect(shown).to_have_text("1 of 31 runs shown")
+        page.get_by_label("Status").select_option("unchanged")
+        expect(shown).to_have_text("10 of 31 runs shown")
+
+
+def test_a_finding_filters_and_is_explained(tmp_path: Path) -> None:
+    with chromium_page("report", height=900) as page:
+        page.goto(write(tmp_path / "report.html", some_runs(30)))
+        codes = page.locator("#codes button")
+        assert [code.inner_text() for code in codes.all()] == [
+            "source 1", "underflow-to-zero 3", "clock-synthetic 30"
+        ]  # fmt: skip
+        codes.nth(1).click()
+        expect(codes.nth(1)).to_have_attribute("aria-pressed", "true")
+        assert column(page, 0) == ["run-0", "run-10", "run-20"]
+        meaning = page.locator("#meaning")
+        entry = explanations()["underflow-to-zero"]
+        told = f"{entry.meaning} To do: {entry.action}".replace("`", "")
+        expect(meaning).to_have_text(told)
+        save(page, "report_finding")
+        codes.nth(1).click()
+        expect(page.locator("#shown")).to_have_text("31 of 31 runs shown")
+        assert not meaning.is_visible()
 
 
 def test_the_report_in_the_dark(tmp_path: Path) -> None:
@@ -135,12 +180,14 @@ def test_a_hostile_name_does_nothing(tmp_path: Path) -> None:
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: told.append(message.text))
         page.goto(address)
-        head(page, "run").click()
+        page.get_by_label("Sort by").select_option("name")
+        page.locator("#codes button").first.click()
+        page.locator("#codes button").first.click()
         for details in page.locator("#runs summary").all():
             details.click()
         page.mouse.move(300, 500)
         shown = [name.replace("\u202e", "\N{REPLACEMENT CHARACTER}") for name in ATTACKS]
-        assert sorted(column(page, 1)) == sorted(shown)
+        assert sorted(column(page, 0)) == sorted(shown)
         assert page.title() == " ".join("".join(shown[:5]).split())
         assert page.evaluate("window.hacked") is None
         assert page.locator("script").count() == 1
@@ -170,17 +217,20 @@ def test_the_report_is_readable_without_scripts(tmp_path: Path) -> None:
         expect(page.locator("form, button").first).not_to_be_visible()
 
 
-def test_ten_thousand_runs_open_and_sort(tmp_path: Path) -> None:
+def test_ten_thousand_runs_open_sort_and_scroll(tmp_path: Path) -> None:
     address = write(tmp_path / "report.html", some_runs(MANY - 1))
     with chromium_page("report_many", height=900) as page:
         page.goto(address)
-        expect(page.locator("#shown")).to_have_text("10,000 of 10,000 shown")
-        head(page, "points").click()
-        assert [*map(number, column(page, 4))] == sorted(run.points for run in some_runs(MANY - 1))
-        page.get_by_label("Find").fill("run-9999 mlflow")
-        expect(page.locator("#shown")).to_have_text("0 of 10,000 shown")
-    assert (tmp_path / "report.html").stat().st_size < 1_300 * MANY
-
-
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
+        shown = page.locator("#shown")
+        expect(shown).to_have_text("10,000 of 10,000 runs shown")
+        page.get_by_label("Sort by").select_option("rows")
+        names = column(page, 0)
+        assert len(names) == MANY
+        assert names[-1] == "run-9998"
+        assert page.evaluate(RENDERED) <= 6 * PART_ROWS  # the others have no layout
+        last = page.locator(ROWS).last
+        last.scroll_into_view_if_needed()
+        expect(last).to_be_in_viewport()
+        page.locator("#find").fill("run-9999")
+        expect(shown).to_have_text("0 of 10,000 runs shown")
+    assert (tmp_path / "report.html").stat().st_size < 1_600 * MANY

@@ -68,6 +68,12 @@ def test_a_receipt_survives_as_text() -> None:
     )
 
 
+def test_a_receipt_keeps_the_name_of_its_metric() -> None:
+    named = replace(RECEIPT, trend_metric="loss")
+    assert Receipt.parse(named.text()) == named
+    assert len(replace(RECEIPT, trend_metric="x" * 10_000).text()) < 1_000
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "1", "{", '{"made_of": 1}'])
 def test_another_text_is_not_a_receipt(text: str) -> None:
     assert Receipt.parse(text) is None

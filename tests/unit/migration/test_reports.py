@@ -18,15 +18,17 @@ import pytest
 from bridges.cli.migrate_summary import print_summary, rate_line
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.memory import MemoryExporter
+from bridges.findings import explanations
 from bridges.huggingface.trainer_keys import TRAINER_RULES
 from bridges.migration.reports.html import HtmlReport
-from bridges.migration.reports.html_parts import row
+from bridges.migration.reports.html_parts import escaped
+from bridges.migration.reports.html_runs import row
 from bridges.migration.reports.json_lines import ReportLines
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport, RunReport, Totals, failure
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.trend import TREND_VALUES, trend
+from bridges.stream.trend import TREND_VALUES, main_metric, trend
 from tests.support import make_run, make_stream
 
 NOTE = Finding("clock-synthetic", Severity.INFO, "all rows", "no times", 3)
@@ -85,6 +87,7 @@ def test_a_report_has_the_trend_of_its_loss_and_the_json_has_not() -> None:
     rows = [{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate((4.0, 3.0, 2.5))]
     done = export_run(make_run(rows), MemoryExporter(), ExportOptions())
     assert done.trend == (4.0, 3.0, 2.5)
+    assert done.trend_metric == "loss"
     assert "trend" not in done.as_dict()
 
 
@@ -92,26 +95,33 @@ def test_a_long_trend_is_the_means_of_its_parts() -> None:
     values = [float(value) for value in range(2 * TREND_VALUES)]
     rows = [{"step": step, "loss": value} for step, value in enumerate(values)]
     rows[1:1] = [{"step": 0, "loss": value} for value in (float("nan"), float("inf"))]
-    assert trend(make_stream(rows), TRAINER_RULES) == tuple(
-        2 * part + 0.5 for part in range(TREND_VALUES)
-    )
+    assert trend(make_stream(rows), "loss") == tuple(2 * part + 0.5 for part in range(TREND_VALUES))
 
 
 @pytest.mark.parametrize("count", [1, TREND_VALUES - 1, TREND_VALUES, TREND_VALUES + 1, 1000])
 def test_a_trend_is_short_and_finite(count: int) -> None:
     values = trend(
-        make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]), TRAINER_RULES
+        make_stream([{"step": n, "loss": sys.float_info.max} for n in range(count)]), "loss"
     )
     assert len(values) == min(count, TREND_VALUES)
     assert all(value == pytest.approx(sys.float_info.max) for value in values)
 
 
-def test_a_run_without_a_loss_shows_what_it_measured_first() -> None:
-    rows = [{"step": 1, "learning_rate": 0.5, "reward": 7.0, "eval_x": 2.0}]
-    assert trend(make_stream(rows), TRAINER_RULES) == (7.0,)
-    assert trend(make_stream([{"step": 1, "eval_x": 2.0}]), TRAINER_RULES) == (2.0,)
-    assert trend(make_stream([{"step": 1, "learning_rate": 0.5}]), TRAINER_RULES) == ()
-    assert trend(make_stream([]), TRAINER_RULES) == ()
+@pytest.mark.parametrize(
+    ("row", "metric", "values"),
+    [
+        ({"learning_rate": 0.5, "reward": 7.0, "eval_x": 2.0}, "reward", (7.0,)),
+        ({"eval_x": 2.0}, "eval_x", (2.0,)),
+        ({"learning_rate": 0.5}, "", ()),
+    ],
+)
+def test_a_run_without_a_loss_shows_its_first_metric(
+    row: dict[str, float], metric: str, values: tuple[float, ...]
+) -> None:
+    stream = make_stream([{"step": 1, **row}])
+    assert main_metric(stream, TRAINER_RULES) == metric
+    assert trend(stream, metric) == values
+    assert main_metric(make_stream([]), TRAINER_RULES) == ""
 
 
 def test_lines_hold_each_report_and_then_the_totals(tmp_path: Path) -> None:
@@ -205,21 +215,65 @@ def page_of(path: Path, *reports: RunReport, title: str = "a title") -> str:
     return path.read_text()
 
 
-def test_the_page_has_the_totals_and_each_run(tmp_path: Path) -> None:
+def row_of(*reports: RunReport) -> str:
+    targets = {name: at for at, name in enumerate(dict.fromkeys(run.target for run in reports))}
+    codes = dict.fromkeys((found.code for run in reports for found in run.findings), 0)
+    return row(reports, targets, codes)
+
+
+def test_the_page_has_the_totals_and_each_run_once(tmp_path: Path) -> None:
     text = page_of(tmp_path / "report.html", *REPORTS)
-    assert "3 of 6 runs failed or lost data</span> (exit code 1). 23 points" in text
-    assert text.count('<tr class="') == len(REPORTS)
-    for found in Totals(REPORTS).findings:
-        counts = f'<td class="n">{found.runs}<td class="n">{found.count}'
-        assert f"<bdi>{found.code}</bdi>{counts}" in text
+    assert "3 of 3 runs failed or lost data</span> (exit code 1). 23 points" in text
+    assert re.findall('<tr data-states="([^"]*)"', text) == [
+        "0-exported 1-unchanged 0-appended-bad 0-planned",
+        "1-failed-bad",
+        "0-failed-bad",
+    ]
     assert "interrupted" not in text
     assert re.search("@[A-Z]+@", text) is None
 
 
+def test_reports_of_a_run_meet_though_others_lie_between(tmp_path: Path) -> None:
+    def one(name: str, target: str) -> RunReport:
+        return RunReport("source", name, target, "exported", points=3)
+
+    mixed = (one("a", "mlflow"), one("b", "mlflow"), one("b", "wandb"), one("a", "wandb"))
+    text = page_of(tmp_path / "report.html", *mixed)
+    assert re.findall('<th scope="row"><bdi>(.)</bdi><br>', text) == ["a", "b"]
+    assert re.findall('<tr data-states="([^"]*)"', text) == ["0-exported 1-exported"] * 2
+
+
+def test_a_finding_of_one_target_names_it() -> None:
+    both = row_of(report(findings=(NOTE,)), report(target="mlflow", findings=(NOTE, LOSS)))
+    assert "1 loss, 1 info" in both
+    assert "<bdi>text-dropped</bdi> (2×) [<bdi>mlflow</bdi>]" in both
+    assert "<bdi>clock-synthetic</bdi> (3×), " in both
+
+
+def test_findings_are_explained_as_by_the_command(tmp_path: Path) -> None:
+    plain = report(findings=(NOTE, Finding("of-a-plugin", Severity.INFO, "x", "y")))
+    text = page_of(tmp_path / "report.html", plain, report(target="mlflow", findings=(NOTE,)))
+    entry = explanations()["clock-synthetic"]
+    assert f"<td>{escaped(entry.meaning)} <b>To do:</b> {escaped(entry.action)}<td" in text
+    assert text.count('<td class="n">1<td class="n">3') == 1  # one run, though two targets
+    assert "<bdi>of-a-plugin</bdi><td><td" in text
+
+
+def test_the_sparkline_names_its_metric() -> None:
+    text = row_of(report(trend=(2.0, 0.5), trend_metric="train<loss"))
+    assert "<small><bdi>train&lt;loss</bdi><br>2 → 0.5</small>" in text
+
+
+def test_the_page_masks_logins() -> None:
+    found = Finding("source", Severity.ERROR, "http://me:pw@host/x", "http://me:pw@host/x failed")
+    text = row_of(RunReport("http://me:pw@host/x", "run", "memory", "failed", findings=(found,)))
+    assert "pw" not in text
+    assert text.count("&lt;LOGIN&gt;") == 3
+
+
 def test_the_page_says_what_is_planned() -> None:
-    assert row(report("planned", plan="appended")).startswith(
-        '<tr class="planned"><td>planned: appended'
-    )
+    text = row_of(report("planned", plan="appended"))
+    assert '<li class="planned"><b><bdi>memory</bdi></b> <span class="state">planned: app' in text
 
 
 def test_the_page_appears_whole_and_replaces_the_earlier_one(tmp_path: Path) -> None:
@@ -301,7 +355,8 @@ def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
     run = RunReport(nasty, nasty, nasty, "exported", location=nasty, findings=(found,))
     text = page_of(tmp_path / "report.html", run, title=nasty)
     shown = "&lt;script&gt;&amp;&quot;&#x27;\u2400\u241b\\udc80@ROWS@"
-    assert text.count(shown) == 2 + 2 + 4 + 3  # title, totals, the run and its finding
+    # title, option, chip, run, its target and finding, location (twice), totals
+    assert text.count(shown) == 2 + 1 + 1 + 2 + 1 + 3 + 2 + 2
     assert text.count("<script") == 1
     assert not set(text) & {"\0", "\x1b"}
 
@@ -323,7 +378,9 @@ def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
     ],
 )
 def test_only_pages_and_files_are_linked(location: str | None, link: str | None) -> None:
-    assert re.findall('href="([^"]*)"', row(report(location=location))) == ([link] if link else [])
+    assert re.findall('href="([^"]*)"', row_of(report(location=location))) == (
+        [link] if link else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,4 +395,4 @@ def test_only_pages_and_files_are_linked(location: str | None, link: str | None)
     ],
 )
 def test_a_sparkline_stays_in_its_frame(trend: tuple[float, ...], line: str | None) -> None:
-    assert re.findall('<path d="([^"]*)"', row(report(trend=trend))) == ([line] if line else [])
+    assert re.findall('<path d="([^"]*)"', row_of(report(trend=trend))) == ([line] if line else [])

@@ -1,7 +1,7 @@
-"""The report as one self-contained HTML file: totals and a table of all runs.
+"""The report as one self-contained HTML file: all runs, each once with its targets, and totals.
 
-Rows are written to a temporary file, so memory does not grow with the runs. The page is published
-atomically. Its content security policy allows only its own script, and no requests.
+Reports are written to a temporary file, so memory does not grow with the runs. The page is
+published atomically. Its content security policy allows only its own script, and no requests.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import base64
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime, timezone
 from importlib.resources import files
-from typing import IO
+from typing import TYPE_CHECKING
 
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.atomic_files import sync_directory, unlink, write_file
-from bridges.migration.reports.html_parts import escaped, row, summary
+from bridges.migration.reports.html_parts import chips, escaped, options, summary, tables
+from bridges.migration.reports.html_runs import merged, row
 from bridges.migration.reports.json_lines import report_errors
+from bridges.migration.reports.run_totals import RunTotals
 from bridges.report import RunReport, Totals
 
-CHUNK_BYTES = 1 << 16
+if TYPE_CHECKING:
+    from bridges.migration.reports.grouped_reports import GroupedReports
+
+PART_ROWS = 20  # rows that a browser lays out together; 10,000 parts would scroll slowly
 Part = Callable[[], Iterator[bytes]]
 
 
@@ -37,42 +42,54 @@ class HtmlReport:
         self.path = os.path.realpath(path)
         self.title = title
         self.totals = Totals()
-        self._rows: IO[bytes] | None = None
+        self._reports: GroupedReports | None = None
 
     def __enter__(self) -> HtmlReport:
+        from bridges.migration.reports.grouped_reports import GroupedReports  # SQLite: 5 ms
+
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise ConfigError(f"the report {self.path!r} cannot be written: it is not a file")
         with report_errors(self.path, ConfigError):
-            self._rows = tempfile.TemporaryFile(dir=os.path.dirname(self.path))
+            self._reports = GroupedReports(os.path.dirname(self.path))
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        assert self._rows is not None
-        with report_errors(self.path, ExportError), self._rows:
-            publish(self.path, self._page(has_ended=error is None))
+        assert self._reports is not None
+        with report_errors(self.path, ExportError), closing(self._reports):
+            publish(self.path, self._page(self._reports, has_ended=error is None))
 
     def add(self, report: RunReport) -> None:
-        """Write the row of a run."""
-        assert self._rows is not None
+        """Add the report of a run and target."""
+        assert self._reports is not None
         self.totals.add(report)
         with report_errors(self.path, ExportError):
-            self._rows.write(_encoded(row(report)))
+            self._reports.add(report)
 
-    def _page(self, has_ended: bool) -> Iterator[bytes]:
+    def _page(self, runs: GroupedReports, has_ended: bool) -> Iterator[bytes]:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         template = files("bridges.migration.reports").joinpath("report.html").read_text("utf-8")
+        by_run = RunTotals()
+        for reports in runs:
+            by_run.add(reports, merged(reports))
+        codes = {code: number for number, (code, _) in enumerate(by_run.ordered())}
+        targets = {target: number for number, target in enumerate(self.totals.targets)}
         texts = {
             "POLICY": policy(template),
             "TITLE": escaped(self.title),
-            "SUMMARY": summary(self.totals, now, has_ended),
+            "SUMMARY": summary(self.totals, by_run, now, has_ended),
+            "TARGETS": options(targets),
+            "CHIPS": chips(by_run),
+            "LINES": str(min(len(targets), 4)),
+            "TABLES": tables(self.totals, by_run),
         }
-        yield from filled(template, texts, {"ROWS": self._written_rows})
 
-    def _written_rows(self) -> Iterator[bytes]:
-        assert self._rows is not None
-        self._rows.seek(0)
-        while chunk := self._rows.read(CHUNK_BYTES):
-            yield chunk
+        def rows() -> Iterator[bytes]:
+            for index, reports in enumerate(runs):
+                if index % PART_ROWS == 0:
+                    yield b"<tbody>\n"
+                yield _encoded(row(reports, targets, codes))
+
+        yield from filled(template, texts, {"ROWS": rows})
 
 
 def publish(path: str, page: Iterator[bytes]) -> None:
