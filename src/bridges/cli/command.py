@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+INTERRUPTED = 130
+WRITING = ("export", "migrate")
 LOOKING = ("diff", "explain", "ls", "report", "view")  # in bridges.cli.looking
 
 
@@ -34,6 +36,15 @@ class Command(click.Command):
 
             self.params = options_of(self.name or "")
         return super().get_params(ctx)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. If it is interrupted, say whether it left something to continue."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = "; finished runs are kept: rerun the same command for the rest"
+            click.echo(f"interrupted{kept if self.name in WRITING else ''}", err=True)
+            ctx.exit(INTERRUPTED)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""

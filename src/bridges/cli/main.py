@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridges.cli.command import Command, Commands
+from bridges.cli.command import INTERRUPTED, Command, Commands
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bridges.report import RunReport
     from bridges.stream.model import Run
 
-INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -36,8 +35,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(printable(_shown(error), keep="\n\t"), err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        message = "interrupted; finished runs are kept: rerun the same command for the rest"
-        click.echo(message, err=True)
+        click.echo("interrupted", err=True)
         return INTERRUPTED
     except BridgeError as error:
         from bridges.cli.console import print_error

@@ -396,6 +396,24 @@ def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "is_kept"),
+    [("export", True), ("migrate", True), ("verify", False), ("inspect", False), ("ls", False)],
+)
+def test_only_commands_that_write_say_that_runs_are_kept(
+    command: str, is_kept: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**options: object) -> None:
+        raise KeyboardInterrupt
+
+    chosen = app.get_command(click.Context(app), command)
+    monkeypatch.setattr(chosen, "callback", interrupted)
+    target = ["--to", "memory"] if command in ("export", "verify") else []
+    _, err = bridge(capsys, command, "small.json", *target, code=130)
+    kept = "; finished runs are kept: rerun the same command for the rest" if is_kept else ""
+    assert err == f"interrupted{kept}\n"
+
+
 def test_progress_is_shown_after_a_second(tmp_path: Path) -> None:
     child = subprocess.Popen(
         slow_source(tmp_path),
