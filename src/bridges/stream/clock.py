@@ -102,7 +102,7 @@ def clocked(
     if recorded is None:
         return apply_clock(stream, run.key_rules, run.evidence, source, stored, tick)
     if run.key_style == "tags" and source is None and stored is None:
-        return _as_recorded(stream, recorded)
+        return _as_recorded(run, stream, recorded)
     return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, stored, tick)
 
 
@@ -112,18 +112,24 @@ def _recorded_times(stream: MetricStream) -> Evidence | None:
     Without a time of its own, a row has the time of its first point.
     """
     time = stream.first_times() if stream.time is None else stream.time
-    if (time == NO_TIME).any() or not len(time):
+    if (time == NO_TIME).any() or (not len(time) and stream.time is None):
         return None
     return Evidence(RECORDED, np.arange(len(stream)), time, "the source")
 
 
 def _as_recorded(
-    stream: MetricStream, recorded: Evidence
+    run: Run, stream: MetricStream, recorded: Evidence
 ) -> tuple[MetricStream, Clock, list[Finding]]:
-    """The stream with the recorded times of rows and points, unchanged."""
+    """The stream with the recorded times of rows and points, unchanged.
+
+    The run starts and ends when its tracker says so, else with its first and last point.
+    """
     own = [part.time for part in stream.series if part.time is not None]
     times = np.concatenate([recorded.time, *own])
-    start, end = (int(times.min()), int(times.max())) if len(times) else (SYNTHETIC_ORIGIN,) * 2
+    known = [time for time in (run.start, run.end) if time is not None] or [SYNTHETIC_ORIGIN]
+    first, last = (int(times.min()), int(times.max())) if len(times) else (known[0], known[-1])
+    start = first if run.start is None else run.start
+    end = last if run.end is None else run.end
     found = Finding("clock-source", Severity.INFO, "all rows", f"times are {RECORDED.words}")
     clock = Clock(RECORDED.name, RECORDED.name, start, end)
     return replace(stream, time=recorded.time), clock, [found]

@@ -315,6 +315,12 @@ class Run:
     """A metric stream with the metadata of its run.
 
     name: default name of the run in targets
+    start, end: microseconds since 1970 UTC, as its tracker recorded them
+    parents: names of the runs that it is nested in, the outermost first
+    record: all that its tracker stored of it, for targets of the same kind, which keep more of it
+        than the stream has a place for
+    append_only: new rows always follow known ones; False: a tracker's rows, which have no order of
+        their own, so that new ones may lie between known ones
     source: location that the run was read from
     params: settings, with secrets masked
     param_files: the file of each param that is not from the source
@@ -366,6 +372,11 @@ class Run:
     earlier_added: tuple[Mapping[str, Any], ...] = ()
     logged: tuple[tuple[int, int, int], ...] = ()
     logs: tuple[Log, ...] = ()
+    start: int | None = None
+    end: int | None = None
+    parents: tuple[str, ...] = ()
+    record: object = None
+    append_only: bool = True
     key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property
@@ -377,8 +388,8 @@ class Run:
 
     @property
     def path(self) -> str:
-        """`group/name`, or the name without a group."""
-        return f"{self.group}/{self.name}" if self.group else self.name
+        """Group, parents and name, separated by slashes."""
+        return "/".join([*([self.group] if self.group else []), *self.parents, self.name])
 
     def __repr__(self) -> str:
         from bridges.stream.show import run_line

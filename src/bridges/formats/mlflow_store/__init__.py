@@ -1,0 +1,1 @@
+"""The content of an MLflow tracking store, as file stores, databases and servers hold it."""

@@ -1,0 +1,158 @@
+"""The records of an MLflow tracking store: experiments, runs and what belongs to them.
+
+Times are milliseconds since 1970 UTC, as MLflow stores them; None: not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.stream.finding import Finding
+
+ACTIVE, DELETED = "active", "deleted"  # life-cycle stages
+NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
+NOTE_TAG, USER_TAG = "mlflow.note.content", "mlflow.user"
+DEFAULT_WORKSPACE = "default"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment; several may have one name in a store that was merged by hand."""
+
+    id: str
+    name: str
+    stage: str = ACTIVE
+    artifact_location: str | None = None
+    created: int | None = None
+    updated: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    workspace: str = DEFAULT_WORKSPACE
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of an experiment, as a run or a metric names it."""
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A dataset that a run read, with the tags of this use (such as `mlflow.data.context`)."""
+
+    dataset: Dataset
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelLink:
+    """A logged model that a run read (`is_output` False) or wrote, and the step of that."""
+
+    model_id: str
+    is_output: bool
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The points of one key in the order of logging: value (float64), time (ms, int64) and step
+    (int64), n each.
+    """
+
+    key: str
+    value: NDArray[np.float64]
+    time: NDArray[np.int64]
+    step: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ModelMetric:
+    """A point of a logged model, with the run and the dataset that it was measured by."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+    run_id: str
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A logged model (MLflow 3) of a run; `status` as its name, such as `READY`."""
+
+    model_id: str
+    name: str
+    status: str
+    model_type: str | None = None
+    artifact_location: str | None = None
+    created: int | None = None
+    updated: int | None = None
+    stage: str = ACTIVE
+    status_message: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[ModelMetric, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """What lists of runs show: enough to select runs and to put parents before children.
+
+    `status` is a name, such as `FINISHED`. `stage` is `deleted` for runs of deleted experiments,
+    too. `where`: the directory or URL of the run, for messages.
+    """
+
+    run_id: str
+    experiment: Experiment
+    where: str
+    name: str = ""
+    status: str = "RUNNING"
+    stage: str = ACTIVE
+    start: int | None = None
+    end: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the parent run."""
+        return self.tags.get(PARENT_TAG)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run with everything that its store holds of it, except its metrics.
+
+    `artifact_folder`: the local directory of its artifacts, if it exists. `findings`: what could
+    not be read.
+    """
+
+    head: RunHead
+    params: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    deleted: int | None = None
+    source_type: str = ""
+    source_name: str = ""
+    source_version: str = ""
+    entry_point: str = ""
+    artifact_uri: str = ""
+    artifact_folder: str | None = None
+    inputs: tuple[Input, ...] = ()
+    links: tuple[ModelLink, ...] = ()
+    models: tuple[LoggedModel, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The tags of the run."""
+        return self.head.tags

@@ -1,0 +1,1 @@
+"""MLflow tracking stores as a source: file stores, databases and servers."""

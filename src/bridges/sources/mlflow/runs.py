@@ -1,0 +1,163 @@
+"""From a stored run to the neutral model: rows of equal step and time, in the order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.formats.mlflow_store.records import NAME_TAG, Metric, RunHead, RunRecord
+from bridges.stream.clock import MILLISECOND
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import (
+    Float64,
+    Int64,
+    MetricStream,
+    RowKind,
+    Run,
+    Selection,
+    Series,
+)
+from bridges.stream.redact import redact
+
+RESERVED = ("mlflow.", "bridges.")  # tags that MLflow and bridges set
+STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed", "RUNNING": "running"}
+
+
+def run_of(
+    record: RunRecord, metrics: Sequence[Metric], source: str, parents: Sequence[str] = ()
+) -> Run:
+    """The run of a record and its metrics; `source`: the location that it was read from.
+
+    `parents`: the names of the runs that it is nested in, the outermost first.
+    """
+    stream, repeats = stream_of(metrics)
+    record, masked = _without_secrets(record)
+    head = record.head
+    findings = [*record.findings, *masked, *([_repeats(repeats)] if repeats else [])]
+    return Run(
+        name=name_of(head),
+        stream=stream,
+        source=source,
+        params=record.params,
+        tags=_own_tags(head.tags),
+        group=head.experiment.name,
+        status=STATUS.get(head.status, "unknown"),
+        findings=tuple(findings),
+        project=head.experiment.name,
+        key_style="tags",
+        identity=("mlflow", head.run_id),
+        start=_microseconds(head.start),
+        end=_microseconds(head.end),
+        parents=tuple(parents),
+        record=record,
+        append_only=False,
+    )
+
+
+def _without_secrets(record: RunRecord) -> tuple[RunRecord, list[Finding]]:
+    """The record with the secrets in its params and tags masked, and findings that name them."""
+    params, in_params = redact(record.params)
+    tags, in_tags = redact(record.tags)
+    if not (in_params or in_tags):
+        return record, []
+    head = replace(record.head, tags={key: str(value) for key, value in tags.items()})
+    shown = {key: str(value) for key, value in params.items()}
+    return replace(record, head=head, params=shown), [*in_params, *in_tags]
+
+
+def name_of(head: RunHead) -> str:
+    """The name of a run: MLflow 1 and older keep it in a tag only."""
+    return head.name or head.tags.get(NAME_TAG) or head.run_id
+
+
+def stream_of(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
+    """The stream of some metrics, and the number of exact repeats that were left out.
+
+    A row has one step and one time. The values of a key with equal step and time lie in
+    successive rows, by size: some stores do not keep the order of logging.
+    """
+    points = _Points.of(metrics).sorted()
+    is_repeat = _equal_to_previous(points.time, points.step, points.key, points.bits)
+    if is_repeat.any():
+        points = points.take(~is_repeat)
+    return points.in_rows([metric.key for metric in metrics]), int(is_repeat.sum())
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points of several keys (n each): the position of the key, step, time (ms) and value."""
+
+    key: Int64
+    step: Int64
+    time: Int64
+    value: Float64
+
+    @classmethod
+    def of(cls, metrics: Sequence[Metric]) -> _Points:
+        key = np.repeat(np.arange(len(metrics)), [len(metric.value) for metric in metrics])
+        step = [np.empty(0, np.int64), *(metric.step for metric in metrics)]
+        time = [np.empty(0, np.int64), *(metric.time for metric in metrics)]
+        value = [np.empty(0, np.float64), *(metric.value for metric in metrics)]
+        return cls(key, np.concatenate(step), np.concatenate(time), np.concatenate(value))
+
+    @property
+    def bits(self) -> Int64:
+        """The bits of the values; all NaNs are one value."""
+        return np.where(np.isnan(self.value), np.nan, self.value).view(np.int64)
+
+    def take(self, chosen: Selection) -> _Points:
+        """The points selected by a mask or positions."""
+        return _Points(self.key[chosen], self.step[chosen], self.time[chosen], self.value[chosen])
+
+    def sorted(self) -> _Points:
+        """The points by time, step, key and value."""
+        return self.take(np.lexsort((self.bits, self.value, self.key, self.step, self.time)))
+
+    def in_rows(self, keys: Sequence[str]) -> MetricStream:
+        """The stream of sorted points: a row for each time and step, or several (see `_turns`)."""
+        turn = _turns(_equal_to_previous(self.time, self.step, self.key))
+        order = np.lexsort((self.key, turn, self.step, self.time))
+        points, turn = self.take(order), turn[order]
+        is_first = ~_equal_to_previous(points.time, points.step, turn)
+        row = np.cumsum(is_first) - 1
+        by_key = np.argsort(points.key, kind="stable")
+        ends = np.searchsorted(points.key[by_key], np.arange(len(keys) + 1))
+        series = [
+            Series(keys[index], row[chosen], points.value[chosen])
+            for index in sorted(range(len(keys)), key=keys.__getitem__)
+            if len(chosen := by_key[ends[index] : ends[index + 1]])
+        ]
+        kind = np.full(int(is_first.sum()), RowKind.CUSTOM, np.uint8)
+        time = points.time[is_first] * MILLISECOND
+        return MetricStream(points.step[is_first], kind, tuple(series), time)
+
+
+def _equal_to_previous(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each row (n) equals the row before it in all columns (bool, n)."""
+    equal = np.zeros(len(columns[0]), bool)
+    equal[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+    return equal
+
+
+def _turns(is_same: NDArray[np.bool_]) -> Int64:
+    """The number of rows directly before each row that belong together with it (int64, n)."""
+    index = np.arange(len(is_same))
+    return index - np.maximum.accumulate(np.where(is_same, 0, index))
+
+
+def _microseconds(milliseconds: int | None) -> int | None:
+    return None if milliseconds is None else milliseconds * MILLISECOND
+
+
+def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that the user set; `RunRecord` has all of them."""
+    return {key: value for key, value in tags.items() if not key.startswith(RESERVED)}
+
+
+def _repeats(count: int) -> Finding:
+    message = "points with equal steps, times and values: one of them is kept, as MLflow does"
+    return Finding("exact-repeats", Severity.INFO, "all metrics", message, count)
