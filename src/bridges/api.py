@@ -5,18 +5,15 @@ They print nothing and raise only `BridgeError`; the results of all runs are in 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from threading import Event
 from typing import TYPE_CHECKING
 
 from bridges.api_keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
-from bridges.errors import BridgeError
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
+from bridges.option_names import PARAMETERS
 from bridges.pipeline.batch import for_each_run
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.follow import Following
@@ -31,14 +28,6 @@ if TYPE_CHECKING:
 Location = str | PathLike[str]
 Locations = Location | Sequence[Location]
 Target = str | Exporter
-_FLAG = re.compile(r"(?<![\w-])(--[a-z]+(?:-[a-z]+)*)( (?=[A-Z]{3,}\b))?")  # with its value, if any
-_NAMES = (*ExportKeywords.__annotations__, *(field.name for field in fields(Pace)))
-FLAGS = {
-    **{f"--{name.replace('_', '-')}": name for name in _NAMES},
-    "--tag": "tags",
-    "--follow": "follow",
-    "--salvage": "salvage=True",
-}
 
 
 def read(location: Locations, **choices: Unpack[ReadKeywords]) -> Runs:
@@ -54,9 +43,10 @@ def read(location: Locations, **choices: Unpack[ReadKeywords]) -> Runs:
     chosen, unknown = _split(ReadKeywords, choices)
     if unknown:
         raise TypeError(f"read() got an unexpected keyword argument {min(unknown)!r}")
-    with _parameters_named():
+    with PARAMETERS.errors():
         options = ExportOptions.of(chosen)
-        return Runs(run for each in _several(location) for run in read_runs(each, options))
+        found = (run for each in _several(location) for run in read_runs(each, options))
+        return Runs(map(PARAMETERS.findings, found))
 
 
 def export(
@@ -74,9 +64,9 @@ def export(
     (such as `logdir`) apply to targets given by name. Raises ConfigError; failures of single runs
     are in the report.
     """
-    with _parameters_named():
+    with PARAMETERS.errors():
         chosen, exporters = _prepared(ExportKeywords, to, options, choices)
-        return for_each_run(export_run, _several(locations), exporters, chosen)
+        return _named(for_each_run(export_run, _several(locations), exporters, chosen))
 
 
 def follow(
@@ -97,11 +87,16 @@ def follow(
     `on_append` gets the report of each append. Locations need not exist yet. For the other
     arguments see `export`. Raises ConfigError; failures of single runs are in the report.
     """
-    with _parameters_named():
+    with PARAMETERS.errors():
         chosen, exporters = _prepared(FollowKeywords, to, options, choices)
         pace, wait = Pace(interval, idle_timeout), (stop or Event()).wait
+
+        def append(report: RunReport) -> None:
+            on_append(PARAMETERS.findings(report))
+
         paths = _several(locations)
-        return Following(paths, exporters, chosen, pace, on_append=on_append, wait=wait).run()
+        watched = Following(paths, exporters, chosen, pace, on_append=append, wait=wait)
+        return _named(watched.run())
 
 
 def verify(
@@ -115,25 +110,14 @@ def verify(
 
     Pass the same arguments as to `export`.
     """
-    with _parameters_named():
+    with PARAMETERS.errors():
         chosen, exporters = _prepared(VerifyKeywords, to, options, choices)
-        return for_each_run(verify_run, _several(locations), exporters, chosen)
+        return _named(for_each_run(verify_run, _several(locations), exporters, chosen))
 
 
-@contextmanager
-def _parameters_named() -> Iterator[None]:
-    """Let messages name parameters such as `x_axis` in place of options such as `--x-axis`."""
-    try:
-        yield
-    except BridgeError as error:
-        error.args = (_FLAG.sub(_parameter, str(error)),)
-        raise
-
-
-def _parameter(flag: re.Match[str]) -> str:
-    """The parameter of an option, with `=` before its value."""
-    name = FLAGS.get(flag[1])
-    return flag[0] if name is None else f"{name}=" if flag[2] else name
+def _named(report: BatchReport) -> BatchReport:
+    """The report with findings that name parameters in place of options."""
+    return BatchReport(tuple(map(PARAMETERS.findings, report.runs)))
 
 
 def _prepared(

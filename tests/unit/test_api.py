@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.api import FLAGS
 from bridges.cli.main import run as bridge
+from bridges.option_names import FIELDS
 from tests.support import state
 
 ROWS = [{"loss": 1.0, "step": 1}]
@@ -62,7 +62,7 @@ def test_a_message_names_the_parameter(message: str, capsys: pytest.CaptureFixtu
     assert "--" not in str(error.value)
     if command:
         assert bridge(command) == 2
-        flags = {name: flag for flag, name in FLAGS.items()}
+        flags = {field.name: flag for flag, field in FIELDS.items()}
         name = message.split()[0].rstrip(":")
         assert capsys.readouterr().err.startswith(f"error: {flags[name]}")
 

@@ -24,7 +24,7 @@ ROOMS = (
     ("report", "findings", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
     ("pipeline",),
-    ("api_keywords", "testing"),
+    ("api_keywords", "option_names", "testing"),
     ("migration",),
     ("api", "views"),
     ("cli",),

@@ -158,7 +158,7 @@ def test_the_command_line_gives_texts_to_a_plug_in(
         ("{to: mlflow, force: 'no'}", "force: found the text 'no'; expected true or false."),
         ("{to: wandb, mode: onlin}", "mode: found the text 'onlin'; expected 'offline' or 'online'."
          " Did you mean 'online'?"),
-        ("{to: tensorboard, logdir: 's3://x'}", "to: --logdir s3://x: event files are written to a"
+        ("{to: tensorboard, logdir: 's3://x'}", "to: `logdir` s3://x: event files are written to a"
          " local directory. Export to a local directory, then copy all of it."),
     ],
 )  # fmt: skip
@@ -185,7 +185,10 @@ def test_an_option_without_a_value_has_its_default(tmp_path: Path) -> None:
         ({"max_unpacked": 0}, "max_unpacked 0 is less than 1"),
         ({"x_axis": "time"}, "x_axis 'time' is not one of step, epoch"),
         ({"mode": "on"}, "unknown option 'mode' for memory. Options: none."),
-        ({"attach_source": True, "redact_home": True}, "attach_source keeps the source as it is"),
+        (
+            {"attach_source": True, "redact_home": True},
+            "attach_source=True keeps the source",
+        ),
     ],
 )
 def test_python_checks_the_bounds_of_the_command_line(choices: Any, message: str) -> None:
@@ -201,7 +204,7 @@ def test_each_function_has_its_own_choices(tmp_path: Path) -> None:
             function("x.json", to="memory", **unknown)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dry_run'"):
         bridges.read("x.json", **unknown)
-    with pytest.raises(ConfigError, match=r"^fill_from_events is for trainings that have ended"):
+    with pytest.raises(ConfigError, match=r"^fill_from_events=True is for trainings"):
         bridges.follow("x.json", to="memory", fill_from_events=True)
 
 

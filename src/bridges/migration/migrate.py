@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 
@@ -11,6 +11,7 @@ from bridges.migration.config.file import load
 from bridges.migration.engine import Engine
 from bridges.migration.known_runs import KnownRuns
 from bridges.migration.tasks import Done, Task, plan
+from bridges.option_names import CONFIG_KEYS, PARAMETERS
 from bridges.report import BatchReport, RunReport
 
 
@@ -39,13 +40,13 @@ class Migration:
 
         On KeyboardInterrupt, the tasks in flight are finished first.
         """
-        self._known = KnownRuns(self.config.targets, self.dry_run)
-        tasks, failed = plan(self.config, self._known.settings)
-        self.on_plan(tasks)
-        for report in failed:
-            self.on_report(report)
-        engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
-        engine.run(self._unknown(tasks))
+        with CONFIG_KEYS.errors():
+            self._known = KnownRuns(self.config.targets, self.dry_run)
+            tasks, failed = plan(self.config, self._known.settings)
+            self.on_plan(tasks)
+            self._report(failed)
+            engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
+            engine.run(self._unknown(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
         """Report the known runs, and return the tasks without them."""
@@ -65,10 +66,13 @@ class Migration:
             self.left_out += len(done.left_out)
             for source, why in done.left_out:
                 self.on_left_out(source, why)
-        for report in done.reports:
-            self.on_report(report)
+        self._report(done.reports)
         if task.targets:  # empty: a part of a task that continues
             self.on_task(task)
+
+    def _report(self, reports: Iterable[RunReport]) -> None:
+        for report in reports:
+            self.on_report(CONFIG_KEYS.findings(report))
 
 
 def migrate(
@@ -90,16 +94,17 @@ def migrate(
     engine spawns processes: call it under `if __name__ == "__main__":`. Raises ConfigError and
     MissingDependencyError; failures of single runs are in the report.
     """
-    read = config if isinstance(config, MigrationConfig) else load(fspath(config))
-    chosen = read.engine.chosen(
-        kind=engine, workers=workers, scheduler=scheduler, patience=patience
-    )
     reports: list[RunReport] = []
 
     def keep(report: RunReport) -> None:
-        reports.append(report)
-        on_report(report)
+        reports.append(PARAMETERS.findings(report))
+        on_report(reports[-1])
 
-    started = read.model_copy(update={"engine": chosen})
-    Migration(started, dry_run, recheck, on_report=keep).run()
+    with PARAMETERS.errors():
+        read = config if isinstance(config, MigrationConfig) else load(fspath(config))
+        chosen = read.engine.chosen(
+            kind=engine, workers=workers, scheduler=scheduler, patience=patience
+        )
+        started = read.model_copy(update={"engine": chosen})
+        Migration(started, dry_run, recheck, on_report=keep).run()
     return BatchReport(tuple(reports))

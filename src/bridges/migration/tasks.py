@@ -137,6 +137,4 @@ def unread(
     """The report of a read error; `read` are the output directories of the runs read so far."""
     source = getattr(error, "source", location)
     missing = has_nothing(error, read)
-    message = str(error).replace("--salvage", "`salvage: true` in the config")
-    message = message.replace("--max-unpacked BYTES", "`max_unpacked: BYTES` in the config")
-    return failure(source, target.label, message, code="source", missing=missing)
+    return failure(source, target.label, str(error), code="source", missing=missing)

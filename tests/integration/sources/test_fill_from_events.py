@@ -157,6 +157,17 @@ def test_a_config_and_the_command_have_the_option(
     assert "leave out one of the two" in capsys.readouterr().err
 
 
+def test_a_run_read_in_python_names_the_parameter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = cut("nested_named_env", tmp_path)
+    (run,) = bridges.read(out)
+    (message,) = (one.message for one in run.findings if one.code == ONLY)
+    assert message.endswith("after the training has ended, fill_from_events=True adds them")
+    assert bridge(["inspect", str(out)]) == 0
+    assert "--fill-from-events adds" in " ".join(capsys.readouterr().out.split())
+
+
 def test_event_files_of_bridges_itself_are_no_source(tmp_path: Path) -> None:
     out = cut("nested_named_env", tmp_path)
     bridges.export(out, to="tensorboard", logdir=str(out / "runs"), fill_from_events=True)

@@ -19,6 +19,7 @@ from bridges.errors import BridgeError, ConfigError
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.migration.config.models import Release, Strict
+from bridges.option_names import CONFIG_KEYS
 from bridges.stream.options import Duplicates, Style, XAxis
 
 PLACES = ("experiment", "project")  # options for the location of a run in a target
@@ -79,7 +80,7 @@ def _problems(to: str, options: Mapping[str, object]) -> tuple[dict[str, str], l
     try:
         taken, model = option_names(to), model_of(to)
     except BridgeError as error:
-        return {"to": str(error)}, []
+        return {"to": CONFIG_KEYS.message(str(error))}, []
     unknown = {name: _unknown(to, name, taken) for name in options if name not in taken}
     if model is None:
         return unknown, []
@@ -88,7 +89,7 @@ def _problems(to: str, options: Mapping[str, object]) -> tuple[dict[str, str], l
     except ValidationError as error:
         return unknown, error.errors(include_url=False)
     except ConfigError as error:
-        return {**unknown, "to": str(error)}, []
+        return {**unknown, "to": CONFIG_KEYS.message(str(error))}, []
     return unknown, []
 
 

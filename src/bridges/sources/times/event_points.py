@@ -266,8 +266,7 @@ def _rows_finding(where: str, points: int, rows: int, *, fill: bool) -> Finding:
         return Finding("rows-from-events", Severity.INFO, where, message, points)
     message = (
         f"event files contain {points} points in {rows} rows that are missing from the states; "
-        "after the training has ended, --fill-from-events (in a config `fill_from_events: true`) "
-        "adds them"
+        "after the training has ended, --fill-from-events adds them"
     )
     return Finding("rows-only-in-events", Severity.WARNING, where, message, points)
 
