@@ -441,9 +441,9 @@ def test_a_forced_clock_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
     report = export(tmp_path, MemoryExporter(), clock="events")
     (finding,) = [finding for finding in report.findings if finding.severity is Severity.ERROR]
     assert finding.message == (
-        f"{tmp_path / 'out' / 'trainer_state.json'}: --clock events: found no such "
+        f"{tmp_path / 'out' / 'trainer_state.json'}: clock='events': found no such "
         "times for this run; expected one of its clocks: synthetic. "
-        "Omit --clock for the best of these, or export the run's complete directory."
+        "Omit clock for the best of these, or export the run's complete directory."
     )
     with pytest.raises(bridges.ConfigError, match="clock 'sundial' is not one of events, "):
         export(tmp_path, MemoryExporter(), clock="sundial")
