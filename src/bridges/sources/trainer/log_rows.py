@@ -7,46 +7,30 @@ keys may have values of any type.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ValidationError
 
 from bridges.errors import SourceError
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.json_text import MAX_KEYS, too_many_keys
+from bridges.sources.trainer.field_types import Int64, Number, expected_type, validator_of
 from bridges.sources.trainer.not_a_history import describe, nested, stepless
 from bridges.stream.align import fill_steps
 from bridges.stream.columns import RowColumns, column_of
 from bridges.stream.finding import Finding
 from bridges.stream.model import MetricStream, Series
 
-Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Number = int | float
 PlaceOf = Callable[[int], str]
 
 _ROWS_PER_BATCH = 1000  # single rows wait until so many can become columns together
 REMEDY_ROW = "Fix that row, or remove it from the file."
-INT64 = "an integer between -2^63 and 2^63-1"
-_TYPES = {  # expected type in messages, by pydantic's error type
-    "bool_type": "true, false or null",
-    "dict_type": "an object or null",
-    "int_type": "an integer or null",
-    "float_type": "a number or null",
-    "string_type": "text or null",
-    "string_unicode": "text without lone surrogates",
-}
 _FIXED = {"step": {"i"}, "epoch": {"i", "f"}}  # dtype kinds that need no check by pydantic
-
-
-class FixedColumns(BaseModel):
-    """The columns with a fixed type, one entry per row (None: absent)."""
-
-    model_config = ConfigDict(strict=True)
-
-    step: list[Int64 | None]
-    epoch: list[Number | None]
+_fixed_columns = validator_of(
+    {"step": list[Int64 | None], "epoch": list[Number | None]}, required=_FIXED
+)
 
 
 class LogRows:
@@ -143,7 +127,7 @@ class LogRows:
     def _check_fixed(self, rows: Sequence[dict[str, object]]) -> None:
         """Check `step` and `epoch` of the last added rows."""
         try:
-            FixedColumns.model_validate({key: column_of(rows, key) for key in ("step", "epoch")})
+            _fixed_columns.validate_python({key: column_of(rows, key) for key in _FIXED})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key, row = str(first["loc"][0]), self._columns.rows - len(rows) + int(first["loc"][1])
@@ -158,16 +142,6 @@ class LogRows:
 
 def _are_objects(rows: Sequence[object]) -> TypeGuard[Sequence[dict[str, object]]]:
     return not set(map(type, rows)) - {dict}
-
-
-def expected_type(key: str, error_types: Sequence[str]) -> str:
-    """The expected type of a key, for a message, from pydantic's error types."""
-    if key == "log_history":
-        return "a list of log rows"
-    if {"greater_than_equal", "less_than_equal", "int_parsing_size"} & set(error_types):
-        return INT64
-    words = _TYPES.get(error_types[-1], "another value")  # a union's last type is the widest
-    return words.removesuffix(" or null") if key in ("global_step", "step") else words
 
 
 def _steps(series: Sequence[Series], rows: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

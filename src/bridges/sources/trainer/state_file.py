@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ValidationError
 
 from bridges.errors import SourceError
 from bridges.huggingface.diagnose import diagnose, unfinished_tail
@@ -22,7 +24,8 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.plain_values import MAX_VALUES, count_values, plain_values
 from bridges.sources.text import SALVAGE_REMEDY, Text, load
 from bridges.sources.trainer.checkpoint_paths import output_of
-from bridges.sources.trainer.log_rows import Int64, LogRows, Number, expected_type
+from bridges.sources.trainer.field_types import Int64, Number, expected_type, validator_of
+from bridges.sources.trainer.log_rows import LogRows
 from bridges.sources.trainer.long_history import MIN_LONG_BYTES, History, read_long
 from bridges.sources.trainer.not_a_history import describe, not_a_history
 from bridges.stream.finding import Finding
@@ -51,10 +54,9 @@ FACTS = (
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz", "")
 
 
-class TrainerState(BaseModel):
+@dataclass(frozen=True)
+class TrainerState:
     """The fields of `trainer_state.json` (transformers 3.5 to 5.x); other fields are ignored."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
 
     log_history: list[object]
     global_step: Int64
@@ -74,6 +76,11 @@ class TrainerState(BaseModel):
     trial_name: str | None = None
     trial_params: dict[str, object] | None = None
     stateful_callbacks: dict[str, object] | None = None
+
+
+_state_fields = validator_of(
+    get_type_hints(TrainerState, include_extras=True), required=("log_history", "global_step")
+)
 
 
 class TrainerStateSource(FileSource):
@@ -106,7 +113,15 @@ def read_text(location: str, text: Text, options: ReadOptions) -> Run:
     state = None if history.header is None else _state(location, history.header)
     if state is None:
         history.rows.refuse_other_files()
-    return make_run(location, text, state, history.rows, found, options)
+    run = make_run(location, text, state, history.rows, found, options)
+    if history.header is None or _is_salvaged(found):
+        return run
+    return replace(run, writer=writer_band(history.header.keys(), run.stream))
+
+
+def _is_salvaged(found: Sequence[Finding]) -> bool:
+    """Whether the file is truncated: the fields after the rows are lost."""
+    return any(finding.code == "salvaged" for finding in found)
 
 
 def _history(location: str, data: bytes) -> tuple[History, list[Finding]]:
@@ -151,9 +166,8 @@ def _salvaged(location: str, data: bytes) -> tuple[History, list[Finding]]:
 
 
 def _state(location: str, value: Mapping[str, object]) -> TrainerState:
-    known = {name: value[name] for name in TrainerState.model_fields if name in value}
     try:
-        state = TrainerState.model_validate(known)
+        state = TrainerState(**_state_fields.validate_python(value))
     except ValidationError as error:
         errors = error.errors(include_url=False)
         key, given = str(errors[0]["loc"][0]), errors[0]["input"]
@@ -200,9 +214,8 @@ def make_run(
     params, secrets = redact(_params(state), home=options.redact_home)
     facts, _ = redact(_fields(state, FACTS), home=True)
     findings = [*text.findings, *found, *secrets, *diagnose(stream)]
-    # in a salvaged file the fields after the rows are lost
-    is_salvaged = any(finding.code == "salvaged" for finding in found)
-    findings += unfinished_tail(stream, state.global_step if state and not is_salvaged else None)
+    end = state.global_step if state and not _is_salvaged(found) else None
+    findings += unfinished_tail(stream, end)
     return Run(
         name=redact_text(default_name(location)),
         stream=stream,
@@ -213,7 +226,6 @@ def make_run(
         trial_name=redact_text(state.trial_name) if state and state.trial_name else None,
         trial_params=redact(_trial_params(state))[0],
         status=_status(state, stream),
-        writer=writer_band(state.model_fields_set, stream) if state and not is_salvaged else None,
         provenance=(text.provenance,),
         findings=tuple(findings),
         settings=_settings(state, params),

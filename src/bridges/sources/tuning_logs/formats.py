@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from pydantic_core import from_json
 
-from bridges.sources.trainer.log_rows import INT64
+from bridges.sources.trainer.field_types import INT64
 from bridges.stream.finding import Finding, Severity
 
 HEAD_BYTES = 1 << 16  # searched for a line of a known format

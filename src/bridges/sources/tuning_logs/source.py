@@ -217,8 +217,7 @@ def run_of_log(location: str, text: Text, log: ToolLog, options: ReadOptions) ->
     facts, secrets = redact(_scalars(log.outcome), home=True)
     found = [*log.findings, *secrets]
     run = make_run(location, text, position, log.best_rows, found, options)
-    # only a state shows which release of transformers wrote it
-    return replace(run, facts={**facts, **run.facts}, writer=None)
+    return replace(run, facts={**facts, **run.facts})
 
 
 def with_lines(run: Run, log: ToolLog, lines: Log | None = None) -> Run:
