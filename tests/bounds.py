@@ -16,7 +16,7 @@ import bridges.api, bridges.sources.trainer.run_directory, bridges.formats.event
 from bridges.formats import pickles
 from bridges.formats.events import crc32c
 from bridges.sources.sidecars import settings_files
-from bridges.sources.tuning_logs import source as trainer_log
+from bridges.sources.tuning_logs import tool_log as trainer_log
 from bridges.sources.trainer import state_file as trainer_state
 import pydantic_core, yaml, zipfile, json, fsspec
 crc32c.crc32c(b"tables are made")

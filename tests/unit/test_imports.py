@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Collection
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,37 @@ ROOMS = (
     ("__main__", "__init__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-HEAVY = ("numpy", "pydantic", "rich", "tensorboard", "mlflow", "wandb", "fsspec", "torch", "yaml")
+HEAVY = (
+    *("numpy", "pydantic", "pydantic_core", "rich", "tensorboard", "mlflow", "wandb", "fsspec"),
+    *("torch", "yaml", "urllib3", "filelock"),
+)
+RARE = (  # imported where the rare case begins
+    *("concurrent.futures", "email.message", "importlib.metadata", "multiprocessing", "random"),
+    *("shutil", "sqlite3", "tempfile", "urllib.parse", "zipfile"),
+    "bridges.exporters.mlflow.exporter",
+    "bridges.exporters.wandb.exporter",
+    "bridges.migration",
+    "bridges.pipeline.attachments",
+    "bridges.pipeline.earlier_results",
+    "bridges.pipeline.follow",
+    "bridges.pipeline.lost_log",
+    "bridges.pipeline.match_logged",
+    "bridges.sources.sidecars.results",
+    "bridges.sources.sidecars.training_args",
+    "bridges.sources.times.event_points",
+    "bridges.sources.tuning_logs.further_rows",
+    "bridges.sources.tuning_logs.times",
+    "bridges.sources.tuning_logs.tool_log",
+    "bridges.views",
+)
+NOT_OF_ONE_FILE = (
+    "bridges.sources.sidecars.settings_files",
+    "bridges.sources.times.events",
+    "bridges.sources.trainer.discovery",
+    "bridges.sources.trainer.folding",
+    "bridges.sources.trainer.read_tree",
+    "bridges.sources.trainer.run_sidecars",
+)
 
 
 def room_of(module: str) -> str:
@@ -127,27 +159,59 @@ def test_exporters_do_not_know_the_trainer() -> None:
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """The heavy packages that are loaded after a command."""
+    """The names of all modules that are loaded after a command, packages without their modules."""
     code = (
         "import sys\n"
         f"sys.argv = ['bridge', *{list(arguments)!r}]\n"
         "from bridges.__main__ import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print('LOADED', *(name for name in {HEAVY!r} if name in sys.modules))\n"
+        "print('LOADED', *sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("export", "--help")])
-def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    assert loaded_by(*arguments) == set()
+def of_bridges(modules: set[str]) -> list[str]:
+    return sorted(name for name in modules if name.split(".")[0] == "bridges")
 
 
-def test_an_export_imports_no_tracker(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [(("--help",), 8), (("--version",), 8), (("export", "--help"), 26), (("ls", "--help"), 30)],
+)
+def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...], most: int) -> None:
+    loaded = loaded_by(*arguments)
+    assert loaded.isdisjoint({*HEAVY, *RARE} - {"shutil"})  # click imports it for help pages
+    assert len(of_bridges(loaded)) <= most, of_bridges(loaded)
+
+
+def test_an_export_imports_what_it_needs(tmp_path: Path) -> None:
+    """One file into a new run: no tracker, and no module for rarer sources and runs."""
     target = ["--to", "tensorboard", "--logdir", str(tmp_path)]
-    assert loaded_by("export", str(DATA / "seed.txt"), *target) == {"numpy", "pydantic"}
+    loaded = loaded_by("export", str(DATA / "seed.txt"), *target)
+    assert loaded.intersection(HEAVY) == {"numpy", "pydantic_core"}
+    assert loaded.isdisjoint({*RARE, *NOT_OF_ONE_FILE})
+    assert len(of_bridges(loaded)) <= 115, of_bridges(loaded)
+
+
+def test_an_export_of_a_directory_imports_what_it_needs(tmp_path: Path) -> None:
+    """Without a log, event files or results beside the states, nothing is imported for them."""
+    folder = tmp_path / "out" / "checkpoint-500"
+    folder.mkdir(parents=True)
+    rows = [{"loss": 1.5, "step": 250}, {"loss": 0.5, "step": 500}]
+    state = {"global_step": 500, "max_steps": 500, "log_history": rows}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path / "tb")]
+    loaded = loaded_by("export", str(folder.parent), *target)
+    assert loaded.intersection(HEAVY) == {"numpy", "pydantic_core"}
+    assert loaded.isdisjoint(RARE)
+    assert len(of_bridges(loaded)) <= 133, of_bridges(loaded)
+
+
+def test_rare_modules_exist() -> None:
+    names = [*RARE, *NOT_OF_ONE_FILE]
+    assert [name for name in names if find_spec(name) is None] == []
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -86,6 +85,8 @@ def only_one(name: str) -> Iterator[list[int]]:
     Yields file descriptors to pass to a child process, so the lock outlives this process if it is
     killed. `filelock` cannot do this and is used only on systems without `flock`.
     """
+    import tempfile  # slow to import
+
     if not HAS_FLOCK:
         from filelock import FileLock
 

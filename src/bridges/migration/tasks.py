@@ -18,7 +18,7 @@ from bridges.pipeline.read_runs import source_of
 from bridges.report import RunReport, failure
 from bridges.sources.base import Divides, Part, Source
 from bridges.sources.remote import forget_listings
-from bridges.sources.trainer.discovery import GLOB
+from bridges.sources.trainer.locations import GLOB
 from bridges.sources.trainer.paths import has_nothing
 
 

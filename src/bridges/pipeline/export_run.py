@@ -5,7 +5,6 @@ Any error of a run becomes its report.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,6 @@ from dataclasses import replace
 
 from bridges.errors import BridgeError, ConfigError, ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Labels, Relabels
-from bridges.pipeline.attachments import attach_sources
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.match_existing import match_existing
 from bridges.pipeline.options import ExportOptions
@@ -76,6 +74,8 @@ def _export_once(
         on_phase(run.name, "verifying")
         report = verified(report, plan, existing)
     if options.attach_source and report.status != "failed":
+        from bridges.pipeline.attachments import attach_sources
+
         on_phase(run.name, "attaching the source of")
         report = report.with_findings(attach_sources(run, existing, exporter))
     return report
@@ -113,6 +113,8 @@ def _pause_if_transient(attempt: int, retries: int) -> Iterator[None]:
     except ExportError as error:
         if not error.transient or error.waited or attempt >= retries:
             raise
+        import random  # slow to import, and rarely needed
+
         time.sleep(2**attempt * random.uniform(0.5, 1.0))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from bridges.exporters.base import ExistingRun
+from bridges.exporters.base import ExistingRun, KnowsKeys
 from bridges.pipeline.compare import holds_rows
-from bridges.pipeline.earlier_results import with_earlier_results
 from bridges.pipeline.earlier_settings import has_other_params
 from bridges.pipeline.match import Known, Match, allows, known_to
-from bridges.pipeline.match_logged import found_by_tool_keys, match_logged
 from bridges.pipeline.target import Target
+from bridges.sources.tuning_logs.run_keys import keys_in_logs
 from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.layout import Stored
 from bridges.stream.model import Run
@@ -39,13 +38,35 @@ def match_existing(
         identity = replace(identity, key=match.known.existing.key)
         return seen, replace(match, identity=identity)
     new = Match(run, identity)
-    seen = [*seen, *found_by_tool_keys(new, target)]
+    seen = [*seen, *_found_by_tool_keys(run, identity, target)]
     fitting = [existing for existing in seen if existing.location not in others]
+    if not fitting:
+        return seen, new
+    from bridges.pipeline.match_logged import match_logged
+
     return seen, match_logged(new, fitting, target, is_written=is_written)
+
+
+def _found_by_tool_keys(run: Run, identity: Identity, target: Target) -> Sequence[ExistingRun]:
+    """The existing runs under the keys that a new run has in the logs of tuning tools.
+
+    Empty for runs that are not the Trainer's.
+    """
+    exporter = target.exporter
+    if run.identity or run.key_style != "trainer":
+        return ()
+    keys = sorted({*keys_in_logs(run, identity.options)} - {*identity.keys})
+    if not keys or (isinstance(exporter, KnowsKeys) and not exporter.may_hold(keys)):
+        return ()
+    return exporter.find(replace(identity, key=keys[0], aliases=tuple(keys[1:])))
 
 
 def _with_earlier_results(run: Run, known: list[Known], target: Target) -> Iterator[Known]:
     """The existing runs of the first version, with their results counted as added rows."""
+    if not known:
+        return
+    from bridges.pipeline.earlier_results import with_earlier_results
+
     for one in known:
         state = with_earlier_results(run, one.state, one.existing, target) if one.complete else None
         if state:

@@ -12,14 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from bridges.exporters.base import ExistingRun, KnowsKeys, Replaces
+from bridges.exporters.base import ExistingRun, Replaces
 from bridges.exporters.state import State
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.continuing import continued
 from bridges.pipeline.lost_log import with_stored_rows
 from bridges.pipeline.match import Known, Match, allows, known_to
 from bridges.pipeline.target import Target
-from bridges.sources.tuning_logs.run_keys import keys_in_logs
 from bridges.stream.added import arranged
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import logs_alone, prefix_digest
@@ -35,7 +34,7 @@ def match_logged(
 ) -> Match:
     """The match with a run that was exported from a log, if there is one.
 
-    `seen` are the existing runs under the keys of the run, of its logs and of `found_by_tool_keys`.
+    `seen` are the existing runs under the keys of the run, of its logs and of logs of its rows.
     If the run `is_written` next and the target can rewrite it, exact rows replace the log's rows.
     """
     run = match.run
@@ -51,20 +50,6 @@ def match_logged(
     known, (stored, exact) = fitting
     found = _replacing(stored, exact, known, run, target) if is_written else None
     return found or _match(_noted(stored, run), known, target)
-
-
-def found_by_tool_keys(match: Match, target: Target) -> Sequence[ExistingRun]:
-    """The existing runs under the keys that this run has in the logs of tuning tools.
-
-    Empty for runs that are not the Trainer's.
-    """
-    run, identity, exporter = match.run, match.identity, target.exporter
-    if match.known or run.identity or run.key_style != "trainer":
-        return ()
-    keys = sorted({*keys_in_logs(run, identity.options)} - {*identity.keys})
-    if not keys or (isinstance(exporter, KnowsKeys) and not exporter.may_hold(keys)):
-        return ()
-    return exporter.find(replace(identity, key=keys[0], aliases=tuple(keys[1:])))
 
 
 def _candidates(match: Match, seen: Sequence[ExistingRun], target: Target) -> list[Known]:

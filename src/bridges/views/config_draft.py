@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bridges.errors import ConfigError
 from bridges.migration.config.templates import render
-from bridges.sources.trainer.discovery import GLOB
+from bridges.sources.trainer.locations import GLOB
 from bridges.stream.model import Run
 from bridges.stream.redact import redact_message, redact_text
 from bridges.views.params import ABSENT, ParamTable, params_of

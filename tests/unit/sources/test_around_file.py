@@ -15,7 +15,7 @@ import pytest
 
 import bridges
 from bridges.sources.options import ReadOptions
-from bridges.sources.trainer import run_directory
+from bridges.sources.trainer import read_tree
 from bridges.sources.trainer import state_file as trainer_state
 from bridges.sources.trainer.file_cache import _SETTLED, UnchangedFiles
 from bridges.sources.trainer.run_directory import RunDirectorySource
@@ -140,7 +140,7 @@ def test_many_named_checkpoints_are_each_read_twice_at_most(
     assert len(reads) == len(files)
     assert reads.total() < 3 * len(files)
     for file, run in zip(files, runs, strict=True):
-        run_directory._FOLDED = UnchangedFiles()
+        read_tree._FOLDED = UnchangedFiles()
         (alone,) = bridges.read(file)
         assert (content(run), told(run), run.saves) == (content(alone), told(alone), alone.saves)
 

@@ -17,8 +17,9 @@ import pytest
 import bridges
 from bridges.cli.main import run as bridge
 from bridges.exporters.memory import MemoryExporter
+from bridges.sources.file_names import SETTINGS_NAMES
 from bridges.sources.options import ReadOptions
-from bridges.sources.sidecars.settings_files import read_settings
+from bridges.sources.sidecars.settings_files import READERS, read_settings
 from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import MAX_VALUES, read_yaml
 from bridges.sources.trainer.run_directory import RunDirectorySource
@@ -344,3 +345,7 @@ def test_live_predictions_are_there_again() -> None:
 def test_a_source_with_home_directories_is_not_attached(tmp_path: Path) -> None:
     with pytest.raises(bridges.ConfigError, match="leave out one of the two"):
         bridges.export(tmp_path, to="tensorboard", attach_source=True, redact_home=True)
+
+
+def test_every_settings_file_has_a_reader() -> None:
+    assert (*READERS,) == SETTINGS_NAMES

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -108,6 +107,8 @@ def discard(path: str, key: str) -> None:
 
     Raises OSError if it cannot be renamed.
     """
+    import shutil  # slow to import
+
     aside = os.path.join(os.path.dirname(path), hidden_name(key))
     with suppress(FileNotFoundError):
         os.rename(path, aside)

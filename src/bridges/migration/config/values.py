@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from bridges.migration.config.text import Loc
-from bridges.sources.trainer.discovery import GLOB
+from bridges.sources.trainer.locations import GLOB
 from bridges.stream.redact import redact, redact_text
 
 SQLITE = "sqlite:///"

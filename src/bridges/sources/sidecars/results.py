@@ -29,7 +29,6 @@ from bridges.stream.columns import series_from_rows
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import MetricStream, RowKind, Run
 
-RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 MAX_METRICS = 2000  # each is a curve in every target
 MAX_RESULTS_BYTES = 5_000_000
 MAX_SECONDS = 1e9  # of a call

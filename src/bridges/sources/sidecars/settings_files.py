@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from bridges.errors import SourceError
 from bridges.huggingface.settings_digests import digests, file_digest
 from bridges.sources.fetch import fetch
+from bridges.sources.file_names import ARGUMENTS, CARD, SETTINGS_NAMES
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.live_params import (
     file_name,
@@ -22,14 +23,12 @@ from bridges.sources.sidecars.live_params import (
     with_integer_keys,
 )
 from bridges.sources.sidecars.plain_values import plain_values
-from bridges.sources.sidecars.training_args import ArgsError, read_training_args
 from bridges.sources.sidecars.yaml_settings import read_yaml
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 from bridges.stream.settings import Settings as Identity
 
-CARD = "README.md"
 MAX_SETTINGS_BYTES = 5_000_000
 NOT_PARAMS = frozenset({"mixed_precision", "fsdp_plugin_args"})  # internal to the Trainer
 _CARD_LINE = re.compile(r"^- (\w[\w ]*): (.+)$", re.M)
@@ -41,6 +40,8 @@ def _adapter(data: bytes) -> dict[str, object]:
 
 
 def _arguments(data: bytes) -> dict[str, object]:
+    from bridges.sources.sidecars.training_args import read_training_args
+
     settings = read_training_args(data).items()
     return {
         # the callbacks mask a token even if it is not set
@@ -69,7 +70,6 @@ def _value(text: str) -> object:
     return text
 
 
-ARGUMENTS = "training_args.bin"
 READERS: dict[str, Callable[[bytes], dict[str, object]]] = {
     CARD: _card,
     "config.json": read_config,
@@ -77,8 +77,7 @@ READERS: dict[str, Callable[[bytes], dict[str, object]]] = {
     "args.json": read_json,
     "training_args.yaml": read_yaml,
     ARGUMENTS: _arguments,
-}  # later entries override earlier ones
-SETTINGS_NAMES = frozenset(READERS)
+}
 
 
 @dataclass
@@ -129,7 +128,7 @@ def read_settings(
     """
     settings = Settings(redact_home)
     settings.add(own, source)
-    for name in READERS:
+    for name in SETTINGS_NAMES:
         for file in (file for folder in folders for file in folder):
             if file_name(file) == name:
                 _read(file, name, settings)
@@ -150,6 +149,6 @@ def _read(file: str, name: str, settings: Settings) -> None:
         if zeros:
             raise ValueError(f"it contains {zeros}")
         settings.add(READERS[name](data), file, name)
-    except (SourceError, ArgsError, ValueError, TypeError, RecursionError) as error:
+    except (SourceError, ValueError, TypeError, RecursionError) as error:
         message = f"not read as settings: {error}"
         settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))

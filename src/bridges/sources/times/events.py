@@ -20,6 +20,7 @@ from bridges.errors import BridgeError, VerifyError
 from bridges.formats.events.reader import EventFile, ScalarPart, decode
 from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.sources.fetch import fetch
+from bridges.sources.file_names import EVENTS_NAME
 from bridges.sources.times.clocks import EVENTS
 from bridges.sources.zero_bytes import zero_bytes
 from bridges.stream.added import moved
@@ -29,7 +30,6 @@ from bridges.stream.pace import MAX_TIME
 from bridges.stream.tagging import tag_table
 
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
-EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
 FINGERPRINT_POINTS = 64  # compared first, per file
 MAX_KEPT_POINTS = 500_000  # of cached files; a point keeps its record, 25 to 60 bytes

@@ -10,10 +10,8 @@ import numpy as np
 from bridges.huggingface.durations import summary_duration
 from bridges.sources.times.clocks import EVENTS
 from bridges.sources.times.disk import disk_evidence
-from bridges.sources.times.event_points import with_event_rows
 from bridges.sources.times.events import EventFiles, WantedPoints
 from bridges.sources.times.start import start_evidence
-from bridges.sources.tuning_logs.times import log_evidence
 from bridges.stream.finding import Finding
 from bridges.stream.model import Evidence, Run
 
@@ -42,7 +40,7 @@ def with_evidence(
         owns = is_alone and run.trial is None and events.lie_in(outputs)
         run, written = _with_events(run, events, paths, owns=owns, fill=fill)
     found: list[Evidence] = [*run.evidence, *([written] if written else [])]
-    logged, log_findings = log_evidence(logs[0], run.stream, max_unpacked) if logs else (None, [])
+    logged, log_findings = _in_log(run, logs, max_unpacked)
     found += [logged] if logged else []
     saved, findings = disk_evidence(run.stream, saves)
     found += [saved] if saved else []
@@ -65,6 +63,8 @@ def _with_events(
     run: Run, events: EventFiles, paths: Sequence[str], *, owns: bool, fill: bool
 ) -> tuple[Run, Evidence | None]:
     """The run, compared with its event files, and the times of its rows in these files."""
+    from bridges.sources.times.event_points import with_event_rows
+
     run = events.in_logged_order(run, paths)
     wanted = WantedPoints.of(run.stream)
     written = events.evidence(wanted, paths)
@@ -77,6 +77,17 @@ def _with_events(
     if len(filled.stream) != len(run.stream):
         written = events.evidence(WantedPoints.of(filled.stream), paths)
     return filled, written
+
+
+def _in_log(
+    run: Run, logs: Sequence[str], max_unpacked: int | None
+) -> tuple[Evidence | None, list[Finding]]:
+    """The times of the rows in the first of these logs, and the findings about it."""
+    if not logs:
+        return None, []
+    from bridges.sources.tuning_logs.times import log_evidence
+
+    return log_evidence(logs[0], run.stream, max_unpacked)
 
 
 def _new_findings(events: EventFiles) -> list[Finding]:

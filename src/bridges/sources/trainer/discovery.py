@@ -17,15 +17,17 @@ from typing import Any
 
 from bridges.errors import SourceError
 from bridges.sources.fetch import MissingSourceError
+from bridges.sources.file_names import (
+    EVENTS_NAME,
+    RESULTS_NAME,
+    SETTINGS_NAMES,
+    STATE_NAME,
+    TOOL_LOG_NAME,
+)
 from bridges.sources.remote import opened
-from bridges.sources.sidecars.results import RESULTS_NAME
-from bridges.sources.sidecars.settings_files import SETTINGS_NAMES
-from bridges.sources.times.events import EVENTS_NAME
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
-from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
+from bridges.sources.trainer.locations import GLOB, is_tree
 
-STATE_NAME = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # and copies with a longer name
-GLOB = re.compile(r"[*?\[]")
 HISTORY_SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz")
 _NO_HISTORY = re.compile(  # JSON files that transformers saves with a model
     r"(.*config|.*\.index|tokenizer|vocab|added_tokens|special_tokens_map|merges)\.(json|txt)\Z"
@@ -92,30 +94,6 @@ class FoundFiles:
             name = folder.rpartition("/")[2]
             found.setdefault(output_of(f"{folder}/"), []).append(name)
         return found
-
-
-def is_tree(location: str) -> bool:
-    """Whether a location is a directory or a glob.
-
-    A URL is looked up only if its last part has no suffix.
-    """
-    if location == "-":
-        return False
-    if "://" not in location:
-        is_glob = GLOB.search(location) is not None and not os.path.exists(location)
-        return is_glob or os.path.isdir(location)
-    last = location.rsplit("/", 1)[-1]
-    if GLOB.search(last) or not last:
-        return True
-    return "." not in last and _is_remote_directory(location)
-
-
-def _is_remote_directory(location: str) -> bool:
-    try:
-        files, path = opened(location)
-        return bool(files.isdir(path))
-    except Exception:  # deliberately broad: reading the location reports the error
-        return False
 
 
 def discover(location: str) -> FoundFiles:

@@ -10,17 +10,10 @@ from dataclasses import replace
 from itertools import islice
 
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
-from bridges.sources.trainer.discovery import STATE_NAME, FoundFiles, natural, walk
+from bridges.sources.trainer.discovery import FoundFiles, natural, walk
 from bridges.sources.trainer.partitions import Partition, partitions
-from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
 
 MAX_FILES = 20_000  # in the output directory; above it, the file is read alone
-
-
-def is_history(location: str) -> bool:
-    """Whether a location is a local file named like a state or a tuning tool's log."""
-    name = os.path.basename(location)
-    return bool(STATE_NAME.match(name) or TOOL_LOG_NAME.match(name)) and os.path.isfile(location)
 
 
 def partition_around(location: str) -> Partition:

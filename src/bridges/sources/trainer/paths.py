@@ -10,9 +10,8 @@ from sys import intern
 
 from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
+from bridges.sources.file_names import STATE_NAME, TOOL_LOG_NAME
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
-from bridges.sources.trainer.discovery import STATE_NAME
-from bridges.sources.tuning_logs.source import TOOL_LOG_NAME
 from bridges.stream.model import Run
 
 _USUAL_NAME = re.compile(rf"(?:{STATE_NAME.pattern})|(?:{TOOL_LOG_NAME.pattern})|[^.]*\Z")

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bridges.sources.file_names import RESULTS_NAME
 from bridges.sources.options import ReadOptions
 from bridges.sources.sidecars.live_params import project_of, run_name_of
-from bridges.sources.sidecars.results import RESULTS_NAME, earlier_added, read_results, with_results
 from bridges.sources.sidecars.settings_files import Settings, read_settings
 from bridges.sources.times.events import EventFiles
 from bridges.sources.times.evidence import with_evidence
@@ -19,7 +19,6 @@ from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import FoundFiles
 from bridges.sources.trainer.folding import FoldedRun
 from bridges.sources.trainer.paths import label_of, name_of
-from bridges.sources.tuning_logs.further_rows import with_best_log
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 from bridges.stream.redact import redact_text
@@ -79,6 +78,8 @@ class RunCompleter:
         logs = self._found.logs.get(outputs_of(folded)[0], [])
         if not logs or run.source in logs:
             return run, []
+        from bridges.sources.tuning_logs.further_rows import with_best_log
+
         alone = self._is_alone(folded)
         return with_best_log(run, sorted(logs), self._options, is_alone=alone)
 
@@ -92,6 +93,8 @@ class RunCompleter:
         files = [file for file in sidecars if RESULTS_NAME.match(name_of(file))]
         if self._options.growing or not files:
             return run
+        from bridges.sources.sidecars.results import earlier_added, read_results, with_results
+
         results, unreadable = read_results(files)
         run = replace(
             run,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bridges.sources.remote import MISSING, described, forget_listings
-from bridges.sources.trainer.discovery import discover, is_tree, walk
+from bridges.sources.trainer.discovery import discover, walk
+from bridges.sources.trainer.locations import is_tree
 
 
 class Stamp(NamedTuple):

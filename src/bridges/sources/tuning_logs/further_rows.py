@@ -19,7 +19,7 @@ from bridges.sources.text import load
 from bridges.sources.tuning_logs.formats import recognise
 from bridges.sources.tuning_logs.matching import measured_values, same_rows
 from bridges.sources.tuning_logs.run_keys import log_identity
-from bridges.sources.tuning_logs.source import ToolLog, read_log, with_lines
+from bridges.sources.tuning_logs.tool_log import ToolLog, read_log, with_lines
 from bridges.stream.columns import appended
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.logged import ranges_of

@@ -16,8 +16,9 @@ from bridges.errors import SourceError, TreeError
 from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.read_runs import read_runs
 from bridges.sources.options import ReadOptions
-from bridges.sources.trainer.discovery import FoundFiles, is_tree, natural
+from bridges.sources.trainer.discovery import FoundFiles, natural
 from bridges.sources.trainer.folding import Save, fold
+from bridges.sources.trainer.locations import is_tree
 from bridges.sources.trainer.run_directory import RunDirectorySource
 from bridges.stream.model import Run
 from tests.support import DATA, GROUNDTRUTH, make_run, needs_groundtruth, state

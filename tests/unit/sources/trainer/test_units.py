@@ -15,7 +15,7 @@ from bridges.errors import TreeError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.sources.options import ReadOptions
-from bridges.sources.trainer import run_directory
+from bridges.sources.trainer import read_tree
 from bridges.sources.trainer.discovery import discover
 from bridges.sources.trainer.read_units import read_units
 from bridges.sources.trainer.run_directory import RunDirectorySource
@@ -40,17 +40,17 @@ def test_the_first_run_is_given_before_the_last_is_read(
     ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few small runs are read ahead, by their rows."""
-    monkeypatch.setattr(run_directory, "MIN_ROWS_AHEAD", ahead * len(HISTORY))
+    monkeypatch.setattr(read_tree, "MIN_ROWS_AHEAD", ahead * len(HISTORY))
     for number in range(5):
         put(tmp_path / f"r{number}", at(number))
     opened: list[str] = []
-    plain = run_directory._Reader.run
+    plain = read_tree._Reader.run
 
-    def run(self: run_directory._Reader, location: str) -> Run:
+    def run(self: read_tree._Reader, location: str) -> Run:
         opened.append(location)
         return plain(self, location)
 
-    monkeypatch.setattr(run_directory._Reader, "run", run)
+    monkeypatch.setattr(read_tree._Reader, "run", run)
     runs = RunDirectorySource().read(str(tmp_path), ReadOptions())
     assert next(runs).name == "r0"
     assert {Path(location).parent.name for location in opened} == {f"r{n}" for n in range(ahead)}
@@ -98,13 +98,13 @@ def test_what_cannot_be_read_is_told_after_all_units(tmp_path: Path) -> None:
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What an export of five runs does, in its order; `r3` is interrupted if `stop` lies there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_directory, "MIN_ROWS_AHEAD", len(HISTORY))
+    monkeypatch.setattr(read_tree, "MIN_ROWS_AHEAD", len(HISTORY))
     for number in range(5):
         put(Path("tree", f"r{number}"), at(number))
     done: list[str] = []
-    read, write, advance = run_directory._Reader.run, TensorBoardExporter.write, Progress.advance
+    read, write, advance = read_tree._Reader.run, TensorBoardExporter.write, Progress.advance
 
-    def reads(self: run_directory._Reader, location: str) -> Run:
+    def reads(self: read_tree._Reader, location: str) -> Run:
         name = Path(location).parent.name
         if name == "r3" and Path("stop").exists():
             raise KeyboardInterrupt
@@ -126,7 +126,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         advance(self)
         done.append(f"{self.done} of {self.total}")
 
-    monkeypatch.setattr(run_directory._Reader, "run", reads)
+    monkeypatch.setattr(read_tree._Reader, "run", reads)
     monkeypatch.setattr(TensorBoardExporter, "write", writes)
     monkeypatch.setattr(Progress, "advance", advances)
     return done

@@ -1,0 +1,21 @@
+"""Names of the files in an output directory, by which they are sorted before any is read."""
+
+from __future__ import annotations
+
+import re
+
+STATE_NAME = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # and copies with a longer name
+TOOL_LOG_NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
+RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
+EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
+
+CARD = "README.md"
+ARGUMENTS = "training_args.bin"
+SETTINGS_NAMES = (  # later files override earlier ones
+    CARD,
+    "config.json",
+    "adapter_config.json",
+    "args.json",
+    "training_args.yaml",
+    ARGUMENTS,
+)
