@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from bridges.findings import explanations
-from bridges.migration.reports.html import PART_ROWS, HtmlReport
+from bridges.migration.reports.html import HtmlReport
 from bridges.report import RunReport, failure
 from bridges.stream.finding import Finding, Severity
 from tests.integration.browser import chromium_page, save
@@ -29,9 +30,24 @@ ATTACKS = (
     "\u202eevil \u05d0\u05d1\u05d2",
     "long " * 2_000,
 )
-RENDERED = """[...document.querySelectorAll("#runs tbody tr > th")]
-    .filter(cell => cell.checkVisibility({contentVisibilityAuto: true})).length"""
 ROWS = "#runs tbody tr"
+MOST_ROWS = 200  # of a page of 900 pixels, whatever the number of runs
+# the names of all rows, in the order in which they come into sight, and the most rows at a time
+SCROLL = """async () => {
+  const names = new Set();
+  let most = 0;
+  for (let y = 0; y < document.documentElement.scrollHeight; y += 800) {
+    scrollTo(0, y);
+    for (let frames = 0; frames < 2; frames++) await new Promise(requestAnimationFrame);
+    const rows = [...document.querySelectorAll("#runs tbody tr")];
+    most = Math.max(most, rows.length);
+    for (const row of rows) {
+      const {top, bottom} = row.getBoundingClientRect();
+      if (bottom > 0 && top < innerHeight) names.add(row.cells[0].firstChild.textContent);
+    }
+  }
+  return [[...names], most];
+}"""
 LINK = "https://tracker.example/#/runs/10"
 
 
@@ -139,7 +155,7 @@ def test_the_runs_are_filtered(tmp_path: Path) -> None:
         page.locator("#find").fill("")
         page.get_by_label("Status").select_option("failed or lost data")
         expect(shown).to_have_text("4 of 31 runs shown")
-        page.get_by_label("Target").select_option("mlflow")  # the loss is in the other one
+        page.locator("#target").select_option("mlflow")  # the loss is in the other one
         expect(shown).to_have_text("1 of 31 runs shown")
         page.get_by_label("Status").select_option("unchanged")
         expect(shown).to_have_text("10 of 31 runs shown")
@@ -217,20 +233,88 @@ def test_the_report_is_readable_without_scripts(tmp_path: Path) -> None:
         expect(page.locator("form, button").first).not_to_be_visible()
 
 
-def test_ten_thousand_runs_open_sort_and_scroll(tmp_path: Path) -> None:
+def test_ten_thousand_runs_are_never_in_the_page_at_once(tmp_path: Path) -> None:
     address = write(tmp_path / "report.html", some_runs(MANY - 1))
     with chromium_page("report_many", height=900) as page:
         page.goto(address)
         shown = page.locator("#shown")
         expect(shown).to_have_text("10,000 of 10,000 runs shown")
+        assert len(column(page, 0)) < MOST_ROWS
+        expect(page.locator("#runs")).to_have_attribute("aria-rowcount", "10001")
         page.get_by_label("Sort by").select_option("rows")
-        names = column(page, 0)
-        assert len(names) == MANY
-        assert names[-1] == "run-9998"
-        assert page.evaluate(RENDERED) <= 6 * PART_ROWS  # the others have no layout
-        last = page.locator(ROWS).last
-        last.scroll_into_view_if_needed()
-        expect(last).to_be_in_viewport()
+        page.get_by_role("button", name="Reverse").click()
+        assert column(page, 0)[:2] == ["run-9998", "run-9997"]
+        expect(page.locator(ROWS).first).to_have_attribute("aria-rowindex", "2")
+        page.locator("#find").fill("RUN-5000 tensorboard")
+        expect(shown).to_have_text("1 of 10,000 runs shown")
+        assert column(page, 0) == ["run-5000"]
         page.locator("#find").fill("run-9999")
         expect(shown).to_have_text("0 of 10,000 runs shown")
     assert (tmp_path / "report.html").stat().st_size < 1_600 * MANY
+
+
+@pytest.mark.parametrize("width", [1200, 600])
+def test_each_of_many_runs_comes_into_sight(tmp_path: Path, width: int) -> None:
+    count = 1_500
+    address = write(tmp_path / "report.html", some_runs(count))
+    with chromium_page("report_many", height=900) as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+        names, most = page.evaluate(SCROLL)
+        assert names == [*(f"run-{index}" for index in range(count)), "broken.json"]
+        assert most < MOST_ROWS
+        page.keyboard.press("Home")
+        expect(page.locator(ROWS).first).to_be_in_viewport()
+        assert column(page, 0)[0] == "run-0"
+        save(page, f"report_many_{width}")
+
+
+def test_open_findings_stay_open_out_of_sight(tmp_path: Path) -> None:
+    with chromium_page("report_many", height=900) as page:
+        page.goto(write(tmp_path / "report.html", some_runs(500)))
+        page.locator(ROWS).nth(1).locator("summary").click()
+        expect(page.locator("#runs details[open]")).to_have_count(1)
+        page.locator("#find").focus()  # a row with the focus would stay
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        expect(page.locator("#runs details[open]")).to_have_count(0)
+        page.evaluate("scrollTo(0, 0)")
+        expect(page.locator(ROWS).nth(1).locator("details")).to_have_attribute("open", "")
+
+
+def test_the_key_of_the_browsers_search_leads_to_rows_out_of_sight(tmp_path: Path) -> None:
+    with chromium_page("report_many", height=900) as page:
+        for count, is_found in ((500, True), (3, False)):  # all of the few rows are in the page
+            page.goto(write(tmp_path / f"{count}.html", some_runs(count)))
+            expect(page.locator("#shown")).to_have_text(f"{count + 1} of {count + 1} runs shown")
+            page.keyboard.press("Control+f")
+            assert page.evaluate("document.activeElement.id === 'find'") is is_found
+
+
+def test_all_rows_are_printed(tmp_path: Path) -> None:
+    with chromium_page("report_many", height=900) as page:
+        page.goto(write(tmp_path / "report.html", some_runs(500)))
+        expect(page.locator("#shown")).to_have_text("501 of 501 runs shown")
+        page.evaluate(
+            "addEventListener('beforeprint', () => {"
+            " window.printed = document.querySelectorAll('#runs tbody tr').length })"
+        )
+        page.pdf(path=tmp_path / "report.pdf")
+        assert page.evaluate("window.printed") == 501
+        expect(page.locator(ROWS)).not_to_have_count(501)
+        page.emulate_media(media="print")
+        expect(page.locator(ROWS)).to_have_count(501)
+        page.emulate_media(media="screen")
+        expect(page.locator(ROWS)).not_to_have_count(501)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 600])
+def test_the_report_is_accessible(tmp_path: Path, width: int, scheme: str) -> None:
+    address = write(tmp_path / "report.html", some_runs(30))
+    with chromium_page("report", height=900, color_scheme=scheme, bypass_csp=True) as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+        page.locator("#codes button").nth(1).click()
+        page.locator("#runs summary").first.click()
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()

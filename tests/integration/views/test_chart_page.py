@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +255,42 @@ def test_two_hundred_runs(tmp_path: Path) -> None:
     address = write(tmp_path, [made(tmp_path, f"run-{run}", run) for run in range(200)])
     with chromium_page("charts", height=900) as page:
         page.goto(address)
+        expect(page.locator("#cut")).to_be_hidden()
         assert len(plotted(page, "loss")) == 1 + 50
         expect(page.locator("#shown")).to_have_text("50 of 200 runs shown")
         page.get_by_role("button", name="All").click()
         settle(page)
         assert len(plotted(page, "loss")) == 1 + 200
         save(page, "charts_many")
+
+
+def test_thousands_of_runs(tmp_path: Path) -> None:
+    """The page lists and draws some at a time; the filter reaches each."""
+    run = made(tmp_path, "run", 0)
+    runs = [replace(run, name=f"run-{index}") for index in range(9_000)]
+    address = write(tmp_path, runs)
+    with chromium_page("charts_thousands", height=1100) as page:
+        page.goto(address)
+        expect(page.locator("#shown")).to_have_text("50 of 9,000 runs shown")
+        expect(page.locator("#cut")).to_contain_text("200 of 9,000 runs are listed")
+        for table in ("#table", "#once"):
+            expect(page.locator(f"{table} tbody tr")).to_have_count(200)
+        save(page, "charts_thousands")
+        page.get_by_role("button", name="None").click()
+        page.locator("#runs").fill("run-4321")
+        expect(page.locator("#table tbody tr")).to_have_count(1)
+        page.get_by_label("run-4321").check()
+        settle(page)
+        expect(page.locator("#shown")).to_have_text("1 of 9,000 runs shown")
+        assert len(plotted(page, "loss")) == 1 + 1
+        page.locator("#runs").fill("run-8999")  # behind the most points of a page
+        expect(page.locator("#table tbody tr input")).to_have_count(0)
+        expect(page.get_by_text(re.compile("The charts hold the first 7,... runs"))).to_be_visible()
+        page.locator("#runs").fill("")
+        page.get_by_role("button", name="All").click()
+        settle(page)
+        assert len(plotted(page, "loss")) == 1 + 500
+        expect(page.locator(".note").first).to_contain_text("the first 500 of ")
+    with chromium_page("charts_thousands", height=900, java_script_enabled=False) as page:
+        page.goto(address)
+        expect(page.locator("#table tbody tr")).to_have_count(9_000)

@@ -224,7 +224,7 @@ def row_of(*reports: RunReport) -> str:
 def test_the_page_has_the_totals_and_each_run_once(tmp_path: Path) -> None:
     text = page_of(tmp_path / "report.html", *REPORTS)
     assert "3 of 3 runs failed or lost data</span> (exit code 1). 23 points" in text
-    assert re.findall('<tr data-states="([^"]*)"', text) == [
+    assert re.findall('(?m)^<tr data-states="([^"]*)"', text) == [
         "0-exported 1-unchanged 0-appended-bad 0-planned",
         "1-failed-bad",
         "0-failed-bad",
@@ -240,7 +240,7 @@ def test_reports_of_a_run_meet_though_others_lie_between(tmp_path: Path) -> None
     mixed = (one("a", "mlflow"), one("b", "mlflow"), one("b", "wandb"), one("a", "wandb"))
     text = page_of(tmp_path / "report.html", *mixed)
     assert re.findall('<th scope="row"><bdi>(.)</bdi><br>', text) == ["a", "b"]
-    assert re.findall('<tr data-states="([^"]*)"', text) == ["0-exported 1-exported"] * 2
+    assert re.findall('(?m)^<tr data-states="([^"]*)"', text) == ["0-exported 1-exported"] * 2
 
 
 def test_a_finding_of_one_target_names_it() -> None:

@@ -27,7 +27,6 @@ from bridges.report import RunReport, Totals
 if TYPE_CHECKING:
     from bridges.migration.reports.grouped_reports import GroupedReports
 
-PART_ROWS = 20  # rows that a browser lays out together; 10,000 parts would scroll slowly
 Part = Callable[[], Iterator[bytes]]
 
 
@@ -67,7 +66,7 @@ class HtmlReport:
 
     def _page(self, runs: GroupedReports, has_ended: bool) -> Iterator[bytes]:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        template = files("bridges.migration.reports").joinpath("report.html").read_text("utf-8")
+        template = packaged("report.html").replace("@SCRIPT@", packaged("rows.js"))
         by_run = RunTotals()
         for reports in runs:
             by_run.add(reports, merged(reports))
@@ -79,17 +78,19 @@ class HtmlReport:
             "SUMMARY": summary(self.totals, by_run, now, has_ended),
             "TARGETS": options(targets),
             "CHIPS": chips(by_run),
-            "LINES": str(min(len(targets), 4)),
             "TABLES": tables(self.totals, by_run),
         }
 
         def rows() -> Iterator[bytes]:
-            for index, reports in enumerate(runs):
-                if index % PART_ROWS == 0:
-                    yield b"<tbody>\n"
+            for reports in runs:
                 yield _encoded(row(reports, targets, codes))
 
         yield from filled(template, texts, {"ROWS": rows})
+
+
+def packaged(name: str) -> str:
+    """The text of a file beside this module."""
+    return files("bridges.migration.reports").joinpath(name).read_text("utf-8")
 
 
 def publish(path: str, page: Iterator[bytes]) -> None:

@@ -130,6 +130,7 @@ def _table(
     heads += [f'<th scope="col" class="n">{title}' for title in titles[texts:]]
     body = "".join(f"<tr>{''.join(cells)}\n" for cells in rows)
     return (
-        f'<div class="wide" tabindex="0"><table id="{place}"><caption>{caption}</caption>\n'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{caption}">'
+        f'<table id="{place}"><caption>{caption}</caption>\n'
         f"<thead><tr>{''.join(heads)}\n<tbody>\n{body}</table></div>"
     )

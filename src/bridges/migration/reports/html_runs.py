@@ -18,7 +18,7 @@ VERIFIED = {True: "verified", False: "NOT verified", None: ""}
 
 
 def row(reports: Sequence[RunReport], targets: Mapping[str, int], codes: Mapping[str, int]) -> str:
-    """The table row of a run, given its reports.
+    """The table row of a run, given its reports: one line, as the page shows rows line by line.
 
     `targets` and `codes` number the targets and finding codes for the filters of the page.
     """

@@ -13,7 +13,8 @@ from bridges.views.metrics import main_metrics
 
 MOST_POINTS = 2_000  # of a line
 FEWEST_POINTS = 64  # to which a line is thinned at most
-BUDGET = 250_000  # points of a page
+BUDGET = 250_000  # points of a page, above which lines are thinned
+LIMIT = 1_000_000  # points of a page; further runs have no charts
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,38 @@ def _times(timed: MetricStream, key: str) -> Int64:
 
 
 class Lines:
-    """The lines of many runs, thinned further whenever together they exceed the budget."""
+    """The lines of many runs, thinned further whenever together they exceed the budget.
 
-    def __init__(self, budget: int = BUDGET) -> None:
+    `charted` is the number of runs whose lines are held, at most `limit` points together. Runs
+    behind these have the lines of one point only. `points` counts those of all runs.
+    """
+
+    def __init__(self, budget: int = BUDGET, limit: int = LIMIT) -> None:
         self.runs: list[list[Line]] = []
-        self._budget = budget
         self.most = MOST_POINTS
+        self.points = 0
+        self.charted = 0
+        self._budget = budget
+        self._limit = limit
         self._count = 0
 
     def add(self, lines: Iterator[Line]) -> None:
         """Add the lines of a run."""
         added = [line.thinned(self.most) for line in lines]
+        self.points += sum(line.points for line in added)
         self.runs.append(added)
-        self._count += sum(map(len, added))
-        while self._count > self._budget and self.most > FEWEST_POINTS:
+        if self.charted < len(self.runs) - 1 or not self._fit():
+            self.runs[-1] = [line for line in self.runs[-1] if line.points == 1]
+        else:
+            self.charted += 1
+
+    def _fit(self) -> bool:
+        """Thin all lines as far as the budget asks; whether they keep to the limit."""
+        count = self._count + sum(map(len, self.runs[-1]))
+        while count > self._budget and self.most > FEWEST_POINTS:
             self.most //= 2
             self.runs = [[line.thinned(self.most) for line in run] for run in self.runs]
-            self._count = sum(len(line) for run in self.runs for line in run)
+            count = sum(len(line) for run in self.runs for line in run)
+        if is_fitting := count <= self._limit or len(self.runs) == 1:
+            self._count = count
+        return is_fitting

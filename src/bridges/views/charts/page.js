@@ -1,9 +1,9 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = id => document.getElementById(id);
 const COLOURS = ["#1f77b4", "#e8590c", "#2b8a3e", "#c92a2a", "#7048e8", "#8d5a44", "#d6336c", "#5f6b76", "#9c8500", "#0b8fa3"];
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 const TIP_ROWS = 12, RAW_LINES = 12;
+const LISTED = 200, DRAWN = 500;  // most runs in the tables, and in a chart, at a time
 const SECONDS = [1e-3, 1e-2, .1, .2, .5, 1, 2, 5, 10, 15, 30, ...[1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 7200, 14400, 72000].map(minutes => 60 * minutes)];
 const REACH = 20;  // pixels from a line's ends at which its values are still shown
 const state = { axis: "step", log: false, smooth: 0, range: null };
@@ -95,22 +95,69 @@ function duration(seconds) {
   return s < 3600 ? `${sign}${Math.floor(s / 60)}:${pad(s % 60)} min` : `${sign}${Math.floor(s / 3600)}:${pad(s / 60 % 60)} h`;
 }
 
-// ---- runs
-const rows = [...document.querySelectorAll("#table tbody tr")];
-const boxes = rows.map((row, run) => {
+// ---- runs: all have a line of each table, and the first that fit the filter a row
+class Rows {
+  constructor(source, decorate) {
+    Object.assign(this, takeRows(source), { decorate, rows: new Map() });
+    this.body = this.table.createTBody();
+  }
+
+  list(runs) {
+    for (const run of runs) if (!this.rows.has(run)) this.rows.set(run, this.row(run));
+    this.body.replaceChildren(...runs.map(run => this.rows.get(run)));
+  }
+
+  row(run) {
+    const holder = document.createElement("template");
+    holder.innerHTML = this.lines[run];
+    const row = holder.content.firstElementChild;
+    this.decorate(row, run);
+    return row;
+  }
+}
+
+const everyRun = data.runs.map((_, run) => run);
+const isChecked = everyRun.map(run => run < data.shown);
+const isCharted = run => run < data.charted;
+let fitting = everyRun, shown = new Set();  // the runs that fit the filter; those that are also checked
+
+function addBox(row, run) {
+  const cell = row.cells[0];
+  if (!isCharted(run)) return;
   const box = document.createElement("input"), swatch = document.createElement("span"), label = document.createElement("label");
   box.type = "checkbox";
-  box.checked = run < data.shown;
+  box.checked = isChecked[run];
   swatch.className = "swatch";
   swatch.style.borderTopColor = colour(run);
   swatch.style.borderTopStyle = dash(run).length ? "dashed" : "solid";
-  const cell = row.cells[0];
   label.append(box, swatch, ...cell.childNodes);
   cell.append(label);
-  box.addEventListener("change", update);
-  return box;
-});
-const isShown = run => boxes[run].checked && !rows[run].hidden;
+  box.addEventListener("change", () => { isChecked[run] = box.checked; update(); });
+}
+
+const tables = [...document.querySelectorAll("noscript")].map((source, index) => new Rows(source, index ? () => {} : addBox));
+const [runRows] = tables;
+let words;  // of each run, made by the first search
+
+function filter() {
+  const wanted = element("runs").value.toLowerCase().split(/\s+/).filter(Boolean);
+  if (wanted.length) words ??= runRows.lines.map(wordsOf);
+  fitting = wanted.length ? everyRun.filter(run => wanted.every(word => words[run].includes(word))) : everyRun;
+  const listed = fitting.slice(0, LISTED);
+  for (const table of tables) table.list(listed);
+  element("cut").hidden = listed.length === fitting.length;
+  element("cut").textContent = `${number(listed.length)} of ${number(fitting.length)} runs are listed: filter the runs to list others.`;
+  update();
+}
+
+function check(value) {
+  for (const run of fitting) if (isCharted(run)) {
+    isChecked[run] = value;
+    const box = runRows.rows.get(run)?.querySelector("input");
+    if (box) box.checked = value;
+  }
+  update();
+}
 
 // ---- charts
 const charts = new Map();  // by metric
@@ -151,8 +198,8 @@ class Chart {
   draw() {
     if (!this.isStale) return;
     this.isStale = false;
-    const lines = this.lines.filter(line => isShown(line.run));
-    const drawn = lines.map(line => ({ line, run: line.run, ...points(line) })).filter(each => each.x);
+    const lines = this.lines.filter(line => shown.has(line.run));
+    const drawn = lines.slice(0, DRAWN).map(line => ({ line, run: line.run, ...points(line) })).filter(each => each.x);
     this.drawn = drawn;
     this.note.textContent = this.remarks(lines, drawn);
     this.box.setAttribute("aria-label", `Chart of ${this.key} by ${state.axis}, ${drawn.length} runs; the table of runs has its values`);
@@ -211,10 +258,11 @@ class Chart {
   }
 
   // what the chart leaves out, in words
-  remarks(lines, drawn) {
-    const parts = [], total = lines.reduce((sum, line) => sum + line.points, 0);
+  remarks(all, drawn) {
+    const lines = all.slice(0, DRAWN), parts = [], total = lines.reduce((sum, line) => sum + line.points, 0);
     const kept = lines.reduce((sum, line) => sum + column(line.value).length, 0);
     if (!lines.length) return "no run is shown";
+    if (lines.length < all.length) parts.push(`the first ${DRAWN} of ${number(all.length)} selected runs drawn`);
     if (kept < total) parts.push(`${number(kept)} of ${number(total)} points drawn, with the extremes of every part` + (state.smooth ? ", and smoothed" : ""));
     if (drawn.length < lines.length) parts.push(`${lines.length - drawn.length} of ${lines.length} runs have no ${state.axis}`);
     let missing = 0, low = 0;
@@ -293,15 +341,13 @@ function update() {
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
-    const words = element("runs").value.toLowerCase().split(/\s+/).filter(Boolean);
-    rows.forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); });
+    shown = new Set(fitting.filter(run => isChecked[run]));
     const wanted = element("metrics").value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const chart of charts.values()) {
       chart.card.hidden = !wanted.every(word => chart.key.toLowerCase().includes(word));
       chart.stale();
     }
-    const shown = rows.filter((row, run) => isShown(run)).length;
-    element("shown").textContent = rows.length > 1 ? `${number(shown)} of ${number(rows.length)} runs shown` : "";
+    element("shown").textContent = everyRun.length > 1 ? `${number(shown.size)} of ${number(everyRun.length)} runs shown` : "";
   });
 }
 
@@ -344,14 +390,12 @@ for (const id of ["from", "to"]) element(id).addEventListener("change", () => {
   if (low < high) zoom([low, high]);
 });
 element("reset").addEventListener("click", () => zoom(null));
-for (const id of ["metrics", "runs"]) element(id).addEventListener("input", update);
-for (const [id, value] of [["all", true], ["none", false]]) element(id).addEventListener("click", () => {
-  rows.forEach((row, run) => { if (!row.hidden) boxes[run].checked = value; });
-  update();
-});
+element("metrics").addEventListener("input", update);
+element("runs").addEventListener("input", filter);
+for (const [id, value] of [["all", true], ["none", false]]) element(id).addEventListener("click", () => check(value));
 element("controls").addEventListener("submit", event => event.preventDefault());
 element("controls").hidden = false;
 element("scripts").hidden = true;
 for (const option of element("axis").options) option.disabled = !data.runs.some(run => run.lines.some(line => line[option.value] !== null));
-if (rows.length < 2) for (const id of ["runfilter", "buttons"]) element(id).hidden = true;
-update();
+if (everyRun.length < 2) for (const id of ["runfilter", "buttons"]) element(id).hidden = true;
+filter();

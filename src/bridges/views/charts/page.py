@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ConfigError, ExportError
-from bridges.migration.reports.html import filled, policy, publish
+from bridges.migration.reports.html import filled, packaged, policy, publish
 from bridges.migration.reports.html_parts import escaped
 from bridges.migration.reports.json_lines import report_errors
 from bridges.stream.clock import clocked
@@ -88,11 +88,15 @@ class ChartPage:
     def _summary(self) -> Iterator[str]:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         runs, lines = len(self), [line for run in self._lines.runs for line in run]
-        points = sum(line.points for line in lines)
-        count = f"{runs:,} run{'s' * (runs != 1)}, {points:,} points"
+        count = f"{runs:,} run{'s' * (runs != 1)}, {self._lines.points:,} points"
         yield f'<p class="dim">{count}. Written on {now}.</p>'
         if runs > SHOWN:
             yield f"<p>{SHOWN} runs are drawn at first; select others in the table.</p>"
+        if self._lines.charted < runs:
+            yield (
+                f"<p>The charts hold the first {self._lines.charted:,} runs; the table lists all."
+                " Make a page of fewer runs to chart the others.</p>"
+            )
         most = max((len(line) for line in lines if len(line) < line.points), default=0)
         if most:
             yield (
@@ -105,11 +109,12 @@ class ChartPage:
         columns = _Columns()
         place = {key: at for at, key in enumerate(metrics)}
         runs = []
-        for run, lines in zip(self._runs, self._lines.runs, strict=True):
-            drawn = [columns.line(place[line.key], line) for line in lines if line.key in place]
-            runs.append({**run, "lines": drawn})
+        for at, (run, lines) in enumerate(zip(self._runs, self._lines.runs, strict=True)):
+            shown = [line for line in lines if line.key in place and at < self._lines.charted]
+            runs.append({**run, "lines": [columns.line(place[line.key], line) for line in shown]})
         document = {
             "shown": SHOWN,
+            "charted": self._lines.charted,
             "metrics": [*map(visible, metrics)],
             "runs": runs,
             "columns": columns.texts,
@@ -156,7 +161,7 @@ def _template() -> str:
     page = home.joinpath("page.html").read_text("utf-8")
     for slot, name in names.items():
         page = page.replace(slot, home.joinpath(name).read_text("utf-8"))
-    return page
+    return page.replace("@ROWSCRIPT@", packaged("rows.js"))
 
 
 def _metrics(runs: Sequence[Sequence[Line]]) -> tuple[list[str], list[str]]:

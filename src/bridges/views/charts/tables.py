@@ -30,7 +30,7 @@ def runs_table(listing: Listing) -> str:
             pairs = listing.params(run, params).items()
             cells.append(_params([f"{key}={_short(value)}" for key, value in pairs]))
         rows.append(cells)
-    return _table("table", heads, rows)
+    return _for_script(_table("table", heads, rows))
 
 
 def once_table(names: Sequence[str], lines: Sequence[Sequence[Line]], keys: Sequence[str]) -> str:
@@ -42,7 +42,7 @@ def once_table(names: Sequence[str], lines: Sequence[Sequence[Line]], keys: Sequ
         found = {line.key: line.value[0].item() for line in mine}
         cells = [f'<th scope="row">{_name(name)}</th>']
         rows.append([*cells, *(_number(found.get(key)) for key in keys)])
-    table = _table("once", ["name", *map(visible, keys)], rows)
+    table = _for_script(_table("once", ["name", *map(visible, keys)], rows))
     return f'<details><summary>Logged once</summary><div class="scroll">{table}</div></details>'
 
 
@@ -66,6 +66,11 @@ def details_of(run: Run, findings: Sequence[Finding], clock: Clock) -> str:
                 f'<div class="scroll">{table}</div></details>'
             )
     return "".join(parts)
+
+
+def _for_script(table: str) -> str:
+    """A table of runs, whose rows the script adds; complete without scripts."""
+    return f"<noscript>{table}</noscript>"
 
 
 def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -55,6 +55,26 @@ def test_a_page_keeps_to_its_budget() -> None:
     assert min(len(one) for run in lines.runs for one in run) > FEWEST_POINTS // 2
 
 
+def test_runs_above_the_limit_have_no_charts() -> None:
+    lines = Lines(budget=3_000, limit=6_000)
+    for _ in range(200):
+        lines.add(iter([line(2_500), line(1)]))
+    assert 0 < lines.charted < 200
+    assert lines.points == 200 * 2_501
+    assert {len(run) for run in lines.runs[: lines.charted]} == {2}
+    assert [[one.points for one in run] for run in lines.runs[lines.charted :]] == [[1]] * (
+        200 - lines.charted
+    )
+    assert sum(len(one) for run in lines.runs[: lines.charted] for one in run) <= 6_000
+
+
+def test_the_first_run_is_charted_whatever_its_size() -> None:
+    lines = Lines(budget=100, limit=100)
+    lines.add(iter([line(100)] * 10))
+    lines.add(iter([line(2)]))
+    assert lines.charted == 1
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     rows = [
