@@ -59,16 +59,16 @@ bench: $(READY)
 
 # The documentation as HTML in site/; `mkdocs serve` shows it while you write.
 docs: $(READY)
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pages of docs/reference that are written from the code.
 reference: $(READY)
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 # The pictures of docs/img, from real runs; it needs Chromium.
 pictures: $(READY)
-	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python -m docs.make_pictures
 
 clean:
 	rm -rf $(VENV) runs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,21 +1,19 @@
-"""Writes the reference pages that follow from the code: command line, config file, findings.
+"""Writes the reference pages that follow from the code: command line, config file, findings, man.
 
-Run as `python docs/generate.py`; with `--check` it writes nothing and fails where a page is old.
+Run as `python -m docs.generate`; with `--check` it writes nothing and fails where a page is old.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
-from bridges.cli.main import app
 from bridges.findings import GROUPS, explanations
 from bridges.migration.config.schema import config_schema
+from docs.commands import Page, Paragraph, pages
+from docs.man_page import ALIAS, man_page
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py: change the code, then run `make reference`. -->\n"
@@ -26,48 +24,28 @@ NOTE = "<!-- Written by docs/generate.py: change the code, then run `make refere
 
 def command_line() -> str:
     """The page of the commands, from the objects of click."""
-    parts = ["# Command line", NOTE, *_command("bridge", app, None)]
-    context = click.Context(app, info_name="bridge", **app.context_settings)
-    for name in app.list_commands(context):
-        command = app.get_command(context, name)
-        assert command is not None
-        if not command.hidden:
-            parts += [f"## {name}", *_command(f"bridge {name}", command, context)]
+    parts = ["# Command line", NOTE]
+    for page in pages():
+        parts += [] if page.name == "bridge" else [f"## {page.name.removeprefix('bridge ')}"]
+        parts += [f"```text\n{page.usage}\n```", *map(_paragraph, page.paragraphs)]
+        for heading, rows in _rows(page).items():
+            parts += [f"**{heading}**"] if heading else []
+            parts.append(_table(("Option", "Meaning"), rows))
     return "\n\n".join(parts) + "\n"
 
 
-def _command(name: str, command: click.Command, parent: click.Context | None) -> Iterator[str]:
-    called = name.rpartition(" ")[2]
-    context = click.Context(command, parent, called, **command.context_settings)
-    yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```"
-    yield from _help(command.help or "")
-    for heading, rows in _options(command, context).items():
-        if heading:
-            yield f"**{heading}**"
-        yield _table(("Option", "Meaning"), rows)
+def _paragraph(paragraph: Paragraph) -> str:
+    block = f"\n\n```text\n{paragraph.block}\n```" if paragraph.block else ""
+    return paragraph.text + block
 
 
-def _options(command: click.Command, context: click.Context) -> dict[str, list[tuple[str, ...]]]:
-    """The options with their meanings, by their headings; all of them, also the rare ones."""
+def _rows(page: Page) -> dict[str, list[tuple[str, ...]]]:
+    """The options with their meanings, by their headings."""
     found: dict[str, list[tuple[str, ...]]] = {}
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None and isinstance(parameter, click.Option):
-            names, meaning = record
-            text = " ".join(meaning.split()).replace("[", r"\[")
-            found.setdefault(getattr(parameter, "heading", ""), []).append((f"`{names}`", text))
+    for option in page.options:
+        row = f"`{option.names}`", option.help.replace("[", r"\[")
+        found.setdefault(option.heading, []).append(row)
     return found
-
-
-def _help(text: str) -> Iterator[str]:
-    """The paragraphs of a help text; those that keep their lines are blocks, after their title."""
-    for paragraph in inspect.cleandoc(text).split("\n\n"):
-        kept = paragraph.removeprefix("\b\n")
-        title, _, block = kept.partition("\n")
-        if kept != paragraph and block.startswith(" "):
-            yield f"{title}\n\n```text\n{inspect.cleandoc(block)}\n```"
-        else:
-            yield " ".join(kept.split())
 
 
 # --- config file ------------------------------------------------------------------------------
@@ -181,7 +159,13 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-PAGES = {"cli.md": command_line, "config.md": config_file, "findings.md": findings}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": command_line,
+    "config.md": config_file,
+    "findings.md": findings,
+    "bridge.1": man_page,
+    "bridges.1": lambda: ALIAS,
+}
 
 
 def old_pages() -> list[str]:

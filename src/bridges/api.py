@@ -116,7 +116,7 @@ def verify(
 
 
 def _named(report: BatchReport) -> BatchReport:
-    """The report with findings that name parameters in place of options."""
+    """The report, with parameters in place of options in its findings."""
     return BatchReport(tuple(map(PARAMETERS.findings, report.runs)))
 
 

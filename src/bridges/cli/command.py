@@ -7,6 +7,12 @@ import click
 INTERRUPTED = 130
 WRITING = ("export", "migrate")
 LOOKING = ("diff", "explain", "ls", "report", "view")  # in bridges.cli.looking
+SECTIONS = {  # of `bridge --help`
+    "Look at runs": ("inspect", "ls", "diff", "report", "explain"),
+    "Write runs into trackers": ("export", "verify", "view"),
+    "Migrate many runs": ("init", "migrate", "schema"),
+    "Set up": ("targets", "completion"),
+}
 
 
 class Commands(click.Group):
@@ -24,6 +30,20 @@ class Commands(click.Group):
             for command in COMMANDS:
                 self.add_command(command)
         return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary of each command, by section."""
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                found = ((name, self.get_command(ctx, name)) for name in names)
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), each.get_short_help_str(200))
+                        for name, each in found
+                        if each
+                    ]
+                )
 
 
 class Command(click.Command):

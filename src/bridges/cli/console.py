@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bridges.exporters.base import BaseExporter, Exporter, HasPage, Viewable
+from bridges.log import is_read
 from bridges.report import BatchReport, RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
@@ -231,7 +232,7 @@ class Progress:
     """A context manager that shows progress on stderr after the first second.
 
     On a terminal it is a live line with spinner, bar and time, otherwise a plain line every ten
-    seconds.
+    seconds. With the log of `-vv` on stderr, it shows nothing.
     """
 
     def __init__(self, total: int, quiet: bool) -> None:
@@ -244,7 +245,7 @@ class Progress:
         self._thread = threading.Thread(target=self._show, daemon=True)
 
     def __enter__(self) -> Progress:
-        if not self._quiet:
+        if not (self._quiet or is_read("run")):
             self._thread.start()
         return self
 

@@ -36,7 +36,7 @@ def explain(codes: Sequence[str], as_json: bool) -> int:
 
 
 def codes_from(begun: str) -> list[str]:
-    """The codes that begin with a text, for shell completion."""
+    """The codes with this beginning, for shell completion."""
     return [code for code in explanations() if code.startswith(begun)]
 
 

@@ -115,7 +115,7 @@ def app() -> None:
     """
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, short_help="Write runs into targets, and read every point back.")
 def export(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
@@ -146,7 +146,7 @@ def export(
     return _transfer(export_run, sources, as_json, quiet, verbose, options)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, short_help="Compare the runs in targets with their sources.")
 def verify(
     sources: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **options: Any
 ) -> int:
@@ -236,7 +236,7 @@ def _prepare(
     return make_exporters(targets, own, texts), ExportOptions.of(given)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, short_help="Show runs: rows, steps, epochs, clock, metrics, findings.")
 def inspect(
     sources: tuple[str, ...],
     html: str | None,
@@ -264,7 +264,7 @@ def inspect(
     return show(sources, ExportOptions.of(choices), html, as_json, quiet, verbose)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, short_help="Write the runs of a config file into its targets.")
 def migrate(
     config: str,
     dry_run: bool | None,
@@ -307,12 +307,10 @@ def init(
     quiet: bool,
     **choices: object,
 ) -> int:
-    """Write a migration config.
+    """Write a migration config for the runs of each SOURCE.
 
-    The config is for the runs of each SOURCE, with comments.
-
-    It names the groups and runs found, clashing names and differing params. `bridge migrate` runs
-    it as it is.
+    Its comments name the groups and runs found, clashing names and differing params. `bridge
+    migrate` runs it as it is.
 
     \b
     Example:
@@ -324,7 +322,7 @@ def init(
     return write(sources, ExportOptions.of(choices), targets, output, force, quiet)
 
 
-@app.command()
+@app.command(short_help="List the installed exporters and sources.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def targets(as_json: bool) -> int:
     """List the installed exporters and sources, plug-ins included.
@@ -345,7 +343,7 @@ def targets(as_json: bool) -> int:
     return 0
 
 
-@app.command()
+@app.command(short_help="Print the JSON Schema of migration configs.")
 def schema() -> int:
     """Print the JSON Schema of migration configs, for completion and checks in editors.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypedDict
 
@@ -58,7 +59,7 @@ COMMON = {  # fields whose options are in every `--help`; the others are in `--h
 
 
 def _target_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """The installed targets with names that begin with `begun`."""
+    """The installed targets whose names begin with `begun`."""
     from bridges import plugins
 
     known = [*plugins.built_in("exporters"), *plugins.third_party("exporters")]
@@ -69,6 +70,14 @@ def _split(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
     """The named targets, one by one. Without any, raises MissingParameter with all targets."""
+    if values and values[-1].endswith(","):
+        named = "".join(values)
+        raise click.BadParameter(
+            f"{named!r} ends with a comma. Write several targets without blanks, such as "
+            "tensorboard,mlflow.",
+            context,
+            parameter,
+        )
     names = _named(context, parameter, values)
     if not (names or context.resilient_parsing):
         known = ", ".join(_target_names(context, parameter, ""))
@@ -287,23 +296,38 @@ def _migrating() -> list[click.Parameter]:
     ]
 
 
-def _printing(
-    verbose: str = "Show everything, every finding in full.",
-) -> list[click.Parameter]:
+def _printing(verbose: str = "Show every finding in full.") -> list[click.Parameter]:
     """Parameters of the output; `verbose` is the help of -v, or empty for commands without it."""
     flags = {
         ("--json", "as_json"): "Print one JSON document.",
         ("-q", "--quiet"): "Show errors only.",
-        ("-v", "--verbose"): verbose,
     }
+    more = GroupedOption(
+        ["-v", "--verbose"],
+        heading="Output",
+        count=True,
+        callback=_verbose,
+        help=f"{verbose} -vv also logs reading, matching, requests and SQL on stderr.",
+    )
     return [
         *(
             GroupedOption([*names], heading="Output", is_flag=True, help=help)
             for names, help in flags.items()
-            if help
         ),
+        *([more] if verbose else []),
         help_all(),
     ]
+
+
+def _verbose(context: click.Context, parameter: click.Parameter, count: int) -> bool:
+    """Whether -v is given; -vv also shows the log, also from the workers of a migration."""
+    if count > 1 and not context.resilient_parsing:
+        from bridges import log
+        from bridges.cli.console import printable
+
+        os.environ[log.ENVIRONMENT] = "1"
+        log.show(lambda text: printable(text, keep="\n"))
+    return count > 0
 
 
 def _printing_tables() -> list[click.Parameter]:

@@ -97,7 +97,7 @@ class _Running:
 
 @contextmanager
 def _running() -> Iterator[_Running]:
-    """Viewers that end with the block, and at SIGINT and SIGTERM."""
+    """Viewers, ended with the block and at SIGINT and SIGTERM."""
     running = _Running()
     before = {kind: signal.signal(kind, running.end) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

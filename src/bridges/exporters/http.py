@@ -32,6 +32,7 @@ from urllib3.util import Url, make_headers, parse_url
 
 from bridges.errors import ConfigError, ExportError
 from bridges.exporters.short_retries import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
+from bridges.log import log
 from bridges.stream.redact import redact_text
 
 ATTEMPTS = 8  # of one request, including the first
@@ -209,6 +210,7 @@ class Connection:
         headers = dict(self._headers)
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
+        began = time.monotonic()
         try:
             if not connection.is_connected:
                 self._connect()
@@ -219,6 +221,9 @@ class Connection:
             response = connection.getresponse()
             content = b"".join(response.stream(CHUNK_BYTES, decode_content=False))
             self._answers = self._answered = True
+            milliseconds = 1000 * (time.monotonic() - began)
+            status, size = response.status, len(content)
+            log("http", "%s %s: %d, %d bytes, %.1f ms", method, path, status, size, milliseconds)
             return Answer(response.status, response.headers, content)
         except ExportError as error:
             connection.close()
@@ -232,6 +237,7 @@ class Connection:
             connection.close()
             done, advice = (None, "") if sent else (False, " Is the server running?")
             message = f"{self.name} does not answer{self._via}: {_reason(error)}.{advice}"
+            log("http", "%s %s: %s", method, path, message)
             raise NoAnswerError(message, done, self._answered) from None
 
     def _connect(self) -> None:

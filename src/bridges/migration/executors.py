@@ -12,7 +12,9 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bridges import log
 from bridges.errors import ConfigError, MissingDependencyError
+from bridges.stream.redact import redact_message
 
 if TYPE_CHECKING:
     from bridges.migration.config.config import EngineSpec
@@ -100,6 +102,8 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch, daemon=True).start()
+    if os.environ.get(log.ENVIRONMENT):
+        log.show(redact_message)
     gc.freeze()  # imported objects stay alive, and scanning them is slow
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from bridges.exporters.receipts import RunReceipt, SupportsReceipts
 from bridges.exporters.short_retries import short_retries
+from bridges.log import log
 from bridges.migration import fingerprint
 from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
@@ -71,6 +72,7 @@ class KnownRuns:
             return task, Done(())
         left = tuple(target for target in task.targets if not known[target.label])
         reports = [self._report(task, label, run) for label, runs in known.items() for run in runs]
+        log("match", "%s: known by its files in %d targets", task.location, len(known) - len(left))
         if left:
             return replace(task, targets=left), Done(tuple(reports))
         left_out = next(iter(known.values()))[0].receipt.left_out

@@ -137,7 +137,7 @@ def _evidence_rows(evidence: Evidence, mask: Mask, place: Values) -> Evidence:
 
 
 def _bare(series: Sequence[Series], rows: int) -> Mask:
-    """The rows that contain nothing but an epoch."""
+    """The rows with nothing but an epoch."""
     bare = np.ones(rows, bool)
     for part in series:
         if part.key != EPOCH:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bridges.errors import BridgeError, ConfigError, ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Labels, Relabels
+from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.match_existing import match_existing
 from bridges.pipeline.options import ExportOptions
@@ -135,8 +136,13 @@ def _reported(
 ) -> RunReport:
     """The report of an action; its errors become the report of a failed run."""
     started = time.perf_counter()
+
+    def phase(name: str, what: str) -> None:
+        log("run", "%s: %s %s", exporter.name, what, name)
+        on_phase(name, what)
+
     try:
-        report = action(with_key_rules(run), exporter, options, on_phase)
+        report = action(with_key_rules(run), exporter, options, phase)
     except ConfigError:
         raise
     except BridgeError as error:
@@ -146,7 +152,10 @@ def _reported(
     except Exception as error:  # deliberately broad: the one boundary of a run
         message = f"{type(error).__name__}: {error}. This is a bug of bridges or of a plug-in."
         report = _failed(run, exporter, message, code="internal-error")
-    return replace(report, seconds=time.perf_counter() - started)
+        log("run", "%s", message, exc_info=True)
+    seconds = time.perf_counter() - started
+    log("run", "%s: %s %s in %.3f s", exporter.name, report.status, report.run, seconds)
+    return replace(report, seconds=seconds)
 
 
 def _failed(run: Run, exporter: Exporter, message: str, code: str = "failed") -> RunReport:

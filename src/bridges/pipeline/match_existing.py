@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bridges.exporters.base import ExistingRun, KnowsKeys
+from bridges.log import is_read, log
 from bridges.pipeline.compare import holds_rows
 from bridges.pipeline.earlier_settings import has_other_params
 from bridges.pipeline.match import Known, Match, allows, known_to
@@ -23,6 +24,13 @@ def match_existing(
 
     `is_written` says that the run is written next, so that exact rows may replace those of a log.
     """
+    seen, match = _match(run, target, is_written=is_written)
+    if is_read("match"):
+        _log(seen, match, target)
+    return seen, match
+
+
+def _match(run: Run, target: Target, *, is_written: bool) -> tuple[Sequence[ExistingRun], Match]:
     identity = target.identity(run)
     seen = target.exporter.find(identity)
     keys = (identity.key, identity.earlier)
@@ -117,3 +125,16 @@ def _begins(run: Run, identity: Identity, known: Known) -> bool:
     rows, history = known.state.history, len(run.history)
     digest = identity.digest if rows == history else prefix_digest(run.history, rows)
     return rows <= history and digest == known.state.digest
+
+
+def _log(seen: Sequence[ExistingRun], match: Match, target: Target) -> None:
+    """Log the decision, and each existing run under the keys of the run."""
+    known, name = match.known, target.exporter.name
+    chosen = known.existing.location if known else ""
+    outcome = f"continues {chosen}" if known else "is new"
+    log("match", "%s: %s has the key %s and %s", name, match.run.name, match.identity.key, outcome)
+    for existing in seen:
+        if existing.location != chosen:
+            why = "deleted" if existing.deleted else "has other rows or settings"
+            rows = existing.state.rows
+            log("match", "%s: not %s with %d rows: %s", name, existing.location, rows, why)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bridges import plugins
 from bridges.errors import BridgeError, ConfigError, SourceError
+from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
 from bridges.sources.base import Source
@@ -25,6 +26,7 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     if options.run_name and not options.read.growing:
         runs = _only_one(runs, location)
     for run in runs:
+        log("read", "%s: %d rows of %s", source.name, len(run.stream), run.source)
         yield replace(
             run,
             name=options.run_name or run.run_name or run.name,

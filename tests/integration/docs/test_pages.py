@@ -121,6 +121,6 @@ def test_the_output_that_a_page_shows_is_compared() -> None:
 
 def test_the_reference_pages_are_those_of_the_code() -> None:
     # in a process of its own: plug-ins of other tests are options here
-    command = [sys.executable, "docs/generate.py", "--check"]
+    command = [sys.executable, "-m", "docs.generate", "--check"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, f"run `make reference`: {done.stderr}"

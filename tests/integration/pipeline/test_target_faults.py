@@ -152,7 +152,7 @@ def test_a_database_that_lost_a_table_is_left_alone(
     before = file.read_bytes()
     assert failure_of(export(state, "mlflow", tmp_path)) == (
         f"{file}: this MLflow database has lost its table {table!r}. Restore a backup, or give "
-        "another --tracking-uri."
+        "another tracking_uri."
     )
     assert file.read_bytes() == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -204,6 +205,24 @@ def test_several_targets_with_commas(capsys: pytest.CaptureFixture[str]) -> None
 def test_without_a_target_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     _, err = bridge(capsys, "export", "small.json", code=2)
     assert "Missing option '--to'. Choose from: memory, mlflow, tensorboard, wandb" in err
+
+
+def test_a_list_of_targets_with_a_blank_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = bridge(capsys, "export", "small.json", "--to", "tensorboard,", "mlflow", code=2)
+    assert "'tensorboard,' ends with a comma. Write several targets without blanks" in err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_first_help_lists_each_command_without_a_cut(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown, _ = bridge(capsys, "--help")
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    listed = [line.split()[0] for line in shown.splitlines() if re.match(r"  [a-z]+  +[A-Z]", line)]
+    assert sorted(listed) == sorted(name for name in commands() if name != "bridge")
+    assert not [line for line in shown.splitlines() if line.endswith("...") and "ARGS" not in line]
 
 
 @pytest.mark.parametrize("name", ["export", "verify", "inspect", "ls", "migrate"])

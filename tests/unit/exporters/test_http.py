@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import ssl
 import threading
@@ -153,6 +154,17 @@ def test_a_large_body_is_read_whole() -> None:
     body = json.dumps({"x": "y" * 3_000_000}).encode()
     with server(answer(body)) as (url, _):
         assert connect(url).request("GET", "/").body == body
+
+
+def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def once(connection: socket.socket) -> None:
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+    with caplog.at_level(logging.DEBUG, "bridges.http"), server(once) as (url, _):
+        connect(url).request("GET", "/x")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("GET /x: 200, 2 bytes, ")
+    assert record.name == "bridges.http"
 
 
 def test_a_connection_is_kept_for_the_next_request() -> None:

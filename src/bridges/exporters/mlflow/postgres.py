@@ -15,6 +15,7 @@ from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
+from bridges.log import log
 from bridges.stream.redact import redact_text
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ class PostgresSession:
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         """Run one statement."""
+        log("sql", statement)
         return self._connection.execute(_placed(statement), values or None)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> object:
         """Run one statement for each row."""
+        log("sql", "%s; for each row", statement)
         with self._connection.cursor() as cursor:
             cursor.executemany(_placed(statement), rows)
         return None
@@ -117,6 +120,7 @@ class PostgresSession:
         """Insert the points of a run, key by key."""
         order = "key, value, is_nan, timestamp, step, run_uuid"
         statement = f"copy metrics ({order}) from stdin (format binary)"
+        log("sql", statement)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(_HEADER)
             for column in columns:

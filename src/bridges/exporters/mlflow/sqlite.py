@@ -25,6 +25,7 @@ from bridges.exporters.mlflow.schema import (
     make_tables,
     needed_release,
 )
+from bridges.log import log
 
 CACHE_KIB = 65_536  # page cache of a connection
 BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
@@ -43,10 +44,12 @@ class SqliteSession:
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run one statement."""
+        log("sql", statement)
         return self._database.execute(statement, values)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> object:
         """Run one statement for each row."""
+        log("sql", "%s; for each row", statement)
         return self._database.executemany(statement, rows)
 
     def lock(self, run_id: str) -> None:
@@ -70,6 +73,7 @@ class SqliteSession:
             "insert into metrics (key, value, is_nan, timestamp, step, run_uuid)"
             " values (?, ?, ?, ?, ?, ?)"
         )
+        log("sql", "%s; for each point", statement)
         for column in columns:
             self._database.executemany(
                 statement,
@@ -94,7 +98,7 @@ class SqliteSession:
 
     def _read_key(self, run_id: str, key: str) -> Points:
         # without the hint SQLite scans this key's points of all runs
-        rows = self.execute(
+        rows = self._database.execute(  # not logged, as it is the same for each key
             "select step, value, is_nan, timestamp from metrics"
             f" indexed by {self._index} where run_uuid = ? and key = ?",
             (run_id, key),
@@ -143,10 +147,11 @@ class SqliteDatabase:
         """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
         with self._database_errors():
             database = self._connect()
-            database.execute("begin immediate" if write else "begin")
+            session = SqliteSession(database, self._index)
+            session.execute("begin immediate" if write else "begin")
             try:
-                yield SqliteSession(database, self._index)
-                database.execute("commit")
+                yield session
+                session.execute("commit")
             finally:
                 if database.in_transaction:
                     database.execute("rollback")

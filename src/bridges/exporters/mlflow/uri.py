@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from urllib.parse import quote
@@ -11,7 +12,10 @@ from bridges.stream.redact import login_end, redact_message
 
 _RESERVED = re.compile(r"[^\w.~!$&()*+,;=%-]|[^\0-\x7f]")  # characters to quote in a password
 
-_HOST = re.compile(r"[\w.-]+:\d{1,5}(/.*)?")
+_HOST = re.compile(r"[\w.-]+:\d{1,5}(/.*)?|localhost(/.*)?")
+_DOMAIN = re.compile(  # a directory may have a dot in its name, too
+    r"[\w-]+(\.[\w-]+)*\.(ai|app|cloud|com|corp|dev|edu|internal|io|lan|local|net|org)(/.*)?"
+)
 _DATABASE_FILE = re.compile(r".*\.(db|sqlite|sqlite3)")
 _DRIVERS = {  # by scheme: module, package; SQLAlchemy names the module only
     "mysql": ("MySQLdb", "mysqlclient"),
@@ -30,6 +34,8 @@ def check_scheme(uri: str) -> None:
         )
     if _HOST.fullmatch(uri):
         raise ConfigError(f"tracking URI {uri} has no scheme. Did you mean http://{uri}?")
+    if _DOMAIN.fullmatch(uri) and not os.path.exists(uri):
+        raise ConfigError(f"tracking URI {uri} has no scheme. Did you mean https://{uri}?")
     if _DATABASE_FILE.fullmatch(uri):
         raise ConfigError(f"tracking URI {uri} has no scheme. Did you mean sqlite:///{uri}?")
 

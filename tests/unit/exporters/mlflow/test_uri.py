@@ -19,6 +19,11 @@ from tests.support import state
     [
         ("localhost:5000", "localhost:5000 has no scheme. Did you mean http://localhost:5000?"),
         ("10.0.0.7:80/x", "10.0.0.7:80/x has no scheme. Did you mean http://10.0.0.7:80/x?"),
+        ("localhost/x", "localhost/x has no scheme. Did you mean http://localhost/x?"),
+        (
+            "mlflow.example.com/x",
+            "mlflow.example.com/x has no scheme. Did you mean https://mlflow.",
+        ),
         ("old/mlflow.db", "old/mlflow.db has no scheme. Did you mean sqlite:///old/mlflow.db?"),
         ("user:S3CRET@host/db", "the tracking URI has a login but no scheme. Put the scheme"),
     ],
