@@ -19,7 +19,7 @@ import click
 
 from bridges.exporters.base import BaseExporter, Exporter, HasPage, Viewable
 from bridges.log import is_read
-from bridges.report import BatchReport, RunReport
+from bridges.report import BatchReport, Found, RunReport, Totals
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_message
 
@@ -38,6 +38,8 @@ COLOURS = {
     Severity.LOSS: "red",
     Severity.ERROR: "red",
 }
+FAILS = (Severity.LOSS, Severity.ERROR)
+SELF_EXPLAINED = ("failed", "source", "config", "internal-error")  # codes of messages with a remedy
 PROGRESS_DELAY = 1.0  # seconds before progress is shown
 _NOT_ASCII = re.compile(r"[^\n -~]")
 MAX_PATH_CHARS = 50  # in the progress line
@@ -200,11 +202,19 @@ def print_end(
         targets = f" × {len(exporters)} targets" if len(exporters) > 1 else ""
         points = count_noun(totals["points"], "point")
         click.echo(f"{runs}{targets}: {', '.join(parts)}; {points}.")
+    print_explain(Totals(report.runs).findings)
     for exporter in exporters:
         mine = [run for run in report.runs if run.target == exporter.name and run.location]
         locations = [run.location for run in mine if run.location]
         if locations:
             print_next(exporter, locations, max(run.longest for run in mine))
+
+
+def print_explain(found: Sequence[Found]) -> None:
+    """Print the command for the explanations of failures whose messages name no remedy."""
+    codes = dict.fromkeys(one.code for one in found if one.severity in FAILS)
+    if explained := [code for code in codes if code not in SELF_EXPLAINED]:
+        click.echo("Explain: " + click.style(f"bridge explain {' '.join(explained)}", bold=True))
 
 
 def print_next(exporter: Exporter, locations: Sequence[str], longest: int) -> None:

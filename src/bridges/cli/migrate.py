@@ -148,6 +148,7 @@ class MigrationView:
             print_summary(self.totals, time.monotonic() - self._began)
             if left_out:
                 click.echo(f"{console.count_noun(left_out, 'run')} left out by the filters.")
+            console.print_explain(self.totals.findings)
             for file in self._files:
                 click.echo(f"Report: {console.printable(file.path)}")
             for target in targets:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from bridges.stream.model import Int64, Series, Values
 from bridges.stream.redact import redact_value
 
 SHOWN = 3  # points that a finding names
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Key = tuple[int, float, float]  # step, bits of the value, time
 
 
@@ -83,10 +85,10 @@ def _compare_tag(tag: str, want: Points | None, have: Points | None) -> list[Fin
     missing, extra = Counter(_keys(want)), Counter(_keys(have))
     missing, extra = missing - extra, extra - missing
     found = []
-    if missing:
-        found.append(_differs("missing-points", tag, missing, "the target lacks"))
-    if extra:
-        found.append(_differs("unexpected-points", tag, extra, "the target also holds"))
+    if missing and want is not None:
+        found.append(_differs("missing-points", tag, missing, want, "the target lacks"))
+    if extra and have is not None:
+        found.append(_differs("unexpected-points", tag, extra, have, "the target also holds"))
     return found
 
 
@@ -150,12 +152,24 @@ def _counts(points: Points) -> Counter[tuple[int, float]]:
     return Counter(zip(points.step.tolist(), bits, strict=True))
 
 
-def _differs(code: str, tag: str, points: Counter[Key], what: str) -> Finding:
-    count = sum(points.values())
-    shown = ", ".join(f"step {step} at {time:.6f} s" for step, _, time in list(points)[:SHOWN])
-    more = " …" if len(points) > SHOWN else ""
-    message = f"{what} {count} points: {shown}{more}"
+def _differs(code: str, tag: str, keys: Counter[Key], points: Points, what: str) -> Finding:
+    """The finding for the points with these keys, which are among `points`."""
+    count = sum(keys.values())
+    values = dict(zip(_bits(points.value).tolist(), points.value.tolist(), strict=True))
+    shown = "; ".join(
+        f"{values[bits]} at step {step}, {_utc(time)}" for step, bits, time in list(keys)[:SHOWN]
+    )
+    more = " …" if len(keys) > SHOWN else ""
+    message = f"{what} {count} point{'s' * (count != 1)}: {shown}{more}"
     return Finding(code, Severity.ERROR, f"tag {tag!r}", message, count)
+
+
+def _utc(seconds: float) -> str:
+    try:
+        time = EPOCH + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):  # before the year 1, after 9999, or no number
+        return f"{seconds} s"
+    return f"{time:%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def _other_values(layout: Layout) -> list[tuple[str, int, str]]:

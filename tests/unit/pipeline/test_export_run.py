@@ -60,11 +60,11 @@ class Calls:
         ]
 
     def visits(self) -> list[str]:
-        """The modules that the way enters, without its own data types and the options."""
+        """The modules that the way enters, without its own data types, the options and the log."""
         modules = [
             module
             for (caller, _), (module, _) in self.seen
-            if caller == "pipeline/export_run" and module not in (caller, "pipeline/options")
+            if caller == "pipeline/export_run" and module not in (caller, "pipeline/options", "log")
         ]
         return modules[:1] + [after for before, after in pairwise(modules) if before != after]
 

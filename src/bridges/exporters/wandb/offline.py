@@ -221,7 +221,10 @@ class OfflineRuns:
             is_merged = state is not None and "wandb-step" in state.layout
             return read_run((_read(part.path) for part in parts), from_start=not is_merged)
         except (OSError, LogError) as error:
-            raise VerifyError(f"{existing.location} cannot be read back: {error}") from error
+            remedy = "Restore the file, or delete its directory and export the run again."
+            raise VerifyError(
+                f"{existing.location} cannot be read back: {error}. {remedy}"
+            ) from error
 
     def stored_params(self, existing: ExistingRun) -> dict[str, object]:
         """The run's config."""

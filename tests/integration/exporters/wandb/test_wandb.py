@@ -189,7 +189,9 @@ def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
         assert (report.status, message in report.findings[-1].message) == ("failed", True)
     file.write_bytes(data[:-20])  # its head is whole, its end is not
     report = export(make_run(ROWS), tmp_path)
-    assert "cannot be read back: it ends within a chunk" in report.findings[-1].message
+    message = report.findings[-1].message
+    assert "cannot be read back: it ends within a chunk" in message
+    assert message.endswith("or delete its directory and export the run again.")
     longer = make_run([*ROWS, {"loss": 1.0, "step": 99}])
     finding = export(longer, tmp_path).findings[-1]
     assert finding.message.startswith(f"{file} cannot be read: it ends within a chunk")
