@@ -1,0 +1,121 @@
+"""Columns of the points of a run, as databases give them: checked, and split by key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bridges.formats.mlflow_store.records import Metric
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Float64, Int64
+
+LARGEST = sys.float_info.max  # databases of MLflow hold it in place of infinity
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Points of several keys (n each): key as a position in `keys`, value, time (ms) and step."""
+
+    keys: Sequence[str]
+    key: Int64
+    value: Float64
+    time: Int64
+    step: Int64
+
+    def by_key(self) -> list[Metric]:
+        """The points of each key, in their order."""
+        order = np.argsort(self.key, kind="stable")
+        value, time, step = self.value[order], self.time[order], self.step[order]
+        ends = np.searchsorted(self.key[order], np.arange(len(self.keys) + 1))
+        return [
+            Metric(key, value[start:end], time[start:end], step[start:end])
+            for key, start, end in zip(self.keys, ends[:-1], ends[1:], strict=True)
+            if end > start
+        ]
+
+    def findings(self) -> list[Finding]:
+        """A note on values of ±LARGEST, most likely infinities."""
+        count = int((np.abs(self.value) == LARGEST).sum())
+        message = f"values of ±{LARGEST:.4g}: MLflow's databases hold them in place of infinity"
+        finding = Finding("infinity-in-database", Severity.INFO, "all metrics", message, count)
+        return [finding] if count else []
+
+
+class ColumnBuilder:
+    """Collects rows of (key, value, time, step) of any type, as SQLite allows them.
+
+    A value of None is NaN. Other rows are left out and counted.
+    """
+
+    def __init__(self) -> None:
+        self._codes: dict[object, int] = {}
+        self._keys: dict[str, int] = {}
+        self._chunks: list[tuple[Int64, Float64, Int64, Int64]] = []
+        self._cut_steps = 0
+        self._left_out = 0
+
+    def add(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Add some rows."""
+        try:
+            chunk = self._numbers(rows)
+        except (TypeError, ValueError, OverflowError):
+            chunk = self._numbers(list(self._checked(rows)))
+        self._chunks.append(chunk)
+
+    def _numbers(self, rows: Sequence[tuple[object, ...]]) -> tuple[Int64, Float64, Int64, Int64]:
+        """The rows as columns. Raises TypeError, ValueError or OverflowError."""
+        if not rows:
+            none = np.empty(0, np.int64)
+            return none, np.empty(0), none, none
+        key, value, time, step = zip(*rows, strict=True)
+        steps, times = np.array(step), np.array(time)
+        if steps.dtype != np.int64 or times.dtype != np.int64:
+            raise TypeError
+        for each in dict.fromkeys(key):
+            if each not in self._codes:
+                name = "" if each is None else str(each)
+                self._codes[each] = self._keys.setdefault(name, len(self._keys))
+        codes = np.array([*map(self._codes.__getitem__, key)], np.int64)
+        return codes, np.array(value, np.float64), times, steps
+
+    def _checked(self, rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
+        for key, value, time, step in rows:
+            number = float("nan") if value is None else value
+            time_ms, whole_step = whole(time), whole(step)
+            if time_ms is None or whole_step is None or not isinstance(number, (int, float)):
+                self._left_out += 1
+            else:
+                self._cut_steps += whole_step != step
+                yield key, float(number), time_ms, whole_step
+
+    def columns(self) -> Columns:
+        """All rows."""
+        none = np.empty(0, np.int64)
+        chunks = [(none, np.empty(0), none, none), *self._chunks]
+        key, value, time, step = map(np.concatenate, zip(*chunks, strict=True))
+        return Columns([*self._keys], key, value, time, step)
+
+    def findings(self) -> list[Finding]:
+        """The losses: steps with a fraction, and points left out."""
+        found = []
+        if self._cut_steps:
+            message = "steps with a fraction, which is cut off: steps are integers in all targets"
+            count = self._cut_steps
+            found.append(Finding("step-with-fraction", Severity.LOSS, "metrics", message, count))
+        if self._left_out:
+            message = "points whose value, time or step is not a number: they are left out"
+            count = self._left_out
+            found.append(Finding("point-not-a-number", Severity.LOSS, "metrics", message, count))
+        return found
+
+
+def whole(value: object) -> int | None:
+    """An int64 from a number, without its fraction; None for anything else."""
+    if not isinstance(value, (int, float)) or value != value or abs(value) == float("inf"):
+        return None
+    number = int(value)
+    return number if MIN_INT64 <= number <= MAX_INT64 else None
