@@ -1,23 +1,31 @@
-"""The built wheel in a fresh environment: the command works without trackers and sources."""
+"""The built wheel in fresh environments: alone, and with the trackers as a newcomer installs it."""
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from bridges import __version__
+from tests.integration.docs import pages
+from tests.servers import missing
 from tests.support import DATA, REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 STATE = DATA / "groundtruth" / "steps_eval_predict" / "trainer_state.json"
 DATA_FILES = {"bridges/py.typed", "bridges/findings.toml", "bridges/migration/reports/report.html"}
+MANUAL = f"tracker_bridges-{__version__}.data/data/share/man/man1"
+NO_INDEX = re.compile(r"No matching distribution|NewConnectionError|Network is unreachable")
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +40,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts of an environment that has the wheel and what it requires."""
-    folder = tmp_path_factory.mktemp("environment")
+    return installed(str(wheel), tmp_path_factory.mktemp("environment"))
+
+
+def installed(requirement: str, folder: Path) -> Path:
+    """The scripts of a new environment with a requirement."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", requirement]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode and NO_INDEX.search(done.stderr):
+        missing("the package index", f"connect this machine to it\n{done.stderr}")
+    assert done.returncode == 0, done.stderr
     return folder / "bin"
 
 
@@ -50,8 +65,30 @@ def test_the_wheel_has_its_data_and_nothing_else(wheel: Path) -> None:
     assert wheel.name == f"tracker_bridges-{__version__}-py3-none-any.whl"
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names >= DATA_FILES
-    assert {name.partition("/")[0] for name in names} == {"bridges"}
+    pages_of_man = {f"{MANUAL}/bridge.1", f"{MANUAL}/bridges.1"}
+    assert {name for name in names if not name.startswith("bridges/")} == pages_of_man
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+
+
+def test_the_index_can_show_the_readme(wheel: Path) -> None:
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
+    metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = MarkdownIt().enable("table").render(str(metadata.get_payload()))
+    assert "<h1>bridges</h1>" in page
+    assert "<table>" in page
+    assert [link for link in re.findall(r'(?:href|src)="([^"]*)"', page) if "://" not in link] == []
+
+
+@pytest.mark.parametrize("name", ["bridge", "bridges"])
+def test_man_finds_the_page_of_the_environment(name: str, scripts: Path, tmp_path: Path) -> None:
+    if shutil.which("man") is None:
+        missing("man", "install man-db")
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    found = subprocess.run(
+        ["man", "-w", "-s", "1", name], env={"PATH": path}, capture_output=True, text=True
+    )
+    assert Path(found.stdout.strip()).parent == scripts.parent / "share" / "man" / "man1"
 
 
 @pytest.mark.parametrize("name", ["bridge", "bridges"])
@@ -76,3 +113,20 @@ def test_a_tracker_that_is_missing_is_named_with_the_line_to_type(
                cwd=tmp_path)  # fmt: skip
     assert done.returncode != 0
     assert "pip install 'tracker-bridges[wandb]'" in done.stdout + done.stderr
+
+
+def test_a_newcomer_gets_through_the_quickstart(wheel: Path, tmp_path: Path) -> None:
+    """From a fresh clone, with an environment and a home directory of its own."""
+    environment = tmp_path / "environment"
+    installed(f"{wheel}[tensorboard,mlflow,postgresql,wandb]", environment)
+    clone, home = tmp_path / "bridges", tmp_path / "home"
+    home.mkdir()
+    subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+    (clone / ".venv").symlink_to(environment)
+    (clone / "ready").touch()
+    page = clone / "docs" / "quickstart.md"
+    variables = {"HOME": str(home), "XDG_CACHE_HOME": ""}
+    done = [*pages.run(page, clone, replacing={}, environment=variables, is_activated=False)]
+    assert len(done) > 10
+    for command, shown, output in done:
+        assert shown is None or pages.shows(shown, output), f"{command}\n{output}"

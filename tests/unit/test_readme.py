@@ -12,6 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from docs.package_readme import for_index
+
 from bridges.errors import DISTRIBUTION, MissingDependencyError
 from bridges.exporters.tensorboard.exporter import ALL_POINTS
 from tests.support import REPOSITORY
@@ -39,6 +41,19 @@ def test_links_of_the_readme_exist() -> None:
     links = re.findall(r"\]\(([^)#]+)", README)
     assert len(links) > 15
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_readme_of_the_package_has_no_links_into_the_repository() -> None:
+    shown = for_index(README)
+    assert "![" not in shown
+    assert re.findall(r"\]\((?!https?://)", shown) == []
+    assert "finding, which `bridge explain` explains" in shown
+    assert re.sub(r"\W", "", shown) == re.sub(r"\W", "", _without_targets(README))
+
+
+def _without_targets(text: str) -> str:
+    lines = (line for line in text.splitlines() if not line.startswith("!["))
+    return re.sub(r"\]\([^)]*\)", "", "\n".join(lines))
 
 
 def test_the_package_has_a_name_of_its_own() -> None:

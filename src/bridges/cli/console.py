@@ -113,8 +113,8 @@ def print_error(message: str) -> None:
 class RunLines:
     """The lines of each run of a command, and its findings.
 
-    Notes are shortened to codes unless `verbose`, and so are findings that an earlier run has word
-    for word. `is_check`: the runs were compared only, as by `bridge verify`.
+    Notes are shortened to codes unless `verbose`, and so are findings that an earlier run has in
+    the same words. `is_check`: the runs were compared only, as by `bridge verify`.
     """
 
     def __init__(self, verbose: bool, *, is_check: bool = False) -> None:
@@ -139,7 +139,9 @@ class RunLines:
             if self._verbose:
                 yield from _in_full(finding)
             elif finding.severity is not Severity.INFO:
-                first = self._printed.setdefault((finding.code, finding.message), report.run)
+                first = self._printed.setdefault(
+                    (finding.code, _without_place(finding)), report.run
+                )
                 yield from _in_full(finding) if first is report.run else [_as_for(finding, first)]
         if notes and not self._verbose:
             yield _codes(notes)
@@ -173,6 +175,11 @@ def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]
 def _in_full(finding: Finding) -> Iterator[str]:
     yield f"{_severity_and_code(finding)} · {printable(finding.where)}"
     yield f"            {printable(finding.message)}"
+
+
+def _without_place(finding: Finding) -> str:
+    """The message without its file."""
+    return finding.message.removeprefix(f"{finding.where}: ")
 
 
 def _as_for(finding: Finding, run: str) -> str:

@@ -90,20 +90,6 @@ def test_every_block_has_a_language_that_is_run_or_known(name: str) -> None:
     assert text.count("\n```") == 2 * len(pages.blocks(PAGES[name]))
 
 
-@pytest.mark.slow
-def test_a_newcomer_gets_through_the_quickstart_from_a_fresh_clone(tmp_path: Path) -> None:
-    """All that the page needs is committed; only the environment is not installed anew."""
-    clone = tmp_path / "bridges"
-    subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
-    (clone / ".venv").symlink_to(pages.BIN.parent)
-    (clone / "ready").touch()
-    page = clone / "docs" / "quickstart.md"
-    done = [*pages.run(page, clone, replacing={}, environment={}, is_activated=False)]
-    assert len(done) > 10
-    for command, shown, output in done:
-        assert shown is None or pages.shows(shown, output), f"{command}\n{output}"
-
-
 @pytest.mark.parametrize("target", [t.name for t in plugins.built_in("exporters")])
 def test_every_target_has_a_page_in_the_navigation(target: str) -> None:
     if target == "memory":  # for tests and notebooks

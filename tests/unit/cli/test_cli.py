@@ -194,6 +194,15 @@ def test_an_error_of_many_runs_is_explained_once(capsys: pytest.CaptureFixture[s
     assert out.count("the target holds no such run") == 2
 
 
+def test_a_mistake_is_printed_once_for_all_files(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("small.json", "b.json", "c.json")
+    for name in files[1:]:
+        Path(name).write_bytes(Path("small.json").read_bytes())
+    out, _ = bridge(capsys, "export", *files, "--to", "tensorboard", "--clock", "events", code=1)
+    assert out.count("found no such times for this run") == 1
+    assert out.count("failed · as for small above") == 2
+
+
 def test_several_targets_with_commas(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = bridge(capsys, "export", "small.json", "--to", "tensorboard,mlflow",
                     "--tracking-uri", "sqlite:///m.db")  # fmt: skip
