@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from dataclasses import Field as DataclassField
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from bridges.errors import ConfigError
 
@@ -21,8 +30,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """The description of one option, and the bounds of its value.
 
     `help` is a sentence, `unset` describes the default, `metavar` stands for the value in help
@@ -67,8 +75,7 @@ class Option:
         return made
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A field of an option model.
 
     `kind` is str, int, float, bool, tuple or Mapping; `choices` are its values (empty: any).
@@ -107,9 +114,25 @@ class Field:
 _DESCRIBED: dict[type, tuple[Field, ...]] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Options:
-    """Base class of option models. Raises ConfigError for invalid values."""
+    """Base class of option models. Raises ConfigError for invalid values.
+
+    A model is a dataclass with `repr=False, eq=False`: it inherits these methods, which a dataclass
+    would compile for each model at the start of a command.
+    """
+
+    def __repr__(self) -> str:
+        values = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))
+        return f"{type(self).__qualname__}({', '.join(values)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
 
     def __post_init__(self) -> None:
         for field in described(type(self)):

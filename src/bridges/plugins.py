@@ -7,9 +7,8 @@ avoided for built-in names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridges.errors import BridgeError, ConfigError
 
@@ -31,8 +30,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class PlugIn:
+class PlugIn(NamedTuple):
     """An entry of the registry; `origin` is `built-in` or the name of its distribution."""
 
     kind: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -213,3 +213,15 @@ def test_none_stands_for_the_default() -> None:
     assert ExportOptions.of({"params": "lora_*"}).layout.params == ("lora_*",)
     with pytest.raises(TypeError, match="unknown choice 'x_axes'"):
         ExportOptions.of({"x_axes": "step"})
+
+
+def test_option_models_are_values() -> None:
+    """Equal, hashable and immutable like any frozen dataclass; their repr shows the fields."""
+    one, other = LayoutOptions(x_axis="epoch"), LayoutOptions(x_axis="epoch")
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != LayoutOptions()
+    assert Pace() != LayoutOptions()
+    assert repr(Pace(interval=1.0)) == "Pace(interval=1.0, idle_timeout=14400.0)"
+    with pytest.raises(FrozenInstanceError):
+        setattr(one, "x_axis", "step")  # noqa: B010

@@ -337,7 +337,9 @@ def targets(as_json: bool) -> int:
     kinds = ("exporters", "sources")
     listed = {kind: [*plugins.built_in(kind), *plugins.third_party(kind)] for kind in kinds}
     if as_json:
-        print_json({kind: [vars(entry) for entry in entries] for kind, entries in listed.items()})
+        print_json(
+            {kind: [entry._asdict() for entry in entries] for kind, entries in listed.items()}
+        )
     else:
         print_plug_ins(listed)
     return 0

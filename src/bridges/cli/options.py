@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import click
-from click.shell_completion import CompletionItem
 
 from bridges.cli.help import GroupedOption, help_all
 from bridges.errors import ConfigError
@@ -17,6 +16,9 @@ from bridges.exporters.wandb.options import WandbOptions
 from bridges.option import Field, Options, described
 from bridges.pipeline.options import ExportOptions, LayoutOptions, Pace
 from bridges.sources.options import ReadChoices
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 TARGETS: dict[str, type[Options]] = {
     "tensorboard": TensorBoardOptions,
@@ -37,17 +39,24 @@ def pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
     return split
 
 
-Complete = Callable[..., list[CompletionItem]]
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def _completing(kind: str | None, examples: Sequence[str] = ()) -> Complete | None:
-    if examples:
-        return lambda context, parameter, begun: [
-            CompletionItem(each) for each in examples if each.startswith(begun)
-        ]
-    if kind is None:
+    """The completion of a path of this kind ("file" or "dir"), or of one of the examples."""
+    if not (kind or examples):
         return None
-    return lambda context, parameter, begun: [CompletionItem(begun, type=kind)]
+
+    def complete(
+        context: click.Context, parameter: click.Parameter, begun: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        if examples:
+            return [CompletionItem(each) for each in examples if each.startswith(begun)]
+        return [CompletionItem(begun, type=kind or "plain")]
+
+    return complete
 
 
 ENGINE = ("patience", "workers", "kind", "scheduler")  # engine options on the command line

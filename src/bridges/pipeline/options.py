@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from bridges import plugins
 from bridges.errors import ConfigError
 from bridges.huggingface.callback_releases import LATEST_NAME, named_like, parse_version
 from bridges.option import Option, Options, names
@@ -25,7 +24,7 @@ RESERVED_TAGS = ("bridges.", "mlflow.")  # set by exporters or their targets
 LONGEST = 366 * 86_400.0  # seconds: the largest sensible interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class LayoutOptions(LayoutChoices):
     """The layout of a run in its target, with the names of its metrics.
 
@@ -64,11 +63,13 @@ def clock_names(wanted: str) -> tuple[str, ...]:
     """The names of the clocks; plug-ins are asked for theirs if `wanted` is not built in."""
     if wanted in CLOCKS:
         return CLOCKS
+    from bridges import plugins
+
     sources = (plug_in.load() for plug_in in plugins.third_party("sources"))
     return (*CLOCKS, *(kind.name for one in sources for kind in getattr(one, "clocks", ())))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class RunChoices(Options):
     """The options that a config has for each source, too."""
 
@@ -86,7 +87,7 @@ class RunChoices(Options):
     ] = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class ExportOptions(RunChoices):
     """How to export. Raises ConfigError for a reserved tag and for options that exclude each other.
 
@@ -151,7 +152,7 @@ class ExportOptions(RunChoices):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Pace(Options):
     """The polling interval of `--follow`, and its timeout. Raises ConfigError."""
 

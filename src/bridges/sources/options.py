@@ -10,7 +10,7 @@ from typing import Annotated
 from bridges.option import Option, Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class ReadChoices(Options):
     """The reading options for users."""
 
@@ -33,7 +33,7 @@ class ReadChoices(Options):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class ReadOptions(ReadChoices):
     """How to read. `growing`: the run may still get rows, so results files are not appended."""
 

@@ -15,7 +15,7 @@ Duplicates = Literal["all", "first", "last", "error"]
 CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")  # built-in, best first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class LayoutChoices(Options):
     """The x-axis, names, duplicates, times and params of a run in its target.
 

@@ -54,8 +54,9 @@ def runs_with_key(
     find: FindRun, experiment: int, key: str, tagged: dict[str, list[str]]
 ) -> list[MlflowRun]:
     """The runs with a run key, including deleted ones; `tagged` maps run keys to ids."""
-    ids = dict.fromkeys([*_own_ids(find, experiment, key), *tagged.get(key, ())])
-    found = [find(run_id) for run_id in ids]
+    own = _own_runs(find, experiment, key)
+    ids = {run.run_id for run in own}
+    found = [*own, *(find(run_id) for run_id in tagged.get(key, ()) if run_id not in ids)]
     return [run for run in found if run is not None and not run.superseded]
 
 
@@ -65,19 +66,17 @@ def made_id(experiment: int | str, key: str, number: int) -> str:
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
-def _own_ids(find: FindRun, experiment: int, key: str) -> list[str]:
-    """The ids of directly written runs with a run key, by primary-key look-ups."""
-    ids: list[str] = []
-    while True:
-        run_id = made_id(experiment, key, len(ids))
-        if find(run_id) is None:
-            return ids
-        ids.append(run_id)
+def _own_runs(find: FindRun, experiment: int, key: str) -> list[MlflowRun]:
+    """The directly written runs with a run key, by primary-key look-ups."""
+    runs: list[MlflowRun] = []
+    while run := find(made_id(experiment, key, len(runs))):
+        runs.append(run)
+    return runs
 
 
 def next_id(session: Session, experiment: int, key: str) -> str:
     """The first unused id for a run with this key."""
-    own = _own_ids(partial(find_run, session), experiment, key)
+    own = _own_runs(partial(find_run, session), experiment, key)
     return made_id(experiment, key, len(own))
 
 

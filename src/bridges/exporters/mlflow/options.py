@@ -1,7 +1,5 @@
 """The options of the target mlflow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +8,7 @@ from bridges.option import Option, Options
 MlflowWriter = Literal["auto", "direct", "client"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class MlflowOptions(Options):
     """The tracking store and experiment of the runs, and the way to write them."""
 

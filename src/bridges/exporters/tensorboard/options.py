@@ -1,7 +1,5 @@
 """The options of the target tensorboard."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from os import fspath
 from typing import Annotated
@@ -10,7 +8,7 @@ from bridges.errors import ConfigError
 from bridges.option import Option, Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class TensorBoardOptions(Options):
     """The log directory. Raises ConfigError for a remote one."""
 

@@ -1,14 +1,12 @@
 """The options of the target wandb."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from bridges.option import Option, Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class WandbOptions(Options):
     """The project of the runs, and the way to write them.
 

@@ -12,7 +12,7 @@ from bridges.option import Option, Options
 YEAR_SECONDS = 31_536_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class EngineChoices(Options):
     """The kind and number of workers, retries and patience."""
 
