@@ -1,6 +1,7 @@
 """The Python functions of the commands: `read` (inspect), `export`, `follow`, `verify`.
 
-They print nothing and raise only `BridgeError`; the results of all runs are in the report.
+They raise only `BridgeError`; the results of all runs are in the report. They print nothing, except
+for the line of progress in a notebook.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
 from bridges.option_names import PARAMETERS
 from bridges.pipeline.batch import for_each_run
-from bridges.pipeline.export_run import export_run, verify_run
+from bridges.pipeline.export_run import RunAction, export_run, verify_run
 from bridges.pipeline.follow import Following
 from bridges.pipeline.options import CHOICES, ExportOptions, Pace
 from bridges.pipeline.read_runs import read_runs
+from bridges.progress import Progress
 from bridges.report import BatchReport, RunReport
 from bridges.stream.runs import Runs
 
@@ -54,6 +56,7 @@ def export(
     *,
     to: Target | Sequence[Target],
     options: Mapping[str, object] | None = None,
+    progress: bool | None = None,
     **choices: Unpack[ExportKeywords],
 ) -> BatchReport:
     """Export every run of the locations to the targets, then read it back and compare it.
@@ -61,12 +64,12 @@ def export(
     `to` is the name of a target, an exporter, or several of them; `options` are for plug-ins. All
     other keywords have the names and defaults of the options of `bridge export`: `params` are
     patterns of the params to write (default: all), `tags` is a mapping, and options of a target
-    (such as `logdir`) apply to targets given by name. Raises ConfigError; failures of single runs
-    are in the report.
+    (such as `logdir`) apply to targets given by name. `progress` shows a line of progress (None:
+    only in a notebook). Raises ConfigError; failures of single runs are in the report.
     """
     with PARAMETERS.errors():
         chosen, exporters = _prepared(ExportKeywords, to, options, choices)
-        return _named(for_each_run(export_run, _several(locations), exporters, chosen))
+        return _for_each_run(export_run, _several(locations), exporters, chosen, progress)
 
 
 def follow(
@@ -78,6 +81,7 @@ def follow(
     stop: Event | None = None,
     on_append: Callable[[RunReport], None] = lambda report: None,
     options: Mapping[str, object] | None = None,
+    progress: bool | None = None,
     **choices: Unpack[FollowKeywords],
 ) -> BatchReport:
     """Export runs during their training, and append new rows until they have finished.
@@ -87,15 +91,18 @@ def follow(
     `on_append` gets the report of each append. Locations need not exist yet. For the other
     arguments see `export`. Raises ConfigError; failures of single runs are in the report.
     """
-    with PARAMETERS.errors():
+    with PARAMETERS.errors(), Progress(progress) as line:
         chosen, exporters = _prepared(FollowKeywords, to, options, choices)
         pace, wait = Pace(interval, idle_timeout), (stop or Event()).wait
 
         def append(report: RunReport) -> None:
+            line.report(report)
             on_append(PARAMETERS.findings(report))
 
         paths = _several(locations)
-        watched = Following(paths, exporters, chosen, pace, on_append=append, wait=wait)
+        watched = Following(
+            paths, exporters, chosen, pace, on_phase=line.phase, on_append=append, wait=wait
+        )
         return _named(watched.run())
 
 
@@ -104,6 +111,7 @@ def verify(
     *,
     to: Target | Sequence[Target],
     options: Mapping[str, object] | None = None,
+    progress: bool | None = None,
     **choices: Unpack[VerifyKeywords],
 ) -> BatchReport:
     """Compare every run of the locations with its copies in the targets; nothing is written.
@@ -112,7 +120,19 @@ def verify(
     """
     with PARAMETERS.errors():
         chosen, exporters = _prepared(VerifyKeywords, to, options, choices)
-        return _named(for_each_run(verify_run, _several(locations), exporters, chosen))
+        return _for_each_run(verify_run, _several(locations), exporters, chosen, progress)
+
+
+def _for_each_run(
+    action: RunAction,
+    locations: Sequence[str],
+    exporters: Sequence[Exporter],
+    options: ExportOptions,
+    is_shown: bool | None,
+) -> BatchReport:
+    with Progress(is_shown) as progress:
+        found = for_each_run(action, locations, exporters, options, progress.phase, progress.report)
+    return _named(found)
 
 
 def _named(report: BatchReport) -> BatchReport:

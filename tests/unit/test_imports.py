@@ -25,7 +25,7 @@ ROOMS = (
     ("stream",),
     ("report", "findings", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
-    ("pipeline",),
+    ("pipeline", "progress"),
     ("api_keywords", "option_names", "testing"),
     ("migration",),
     ("api", "views"),

@@ -2,7 +2,8 @@
 
 On a terminal the table is fitted to the width: long names and params are shortened, and the least
 important columns are hidden and listed below the table. Metrics have two lines of titles. Other
-output has all columns in full, under one line of titles.
+output has its columns in full, under one line of titles, and params only if they are asked for:
+they would make lines of any length.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Table:
     def __init__(self, listing: Listing, columns: Sequence[str], width: int | None) -> None:
         self._listing = listing
         self._width = width
-        self._columns = [*columns] if columns else _defaults(listing)
+        self._columns = [*columns] if columns else _defaults(listing, width is not None)
         self._telling = listing.telling()
 
     def lines(self, order: Sequence[int]) -> Iterator[str]:
@@ -84,10 +85,11 @@ class Table:
         yield "  ".join(_padded(_title(name), sizes[name], name, texts) for name in sizes)
 
 
-def _defaults(listing: Listing) -> list[str]:
+def _defaults(listing: Listing, with_params: bool) -> list[str]:
     metrics = listing.metrics()[:METRICS]
     pairs = [name for key in metrics for name in (key, f"{key}:best")]
-    return ["name", "rows", "steps", *pairs, *([PARAMS] if listing.telling() else [])]
+    params = [PARAMS] if with_params and listing.telling() else []
+    return ["name", "rows", "steps", *pairs, *params]
 
 
 def _shown(column: str) -> str:

@@ -12,6 +12,7 @@ from bridges.migration.engine import Engine
 from bridges.migration.known_runs import KnownRuns
 from bridges.migration.tasks import Done, Task, plan
 from bridges.option_names import CONFIG_KEYS, PARAMETERS
+from bridges.progress import Progress
 from bridges.report import BatchReport, RunReport
 
 
@@ -85,26 +86,29 @@ def migrate(
     scheduler: str | None = None,
     patience: int | None = None,
     on_report: Callable[[RunReport], None] = lambda report: None,
+    progress: bool | None = None,
 ) -> BatchReport:
     """Export the runs of a config (a YAML or TOML file, or the result of `load`) to its targets.
 
     A run is `unchanged` without being read if its files and settings are unchanged since its last
     verification; `recheck` reads and compares all runs again. `engine`, `workers`, `scheduler` and
-    `patience` override the config. `on_report` gets the report of each run and target. The local
-    engine spawns processes: call it under `if __name__ == "__main__":`. Raises ConfigError and
-    MissingDependencyError; failures of single runs are in the report.
+    `patience` override the config. `on_report` gets the report of each run and target. `progress`
+    shows a line of progress (None: only in a notebook). The local engine spawns processes: call it
+    under `if __name__ == "__main__":`. Raises ConfigError and MissingDependencyError; failures of
+    single runs are in the report.
     """
     reports: list[RunReport] = []
 
     def keep(report: RunReport) -> None:
         reports.append(PARAMETERS.findings(report))
+        line.report(report)
         on_report(reports[-1])
 
-    with PARAMETERS.errors():
+    with PARAMETERS.errors(), Progress(progress) as line:
         read = config if isinstance(config, MigrationConfig) else load(fspath(config))
         chosen = read.engine.chosen(
             kind=engine, workers=workers, scheduler=scheduler, patience=patience
         )
         started = read.model_copy(update={"engine": chosen})
-        Migration(started, dry_run, recheck, on_report=keep).run()
+        Migration(started, dry_run, recheck, line.plan, line.task, on_report=keep).run()
     return BatchReport(tuple(reports))

@@ -26,9 +26,7 @@ from bridges.views.listing import Listing
 from tests.support import state
 
 RATES = (1e-3, 1e-5, 1e-4)
-TITLES = (
-    "name   rows  steps  loss  loss:best  eval_loss  eval_loss:best  eval_f1  eval_f1:best  params"
-)
+TITLES = "name   rows  steps  loss  loss:best  eval_loss  eval_loss:best  eval_f1  eval_f1:best"
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +61,18 @@ def test_a_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
     titles, *lines = printed(capsys, "out").splitlines()
     assert titles == TITLES
     assert [line.split() for line in lines] == [
-        ["run-1", "3", "1,000", "3", "2", "1.5", "1.5", "0.25", "0.25", "lr_own=0.001"],
-        ["run-2", "3", "1,000", "1.5", "1", "1.5", "1.5", "0.5", "0.5", "lr_own=1e-05"],
-        ["run-3", "2", "1,000", "1", "0.6667", "lr_own=0.0001"],
+        ["run-1", "3", "1,000", "3", "2", "1.5", "1.5", "0.25", "0.25"],
+        ["run-2", "3", "1,000", "1.5", "1", "1.5", "1.5", "0.5", "0.5"],
+        ["run-3", "2", "1,000", "1", "0.6667"],
+    ]
+
+
+def test_params_in_a_pipe_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "out", "--columns", "name,params").splitlines() == [
+        "name   params",
+        "run-1  lr_own=0.001",
+        "run-2  lr_own=1e-05",
+        "run-3  lr_own=0.0001",
     ]
 
 

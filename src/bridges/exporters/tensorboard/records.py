@@ -26,6 +26,12 @@ PARAMS_TAG = "bridges/params/text_summary"
 OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
 _CELL = re.compile(r"((?:[^\\|]|\\.)*)\|")
 _BREAK = re.compile(r"[\r\n]")
+# borders and backslashes are escaped by a backslash; a last backslash, marks of emphasis and code,
+# links and entities by an entity
+_MARKDOWN = re.compile(
+    r"\\$|[\\|*`]|(?<![^\W_])_|_(?![^\W_])|\[(?=[^\]]*\]\()|&(?=#?\w+;)|<(?=https?:)"
+)
+_ESCAPED = re.compile(r"\\([\\|])|&#(38|42|60|91|92|95|96);")
 TEXTS_PER_BATCH = 256  # framed together
 _FENCE = ("```json\n", "\n```")
 
@@ -101,13 +107,19 @@ def params_in(table: str) -> dict[str, str]:
 
 
 def _cell(value: object) -> str:
-    """A value as Markdown, where a backslash escapes a border and itself."""
+    """A value as Markdown that shows exactly its text."""
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
-    return _BREAK.sub(" ", text.replace("\\", "\\\\").replace("|", "\\|"))
+    return _MARKDOWN.sub(_escape, _BREAK.sub(" ", text))
+
+
+def _escape(mark: re.Match[str]) -> str:
+    is_last = mark.end() == len(mark.string)
+    needs_entity = mark[0] not in "\\|" or (mark[0] == "\\" and is_last)
+    return f"&#{ord(mark[0])};" if needs_entity else f"\\{mark[0]}"
 
 
 def _text(cell: str) -> str:
-    return re.sub(r"\\([\\|])", r"\1", cell)
+    return _ESCAPED.sub(lambda found: found[1] or chr(int(found[2])), cell)
 
 
 def _state_text(layout: Layout, start: int, state: State) -> str:
