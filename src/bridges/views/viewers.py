@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bridges.errors import ConfigError
-from bridges.exporters.mlflow.uri import quoted_uri, shown_uri
+from bridges.formats.mlflow_store.uri import quoted_uri, shown_uri
 
 DEFAULTS = ("runs", "mlflow.db", "mlruns")  # of exports without options
 ALL_POINTS = "scalars=1000000000"  # TensorBoard shows a sample by default

@@ -17,11 +17,11 @@ from bridges.cli import main as cli
 from bridges.exporters.base import Exporter
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.exporters.mlflow.uri import quoted_uri
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
+from bridges.formats.mlflow_store.uri import quoted_uri
 from bridges.migration.config.templates import render
 from bridges.pipeline import target as target_module
 from bridges.pipeline.export_run import export_run, verify_run

@@ -25,8 +25,8 @@ from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules
 from bridges.exporters.mlflow.schema import UnknownSchemaError
-from bridges.exporters.mlflow.uri import check_driver, check_scheme, quoted_uri, shown_uri
 from bridges.exporters.receipts import RunReceipt
+from bridges.formats.mlflow_store.uri import check_driver, check_scheme, quoted_uri, shown_uri
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout

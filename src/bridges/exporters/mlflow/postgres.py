@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
+from bridges.formats.mlflow_store.postgres import SCHEME, connect, message_of
 from bridges.log import log
 from bridges.stream.redact import redact_text
 
 if TYPE_CHECKING:
     import psycopg
 
-SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
-CONNECT_SECONDS = 30
 UNREACHABLE = (  # in messages of libpq, psycopg and servers that start, stop or are full
     "refused",
     "timeout",
@@ -203,8 +201,8 @@ class PostgresDatabase:
         except psycopg.errors.UniqueViolation:
             raise ConflictError from None
         except psycopg.Error as error:
-            text = " ".join(str(error).replace("\n\t", ". ").split())
-            message = f"{redact_text(self.uri)}: {redact_text(text)}"
+            text = message_of(error)
+            message = f"{redact_text(self.uri)}: {text}"
             if self._connection is None:  # the server may not exist
                 away = any(word in text for word in UNREACHABLE)
                 known = self._answered
@@ -216,13 +214,8 @@ class PostgresDatabase:
 
     def _open(self) -> psycopg.Connection[Any]:
         """The connection, opened once for all runs."""
-        import psycopg
-
         if self._connection is None:
-            libpq = SCHEME.sub("postgresql://", self.uri, 1)
-            self._connection = psycopg.connect(
-                libpq, autocommit=True, connect_timeout=CONNECT_SECONDS
-            )
+            self._connection = connect(self.uri)
             self._answered = True
         return self._connection
 

@@ -49,7 +49,7 @@ def test_a_driver_that_is_not_installed(
 ) -> None:  # fmt: skip
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "bridges.exporters.mlflow.uri.find_spec",
+        "bridges.formats.mlflow_store.uri.find_spec",
         lambda name: None if name in ("MySQLdb", "pymysql") else found(name),
     )
     (tmp_path / "a.json").write_bytes(state([{"loss": 1.0, "step": 1}]))
