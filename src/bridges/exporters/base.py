@@ -79,6 +79,21 @@ class Labels:
         return bool(self.name or self.group or self.tags)
 
 
+@dataclass(frozen=True)
+class RecordGaps:
+    """Details of a run's record missing from an existing run, by name.
+
+    `missing`    the next write adds them
+    `different`  the target keeps other values, which cannot be changed
+    """
+
+    missing: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+
+
+NO_GAPS = RecordGaps()
+
+
 class ConflictError(Exception):
     """Another writer changed the run first: call `find` again."""
 
@@ -198,6 +213,15 @@ class KeepsParams(Protocol):
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, object]:
         """The params of a run in the target. Raises ExportError, VerifyError."""
+        ...
+
+
+@runtime_checkable
+class KeepsRecords(Protocol):
+    """An exporter whose target stores all of `Run.record`, such as status, tags and params."""
+
+    def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
+        """The gaps of an existing run. Raises ExportError."""
         ...
 
 

@@ -74,7 +74,7 @@ def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool
     """Whether the target has all values of the layout, at any step."""
     for tag, points in expected_points(layout, exporter).items():
         there = recorded.points.get(tag)
-        if there is None or not np.isin(_bits(points.value), _bits(there.value)).all():
+        if there is None or not np.isin(bits(points.value), bits(there.value)).all():
             return False
     return not _compare_summary(layout.summary, recorded.summary)
 
@@ -104,7 +104,7 @@ def _same(want: Points, have: Points) -> bool:
 def _equal(want: Points, have: Points) -> bool:
     return (
         _alike(want.step, have.step)
-        and (_alike(want.value, have.value) or _alike(_bits(want.value), _bits(have.value)))
+        and (_alike(want.value, have.value) or _alike(bits(want.value), bits(have.value)))
         and _alike(want.time, have.time)
     )
 
@@ -117,11 +117,11 @@ def _alike(one: Values, other: Values) -> bool:
 
 
 def _by_step(points: Points) -> Points:
-    order = np.lexsort((_bits(points.value), points.time, points.step))
+    order = np.lexsort((bits(points.value), points.time, points.step))
     return Points(points.step[order], points.value[order], points.time[order])
 
 
-def _bits(values: Values) -> Values:
+def bits(values: Values) -> Values:
     """The bit patterns; all NaN have the same one."""
     values = np.ascontiguousarray(values)
     if values.dtype.kind != "f":
@@ -133,7 +133,7 @@ def _bits(values: Values) -> Values:
 def _keys(points: Points | None) -> list[Key]:
     if points is None:
         return []
-    columns = points.step.tolist(), _bits(points.value).tolist(), points.time.tolist()
+    columns = points.step.tolist(), bits(points.value).tolist(), points.time.tolist()
     return list(zip(*columns, strict=True))
 
 
@@ -142,22 +142,22 @@ def _begins(longer: Points, points: Points) -> bool:
     count = len(points.step)
     return bool(
         np.array_equal(longer.step[:count], points.step)
-        and np.array_equal(_bits(longer.value[:count]), _bits(points.value))
+        and np.array_equal(bits(longer.value[:count]), bits(points.value))
     )
 
 
 def _counts(points: Points) -> Counter[tuple[int, float]]:
     """The points without their times: another history of the run may have another clock."""
-    bits = _bits(points.value).tolist()
-    return Counter(zip(points.step.tolist(), bits, strict=True))
+    values = bits(points.value).tolist()
+    return Counter(zip(points.step.tolist(), values, strict=True))
 
 
 def _differs(code: str, tag: str, keys: Counter[Key], points: Points, what: str) -> Finding:
     """The finding for the points with these keys, which are among `points`."""
     count = sum(keys.values())
-    values = dict(zip(_bits(points.value).tolist(), points.value.tolist(), strict=True))
+    values = dict(zip(bits(points.value).tolist(), points.value.tolist(), strict=True))
     shown = "; ".join(
-        f"{values[bits]} at step {step}, {_utc(time)}" for step, bits, time in list(keys)[:SHOWN]
+        f"{values[value]} at step {step}, {_utc(time)}" for step, value, time in list(keys)[:SHOWN]
     )
     more = " …" if len(keys) > SHOWN else ""
     message = f"{what} {count} point{'s' * (count != 1)}: {shown}{more}"

@@ -33,6 +33,10 @@ def match_existing(
 def _match(run: Run, target: Target, *, is_written: bool) -> tuple[Sequence[ExistingRun], Match]:
     identity = target.identity(run)
     seen = target.exporter.find(identity)
+    if not run.append_only:
+        from bridges.pipeline.match_unordered import match_unordered
+
+        return seen, match_unordered(run, identity, seen, target)
     keys = (identity.key, identity.earlier)
     own = known_to(run, (one for one in seen if one.key in keys), target.exporter)
     others = [one.existing.location for one in own if has_other_params(run, one, target.exporter)]

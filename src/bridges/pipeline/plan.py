@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.base import ExistingRun, Points, as_stored
+from bridges.exporters.base import NO_GAPS, ExistingRun, KeepsRecords, Points, RecordGaps, as_stored
 from bridges.pipeline.compare import expected_points
 from bridges.pipeline.continuing import continued
 from bridges.pipeline.match import Match
@@ -26,13 +26,15 @@ from bridges.stream.trend import main_metric, trend
 class Plan:
     """An export before it is done: the layout of the run, and the existing run if there is one.
 
-    `expected` has the points of each tag that the target will hold.
+    `expected` has the future points of each tag in the target. `gaps` are those of the
+    existing run.
     """
 
     target: Target
     match: Match
     layout: Layout
     expected: Mapping[str, Points]
+    gaps: RecordGaps = NO_GAPS
 
     @classmethod
     def of(cls, match: Match, target: Target) -> Plan:
@@ -41,7 +43,8 @@ class Plan:
         Raises ExportError and SourceError, see `continued`.
         """
         layout = continued(match, target)
-        return cls(target, match, layout, expected_points(layout, target.exporter))
+        gaps = record_gaps(layout, match.known.existing, target) if match.known else NO_GAPS
+        return cls(target, match, layout, expected_points(layout, target.exporter), gaps)
 
     @property
     def existing(self) -> ExistingRun | None:
@@ -54,7 +57,9 @@ class Plan:
         known, layout = self.match.known, self.layout
         if known is None or not known.complete or layout.replaces:
             return False
-        return known.state.rows >= layout.rows or self.match.is_longer_there
+        if self.match.is_longer_there:
+            return True
+        return known.state.rows >= layout.rows and not self.gaps.missing
 
     @property
     def status(self) -> str:
@@ -121,6 +126,8 @@ class Plan:
             findings += self._results_not_added()
         if match.alike:
             findings.append(_several_fit(known.existing, match.alike))
+        if self.gaps.different:
+            findings.append(_params_differ(self.gaps.different))
         if not known.complete:
             message = "an earlier export was interrupted; the missing rows are added"
             name = self.target.exporter.name
@@ -140,6 +147,19 @@ class Plan:
             "again"
         )
         return [Finding("results-not-added", Severity.LOSS, run.source, message, count)]
+
+
+def record_gaps(layout: Layout, existing: ExistingRun, target: Target) -> RecordGaps:
+    """The gaps of an existing run, if the target stores such records."""
+    exporter = target.exporter
+    if layout.run.record is None or not isinstance(exporter, KeepsRecords):
+        return NO_GAPS
+    return exporter.record_gaps(layout, existing)
+
+
+def _params_differ(names: Sequence[str]) -> Finding:
+    message = "the target keeps its values: params cannot be changed"
+    return Finding("params-differ", Severity.LOSS, ", ".join(names), message, len(names))
 
 
 def located(report: RunReport, existing: ExistingRun) -> RunReport:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bridges.exporters.base import ExistingRun, KeepsParams, Recorded
 from bridges.pipeline.compare import compare
-from bridges.pipeline.plan import Plan
+from bridges.pipeline.plan import Plan, record_gaps
 from bridges.report import RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact_key, redact_value
@@ -26,10 +26,20 @@ def verified(report: RunReport, plan: Plan, existing: ExistingRun) -> RunReport:
         if params is None:
             params = exporter.stored_params(existing)
         report = report.with_findings(_secrets_in_params(params, plan.layout.params, exporter.name))
-    wrong = compare(plan.layout, recorded, plan.expected)
+    wrong = compare(plan.layout, recorded, plan.expected) + _record_differs(plan, existing)
     if not wrong:
         return replace(report, verified=True)
     return replace(report.with_findings(wrong), status="failed", verified=False)
+
+
+def _record_differs(plan: Plan, existing: ExistingRun) -> list[Finding]:
+    """A finding if the target lacks details of the run's record."""
+    missing = record_gaps(plan.layout, existing, plan.target).missing
+    if not missing:
+        return []
+    message = "the target lacks these details of the run"
+    where = ", ".join(missing)
+    return [Finding("record-differs", Severity.ERROR, where, message, len(missing))]
 
 
 def _secrets_in_rows(recorded: Recorded, target: str) -> list[Finding]:

@@ -34,6 +34,7 @@ class Identity:
     digest: the prefix digest of the complete history
     settings: distinguish runs with equal rows
     path, project: the location of a new run (path: group and name)
+    record: `Run.record`
     """
 
     key: str
@@ -44,6 +45,7 @@ class Identity:
     settings: Settings = field(default_factory=Settings)
     project: str | None = None
     earlier: str | None = None
+    record: object = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -70,6 +72,7 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
         settings=run.settings,
         project=run.project,
         earlier=earlier,
+        record=run.record,
     )
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.exporters.mlflow.details import carried, carried_params, record_of
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.params import ParamRules, params_of
-from bridges.exporters.mlflow.rows import MAX_FLOAT64
+from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
@@ -29,7 +30,7 @@ def adapt(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
     time = layout.stream.time
     assert time is not None
     series, of_keys = _with_legal_keys(layout, limits)
-    params, of_params = params_of(layout, limits, rules)
+    params, of_details = _details(layout, limits, rules)
     stream = replace(
         layout.stream,
         series=tuple(_in_milliseconds(part) for part in series),
@@ -37,8 +38,20 @@ def adapt(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
     )
     stream, repeats = _without_repeats(stream) if layout.run.key_style == "tags" else (stream, [])
     layout = replace(layout, stream=stream, params=params)
-    found = (*of_keys, *of_params, *repeats, *_refused_labels(layout, limits), *_inexact(layout))
+    found = (*of_keys, *of_details, *repeats, *_inexact(layout))
     return replace(layout, findings=(*layout.findings, *found))
+
+
+def _details(
+    layout: Layout, limits: Limits, rules: ParamRules
+) -> tuple[dict[str, str], list[Finding]]:
+    """The params, and findings about params, tags and columns."""
+    record = record_of(layout)
+    if record is None:
+        params, found = params_of(layout, limits, rules)
+        return params, [*found, *_refused_labels(layout, limits)]
+    params, found = carried_params(layout.params, limits)
+    return params, [*found, *carried(layout, record, limits)[1]]
 
 
 def _in_milliseconds(series: Series) -> Series:
@@ -99,7 +112,7 @@ def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
     """Mask of the points of a key without their exact repeats (bool, n)."""
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
-    value = np.concatenate([np.asarray(part.values, np.float64) for part in parts]) + 0.0
+    value = stored(np.concatenate([np.asarray(part.values, np.float64) for part in parts]))
     bits = np.where(np.isnan(value), np.nan, value).view(np.int64)
     columns = np.stack([stream.step[rows], time, bits])
     order = np.lexsort((rows, *columns))

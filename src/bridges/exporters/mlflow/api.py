@@ -49,12 +49,13 @@ class ApiRun:
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run to create; `start` is in milliseconds, and the tags name the user and the run."""
+    """A run to create; `start` is in milliseconds."""
 
     experiment: str
     name: str
-    start: int
+    start: int | None
     tags: Mapping[str, str]
+    user: str
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,10 @@ class Api(Protocol):
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
+        ...
+
+    def restore_run(self, run_id: str) -> None:
+        """Mark a deleted run as active."""
         ...
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:

@@ -22,11 +22,26 @@ from itertools import islice
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.api import Api, ApiRun, Batch, NewRun, UncertainError, batches
-from bridges.exporters.mlflow.direct import TRAINING_TAG, deleted_experiment, refuse_deleted
+from bridges.exporters.mlflow.details import (
+    UNENDED,
+    Details,
+    details_of,
+    orphan,
+    parent_details,
+    record_of,
+)
+from bridges.exporters.mlflow.direct import refuse_deleted
+from bridges.exporters.mlflow.experiments import (
+    deleted_experiment,
+    experiment_tags,
+    wanted_experiment,
+)
+from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between
 from bridges.exporters.mlflow.index import ApiRunIndex, receipts_in, save_receipts, stored
+from bridges.exporters.mlflow.links import Links, parent_key
 from bridges.exporters.mlflow.lookup import made_id
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.state import (
@@ -35,12 +50,15 @@ from bridges.exporters.mlflow.state import (
     STATE_TAG,
     SUPERSEDED_TAG,
     MlflowRun,
+    existing_copy,
     existing_of,
     existing_runs,
     location_of,
 )
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
+from bridges.formats.mlflow_store.records import ACTIVE, DELETED, Experiment, RunRecord
+from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64
@@ -55,42 +73,71 @@ _Point = tuple[int, int, str]  # time in ms, step, value
 
 
 class ClientWriter:
-    """Finds, writes and reads the runs of one experiment; `uri` is the store's name in messages."""
+    """Finds, writes and reads runs; `uri` is the store's name in messages.
 
-    def __init__(self, api: Api, uri: str, experiment: str, force: bool) -> None:
+    `named` is the experiment of all runs, as for the direct writer.
+    """
+
+    def __init__(self, api: Api, uri: str, named: str | None, force: bool) -> None:
         self._api = api
         self._uri = uri
-        self._experiment = experiment
+        self._named = named
         self.limits = api.limits
         self._force = force
-        self._id: str | None = None
-        self._listing: ApiRunIndex | None = None
+        self._experiments: dict[str, str] = {}  # id by name
+        self._listings: dict[str, ApiRunIndex] | None = None  # by name of the experiment
         self._has_logs, self._logs_asked = False, -math.inf
+        self._read: dict[str, ApiRun] = {}  # runs as read last, by id, until they are written
+        self._links = Links()
 
     def preload(self) -> None:
-        """List the runs of the experiment once; later `find` calls use that listing."""
-        experiment = self._find_experiment()
-        self._listing = ApiRunIndex.load(self._api, experiment)
+        """List the runs of an experiment once; later `find` calls use that listing."""
+        self._listings = {}
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, including deleted ones."""
+        if isinstance(identity.record, RunRecord):
+            return self._find_copies(identity, identity.record)
         return existing_runs(self._uri, identity, self._found)
 
-    def _found(self, key: str) -> tuple[str | None, list[MlflowRun]]:
-        """The experiment and its runs with a run key."""
-        if self._listing is not None:
-            return self._listing.experiment, self._listing.with_key(key)
-        experiment = self._find_experiment()
-        return experiment, [*map(stored, self._search(experiment, key))] if experiment else []
+    def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
+        experiment, runs = self._found(identity.key, record)
+        found = [existing_copy(run, identity.key, self._uri, record.head) for run in runs]
+        if self._links.is_open(record.head) and experiment is not None:
+            parent = parent_key(record.head, identity)
+            active = self._active(experiment, parent)
+            self._links.add(record.head.parent_id, active[0].run_id if active else None)
+        self._links.seek(record.head, found[0].id if found else None)
+        return found
+
+    def _found(self, key: str, record: object = None) -> tuple[str | None, list[MlflowRun]]:
+        """The experiment of a run and its runs with a run key."""
+        wanted = wanted_experiment(self._named, record)
+        experiment = self._find_experiment(wanted)
+        if self._listings is not None:
+            if wanted.name not in self._listings:
+                self._listings[wanted.name] = ApiRunIndex.load(self._api, experiment)
+            return experiment, self._listings[wanted.name].with_key(key)
+        found = self._search(experiment, key) if experiment else []
+        self._read |= {run.run_id: run for run in found if record is not None}
+        return experiment, [*map(stored, found)]
+
+    def findings(self, layout: Layout) -> list[Finding]:
+        """Findings about the place of a run in the target."""
+        record = record_of(layout)
+        is_orphan = record is not None and self._links.is_orphan(record.head)
+        return [orphan(record.head)] if record and is_orphan else []
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether the experiment may have a run from a tool's log with one of these keys.
 
         An experiment without any run from a log is asked again after a while.
         """
-        if self._listing is not None:
-            return any(self._listing.with_key(key) for key in keys)
-        if time.monotonic() > self._logs_asked + ASK_AGAIN and (found := self._find_experiment()):
+        if self._listings is not None:
+            return any(self._found(key)[1] for key in keys)
+        wanted = wanted_experiment(self._named, None)
+        is_due = time.monotonic() > self._logs_asked + ASK_AGAIN
+        if is_due and (found := self._find_experiment(wanted)):
             self._has_logs = any(self._api.has_like(found, *log) for log in OF_LOGS)
             self._logs_asked = time.monotonic()
         return self._has_logs
@@ -107,39 +154,62 @@ class ClientWriter:
         found = self._api.search([experiment], KEY_TAG, key)
         return [run for run in found if not stored(run).superseded]
 
-    def _find_experiment(self) -> str | None:
-        if self._id is None:
-            found = self._api.find_experiment(self._experiment)
-            if found is not None and found[1] != "active":
-                raise deleted_experiment(self._experiment)
-            self._id = found[0] if found else None
-        return self._id
+    def _find_experiment(self, wanted: Experiment) -> str | None:
+        """The id of an experiment; None if it does not exist. Raises ExportError if deleted."""
+        if wanted.name not in self._experiments:
+            found = self._api.find_experiment(wanted.name)
+            if found is None:
+                return None
+            if found[1] != ACTIVE:
+                raise deleted_experiment(wanted.name)
+            self._experiments[wanted.name] = found[0]
+        return self._experiments[wanted.name]
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Create the run, or append the missing points to the existing one."""
+        details = self._details(layout)
         if existing is None:
-            experiment, run, columns = self._begin(layout, seen)
+            run, columns = self._begin(layout, details, seen)
         else:
-            experiment = existing.place
-            run, columns = self._resume(layout, existing)
+            run, columns = self._resume(layout, details, existing)
         state = whole_state(layout, existing.state if existing else None)
         self._has_logs = self._has_logs or bool(state.logged)
         is_first = existing is None or not existing.complete
         params = {key: str(value) for key, value in layout.params.items()} if is_first else {}
+        if record_of(layout) is not None:
+            params = {k: str(v) for k, v in layout.params.items() if k not in run.params}
         try:
-            self._fill(experiment, run, columns, layout, state, params, seen)
+            self._fill(run, columns, layout, state, params, seen)
+            self._end(run, details, is_copy=record_of(layout) is not None)
         except ExportError as error:
             if error.transient or not self._is_deleted(run):
                 raise
             raise ConflictError from None  # a concurrent export of the run won
-        location = location_of(self._uri, experiment, run.run_id)
-        return ExistingRun(layout.key, run.name, location, state, run.run_id, experiment)
+        self._read.pop(run.run_id, None)
+        self._links.made(record_of(layout), run.run_id, self._set_parent)
+        location = location_of(self._uri, run.experiment, run.run_id)
+        return ExistingRun(layout.key, run.name, location, state, run.run_id, run.experiment)
+
+    def _details(self, layout: Layout) -> Details:
+        """The details of a run, with its parent in the target."""
+        details, record = details_of(layout, self.limits), record_of(layout)
+        return details.under(self._links.parent_of(record.head)) if record else details
+
+    def _set_parent(self, run_id: str, parent: str) -> None:
+        self._log(run_id, Batch(tags={rows.PARENT_TAG: parent}))
+
+    def _end(self, run: ApiRun, details: Details, *, is_copy: bool) -> None:
+        """Set status and end, which an ended copy keeps, and delete the copy of a deleted run."""
+        wanted = details.status, details.end
+        if not is_copy or (run.status in UNENDED and wanted != (run.status, run.end)):
+            self._api.set_status(run.run_id, *wanted)
+        if is_copy and details.stage == DELETED:
+            self._api.delete_run(run.run_id)
 
     def _fill(
         self,
-        experiment: str,
         run: ApiRun,
         columns: list[MetricColumn],
         layout: Layout,
@@ -147,12 +217,11 @@ class ClientWriter:
         params: dict[str, str],
         seen: Sequence[ExistingRun],
     ) -> None:
-        """Log the points, settle concurrent exports, and terminate the run."""
+        """Log the points, and settle concurrent exports."""
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
-        self._settle(experiment, run, layout, seen)
-        self._api.set_status(run.run_id, rows.STATUS[layout.run.status], rows.ended(layout))
+        self._settle(run.experiment, run, layout, seen)
 
     def _is_deleted(self, run: ApiRun) -> bool:
         with suppress(ExportError):
@@ -160,27 +229,29 @@ class ClientWriter:
         return False
 
     def _begin(
-        self, layout: Layout, seen: Sequence[ExistingRun]
-    ) -> tuple[str, ApiRun, list[MetricColumn]]:
-        """Create a run. Returns its experiment, the run, and the points to log."""
+        self, layout: Layout, details: Details, seen: Sequence[ExistingRun]
+    ) -> tuple[ApiRun, list[MetricColumn]]:
+        """Create a run. Returns it, and the points to log."""
         refuse_deleted(seen, layout.key, self._force)
-        experiment = self._find_experiment()
+        wanted = wanted_experiment(self._named, layout.run.record)
+        experiment = self._find_experiment(wanted)
         if experiment is None:
-            self._api.create_experiment(self._experiment, dict([TRAINING_TAG]))
-            experiment = self._find_experiment()
+            self._api.create_experiment(wanted.name, experiment_tags(wanted))
+            experiment = self._find_experiment(wanted)
             assert experiment is not None
-        run = self._create_run(experiment, layout)
-        return experiment, run, list(rows.metric_columns(layout, 0))
+        run = self._create_run(experiment, layout, details)
+        return run, list(rows.metric_columns(layout, 0))
 
-    def _create_run(self, experiment: str, layout: Layout) -> ApiRun:
+    def _create_run(self, experiment: str, layout: Layout, details: Details) -> ApiRun:
         """Create exactly one run, even if the answer to the request is lost."""
         writer = uuid.uuid4().hex
         begun = begun_state(layout, None, writer)
-        tags = {**rows.tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
+        tags = {**details.tags, STATE_TAG: begun.text(self.limits.tag)}
         parent = self._parent(experiment, layout)
         if parent:
             tags[rows.PARENT_TAG] = parent
-        new = NewRun(experiment, rows.run_name(layout, self.limits), rows.started(layout), tags)
+        name = details.name or layout.run.name  # the server makes one up otherwise
+        new = NewRun(experiment, name, details.start, tags, details.user)
 
         def made_by_me() -> ApiRun | None:
             runs = self._search(experiment, layout.key)
@@ -195,8 +266,8 @@ class ClientWriter:
             return None
         parents = self._active(experiment, key)
         if not parents:
-            tags, start = rows.parent_tags(layout, self.limits), rows.started(layout)
-            new = NewRun(experiment, tags[rows.NAME_TAG], start, tags)
+            its = parent_details(layout, self.limits)
+            new = NewRun(experiment, its.name, its.start, its.tags, its.user)
             mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
             parents = self._active(experiment, key) or [mine]
             if mine.run_id != parents[0].run_id:  # a concurrent export created one too
@@ -222,20 +293,37 @@ class ClientWriter:
                 raise
         return look() or self._create_once(new, look, attempts - 1)
 
-    def _resume(self, layout: Layout, existing: ExistingRun) -> tuple[ApiRun, list[MetricColumn]]:
-        """Set an existing run to RUNNING. Returns the run and its missing points."""
-        run = self._api.get_run(existing.id)
-        if existing_of(stored(run), existing.key, self._uri, existing.place) != existing:
+    def _resume(
+        self, layout: Layout, details: Details, existing: ExistingRun
+    ) -> tuple[ApiRun, list[MetricColumn]]:
+        """Begin to write an existing run. Returns the run and its missing points."""
+        run, record = self._api.get_run(existing.id), record_of(layout)
+        if self._as_found(run, existing, record) != existing:
             raise ConflictError
+        if run.stage != ACTIVE:  # as in its own store
+            self._api.restore_run(run.run_id)
         if not existing.complete:
             run = self._wait_until_quiet(run)
-            self._api.set_status(run.run_id, RUNNING, None)
+            if record is None:
+                self._api.set_status(run.run_id, RUNNING, None)
+            else:
+                self._tag(run.run_id, _lacking(details, run))
             return run, self._missing(run, list(rows.metric_columns(layout, 0)))
         begun = begun_state(layout, existing.state, uuid.uuid4().hex)
-        tags = {**rows.later_tags(layout, self.limits), STATE_TAG: begun.text(self.limits.tag)}
+        tags = {**details.updates, STATE_TAG: begun.text(self.limits.tag)}
+        if record is not None:
+            tags |= _lacking(details, run)
         self._tag(run.run_id, tags)
-        self._api.set_status(run.run_id, RUNNING, None)
+        if record is None:
+            self._api.set_status(run.run_id, RUNNING, None)
         return run, list(rows.metric_columns(layout, existing.state.rows))
+
+    def _as_found(
+        self, run: ApiRun, existing: ExistingRun, record: RunRecord | None
+    ) -> ExistingRun:
+        if record is not None:
+            return existing_copy(stored(run), existing.key, self._uri, record.head)
+        return existing_of(stored(run), existing.key, self._uri, existing.place)
 
     def _wait_until_quiet(self, run: ApiRun) -> ApiRun:
         """Wait until the run stays unchanged for QUIET_SECONDS. Returns it as it is then.
@@ -324,10 +412,16 @@ class ClientWriter:
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
-        run = self._api.get_run(existing.id)
+        run = self._read[existing.id] = self._api.get_run(existing.id)
         found = self._api.histories(run.run_id, run.latest)
         points = {key: _normalized(part) for key, part in found.items()}
         return Recorded(points, params=run.params)
+
+    def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
+        """The gaps of an existing run."""
+        run = self._read.pop(existing.id, None) or self._api.get_run(existing.id)
+        stored_details = StoredDetails(run.status, run.end, run.stage, run.tags, run.params)
+        return gaps_between(self._details(layout), layout.params, stored_details)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""
@@ -349,6 +443,10 @@ class ClientWriter:
             for name, content in files.items():
                 self._api.put_artifact(run, name, content)
             self._log(run.run_id, Batch(tags={artifacts.ATTACHED_TAG: digest}))
+
+
+def _lacking(details: Details, run: ApiRun) -> dict[str, str]:
+    return {key: text for key, text in details.tags.items() if key not in run.tags}
 
 
 def _points(time: Int64, step: Int64, value: Float64) -> Iterator[_Point]:

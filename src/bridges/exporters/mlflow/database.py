@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -66,10 +66,21 @@ class Session(Protocol):
 
 
 class Database(Protocol):
-    """A database with MLflow's tables in a known schema (see `schema.py`)."""
+    """A database with MLflow's tables in a known schema (see `schema.py`).
 
+    `keeps_ids`: it takes any 64-bit id of an experiment. `widths`: the widths of the columns, by
+    `table.column`, as far as it enforces them. `takes_nul`: its texts may have NUL characters.
+    """
+
+    keeps_ids: bool
+    takes_nul: bool
     has_workspaces: bool
     release: str | None  # the newest mlflow with its schema; None if new, and before `check`
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """The widths of columns."""
+        ...
 
     def check(self) -> None:
         """Check the schema. Raises UnknownSchemaError if it is unknown."""

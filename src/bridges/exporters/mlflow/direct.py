@@ -7,25 +7,27 @@ on SQLite and PostgreSQL; the differences are behind the `Session` of `database.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.base import ConflictError, ExistingRun, Recorded
+from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.database import Database, Session, one_row
+from bridges.exporters.mlflow.details import Details, details_of, orphan, parent_details, record_of
+from bridges.exporters.mlflow.experiments import SqlExperiments, wanted_experiment
+from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between, status_to_set
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.lookup import (
     SqlRunIndex,
-    TagIndex,
+    SqlRuns,
+    copied_ids,
+    counted,
     find_run,
-    next_id,
-    runs_with_key,
+    free_id,
+    made_ids,
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
 from bridges.exporters.mlflow.rows import MetricColumn
@@ -33,55 +35,98 @@ from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
     STATE_TAG,
     MlflowRun,
+    existing_copy,
     existing_of,
     existing_runs,
     location_of,
 )
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import State, whole_state
+from bridges.formats.mlflow_store.records import ACTIVE, Experiment, RunRecord
+from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
-# MLflow shows such an experiment as one of training, not of prompts
-TRAINING_TAG = ("mlflow.experimentKind", "custom_model_development")
 REWRITTEN_TABLES = ("latest_metrics", "metrics", "params")  # for an incomplete or replaced run
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
     " start_time, end_time, deleted_time, source_version, lifecycle_stage, artifact_uri,"
-    " experiment_id) values (?, ?, 'UNKNOWN', '', '', ?, ?, ?, ?, null, '', 'active', ?, ?)"
+    " experiment_id) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
 class DirectWriter:
-    """Finds, writes and reads the runs of one experiment; `uri` is the database in messages."""
+    """Finds, writes and reads runs; `uri` is the database in messages.
 
-    def __init__(self, database: Database, uri: str, experiment: str, force: bool) -> None:
+    All runs go into the `named` experiment; None: a run of an MLflow store goes into the experiment
+    of its own name, and the others into DEFAULT_EXPERIMENT.
+    """
+
+    def __init__(self, database: Database, uri: str, named: str | None, force: bool) -> None:
         self._database = database
         self._uri = uri
-        self._experiment = experiment
-        release = database.release or installed_release()  # the latter creates a new database
-        self.limits = limits_of(release) if release else Limits()
+        self._named = named
+        self._release = database.release or installed_release()  # the latter makes a new database
         self._force = force
-        self._index = TagIndex()
+        self._experiments = SqlExperiments(database)
+        self._runs = SqlRuns()
         self._listing: SqlRunIndex | None = None
+        self._sought: set[str] = set()
+        self._orphans: set[str] = set()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the database."""
+        usual = limits_of(self._release) if self._release else Limits()
+        return replace(usual, widths=self._database.widths, takes_nul=self._database.takes_nul)
+
+    def _wanted(self, record: object) -> Experiment:
+        """The experiment of a run with this record."""
+        return wanted_experiment(self._named, record)
 
     def preload(self) -> None:
         """List the runs of the experiment; later `find` calls use that listing."""
         listing = SqlRunIndex(None, {}, {})
         if self._database.exists():
             with self._database.transaction() as session:
-                listing = SqlRunIndex.load(session, self._find_experiment(session))
+                found = self._experiments.find(session, self._wanted(None))
+                listing = SqlRunIndex.load(session, found)
         self._listing = listing
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs of the experiment with one of the keys, including deleted ones."""
+        """The runs of the experiment with one of the keys, including deleted ones.
+
+        A run of an MLflow store is found by its id in all experiments.
+        """
+        if isinstance(identity.record, RunRecord):
+            return self._find_copies(identity, identity.record)
         return existing_runs(self._uri, identity, self._found)
+
+    def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
+        head, runs, parent = record.head, [], None
+        self._sought.add(head.run_id)
+        if self._database.exists():
+            with self._database.transaction() as session:
+                experiment = self._experiments.find(session, self._wanted(record))
+                ids = copied_ids(head.run_id, identity.digest)
+                runs = self._runs.copies(session, experiment, identity.key, ids)
+                parent = head.parent_id and find_run(session, head.parent_id)
+        # a run whose parent neither the database nor this export has had so far
+        is_orphan = bool(head.parent_id) and not parent and head.parent_id not in self._sought
+        (self._orphans.add if is_orphan else self._orphans.discard)(head.run_id)
+        return [existing_copy(run, identity.key, self._uri, head) for run in runs]
+
+    def findings(self, layout: Layout) -> list[Finding]:
+        """Findings about the place of a run in the target."""
+        record = record_of(layout)
+        is_orphan = record is not None and record.head.run_id in self._orphans
+        return [orphan(record.head)] if record and is_orphan else []
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run may have one of these keys, according to the tags read so far."""
         if self._listing is not None:
             return not self._listing.tagged.keys().isdisjoint(keys)
-        return self._index.may_hold(keys)
+        return self._runs.may_hold(keys)
 
     def _found(self, key: str) -> tuple[int | None, list[MlflowRun]]:
         """The experiment and its runs with a run key."""
@@ -90,11 +135,10 @@ class DirectWriter:
         if not self._database.exists():
             return None, []
         with self._database.transaction() as session:
-            experiment = self._find_experiment(session)
+            experiment = self._experiments.find(session, self._wanted(None))
             if experiment is None:
                 return None, []
-            self._index.load(session, experiment)
-            return experiment, self._find_runs(session, experiment, key)
+            return experiment, self._runs.with_key(session, experiment, key)
 
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
@@ -107,99 +151,150 @@ class DirectWriter:
             return self._append(session, layout, existing)
 
     def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
-        experiment = self._find_experiment(session)
-        if experiment is None:
-            experiment = self._create_experiment(session)
+        experiment = self._experiments.ensure(session, self._wanted(layout.run.record))
         refuse_deleted(seen, layout.key, self._force)
-        run_id = next_id(session, experiment, layout.key)
-        name, status = rows.run_name(layout, self.limits), rows.STATUS[layout.run.status]
-        self._insert_run(session, experiment, run_id, name, status, layout)
+        run_id = free_id(session, self._ids(experiment, layout))
+        details = details_of(layout, self.limits)
+        self._insert_run(session, experiment, run_id, details)
         put_pairs(session, "params", run_id, layout.params)
         parent = self._parent(session, experiment, layout)
-        names = {rows.NAME_TAG: name, **({rows.PARENT_TAG: parent} if parent else {})}
-        put_pairs(session, "tags", run_id, names)
+        tags = {**details.tags, **({rows.PARENT_TAG: parent} if parent else {})}
+        put_pairs(session, "tags", run_id, tags)
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
         location = location_of(self._uri, experiment, run_id)
+        name = details.name or run_id
         made = ExistingRun(layout.key, name, location, state, run_id, str(experiment))
-        self._check_seen(session, experiment, layout.key, [*seen, made])
+        self._check_seen(session, experiment, layout, [*seen, made])
         return made
 
-    def _insert_run(
-        self,
-        session: Session,
-        experiment: int,
-        run_id: str,
-        name: str,
-        status: str,
-        layout: Layout,
-    ) -> None:
-        statement = "select artifact_location from experiments where experiment_id = ?"
-        root = one_row(session, statement, (experiment,))[0]
-        artifact_uri, times = (
-            f"{root}/{run_id}/artifacts",
-            (rows.started(layout), rows.ended(layout)),
+    def _insert_run(self, session: Session, experiment: int, run_id: str, details: Details) -> None:
+        uri = details.artifact_uri
+        if not uri:
+            statement = "select artifact_location from experiments where experiment_id = ?"
+            uri = f"{one_row(session, statement, (experiment,))[0]}/{run_id}/artifacts"
+        row = (
+            *(run_id, details.name, details.source_type, details.source_name, details.entry_point),
+            *(details.user, details.status, details.start, details.end, details.deleted),
+            *(details.source_version, details.stage, uri, experiment),
         )
-        row = (run_id, name, rows.user(), status, *times, artifact_uri, experiment)
         session.execute(_RUN, row)
+
+    def _ids(self, experiment: int, layout: Layout) -> Iterator[str]:
+        record = record_of(layout)
+        if record is None:
+            return made_ids(experiment, layout.key)
+        ids, width = (
+            copied_ids(record.head.run_id, layout.digest),
+            self.limits.width("runs.run_uuid"),
+        )
+        return ids if width is None else (each for each in ids if 0 < len(each) <= width)
 
     def _parent(self, session: Session, experiment: int, layout: Layout) -> str | None:
         """The id of the search's run, the parent of its trials; the first trial creates it."""
         key = rows.parent_key(layout)
         if key is None:
             return None
-        self._index.update(session, experiment, key)
-        parents = [run for run in self._find_runs(session, experiment, key) if run.is_active]
+        parents = self._runs.with_key(session, experiment, key, is_fresh=True)
+        parents = [run for run in parents if run.is_active]
         if parents:
             run_id = parents[0].run_id
         else:
-            run_id, tags = next_id(session, experiment, key), rows.parent_tags(layout, self.limits)
-            name = tags[rows.NAME_TAG]
-            self._insert_run(session, experiment, run_id, name, "FINISHED", layout)
-            put_pairs(session, "tags", run_id, tags)
+            run_id = free_id(session, made_ids(experiment, key))
+            details = parent_details(layout, self.limits)
+            self._insert_run(session, experiment, run_id, details)
+            put_pairs(session, "tags", run_id, details.tags)
         statement = "update runs set end_time = ? where run_uuid = ? and end_time < ?"
         session.execute(statement, (rows.ended(layout), run_id, rows.ended(layout)))
         return run_id
 
     def _check_seen(
-        self, session: Session, experiment: int, key: str, seen: Iterable[ExistingRun]
+        self, session: Session, experiment: int, layout: Layout, seen: Iterable[ExistingRun]
     ) -> None:
         """Raises ConflictError if another writer created a run with the key since `find`.
 
         Called last in the transaction, as a client may create its run during this write.
         """
-        self._index.update(session, experiment, key)
-        ids = {run.run_id for run in self._find_runs(session, experiment, key)}
-        if ids - {run.id for run in seen}:
+        if record_of(layout) is None:
+            found = self._runs.with_key(session, experiment, layout.key, is_fresh=True)
+        else:
+            ids = self._ids(experiment, layout)
+            found = self._runs.copies(session, experiment, layout.key, ids, is_fresh=True)
+        if {run.run_id for run in found} - {run.id for run in seen}:
             raise ConflictError
 
     def _append(self, session: Session, layout: Layout, existing: ExistingRun) -> ExistingRun:
-        run_id = existing.id
+        run_id, record = existing.id, record_of(layout)
         session.lock(run_id)
-        run = find_run(session, run_id)
-        if run is None or existing_of(run, existing.key, self._uri, existing.place) != existing:
-            raise ConflictError
-        status, start = rows.STATUS[layout.run.status], existing.state.rows
+        self._check_unchanged(session, existing, record)
+        details, start = details_of(layout, self.limits), existing.state.rows
         if not existing.complete or layout.replaces:  # the client writer can be interrupted
             start = 0
             for table in REWRITTEN_TABLES:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
             put_pairs(session, "params", run_id, layout.params)
-        session.execute(
-            "update runs set status = ?, end_time = ? where run_uuid = ?",
-            (status, rows.ended(layout), run_id),
-        )
+        if record is None:
+            statement = "update runs set status = ?, end_time = ? where run_uuid = ?"
+            session.execute(statement, (details.status, details.end, run_id))
+        else:
+            self._add_details(session, run_id, layout, details)
+        put_pairs(session, "tags", run_id, details.updates)
         state = whole_state(layout, existing.state)
         self._write_rows(session, run_id, layout, start, state)
         return replace(existing, state=state, complete=True)
+
+    def _check_unchanged(
+        self, session: Session, existing: ExistingRun, record: RunRecord | None
+    ) -> None:
+        """Raises ConflictError if the run has changed since `find`."""
+        run = find_run(session, existing.id)
+        if run is not None and record is not None:
+            now = existing_copy(counted(session, run), existing.key, self._uri, record.head)
+        elif run is not None:
+            now = existing_of(run, existing.key, self._uri, existing.place)
+        if run is None or now != existing:
+            raise ConflictError
+
+    def _add_details(self, session: Session, run_id: str, layout: Layout, details: Details) -> None:
+        """Set the missing details of a record on an existing run."""
+        stored = self._stored_details(session, run_id)
+        ended = status_to_set(details, stored)
+        if ended:
+            statement = "update runs set status = ?, end_time = ? where run_uuid = ?"
+            session.execute(statement, (*ended, run_id))
+        if details.stage != stored.stage == ACTIVE:
+            statement = "update runs set lifecycle_stage = ?, deleted_time = ? where run_uuid = ?"
+            session.execute(statement, (details.stage, details.deleted, run_id))
+        tags = {key: text for key, text in details.tags.items() if key not in stored.tags}
+        params = {key: text for key, text in layout.params.items() if key not in stored.params}
+        put_pairs(session, "tags", run_id, tags)
+        put_pairs(session, "params", run_id, params)
+
+    def _stored_details(self, session: Session, run_id: str) -> StoredDetails:
+        statement = "select status, end_time, lifecycle_stage from runs where run_uuid = ?"
+        pairs = "select key, value from {} where run_uuid = ?"
+        status, end, stage = one_row(session, statement, (run_id,))
+        return StoredDetails(
+            status,
+            end,
+            stage,
+            dict(session.execute(pairs.format("tags"), (run_id,)).fetchall()),
+            dict(session.execute(pairs.format("params"), (run_id,)).fetchall()),
+        )
+
+    def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
+        """The gaps of an existing run."""
+        details = details_of(layout, self.limits)
+        with self._database.transaction() as session:
+            stored = self._stored_details(session, existing.id)
+        return gaps_between(details, layout.params, stored)
 
     def _write_rows(
         self, session: Session, run_id: str, layout: Layout, start: int, state: State
     ) -> None:
         session.insert_points(run_id, rows.metric_columns(layout, start))
         put_latest(session, run_id, rows.metric_columns(layout, 0))
-        tags = {**rows.later_tags(layout, self.limits), STATE_TAG: state.text(self.limits.tag)}
-        put_pairs(session, "tags", run_id, tags)
+        put_pairs(session, "tags", run_id, {STATE_TAG: state.text(self.limits.tag)})
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""
@@ -248,41 +343,6 @@ class DirectWriter:
         """The receipts of all experiments of the store."""
         return receipts_in(self._database, self._uri)
 
-    def _find_experiment(self, session: Session) -> int | None:
-        """The id of the experiment; None if it does not exist. Raises ExportError if deleted."""
-        # the default workspace, as for a client without a workspace
-        own = " and workspace = 'default'" if self._database.has_workspaces else ""
-        found = session.execute(
-            f"select experiment_id, lifecycle_stage from experiments where name = ?{own}",
-            (self._experiment,),
-        ).fetchone()
-        if found is not None and found[1] != "active":
-            raise deleted_experiment(self._experiment)
-        return int(found[0]) if found else None
-
-    def _create_experiment(self, session: Session) -> int:
-        now = time.time_ns() // 1_000_000
-        session.execute(
-            "insert into experiments (name, lifecycle_stage, creation_time, last_update_time)"
-            " values (?, 'active', ?, ?)",
-            (self._experiment, now, now),
-        )
-        made = self._find_experiment(session)
-        assert made is not None
-        session.execute(
-            "update experiments set artifact_location = ? where experiment_id = ?",
-            (_artifact_location(session, made), made),
-        )
-        session.execute(
-            "insert into experiment_tags (key, value, experiment_id) values (?, ?, ?)",
-            (*TRAINING_TAG, made),
-        )
-        return made
-
-    def _find_runs(self, session: Session, experiment: int, key: str) -> list[MlflowRun]:
-        """The runs of an experiment with a run key, including deleted ones."""
-        return runs_with_key(partial(find_run, session), experiment, key, self._index.tagged)
-
 
 def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
     """Raises ExportError if the run was deleted in MLflow, unless `force` is set."""
@@ -292,27 +352,6 @@ def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
             f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
             "Restore it in MLflow, or use --force to write it again."
         )
-
-
-def deleted_experiment(name: str) -> ExportError:
-    """The error for an experiment that was deleted in MLflow."""
-    return ExportError(
-        f"the experiment {name!r} is deleted in MLflow. Restore it, or give another --experiment."
-    )
-
-
-def _artifact_location(session: Session, experiment: int) -> str:
-    """The artifact location of a new experiment.
-
-    If the default experiment has a URL, the database belongs to a server, and the artifacts go
-    beside those of the default experiment. Otherwise they go below the working directory, as with
-    the client.
-    """
-    statement = "select artifact_location from experiments where experiment_id = 0"
-    default = str((session.execute(statement).fetchone() or [""])[0] or "")
-    if ":/" in default and not default.startswith("file:") and default.endswith("/0"):
-        return f"{default[:-2]}/{experiment}"
-    return os.path.abspath(os.path.join("mlruns", str(experiment)))
 
 
 def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, object]) -> None:

@@ -14,13 +14,14 @@ from functools import cached_property
 from typing import Protocol
 
 from bridges.errors import ConfigError, ExportError, pip_line
-from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded
+from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded, RecordGaps
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.adapt import adapt
 from bridges.exporters.mlflow.api import Api
 from bridges.exporters.mlflow.client import ClientWriter
 from bridges.exporters.mlflow.database import Database
 from bridges.exporters.mlflow.direct import DirectWriter
+from bridges.exporters.mlflow.experiments import DEFAULT_EXPERIMENT
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules
@@ -33,7 +34,6 @@ from bridges.stream.layout import Layout
 from bridges.stream.model import Values
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-DEFAULT_EXPERIMENT = "bridges"
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postgres:")
 
@@ -41,7 +41,10 @@ POSTGRES = ("postgresql:", "postgresql+psycopg:", "postgresql+psycopg2:", "postg
 class Writer(Protocol):
     """A writer for a tracking store, with the store's limits."""
 
-    limits: Limits
+    @property
+    def limits(self) -> Limits:
+        """The limits of the store."""
+        ...
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, including deleted ones."""
@@ -63,6 +66,14 @@ class Writer(Protocol):
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""
+        ...
+
+    def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
+        """The gaps of an existing run from MLflow."""
+        ...
+
+    def findings(self, layout: Layout) -> list[Finding]:
+        """Findings about the place of a run in the store."""
         ...
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
@@ -103,8 +114,8 @@ class MlflowExporter(BaseExporter):
         uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         check_scheme(uri)
         self.uri, self.shown = quoted_uri(uri), shown_uri(uri)
-        named = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        self.experiment = self.place = named or DEFAULT_EXPERIMENT
+        self.experiment = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or None
+        self.place = self.experiment or DEFAULT_EXPERIMENT
         self._wanted, self._force = options.mlflow_writer, options.force
         self._params = ParamRules.of_environment()
         self._is_server = self.uri.startswith(("http:", "https:"))
@@ -161,11 +172,11 @@ class MlflowExporter(BaseExporter):
     def adapt(self, layout: Layout) -> Layout:
         """The layout with legal keys and params, and a finding for each change."""
         layout = adapt(layout, self._writer.limits, self._params)
-        if not self._why_client:
-            return layout
-        message = f"{self._why_client}; this is slower"
-        found = Finding("written-by-client", Severity.INFO, self.shown, message)
-        return replace(layout, findings=(*layout.findings, found))
+        found = self._writer.findings(layout)
+        if self._why_client:
+            message = f"{self._why_client}; this is slower"
+            found.append(Finding("written-by-client", Severity.INFO, self.shown, message))
+        return replace(layout, findings=(*layout.findings, *found)) if found else layout
 
     def find(self, identity: Identity) -> list[ExistingRun]:
         """The runs of the experiment with one of the keys, including deleted ones."""
@@ -192,6 +203,10 @@ class MlflowExporter(BaseExporter):
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""
         return self._writer.stored_params(existing)
+
+    def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
+        """The gaps of an existing run from MLflow."""
+        return self._writer.record_gaps(layout, existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files as artifacts of the run, once."""

@@ -62,4 +62,7 @@ def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
 def stored(run: ApiRun) -> MlflowRun:
     """The run with the state in its tags."""
     superseded, state = SUPERSEDED_TAG in run.tags, run.tags.get(STATE_TAG, "")
-    return MlflowRun(run.run_id, run.name, run.stage, run.status, state, superseded)
+    return MlflowRun(
+        *(run.run_id, run.name, run.stage, run.status, state, superseded),
+        experiment=run.experiment,
+    )

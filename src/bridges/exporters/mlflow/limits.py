@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridges.stream.tagging import digest
@@ -25,6 +26,9 @@ class Limits:
     `pairs`                        params, and tags, per request
     `entities`                     metrics, params and tags together
     `colon`                        whether keys may contain a colon
+    `widths`                       column widths (`runs.name`) of a database that is written
+                                   directly; None for the API
+    `takes_nul`                    whether the database stores NUL characters
     """
 
     key: int = 250
@@ -35,6 +39,29 @@ class Limits:
     entities: int = 1000
     name: int = 250
     colon: bool = True
+    widths: Mapping[str, int] | None = None
+    takes_nul: bool = False
+
+    @property
+    def takes_artifact_uri(self) -> bool:
+        """Whether the artifact URI of a run can be chosen."""
+        return self.widths is not None
+
+    def width(self, column: str) -> int | None:
+        """The maximum length of a value from an MLflow store; None for no limit."""
+        if self.widths is not None:
+            return self.widths.get(column)
+        of_api = {"params.value": self.param, "tags.value": self.tag, "runs.name": self.name}
+        return of_api.get(column)
+
+    def carried_key(self, key: str) -> str:
+        """The key of a param or tag from an MLflow store; a database takes any that
+        fits its columns.
+        """
+        if self.widths is None:
+            return self.legal_key(key)
+        fits = len(key) <= self.widths.get("tags.key", len(key)) and "\0" not in key
+        return key if fits and key else self.legal_key(key)
 
     def takes_key(self, key: str) -> bool:
         """Whether MLflow accepts the key of a metric, param or tag."""

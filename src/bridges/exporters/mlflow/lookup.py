@@ -1,14 +1,17 @@
 """Look-up of runs in the tables of an MLflow database, by key tag and by id.
 
-The ids of directly written runs are digests of experiment and run key.
+The ids of directly written runs are digests of experiment and run key. A run of another MLflow
+store keeps its id, which is looked for in all experiments. If another run has the id, its own is a
+digest of the id and its content.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 from bridges.exporters.mlflow.database import Session
@@ -18,7 +21,7 @@ FindRun = Callable[[str], MlflowRun | None]  # by its id, deleted or not
 _TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
 COLUMNS = (
     "runs.run_uuid, runs.name, runs.lifecycle_stage, runs.status,"
-    f" {_TAG.format(STATE_TAG)}, {_TAG.format(SUPERSEDED_TAG)}"
+    f" {_TAG.format(STATE_TAG)}, {_TAG.format(SUPERSEDED_TAG)}, runs.experiment_id"
 )  # of a stored run
 KEY = _TAG.format(KEY_TAG)
 
@@ -40,7 +43,7 @@ class SqlRunIndex:
         rows = session.execute(statement, (experiment,)).fetchall()
         tagged: dict[str, list[str]] = {}
         for row in rows:
-            tagged.setdefault(row[6] or "", []).append(row[0])
+            tagged.setdefault(row[7] or "", []).append(row[0])
         return cls(experiment, {row[0]: stored_run(row) for row in rows}, tagged)
 
     def with_key(self, key: str) -> list[MlflowRun]:
@@ -54,30 +57,96 @@ def runs_with_key(
     find: FindRun, experiment: int, key: str, tagged: dict[str, list[str]]
 ) -> list[MlflowRun]:
     """The runs with a run key, including deleted ones; `tagged` maps run keys to ids."""
-    own = _own_runs(find, experiment, key)
-    ids = {run.run_id for run in own}
-    found = [*own, *(find(run_id) for run_id in tagged.get(key, ()) if run_id not in ids)]
-    return [run for run in found if run is not None and not run.superseded]
+    return _found(find, made_ids(experiment, key), tagged.get(key, ()))
+
+
+def _found(find: FindRun, ids: Iterable[str], tagged: Collection[str]) -> list[MlflowRun]:
+    """The runs with the first of the ids, as far as these are in use, and the tagged ones."""
+    runs: dict[str, MlflowRun | None] = {}
+    for run_id in ids:
+        if (run := find(run_id)) is None:
+            break
+        runs[run_id] = run
+    runs |= {run_id: find(run_id) for run_id in tagged if run_id not in runs}
+    return [run for run in runs.values() if run is not None and not run.superseded]
 
 
 def made_id(experiment: int | str, key: str, number: int) -> str:
     """The id of a run, from experiment and run key; `number` counts runs with this key from 0."""
-    identity = f"{experiment}\n{key}\n{number}"
-    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+    return _digest(f"{experiment}\n{key}\n{number}")
 
 
-def _own_runs(find: FindRun, experiment: int, key: str) -> list[MlflowRun]:
-    """The directly written runs with a run key, by primary-key look-ups."""
-    runs: list[MlflowRun] = []
-    while run := find(made_id(experiment, key, len(runs))):
-        runs.append(run)
-    return runs
+def made_ids(experiment: int | str, key: str) -> Iterator[str]:
+    """The ids of runs with this key in the order of their use."""
+    return (made_id(experiment, key, number) for number in count())
 
 
-def next_id(session: Session, experiment: int, key: str) -> str:
-    """The first unused id for a run with this key."""
-    own = _own_runs(partial(find_run, session), experiment, key)
-    return made_id(experiment, key, len(own))
+def copied_ids(run_id: str, digest: str) -> Iterator[str]:
+    """The ids of a run of another store in the order of their use; `digest` is of its history."""
+    yield run_id
+    yield from (_digest(f"{run_id}\n{digest}\n{number}") for number in count())
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def free_id(session: Session, ids: Iterator[str]) -> str:
+    """The first unused id."""
+    return next(run_id for run_id in ids if find_run(session, run_id) is None)
+
+
+@dataclass
+class SqlRuns:
+    """Finds the runs of a database, with an index of tags for each experiment."""
+
+    _indexes: dict[int, TagIndex] = field(default_factory=dict)
+
+    def with_key(
+        self, session: Session, experiment: int, key: str, *, is_fresh: bool = False
+    ) -> list[MlflowRun]:
+        """The runs of an experiment with a run key; `is_fresh`: read the newest tags."""
+        tagged = self._tagged(session, experiment, key, is_fresh)
+        return runs_with_key(partial(find_run, session), experiment, key, tagged)
+
+    def copies(
+        self,
+        session: Session,
+        experiment: int | None,
+        key: str,
+        ids: Iterator[str],
+        *,
+        is_fresh: bool = False,
+    ) -> list[MlflowRun]:
+        """The runs of all experiments with the first of these ids, and those with the run key in an
+        experiment (None: it does not exist).
+        """
+        find = partial(find_run, session)
+        tagged = self._tagged(session, experiment, key, is_fresh) if experiment is not None else {}
+        return [counted(session, run) for run in _found(find, ids, tagged.get(key, ()))]
+
+    def may_hold(self, keys: Collection[str]) -> bool:
+        """Whether a run has one of these keys; True if no tags were read yet."""
+        return not self._indexes or any(one.may_hold(keys) for one in self._indexes.values())
+
+    def _tagged(
+        self, session: Session, experiment: int, key: str, is_fresh: bool
+    ) -> dict[str, list[str]]:
+        index = self._indexes.setdefault(experiment, TagIndex())
+        if is_fresh:
+            index.update(session, experiment, key)
+        else:
+            index.load(session, experiment)
+        return index.tagged
+
+
+def counted(session: Session, run: MlflowRun) -> MlflowRun:
+    """The run with the number of its points, unless it has a state."""
+    if run.state:
+        return run
+    statement = "select count(*) from metrics where run_uuid = ?"
+    (points,) = session.execute(statement, (run.run_id,)).fetchall()[0]
+    return replace(run, points=points)
 
 
 @dataclass
@@ -117,4 +186,7 @@ def find_run(session: Session, run_id: str) -> MlflowRun | None:
 
 def stored_run(row: Sequence[Any]) -> MlflowRun:
     """The run in a database row; its first columns are COLUMNS."""
-    return MlflowRun(row[0], row[1] or "", row[2], row[3], row[4] or "", row[5] is not None)
+    superseded, experiment = row[5] is not None, str(row[6])
+    return MlflowRun(
+        row[0], row[1] or "", row[2], row[3], row[4] or "", superseded, experiment=experiment
+    )

@@ -38,6 +38,20 @@ UNREACHABLE = (  # in messages of libpq, psycopg and servers that start, stop or
     "too many clients",
     "connection slots",
 )
+WIDTHS = {  # of mlflow 3.17, for a database without tables
+    "experiments.name": 256,
+    "params.key": 250,
+    "params.value": 8000,
+    "runs.artifact_uri": 200,
+    "runs.entry_point_name": 50,
+    "runs.name": 250,
+    "runs.run_uuid": 32,
+    "runs.source_name": 500,
+    "runs.source_version": 50,
+    "runs.user_id": 256,
+    "tags.key": 250,
+    "tags.value": 8000,
+}
 CREATION_LOCK = 0x62726964676573  # "bridges": one process at a time creates the tables
 # binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -147,8 +161,11 @@ def _placed(statement: str) -> Any:
 class PostgresDatabase:
     """The tracking store at a `postgresql://` URI."""
 
+    keeps_ids = takes_nul = False
+
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.widths: dict[str, int] = {**WIDTHS}
         self.has_workspaces = False
         self.release: str | None = None
         self._connection: psycopg.Connection[Any] | None = None
@@ -222,12 +239,13 @@ class PostgresDatabase:
     def _check_schema(self) -> None:
         columns: dict[str, set[str]] = {table: set() for table in (*COLUMNS, "alembic_version")}
         found = self._open().execute(
-            "select table_name, column_name from information_schema.columns"
-            " where table_schema = current_schema() and table_name = any(%s)",
-            (list(columns),),
+            "select table_name, column_name, character_maximum_length from"
+            " information_schema.columns where table_schema = current_schema()"
         )
-        for table, column in found.fetchall():
-            columns[table].add(column)
+        for table, column, width in found.fetchall():
+            columns.setdefault(table, set()).add(column)
+            if width is not None:
+                self.widths[f"{table}.{column}"] = width
         revision = None
         if columns["alembic_version"]:
             row = self._open().execute("select version_num from alembic_version").fetchone()

@@ -163,10 +163,10 @@ class RestApi:
         """Create a run. Raises UncertainError."""
         body = {
             "experiment_id": new.experiment,
-            "user_id": new.tags["mlflow.user"],
+            "user_id": new.user,
             "run_name": new.name,
-            "start_time": new.start,
             "tags": _pairs(new.tags),
+            **({} if new.start is None else {"start_time": new.start}),
         }
         answer = self._post("runs/create", body, repeatable=False)
         with self._understood():
@@ -212,6 +212,10 @@ class RestApi:
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
         self._post("runs/delete", {"run_id": run_id})
+
+    def restore_run(self, run_id: str) -> None:
+        """Mark a deleted run as active."""
+        self._post("runs/restore", {"run_id": run_id})
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run: by upload to the server, or in its object store.

@@ -23,7 +23,14 @@ from bridges.stream.redact import redact_text
 
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 MAX_FLOAT64 = 1.7976931348623157e308  # SQL stores hold an infinity as this
-STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "unknown": "FINISHED"}
+STATUS = {
+    "finished": "FINISHED",
+    "unfinished": "KILLED",
+    "unknown": "FINISHED",
+    "failed": "FAILED",
+    "killed": "KILLED",
+    "running": "RUNNING",
+}
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,6 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     texts = {key: encodable(value) for key, value in run.tags.items()}
     given = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
     return {**given, **own}
-
-
-def later_tags(layout: Layout, limits: Limits) -> dict[str, str]:
-    """The tags to update on an existing run, which keeps its name."""
-    return {key: text for key, text in tags(layout, limits).items() if key != NAME_TAG}
 
 
 def label_tags(labels: Labels, limits: Limits) -> dict[str, str]:

@@ -163,6 +163,10 @@ class SdkApi:
         """Mark a run as deleted."""
         self._call(self._client.delete_run, run_id)
 
+    def restore_run(self, run_id: str) -> None:
+        """Mark a deleted run as active."""
+        self._call(self._client.restore_run, run_id)
+
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run."""
         with tempfile.TemporaryDirectory() as folder:

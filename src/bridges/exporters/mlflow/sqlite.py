@@ -6,10 +6,11 @@ import os
 import shutil
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -110,7 +111,10 @@ class SqliteSession:
 
 
 class SqliteDatabase:
-    """The tracking store in the file at `path`."""
+    """The tracking store in the file at `path`. SQLite enforces no widths of columns."""
+
+    keeps_ids = takes_nul = True
+    widths: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, path: str) -> None:
         self.path = path

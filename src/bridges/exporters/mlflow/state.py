@@ -15,12 +15,16 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.state import NO_STATE, UNREADABLE, State
+from bridges.formats.mlflow_store.records import ACTIVE, RunHead
+from bridges.stream.clock import RECORDED
 from bridges.stream.identity import Identity
+from bridges.stream.layout import RULES
 
 KEY_TAG = "bridges.key"
 STATE_TAG = "bridges.state"
 RECEIPT_TAG = "bridges.mark"
 SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
+OWN_TAGS = (KEY_TAG, STATE_TAG, RECEIPT_TAG, SUPERSEDED_TAG, "bridges.attached")  # of a target
 RUNNING = "RUNNING"
 
 
@@ -28,7 +32,8 @@ RUNNING = "RUNNING"
 class MlflowRun:
     """A run of a tracking store: its id, name, life-cycle stage, status and state tag.
 
-    A `superseded` run lost against a concurrent export and is ignored.
+    A `superseded` run lost against a concurrent export and is ignored. `points` is counted for runs
+    without a state, which bridges did not write. `experiment` is the id of its experiment.
     """
 
     run_id: str
@@ -37,6 +42,8 @@ class MlflowRun:
     status: str
     state: str
     superseded: bool = False
+    points: int = 0
+    experiment: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -61,6 +68,29 @@ def existing_runs(uri: str, identity: Identity, runs_of: RunsOf) -> list[Existin
         if experiment is not None:
             found += [existing_of(run, key, uri, experiment) for run in runs]
     return found
+
+
+def existing_copy(run: MlflowRun, key: str, uri: str, head: RunHead) -> ExistingRun:
+    """A run with the id or the key of a run of another store, as `find` returns it.
+
+    Its state may be missing: then each of its points counts as a row. It may be deleted or running
+    as the original is, so its completeness depends on its state alone.
+    """
+    is_deleted = not run.is_active and head.stage == ACTIVE
+    try:
+        state = State.parse(run.state)
+    except UNREADABLE:
+        state = State(run.points, "", RECORDED.name, (run.points,), {}, rules=RULES)
+    return ExistingRun(
+        key=key,
+        name=run.name or run.run_id,
+        location=location_of(uri, run.experiment, run.run_id),
+        state=NO_STATE if is_deleted else state,
+        id=run.run_id,
+        place=run.experiment,
+        complete=state.pending is None,
+        deleted=is_deleted,
+    )
 
 
 def existing_of(run: MlflowRun, key: str, uri: str, experiment: int | str) -> ExistingRun:

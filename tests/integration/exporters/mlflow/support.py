@@ -22,7 +22,7 @@ from tests.support import state
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient as MlflowClient
-    from mlflow.entities import ViewType
+    from mlflow.entities import ViewType as ViewType
 
 OURS = ("bridges.", "mlflow.")
 

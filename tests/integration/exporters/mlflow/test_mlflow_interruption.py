@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests import kills
+from tests import kills, mlflow_records
 from tests.integration.exporters.mlflow.support import Judged, command, judge, long_history
 from tests.proxy import FaultyProxy
 from tests.servers import PostgreSQL
@@ -39,6 +41,31 @@ class Exports:
 
     def runs(self) -> list[Judged]:
         return judge(self.uri, self.experiment)
+
+
+class Copies(Exports):
+    """Processes that export a run of another MLflow store; a `file` names every n-th step."""
+
+    def order(self, file: Path) -> list[str]:
+        writer = "client" if "client" in self.more else "auto"
+        arguments = [self.uri, self.experiment, file.name, writer]
+        return [sys.executable, mlflow_records.__file__, *arguments]
+
+    def runs(self) -> list[Judged]:
+        """The runs without the state, which differs by the order of rows."""
+        runs = super().runs()
+        return [
+            replace(run, tags={k: v for k, v in run.tags.items() if k != "bridges.state"})
+            for run in runs
+        ]
+
+
+def interrupt_copies(uri: str, watch: Callable[[], HasBegun], *more: str) -> None:
+    """Kill exports of a run of another store; it grows by points between those it has."""
+    half, full = Path("2"), Path("1")
+    Exports.whole(Copies(uri, *more), half)
+    for before, file in ((None, half), (half, full)):
+        interrupt_one(lambda: Copies(uri, *more), before, file, watch)
 
 
 def interrupt(uri: str, folder: Path, watch: Callable[[], HasBegun], *more: str) -> None:
@@ -75,7 +102,19 @@ def interrupt_one(
     kills.kill_often(KILLS, 7, begin, check)
 
 
-def test_through_a_server(mlflow_url: str, tmp_path: Path) -> None:
+Interrupt = Callable[[str, Callable[[], HasBegun]], None]
+KINDS = pytest.mark.parametrize("kind", ["trainings", "copies"])
+
+
+def by_kind(kind: str, folder: Path, *more: str) -> Interrupt:
+    """What interrupts exports of trainings, or of runs of another store."""
+    if kind == "copies":
+        return lambda uri, watch: interrupt_copies(uri, watch, *more)
+    return lambda uri, watch: interrupt(uri, folder, watch, *more)
+
+
+@KINDS
+def test_through_a_server(mlflow_url: str, tmp_path: Path, kind: str) -> None:
     with FaultyProxy(mlflow_url) as proxy:
 
         def watch() -> HasBegun:
@@ -85,10 +124,11 @@ def test_through_a_server(mlflow_url: str, tmp_path: Path) -> None:
         def writes() -> int:
             return sum(path.endswith(WRITES) for _, path, _ in [*proxy.log])
 
-        interrupt(proxy.url, tmp_path, watch)
+        by_kind(kind, tmp_path)(proxy.url, watch)
 
 
-def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path) -> None:
+@KINDS
+def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path, kind: str) -> None:
     uri = postgres.create_database(uuid.uuid4().hex)
     with psycopg.connect(uri, autocommit=True) as connection:
 
@@ -99,14 +139,18 @@ def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path) -> None:
             before = position()
             return lambda: position() != before
 
-        interrupt(uri, tmp_path, watch)
+        by_kind(kind, tmp_path)(uri, watch)
 
 
-def test_through_the_installed_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@KINDS
+def test_through_the_installed_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     def watch() -> HasBegun:
         before = kills.look(tmp_path)
         return lambda: kills.look(tmp_path) != before
 
-    interrupt(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, watch, "--mlflow-writer", "client")
+    more = "--mlflow-writer", "client"
+    by_kind(kind, tmp_path, *more)(f"sqlite:///{tmp_path}/mlflow.db", watch)

@@ -19,6 +19,7 @@ from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run
+from tests import mlflow_records
 from tests.integration.exporters.mlflow.support import judge, long_rows
 from tests.servers import PostgreSQL, mlflow_server
 from tests.support import make_run, state
@@ -105,19 +106,36 @@ def test_a_client_makes_its_run_while_the_direct_writer_writes(postgres: Postgre
     assert points_of_each(store) == [[20, 20], [20, 20]]
 
 
-def _export(uri: str, experiment: str, writer: MlflowWriter, barrier: Any) -> str | None:
-    exporter = MlflowExporter(MlflowOptions(uri, experiment, writer))
+def _training(number: int) -> Run:
+    return make_run([{**row, "loss": row["loss"] + number} for row in ROWS])
+
+
+def _copy(number: int) -> Run:
+    """A run of another MLflow store, with as many points."""
+    curve = [(step, step, 1.0 + number) for step in range(20)]
+    return mlflow_records.run(
+        mlflow_records.record(mlflow_records.head(1 + number)), {"loss": curve, "acc": curve}
+    )
+
+
+MAKE = {"training": _training, "copy": _copy}
+
+
+def _export(uri: str, writer: MlflowWriter, kind: str, barrier: Any) -> str | None:
+    exporter = MlflowExporter(MlflowOptions(uri, "e", writer))
     for number in range(4):
-        rows = [{**row, "loss": row["loss"] + number} for row in ROWS]
         barrier.wait()
-        report = export_run(make_run(rows), exporter, ExportOptions())
+        report = export_run(MAKE[kind](number), exporter, ExportOptions())
         assert report.verified, report.findings
     return report.location
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writers", [("direct", "client"), ("client", "client"), ("direct",) * 2])
-def test_two_processes_at_the_same_moment_make_one_run(tmp_path: Path, writers: Any) -> None:
+@pytest.mark.parametrize("kind", MAKE)
+def test_two_processes_at_the_same_moment_make_one_run(
+    tmp_path: Path, writers: Any, kind: str
+) -> None:
     database = f"sqlite:///{tmp_path}/m.db"
     with mlflow_server(database, workers=2) as url, multiprocessing.Manager() as manager:
         export_run(
@@ -128,7 +146,7 @@ def test_two_processes_at_the_same_moment_make_one_run(tmp_path: Path, writers: 
         with ProcessPoolExecutor(2, mp_context=context) as pool:
             uris = [database if writer == "direct" else url for writer in writers]
             waiting = [
-                pool.submit(_export, uri, "e", writer, barrier)
+                pool.submit(_export, uri, writer, kind, barrier)
                 for uri, writer in zip(uris, writers, strict=True)
             ]
             for each in waiting:

@@ -1,0 +1,245 @@
+"""The details of a run in MLflow: its columns and tags.
+
+A run from MLflow has the details of its record; for other runs they are made as by the live
+callback. Pure functions, apart from a look at artifact locations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from bridges.exporters.mlflow import rows
+from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.locations import artifact_uri
+from bridges.exporters.mlflow.state import KEY_TAG, OWN_TAGS
+from bridges.formats.mlflow_store.records import (
+    ACTIVE,
+    DELETED,
+    NAME_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    RunHead,
+    RunRecord,
+)
+from bridges.stream.clock import RECORDED
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.layout import Layout
+from bridges.stream.naming import encodable
+from bridges.stream.tagging import distinct_tags, named
+
+STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
+UNENDED = ("RUNNING", "SCHEDULED")
+SOURCE_TYPES = ("NOTEBOOK", "JOB", "LOCAL", "UNKNOWN", "PROJECT")
+EDITED_TAGS = (NAME_TAG, NOTE_TAG)  # people change them on the page of a run
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Details:
+    """A run without its metrics, params and state; times in milliseconds since 1970 UTC.
+
+    `kept`: the keys of tags to set on a new run only. `artifact_uri` is empty for
+    the usual place below the location of the experiment.
+    """
+
+    name: str
+    status: str
+    start: int | None
+    end: int | None
+    user: str
+    tags: Mapping[str, str]
+    kept: frozenset[str] = frozenset([NAME_TAG])
+    stage: str = ACTIVE
+    deleted: int | None = None
+    source_type: str = "UNKNOWN"
+    source_name: str = ""
+    source_version: str = ""
+    entry_point: str = ""
+    artifact_uri: str = ""
+
+    @property
+    def updates(self) -> dict[str, str]:
+        """The tags to set on an existing run."""
+        return {key: text for key, text in self.tags.items() if key not in self.kept}
+
+    def under(self, parent: str | None) -> Details:
+        """The details with another id of the parent run, if it has one."""
+        if parent is None or PARENT_TAG not in self.tags:
+            return self
+        return replace(self, tags={**self.tags, PARENT_TAG: parent})
+
+
+def record_of(layout: Layout) -> RunRecord | None:
+    """The record of a run from MLflow."""
+    record = layout.run.record
+    return record if isinstance(record, RunRecord) else None
+
+
+def details_of(layout: Layout, limits: Limits) -> Details:
+    """The details of a run, within the limits of its target."""
+    record = record_of(layout)
+    if record is not None:
+        return carried(layout, record, limits)[0]
+    return Details(
+        name=rows.run_name(layout, limits),
+        status=rows.STATUS[layout.run.status],
+        start=rows.started(layout),
+        end=rows.ended(layout),
+        user=rows.user(),
+        tags=rows.tags(layout, limits),
+    )
+
+
+def parent_details(layout: Layout, limits: Limits) -> Details:
+    """The details of the parent run of a search, which ends with its last trial."""
+    tags = rows.parent_tags(layout, limits)
+    start, end = rows.started(layout), rows.ended(layout)
+    return Details(tags[NAME_TAG], "FINISHED", start, end, rows.user(), tags)
+
+
+def orphan(head: RunHead) -> Finding:
+    """The finding for a run whose parent the target lacks."""
+    message = "the target lacks its parent run, so it is not shown below it: export the parent too"
+    return Finding("parent-not-found", Severity.WARNING, f"run {head.parent_id}", message)
+
+
+def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details, list[Finding]]:
+    """The details of a record, and a finding for each change due to the target's limits."""
+    fit, head = _Fit(limits), record.head
+    is_recorded = layout.clock.source == RECORDED.name
+    uri, findings = artifact_uri(record) if limits.takes_artifact_uri else ("", [])
+    tags = fit.pairs(_tags(layout, record), "tags")
+    details = Details(
+        name=fit.text(_name(layout, record), "runs.name", "the run's name"),
+        status=_status(head.status, fit),
+        start=head.start if is_recorded else rows.started(layout),
+        end=head.end if is_recorded else rows.ended(layout),
+        user=fit.text(record.user, "runs.user_id", "the user"),
+        tags=tags,
+        kept=frozenset(key for key in tags if not _is_of_program(key)),
+        stage=DELETED if head.stage == DELETED else ACTIVE,
+        deleted=record.deleted,
+        source_type=record.source_type if record.source_type in SOURCE_TYPES else "UNKNOWN",
+        source_name=fit.text(record.source_name, "runs.source_name", "source_name"),
+        source_version=fit.text(record.source_version, "runs.source_version", "source_version"),
+        entry_point=fit.text(record.entry_point, "runs.entry_point_name", "entry_point_name"),
+        artifact_uri=fit.uri(uri),
+    )
+    own = () if limits.takes_artifact_uri else _by_api_only(record)
+    return details, [*findings, *fit.findings, *own]
+
+
+def carried_params(
+    params: Mapping[str, object], limits: Limits
+) -> tuple[dict[str, str], list[Finding]]:
+    """The params of a record within the limits of its target, and a finding for each change."""
+    fit = _Fit(limits)
+    return fit.pairs({key: str(value) for key, value in params.items()}, "params"), fit.findings
+
+
+def _tags(layout: Layout, record: RunRecord) -> dict[str, str]:
+    """All tags of the record, the user's tags for the export, and the run key."""
+    run = layout.run
+    tags = {key: text for key, text in record.tags.items() if key not in OWN_TAGS}
+    tags |= run.tags
+    if run.group and run.group != record.head.experiment.name:
+        tags["bridges.group"] = run.group
+    if run.name != _known_as(record):
+        tags[NAME_TAG] = run.name
+    return {**tags, KEY_TAG: layout.key}
+
+
+def _known_as(record: RunRecord) -> str:
+    """The name under which the source shows the run."""
+    return record.head.name or record.tags.get(NAME_TAG) or record.head.run_id
+
+
+def _name(layout: Layout, record: RunRecord) -> str:
+    """The name of the run; a run without one gets none."""
+    if layout.run.name != _known_as(record):
+        return layout.run.name
+    return record.head.name or record.tags.get(NAME_TAG, "")
+
+
+def _is_of_program(key: str) -> bool:
+    return key.startswith(("mlflow.", "bridges.")) and key not in EDITED_TAGS
+
+
+def _status(status: str, fit: _Fit) -> str:
+    if status in STATUSES:
+        return status
+    message = "MLflow has no such status; the run is stored as RUNNING"
+    fit.findings.append(Finding("status-unknown", Severity.WARNING, repr(status), message))
+    return "RUNNING"
+
+
+def _by_api_only(record: RunRecord) -> list[Finding]:
+    """Findings for columns beyond the API, and for tags with the old id."""
+    columns = {
+        "deleted_time": record.deleted,
+        "source_name": record.source_name,
+        "source_version": record.source_version,
+        "entry_point_name": record.entry_point,
+    }
+    lost = [name for name, value in columns.items() if value]
+    lost += ["start_time"] if record.head.start is None else []
+    found, run_id = [], record.head.run_id
+    if lost:
+        message = "MLflow's API cannot set these columns of a run; write to the database directly"
+        found.append(Finding("columns-not-set", Severity.INFO, ", ".join(lost), message, len(lost)))
+    texts = [k for k, v in record.tags.items() if run_id in v and k != PARENT_TAG]
+    if texts:
+        message = "these tags name the run by its id in the source; the server gives it another one"
+        found.append(Finding("ids-in-tags", Severity.INFO, named(texts), message, len(texts)))
+    return found
+
+
+@dataclass
+class _Fit:
+    """Fits texts into the columns of a target, and collects a finding for each change."""
+
+    limits: Limits
+    findings: list[Finding] = field(default_factory=list)
+
+    def pairs(self, pairs: Mapping[str, str], table: str) -> dict[str, str]:
+        """Params or tags, with legal keys."""
+        kind, column = table[:-1], f"{table}.value"
+        keys = distinct_tags(pairs, self.limits.carried_key)
+        changed = [key for key, legal in keys.items() if legal != key]
+        if changed:
+            message = f"MLflow does not accept these keys; one becomes {keys[changed[0]]!r}"
+            where = f"{table} {named(changed)}"
+            self._add("key-changed", Severity.WARNING, where, message, len(changed))
+        return {
+            keys[key]: self.text(text, column, f"{kind} {key!r}") for key, text in pairs.items()
+        }
+
+    def text(self, text: str, column: str, where: str) -> str:
+        """A text within the width of its column."""
+        text = encodable(text)
+        if "\0" in text and not self.limits.takes_nul:
+            message = "NUL characters are replaced: the target cannot store them"
+            self._add("nul-replaced", Severity.LOSS, where, message, text.count("\0"))
+            text = text.replace("\0", REPLACEMENT)
+        width = self.limits.width(column)
+        if width is not None and len(text) > width:
+            message = f"cut from {len(text):,} to {width:,} characters, the limit of the target"
+            self._add("value-cut", Severity.LOSS, where, message)
+            text = text[:width]
+        return text
+
+    def uri(self, uri: str) -> str:
+        """An artifact URI; empty if it is too long, as no part of it would lead anywhere."""
+        width = self.limits.width("runs.artifact_uri")
+        if width is None or len(uri) <= width:
+            return uri
+        message = (
+            f"the artifact location is longer than {width} characters, the limit of the target; "
+            "the run gets a location of its experiment"
+        )
+        self._add("artifact-uri-too-long", Severity.LOSS, uri, message)
+        return ""
+
+    def _add(self, code: str, severity: Severity, where: str, message: str, count: int = 1) -> None:
+        self.findings.append(Finding(code, severity, where, message, count))

@@ -1,0 +1,51 @@
+"""The gaps of a run from MLflow: details of its record missing in the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridges.exporters.base import RecordGaps
+from bridges.exporters.mlflow.details import UNENDED, Details
+from bridges.exporters.mlflow.state import KEY_TAG
+from bridges.formats.mlflow_store.records import DELETED, PARENT_TAG
+
+
+@dataclass(frozen=True)
+class StoredDetails:
+    """The stored details of a run which change while it goes on."""
+
+    status: str
+    end: int | None
+    stage: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def gaps_between(
+    details: Details, params: Mapping[str, object], stored: StoredDetails
+) -> RecordGaps:
+    """The gaps of a stored run.
+
+    A status other than RUNNING, and existing tags, are those of the target: people change them.
+    Existing params never change. A run of another writer may lack its key.
+    """
+    missing = []
+    if status_to_set(details, stored) is not None:
+        missing.append("status")
+    if details.stage == DELETED != stored.stage:
+        missing.append("life-cycle stage")
+    parent = details.tags.get(PARENT_TAG)
+    if parent != stored.tags.get(PARENT_TAG):
+        missing.append(f"tag {PARENT_TAG!r}")
+    lacking = details.tags.keys() - stored.tags.keys() - {KEY_TAG}
+    missing += [f"tag {key!r}" for key in sorted(lacking)]
+    missing += [f"param {key!r}" for key in params if key not in stored.params]
+    different = [f"param {k!r}" for k, text in params.items() if stored.params.get(k, text) != text]
+    return RecordGaps(tuple(dict.fromkeys(missing)), tuple(different))
+
+
+def status_to_set(details: Details, stored: StoredDetails) -> tuple[str, int | None] | None:
+    """Status and end to set in the target; None if it has them."""
+    is_same = (details.status, details.end) == (stored.status, stored.end)
+    return None if is_same or stored.status not in UNENDED else (details.status, details.end)

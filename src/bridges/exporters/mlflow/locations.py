@@ -1,0 +1,43 @@
+"""Artifact locations: paths and URIs, and whether this machine reaches them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bridges.formats.mlflow_store.records import RunRecord
+from bridges.stream.finding import Finding, Severity
+
+_REMOTE = re.compile(r"(?!file:)[a-zA-Z][\w+.-]+:")  # a scheme; one letter is a drive of Windows
+
+
+def local_path(location: str) -> str | None:
+    """The path of a local location; None for a remote one."""
+    if _REMOTE.match(location):
+        return None
+    return unquote(urlsplit(location).path) if location.startswith("file:") else location
+
+
+def is_reachable(location: str) -> bool:
+    """Whether a location is remote or an existing directory.
+
+    A relative one depends on an unknown working directory.
+    """
+    path = local_path(location)
+    return path is None or (os.path.isabs(path) and os.path.isdir(path))
+
+
+def artifact_uri(record: RunRecord) -> tuple[str, list[Finding]]:
+    """The URI of a run's artifacts, and a finding if it leads nowhere; may be empty.
+
+    The URI of the run's own directory replaces a dead local one.
+    """
+    uri = record.artifact_uri
+    if not uri or is_reachable(uri):
+        return uri, []
+    if record.artifact_folder:
+        return Path(record.artifact_folder).resolve().as_uri(), []
+    message = "the artifact location does not exist here; the run keeps it"
+    return uri, [Finding("artifacts-not-found", Severity.INFO, uri, message)]

@@ -1,0 +1,228 @@
+"""Find the existing run to continue for a run whose rows have no order of their own.
+
+New points of such a run may lie between known ones, so all points are compared, each as often as it
+occurs. If the target has some of them, its points become the first rows of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridges.errors import ExportError
+from bridges.exporters.base import ExistingRun, Exporter, Points, SettlesCompleteness, as_stored
+from bridges.pipeline.compare import bits
+from bridges.pipeline.match import Known, Match
+from bridges.pipeline.target import Target
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import Identity
+from bridges.stream.layout import Layout, Stored
+from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Run, Series, Values
+
+Mask = NDArray[np.bool_]
+_NO_POINTS = Points(np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+
+class Relation(Enum):
+    """The points of a target, in relation to those of a run."""
+
+    EQUAL = 0
+    FEWER = 1
+    MORE = 2
+    OTHER = 3
+
+
+def match_unordered(
+    run: Run, identity: Identity, seen: Sequence[ExistingRun], target: Target
+) -> Match:
+    """The match with a run of equal points, of fewer or of more.
+
+    A run with the same digest is taken unread. Raises ExportError and VerifyError.
+    """
+    known = [_known(run, existing, target.exporter) for existing in seen if not existing.deleted]
+    exact = [one for one in known if one.complete and one.state.digest == identity.digest]
+    if exact:
+        return _matched(run, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
+    compared = [(_Comparison.of(run, identity, one, target), one) for one in known]
+    compared.sort(key=lambda pair: pair[0].relation.value)
+    if not compared or compared[0][0].relation is Relation.OTHER:
+        return Match(run, identity, findings=tuple(_another_history(one) for _, one in compared))
+    first, one = compared[0]
+    if first.relation is Relation.FEWER and one.complete:
+        run = replace(run, stream=_known_first(run.stream, first.known, one))
+    return _matched(run, identity, one, first.relation)
+
+
+def _known(run: Run, existing: ExistingRun, exporter: Exporter) -> Known:
+    """An existing run; an interrupted write of any points is repeated."""
+    complete = existing.complete
+    if complete is None and isinstance(exporter, SettlesCompleteness):
+        complete = exporter.is_complete(run, existing)
+    return Known(replace(existing, complete=bool(complete)), existing.state, bool(complete))
+
+
+def _matched(run: Run, identity: Identity, one: Known, relation: Relation, alike: int = 0) -> Match:
+    """The match, with the number of stored rows in the order of this run."""
+    rows = one.state.rows
+    if relation is Relation.MORE:
+        rows = max(rows, len(run.stream) + 1)
+    elif not one.complete:
+        rows = min(rows, len(run.stream))
+    elif relation is Relation.EQUAL:
+        rows = len(run.stream)
+    one = replace(one, state=replace(one.state, rows=rows))
+    return Match(run, replace(identity, key=one.existing.key), one, alike)
+
+
+def _another_history(one: Known) -> Finding:
+    message = (
+        "the target holds a run of this id with other points, which is left as it is; this run is "
+        "stored as another one"
+    )
+    return Finding("another-history", Severity.WARNING, one.existing.location, message)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The relation, and a mask of the stored points of each series."""
+
+    relation: Relation
+    known: Mapping[int, Mask]
+
+    @classmethod
+    def of(cls, run: Run, identity: Identity, one: Known, target: Target) -> _Comparison:
+        layout = target.lay_out(run, identity, Stored(rules=one.state.rules))
+        stored = target.exporter.read_back(one.existing).points
+        tags = _tags(run, identity, target)
+        known: dict[int, Mask] = {}
+        has_fewer = has_more = False
+        for tag in dict.fromkeys([*tags.values(), *stored]):
+            mine = [at for at, part in enumerate(run.stream.series) if tags.get(part.key) == tag]
+            points = _TagPoints.of(layout, [run.stream.series[at] for at in mine], tag, target)
+            masks, lacks, adds = points.against(stored.get(tag, _NO_POINTS))
+            known |= dict(zip(mine, masks, strict=True))
+            has_fewer, has_more = has_fewer or lacks, has_more or adds
+        if has_more:
+            return cls(Relation.OTHER if has_fewer else Relation.MORE, known)
+        return cls(Relation.FEWER if has_fewer else Relation.EQUAL, known)
+
+
+def _tags(run: Run, identity: Identity, target: Target) -> dict[str, str]:
+    """The tag of each key: those of a layout with one row of all keys."""
+    keys, zero = run.stream.keys, np.zeros(1, np.int64)
+    series = tuple(Series(key, zero, np.array([float(at)])) for at, key in enumerate(keys))
+    stream = MetricStream(zero, np.full(1, RowKind.CUSTOM, np.uint8), series, zero)
+    layout = target.lay_out(replace(run, stream=stream), identity)
+    return {keys[int(part.values[0])]: part.key for part in layout.stream.numbers}
+
+
+@dataclass(frozen=True)
+class _TagPoints:
+    """The points of some series under one tag, as the target stores them.
+
+    columns: step, bits of the value and bits of the time (int64, 3 x n)
+    is_written: False for points merged with an equal one by the target (bool, n)
+    ends: the number of points in each series and those before it
+    """
+
+    columns: Int64
+    is_written: Mask
+    ends: Int64
+
+    @classmethod
+    def of(cls, layout: Layout, parts: list[Series], tag: str, target: Target) -> _TagPoints:
+        """The points; the rows of the layout are those of its run. Raises ExportError otherwise."""
+        stream = layout.stream
+        if len(stream) != layout.rows:
+            raise ExportError(
+                "the target holds other points of this run, and --duplicates merges rows, so new "
+                "ones cannot be added. Delete the run in the target and export it again."
+            )
+        assert stream.time is not None
+        rows = _joined([part.rows for part in parts])
+        values = [as_stored(target.exporter, part.values) for part in parts]
+        value = np.concatenate(values) if values else np.empty(0)
+        written = _joined([part.rows for part in stream.numbers if part.key == tag])
+        columns = _columns(stream.step[rows], value, stream.time[rows] / 1e6)
+        return cls(columns, np.isin(rows, written), np.cumsum([len(part.rows) for part in parts]))
+
+    def against(self, stored: Points) -> tuple[list[Mask], bool, bool]:
+        """A mask of the stored points of each series; whether the target lacks some;
+        and whether it has others.
+        """
+        count = self.columns.shape[1]
+        others = _columns(stored.step, stored.value, stored.time)
+        ids = _ids(np.concatenate([self.columns, others], axis=1))
+        mine, size = ids[:count], len(ids)
+        wanted = np.bincount(mine[self.is_written], minlength=size)
+        held = np.bincount(ids[count:], minlength=size)
+        known = held[mine] > 0
+        known[self.is_written] = _ranks(mine[self.is_written]) < held[mine[self.is_written]]
+        masks = np.split(known, self.ends[:-1]) if len(self.ends) else []
+        return masks, bool((wanted > held).any()), bool((held > wanted).any())
+
+
+def _columns(step: Int64, value: Values, time: Float64) -> Int64:
+    return np.stack([step, bits(value).astype(np.int64), np.ascontiguousarray(time).view(np.int64)])
+
+
+def _joined(parts: list[Int64]) -> Int64:
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def _ids(columns: Int64) -> Int64:
+    """A number for each column, equal for equal ones (int64, n)."""
+    order = np.lexsort(columns)
+    ids = np.empty(columns.shape[1], np.int64)
+    ids[order] = np.cumsum(_is_new(*columns[:, order])) - 1
+    return ids
+
+
+def _ranks(ids: Int64) -> Int64:
+    """The number of equal ids before each one (int64, n)."""
+    order = np.argsort(ids, kind="stable")
+    index, ranks = np.arange(len(ids)), np.empty(len(ids), np.int64)
+    start = np.maximum.accumulate(np.where(_is_new(ids[order]), index, 0))
+    ranks[order] = index - start
+    return ranks
+
+
+def _is_new(*columns: NDArray[np.int64] | Mask) -> Mask:
+    """Whether each row (n) differs from the row before it in any column."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return new
+
+
+def _known_first(stream: MetricStream, known: Mapping[int, Mask], one: Known) -> MetricStream:
+    """The stream with as many rows of known points as the target has, then rows of new points.
+
+    Rows with known and new points are split, and further ones if the target has more rows.
+    """
+    part = np.repeat(np.arange(len(stream.series)), [len(each.rows) for each in stream.series])
+    row = _joined([each.rows for each in stream.series])
+    is_known = np.concatenate([known[at] for at in range(len(stream.series))])
+    order = np.lexsort((part, row, ~is_known))
+    part, row, is_known = part[order], row[order], is_known[order]
+    is_first = _is_new(row, is_known)
+    spare = np.flatnonzero(is_known & ~is_first)
+    lacking = one.state.rows - int((is_first & is_known).sum())
+    if not 0 <= lacking <= len(spare):
+        raise ExportError(
+            f"{one.existing.location}: another program changed the points of this run, so new ones "
+            "cannot be added. Delete the run in the target, and export it again."
+        )
+    is_first[spare[:lacking]] = True
+    rows, first = np.cumsum(is_first) - 1, row[is_first]
+    starts = np.cumsum([0, *(len(each.rows) for each in stream.series)])
+    series = tuple(
+        replace(each, rows=rows[mine], values=each.values[order[mine] - start], time=None)
+        for at, (each, start) in enumerate(zip(stream.series, starts, strict=False))
+        for mine in [np.flatnonzero(part == at)]
+    )
+    time = None if stream.time is None else stream.time[first]
+    return MetricStream(stream.step[first], stream.kind[first], series, time)
