@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Literal, TypedDict
 
 from bridges.exporters.mlflow.options import MlflowWriter
-from bridges.stream.options import Duplicates, Style, XAxis
+from bridges.stream.options import Duplicates, Steps, Style, XAxis
 
 
 class ReadKeywords(TypedDict, total=False):
@@ -20,6 +20,8 @@ class ReadKeywords(TypedDict, total=False):
     redact_home: bool
     fill_from_events: bool
     max_unpacked: int | None
+    select: str | Sequence[str]
+    deleted: bool
     source: str | None
 
 
@@ -45,6 +47,7 @@ class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):
 
     x_axis: XAxis
     naming: Style
+    steps: Steps
     duplicates: Duplicates
     callback_version: str | None
     clock: str | None

@@ -34,14 +34,16 @@ class Option(NamedTuple):
     """The description of one option, and the bounds of its value.
 
     `help` is a sentence, `unset` describes the default, `metavar` stands for the value in help
-    texts, `flag` is the name on the command line if it differs from the field's, `completes` is the
-    kind of path for shell completion, and `examples` are well-known values of an open text.
+    texts, `flag` is the name on the command line if it differs from the field's, `alias` another
+    one, `completes` is the kind of path for shell completion, and `examples` are well-known values
+    of an open text.
     """
 
     help: str
     unset: str = ""
     metavar: str | None = None
     flag: str = ""
+    alias: str = ""
     completes: Literal["file", "dir"] | None = None
     examples: tuple[str, ...] = ()
     at_least: int | None = None

@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "wandb": "bridges.exporters.wandb.exporter:WandbExporter",
     },
     "sources": {
+        "mlflow": "bridges.sources.mlflow.source:MlflowSource",
         "run_directory": "bridges.sources.trainer.run_directory:RunDirectorySource",
         "trainer_log": "bridges.sources.tuning_logs.source:TrainerLogSource",
         "trainer_state": "bridges.sources.trainer.state_file:TrainerStateSource",

@@ -170,8 +170,8 @@ def test_an_error_inside_a_plug_in_source_stops_nothing_else(site: Path, tmp_pat
     bad, good = json.loads(done.stdout)["runs"]
     assert (bad["status"], good["status"]) == ("failed", "exported")
     assert bad["findings"][0]["message"] == (
-        "bad.csv: found ValueError: could not convert string to float: 'abc'; expected something "
-        "that the source 'csv' can read. If it is what it should be, this is a bug of that source."
+        "bad.csv: found ValueError: could not convert string to float: 'abc'; expected a location "
+        "of the source 'csv'. If it is what it should be, this is a bug of that source."
     )
     assert bridge(site, tmp_path, "inspect", "bad.csv").stderr.startswith("error: bad.csv: found")
 

@@ -383,8 +383,9 @@ def _made_of(
     for name in only or fields:
         field = fields[name]
         flag = field.flag + (f"/--no-{field.name}" if field.default is True else "")
+        also = [f"--{field.about.alias}"] if field.about.alias else []
         yield GroupedOption(
-            [flag, field.name],
+            [flag, *also, field.name],
             heading=heading,
             is_rare=name not in common,
             metavar=field.about.metavar,

@@ -18,7 +18,10 @@ from bridges.stream.trend import sparkline
 
 SPARK_CHARS = 12
 PLACE_CODES = frozenset(  # findings of a location, not of a run
-    {"files-ignored", "checkpoint-without-state", "empty-saves"}
+    {
+        *("files-ignored", "checkpoint-without-state", "empty-saves", "other-store"),
+        *("deleted-runs", "not-carried"),
+    }
 )
 SHOWN_CODES = frozenset(  # findings with their own text in the tree
     {
@@ -39,8 +42,10 @@ Part = tuple[str, str]  # a text and its style
 class Record:
     """The record of a run: `head` and `made_from` are the parts of its lines.
 
-    `folder` is its output directory; `search` the group of a trial, otherwise None; `states` the
-    number of merged states, 0 for a run from a single file.
+    `folder` is its output directory; `parts` are the names of the directories above it in the tree:
+    experiment and parents for a tracker's run. `search` is the group of a trial, otherwise None;
+    `states` the number of merged states, 0 for a run from a single file. Runs can be nested in a
+    tracker's run (`nests`).
     """
 
     name: str
@@ -51,14 +56,20 @@ class Record:
     forked: tuple[str, int] | None
     head: tuple[Part, ...]
     made_from: tuple[Part, ...]
+    parts: tuple[str, ...]
+    nests: bool
 
     @classmethod
     def of(cls, run: Run) -> Record:
         """The record of a run."""
+        is_tracked = run.record is not None
+        folder = _output(run) if run.saves else run.path.rpartition("/")[0]
         return cls(
-            name=run.path,
+            name=run.name if is_tracked else run.path,
             source=run.source,
-            folder=_output(run) if run.saves else run.path.rpartition("/")[0],
+            folder=folder,
+            parts=(run.group or "", *run.parents) if is_tracked else tuple(folder.split("/")),
+            nests=is_tracked,
             search=run.group if run.trial is not None else None,
             states=len(run.saves),
             forked=run.forked,

@@ -117,7 +117,7 @@ def _hint(records: Sequence[Record]) -> Text:
 
 def _directories(location: str, records: Sequence[Record]) -> _Node:
     """The directory tree of a location; for a pattern, from the common parent of all runs."""
-    parts = [record.folder.split("/") for record in records]
+    parts = [record.parts for record in records]
     shared = [names[0] for names in takewhile(lambda n: len({*n}) == 1, zip(*parts, strict=False))]
     asked = location.replace("\\", "/").rstrip("/").split("/")
     shared = asked if shared[: len(asked)] == asked else shared
@@ -132,13 +132,15 @@ def _directories(location: str, records: Sequence[Record]) -> _Node:
 
 def _grow(tree: Tree, node: _Node, most: int) -> None:
     """Add the runs and directories of a node, at most `most`."""
-    first, forks = node.first, node.forks
+    first, forks, folders = node.first, node.forks, dict(node.folders)
     for run in first[:most]:
         name = run.state if run.states and len(node.runs) > 1 else run.name
-        _add_run(tree, run, name, forks, most)
-    for name, folder in [*node.folders.items()][: max(0, most - len(first))]:
+        branch = _add_run(tree, run, name, forks, most)
+        if run.nests and run.name in folders:
+            _grow(branch, folders.pop(run.name), most)
+    for name, folder in [*folders.items()][: max(0, most - len(first))]:
         _add_folder(tree, name, folder, most)
-    _more(tree, len(first) + len(node.folders) - most)
+    _more(tree, len(first) + len(folders) - most)
 
 
 def _add_folder(tree: Tree, name: str, node: _Node, most: int) -> None:
@@ -146,15 +148,15 @@ def _add_folder(tree: Tree, name: str, node: _Node, most: int) -> None:
     while not node.runs and len(node.folders) == 1:
         ((inner, node),) = node.folders.items()
         name = f"{name}/{inner}"
-    if len(node.first) == 1 and not node.folders:
+    if len(node.first) == 1 and not node.folders and not node.first[0].nests:
         _add_run(tree, node.first[0], name, node.forks, most)
     else:
         branch = tree.add(_Line([(f"{name}/", "bold"), *_counts(node)]))
         _grow(branch, node, most)
 
 
-def _add_run(tree: Tree, run: Record, name: str, forks: Sequence[Record], most: int) -> None:
-    """Add a run with its input files, and its forks below it."""
+def _add_run(tree: Tree, run: Record, name: str, forks: Sequence[Record], most: int) -> Tree:
+    """Add a run with its input files, and its forks below it. Returns its branch."""
     from rich.console import Group
 
     head = _Line([(name, "bold cyan"), *run.head])
@@ -164,6 +166,7 @@ def _add_run(tree: Tree, run: Record, name: str, forks: Sequence[Record], most: 
     for fork in mine[:most]:
         _add_run(branch, fork, fork.state, forks, most)
     _more(branch, len(mine) - most)
+    return branch
 
 
 def _more(tree: Tree, left: int) -> None:

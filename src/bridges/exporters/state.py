@@ -22,6 +22,7 @@ from bridges.stream.logged import Ranges, checked
 from bridges.stream.model import MetricStream, RowKind, Run
 from bridges.stream.settings import Settings
 
+TRAINER = "trainer"  # the key style of runs without one in their state
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 
@@ -47,6 +48,7 @@ class State:
     `times`        digest of the times, unless the log alone gives them
     `rules`        version of the rules of the first write
     `logged`       rows of the history from a log beside the source file
+    `style`        key style of the run
     """
 
     rows: int
@@ -60,6 +62,7 @@ class State:
     added: tuple[AddedRow, ...] = ()
     settings: Settings = field(default_factory=Settings)
     logged: Ranges = ()
+    style: str = TRAINER
 
     def text(self, longest: int) -> str:
         """The state as text of at most `longest` characters.
@@ -155,6 +158,8 @@ class State:
             state["settings"] = self.settings.as_json()
         if self.logged:
             state["logged"] = self.logged
+        if self.style != TRAINER:
+            state["style"] = self.style
         return state
 
     def _json(self, append_rows: tuple[int, ...]) -> str:
@@ -183,6 +188,7 @@ class State:
             added=tuple(map(AddedRow.parse, state.get("added", ()))),
             settings=Settings.parse(settings) if settings else Settings(),
             logged=checked(state.get("logged", ())),
+            style=str(state.get("style", TRAINER)),
         )
 
 
@@ -204,6 +210,7 @@ def whole_state(layout: Layout, before: State | None = None) -> State:
         added=rows_of(layout.run.stream, layout.run.added),
         settings=layout.run.settings,
         logged=layout.run.logged,
+        style=layout.run.key_style,
     )
 
 

@@ -265,7 +265,7 @@ def _runs(task: Task) -> Iterator[Run]:
     else:
         assert isinstance(source, Divides)  # only such sources are split into parts
         runs = source.read_part(task.place, options)
-    yield from with_rows(task.location, guarded(runs, task.location, source.name))
+    yield from with_rows(task.location, guarded(runs, task.location, source, options))
 
 
 def _export(

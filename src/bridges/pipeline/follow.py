@@ -43,7 +43,10 @@ OnReport = Callable[[RunReport], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """The state of a run at the last read; `folder` is its output directory."""
+    """The state of a run at the last read; `folder` is its output directory.
+
+    `has_summary`: it is over, by its summary row or by its status in a tracker.
+    """
 
     name: str
     rows: int
@@ -299,12 +302,17 @@ class Place:
 
 
 def _seen(run: Run) -> Seen:
+    of_tracker = run.record is not None  # it has a status, and a place of its own
     return Seen(
         name=run.name,
         rows=len(run.stream),
-        has_summary=bool((run.stream.kind == RowKind.SUMMARY).any()),
+        has_summary=(
+            run.status != "running"
+            if of_tracker
+            else bool((run.stream.kind == RowKind.SUMMARY).any())
+        ),
         saves=run.saves or (run.source,),
-        folder=output_of(run.source),
+        folder=run.source if of_tracker else output_of(run.source),
     )
 
 

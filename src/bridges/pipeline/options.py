@@ -79,6 +79,7 @@ class RunChoices(Options):
             "Read with this source (see `bridge targets`).",
             unset="the first that reads the location",
             metavar="NAME",
+            alias="from",
         ),
     ] = None
     verify: Annotated[bool, Option("Read every point back and compare it.")] = True
@@ -143,8 +144,9 @@ class ExportOptions(RunChoices):
         if unknown:
             raise TypeError(f"unknown choice {unknown[0]!r}")
         given = {name: value for name, value in choices.items() if value is not None}
-        params = given.get("params", ())
-        given["params"] = (params,) if isinstance(params, str) else tuple(params)
+        for name in ("params", "select"):
+            patterns = given.get(name, ())
+            given[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         return cls(
             **_taken(cls, given),
             layout=LayoutOptions(**_taken(LayoutOptions, given)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bridges import plugins
@@ -10,7 +10,9 @@ from bridges.errors import BridgeError, ConfigError, SourceError
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Source
+from bridges.sources.base import Selects, Source
+from bridges.sources.options import ReadOptions
+from bridges.sources.place import TRACKERS, tracker_of
 from bridges.sources.remote import forget_listings
 from bridges.stream.model import Run
 
@@ -22,7 +24,7 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     """
     forget_listings([location])
     source = source_of(location, options.source)
-    runs = guarded(source.read(location, options.read), location, source.name)
+    runs = guarded(source.read(location, options.read), location, source, options.read)
     if options.run_name and not options.read.growing:
         runs = _only_one(runs, location)
     for run in runs:
@@ -37,9 +39,12 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
 
 def source_of(location: str, name: str | None) -> Source:
     """The source of that name, or the first that claims the location, built-in ones first."""
+    name = name or tracker_of(location)
     if name:
         return _load(plugins.find("sources", name))
     for plug_in in plugins.built_in("sources"):
+        if plug_in.name in TRACKERS:  # `tracker_of` has decided
+            continue
         source = _load(plug_in)
         if source.claims(location):
             return source
@@ -55,12 +60,16 @@ def _load(plug_in: plugins.PlugIn) -> Source:
     return source
 
 
-def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:
-    """The runs of a source, with the rules for their keys.
+def guarded(
+    runs: Iterator[Run], location: str, source: Source, options: ReadOptions
+) -> Iterator[Run]:
+    """The selected runs of a source, with the rules for their keys.
 
     Any other error of the source is raised as a SourceError.
     """
     try:
+        if options.select and not isinstance(source, Selects):
+            runs = _selected(runs, options.select)
         yield from map(with_key_rules, runs)
     except BridgeError:
         raise
@@ -68,9 +77,22 @@ def guarded(runs: Iterator[Run], location: str, source: str) -> Iterator[Run]:
         raise SourceError(
             location,
             found=f"{type(error).__name__}: {error}",
-            expected=f"something that the source {source!r} can read",
+            expected=f"a location of the source {source.name!r}",
             remedy="If it is what it should be, this is a bug of that source.",
         ) from error
+
+
+def _selected(runs: Iterator[Run], conditions: Sequence[str]) -> Iterator[Run]:
+    """The matching runs; the experiment of a run is its group."""
+    from bridges.sources.selection import Selection
+
+    selection = Selection.of(conditions)
+    for run in runs:
+        names = run.path, run.name
+        if selection.takes_experiment(run.group or "") and selection.takes(
+            *names, run.status, run.tags
+        ):
+            yield run
 
 
 def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:

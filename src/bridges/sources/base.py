@@ -113,3 +113,13 @@ class Divides(Protocol):
     def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part from `split`. Raises SourceError."""
         ...
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """A source with its own selection of runs, by `ReadOptions.select` and `deleted`.
+
+    Other sources read all runs; the others are left out afterwards.
+    """
+
+    selects: bool

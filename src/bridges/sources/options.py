@@ -31,6 +31,22 @@ class ReadChoices(Options):
             at_least=1,
         ),
     ] = None
+    select: Annotated[
+        tuple[str, ...],
+        Option(
+            "Read only matching runs of a tracker: experiment, run, status or tag.NAME.",
+            metavar="KEY=PATTERN",
+            examples=("experiment=", "run=", "status=", "tag."),
+        ),
+    ] = ()
+    deleted: Annotated[bool, Option("Read deleted runs of a tracker, too.")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.select:
+            from bridges.sources.selection import Selection
+
+            Selection.of(self.select)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -60,6 +60,36 @@ def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
     return replace(stream, step=axis), [axis_note, *findings]
 
 
+def steps_in_order(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
+    """Give rows of keys without steps (several points, all at step 0) their position as step.
+
+    Such rows are counted in the order of time; a row with a point of another key keeps its step.
+    """
+    points: dict[str, int] = {}
+    for part in stream.series:
+        known = points.get(part.key, 0)
+        points[part.key] = known + len(part.rows) if known >= 0 else known
+        if stream.step[part.rows].any():
+            points[part.key] = -1
+    has_no_steps = np.ones(len(stream), bool)
+    for part in stream.series:
+        if points[part.key] < 2:
+            has_no_steps[part.rows] = False
+    rows = np.flatnonzero(has_no_steps)
+    if not len(rows):
+        return stream, []
+    step = stream.step.copy()
+    step[rows] = np.arange(len(rows))
+    message = (
+        "all points of these keys are at step 0: their steps count them in the order of time "
+        "(--steps as-logged keeps 0)"
+    )
+    keys = [part.key for part in stream.series if points[part.key] >= 2]
+    where = f"keys {', '.join(map(repr, keys[:5]))}{' …' if len(keys) > 5 else ''}"
+    found = Finding("steps-from-order", Severity.INFO, where, message, len(rows))
+    return replace(stream, step=step), [found]
+
+
 def apply_duplicates(
     stream: MetricStream, policy: str, append_rows: Sequence[int] = ()
 ) -> tuple[MetricStream, list[Finding]]:

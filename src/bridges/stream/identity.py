@@ -87,8 +87,11 @@ def run_key(run: Run, layout: Mapping[str, str] | None = None) -> str:
 
     `Run.key_rules` defines measured values; other values are equal in all runs of one recipe. The
     key of a run with an `identity` is computed from that instead of the row. `layout`: non-default
-    options that change the stored data (x-axis, naming, duplicates), which make it another run.
+    options that change the stored data (x-axis, naming, duplicates), which make it another run. A
+    run from a target of an earlier export without such options keeps its key.
     """
+    if run.key:
+        return key_of([run.key], None, layout) if layout else run.key
     first = [*run.identity] or _first_row(run.history, run.key_rules)
     return key_of(first or [run.name, _text_keys(run.params)], run.trial, layout)
 

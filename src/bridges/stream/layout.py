@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from bridges.stream.align import apply_duplicates, epoch_axis
+from bridges.stream.align import apply_duplicates, epoch_axis, steps_in_order
 from bridges.stream.clock import (
     MILLISECOND,
     StoredTimes,
@@ -112,6 +112,14 @@ class Layout:
             return row
         last = int(self.run.stream.step[:row].max())
         return int(np.searchsorted(self.stream.step, last, side="right"))
+
+
+def with_steps(layout: Layout) -> Layout:
+    """The layout of a tracker's run for a target of charts, which need steps (see `--steps`)."""
+    if layout.run.key_style != "tags" or "steps" in layout.identity.options:
+        return layout
+    stream, found = steps_in_order(layout.stream)
+    return replace(layout, stream=stream, findings=(*layout.findings, *found)) if found else layout
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,9 @@ class Run:
 
     name: default name of the run in targets
     start, end: microseconds since 1970 UTC, as its tracker recorded them
-    parents: names of the runs that it is nested in, the outermost first
+    parents: names of the runs around it, the outermost first
+    has_children: other runs are nested in it
+    note: the user's description, in Markdown
     record: all that its tracker stored of it, for targets of the same kind, which keep more of it
         than the stream has a place for
     append_only: new rows always follow known ones; False: a tracker's rows, which have no order of
@@ -324,7 +326,7 @@ class Run:
     source: location that the run was read from
     params: settings, with secrets masked
     param_files: the file of each param that is not from the source
-    facts: outcome of the run, as stored by the source
+    facts: outcome and properties of the run, as stored by the source
     trial: identifies a trial of a search; `trial_name` and `trial_params` are set by the search
     writer: releases of the library that may have written it, such as "4.41-4.49"
     evidence: evidence of row times found beside the log
@@ -337,6 +339,7 @@ class Run:
     key_rules: the meaning of the keys
     identity: JSON values that identify the run, such as an id; if empty, its first row with a
         measured value does
+    key: the run key stored by an earlier export, if the run was read from its target
     added: positions of rows that are not part of the history, for example from a results file;
         they affect neither the run key nor the digest
     settings: distinguish runs with equal rows
@@ -367,6 +370,7 @@ class Run:
     project: str | None = None
     key_style: str = "trainer"
     identity: tuple[Any, ...] = ()
+    key: str | None = None
     added: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
     earlier_added: tuple[Mapping[str, Any], ...] = ()
@@ -375,6 +379,8 @@ class Run:
     start: int | None = None
     end: int | None = None
     parents: tuple[str, ...] = ()
+    has_children: bool = False
+    note: str = ""
     record: object = None
     append_only: bool = True
     key_rules: KeyRules = field(default_factory=PlainRules)

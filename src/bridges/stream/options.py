@@ -11,6 +11,7 @@ from bridges.option import Option, Options
 
 XAxis = Literal["step", "epoch"]
 Style = Literal["live", "raw"]
+Steps = Literal["auto", "as-logged"]
 Duplicates = Literal["all", "first", "last", "error"]
 CLOCKS = ("events", "elapsed", "log", "mtimes", "duration", "synthetic")  # built-in, best first
 
@@ -36,6 +37,13 @@ class LayoutChoices(Options):
     duplicates: Annotated[
         Duplicates, Option("Which values to keep if a metric is logged twice at one step.")
     ] = "all"
+    steps: Annotated[
+        Steps,
+        Option(
+            "Steps of a tracker's metrics without any (all 0): counted in the order of"
+            " time where a chart needs it (auto), or 0."
+        ),
+    ] = "auto"
     clock: Annotated[
         str | None,
         Option(
@@ -61,12 +69,14 @@ class LayoutChoices(Options):
     def identity(self, key_style: str) -> dict[str, str]:
         """The non-default choices, which make it another run in the target.
 
-        For runs of tags, the naming has no effect and is excluded.
+        The naming has no effect on runs of tags, and `steps` none on others: they are excluded.
         """
+        is_tags = key_style == "tags"
         chosen = {
             "x-axis": self.x_axis,
-            "naming": "live" if key_style == "tags" else self.naming,
+            "naming": "live" if is_tags else self.naming,
+            "steps": self.steps if is_tags else "auto",
             "duplicates": self.duplicates.replace("error", "all"),
         }
-        usual = {"x-axis": "step", "naming": "live", "duplicates": "all"}
+        usual = {"x-axis": "step", "naming": "live", "steps": "auto", "duplicates": "all"}
         return {name: value for name, value in chosen.items() if value != usual[name]}

@@ -80,7 +80,8 @@ def _series(tag: str, points: list[tuple[int, int, int, float]]) -> Series:
 def read(rows: int = len(STEPS)) -> Run:
     """The run, as an export has it."""
     source = TagSource(rows)
-    (run,) = guarded(source.read("tags", ReadOptions()), "tags", source.name)
+    options = ReadOptions()
+    (run,) = guarded(source.read("tags", options), "tags", source, options)
     return run
 
 

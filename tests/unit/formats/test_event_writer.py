@@ -413,7 +413,7 @@ def test_settings_are_those_of_the_public_hparams_summary(hparams: dict[str, Any
 
 
 def test_the_end_of_a_session_is_as_the_plug_in_wants_it() -> None:
-    value = summary_pb2.Summary.Value.FromString(proto.session_end(99.5))
+    value = summary_pb2.Summary.Value.FromString(proto.session_end(99.5, is_success=True))
     info = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=99.5)
     content = plugin_data_pb2.HParamsPluginData(session_end_info=info)
     public = summary_pb2.Summary.Value(

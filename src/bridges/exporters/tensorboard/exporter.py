@@ -62,7 +62,7 @@ from bridges.stream.align import hidden_duplicates
 from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
-from bridges.stream.layout import Layout
+from bridges.stream.layout import Layout, with_steps
 from bridges.stream.model import Values
 
 MAX_RUNS_PER_NAME = 10_000
@@ -89,6 +89,7 @@ class TensorBoardExporter(BaseExporter):
 
     def adapt(self, layout: Layout) -> Layout:
         """The layout with a legal directory name; event files accept any tag."""
+        layout = with_steps(layout)
         found, run = _hidden(layout), layout.run
         name = directory_name(run.name)
         if name != run.name:

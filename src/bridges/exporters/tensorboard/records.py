@@ -19,11 +19,14 @@ from bridges.formats.events.crc32c import UInt8
 from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, MetricStream
+from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
 STATE_TAG = "bridges/provenance/text_summary"
 PARAMS_TAG = "bridges/params/text_summary"
-OWN_TEXTS = (STATE_TAG, PARAMS_TAG)
+NOTE_TAG = "bridges/note/text_summary"
+OWN_TEXTS = (STATE_TAG, PARAMS_TAG, NOTE_TAG)
+IS_SUCCESS = {"finished": True, "failed": False, "killed": False}  # by status of an ended run
 _CELL = re.compile(r"((?:[^\\|]|\\.)*)\|")
 _BREAK = re.compile(r"[\r\n]")
 # borders and backslashes are escaped by a backslash; a last backslash, marks of emphasis and code,
@@ -78,14 +81,17 @@ def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
 
 
 def _end(layout: Layout) -> Iterator[bytes]:
-    """The last event of a finished run."""
-    if layout.run.status == "finished" and layout.params:
+    """The last event of a run with an end."""
+    is_success = IS_SUCCESS.get(layout.run.status)
+    if is_success is not None and layout.params:
         end = layout.clock.end / 1e6
-        yield proto.summary_event(end, 0, [proto.session_end(end)])
+        yield proto.summary_event(end, 0, [proto.session_end(end, is_success=is_success)])
 
 
 def _settings(layout: Layout, begin: float) -> Iterator[bytes]:
-    """Params as a table of the Text page and as a row of the HParams page."""
+    """The note, and the params as a table, of the Text page; a row of the HParams page."""
+    if layout.run.note:
+        yield proto.text_value(NOTE_TAG, encodable(redact_text(layout.run.note)))
     params = layout.params
     if not params:
         return

@@ -16,11 +16,11 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.wandb.history import OWN, STEP_KEYS
-from bridges.exporters.wandb.limits import MAX_NAME_CHARS, MAX_TAG_CHARS
+from bridges.exporters.wandb.limits import MAX_NAME_CHARS, MAX_TAG_CHARS, group_of
 from bridges.stream.align import hidden_duplicates, merge_steps
 from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
-from bridges.stream.layout import Layout
+from bridges.stream.layout import Layout, with_steps
 from bridges.stream.model import NO_TIME, Int64, MetricStream, Series
 from bridges.stream.tagging import distinct_tags, renamed
 
@@ -31,7 +31,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def adapt(layout: Layout, is_merged: bool) -> Layout:
     """The layout with the values that W&B stores; `is_merged` merges the rows of each step."""
-    layout = _nan_as_null(_clean(_without_reserved(_with_row_times(layout))))
+    layout = _nan_as_null(_clean(_without_reserved(_with_row_times(with_steps(layout)))))
     if is_merged:
         layout = _merged(layout)
     layout = _without_long_rows(layout)
@@ -207,7 +207,7 @@ def _row_sizes(stream: MetricStream) -> Int64:
 def _cut_names(layout: Layout) -> list[Finding]:
     """Findings for names and tags that are too long for W&B."""
     run = layout.run
-    names = [name for name in (run.name, run.group or "") if len(name) > MAX_NAME_CHARS]
+    names = [name for name in (run.name, group_of(run) or "") if len(name) > MAX_NAME_CHARS]
     texts = {key: f"{key}:{value}" if value else key for key, value in run.tags.items()}
     tags = [key for key, text in texts.items() if len(text) > MAX_TAG_CHARS]
     return [

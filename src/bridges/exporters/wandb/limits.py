@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bridges.errors import ConfigError
+from bridges.stream.model import Run
 
 MAX_NAME_CHARS, MAX_TAG_CHARS = 128, 64
 _PROJECT = re.compile(r"[^/\\#?%:]{1,128}\Z")
@@ -19,6 +20,27 @@ def check_project(project: str) -> str:
         f"--project {project!r} is not a legal W&B project name: found {len(project)} characters; "
         r"expected 1 to 128, none of them / \ # ? % :"
     )
+
+
+def legal_project(name: str) -> str:
+    """The name of a tracker's experiment as a project; dashes replace illegal characters."""
+    return re.sub(r"[/\\#?%:]", "-", name)[:MAX_NAME_CHARS].strip() or "-"
+
+
+def group_of(run: Run) -> str | None:
+    """The group of a run. The project of a tracker's run is its experiment; nested runs
+    are grouped by their outermost run unless the user named a group.
+    """
+    if run.key_style != "tags" or run.group != run.project:
+        return run.group
+    if run.parents:
+        return run.parents[0]
+    return run.name if run.has_children else None
+
+
+def job_type_of(run: Run) -> str | None:
+    """The job type of a nested run: `child`, or `parent` if it is the outermost one."""
+    return "child" if run.parents else "parent" if run.has_children else None
 
 
 def tag_texts(tags: Mapping[str, str]) -> list[str]:

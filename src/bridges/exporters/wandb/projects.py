@@ -12,6 +12,7 @@ from typing import Protocol
 
 from bridges.exporters.base import ExistingRun, Labels, Recorded
 from bridges.exporters.receipts import RunReceipt
+from bridges.exporters.wandb.limits import legal_project
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
@@ -86,7 +87,7 @@ class Projects:
 
     def _runs(self, project: str | None) -> Runs:
         """The runs of a project (None: the usual one)."""
-        name = project or self._usual
+        name = legal_project(project) if project else self._usual
         with self._lock:
             if name not in self._opened:
                 self._opened[name] = self._open_project(name)

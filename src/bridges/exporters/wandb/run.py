@@ -21,7 +21,7 @@ from bridges.exporters.wandb.history import (
     last_values,
     wandb_steps,
 )
-from bridges.exporters.wandb.limits import merged_tags, short
+from bridges.exporters.wandb.limits import group_of, job_type_of, merged_tags, short
 from bridges.formats.protobuf import integer, sized
 from bridges.formats.wandb_log.batch import Batch
 from bridges.formats.wandb_log.log import text
@@ -33,7 +33,14 @@ CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
 PRODUCER = "0.31.0"  # the wandb release of these records
 KEY, STATE = "bridges_key", "bridges"  # in the config
 METADATA = "wandb-metadata.json"
-EXIT_CODES = {"finished": 0, "unfinished": 1, "unknown": 0}
+EXIT_CODES = {
+    "finished": 0,
+    "unknown": 0,
+    "failed": 1,
+    "killed": 255,
+    "running": 1,
+    "unfinished": 1,
+}
 AT_END = 1  # upload a file when the run ends
 
 
@@ -64,7 +71,7 @@ class Part:
 
     def group_of(self, layout: Layout) -> str | None:
         """The group of the run."""
-        group = self.group or layout.run.group
+        group = self.group or group_of(layout.run)
         return short(group) if group else None
 
     def tags_of(self, layout: Layout) -> list[str]:
@@ -130,8 +137,8 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
     parts += [text(3, target.project), sized(4, b"".join(sized(1, u) for u in updates))]
     if group := part.group_of(layout):
         parts.append(text(6, group))
-    if target.job_type:
-        parts.append(text(7, short(target.job_type)))
+    if job_type := target.job_type or job_type_of(layout.run):
+        parts.append(text(7, short(job_type)))
     parts += [text(8, part.name_of(layout)), text(9, description(layout))]
     parts += [text(10, tag) for tag in part.tags_of(layout)]
     stamps = integer(1, stamp // SECOND) + integer(2, stamp % SECOND * 1000)
@@ -141,11 +148,12 @@ def _run(layout: Layout, target: Target, part: Part) -> bytes:
 def config(layout: Layout, state: State) -> dict[str, object]:
     """The run's config: its params, its key, and its state as one text.
 
-    The state is a text because W&B drops empty values in objects.
+    The state is a text because W&B drops empty values in objects. The config of a tracker's run
+    also has its facts, such as its tags there.
     """
-    clock = layout.clock
+    clock, facts = layout.clock, layout.run.facts if layout.run.key_style == "tags" else {}
     own = {"state": state.text(1 << 20), "started": iso(clock.start), "ended": iso(clock.end)}
-    return {**layout.params, KEY: layout.key, STATE: own}
+    return {**facts, **layout.params, KEY: layout.key, STATE: own}
 
 
 def _definitions(layout: Layout) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ SESSION_START_TAG = "_hparams_/session_start_info"
 SESSION_END_TAG = "_hparams_/session_end_info"
 _DT_STRING = 7
 _DT_FLOAT = 1
-_STATUS_SUCCESS = 1
+_STATUS_SUCCESS, _STATUS_FAILURE = 1, 2
 _SESSION_START = 1
 _pack_crc = struct.Struct("<I").pack
 
@@ -84,9 +84,10 @@ def session_start(group: str, hparams: Mapping[str, HParam], start: float) -> by
     return _session(SESSION_START_TAG, sized(3, info))
 
 
-def session_end(end: float) -> bytes:
-    """The end of a finished run, for the HParams page."""
-    return _session(SESSION_END_TAG, sized(4, integer(1, _STATUS_SUCCESS) + double(2, end)))
+def session_end(end: float, *, is_success: bool) -> bytes:
+    """The end of a run, for the HParams page."""
+    status = _STATUS_SUCCESS if is_success else _STATUS_FAILURE
+    return _session(SESSION_END_TAG, sized(4, integer(1, status) + double(2, end)))
 
 
 def _session(tag: str, content: bytes) -> bytes:

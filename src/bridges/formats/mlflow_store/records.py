@@ -16,6 +16,8 @@ from bridges.stream.finding import Finding
 ACTIVE, DELETED = "active", "deleted"  # life-cycle stages
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 NOTE_TAG, USER_TAG = "mlflow.note.content", "mlflow.user"
+# tags of exported runs: run key, state and group
+KEY_TAG, STATE_TAG, GROUP_TAG = "bridges.key", "bridges.state", "bridges.group"
 DEFAULT_WORKSPACE = "default"
 
 
@@ -110,7 +112,8 @@ class RunHead:
     """What lists of runs show: enough to select runs and to put parents before children.
 
     `status` is a name, such as `FINISHED`. `stage` is `deleted` for runs of deleted experiments,
-    too. `where`: the directory or URL of the run, for messages.
+    too. `where`: the directory or URL of the run, for messages. `mark`: a text with another
+    value after each change of the run; empty if unknown.
     """
 
     run_id: str
@@ -122,6 +125,12 @@ class RunHead:
     start: int | None = None
     end: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    mark: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """The name of the run: MLflow 1 and older keep it in a tag only."""
+        return self.name or self.tags.get(NAME_TAG) or self.run_id
 
     @property
     def parent_id(self) -> str | None:

@@ -1,15 +1,28 @@
-"""From a stored run to the neutral model: rows of equal step and time, in the order of time."""
+"""From a stored run to the neutral model: rows of equal step and time, in the order of time.
+
+Params with the text of a Python number are numbers for other targets; `Run.record` keeps the
+texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.formats.mlflow_store.records import NAME_TAG, Metric, RunHead, RunRecord
+from bridges.formats.mlflow_store.records import (
+    NAME_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    USER_TAG,
+    Metric,
+    RunHead,
+    RunRecord,
+)
+from bridges.sources.mlflow.earlier_exports import as_exported
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import (
@@ -21,29 +34,38 @@ from bridges.stream.model import (
     Selection,
     Series,
 )
-from bridges.stream.redact import redact
+from bridges.stream.redact import redact, redact_text
 
-RESERVED = ("mlflow.", "bridges.")  # tags that MLflow and bridges set
+ANYONE = "user"  # in place of a masked user name
 STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed", "RUNNING": "running"}
 
 
 def run_of(
-    record: RunRecord, metrics: Sequence[Metric], source: str, parents: Sequence[str] = ()
+    record: RunRecord,
+    metrics: Sequence[Metric],
+    source: str,
+    parents: Sequence[str] = (),
+    *,
+    has_children: bool = False,
+    redact_home: bool = False,
 ) -> Run:
     """The run of a record and its metrics; `source`: the location that it was read from.
 
-    `parents`: the names of the runs that it is nested in, the outermost first.
+    `parents`: the names of the runs around it, the outermost first. `redact_home` masks
+    home directories and the names of users.
     """
     stream, repeats = stream_of(metrics)
-    record, masked = _without_secrets(record)
+    record, masked = without_secrets(record, home=redact_home)
     head = record.head
     findings = [*record.findings, *masked, *([_repeats(repeats)] if repeats else [])]
-    return Run(
-        name=name_of(head),
+    if head.status == "RUNNING":
+        findings.append(_never_ended(head))
+    run = Run(
+        name=head.shown_name,
         stream=stream,
         source=source,
-        params=record.params,
-        tags=_own_tags(head.tags),
+        params={key: plain_number(text) for key, text in record.params.items()},
+        facts=_facts(record),
         group=head.experiment.name,
         status=STATUS.get(head.status, "unknown"),
         findings=tuple(findings),
@@ -53,25 +75,60 @@ def run_of(
         start=_microseconds(head.start),
         end=_microseconds(head.end),
         parents=tuple(parents),
+        has_children=has_children,
+        note=head.tags.get(NOTE_TAG, ""),
         record=record,
         append_only=False,
     )
+    return as_exported(run, head.tags)
 
 
-def _without_secrets(record: RunRecord) -> tuple[RunRecord, list[Finding]]:
-    """The record with the secrets in its params and tags masked, and findings that name them."""
-    params, in_params = redact(record.params)
-    tags, in_tags = redact(record.tags)
-    if not (in_params or in_tags):
+def plain_number(text: str) -> str | int | float:
+    """The number with this text in Python; other texts stay."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if repr(number) == text:
+            return number
+    return text
+
+
+def _facts(record: RunRecord) -> dict[str, str]:
+    """The tags of a run, its user and its parent, under names of MLflow."""
+    head = record.head
+    found = {
+        "mlflow.run_id": head.run_id,
+        "mlflow.experiment": head.experiment.name,
+        "mlflow.user": head.tags.get(USER_TAG) or record.user,
+        "mlflow.parent_run_id": head.parent_id or "",
+    }
+    known = (NAME_TAG, PARENT_TAG, NOTE_TAG, USER_TAG)
+    tags = {f"mlflow.tags.{key}": text for key, text in head.tags.items() if key not in known}
+    return {**{key: text for key, text in found.items() if text}, **tags}
+
+
+def without_secrets(record: RunRecord, *, home: bool = False) -> tuple[RunRecord, list[Finding]]:
+    """The record with the secrets in its params and tags masked, and findings about them.
+
+    `home` also masks home directories, and the names of users.
+    """
+    params, in_params = redact(record.params, home=home)
+    tags, in_tags = redact(record.tags, home=home)
+    if home:
+        tags |= {USER_TAG: ANYONE} if USER_TAG in tags else {}
+        record = replace(
+            record,
+            user=ANYONE if record.user else "",
+            source_name=redact_text(record.source_name, home=True),
+            artifact_uri=redact_text(record.artifact_uri, home=True),
+        )
+    elif not (in_params or in_tags):
         return record, []
     head = replace(record.head, tags={key: str(value) for key, value in tags.items()})
     shown = {key: str(value) for key, value in params.items()}
     return replace(record, head=head, params=shown), [*in_params, *in_tags]
-
-
-def name_of(head: RunHead) -> str:
-    """The name of a run: MLflow 1 and older keep it in a tag only."""
-    return head.name or head.tags.get(NAME_TAG) or head.run_id
 
 
 def stream_of(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
@@ -153,9 +210,9 @@ def _microseconds(milliseconds: int | None) -> int | None:
     return None if milliseconds is None else milliseconds * MILLISECOND
 
 
-def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that the user set; `RunRecord` has all of them."""
-    return {key: value for key, value in tags.items() if not key.startswith(RESERVED)}
+def _never_ended(head: RunHead) -> Finding:
+    message = "the run never ended, or is still running: its status stays RUNNING"
+    return Finding("never-ended", Severity.INFO, head.where, message)
 
 
 def _repeats(count: int) -> Finding:

@@ -40,7 +40,8 @@ class FoundFiles:
 
     `sidecars` (settings and results files), `logs` (files named like a tuning tool's log) and
     `events` (event files) are grouped by directory. `others` counts the remaining files by suffix.
-    `checkpoints` are checkpoint directories. `unlisted` maps a directory that cannot be listed to
+    `metas` are the directories with a meta.yaml, as in MLflow's stores. `checkpoints` are
+    checkpoint directories. `unlisted` maps a directory that cannot be listed to
     the reason.
 
     A file whose name matches `pattern` counts as a state; `by_pattern` holds those recognised by
@@ -52,6 +53,7 @@ class FoundFiles:
     logs: dict[str, list[str]] = field(default_factory=dict)
     events: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    metas: list[str] = field(default_factory=list)
     checkpoints: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
     pattern: str = ""
@@ -74,6 +76,8 @@ class FoundFiles:
             self.states.append(path)
             self.by_pattern.add(path)
         else:
+            if name == "meta.yaml":
+                self.metas.append(folder)
             self.ignore(name)
 
     def ignore(self, name: str) -> None:

@@ -61,11 +61,14 @@ def has_nothing(error: BridgeError, read: Collection[str]) -> bool:
 
 
 def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
-    """The runs with log rows. After the last run, raises TreeError for the runs without rows."""
+    """The runs with log rows, and those of trackers, which may have params and tags only.
+
+    After the last run, raises TreeError for the runs without rows.
+    """
     errors: list[SourceError] = []
     try:
         for run in runs:
-            if len(run.stream):
+            if len(run.stream) or run.record is not None:
                 yield run
             else:
                 errors.append(_no_rows(run.source))

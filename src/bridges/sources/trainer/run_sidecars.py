@@ -208,7 +208,24 @@ def _ignored(location: str, found: FoundFiles) -> list[Finding]:
     if not count:
         return []
     message = f"files that are not histories, settings or results: {kinds_of(found)}"
-    return [Finding("files-ignored", Severity.INFO, location, message, count)]
+    ignored = Finding("files-ignored", Severity.INFO, location, message, count)
+    return [ignored, *_other_stores(found)]
+
+
+def _other_stores(found: FoundFiles) -> list[Finding]:
+    """A note for each MLflow store beside the states, with the way to export it."""
+    if not found.metas:
+        return []
+    from bridges.sources.mlflow.location import is_root
+
+    roots = Counter(folder_of(folder) or "." for folder in found.metas)
+    places = [root for root in roots if root not in found.metas and "://" not in root]
+    message = "an MLflow store, which is not read here: name it with --source mlflow to export it"
+    return [
+        Finding("other-store", Severity.INFO, root, message, roots[root])
+        for root in places
+        if is_root(root)
+    ]
 
 
 def kinds_of(found: FoundFiles) -> str:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bridges.sources.mlflow.location import stores_at
+from bridges.sources.place import tracker_of
 from bridges.sources.remote import MISSING, described, forget_listings
 from bridges.sources.trainer.discovery import discover, walk
 from bridges.sources.trainer.locations import is_tree
@@ -34,11 +36,24 @@ def stamps(location: str, *, every: bool = False) -> Stamps | None:
     be detected, for example with a server that sends neither times nor etags.
     """
     try:
+        if tracker_of(location):
+            return _of_stores(location)
         if "://" in location:
             return _remote(location, every)
         return {path: _stat(path) for path in _files(location, every)}
     except Exception as error:  # deliberately broad: reading the location reports the error
         return {location: Stamp(type(error).__name__)}
+
+
+def _of_stores(location: str) -> Stamps | None:
+    """The stamps of the files of MLflow's stores; None for servers and their databases."""
+    found: dict[str, Stamp] = {}
+    for store in stores_at(location):
+        files = store.files()
+        if files is None:
+            return None
+        found |= {path: _stat(path) for path in files}
+    return found
 
 
 def _files(location: str, every: bool) -> list[str]:

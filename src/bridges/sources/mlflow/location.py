@@ -1,0 +1,201 @@
+"""Locations of MLflow stores: their forms, and the stores below a directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridges.formats.mlflow_store.records import RunHead
+from bridges.sources.place import (
+    CLIENT_ONLY,
+    DATABASE,
+    DATABASE_FILES,
+    SERVER,
+    SQLITE,
+    is_sqlite,
+)
+from bridges.sources.trainer.locations import GLOB
+
+META, TRASH = "meta.yaml", ".trash"
+HEAD_BYTES = 8192  # of a meta.yaml: enough for its ids
+MAX_DEPTH = 12  # of directories in which stores are looked for
+# a page of MLflow's UI: https://host/#/experiments/1/runs/abc
+_PAGE = re.compile(r"#/(?:experiments/(?P<experiment>[^/?]+)(?:/runs/(?P<run>[^/?]+))?)?[^#]*\Z")
+_RUN_LINE = re.compile(rb"^\s*(run_id|run_uuid)\s*:", re.MULTILINE)
+_EXPERIMENT_LINE = re.compile(rb"^\s*experiment_id\s*:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class StoreLocation:
+    """A store, or a part of it.
+
+    kind: `files`, `sqlite`, `postgresql`, `server` or `client` (MLflow's own client)
+    address: the root of a file store, the path of an SQLite file, or a URI
+    given: the address as the user wrote it
+    experiment, run: the only ones to read, by id or name of their directory
+    """
+
+    kind: str
+    address: str
+    given: str
+    experiment: str | None = None
+    run: str | None = None
+
+    def source_of(self, head: RunHead) -> str:
+        """The location of one of its runs, which can be read as well."""
+        if self.kind == "files":
+            return head.where
+        return f"{self.given}#/experiments/{head.experiment.id}/runs/{head.run_id}"
+
+    def files(self) -> Iterator[str] | None:
+        """The files to read; None for other stores."""
+        if self.kind == "sqlite":
+            return iter((self.address, f"{self.address}-wal"))
+        return files_of(self.address) if self.kind == "files" else None
+
+
+def stores_at(location: str) -> Iterator[StoreLocation]:
+    """The store with this address, or all stores below a directory."""
+    given, experiment, run = _page_of(location)
+    address = given.removeprefix(SQLITE)
+    if found := SERVER.fullmatch(given):
+        yield StoreLocation("server", found[1].rstrip("/"), given, experiment, run)
+    elif CLIENT_ONLY.match(given):
+        yield StoreLocation("client", given, given, experiment, run)
+    elif given.startswith(SQLITE) or os.path.isfile(given):
+        yield StoreLocation("sqlite", address, given, experiment, run)
+    elif DATABASE.match(given):
+        yield StoreLocation("postgresql", given, given, experiment, run)
+    else:
+        for folder in _folders(given.removeprefix("file://")):
+            yield from _file_stores(folder)
+
+
+def _folders(location: str) -> list[str]:
+    """The directories of a pattern, or the location itself."""
+    if not GLOB.search(location) or os.path.exists(location):
+        return [location]
+    from glob import glob
+
+    return sorted(glob(location, recursive=True))
+
+
+def _page_of(location: str) -> tuple[str, str | None, str | None]:
+    """The address without a page of MLflow's UI, and experiment and run of that page."""
+    found = _PAGE.search(location)
+    if found is None:
+        return location, None, None
+    return location[: found.start()], found["experiment"], found["run"]
+
+
+def _file_stores(folder: str) -> Iterator[StoreLocation]:
+    """The store of a root, experiment or run, else the stores below a directory."""
+    folder = folder.rstrip("/") or folder
+    kind = _kind(folder)
+    if kind == "run":
+        experiment, run = os.path.split(folder)
+        root, experiment = os.path.split(experiment)
+        yield _of_files(_root(root), experiment, run)
+    elif kind == "experiment":
+        root, experiment = os.path.split(folder)
+        yield _of_files(_root(root), experiment)
+    else:
+        yield from stores_below(folder)
+
+
+def _of_files(root: str, experiment: str | None = None, run: str | None = None) -> StoreLocation:
+    return StoreLocation("files", root, root, experiment, run)
+
+
+def _root(folder: str) -> str:
+    """The root of an experiment's directory, which may lie in the trash."""
+    outer, name = os.path.split(folder or os.curdir)
+    return (outer or os.curdir) if name == TRASH else folder or os.curdir
+
+
+def stores_below(folder: str, depth: int = 0) -> Iterator[StoreLocation]:
+    """The file stores and SQLite stores at or below a directory, by path."""
+    names = _names(folder)
+    if is_root(folder, names):
+        yield _of_files(folder)
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.endswith(DATABASE_FILES) and is_store_file(path):
+            yield StoreLocation("sqlite", path, path)
+    if depth < MAX_DEPTH:
+        for name in names:
+            path = os.path.join(folder, name)
+            if name[0] != "." and os.path.isdir(path) and not os.path.islink(path):
+                yield from stores_below(path, depth + 1)
+
+
+def is_root(folder: str, names: list[str] | None = None) -> bool:
+    """Whether a directory is the root of a file store: one of its directories, or one of those in
+    its trash, is an experiment.
+    """
+    trash = os.path.join(folder, TRASH)
+    inside = [os.path.join(folder, name) for name in (_names(folder) if names is None else names)]
+    inside += [os.path.join(trash, name) for name in _names(trash)]
+    return any(_kind(path) == "experiment" for path in inside)
+
+
+def is_store_file(path: str) -> bool:
+    """Whether an SQLite file has the core tables of a store."""
+    import sqlite3
+    from contextlib import closing
+    from urllib.parse import quote
+
+    if not is_sqlite(path):
+        return False
+    query = "select count(*) from sqlite_master where name in ('runs', 'metrics', 'experiments')"
+    with suppress(sqlite3.Error):
+        uri = f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            return bool(database.execute(query).fetchone()[0] == 3)
+    return False
+
+
+def _kind(folder: str) -> str:
+    """`run`, `experiment` or nothing, by the meta.yaml of a directory or of those inside."""
+    head = _head(folder)
+    if head is not None:
+        if _RUN_LINE.search(head):
+            return "run"
+        return "experiment" if _EXPERIMENT_LINE.search(head) else ""
+    names = _names(folder)
+    heads = (_head(os.path.join(folder, name)) for name in names if _is_run_name(name))
+    return "experiment" if any(head and _RUN_LINE.search(head) for head in heads) else ""
+
+
+def _is_run_name(name: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{32}", name) is not None
+
+
+def _head(folder: str) -> bytes | None:
+    """The start of the meta.yaml in a directory; None without one."""
+    try:
+        with open(os.path.join(folder, META), "rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def files_of(folder: str) -> Iterator[str]:
+    """The files of a run in its directory, without artifacts, by path."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            if entry.is_dir(follow_symlinks=False) and entry.name != "artifacts":
+                yield from files_of(entry.path)
+            elif entry.is_file():
+                yield entry.path

@@ -1,0 +1,216 @@
+"""MLflow as a source: the runs of file stores, databases and servers, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bridges.errors import SourceError, TreeError
+from bridges.formats.mlflow_store.records import ACTIVE, RunHead
+from bridges.sources.fetch import MissingSourceError
+from bridges.sources.mlflow.families import Nested, families
+from bridges.sources.mlflow.location import StoreLocation, files_of, stores_at
+from bridges.sources.mlflow.opening import open_store
+from bridges.sources.mlflow.runs import run_of
+from bridges.sources.mlflow.store import Store
+from bridges.sources.options import ReadOptions
+from bridges.sources.place import is_address
+from bridges.sources.selection import Selection
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Run
+
+RUNS_PER_PART = 64
+
+
+@dataclass(frozen=True)
+class RunsPart:
+    """Some runs of a store for a worker: nested runs come with the runs around them.
+
+    If each run has a mark, the marks are compared instead of files.
+    """
+
+    location: str
+    store: StoreLocation
+    runs: tuple[Nested, ...]
+    size: int = 0
+    neighbour: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of its runs without artifacts, or the address of their store."""
+        if self.names:
+            return ()
+        if self.store.kind != "files":
+            return (self.store.address,)
+        return tuple(file for nested in self.runs for file in files_of(nested.head.where))
+
+    @property
+    def names(self) -> tuple[object, ...]:
+        """The marks of its runs, which change with them."""
+        marks = [(nested.head.run_id, nested.head.mark) for nested in self.runs]
+        return tuple(marks) if all(mark for _, mark in marks) else ()
+
+
+class MlflowSource:
+    """Reads the runs of tracking stores."""
+
+    name = "mlflow"
+    selects = True
+
+    def claims(self, location: str) -> bool:
+        """Whether it is the address of a database or server, or an SQLite file."""
+        return is_address(location)
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The runs of all stores at a location; errors are raised after the last readable run.
+
+        Raises SourceError, or TreeError for several.
+        """
+        reading = _Reading(options)
+        for place in _stores(location):
+            yield from reading.store(place)
+        reading.end(location)
+
+    def split(self, location: str) -> list[RunsPart]:
+        """The parts of a location, without regard to the options. Raises SourceError."""
+        return [part for place in _stores(location) for part in _parts(location, place)]
+
+    def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
+        """The selected runs of a part. Raises SourceError, TreeError."""
+        assert isinstance(part, RunsPart)
+        reading = _Reading(options)
+        yield from reading.store(part.store, part)
+        reading.end(part.location, is_part=True)
+
+
+class _Reading:
+    """The reading of one or more stores: the options, and the errors and counts so far."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._selection, self._deleted = Selection.of(options.select), options.deleted
+        self._redact_home = options.redact_home
+        self._errors: list[SourceError] = []
+        self._read = self._unselected = self._in_trash = 0
+
+    def store(self, place: StoreLocation, part: RunsPart | None = None) -> Iterator[Run]:
+        """The chosen runs of a store, or of a part of it."""
+        try:
+            store = open_store(place)
+            notes = _not_carried(store) if part is None else []
+            groups = [part.runs] if part else _experiments(store, place)
+            for nested in groups:
+                for run in self._chosen(store, place, nested):
+                    yield replace(run, findings=(*notes, *run.findings))
+                    notes = []
+            self._errors += store.errors
+        except SourceError as error:
+            self._errors.append(error)
+
+    def _chosen(self, store: Store, place: StoreLocation, runs: Sequence[Nested]) -> Iterator[Run]:
+        """The chosen ones of some runs of one experiment."""
+        chosen = [nested for nested in runs if self._takes(nested.head, place)]
+        notes = self._left_out(runs, len(chosen))
+        for nested in chosen:
+            try:
+                run = self._run(store, place, nested)
+            except SourceError as error:
+                self._errors.append(error)
+                continue
+            self._read += 1
+            yield replace(run, findings=(*notes, *run.findings))
+            notes = []
+
+    def _run(self, store: Store, place: StoreLocation, nested: Nested) -> Run:
+        """One run. Raises SourceError."""
+        record, metrics = store.read(nested.head)
+        return run_of(
+            record,
+            metrics,
+            place.source_of(nested.head),
+            nested.parents,
+            has_children=nested.has_children,
+            redact_home=self._redact_home,
+        )
+
+    def _takes(self, head: RunHead, place: StoreLocation) -> bool:
+        if place.run not in (None, head.run_id) or (head.stage != ACTIVE and not self._deleted):
+            return False
+        if not self._selection.takes_experiment(head.experiment.name):
+            return False
+        return self._selection.takes(head.shown_name, head.run_id, head.status, head.tags)
+
+    def _left_out(self, runs: Sequence[Nested], chosen: int) -> list[Finding]:
+        """A note about the deleted runs of an experiment, unless they are read, too."""
+        deleted = sum(nested.head.stage != ACTIVE for nested in runs)
+        self._unselected += len(runs) - chosen
+        if not deleted or self._deleted:
+            return []
+        self._in_trash += deleted
+        where = f"experiment {runs[0].head.experiment.name!r}"
+        message = "deleted runs are left out; --deleted exports them, too"
+        return [Finding("deleted-runs", Severity.INFO, where, message, deleted)]
+
+    def end(self, location: str, *, is_part: bool = False) -> None:
+        """Raises the errors; without any, MissingSourceError if no run was read."""
+        if not (self._read or self._errors or is_part):
+            self._errors.append(self._no_runs(location))
+        if self._errors:
+            one = len(self._errors) == 1
+            raise self._errors[0] if one else TreeError(location, self._errors)
+
+    def _no_runs(self, location: str) -> SourceError:
+        found, remedy = "an MLflow store with 0 runs", "Check which store the runs were logged to."
+        if self._in_trash:
+            found = f"an MLflow store with deleted runs only ({self._in_trash:,})"
+            remedy = "Add --deleted to export deleted runs."
+        elif self._unselected:
+            found = f"an MLflow store with {self._unselected:,} runs, none of which is selected"
+            remedy = "Check the patterns of --select: `bridge ls` shows names and experiments."
+        return MissingSourceError(location, found=found, expected="runs", remedy=remedy)
+
+
+def _stores(location: str) -> list[StoreLocation]:
+    """The stores at a location. Raises MissingSourceError without any."""
+    found = [*stores_at(location)]
+    if not found:
+        raise MissingSourceError(
+            location,
+            found="no MLflow store",
+            expected="a directory such as mlruns, a database, or the URL of a tracking server",
+            remedy="Name the directory of the experiments, or use sqlite:///FILE, "
+            "postgresql://… or mlflow+https://HOST.",
+        )
+    return found
+
+
+def _experiments(store: Store, place: StoreLocation) -> Iterator[list[Nested]]:
+    """The runs of each selected experiment, parents before their children."""
+    for experiment in store.experiments():
+        if place.experiment in (None, experiment.id, experiment.name):
+            yield [run for family in families(store.heads(experiment)) for run in family]
+
+
+def _not_carried(store: Store) -> list[Finding]:
+    """A note about the other records of a store."""
+    kinds = {kind: count for kind, count in sorted(store.left_out().items()) if count}
+    if not kinds:
+        return []
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    message = f"not exported, as no target takes them: {listed}"
+    return [Finding("not-carried", Severity.INFO, store.location, message, sum(kinds.values()))]
+
+
+def _parts(location: str, place: StoreLocation) -> Iterator[RunsPart]:
+    """The parts of a store: whole families, at least `RUNS_PER_PART` runs each but the last."""
+    store = open_store(place)
+    for experiment in store.experiments():
+        if place.experiment not in (None, experiment.id, experiment.name):
+            continue
+        waiting: list[Nested] = []
+        for family in families(store.heads(experiment)):
+            waiting += family
+            if len(waiting) >= RUNS_PER_PART:
+                yield RunsPart(location, place, tuple(waiting))
+                waiting = []
+        if waiting:
+            yield RunsPart(location, place, tuple(waiting))

@@ -1,0 +1,132 @@
+"""Locations of MLflow stores: told by structure, whatever their directories are called."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bridges.sources.mlflow.location import stores_at
+from bridges.sources.place import tracker_of
+
+RUN = "0123456789abcdef0123456789abcdef"
+
+
+def make_store(root: Path, *experiments: str) -> None:
+    for name in experiments:
+        run = root / name / RUN
+        run.mkdir(parents=True)
+        (run / "meta.yaml").write_text(f"artifact_uri: x\nrun_id: {RUN}\nstatus: 3\n")
+        (root / name / "meta.yaml").write_text(f"experiment_id: '{name}'\nname: n\n")
+
+
+def make_database(path: Path, *tables: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        for table in tables:
+            database.execute(f"create table {table} (x int)")
+
+
+def found(location: str | Path) -> list[tuple[str, str, str | None, str | None]]:
+    stores = stores_at(str(location))
+    return [(store.kind, store.address, store.experiment, store.run) for store in stores]
+
+
+@pytest.mark.parametrize("name", ["mlruns", "runs/mlflow", "logs of me"])
+def test_a_root_an_experiment_and_a_run_are_told_by_structure(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    make_store(root, "0", "312345678901234567")
+    assert found(root) == [("files", str(root), None, None)]
+    assert found(f"{root}/") == [("files", str(root), None, None)]
+    assert found(root / "0") == [("files", str(root), "0", None)]
+    assert found(root / "0" / RUN) == [("files", str(root), "0", RUN)]
+    assert found(tmp_path) == [("files", str(root), None, None)]
+
+
+def test_a_root_is_known_by_its_trash_or_by_runs_without_an_experiment(tmp_path: Path) -> None:
+    make_store(tmp_path / "a" / ".trash", "1")
+    make_store(tmp_path / "b", "1")
+    (tmp_path / "b" / "1" / "meta.yaml").unlink()
+    assert [store.address for store in stores_at(str(tmp_path))] == [
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+    ]
+    assert found(tmp_path / "a" / ".trash" / "1") == [("files", str(tmp_path / "a"), "1", None)]
+
+
+def test_databases_beside_file_stores_are_found_if_they_have_the_tables(tmp_path: Path) -> None:
+    make_store(tmp_path / "mlruns", "0")
+    make_database(tmp_path / "mlflow.db", "runs", "metrics", "experiments")
+    make_database(tmp_path / "other.db", "users")
+    (tmp_path / "empty.db").touch()
+    assert found(tmp_path) == [
+        ("sqlite", str(tmp_path / "mlflow.db"), None, None),
+        ("files", str(tmp_path / "mlruns"), None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("location", "kind", "address"),
+    [
+        ("sqlite:///a/b.db", "sqlite", "a/b.db"),
+        ("sqlite:////tmp/b.db", "sqlite", "/tmp/b.db"),
+        ("postgresql://u@h/db", "postgresql", "postgresql://u@h/db"),
+        ("postgresql+psycopg2://h/db", "postgresql", "postgresql+psycopg2://h/db"),
+        ("mysql+pymysql://h/db", "client", "mysql+pymysql://h/db"),
+        ("databricks", "client", "databricks"),
+        ("databricks://profile", "client", "databricks://profile"),
+        ("mlflow+http://host:5000/", "server", "http://host:5000"),
+        ("mlflow+https://host/mlflow", "server", "https://host/mlflow"),
+    ],
+)
+def test_addresses_have_the_forms_of_tracking_uris(location: str, kind: str, address: str) -> None:
+    assert found(location) == [(kind, address, None, None)]
+    assert tracker_of(location) == "mlflow"
+
+
+def test_a_page_of_the_ui_names_an_experiment_or_a_run() -> None:
+    base = "mlflow+http://host:5000"
+    assert found(f"{base}/#/") == [("server", "http://host:5000", None, None)]
+    assert found(f"{base}/#/experiments/3") == [("server", "http://host:5000", "3", None)]
+    run = f"{base}/#/experiments/3/runs/{RUN}/model-metrics"
+    assert found(run) == [("server", "http://host:5000", "3", RUN)]
+    page = f"sqlite:///m.db#/experiments/3/runs/{RUN}"
+    assert found(page) == [("sqlite", "m.db", "3", RUN)]
+
+
+def test_a_plain_url_is_a_file_unless_the_source_is_named() -> None:
+    assert tracker_of("https://host/trainer_state.json") is None
+    assert found("http://host:5000") == [("server", "http://host:5000", None, None)]
+
+
+def test_states_of_the_trainer_come_first(tmp_path: Path) -> None:
+    make_store(tmp_path / "mlruns", "0")
+    assert tracker_of(str(tmp_path)) == "mlflow"
+    artifacts = tmp_path / "mlruns" / "0" / RUN / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "trainer_state.json").write_text("{}")
+    assert tracker_of(str(tmp_path)) is None
+
+
+def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
+    (tmp_path / "conda").mkdir()
+    (tmp_path / "conda" / "meta.yaml").write_text("package:\n  name: x\n")
+    assert tracker_of(str(tmp_path)) is None
+    assert found(tmp_path) == []
+
+
+def test_a_pattern_names_several_stores(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_store(tmp_path / name / "mlruns", "0")
+    pattern = str(tmp_path / "*" / "mlruns")
+    assert [store.address for store in stores_at(pattern)] == [
+        str(tmp_path / name / "mlruns") for name in ("a", "b")
+    ]
+    assert tracker_of(pattern) == "mlflow"
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "back").symlink_to(tmp_path)
+    assert found(tmp_path) == []
