@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from bridges.api_keywords import ExportKeywords, FollowKeywords, ReadKeywords, VerifyKeywords
+from bridges.errors import ConfigError
 from bridges.exporters.base import Exporter
 from bridges.exporters.factory import make_exporters
 from bridges.option_names import PARAMETERS
@@ -149,8 +150,11 @@ def _prepared(
     """Split the keywords: export options, and exporters with their options."""
     chosen, rest = _split(keywords, given)
     targets = [to] if isinstance(to, str) or not isinstance(to, Sequence) else list(to)
+    if not targets:
+        raise ConfigError("to is empty: name at least one target")
     by_name = [target for target in targets if isinstance(target, str)]
-    named = make_exporters(by_name, {**rest, **(options or {})})
+    known = sorted(keywords.__annotations__.keys() & CHOICES)
+    named = make_exporters(by_name, {**rest, **(options or {})}, others=known)
     others = [target for target in targets if not isinstance(target, str)]
     return ExportOptions.of(chosen), [*named, *others]
 

@@ -97,7 +97,7 @@ PARAMETERS = Notation(
     repr,
     {
         "--recheck": "recheck=True",
-        **{f"--{name}": name for name in ("follow", "engine", "scheduler")},
+        **{f"--{name}": name for name in ("follow", "engine", "workers", "scheduler", "patience")},
     },
 )
 CONFIG_KEYS = Notation("`{}`", "`{}: {}`", "true", str, {"--run-name": "name"})

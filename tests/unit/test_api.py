@@ -15,6 +15,7 @@ from tests.support import state
 
 ROWS = [{"loss": 1.0, "step": 1}]
 UNKNOWN: Any = {"x_axis": "x"}
+MISSPELT: Any = {"xaxis": "step"}
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in "ab":
         Path(f"{name}.json").write_bytes(state(ROWS))
+    Path("m.yaml").write_text("sources: [a.json]\ntargets: [tensorboard]")
 
 
 CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
@@ -50,6 +52,13 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["export", "a.json", "--to", "tensorboard", "--logdir", "s3://x"],
     ),
     "max_unpacked 0 is less than 1": (lambda: bridges.read("a.json", max_unpacked=0), []),
+    "engine 'x' is not one of local, dask": (lambda: bridges.migrate("m.yaml", engine="x"), []),
+    "workers 0 is less than 1": (lambda: bridges.migrate("m.yaml", workers=0), []),
+    "to is empty: name at least one target": (lambda: bridges.export("a.json", to=[]), []),
+    "unknown option 'xaxis' for tensorboard. Did you mean 'x_axis'?": (
+        lambda: bridges.export("a.json", to="tensorboard", **MISSPELT),
+        [],
+    ),
 }
 
 

@@ -42,28 +42,34 @@ def option_names(target: str) -> tuple[str, ...]:
 
 
 def make_exporters(
-    targets: Sequence[str], options: Mapping[str, object], texts: Mapping[str, str] | None = None
+    targets: Sequence[str],
+    options: Mapping[str, object],
+    texts: Mapping[str, str] | None = None,
+    others: Sequence[str] = (),
 ) -> list[Exporter]:
     """The exporters of these names; each gets the options that it accepts.
 
-    `texts` are options with unparsed values, from `-o KEY=VALUE`. Raises ConfigError for a missing
-    target, an unknown option and an illegal value.
+    `texts` are options with unparsed values, from `-o KEY=VALUE`; `others` are names of options
+    that are no target's, for suggestions. Raises ConfigError for a missing target, an unknown
+    option and an illegal value.
     """
     texts = texts or {}
     taken = [option_names(target) for target in targets]
     unknown = {*options, *texts}.difference(*taken)
     if unknown:
-        raise _unknown(min(unknown), targets, sorted(set().union(*taken)))
+        raise _unknown(min(unknown), targets, sorted(set().union(*taken)), others)
     return [
         _made(target, _taken(options, names), _taken(texts, names))
         for target, names in zip(targets, taken, strict=True)
     ]
 
 
-def _unknown(option: str, targets: Sequence[str], known: Sequence[str]) -> ConfigError:
+def _unknown(
+    option: str, targets: Sequence[str], known: Sequence[str], others: Sequence[str]
+) -> ConfigError:
     import difflib
 
-    near = difflib.get_close_matches(option, known, 1)
+    near = difflib.get_close_matches(option, [*known, *others], 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return ConfigError(
         f"unknown option {option!r} for {', '.join(targets)}. "

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pydantic import (
     Field,
     StrictStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -25,7 +24,7 @@ from bridges.migration.config.engine_options import EngineChoices
 from bridges.migration.config.models import RunSettings, Strict
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.templates import params_of, render
-from bridges.option import names
+from bridges.option import described, names
 from bridges.pipeline.options import ExportOptions, LayoutOptions, RunChoices
 from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
@@ -150,11 +149,9 @@ class EngineSpec(Strict, EngineChoices, frozen=True):
     def chosen(self, **overrides: str | int | None) -> EngineSpec:
         """The engine with the overrides of the command line. Raises ConfigError."""
         given = {key: value for key, value in overrides.items() if value is not None}
-        try:
-            engine = EngineSpec.model_validate({**dict(self), **given})
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}") from None
+        for field in described(EngineChoices):
+            field.check(given.get(field.name))
+        engine = self.model_copy(update=given)
         if engine.kind == "dask" and not engine.scheduler:
             raise ConfigError(
                 "the engine dask needs the address of its scheduler: `scheduler` under `engine`, "
