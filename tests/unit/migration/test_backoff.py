@@ -512,7 +512,7 @@ class RefusalError(Exception):
 
 @pytest.mark.parametrize(("status", "is_away"), [(None, True), (503, True), (401, False)])
 def test_wandb_takes_no_silence_for_a_wrong_key(status: int | None, is_away: bool) -> None:
-    with pytest.raises(ExportError) as caught, _translated_errors():
+    with pytest.raises(ExportError) as caught, _translated_errors("find"):
         raise AuthenticationError("cannot be verified") from RefusalError(status)
     assert (caught.value.transient, caught.value.waited) == (is_away, is_away)
     assert ("no valid API key" in str(caught.value)) != is_away

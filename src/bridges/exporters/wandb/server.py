@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from bridges.errors import ExportError
 from bridges.exporters.wandb.release import check_appends
 from bridges.exporters.wandb.sdk import import_wandb, known_settings
+from bridges.log import log
 
 T = TypeVar("T")
 REQUEST_SECONDS = 30
@@ -77,7 +79,7 @@ class Server:
     def __init__(self, project: str, entity: str | None) -> None:
         wandb = import_wandb()
         check_appends()
-        with _translated_errors():
+        with _translated_errors("login"):
             wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
             self._api = wandb.Api(timeout=REQUEST_SECONDS)  # `silent` prevents a prompt for a key
             self._place = entity or self._api.default_entity, project
@@ -159,7 +161,7 @@ class Server:
 
     def _asked(self, ask: Callable[[], T]) -> T | None:
         """The answer; None if the project or run does not exist."""
-        with _translated_errors():
+        with _translated_errors(ask.__qualname__.split(".")[1]):
             try:
                 return ask()
             except Exception as error:
@@ -171,7 +173,7 @@ class Server:
     def claim(self, run_id: str) -> None:
         """Create the run if it does not exist. Raises DeletedError."""
         entity, project = self._place
-        with _translated_errors():
+        with _translated_errors("claim"):
             try:
                 self._api.create_run(run_id=run_id, project=project, entity=entity)
             except Exception as error:
@@ -181,7 +183,7 @@ class Server:
 
     def content(self, run_id: str) -> tuple[ServerRun, list[dict[str, Any]], dict[str, Any]]:
         """The run, all of its history rows by `_step`, and its summary."""
-        with _translated_errors():
+        with _translated_errors("content"):
             self._api.flush()
             run = self._api.run("/".join((*self._place, run_id)))
             fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
@@ -190,7 +192,7 @@ class Server:
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Upload files, unless the run has them with equal content."""
-        with _translated_errors():
+        with _translated_errors("attach"):
             run = self._api.run("/".join((*self._place, run_id)))
             uploaded = {file.name: file.md5 for file in run.files(names=[*files])}
             with tempfile.TemporaryDirectory() as folder:
@@ -232,6 +234,7 @@ class Server:
                     message = f"`wandb sync` did not end within {error.timeout:.0f} s"
                     raise ExportError(message, transient=True) from error
                 raise
+        log("http", "wandb sync %s: %s", folder, hide_key(output).strip())
         return hide_key("; ".join(line for line in output.splitlines() if "rror" in line))
 
 
@@ -298,10 +301,15 @@ def _status(error: BaseException) -> int | None:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Raise errors of the client as ExportError, with the server's message and `transient`."""
+def _translated_errors(call: str) -> Iterator[None]:
+    """Log a call of the client, and raise its errors as ExportError.
+
+    They have the server's message, and `transient`.
+    """
+    began = time.monotonic()
     try:
         yield
+        log("http", "W&B %s: %.1f ms", call, 1000 * (time.monotonic() - began))
     except (ExportError, DeletedError, KeyboardInterrupt):
         raise
     except Exception as error:  # deliberately broad: the client raises many kinds

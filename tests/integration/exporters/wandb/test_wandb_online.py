@@ -7,6 +7,8 @@ sent, and fails on request.
 from __future__ import annotations
 
 import json
+import logging
+import os
 import random
 import signal
 import subprocess
@@ -120,6 +122,18 @@ def test_a_run_keeps_its_name_on_the_server(server: str, project: str, tmp_path:
     report = export(make_run(ROWS, name="second"), project, tmp_path)
     assert (report.status, report.run) == ("appended", "first")
     assert [run["displayName"] for run in runs_of(server, project)] == ["first"]
+
+
+def test_calls_of_the_client_are_logged(
+    project: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "bridges.http"):
+        export(make_run(ROWS), project, tmp_path)
+    logged = [record.getMessage() for record in caplog.records]
+    for call in ("login", "find", "claim", "content"):
+        assert any(message.startswith(f"W&B {call}: ") for message in logged)
+    assert any(message.startswith("wandb sync ") for message in logged)
+    assert os.environ["WANDB_API_KEY"] not in caplog.text
 
 
 def test_a_run_that_grows_gets_its_new_rows_only(server: str, project: str, tmp_path: Path) -> None:
