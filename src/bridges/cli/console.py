@@ -173,8 +173,10 @@ def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]
 
 
 def _in_full(finding: Finding) -> Iterator[str]:
-    yield f"{_severity_and_code(finding)} · {printable(finding.where)}"
-    yield f"            {printable(finding.message)}"
+    head, where = _severity_and_code(finding), printable(finding.where)
+    is_beside = _fits(f"{click.unstyle(head)} · {where}")
+    yield f"{head} · {where}" if is_beside else f"{head}\n{' ' * 12}{where}"
+    yield _wrapped(f"{' ' * 12}{printable(finding.message)}")
 
 
 def _without_place(finding: Finding) -> str:
@@ -194,7 +196,34 @@ def _severity_and_code(finding: Finding) -> str:
 
 def _codes(notes: Sequence[Finding]) -> str:
     codes = ", ".join(Counter(note.code for note in notes))
-    return click.style(f"    notes   {codes} (-v explains)", dim=True)
+    return click.style(_wrapped(f"    notes   {codes} (-v explains)"), dim=True)
+
+
+def _fits(line: str) -> bool:
+    """Whether a line fits the terminal, if there is one."""
+    if not sys.stdout.isatty():
+        return True
+    import shutil
+
+    from rich.cells import cell_len
+
+    return cell_len(line) <= shutil.get_terminal_size().columns
+
+
+def _wrapped(line: str) -> str:
+    """A line of a finding, continued on a terminal under its text, which begins in column 12."""
+    if not sys.stdout.isatty():
+        return line
+    import shutil  # neither is needed in a pipe
+    import textwrap
+
+    return textwrap.fill(
+        line,
+        shutil.get_terminal_size().columns,
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_end(

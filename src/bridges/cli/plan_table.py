@@ -42,8 +42,8 @@ class PlanTable:
     def lines(self, report: RunReport, verbose: bool) -> Iterator[str]:
         """The row of a report, after the titles if it is the first.
 
-        Long losses follow on their own line, then the findings of a failed run, or of every run if
-        `verbose`.
+        Long losses follow on their own line, then the codes of warnings, then the findings of a
+        failed run, or of every run if `verbose`.
         """
         if not self._is_begun:
             self._is_begun = True
@@ -66,13 +66,15 @@ class PlanTable:
         )
         plan = click.style(title, fg=colour) + " " * (9 - len(title))
         line = self._line(report.run, report.target, plan, numbers, report.key[:IDENTITY])
-        lost = _lost(report)
+        lost = _codes(report, Severity.LOSS)
         if lost and self._fits(lost):
-            yield f"{line}  {_coloured(lost, report)}"
+            yield f"{line}  {click.style(lost, fg='red')}"
         else:
             yield line.rstrip()
             if lost:
-                yield f"    {_coloured(self._cut(lost), report)}"
+                yield f"    {click.style(self._cut(f'{LOST}: {lost}'), fg='red')}"
+        if warned := _codes(report, Severity.WARNING):
+            yield f"    {click.style(self._cut(f'warning: {warned}'), fg='yellow')}"
 
     def _line(self, run: str, target: str, plan: str, numbers: str, identity: str) -> str:
         # a number too long for its column shortens the name: the next columns stay aligned
@@ -102,17 +104,13 @@ def _run_width(free: int) -> int:
     return max(8, min(free, WIDE, max(NARROW, free - LONGEST_LOST)))
 
 
-def _lost(report: RunReport) -> str:
-    """The codes of warnings and losses; empty for a failed run, whose findings are printed."""
+def _codes(report: RunReport, severity: Severity) -> str:
+    """The codes of a severity; empty for a failed run, whose findings are printed."""
     if report.status == "failed":
         return ""
     codes: Counter[str] = Counter()
     for finding in report.findings:
-        if finding.severity is not Severity.INFO:
+        if finding.severity is severity:
             codes[finding.code] += finding.count
     counted = (f"{code} ({count:,}×)" if count > 1 else code for code, count in codes.items())
     return printable(", ".join(counted))
-
-
-def _coloured(lost: str, report: RunReport) -> str:
-    return click.style(lost, fg="red" if report.failed else "yellow")

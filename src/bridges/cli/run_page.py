@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_KEYS = 60  # rows of the table without -v
 MAX_PARAMS = 20
+LONGEST_WITH_COUNT = 32  # columns of a metric's name beside which a narrow page has counts
 WIDE_COLUMNS = 100  # of a terminal, for the column of first values
 
 
@@ -122,7 +123,7 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
         console.print(_table(document["keys"], verbose, narrow=console.width < WIDE_COLUMNS))
     if document["findings"]:
         console.print()
-        for part in _findings(document["findings"]):
+        for part in _findings(document["findings"], console.width):
             console.print(part)
     console.print()
 
@@ -171,17 +172,19 @@ def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    names = ("last", "min", "max") if narrow else ("first", "last", "min", "max")
+    names = ["last", "min", "max"] if narrow else ["first", "last", "min", "max"]
+    shown = keys if verbose else keys[:MAX_KEYS]
+    if not narrow or max(len(entry["key"]) for entry in shown) <= LONGEST_WITH_COUNT:
+        names.insert(0, "count")
     table = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), header_style="dim")
     table.add_column("metric", overflow="fold", min_width=23)
-    for name in ("count", *names):
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("trend", no_wrap=True)
-    shown = keys if verbose else keys[:MAX_KEYS]
     for entry in shown:
         numbers = [_number(entry.get(name)) for name in names]
         trend = Text(entry.get("course", "/".join(entry["types"])), "green")
-        table.add_row(Text(printable(entry["key"])), f"{entry['count']:,}", *numbers, trend)
+        table.add_row(Text(printable(entry["key"])), *numbers, trend)
     if len(shown) < len(keys):
         table.add_row(f"… and {len(keys) - len(shown)} more (-v shows all)")
     return table
@@ -193,7 +196,9 @@ def _number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _findings(findings: list[dict[str, Any]]) -> list[Any]:
+def _findings(findings: list[dict[str, Any]], width: int) -> list[Any]:
+    """The lines of the findings; a place that does not fit beside its code has its own line."""
+    from rich.cells import cell_len
     from rich.padding import Padding
     from rich.text import Text
 
@@ -202,8 +207,10 @@ def _findings(findings: list[dict[str, Any]]) -> list[Any]:
     for finding in findings:
         times = f" ({finding['count']:,}×)" if finding["count"] > 1 else ""
         head = (f"{finding['severity']:<9}", styles[finding["severity"]])
-        lines.append(
-            Text.assemble(head, f"{finding['code']}{times} · {printable(finding['where'])}")
-        )
+        line, where = Text.assemble(head, f"{finding['code']}{times}"), printable(finding["where"])
+        is_beside = cell_len(f"{line.plain} · {where}") <= width
+        lines.append(line.append(f" · {where}") if is_beside else line)
+        if not is_beside:
+            lines.append(Padding(Text(where, overflow="fold"), (0, 0, 0, 9)))
         lines.append(Padding(Text(printable(finding["message"]), "dim"), (0, 0, 0, 9)))
     return lines

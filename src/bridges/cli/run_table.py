@@ -65,13 +65,13 @@ class Table:
         """The widths of the visible columns, with their titles."""
         if self._width is None:
             return {name: max(size, cell_len(_shown(name))) for name, size in widths.items()}
-        names = [*widths]
+        names, are_params_cut = [*widths], widths.get(PARAMS, 0) > SHORTEST[PARAMS]
         while True:
             sizes = _with_titles({name: widths[name] for name in names})
             least = {name: min(size, SHORTEST.get(name, size)) for name, size in sizes.items()}
             if _total(least) <= self._width or len(names) == 1:
                 return _shrunk(sizes, self._width)
-            names.remove(_least_telling(names))
+            names.remove(_least_telling(names, are_params_cut))
 
     def _titles(self, sizes: dict[str, int], texts: set[str]) -> Iterator[str]:
         """One line of titles; on a terminal two, metrics above the names of their values."""
@@ -122,12 +122,15 @@ def _total(sizes: dict[str, int]) -> int:
     return sum(sizes.values()) + 2 * (len(sizes) - 1)
 
 
-def _least_telling(names: Sequence[str]) -> str:
-    """The next column to hide: last values of evaluations, the best loss, facts, the rest."""
+def _least_telling(names: Sequence[str], are_params_cut: bool) -> str:
+    """The next column to hide: last values of evaluations, the best loss, params that are too
+    long to be read, facts, the rest.
+    """
     lasts = [name for name in names if f"{name}:best" in names]
     bests = [f"{name}:best" for name in lasts]
     facts = [name for name in FACTS if name in names]
-    return [*reversed(lasts[1:]), *bests, *facts, *names[:0:-1]][0]
+    params = [PARAMS] if are_params_cut and PARAMS in names else []
+    return [*reversed(lasts[1:]), *bests, *params, *facts, *names[:0:-1]][0]
 
 
 def _shrunk(sizes: dict[str, int], width: int) -> dict[str, int]:

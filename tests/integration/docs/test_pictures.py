@@ -33,13 +33,28 @@ def test_the_terminal_shows_what_the_commands_print(tmp_path: Path) -> None:
     assert letters(html.unescape("".join(shown))) == letters(printed), REMEDY
 
 
-SCREENS = (
+SCREENS = (  # in this order, in one folder
     "bridge --help",
+    "bridge --version",
     "bridge export --help",
+    "bridge migrate --help",
+    "bridge targets",
     "bridge inspect outputs",
+    "bridge inspect outputs/grpo",
+    "bridge ls outputs",
     "bridge ls outputs --columns name,steps,loss,eval_loss:best",
     "bridge diff experiments/search/lr3e-5 experiments/search/lr9e-5",
+    "bridge explain epoch-restarts underflow-to-zero",
+    "bridge export outputs/resumed --to tensorboard --dry-run",
+    "bridge export outputs --to tensorboard,wandb",
+    "bridge export outputs --to tensorboard,wandb -v",
+    "bridge verify outputs --to tensorboard",
+    "bridge init outputs experiments",
+    "bridge migrate migration.yaml --dry-run",
+    "bridge migrate migration.yaml --html report.html",
+    "bridge report outputs -o charts.html",
 )
+ONE_LINE = ("bridge export", "bridge verify", "bridge targets")  # a run or plug-in; its path wraps
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -47,14 +62,30 @@ def test_screens_fit_the_terminal_and_are_kept_to_be_looked_at(
     columns: int, tmp_path: Path
 ) -> None:
     write_samples(tmp_path)
-    shown = Text()
-    for command in SCREENS:
-        text = Text.from_ansi(make_pictures.screen(command, tmp_path, columns))
-        assert max(cell_len(line) for line in text.plain.splitlines()) <= columns, command
-        shown.append(f"$ {command}\n", "bold").append_text(text).append("\n")
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    picture = make_pictures.terminal_svg(shown, columns)
-    (ARTIFACTS / f"docs_terminal_{columns}.svg").write_text(picture, "utf-8")
+    for number, command in enumerate(SCREENS):
+        text = Text.from_ansi(make_pictures.screen(command, tmp_path, columns))
+        lines = text.plain.splitlines()
+        if command.startswith(ONE_LINE) and not command.endswith("--help"):
+            lines = [line for line in lines if line.startswith("    ")]
+        long = [line for line in lines if cell_len(line) > columns]
+        # only a line with one of these paths may be longer
+        wide = [line for line in long if "events.out" not in line and str(tmp_path) not in line]
+        assert wide == [], command
+        shown = Text(f"$ {command}\n", "bold").append_text(text)
+        name = re.sub(r"\W+", "_", command)
+        picture = make_pictures.terminal_svg(shown, columns)
+        (ARTIFACTS / f"screen_{columns}_{number:02}_{name}.svg").write_text(picture, "utf-8")
+
+
+def test_names_of_metrics_are_whole_in_a_narrow_terminal(tmp_path: Path) -> None:
+    write_samples(tmp_path)
+    page = Text.from_ansi(make_pictures.screen("bridge inspect outputs/grpo", tmp_path, 80)).plain
+    assert re.search(r"^eval_completions/max_terminated_length +\S+ +\S+ +\S+ \S+ *$", page, re.M)
+    table = Text.from_ansi(make_pictures.screen("bridge ls outputs", tmp_path, 80)).plain
+    assert re.search(r"^name +rows +steps ", table, re.M)
+    assert "hidden to fit: " in table
+    assert ", params" in table
 
 
 @pytest.mark.parametrize(("name", "x_axis"), [("steps", "step"), ("epochs", "epoch")])

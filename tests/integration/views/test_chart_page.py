@@ -251,6 +251,18 @@ def test_the_page_is_accessible(tmp_path: Path, address: str, scheme: str) -> No
         assert found.violations_count == 0, found.generate_report()
 
 
+def test_the_page_of_one_run(tmp_path: Path) -> None:
+    address = write(tmp_path, [made(tmp_path, "run-0", 0)], "run-0")
+    with chromium_page("charts", height=1100) as page:
+        page.goto(address)
+        assert len(plotted(page, "loss")) == 1 + 1
+        expect(page.locator("#runfilter")).to_be_hidden()
+        for title in ("Logged once", "Params (1)", "Findings"):
+            page.locator("summary").filter(has_text=title).click()
+        expect(page.locator("#params")).to_contain_text("seed")
+        save(page, "charts_one_run")
+
+
 def test_two_hundred_runs(tmp_path: Path) -> None:
     address = write(tmp_path, [made(tmp_path, f"run-{run}", run) for run in range(200)])
     with chromium_page("charts", height=900) as page:

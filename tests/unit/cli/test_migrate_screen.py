@@ -160,7 +160,9 @@ def test_names_of_a_plan_are_whole_where_there_is_no_terminal() -> None:
     assert rows[1].startswith(f"{PLANNED[7].run}  memory  ")
 
 
-@pytest.mark.parametrize(("width", "below"), [(None, []), (120, []), (80, ["    a-loss (3×), b"])])
+@pytest.mark.parametrize(
+    ("width", "below"), [(None, []), (120, []), (80, ["    would be lost: a-loss (3×)"])]
+)
 def test_what_would_be_lost_is_told_by_code(width: int | None, below: list[str]) -> None:
     findings = (
         Finding("a-loss", Severity.LOSS, "here", "gone", 2),
@@ -170,8 +172,8 @@ def test_what_would_be_lost_is_told_by_code(width: int | None, below: list[str])
     )
     lossy = replace(PLANNED[0], findings=findings)
     header, row, *rest = map(click.unstyle, lines_of(PlanTable(["memory"], width), lossy))
-    assert rest == below
-    assert row.endswith(KEY[:12] if below else f"{KEY[:12]}  a-loss (3×), b")
+    assert rest == [*below, "    warning: b"]
+    assert row.endswith(KEY[:12] if below else f"{KEY[:12]}  a-loss (3×)")
     assert header.endswith("identity" if below else "would be lost")
     in_full = lines_of(PlanTable(["memory"], width), lossy, verbose=True)
     assert sum("gone" in line or "so" in line or "hm" in line for line in in_full) == 4
