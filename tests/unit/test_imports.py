@@ -21,8 +21,9 @@ PACKAGE = REPOSITORY / "src" / "bridges"
 # from the ground up: a room may import itself and the rooms below it
 ROOMS = (
     ("errors", "log"),
-    ("option",),
+    ("option", "short_retries"),
     ("stream",),
+    ("http",),
     ("report", "findings", "plugins", "formats", "huggingface"),
     ("sources", "exporters"),
     ("pipeline", "progress"),

@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from bridges.exporters.receipts import RunReceipt, SupportsReceipts
-from bridges.exporters.short_retries import short_retries
 from bridges.log import log
 from bridges.migration import fingerprint
 from bridges.migration.config.config import SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import Done, Task
 from bridges.report import RunReport
+from bridges.short_retries import short_retries
 from bridges.stream.finding import Finding, Severity
 
 KNOWN = Finding(

@@ -15,7 +15,6 @@ from threading import local
 from bridges.errors import BridgeError, ConfigError, TreeError
 from bridges.exporters.base import Exporter, Preloads
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
-from bridges.exporters.short_retries import short_retries
 from bridges.migration import fingerprint
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
@@ -23,6 +22,7 @@ from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.read_runs import guarded, source_of
 from bridges.report import RunReport, failure
+from bridges.short_retries import short_retries
 from bridges.sources.base import Divides
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import with_rows

@@ -18,7 +18,6 @@ from bridges.exporters.mlflow import receipts as mlflow_marks
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
 from bridges.exporters.receipts import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
-from bridges.exporters.short_retries import HAS_SHORT_RETRIES
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.config import SourceSpec
@@ -27,6 +26,7 @@ from bridges.migration.known_runs import KnownRuns
 from bridges.migration.tasks import Done, Task
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
+from bridges.short_retries import HAS_SHORT_RETRIES
 from tests.support import make_run
 
 RECEIPT = Receipt(

@@ -20,10 +20,9 @@ import pytest
 
 from bridges.errors import ConfigError, ExportError, VerifyError
 from bridges.exporters.base import ExistingRun
-from bridges.exporters.http import Connection, NoAnswerError
 from bridges.exporters.memory import MemoryExporter
-from bridges.exporters.short_retries import SHORT_RETRY_SECONDS, short_retries
 from bridges.exporters.wandb.server import _translated_errors
+from bridges.http import Connection, NoAnswerError
 from bridges.migration import backoff as backoff_module
 from bridges.migration import engine as engine_module
 from bridges.migration import worker as work_module
@@ -37,6 +36,7 @@ from bridges.migration.worker import carry_out
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport, failure
+from bridges.short_retries import SHORT_RETRY_SECONDS, short_retries
 from bridges.stream.layout import Layout
 from tests.bounds import HANGS
 from tests.servers import free_port

@@ -157,8 +157,9 @@ class MlflowExporter(BaseExporter):
         return None
 
     def _api(self) -> Api:
-        from bridges.exporters.mlflow.rest import RestApi, needs_mlflow
+        from bridges.exporters.mlflow.rest import RestApi
         from bridges.exporters.mlflow.sdk import SdkApi
+        from bridges.formats.mlflow_store.rest import needs_mlflow
 
         if not self._is_server:
             check_driver(self.uri)

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import bridges
+from bridges import http
 from bridges.errors import ConfigError
-from bridges.exporters import http
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.pipeline.export_run import export_run

@@ -15,7 +15,7 @@ from bridges.sources.mlflow.store import Store
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient as MlflowClient
     from mlflow.entities import ViewType
 
 Point = tuple[str, str, int, int]  # key, value as text (so that NaN equals NaN), time, step

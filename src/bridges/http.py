@@ -31,8 +31,8 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import Url, make_headers, parse_url
 
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters.short_retries import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
 from bridges.log import log
+from bridges.short_retries import HAS_SHORT_RETRIES, SHORT_RETRY_SECONDS
 from bridges.stream.redact import redact_text
 
 ATTEMPTS = 8  # of one request, including the first
@@ -68,7 +68,7 @@ class Answer:
         if not isinstance(found, dict):
             start = self.body[:80].decode(errors="replace")
             raise ExportError(
-                f"the answer is not a JSON object but {start!r}. Is --tracking-uri the URL of the "
+                f"the answer is not a JSON object but {start!r}. Is this the URL of the "
                 "server itself?"
             )
         return found

@@ -16,16 +16,17 @@ from typing import Any
 
 import pytest
 
+from bridges import http
 from bridges.errors import ConfigError, ExportError
-from bridges.exporters import http
-from bridges.exporters.http import FIRST_ATTEMPTS, Connection, NoAnswerError
-from bridges.exporters.mlflow import rest as mlflow_rest
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.exporters.mlflow.rest import RestApi, needs_mlflow
-from bridges.exporters.short_retries import short_retries
+from bridges.exporters.mlflow.rest import RestApi
+from bridges.formats.mlflow_store import rest as mlflow_rest
+from bridges.formats.mlflow_store.rest import needs_mlflow
+from bridges.http import FIRST_ATTEMPTS, Connection, NoAnswerError
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
+from bridges.short_retries import short_retries
 from tests.bounds import HANGS, until
 from tests.servers import free_port
 from tests.support import make_run
@@ -190,7 +191,7 @@ def test_a_connection_that_the_server_closed_is_opened_again(tls: ssl.SSLContext
             closed.set()
 
         with server(answer_and_close, answer(b"[]"), tls=context) as (url, requests):
-            connection = RestApi(url)._server
+            connection = RestApi(url).server
             assert connection.request("GET", "/").body == b"{}"
             assert closed.wait(HANGS)
             assert connection.request("POST", "/", b"1", repeatable=False).body == b"[]"
@@ -290,7 +291,7 @@ def test_a_proxy_that_wants_a_login_is_told(scheme: str, monkeypatch: pytest.Mon
     with server(refusal) as (proxy, _):
         use_proxy(monkeypatch, scheme, proxy.replace("//", "//me:secret@"))
         api = RestApi(f"{scheme}://mlflow.example")
-        api._server._pause = lambda seconds: None
+        api.server._pause = lambda seconds: None
         with pytest.raises(ExportError, match="407") as caught:
             api.find_experiment("e")
     assert "secret" not in str(caught.value)
@@ -346,7 +347,7 @@ def find(url: str) -> object:
 def test_an_answer_that_is_not_one_of_mlflow_is_told(body: bytes) -> None:
     with server(answer(body)) as (url, _), pytest.raises(ExportError) as caught:
         find(url)
-    assert str(caught.value).endswith("Is --tracking-uri the URL of the server itself?")
+    assert str(caught.value).endswith("Is this the URL of the server itself?")
     assert "\x9b" not in str(caught.value)
 
 
