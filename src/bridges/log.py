@@ -31,13 +31,17 @@ def is_read(topic: str) -> bool:
     return logger is not None and logger.isEnabledFor(10)
 
 
-def show(shown: Callable[[str], str]) -> None:
-    """Print the log on stderr, each entry as `shown` makes it printable."""
+def show(redacted: Callable[[str], str]) -> None:
+    """Print the log on stderr, without secrets and without characters that rewrite the screen."""
     import logging
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return shown(super().format(record))
+            text = redacted(super().format(record))
+            return "".join(
+                char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}"
+                for char in text
+            )
 
     handler = logging.StreamHandler()
     seconds = "{relativeCreated:9.1f} ms  {name}  {message}"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import bridges
-from bridges.cli.console import printable
 from bridges.log import SHOWN, log, show
+from bridges.stream.redact import redact_message
 from tests.support import state
 
 ROWS = [{"loss": 1.0, "step": 1}, {"loss": 0.5, "step": 2}]
@@ -83,7 +83,7 @@ def test_secrets_and_control_characters_are_masked(capsys: pytest.CaptureFixture
     loggers = [logging.getLogger(name) for name in SHOWN]
     before = [[*logger.handlers] for logger in loggers]
     try:
-        show(lambda text: printable(text, keep="\n"))
+        show(redact_message)
         log("http", "GET %s", "https://me:pass@h/x?token=abc\x1b[2J")
     finally:
         for logger, handlers in zip(loggers, before, strict=True):

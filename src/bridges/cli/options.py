@@ -329,13 +329,13 @@ def _printing(verbose: str = "Show every finding in full.") -> list[click.Parame
 
 
 def _verbose(context: click.Context, parameter: click.Parameter, count: int) -> bool:
-    """Whether -v is given; -vv also shows the log, also from the workers of a migration."""
+    """Whether -v is given; -vv also shows the log, in the workers of a migration as well."""
     if count > 1 and not context.resilient_parsing:
         from bridges import log
-        from bridges.cli.console import printable
+        from bridges.stream.redact import redact_message
 
         os.environ[log.ENVIRONMENT] = "1"
-        log.show(lambda text: printable(text, keep="\n"))
+        log.show(redact_message)
     return count > 0
 
 
