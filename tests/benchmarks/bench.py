@@ -155,7 +155,7 @@ def small(folder: Path) -> None:
 
     process(bridge())
     (ours, _), (floor, _) = in_turn(bridge, imports, repeats=15)
-    line("seed file, verified, to `import numpy, pydantic`", ours / floor, "≤ 2.5")
+    line("seed file, verified, to `import numpy, pydantic`", ours / floor, "≤ 2.3")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import bridges
+from bridges.migration.executors import PRELOADED
 from tests.support import DATA, REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "bridges"
@@ -210,8 +211,8 @@ def test_an_export_of_a_directory_imports_what_it_needs(tmp_path: Path) -> None:
     assert len(of_bridges(loaded)) <= 134, of_bridges(loaded)
 
 
-def test_rare_modules_exist() -> None:
-    names = [*RARE, *NOT_OF_ONE_FILE]
+def test_modules_known_by_name_exist() -> None:
+    names = [*RARE, *NOT_OF_ONE_FILE, *PRELOADED]
     assert [name for name in names if find_spec(name) is None] == []
 
 

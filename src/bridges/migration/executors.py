@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PRELOADED = [  # imports of the workers
     "bridges.migration.worker",
+    "bridges.sources.trainer.read_tree",
     "bridges.exporters.tensorboard.exporter",
     "bridges.exporters.mlflow.exporter",
     "bridges.exporters.wandb.exporter",
