@@ -371,4 +371,8 @@ def print_plug_ins(listed: Mapping[str, Sequence[PlugIn]]) -> None:
     for kind, entries in listed.items():
         click.secho(kind, bold=True)
         for entry in entries:
-            click.echo(printable(f"  {entry.name:<16}{entry.origin:<24}{entry.path}"))
+            head = f"  {entry.name:<16}{entry.origin:<24}"
+            line = printable(f"{head}{entry.path}")
+            click.echo(line if _fits(line) else printable(head).rstrip())
+            if not _fits(line):
+                click.echo(printable(f"    {entry.path}"))

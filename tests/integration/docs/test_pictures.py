@@ -54,7 +54,7 @@ SCREENS = (  # in this order, in one folder
     "bridge migrate migration.yaml --html report.html",
     "bridge report outputs -o charts.html",
 )
-ONE_LINE = ("bridge export", "bridge verify", "bridge targets")  # a run or plug-in; its path wraps
+ONE_LINE = ("bridge export", "bridge verify")  # a run, whose path a terminal wraps
 
 
 @pytest.mark.parametrize("columns", [80, 120])
