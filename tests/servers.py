@@ -20,12 +20,14 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, TypeVar
 from urllib.parse import quote
 
 import psycopg
 import pytest
+import sqlalchemy
 
 from tests import guard
 from tests.bounds import HANGS
@@ -279,6 +281,83 @@ def serve_postgresql(
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server with default settings (with fsync) on a free port, for the block."""
     with on_a_free_port(start_postgresql) as server:
+        yield server
+
+
+# --- MariaDB ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MariaDB:
+    """A running server, in place of MySQL; `folder` contains its data, its socket and its log."""
+
+    port: int
+    folder: Path
+
+    def create_database(self, name: str, *, reader: str = "") -> str:
+        """Create an empty database, and a login that may only read it. Returns its URI."""
+        self.execute(f"create database {name} character set utf8mb4")
+        if reader:
+            self.execute(f"create user {reader}@'{HOST}' identified by 'p@ss/word'")
+            self.execute(f"grant select on {name}.* to {reader}@'{HOST}'")
+        return f"mysql+pymysql://root@{HOST}:{self.port}/{name}"
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as root."""
+        engine = sqlalchemy.create_engine(f"mysql+pymysql://root@{HOST}:{self.port}")
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(statement)
+        finally:
+            engine.dispose()
+
+    def answers(self) -> bool:
+        """Whether the server accepts a connection."""
+        try:
+            self.execute("select 1")
+        except sqlalchemy.exc.OperationalError:
+            return False
+        return True
+
+
+def start_mariadb(port: int, stack: contextlib.ExitStack) -> MariaDB:
+    """Create a data directory and start a server on this port."""
+    remedy = "apt-get install mariadb-server"
+    install = shutil.which("mariadb-install-db") or missing("MariaDB", remedy)
+    program = shutil.which("mariadbd", path=f"/usr/sbin:{os.environ.get('PATH', '')}")
+    if find_spec("pymysql") is None:
+        missing("the driver of MySQL", "pip install pymysql")
+    owner = owner_of_postgresql()
+    folder = stack.enter_context(folder_of(owner, "maria"))
+    options = ["--no-defaults", f"--datadir={folder / 'data'}", f"--tmpdir={folder}"]
+    done = subprocess.run(
+        [install, *options, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        user=owner.user,
+        group=owner.group,
+        extra_groups=owner.extra_groups,
+    )
+    if done.returncode:
+        raise ServerError(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
+    command = [program or missing("MariaDB", remedy), *options, f"--port={port}",
+               f"--bind-address={HOST}", f"--socket={folder / 'socket'}",
+               f"--pid-file={folder / 'pid'}", "--skip-name-resolve"]  # fmt: skip
+    environment = without("MYSQL")
+    stack.enter_context(
+        guarded(command, folder, owner=owner, stop=signal.SIGTERM, environment=environment)
+    )
+    server = MariaDB(port, folder)
+    wait_for(server.answers, folder)
+    return server
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server on a free port, for the block."""
+    with on_a_free_port(start_mariadb) as server:
         yield server
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import PostgreSQL, mlflow_server, postgresql
+from tests.servers import MariaDB, PostgreSQL, mariadb, mlflow_server, postgresql
 
 WORKERS = 2  # enough for requests to meet in different processes, and half the time to start
 
@@ -15,6 +15,13 @@ WORKERS = 2  # enough for requests to meet in different processes, and half the 
 def postgres() -> Iterator[PostgreSQL]:
     """A PostgreSQL; a test makes its own databases on it."""
     with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def maria() -> Iterator[MariaDB]:
+    """A MariaDB, in place of MySQL; a test makes its own databases on it."""
+    with mariadb() as server:
         yield server
 
 

@@ -1,26 +1,19 @@
-"""Translates errors of the installed mlflow, and silences its logging."""
+"""Translates errors of the installed mlflow."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bridges.errors import BridgeError, ExportError
 from bridges.exporters.base import ConflictError
-from bridges.stream.redact import redact_text
+from bridges.formats.mlflow_store.client import message_of
 
 NO_FILES = (
     "the installed mlflow does not write file stores, and a path without a scheme is a file store. "
     "Export to a database such as sqlite:///mlflow.db (`mlflow migrate-filestore` copies old runs "
     "into it), or set MLFLOW_ALLOW_FILE_STORE=true."
 )
-
-
-def silence() -> None:
-    """Silence mlflow's loggers; its exceptions carry the errors."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -33,8 +26,7 @@ def mlflow_errors(where: str) -> Iterator[None]:
     except Exception as error:  # deliberately broad: stores may be plug-ins of mlflow
         if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":
             raise ConflictError from None
-        said = " ".join(str(error).split()).partition(" [SQL: ")[0]
-        said = f"{type(error).__name__}: {redact_text(said)[:500]}"
+        said = message_of(error)
         if "maintenance mode" in said:
             said = NO_FILES
         away = _is_unreachable(error)

@@ -10,7 +10,8 @@ import os
 from collections.abc import Collection, Mapping
 
 from bridges.errors import ExportError, MissingDependencyError
-from bridges.exporters.mlflow.errors import mlflow_errors, silence
+from bridges.exporters.mlflow.errors import mlflow_errors
+from bridges.formats.mlflow_store.client import silence
 from bridges.stream.redact import redact_text
 
 # alembic revision: newest mlflow release with it (tests/data/mlflow_schemas)

@@ -6,7 +6,6 @@ own client.
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 import warnings
@@ -17,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bridges.errors import MissingDependencyError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.api import (
     ITEMS_PER_PAGE,
@@ -28,8 +26,9 @@ from bridges.exporters.mlflow.api import (
     tag_filter,
 )
 from bridges.exporters.mlflow.artifacts import FOLDER
-from bridges.exporters.mlflow.errors import mlflow_errors, silence
+from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.formats.mlflow_store.client import open_client
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
@@ -39,20 +38,11 @@ class SdkApi:
     """The store at `uri`, through `mlflow.MlflowClient`. Raises MissingDependencyError."""
 
     def __init__(self, uri: str) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self._shown = redact_text(uri)
+        self._client: Any
+        self._entities: Any
         with self._errors():
-            try:
-                import mlflow
-                from mlflow import MlflowClient, entities
-            except ImportError:
-                raise MissingDependencyError("mlflow", "mlflow") from None
-            silence()
-            gc.freeze()  # scanning mlflow's 300,000 objects would take a fifth of an export
-            self._release = str(mlflow.__version__)
-            self._entities: Any = entities
-            self._client: Any = MlflowClient(uri)
+            self._client, self._entities, self._release = open_client(uri)
 
     @property
     def limits(self) -> Limits:

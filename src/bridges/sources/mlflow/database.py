@@ -121,7 +121,7 @@ class Query:
         where = where or {}
         if not there.issuperset(where) or not all(where.values()) or not there:
             return []
-        names = ", ".join(name if name in there else "null" for name in columns)
+        names = ", ".join(f'"{name}"' if name in there else "null" for name in columns)
         tests = [f"{name} in ({', '.join('?' * len(found))})" for name, found in where.items()]
         conditions = f" where {' and '.join(tests)}" if tests else ""
         ordered = f" order by {order}" if order else ""

@@ -33,6 +33,7 @@ from bridges.formats.mlflow_store.records import (
 from bridges.formats.mlflow_store.rest import MISSING, RefusedError, RestClient, text_of, texts_of
 from bridges.sources.mlflow.artifacts import artifact_folder
 from bridges.sources.mlflow.database import run_is_gone
+from bridges.stream.model import Int64
 
 ITEMS_PER_PAGE = 1_000
 MODELS_PER_PAGE = 50  # MLflow's maximum
@@ -220,15 +221,26 @@ def _metric(client: RestClient, head: RunHead, latest: Mapping[str, Any]) -> Met
         time = np.array([int(point["timestamp"]) for point in points], np.int64)
         value = np.array([float(point["value"]) for point in points], np.float64)
         newest = int(latest.get("step", 0)), int(latest["timestamp"])
-    if not ((step == newest[0]) & (time == newest[1])).any():
-        raise SourceError(
-            head.where,
-            place=f"metric {key!r}",
-            found=f"a history of {len(points):,} points without the latest one",
-            expected=f"a point at step {newest[0]} and time {newest[1]}",
-            remedy="The run may have been removed in the meantime: run the command again.",
-        )
+    require_latest(head, key, step, time, newest)
     return Metric(key, value, time, step)
+
+
+def require_latest(
+    head: RunHead, key: str, step: Int64, time: Int64, newest: tuple[int, int] | None
+) -> None:
+    """Raise SourceError if a history is empty, or lacks the step and the time of `newest`."""
+    if newest is None and len(step):
+        return
+    if newest is not None and ((step == newest[0]) & (time == newest[1])).any():
+        return
+    at = f"a point at step {newest[0]} and time {newest[1]}" if newest else "points"
+    raise SourceError(
+        head.where,
+        place=f"metric {key!r}",
+        found=f"a history of {len(step):,} points without the latest one",
+        expected=at,
+        remedy="The run may have been removed in the meantime: run the command again.",
+    )
 
 
 def _whole(value: Any) -> int | None:

@@ -158,6 +158,8 @@ def copy_database(file: Path, uri: str) -> None:
     tables = sqlalchemy.MetaData()
     tables.reflect(target)
     with source.connect() as reader, target.begin() as writer:
+        if target.dialect.name == "mysql":
+            writer.exec_driver_sql("set session sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
         for table in reversed(tables.sorted_tables):
             if table.name != "alembic_version":
                 writer.execute(table.delete())

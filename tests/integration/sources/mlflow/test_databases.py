@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from mlflow.store.db.utils import _upgrade_db
 from sqlalchemy import create_engine
 
 from bridges.errors import SourceError
+from bridges.sources.mlflow.client_store import ClientStore
 from bridges.sources.mlflow.database import DatabaseStore
+from bridges.sources.mlflow.mysql import MysqlDatabase
 from bridges.sources.mlflow.postgres import PostgresDatabase
 from bridges.sources.mlflow.sqlite import SqliteDatabase
 from tests.integration.sources.mlflow.oracle import by_mlflow, by_us, copy_database
 from tests.mlflow_stores import DATABASE_RELEASES, unpack_database
-from tests.servers import PostgreSQL
+from tests.servers import MariaDB, PostgreSQL
 
 NEWEST = DATABASE_RELEASES[-1]
 
@@ -121,3 +124,57 @@ def test_errors_do_not_show_the_password(
         DatabaseStore(PostgresDatabase(f"postgresql://{user}:{password}@{place}"))
     assert password not in str(raised.value)
     assert "Check" in str(raised.value)
+
+
+# --- MySQL ------------------------------------------------------------------------------------
+
+
+def test_a_mysql_store(maria: MariaDB, tmp_path: Path) -> None:
+    """The same runs as in the SQLite file; a login that may only read is enough."""
+    uri = maria.create_database("source", reader="reader")
+    file = unpack_database(NEWEST, tmp_path)
+    copy_database(file, uri)
+    login = uri.replace("root@", "reader:p@ss/word@")
+    store = DatabaseStore(MysqlDatabase(login))
+    assert "p@ss" not in store.location
+    found, expected = by_us(store), by_us(DatabaseStore(SqliteDatabase(str(file))))
+    assert found.keys() == expected.keys()
+    for run in expected:
+        assert found[run] == expected[run]
+    assert found == by_mlflow(uri)
+    assert store.left_out()["traces"] == 1
+
+
+def test_nothing_is_written_into_mysql(maria: MariaDB) -> None:
+    """mlflow's client would create its tables in an empty database."""
+    database = MysqlDatabase(maria.create_database("nothing"))
+    with pytest.raises(SourceError, match="without the tables experiments, runs, metrics"):
+        DatabaseStore(database)
+    with pytest.raises(SourceError, match="READ ONLY transaction"):
+        database.read(lambda session: session.rows("create table t (a int)"))
+
+
+def test_mysql_errors_do_not_show_the_password(maria: MariaDB) -> None:
+    with pytest.raises(SourceError, match="Access denied") as raised:
+        MysqlDatabase(f"mysql+pymysql://me:s3cret@127.0.0.1:{maria.port}/x").schema()
+    assert "s3cret" not in str(raised.value)
+    with pytest.raises(SourceError, match=r"[Cc]onnect"):
+        MysqlDatabase("mysql+pymysql://me:s3cret@127.0.0.1:1/x").schema()
+
+
+# --- through the installed client -------------------------------------------------------------
+
+
+def test_a_store_through_the_client(tmp_path: Path) -> None:
+    uri = f"sqlite:///{unpack_database(NEWEST, tmp_path)}"
+    store = ClientStore(uri)
+    assert by_us(store) == by_mlflow(uri)
+    (experiment, *_) = store.experiments()
+    (head, *_) = store.heads(experiment)
+    with pytest.raises(SourceError, match="found no run of this id"):
+        store.read(replace(head, run_id="0" * 32))
+
+
+def test_errors_of_the_client() -> None:
+    with pytest.raises(SourceError, match="found an error of the installed mlflow"):
+        ClientStore("nowhere://me:s3cret@host").experiments()
