@@ -389,8 +389,9 @@ def mlflow_server(
     environment: Mapping[str, str] | None = None,
     port: int | None = None,
     stop: signal.Signals = signal.SIGTERM,
+    python: str = sys.executable,
 ) -> Iterator[str]:
-    """Run the installed `mlflow server` with a store, for the block. Yields its URL, without `/`.
+    """Run the `mlflow server` of an interpreter with a store, for the block. Yields its URL.
 
     Settings are the defaults, but without jobs and telemetry. `port` is a free one by default;
     `options` go to the command line, and `environment` is added to ours.
@@ -399,7 +400,7 @@ def mlflow_server(
     def start(port: int, stack: contextlib.ExitStack) -> str:
         folder = stack.enter_context(folder_of(Owner(), "mlflow"))
         store = backend_uri.replace("postgresql://", "postgresql+psycopg://", 1)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port),
+        command = [python, "-m", "mlflow", "server", "--host", HOST, "--port", str(port),
                    "--backend-store-uri", store, "--artifacts-destination",
                    str(folder / "artifacts"), *options]  # fmt: skip
         if workers is not None:

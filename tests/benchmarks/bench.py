@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import migrate, mlflow, tree, wandb
+from tests.benchmarks import migrate, mlflow, mlflow_source, tree, wandb
 from tests.benchmarks.timing import (
     BRIDGE,
     ROWS,
@@ -166,6 +166,7 @@ def main() -> None:
         "whole": whole,
         "small": small,
         **mlflow.SECTIONS,
+        **mlflow_source.SECTIONS,
         **wandb.SECTIONS,
         **tree.SECTIONS,
         **migrate.SECTIONS,

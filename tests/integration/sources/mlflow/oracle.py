@@ -39,13 +39,13 @@ class Told:
     models: dict[str, tuple[Any, ...]]
 
 
-def by_mlflow(uri: str) -> dict[str, Told]:
-    """The runs by id, as mlflow's client reads them."""
+def by_mlflow(uri: str, *, has_models: bool = True) -> dict[str, Told]:
+    """The runs by id, as mlflow's client reads them; MLflow 2 has no logged models."""
     client = MlflowClient(uri)
     found = {}
     for experiment in client.search_experiments(ViewType.ALL):
         models: dict[str, dict[str, tuple[Any, ...]]] = {}
-        for model in client.search_logged_models([experiment.experiment_id]):
+        for model in client.search_logged_models([experiment.experiment_id]) if has_models else ():
             models.setdefault(model.source_run_id, {})[model.model_id] = _model(model)
         for run in client.search_runs([experiment.experiment_id], "", ViewType.ALL):
             own = models.get(run.info.run_id, {})

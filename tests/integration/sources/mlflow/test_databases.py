@@ -21,6 +21,8 @@ from tests.integration.sources.mlflow.oracle import by_mlflow, by_us, copy_datab
 from tests.mlflow_stores import DATABASE_RELEASES, unpack_database
 from tests.servers import MariaDB, PostgreSQL
 
+pytestmark = pytest.mark.slow
+
 NEWEST = DATABASE_RELEASES[-1]
 
 

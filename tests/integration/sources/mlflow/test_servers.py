@@ -19,6 +19,8 @@ from tests.mlflow_stores import DATABASE_RELEASES, unpack_database, unpack_store
 from tests.proxy import FaultyProxy, LoseAnswer, Refuse
 from tests.servers import PostgreSQL, mlflow_server
 
+pytestmark = pytest.mark.slow
+
 NEWEST = DATABASE_RELEASES[-1]
 WORKERS = 2
 OTHER_POINT = {"key": "loss", "value": 1.0, "timestamp": "5", "step": "0"}
