@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
 CONNECT_SECONDS = 30
+_ANY_DRIVER = re.compile(r"postgres(ql)?(\+\w+)?://")
 
 
 def connect(uri: str) -> psycopg.Connection[Any]:
     """A connection in autocommit mode. Raises psycopg.Error."""
     import psycopg
 
-    libpq = SCHEME.sub("postgresql://", uri, count=1)
+    libpq = _ANY_DRIVER.sub("postgresql://", uri, count=1)
     return psycopg.connect(libpq, autocommit=True, connect_timeout=CONNECT_SECONDS)
 
 
