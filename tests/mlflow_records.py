@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,22 +82,22 @@ def run(of: RunRecord | None = None, points: Mapping[str, Points] = CURVE) -> Ru
 STEPS = 6000
 
 
-def long_run(every: int) -> Run:
+def long_run(run_id: str, every: int) -> Run:
     """A long run with the points of every n-th step; more steps lie between known ones."""
     steps = range(0, STEPS, every)
     curve = [(step, step * 10, 1 / (step + 1)) for step in steps]
-    return run(record(), {"loss": curve, "acc": curve[::3]})
+    return run(record(replace(head(), run_id=run_id)), {"loss": curve, "acc": curve[::3]})
 
 
 def main(uri: str, experiment: str, every: str, writer: str) -> None:
-    """Export the long run. Fails unless it is verified."""
+    """Export the long run, with the name of its experiment as its id. Fails unless verified."""
     from bridges.exporters.mlflow.exporter import MlflowExporter
     from bridges.exporters.mlflow.options import MlflowOptions
     from bridges.pipeline.export_run import export_run
     from bridges.pipeline.options import ExportOptions
 
     options = MlflowOptions(uri, experiment, "client" if writer == "client" else "auto")
-    report = export_run(long_run(int(every)), MlflowExporter(options), ExportOptions())
+    report = export_run(long_run(experiment, int(every)), MlflowExporter(options), ExportOptions())
     print(report.status, report.findings)
     assert report.verified
 

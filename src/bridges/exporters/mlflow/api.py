@@ -16,6 +16,7 @@ from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.formats.mlflow_store.records import Input
 
 ITEMS_PER_PAGE = 1000  # runs (with all their tags) or experiments
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
@@ -157,6 +158,10 @@ class Api(Protocol):
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
+        ...
+
+    def log_inputs(self, run_id: str, inputs: Sequence[Input]) -> None:
+        """Record the datasets of a run; known ones are not doubled."""
         ...
 
     def restore_run(self, run_id: str) -> None:

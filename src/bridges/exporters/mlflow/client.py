@@ -181,6 +181,9 @@ class ClientWriter:
         if record_of(layout) is not None:
             params = {k: str(v) for k, v in layout.params.items() if k not in run.params}
         try:
+            record = record_of(layout)
+            if record is not None and record.inputs:
+                self._api.log_inputs(run.run_id, record.inputs)
             self._fill(run, columns, layout, state, params, seen)
             self._end(run, details, is_copy=record_of(layout) is not None)
         except ExportError as error:

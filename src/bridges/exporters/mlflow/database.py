@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -80,6 +80,11 @@ class Database(Protocol):
     @property
     def widths(self) -> Mapping[str, int]:
         """The widths of columns."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, Collection[str]]:
+        """The columns of each table; empty if it has no tables, and before `check`."""
         ...
 
     def check(self) -> None:

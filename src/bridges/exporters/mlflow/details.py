@@ -6,12 +6,13 @@ callback. Pure functions, apart from a look at artifact locations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.locations import artifact_uri
+from bridges.exporters.mlflow.related import Row, dataset_digest, left_out, related_rows
 from bridges.exporters.mlflow.state import KEY_TAG, OWN_TAGS
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
@@ -126,8 +127,22 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
         entry_point=fit.text(record.entry_point, "runs.entry_point_name", "entry_point_name"),
         artifact_uri=fit.uri(uri),
     )
-    own = () if limits.takes_artifact_uri else _by_api_only(record)
-    return details, [*findings, *fit.findings, *own]
+    if not limits.takes_artifact_uri:
+        return details, [*findings, *fit.findings, *_by_api_only(record)]
+    for _ in related_rows(record, 0, "", fit.text, dataset_digest):  # for the findings
+        pass
+    return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
+
+
+def related_of(
+    record: RunRecord,
+    experiment: int,
+    run_id: str,
+    limits: Limits,
+    dataset_id: Callable[[Row], str],
+) -> list[Row]:
+    """The rows beside a run, within the limits of its target."""
+    return [*related_rows(record, experiment, run_id, _Fit(limits).text, dataset_id)]
 
 
 def carried_params(
@@ -188,6 +203,17 @@ def _by_api_only(record: RunRecord) -> list[Finding]:
     if lost:
         message = "MLflow's API cannot set these columns of a run; write to the database directly"
         found.append(Finding("columns-not-set", Severity.INFO, ", ".join(lost), message, len(lost)))
+    rows_beside = {
+        "logged models": len(record.models),
+        "metrics of logged models": sum(len(model.metrics) for model in record.models),
+        "links to logged models": len(record.links),
+    }
+    message = "they are not written by MLflow's API: write to the database directly"
+    found += [
+        Finding("records-left-out", Severity.LOSS, kind, message, count)
+        for kind, count in rows_beside.items()
+        if count
+    ]
     texts = [k for k, v in record.tags.items() if run_id in v and k != PARENT_TAG]
     if texts:
         message = "these tags name the run by its id in the source; the server gives it another one"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,14 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.database import Database, Session, one_row
-from bridges.exporters.mlflow.details import Details, details_of, orphan, parent_details, record_of
+from bridges.exporters.mlflow.details import (
+    Details,
+    details_of,
+    orphan,
+    parent_details,
+    record_of,
+    related_of,
+)
 from bridges.exporters.mlflow.experiments import SqlExperiments, wanted_experiment
 from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between, status_to_set
 from bridges.exporters.mlflow.limits import Limits, limits_of
@@ -30,6 +38,7 @@ from bridges.exporters.mlflow.lookup import (
     made_ids,
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
+from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_dataset
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
@@ -70,6 +79,7 @@ class DirectWriter:
         self._force = force
         self._experiments = SqlExperiments(database)
         self._runs = SqlRuns()
+        self._rows_beside = Related()
         self._listing: SqlRunIndex | None = None
         self._sought: set[str] = set()
         self._orphans: set[str] = set()
@@ -78,7 +88,8 @@ class DirectWriter:
     def limits(self) -> Limits:
         """The limits of the database."""
         usual = limits_of(self._release) if self._release else Limits()
-        return replace(usual, widths=self._database.widths, takes_nul=self._database.takes_nul)
+        own = self._database
+        return replace(usual, widths=own.widths, takes_nul=own.takes_nul, columns=own.columns)
 
     def _wanted(self, record: object) -> Experiment:
         """The experiment of a run with this record."""
@@ -162,6 +173,7 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, tags)
         state = whole_state(layout)
         self._write_rows(session, run_id, layout, 0, state)
+        self._put_related(session, layout, experiment, run_id)
         location = location_of(self._uri, experiment, run_id)
         name = details.name or run_id
         made = ExistingRun(layout.key, name, location, state, run_id, str(experiment))
@@ -238,6 +250,7 @@ class DirectWriter:
             session.execute(statement, (details.status, details.end, run_id))
         else:
             self._add_details(session, run_id, layout, details)
+            self._put_related(session, layout, int(existing.place), run_id)
         put_pairs(session, "tags", run_id, details.updates)
         state = whole_state(layout, existing.state)
         self._write_rows(session, run_id, layout, start, state)
@@ -287,7 +300,22 @@ class DirectWriter:
         details = details_of(layout, self.limits)
         with self._database.transaction() as session:
             stored = self._stored_details(session, existing.id)
-        return gaps_between(details, layout.params, stored)
+            rows_beside = self._related(session, layout, int(existing.place), existing.id)
+            missing = missing_rows(session, self._database.columns, rows_beside)
+        return gaps_between(details, layout.params, stored, missing)
+
+    def _put_related(self, session: Session, layout: Layout, experiment: int, run_id: str) -> None:
+        found = self._related(session, layout, experiment, run_id)
+        if record_of(layout) is not None:
+            self._rows_beside.put(session, self._database.columns, found, run_id)
+
+    def _related(self, session: Session, layout: Layout, experiment: int, run_id: str) -> list[Row]:
+        """The rows beside a run from MLflow: datasets, inputs, logged models."""
+        record, schema = record_of(layout), self._database.columns
+        if record is None or not (record.inputs or record.models or record.links):
+            return []
+        dataset_id = partial(stored_dataset, session, schema)
+        return related_of(record, experiment, run_id, self.limits, dataset_id)
 
     def _write_rows(
         self, session: Session, run_id: str, layout: Layout, start: int, state: State

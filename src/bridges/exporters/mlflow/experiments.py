@@ -64,7 +64,7 @@ class SqlExperiments:
         found = self.find(session, wanted)
         if found is None:
             return self._create(session, wanted)
-        if found == DEFAULT_ID and self._kept_id(session, wanted) == DEFAULT_ID:
+        if found == DEFAULT_ID and wanted.id == str(DEFAULT_ID) and _is_unused(session):
             return self._adopt(session, wanted)
         return found
 
@@ -94,7 +94,8 @@ class SqlExperiments:
             " where experiment_id = 0",
             (wanted.name, wanted.stage, wanted.created, wanted.updated),
         )
-        self._set_location(session, DEFAULT_ID, wanted)
+        if self._database.keeps_ids:  # others belong to a server, which has its own locations
+            self._set_location(session, DEFAULT_ID, wanted)
         put_experiment_tags(session, DEFAULT_ID, experiment_tags(wanted))
         return DEFAULT_ID
 
@@ -118,9 +119,14 @@ class SqlExperiments:
             return None
         own = int(wanted.id)
         if own == DEFAULT_ID:
-            return own if one_row(session, _IS_UNUSED, ())[0] else None
+            return own if _is_unused(session) else None
         statement = "select 1 from experiments where experiment_id = ?"
         return None if session.execute(statement, (own,)).fetchone() else own
+
+
+def _is_unused(session: Session) -> bool:
+    """Whether the default experiment has no runs, and was not copied."""
+    return bool(one_row(session, _IS_UNUSED, ())[0])
 
 
 def deleted_experiment(name: str) -> ExportError:

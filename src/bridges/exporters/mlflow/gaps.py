@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bridges.exporters.base import RecordGaps
 from bridges.exporters.mlflow.details import UNENDED, Details
@@ -23,9 +24,12 @@ class StoredDetails:
 
 
 def gaps_between(
-    details: Details, params: Mapping[str, object], stored: StoredDetails
+    details: Details,
+    params: Mapping[str, object],
+    stored: StoredDetails,
+    rows: Mapping[str, int] = MappingProxyType({}),
 ) -> RecordGaps:
-    """The gaps of a stored run.
+    """The gaps of a stored run; `rows` counts its missing rows in other tables.
 
     A status other than RUNNING, and existing tags, are those of the target: people change them.
     Existing params never change. A run of another writer may lack its key.
@@ -41,6 +45,7 @@ def gaps_between(
     lacking = details.tags.keys() - stored.tags.keys() - {KEY_TAG}
     missing += [f"tag {key!r}" for key in sorted(lacking)]
     missing += [f"param {key!r}" for key in params if key not in stored.params]
+    missing += [f"{count} rows of {table}" for table, count in rows.items()]
     different = [f"param {k!r}" for k, text in params.items() if stored.params.get(k, text) != text]
     return RecordGaps(tuple(dict.fromkeys(missing)), tuple(different))
 

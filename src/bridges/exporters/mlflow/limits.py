@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from bridges.stream.tagging import digest
 
@@ -29,6 +29,7 @@ class Limits:
     `widths`                       column widths (`runs.name`) of a database that is written
                                    directly; None for the API
     `takes_nul`                    whether the database stores NUL characters
+    `columns`                      its columns by table; empty if unknown
     """
 
     key: int = 250
@@ -41,6 +42,7 @@ class Limits:
     colon: bool = True
     widths: Mapping[str, int] | None = None
     takes_nul: bool = False
+    columns: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def takes_artifact_uri(self) -> bool:

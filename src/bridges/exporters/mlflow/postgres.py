@@ -39,7 +39,16 @@ UNREACHABLE = (  # in messages of libpq, psycopg and servers that start, stop or
     "connection slots",
 )
 WIDTHS = {  # of mlflow 3.17, for a database without tables
+    "datasets.dataset_source_type": 36,
+    "datasets.digest": 36,
+    "datasets.name": 500,
     "experiments.name": 256,
+    "input_tags.name": 255,
+    "input_tags.value": 500,
+    "logged_models.artifact_location": 1000,
+    "logged_models.model_type": 500,
+    "logged_models.name": 500,
+    "logged_models.status_message": 1000,
     "params.key": 250,
     "params.value": 8000,
     "runs.artifact_uri": 200,
@@ -168,6 +177,7 @@ class PostgresDatabase:
         self.widths: dict[str, int] = {**WIDTHS}
         self.has_workspaces = False
         self.release: str | None = None
+        self.columns: dict[str, set[str]] = {}
         self._connection: psycopg.Connection[Any] | None = None
         self._answered = False
 
@@ -251,4 +261,5 @@ class PostgresDatabase:
             row = self._open().execute("select version_num from alembic_version").fetchone()
             revision = row[0] if row else ""
         self.release = check_schema(redact_text(self.uri), revision, columns)
+        self.columns = {table: found for table, found in columns.items() if found}
         self.has_workspaces = "workspace" in columns["experiments"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -24,6 +25,7 @@ from bridges.exporters.mlflow.api import (
 )
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
 from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.formats.mlflow_store.records import Dataset, Input
 from bridges.formats.mlflow_store.rest import MISSING, RefusedError, RestClient, text_of, texts_of
 from bridges.http import Answer, NoAnswerError
 
@@ -146,6 +148,13 @@ class RestApi(RestClient):
         """Mark a run as deleted."""
         self.post("runs/delete", {"run_id": run_id})
 
+    def log_inputs(self, run_id: str, inputs: Sequence[Input]) -> None:
+        """Record the datasets of a run; known ones are not doubled."""
+        datasets = [
+            {"tags": _pairs(each.tags), "dataset": _dataset(each.dataset)} for each in inputs
+        ]
+        self.post("runs/log-inputs", {"run_id": run_id, "datasets": datasets})
+
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
         self.post("runs/restore", {"run_id": run_id})
@@ -188,6 +197,10 @@ class RestApi(RestClient):
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _dataset(dataset: Dataset) -> dict[str, str]:
+    return {key: value for key, value in asdict(dataset).items() if value is not None}
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[dict[str, Any]]:

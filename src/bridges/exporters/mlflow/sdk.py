@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from bridges.exporters.mlflow.artifacts import FOLDER
 from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.formats.mlflow_store.client import open_client
+from bridges.formats.mlflow_store.records import Input
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
@@ -152,6 +153,18 @@ class SdkApi:
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
         self._call(self._client.delete_run, run_id)
+
+    def log_inputs(self, run_id: str, inputs: Sequence[Input]) -> None:
+        """Record the datasets of a run; known ones are not doubled."""
+        entities = self._entities
+        datasets = [
+            entities.DatasetInput(
+                entities.Dataset(**asdict(each.dataset)),
+                [entities.InputTag(*pair) for pair in each.tags.items()],
+            )
+            for each in inputs
+        ]
+        self._call(self._client.log_inputs, run_id, datasets)
 
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""

@@ -18,6 +18,7 @@ from bridges.errors import ExportError
 from bridges.exporters.atomic_files import publish_once, system_errors, unlink
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, Row
+from bridges.exporters.mlflow.related import KEYS
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import (
     COLUMNS,
@@ -120,6 +121,7 @@ class SqliteDatabase:
         self.path = path
         self.has_workspaces = False
         self.release: str | None = None
+        self.columns: dict[str, set[str]] = {}
         self._database: sqlite3.Connection | None = None
         self._index = INDEXES[0]
 
@@ -188,13 +190,14 @@ class SqliteDatabase:
         names = {row[0] for row in database.execute("select name from sqlite_master")}
         columns = {
             table: {row[1] for row in database.execute(f"pragma table_info({table})")}
-            for table in COLUMNS
+            for table in (*COLUMNS, *KEYS)
         }
         revision = None
         if "alembic_version" in names:
             row = database.execute("select version_num from alembic_version").fetchone()
             revision = row[0] if row else ""
         self.release = check_schema(self.path, revision, columns)
+        self.columns = {table: found for table, found in columns.items() if found}
         indexes = [index for index in INDEXES if index in names]
         if not indexes:
             raise UnknownSchemaError("its table metrics has no index on run_uuid")

@@ -17,7 +17,16 @@ import pytest
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.formats.mlflow_store.records import DELETED, Experiment
+from bridges.formats.mlflow_store.records import (
+    DELETED,
+    Dataset,
+    Experiment,
+    Input,
+    LoggedModel,
+    ModelLink,
+    ModelMetric,
+    RunRecord,
+)
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
@@ -25,6 +34,7 @@ from bridges.stream.model import Run
 from tests.integration.exporters.mlflow.support import MlflowClient, ViewType, failure
 from tests.mlflow_records import CURVE, START, TAGS, VISION, Points, head, record, run
 from tests.servers import PostgreSQL
+from tests.support import DATA
 
 NewStore = Callable[[], str]
 
@@ -382,3 +392,105 @@ def test_a_dry_run_writes_nothing_and_knows_what_follows(uri: str) -> None:
     assert not dump(uri) if "sqlite" not in uri else not Path("target.db").exists()
     send(run(), child, to=uri)
     assert verify_run(run(), exporter, ExportOptions()).verified
+
+
+MODEL = "m-" + "5" * 32
+TRAIN = Dataset("train set", "d1", "local", '{"uri": "train.csv"}', '{"cols": 3}', '{"rows": 9}')
+
+
+def with_model() -> RunRecord:
+    """A run with datasets, and with a model which a later run evaluates."""
+    metrics = (
+        ModelMetric("acc", 0.5, START, 0, head().run_id, "train set", "d1"),
+        ModelMetric("acc", 0.75, START + 9, 1, head(2).run_id),
+    )
+    model = LoggedModel(
+        MODEL,
+        "iris",
+        "READY",
+        "sklearn",
+        "s3://models/iris",
+        created=START,
+        updated=START + 1,
+        params={"depth": "3"},
+        tags={"stage": "new"},
+        metrics=metrics,
+    )
+    return record(
+        inputs=(
+            Input(TRAIN, {"mlflow.data.context": "training"}),
+            Input(Dataset("b", "d2", "x", "y")),
+        ),
+        links=(ModelLink(MODEL, is_output=True, step=7),),
+        models=(model,),
+    )
+
+
+def test_datasets_and_logged_models_are_carried(uri: str) -> None:
+    evaluation = record(head(2), inputs=(Input(TRAIN),), links=(ModelLink(MODEL, is_output=False),))
+    runs = [run(with_model()), run(evaluation)]
+    assert statuses(send(*runs, to=uri)) == [("exported", True)] * 2
+    client: Any = MlflowClient(uri)
+    found = client.get_run(head().run_id)
+    inputs = {each.dataset.name: each for each in found.inputs.dataset_inputs}
+    train = inputs["train set"]
+    assert (train.dataset.digest, train.dataset.source_type) == ("d1", "local")
+    assert (train.dataset.source, train.dataset.schema) == (TRAIN.source, TRAIN.schema)
+    assert {tag.key: tag.value for tag in train.tags} == {"mlflow.data.context": "training"}
+    assert inputs["b"].dataset.digest == "d2"
+    assert [(one.model_id, one.step) for one in found.outputs.model_outputs] == [(MODEL, 7)]
+    later = client.get_run(head(2).run_id)
+    assert [one.model_id for one in later.inputs.model_inputs] == [MODEL]
+    assert len(dump(uri)["datasets"]) == 2
+    model = client.get_logged_model(MODEL)
+    assert (model.name, model.status, model.model_type) == ("iris", "READY", "sklearn")
+    assert (model.creation_timestamp, model.last_updated_timestamp) == (START, START + 1)
+    assert (model.source_run_id, model.artifact_location) == (head().run_id, "s3://models/iris")
+    assert (model.params, model.tags) == ({"depth": "3"}, {"stage": "new"})
+    points_of_model = {(m.key, m.value, m.timestamp, m.step, m.run_id) for m in model.metrics}
+    assert points_of_model == {
+        ("acc", 0.5, START, 0, head().run_id),
+        ("acc", 0.75, START + 9, 1, head(2).run_id),
+    }
+    before = dump(uri)
+    assert statuses(send(*runs, to=uri)) == [("unchanged", True)] * 2
+    assert dump(uri) == before
+
+
+def test_metrics_of_a_model_wait_for_their_run(sqlite: str) -> None:
+    """In another process, the run of the model adds them."""
+    model, evaluation = run(with_model()), run(record(head(2)))
+    for each, status in ((model, "exported"), (evaluation, "exported"), (model, "appended")):
+        assert statuses(send(each, to=sqlite)) == [(status, True)]
+    assert len(dump(sqlite)["logged_model_metrics"]) == 2
+    assert statuses(send(model, evaluation, to=sqlite)) == [("unchanged", True)] * 2
+
+
+def test_texts_of_datasets_beyond_the_columns_of_postgresql(postgres: PostgreSQL) -> None:
+    uri = postgres.create_database(uuid.uuid4().hex)
+    long = Input(Dataset("n" * 501, "d" * 37, "t", "s"), {"k": "v" * 501})
+    (report,) = send(run(record(inputs=(long,))), to=uri)
+    assert (report.status, report.verified) == ("exported", True)
+    losses = [found.code for found in report.findings if found.fails]
+    assert losses == ["value-cut"] * 3
+
+
+def test_a_database_without_their_tables_leaves_them_out(sqlite: str) -> None:
+    """The stored schema has the tables of runs alone."""
+    with sqlite3.connect(sqlite.removeprefix("sqlite:///")) as database:
+        database.executescript((DATA / "mlflow_schemas" / "2.22.5.sql").read_text())
+    (report,) = send(run(with_model()), to=sqlite)
+    assert (report.status, report.verified) == ("exported", True)
+    left = {
+        found.where: found.count for found in report.findings if found.code == "records-left-out"
+    }
+    assert left == {
+        "datasets": 2,
+        "inputs": 3,
+        "input_tags": 1,
+        "logged_models": 1,
+        "logged_model_params": 1,
+        "logged_model_tags": 1,
+        "logged_model_metrics": 2,
+    }
+    assert statuses(send(run(with_model()), to=sqlite)) == [("unchanged", True)]

@@ -13,7 +13,15 @@ import pytest
 
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
-from bridges.formats.mlflow_store.records import DELETED, Experiment, RunHead
+from bridges.formats.mlflow_store.records import (
+    DELETED,
+    Dataset,
+    Experiment,
+    Input,
+    LoggedModel,
+    ModelLink,
+    RunHead,
+)
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
@@ -91,6 +99,29 @@ def test_a_run_has_all_that_the_api_can_set(store: Store) -> None:
         assert sorted((p.step, p.timestamp - START, repr(p.value)) for p in history) == sorted(
             (step, time, repr(value)) for step, time, value in curve
         )
+    assert statuses(store.send(copied)) == [("unchanged", True)]
+
+
+def test_datasets_are_carried_and_models_are_counted(store: Store) -> None:
+    dataset = Dataset("train set", "d1", "local", '{"uri": "train.csv"}', '{"cols": 3}')
+    model = LoggedModel("m-1", "iris", "READY")
+    copied = run(
+        record(
+            store.head(),
+            inputs=(Input(dataset, {"mlflow.data.context": "training"}),),
+            models=(model,),
+            links=(ModelLink("m-1", is_output=True),),
+        )
+    )
+    (report,) = store.send(copied)
+    assert (report.status, report.verified) == ("exported", True)
+    left = {f.where: f.count for f in report.findings if f.code == "records-left-out"}
+    assert left == {"logged models": 1, "links to logged models": 1}
+    (found,) = store.runs().values()
+    (known,) = found.inputs.dataset_inputs
+    assert (known.dataset.name, known.dataset.source) == ("train set", dataset.source)
+    assert [(tag.key, tag.value) for tag in known.tags] == [("mlflow.data.context", "training")]
+    store.exporter = store.new()
     assert statuses(store.send(copied)) == [("unchanged", True)]
 
 

@@ -1,0 +1,216 @@
+"""Rows beside a run in an MLflow database: datasets, inputs, outputs and logged models.
+
+Logged models keep their ids. The ids of datasets and inputs are digests, so that a row is written
+once. Older databases lack some tables and columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridges.exporters.mlflow.database import Session
+from bridges.formats.mlflow_store.records import Dataset, LoggedModel, RunRecord
+from bridges.stream.finding import Finding, Severity
+
+Schema = Mapping[str, Collection[str]]  # columns by table; empty if unknown
+Fit = Callable[[str, str, str], str]  # a text within its column; the column and its description
+KEYS = {  # the primary keys
+    "datasets": ("experiment_id", "name", "digest"),
+    "inputs": ("source_type", "source_id", "destination_type", "destination_id"),
+    "input_tags": ("input_uuid", "name"),
+    "logged_models": ("model_id",),
+    "logged_model_params": ("model_id", "param_key"),
+    "logged_model_tags": ("model_id", "tag_key"),
+    "logged_model_metrics": (
+        *("model_id", "metric_name", "metric_timestamp_ms", "metric_step", "run_id"),
+    ),
+}
+MODEL_STATUS = {"UNSPECIFIED": 0, "PENDING": 1, "READY": 2, "FAILED": 3}
+METRICS = "logged_model_metrics"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table."""
+
+    table: str
+    values: Mapping[str, object]
+
+    @property
+    def key(self) -> dict[str, object]:
+        """The values of its primary key."""
+        return {name: self.values[name] for name in KEYS[self.table]}
+
+
+def related_rows(
+    record: RunRecord, experiment: int, run_id: str, fit: Fit, dataset_id: Callable[[Row], str]
+) -> Iterator[Row]:
+    """The rows beside a run, referenced ones first; `dataset_id` may find a stored dataset."""
+    for each in record.inputs:
+        dataset = _dataset(each.dataset, experiment, fit)
+        source = dataset_id(dataset)
+        yield Row("datasets", {**dataset.values, "dataset_uuid": source})
+        link = _input("DATASET", source, "RUN", run_id)
+        yield link
+        for key, value in each.tags.items():
+            name = fit(key, "input_tags.name", f"the key {key!r} of an input")
+            text = fit(value, "input_tags.value", f"tag {key!r} of an input")
+            values = {"input_uuid": link.values["input_uuid"], "name": name, "value": text}
+            yield Row("input_tags", values)
+    for model in record.models:
+        yield from _model(model, experiment, run_id, record.head.run_id, fit)
+    for linked in record.links:
+        kind = "OUTPUT" if linked.is_output else "INPUT"
+        step = linked.step if linked.is_output else 0
+        yield _input(f"RUN_{kind}", run_id, f"MODEL_{kind}", linked.model_id, step)
+
+
+def dataset_digest(dataset: Row) -> str:
+    """The id of a new dataset."""
+    return _digest(*dataset.key.values())
+
+
+def _dataset(dataset: Dataset, experiment: int, fit: Fit) -> Row:
+    where = f"dataset {dataset.name!r}"
+    values = {
+        "experiment_id": experiment,
+        "name": fit(dataset.name, "datasets.name", where),
+        "digest": fit(dataset.digest, "datasets.digest", where),
+        "dataset_source_type": fit(dataset.source_type, "datasets.dataset_source_type", where),
+        "dataset_source": fit(dataset.source, "datasets.dataset_source", where),
+        "dataset_schema": dataset.schema,
+        "dataset_profile": dataset.profile,
+    }
+    return Row("datasets", values)
+
+
+def _input(
+    source_type: str, source: str, destination_type: str, destination: str, step: int = 0
+) -> Row:
+    ends = {
+        "source_type": source_type,
+        "source_id": source,
+        "destination_type": destination_type,
+        "destination_id": destination,
+    }
+    return Row("inputs", {**ends, "input_uuid": _digest(*ends.values()), "step": step})
+
+
+def _model(
+    model: LoggedModel, experiment: int, run_id: str, source_id: str, fit: Fit
+) -> Iterator[Row]:
+    own, where = {"model_id": model.model_id, "experiment_id": experiment}, f"model {model.name!r}"
+    created = model.created or 0
+    message, kind = model.status_message, model.model_type
+    values = {
+        "name": fit(model.name, "logged_models.name", where),
+        "artifact_location": fit(
+            model.artifact_location or "", "logged_models.artifact_location", where
+        ),
+        "creation_timestamp_ms": created,
+        "last_updated_timestamp_ms": created if model.updated is None else model.updated,
+        "status": MODEL_STATUS.get(model.status, 0),
+        "lifecycle_stage": model.stage,
+        "model_type": kind and fit(kind, "logged_models.model_type", where),
+        "source_run_id": run_id,
+        "status_message": message and fit(message, "logged_models.status_message", where),
+    }
+    yield Row("logged_models", {**own, **values})
+    for key, text in model.params.items():
+        yield Row("logged_model_params", {**own, "param_key": key, "param_value": text})
+    for key, text in model.tags.items():
+        yield Row("logged_model_tags", {**own, "tag_key": key, "tag_value": text})
+    for point in model.metrics:
+        at = {
+            "metric_name": point.key,
+            "metric_timestamp_ms": point.time,
+            "metric_step": point.step,
+            "metric_value": point.value,
+            "run_id": run_id if point.run_id == source_id else point.run_id,
+            "dataset_name": point.dataset_name,
+            "dataset_digest": point.dataset_digest,
+        }
+        yield Row(METRICS, {**own, **at})
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+
+
+class Related:
+    """Writes the rows beside runs into a database; `schema` has its tables and columns.
+
+    The metrics of a logged model may be of a run which is written later: they wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Row]] = {}
+
+    def put(self, session: Session, schema: Schema, rows: Sequence[Row], run_id: str) -> None:
+        """Insert the missing rows, and those waiting for this run."""
+        known: dict[str, bool] = {run_id: True}
+        for row in [*rows, *self._waiting.pop(run_id, ())]:
+            measured_by = str(row.values["run_id"]) if row.table == METRICS else run_id
+            if measured_by not in known:
+                known[measured_by] = _has_run(session, measured_by)
+            if known[measured_by]:
+                _insert(session, schema, row)
+            else:
+                self._waiting.setdefault(measured_by, []).append(row)
+
+
+def missing_rows(session: Session, schema: Schema, rows: Sequence[Row]) -> Counter[str]:
+    """The number of missing rows by table; metrics of missing runs do not count."""
+    missing: Counter[str] = Counter()
+    for row in rows:
+        if schema and row.table not in schema:
+            continue
+        where = " and ".join(f"{name} = ?" for name in row.key)
+        found = session.execute(f"select 1 from {row.table} where {where}", [*row.key.values()])
+        if found.fetchone() is None:
+            is_later = row.table == METRICS and not _has_run(session, str(row.values["run_id"]))
+            missing[row.table] += not is_later
+    return +missing
+
+
+def stored_dataset(session: Session, schema: Schema, dataset: Row) -> str:
+    """The id of a stored dataset, or that of a new one."""
+    if schema and "datasets" not in schema:
+        return dataset_digest(dataset)
+    statement = (
+        "select dataset_uuid from datasets where experiment_id = ? and name = ? and digest = ?"
+    )
+    found = session.execute(statement, [*dataset.key.values()]).fetchone()
+    return str(found[0]) if found else dataset_digest(dataset)
+
+
+def left_out(schema: Schema, record: RunRecord) -> list[Finding]:
+    """A finding for each table of the record that an older database lacks."""
+    if not schema:
+        return []
+    rows = related_rows(record, 0, "", lambda text, *_: text, dataset_digest)
+    tables = Counter(row.table for row in rows if row.table not in schema)
+    message = "the database is older than these records of MLflow and has no table for them"
+    return [
+        Finding("records-left-out", Severity.LOSS, table, message, count)
+        for table, count in tables.items()
+    ]
+
+
+def _has_run(session: Session, run_id: str) -> bool:
+    found = session.execute("select 1 from runs where run_uuid = ?", (run_id,))
+    return found.fetchone() is not None
+
+
+def _insert(session: Session, schema: Schema, row: Row) -> None:
+    columns = [name for name in row.values if not schema or name in schema.get(row.table, ())]
+    if not columns:
+        return
+    marks = ", ".join("?" * len(columns))
+    statement = (
+        f"insert into {row.table} ({', '.join(columns)}) values ({marks}) on conflict do nothing"
+    )
+    session.execute(statement, [row.values[name] for name in columns])
