@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bridges.exporters.mlflow import direct as mlflow_direct
-from bridges.exporters.mlflow.direct import put_latest, put_pairs
+from bridges.exporters.mlflow.direct import LatestPoints, put_pairs
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.options import MlflowOptions
@@ -99,9 +99,9 @@ def test_the_rows_are_those_of_the_client(script: Path, path: Path) -> None:
                 f"{golden.ARTIFACTS}/{golden.RUN_ID}/artifacts",
             ),
         )
-        made = columns(limits_of(script.stem))
-        session.insert_points(golden.RUN_ID, made)
-        put_latest(session, golden.RUN_ID, made)
+        latest = LatestPoints()
+        session.insert_points(golden.RUN_ID, map(latest.seen, columns(limits_of(script.stem))))
+        latest.put(session, golden.RUN_ID)
         put_pairs(session, "params", golden.RUN_ID, golden.PARAMS)
         tags = {**golden.TAGS, **golden.BATCH_TAGS, "mlflow.runName": golden.RUN_NAME}
         put_pairs(session, "tags", golden.RUN_ID, tags)

@@ -18,7 +18,7 @@ from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
-from bridges.stream.model import MetricStream, Series
+from bridges.stream.model import Int64, MetricStream, Series
 from bridges.stream.naming import encodable
 from bridges.stream.tagging import distinct_tags, named, renamed, under_tags
 
@@ -110,6 +110,8 @@ def _without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]
 
 def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
     """Mask of the points of a key without their exact repeats (bool, n)."""
+    if len(parts) == 1 and _is_increasing(stream.step[parts[0].rows]):  # the usual case
+        return np.ones(len(parts[0].rows), bool)
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
     value = stored(np.concatenate([np.asarray(part.values, np.float64) for part in parts]))
@@ -119,6 +121,10 @@ def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
     first = np.ones(len(rows), bool)
     first[order[1:]] = (np.diff(columns[:, order], axis=1) != 0).any(axis=0)
     return first
+
+
+def _is_increasing(step: Int64) -> bool:
+    return bool((step[1:] > step[:-1]).all())
 
 
 def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:

@@ -65,9 +65,11 @@ class Details:
         return {key: text for key, text in self.tags.items() if key not in self.kept}
 
     def under(self, parent: str | None) -> Details:
-        """The details with another id of the parent run, if it has one."""
-        if parent is None or PARENT_TAG not in self.tags:
+        """The details with the new id of the parent run. Without it, a stored one is kept."""
+        if PARENT_TAG not in self.tags:
             return self
+        if parent is None:
+            return replace(self, kept=self.kept | {PARENT_TAG})
         return replace(self, tags={**self.tags, PARENT_TAG: parent})
 
 

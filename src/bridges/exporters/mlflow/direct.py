@@ -320,8 +320,13 @@ class DirectWriter:
     def _write_rows(
         self, session: Session, run_id: str, layout: Layout, start: int, state: State
     ) -> None:
-        session.insert_points(run_id, rows.metric_columns(layout, start))
-        put_latest(session, run_id, rows.metric_columns(layout, 0))
+        latest = LatestPoints()
+        columns = rows.metric_columns(layout, start)
+        session.insert_points(run_id, map(latest.seen, columns) if start == 0 else columns)
+        if start:
+            for column in rows.metric_columns(layout, 0):
+                latest.seen(column)
+        latest.put(session, run_id)
         put_pairs(session, "tags", run_id, {STATE_TAG: state.text(self.limits.tag)})
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -391,24 +396,34 @@ def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, obj
     session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
 
 
-def put_latest(session: Session, run_id: str, columns: Iterable[MetricColumn]) -> None:
-    """Set the latest point of each key: the first one with the highest (step, time, value)."""
-    latest: dict[str, tuple[int, int, float, bool]] = {}
-    for column in columns:
-        backwards = np.lexsort((column.value[::-1], column.time[::-1], column.step[::-1]))
-        at = len(column.value) - 1 - backwards[-1]
+class LatestPoints:
+    """The latest point of each key: the first one with the highest (step, time, value)."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, tuple[int, int, float, bool]] = {}
+
+    def seen(self, column: MetricColumn) -> MetricColumn:
+        """Take the points of a column, and return it."""
+        at, step = len(column.step) - 1, column.step
+        if at and not step[-1] > step[:-1].max():
+            at -= int(np.lexsort((column.value[::-1], column.time[::-1], step[::-1]))[-1])
         point = (
-            int(column.step[at]),
+            int(step[at]),
             int(column.time[at]),
             float(column.value[at]),
             bool(column.is_nan[at]),
         )
-        if column.key not in latest or point[:3] > latest[column.key][:3]:
-            latest[column.key] = point
-    session.executemany(
-        "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
-        " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"
-        " step = excluded.step, timestamp = excluded.timestamp, value = excluded.value,"
-        " is_nan = excluded.is_nan",
-        [(key, *point, run_id) for key, point in latest.items()],
-    )
+        known = self._points.get(column.key)
+        if known is None or point[:3] > known[:3]:
+            self._points[column.key] = point
+        return column
+
+    def put(self, session: Session, run_id: str) -> None:
+        """Set them in the table."""
+        session.executemany(
+            "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
+            " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"
+            " step = excluded.step, timestamp = excluded.timestamp, value = excluded.value,"
+            " is_nan = excluded.is_nan",
+            [(key, *point, run_id) for key, point in self._points.items()],
+        )

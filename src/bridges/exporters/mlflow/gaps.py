@@ -39,8 +39,7 @@ def gaps_between(
         missing.append("status")
     if details.stage == DELETED != stored.stage:
         missing.append("life-cycle stage")
-    parent = details.tags.get(PARENT_TAG)
-    if parent != stored.tags.get(PARENT_TAG):
+    if details.updates.get(PARENT_TAG, stored.tags.get(PARENT_TAG)) != stored.tags.get(PARENT_TAG):
         missing.append(f"tag {PARENT_TAG!r}")
     lacking = details.tags.keys() - stored.tags.keys() - {KEY_TAG}
     missing += [f"tag {key!r}" for key in sorted(lacking)]

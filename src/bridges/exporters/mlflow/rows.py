@@ -52,7 +52,8 @@ class MetricColumn:
 
 def stored(values: Values) -> Float64:
     """Numbers as the SQL stores hold them: infinities clamped, -0.0 as 0.0."""
-    return np.clip(np.asarray(values, np.float64), -MAX_FLOAT64, MAX_FLOAT64) + 0.0
+    finite = np.minimum(np.asarray(values, np.float64), MAX_FLOAT64)
+    return np.maximum(finite, -MAX_FLOAT64) + 0.0
 
 
 def started(layout: Layout) -> int:

@@ -8,7 +8,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +30,7 @@ from bridges.exporters.mlflow.schema import (
 from bridges.log import log
 
 CACHE_KIB = 65_536  # page cache of a connection
+FEW_POINTS = 50  # per key on average: fewer are read by one query
 BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
 INDEXES = ("index_metrics_run_uuid_key_step", "index_metrics_run_uuid")  # best first
 _POINT = np.dtype(
@@ -76,27 +77,31 @@ class SqliteSession:
             " values (?, ?, ?, ?, ?, ?)"
         )
         log("sql", "%s; for each point", statement)
-        for column in columns:
-            self._database.executemany(
-                statement,
-                zip(
-                    repeat(column.key, len(column.value)),
-                    column.value.tolist(),
-                    column.is_nan.tolist(),
-                    column.time.tolist(),
-                    column.step.tolist(),
-                    repeat(run_id, len(column.value)),
-                    strict=True,
-                ),
-            )
+        rows = chain.from_iterable(_rows(run_id, column) for column in columns)
+        self._database.executemany(statement, rows)
 
     def read_points(self, run_id: str) -> dict[str, Points]:
         """All points of a run by key, sorted by time."""
-        keys = self.execute(
-            f"select distinct key from metrics indexed by {self._index} where run_uuid = ?",
+        counts = self.execute(
+            f"select key, count(*) from metrics indexed by {self._index} where run_uuid = ?"
+            " group by key",
+            (run_id,),
+        ).fetchall()
+        if sum(count for _, count in counts) < FEW_POINTS * len(counts):
+            return self._read_all(run_id)
+        return {key: self._read_key(run_id, key) for key, _ in counts}
+
+    def _read_all(self, run_id: str) -> dict[str, Points]:
+        """All points by one query: faster if most keys have few points."""
+        rows = self.execute(
+            "select key, step, value, is_nan, timestamp from metrics"
+            f" indexed by {self._index} where run_uuid = ?",
             (run_id,),
         )
-        return {key: self._read_key(run_id, key) for (key,) in keys.fetchall()}
+        by_key: dict[str, list[Row]] = {}
+        for key, *point in rows:
+            by_key.setdefault(key, []).append(tuple(point))
+        return {key: _points(points) for key, points in by_key.items()}
 
     def _read_key(self, run_id: str, key: str) -> Points:
         # without the hint SQLite scans this key's points of all runs
@@ -105,10 +110,29 @@ class SqliteSession:
             f" indexed by {self._index} where run_uuid = ? and key = ?",
             (run_id, key),
         ).fetchall()
-        columns = np.array(rows, _POINT)
+        return _points(rows)
+
+
+def _points(rows: list[Row]) -> Points:
+    """The points in rows of step, value, is_nan and time, sorted by time."""
+    columns = np.array(rows, _POINT)
+    if len(columns) > 1:
         columns = columns[np.argsort(columns["time"], kind="stable")]
-        value = np.where(columns["is_nan"], np.nan, columns["value"])
-        return Points(columns["step"].copy(), value, columns["time"] / 1000.0)
+    value = np.where(columns["is_nan"], np.nan, columns["value"])
+    return Points(columns["step"].copy(), value, columns["time"] / 1000.0)
+
+
+def _rows(run_id: str, column: MetricColumn) -> Iterator[Row]:
+    count = len(column.value)
+    return zip(
+        repeat(column.key, count),
+        column.value.tolist(),
+        column.is_nan.tolist(),
+        column.time.tolist(),
+        column.step.tolist(),
+        repeat(run_id, count),
+        strict=True,
+    )
 
 
 class SqliteDatabase:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bridges.errors import SourceError, TreeError
 from bridges.formats.mlflow_store.records import ACTIVE, RunHead
 from bridges.sources.fetch import MissingSourceError
+from bridges.sources.mlflow.experiment_names import with_distinct_names
 from bridges.sources.mlflow.families import Nested, families
 from bridges.sources.mlflow.location import StoreLocation, files_of, stores_at
 from bridges.sources.mlflow.opening import open_store
@@ -185,7 +186,7 @@ def _stores(location: str) -> list[StoreLocation]:
 
 def _experiments(store: Store, place: StoreLocation) -> Iterator[list[Nested]]:
     """The runs of each selected experiment, parents before their children."""
-    for experiment in store.experiments():
+    for experiment in with_distinct_names(store.experiments()):
         if place.experiment in (None, experiment.id, experiment.name):
             yield [run for family in families(store.heads(experiment)) for run in family]
 
@@ -203,7 +204,7 @@ def _not_carried(store: Store) -> list[Finding]:
 def _parts(location: str, place: StoreLocation) -> Iterator[RunsPart]:
     """The parts of a store: whole families, at least `RUNS_PER_PART` runs each but the last."""
     store = open_store(place)
-    for experiment in store.experiments():
+    for experiment in with_distinct_names(store.experiments()):
         if place.experiment not in (None, experiment.id, experiment.name):
             continue
         waiting: list[Nested] = []

@@ -159,6 +159,17 @@ def test_an_orphan_is_linked_by_a_later_export(store: Store) -> None:
     assert statuses(store.send(child)) == [("unchanged", True)]
 
 
+def test_a_link_to_an_unknown_parent_stays(store: Store) -> None:
+    """The parent has lost its key, so only the stored link leads to it."""
+    child = run(record(store.head(2, tags={PARENT: head(1).run_id})))
+    parent, linked = store.send(run(record(store.head(1))), child)
+    store.client.delete_tag(parent.run_id, "bridges.key")
+    store.exporter = store.new()
+    (report,) = store.send(child)
+    assert (report.status, report.verified) == ("unchanged", True)
+    assert store.client.get_run(linked.run_id).data.tags[PARENT] == parent.run_id
+
+
 def test_a_run_that_went_on(store: Store) -> None:
     store.send(run(record(store.head(status="RUNNING", end=None))))
     (found,) = store.runs().values()
