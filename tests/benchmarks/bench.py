@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import migrate, mlflow, mlflow_source, tree, wandb
+from tests.benchmarks import migrate, mlflow, mlflow_files, mlflow_source, tree, wandb
 from tests.benchmarks.timing import (
     BRIDGE,
     ROWS,
@@ -167,6 +167,7 @@ def main() -> None:
         "small": small,
         **mlflow.SECTIONS,
         **mlflow_source.SECTIONS,
+        **mlflow_files.SECTIONS,
         **wandb.SECTIONS,
         **tree.SECTIONS,
         **migrate.SECTIONS,

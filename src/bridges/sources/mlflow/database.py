@@ -5,6 +5,7 @@ SQLite and PostgreSQL implement `Database`. A run is read in one transaction.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -195,6 +196,11 @@ class DatabaseStore:
             self._head(experiment, rows[id], tags.get(id, {})) for id in ids if id in rows
         ]  # a run can be deleted for good in the meantime
 
+    def _artifacts_near(self, head: RunHead) -> list[str]:
+        """The directories where a server of this database usually keeps a run's artifacts."""
+        ids = (head.experiment.id, head.run_id)
+        return [os.path.join(folder, *ids, "artifacts") for folder in self._database.folders()]
+
     def _head(self, experiment: Experiment, row: Row, tags: Mapping[str, str]) -> RunHead:
         id, name, status, stage, start, end = row
         is_deleted = DELETED in (stage, experiment.stage)
@@ -236,9 +242,7 @@ class DatabaseStore:
             source_version=text(details[4]),
             entry_point=text(details[5]),
             artifact_uri=uri,
-            artifact_folder=artifact_folder(
-                uri, self._database.folders(), (head.experiment.id, head.run_id)
-            ),
+            artifact_folder=artifact_folder(uri, self._artifacts_near(head)),
             inputs=inputs,
             links=_links(query, head.run_id),
             models=_models(query, head.run_id),

@@ -137,11 +137,88 @@ def stream_of(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
     A row has one step and one time. The values of a key with equal step and time lie in
     successive rows, by size: some stores do not keep the order of logging.
     """
+    metrics = [metric for metric in metrics if len(metric.value)]
+    stream = _stream_of_increasing(metrics)
+    if stream is not None:
+        return stream, 0
     points = _Points.of(metrics).sorted()
     is_repeat = _equal_to_previous(points.time, points.step, points.key, points.bits)
     if is_repeat.any():
         points = points.take(~is_repeat)
     return points.in_rows([metric.key for metric in metrics]), int(is_repeat.sum())
+
+
+def _stream_of_increasing(metrics: Sequence[Metric]) -> MetricStream | None:
+    """The stream, if in each metric no point has the time and step of another, and the points are
+    sorted by them, as a run logs them; else None.
+    """
+    clocks, clock_of = _clocks(metrics)
+    if not clocks:
+        return None
+    time = np.concatenate([time for time, _ in clocks])
+    step = np.concatenate([step for _, step in clocks])
+    ends = np.cumsum([len(time) for time, _ in clocks])
+    is_later = _is_later(time, step)
+    is_later[ends[:-1]] = True  # the first points of the other clocks
+    if not is_later.all():
+        return None
+    order = _order(time, step)
+    time = time[order]  # not kept in two orders, because they may be large
+    step = step[order]
+    is_first = ~_equal_to_previous(time, step)
+    row = np.empty(len(order), np.int64)
+    row[order] = np.cumsum(is_first) - 1
+    del order
+    rows = np.split(row, ends[:-1])
+    series = [
+        Series(metric.key, rows[clock], metric.value)
+        for metric, clock in sorted(zip(metrics, clock_of, strict=True), key=_key)
+    ]
+    time = time[is_first]
+    time *= MILLISECOND
+    kind = np.full(len(time), RowKind.CUSTOM, np.uint8)
+    return MetricStream(step[is_first], kind, tuple(series), time)
+
+
+def _clocks(metrics: Sequence[Metric]) -> tuple[list[tuple[Int64, Int64]], list[int]]:
+    """The distinct pairs of the columns time and step, and the position of each metric's pair."""
+    clocks: list[tuple[Int64, Int64]] = []
+    places: dict[tuple[int, ...], int] = {}
+    clock_of = []
+    for metric in metrics:
+        time, step = metric.time, metric.step
+        ends = (len(time), int(time[0]), int(time[-1]), int(step[0]), int(step[-1]))
+        place = places.setdefault(ends, len(clocks))
+        if place < len(clocks) and not _is_clock(metric, *clocks[place]):
+            place = len(clocks)
+        if place == len(clocks):
+            clocks.append((time, step))
+        clock_of.append(place)
+    return clocks, clock_of
+
+
+def _is_clock(metric: Metric, time: Int64, step: Int64) -> bool:
+    return np.array_equal(metric.time, time) and np.array_equal(metric.step, step)
+
+
+def _is_later(time: Int64, step: Int64) -> NDArray[np.bool_]:
+    """Whether each point (n) is later than the one before it, by time and step (bool, n)."""
+    is_later = np.ones(len(time), bool)
+    is_later[1:] = (time[1:] > time[:-1]) | ((time[1:] == time[:-1]) & (step[1:] > step[:-1]))
+    return is_later
+
+
+def _order(time: Int64, step: Int64) -> Int64:
+    """The order by time and step. Sorting by time alone is faster, and often enough."""
+    order = np.argsort(time, kind="stable")
+    by_time, steps = time[order], step[order]
+    if ((by_time[1:] == by_time[:-1]) & (steps[1:] < steps[:-1])).any():
+        return np.lexsort((step, time))
+    return order
+
+
+def _key(metric_and_clock: tuple[Metric, int]) -> str:
+    return metric_and_clock[0].key
 
 
 @dataclass(frozen=True)

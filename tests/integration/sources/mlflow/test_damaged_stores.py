@@ -1,0 +1,69 @@
+"""Exports of damaged and of real file stores into SQLite, read there by SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges import BatchReport, export
+from tests.mlflow_defects import DEFECTS, POINTS, RUN, SOUND, Defect, StoreFolder
+from tests.unit.sources.mlflow.test_real_stores import (
+    IN_DATABASES,
+    STORES,
+    file_store_of,
+    needs_stores,
+    rows,
+)
+
+
+def export_to(path: Path, store: Path) -> BatchReport:
+    return export(store, to="mlflow", tracking_uri=f"sqlite:///{path}", deleted=True)
+
+
+def query(path: Path, statement: str, *values: Any) -> list[Any]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(statement, values).fetchall()
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_the_other_runs_of_a_damaged_store_arrive(defect: Defect, tmp_path: Path) -> None:
+    folder = StoreFolder(tmp_path / "mlruns")
+    folder.make()
+    defect.make(folder)
+    database = tmp_path / "mlflow.db"
+    report = export_to(database, folder.root)
+    for run_id in SOUND:
+        assert query(
+            database,
+            "select timestamp, value, step from metrics where run_uuid = ? order by step",
+            run_id,
+        ) == [*POINTS]
+        assert query(database, "select key, value from params where run_uuid = ?", run_id) == [
+            ("lr", "0.1")
+        ]
+    named = [finding.code for run in report.runs for finding in run.findings]
+    assert {code for code, _ in defect.findings} <= {*named}
+    assert named.count("source") == (defect.error is not None)
+    is_there = bool(query(database, "select 1 from runs where run_uuid = ?", defect.run_id))
+    assert is_there == (defect.points is not None)
+    assert RUN not in SOUND
+
+
+@needs_stores
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["name"])
+def test_real_stores_arrive(row: dict[str, str], tmp_path: Path) -> None:
+    with tarfile.open(STORES / f"{row['name']}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    database = tmp_path / "target.db"
+    report = export_to(database, file_store_of(row, tmp_path))
+    runs, points = IN_DATABASES.get(row["name"], (0, 0))
+    ((found_runs,),) = query(database, "select count(*) from runs")
+    ((found_points,),) = query(database, "select count(*) from metrics")
+    assert (found_runs + runs, found_points + points) == (int(row["runs"]), int(row["points"]))
+    assert {run.status for run in report.runs} == {"exported"}
+    assert all(run.verified for run in report.runs)
