@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from bridges.errors import SourceError
 from bridges.sources.mlflow.location import StoreLocation
 from bridges.sources.mlflow.store import Store
 
 
-def open_store(place: StoreLocation) -> Store:
-    """The store, opened for reading only. Raises SourceError."""
+def open_store(place: StoreLocation, *, is_growing: bool = False) -> Store:
+    """The store, opened for reading only; `is_growing`: its runs are being logged.
+
+    Raises SourceError.
+    """
+    if place.kind == "files":
+        from bridges.sources.mlflow.file_store import FileStore
+
+        return FileStore(place.address, is_growing=is_growing)
     if place.kind == "server":
         return _server(place.address)
     if place.kind == "client" and not place.address.startswith("mysql"):
         from bridges.sources.mlflow.client_store import ClientStore
 
         return ClientStore(place.address)
-    return _files(place) if place.kind == "files" else _database(place)
+    return _database(place)
 
 
 def _database(place: StoreLocation) -> Store:
@@ -47,17 +51,3 @@ def _server(url: str) -> Store:
     from bridges.sources.mlflow.server import ServerStore
 
     return ServerStore(url)
-
-
-def _files(place: StoreLocation) -> Store:
-    try:
-        module = import_module("bridges.sources.mlflow.file_store")
-        store: Store = module.FileStore(place.address)
-    except ImportError:
-        raise SourceError(
-            place.given,
-            found=f"an MLflow store of the kind {place.kind!r}",
-            expected="an SQLite database",
-            remedy="Other stores cannot be read yet.",
-        ) from None
-    return store

@@ -89,14 +89,14 @@ class _Reading:
 
     def __init__(self, options: ReadOptions) -> None:
         self._selection, self._deleted = Selection.of(options.select), options.deleted
-        self._redact_home = options.redact_home
+        self._redact_home, self._growing = options.redact_home, options.growing
         self._errors: list[SourceError] = []
         self._read = self._unselected = self._in_trash = 0
 
     def store(self, place: StoreLocation, part: RunsPart | None = None) -> Iterator[Run]:
         """The chosen runs of a store, or of a part of it."""
         try:
-            store = open_store(place)
+            store = open_store(place, is_growing=self._growing)
             notes = _not_carried(store) if part is None else []
             groups = [part.runs] if part else _experiments(store, place)
             for nested in groups:
