@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,8 +60,9 @@ class MlflowSource:
     selects = True
 
     def claims(self, location: str) -> bool:
-        """Whether it is the address of a database or server, or an SQLite file."""
-        return is_address(location)
+        """Whether it is the address of a database or server, or a directory with a store."""
+        is_folder = os.path.isdir(location)
+        return is_address(location) or (is_folder and next(stores_at(location), None) is not None)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The runs of all stores at a location; errors are raised after the last readable run.
@@ -94,23 +96,40 @@ class _Reading:
         self._read = self._unselected = self._in_trash = 0
 
     def store(self, place: StoreLocation, part: RunsPart | None = None) -> Iterator[Run]:
-        """The chosen runs of a store, or of a part of it."""
+        """The selected runs of a store, or of a part of it."""
         try:
             store = open_store(place, is_growing=self._growing)
             notes = _not_carried(store) if part is None else []
-            groups = [part.runs] if part else _experiments(store, place)
-            for nested in groups:
-                for run in self._chosen(store, place, nested):
+            groups = iter([part.runs]) if part else _experiments(store, place)
+            for chosen, left_out in self._selected(groups, place):
+                notes += left_out
+                for run in self._runs(store, place, chosen):
                     yield replace(run, findings=(*notes, *run.findings))
                     notes = []
             self._errors += store.errors
         except SourceError as error:
             self._errors.append(error)
 
-    def _chosen(self, store: Store, place: StoreLocation, runs: Sequence[Nested]) -> Iterator[Run]:
-        """The chosen ones of some runs of one experiment."""
-        chosen = [nested for nested in runs if self._takes(nested.head, place)]
-        notes = self._left_out(runs, len(chosen))
+    def _selected(
+        self, groups: Iterator[Sequence[Nested]], place: StoreLocation
+    ) -> Iterator[tuple[list[Nested], list[Finding]]]:
+        """The selected runs of each group, with notes about the others.
+
+        A group without selected runs only adds its notes to those of the group before it.
+        """
+        chosen: list[Nested] = []
+        notes: list[Finding] = []
+        for runs in groups:
+            taken = [nested for nested in runs if self._takes(nested.head, place)]
+            if chosen and taken:
+                yield chosen, notes
+                chosen, notes = [], []
+            chosen = taken or chosen
+            notes = notes + self._left_out(runs, len(taken))
+        yield chosen, notes
+
+    def _runs(self, store: Store, place: StoreLocation, chosen: list[Nested]) -> Iterator[Run]:
+        """The readable runs of some; the others become errors."""
         for nested in chosen:
             try:
                 run = self._run(store, place, nested)
@@ -118,8 +137,7 @@ class _Reading:
                 self._errors.append(error)
                 continue
             self._read += 1
-            yield replace(run, findings=(*notes, *run.findings))
-            notes = []
+            yield run
 
     def _run(self, store: Store, place: StoreLocation, nested: Nested) -> Run:
         """One run. Raises SourceError."""
@@ -161,12 +179,12 @@ class _Reading:
 
     def _no_runs(self, location: str) -> SourceError:
         found, remedy = "an MLflow store with 0 runs", "Check which store the runs were logged to."
-        if self._in_trash:
+        if self._unselected > self._in_trash:
+            found = f"an MLflow store with {self._unselected:,} runs, none of them selected"
+            remedy = "Check the patterns of --select: `bridge ls` shows names and experiments."
+        elif self._in_trash:
             found = f"an MLflow store with deleted runs only ({self._in_trash:,})"
             remedy = "Add --deleted to export deleted runs."
-        elif self._unselected:
-            found = f"an MLflow store with {self._unselected:,} runs, none of which is selected"
-            remedy = "Check the patterns of --select: `bridge ls` shows names and experiments."
         return MissingSourceError(location, found=found, expected="runs", remedy=remedy)
 
 

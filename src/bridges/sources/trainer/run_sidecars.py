@@ -216,15 +216,15 @@ def _other_stores(found: FoundFiles) -> list[Finding]:
     """A note for each MLflow store beside the states, with the way to export it."""
     if not found.metas:
         return []
-    from bridges.sources.mlflow.location import is_root
+    from bridges.sources.mlflow.location import TRASH, is_root
 
     roots = Counter(folder_of(folder) or "." for folder in found.metas)
-    places = [root for root in roots if root not in found.metas and "://" not in root]
+    places = [root for root in roots if root not in found.metas and name_of(root) != TRASH]
     message = "an MLflow store, which is not read here: name it with --source mlflow to export it"
     return [
         Finding("other-store", Severity.INFO, root, message, roots[root])
         for root in places
-        if is_root(root)
+        if "://" not in root and is_root(root)
     ]
 
 
