@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ TRAININGS = {  # those of quickstart.md
 
 
 def write_samples(folder: Path) -> None:
-    """Write the example configs, and the directories `outputs`, `experiments` and `factory`."""
+    """Write the example configs, and the directories `outputs`, `experiments`, `factory` and `mlruns`."""
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     data = REPOSITORY / "tests" / "data"
     for name, recorded in TRAININGS.items():
         shutil.copytree(data / "live" / recorded / "out", folder / "outputs" / name)
     shutil.copytree(data / "faults" / "lf_live", folder / "factory")
+    with tarfile.open(data / "mlflow_stores" / "2.9.2.tar.xz") as archive:
+        archive.extractall(folder, filter="data")  # mlruns and mlflow.db
+    for tag in (folder / "mlruns").glob("*/*/tags/long9000"):
+        tag.unlink()  # longer than PostgreSQL and servers take
     _write_experiments(folder / "experiments")
 
 

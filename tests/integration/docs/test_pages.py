@@ -26,7 +26,10 @@ PAGES = {
     for page in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
     if page.name not in generate.PAGES
 }
-NEED_SERVERS = {"docs/targets/mlflow.md", "docs/targets/wandb.md", "docs/sources/anywhere.md"}
+NEED_SERVERS = {
+    *("docs/targets/mlflow.md", "docs/targets/wandb.md"),
+    *("docs/sources/anywhere.md", "docs/sources/mlflow.md"),
+}
 FROM_A_CHECKOUT = {"README.md", "docs/quickstart.md"}  # these install and activate themselves
 RUNNABLE = {"sh", "python", "console"}
 OTHERS = {"text", "toml", "yaml"}
