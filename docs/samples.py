@@ -19,7 +19,7 @@ TRAININGS = {  # those of quickstart.md
 
 
 def write_samples(folder: Path) -> None:
-    """Write the example configs, and the directories `outputs`, `experiments`, `factory` and `mlruns`."""
+    """Write the example configs and runs: `outputs`, `experiments`, `factory` and `mlruns`."""
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     data = REPOSITORY / "tests" / "data"
     for name, recorded in TRAININGS.items():

@@ -121,7 +121,7 @@ class ServerStore:
             params=texts_of(run.get("data", {}).get("params", ())),
             user=text_of(info, "user_id", ""),
             artifact_uri=uri,
-            artifact_folder=artifact_folder(uri, (), (head.experiment.id, head.run_id)),
+            artifact_folder=artifact_folder(uri, ()),
             inputs=tuple(map(_input, run.get("inputs", {}).get("dataset_inputs", ()))),
             links=tuple(_links(run)),
             models=tuple(self._models_of(head)),
