@@ -104,7 +104,7 @@ class ClientStore:
             params=dict(run.data.params),
             user=run.info.user_id or "",
             artifact_uri=uri,
-            artifact_folder=artifact_folder(uri, (), (head.experiment.id, head.run_id)),
+            artifact_folder=artifact_folder(uri, ()),
             inputs=tuple(map(_input, getattr(inputs, "dataset_inputs", ()))),
             links=(*read, *(ModelLink(each.model_id, True, each.step) for each in wrote)),
             models=tuple(map(_model, self._models(head))),
