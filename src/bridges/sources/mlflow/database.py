@@ -27,6 +27,7 @@ from bridges.formats.mlflow_store.records import (
     RunHead,
     RunRecord,
 )
+from bridges.log import log
 from bridges.sources.mlflow.artifacts import artifact_folder
 from bridges.sources.mlflow.columns import whole
 from bridges.stream.finding import Finding, Severity
@@ -127,7 +128,9 @@ class Query:
         conditions = f" where {' and '.join(tests)}" if tests else ""
         ordered = f" order by {order}" if order else ""
         values = [value for found in where.values() for value in found]
-        return self._session.rows(f"select {names} from {table}{conditions}{ordered}", values)
+        statement = f"select {names} from {table}{conditions}{ordered}"
+        log("sql", statement)
+        return self._session.rows(statement, values)
 
     def grouped(
         self, table: str, columns: Sequence[str], ids: Sequence[object]
@@ -371,6 +374,14 @@ def _replaced(count: int) -> list[Finding]:
     message = "not UTF-8: unreadable bytes are replaced by U+FFFD"
     finding = Finding("text-not-utf8", Severity.LOSS, "params and tags", message, count)
     return [finding] if count else []
+
+
+def schema_of(columns: Sequence[Row]) -> Schema:
+    """The schema of rows with the names of a table and of one of its columns."""
+    found: dict[str, set[str]] = {}
+    for table, column in columns:
+        found.setdefault(str(table), set()).add(str(column))
+    return {table: frozenset(names) for table, names in found.items()}
 
 
 def text(value: object) -> str:

@@ -14,11 +14,10 @@ from bridges.errors import MissingDependencyError, SourceError
 from bridges.formats.mlflow_store.client import message_of
 from bridges.formats.mlflow_store.records import Metric
 from bridges.formats.mlflow_store.uri import check_driver, quoted_uri, shown_uri
-from bridges.sources.mlflow.columns import ColumnBuilder
-from bridges.sources.mlflow.database import Row, Schema, Session
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
+from bridges.sources.mlflow.database import Row, Schema, Session, schema_of
 from bridges.stream.finding import Finding
 
-ROWS_PER_CHUNK = 500  # small chunks stay in the processor's cache
 EXPECTED = "an MLflow tracking store in MySQL"
 SETTINGS = (
     "set names utf8mb4",
@@ -79,10 +78,7 @@ class MysqlDatabase:
 
     def schema(self) -> Schema:
         """The columns of all tables."""
-        columns: dict[str, set[str]] = {}
-        for table, column in self.read(lambda session: session.rows(COLUMNS)):
-            columns.setdefault(str(table), set()).add(str(column))
-        return {table: frozenset(names) for table, names in columns.items()}
+        return schema_of(self.read(lambda session: session.rows(COLUMNS)))
 
     def refresh(self) -> None:
         """Do nothing: every transaction reads the newest state."""

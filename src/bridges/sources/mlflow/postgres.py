@@ -11,14 +11,13 @@ from bridges.errors import MissingDependencyError, SourceError
 from bridges.formats.mlflow_store.postgres import connect, message_of
 from bridges.formats.mlflow_store.records import Metric
 from bridges.formats.mlflow_store.uri import quoted_uri, shown_uri
-from bridges.sources.mlflow.columns import ColumnBuilder
-from bridges.sources.mlflow.database import Row, Schema, Session
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
+from bridges.sources.mlflow.database import Row, Schema, Session, schema_of
 from bridges.stream.finding import Finding
 
 if TYPE_CHECKING:
     import psycopg
 
-ROWS_PER_CHUNK = 500  # small chunks stay in the processor's cache
 EXPECTED = "an MLflow tracking store in PostgreSQL"
 POINTS = (
     "select key, case when is_nan then 'NaN'::float8 else value end, timestamp, step from metrics"
@@ -78,10 +77,7 @@ class PostgresDatabase:
 
     def schema(self) -> Schema:
         """The columns of all tables in the current schema."""
-        columns: dict[str, set[str]] = {}
-        for table, column in self.read(lambda session: session.rows(COLUMNS)):
-            columns.setdefault(str(table), set()).add(str(column))
-        return {table: frozenset(names) for table, names in columns.items()}
+        return schema_of(self.read(lambda session: session.rows(COLUMNS)))
 
     def refresh(self) -> None:
         """Do nothing: every transaction reads the newest state."""

@@ -23,7 +23,7 @@ from typing import TypeVar
 from bridges.errors import SourceError
 from bridges.formats.mlflow_store.records import Metric
 from bridges.sources.fetch import LFS_POINTER, MissingSourceError
-from bridges.sources.mlflow.columns import ColumnBuilder
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
 from bridges.sources.mlflow.database import DamagedError, Row, Schema, Session
 from bridges.stream.finding import Finding
 
@@ -33,7 +33,6 @@ WAL_HEADER_BYTES = 32
 BUSY_SECONDS = 20.0  # wait for a writer, as mlflow does
 CACHE_KIB = 65_536
 ATTEMPTS = 3  # if another process changes the file in the meantime
-ROWS_PER_CHUNK = 500  # small chunks stay in the processor's cache
 COPY_NAME = "mlflow.db"
 ARTIFACT_FOLDERS = ("mlruns", "mlartifacts")
 EXPECTED = "an MLflow tracking store in an SQLite file"

@@ -380,6 +380,24 @@ def touch(path: Path) -> None:
     os.utime(path, ns=(path.stat().st_mtime_ns + 1, path.stat().st_mtime_ns + 1))
 
 
+def test_a_run_is_read_as_of_one_moment(path: Path) -> None:
+    """A writer waits until the run is read, and its points are seen by the next read."""
+    database = SqliteDatabase(str(path))
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as writer:
+
+        def work(session: Session) -> list[tuple[object, ...]]:
+            before = session.rows("select count(*) from metrics")
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                add_points(writer, [("m", 1.0, 0, 1, 1)])
+            writer.execute("rollback")
+            return before + session.rows("select count(*) from metrics")
+
+        before, after = database.read(work)
+        assert before == after
+        add_points(writer, [("m", 1.0, 0, 1, 1)])
+    assert [*read(path)[1]] == ["m"]
+
+
 def test_a_write_that_goes_on_is_left_out(path: Path, writer: sqlite3.Connection) -> None:
     writer.execute("begin immediate")
     add_points(writer, [("m", 1.0, 0, 1, 1)])
