@@ -19,9 +19,9 @@ from tests.benchmarks.mlflow import quiet
 from tests.benchmarks.timing import best, line
 
 KEYS = [f"metric/{key}" for key in range(20)]
-SHAPES = {"100,000 points": (5, 1_000), "100 runs of 20 points": (100, 1)}  # runs, steps
+SHAPES = {"50,000 points": (5, 500), "50 runs of 20 points": (50, 1)}  # runs, steps
 START = 1_700_000_000_000
-REPEATS = 3
+REPEATS = 2
 
 
 COLUMNS = {
