@@ -37,6 +37,7 @@ from bridges.stream.model import (
 from bridges.stream.redact import redact, redact_text
 
 ANYONE = "user"  # in place of a masked user name
+LONG = 8  # points of a key; shorter keys are sorted faster than compared with each other
 STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed", "RUNNING": "running"}
 
 
@@ -138,7 +139,8 @@ def stream_of(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
     successive rows, by size: some stores do not keep the order of logging.
     """
     metrics = [metric for metric in metrics if len(metric.value)]
-    stream = _stream_of_increasing(metrics)
+    has_long_keys = sum(len(metric.value) for metric in metrics) >= LONG * len(metrics)
+    stream = _stream_of_increasing(metrics) if has_long_keys else None
     if stream is not None:
         return stream, 0
     points = _Points.of(metrics).sorted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -13,6 +13,14 @@ from bridges.formats.mlflow_store.records import Metric
 from bridges.sources.mlflow import runs
 from bridges.sources.mlflow.runs import stream_of
 from bridges.stream.model import MetricStream
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _merge_short_metrics_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "LONG", 0)
+        yield
+
 
 Clock = list[tuple[int, int]]  # time and step of each point
 
@@ -80,3 +88,10 @@ def test_rows_of_one_time_are_sorted_by_step() -> None:
     stream, _ = stream_of(metrics)
     assert stream.step.tolist() == [2, 5, 6]
     assert content(stream) == content(by_sorting(metrics)[0])
+
+
+def test_short_metrics_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LONG", 8)
+    monkeypatch.setattr(runs, "_stream_of_increasing", None)  # the other way
+    stream, _ = stream_of([metric("a", [(0, 0)] * 7), metric("b", [(1, 0)])])
+    assert stream.step.tolist() == [0] * 8
