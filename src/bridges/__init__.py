@@ -1,4 +1,4 @@
-"""bridges: Hugging Face Trainer histories into TensorBoard, MLflow and Weights & Biases.
+"""bridges: training histories into TensorBoard, MLflow and Weights & Biases.
 
     runs = bridges.read("outputs/trainer_state.json")
     report = bridges.export("outputs/trainer_state.json", to="tensorboard", logdir="runs")

@@ -94,7 +94,7 @@ def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -
     help="Show the versions of bridge and of the installed trackers, and exit.",
 )
 def app() -> None:
-    """Move Hugging Face Trainer histories into experiment trackers, exactly and verified.
+    """Move training histories into experiment trackers, exactly and verified.
 
     \b
     Examples:
@@ -102,9 +102,11 @@ def app() -> None:
       bridge export outputs/ --to tensorboard
       bridge verify outputs/ --to tensorboard
 
-    A SOURCE is a trainer_state.json (transformers 3.5 to 5.x), a list of log rows, or JSON lines,
-    optionally gzipped. Give it as a path, a URL (s3://, hf://, …), or `-` for standard input.
-    A directory or a pattern yields every run once, with its checkpoints merged.
+    A SOURCE is a trainer_state.json of Hugging Face's Trainer (transformers 3.5 to 5.x), a list of
+    log rows, or JSON lines, optionally gzipped. Give it as a path, a URL (s3://, hf://, …), or `-`
+    for standard input. A directory or a pattern yields every run once, with its checkpoints
+    merged. An MLflow store is a SOURCE, too: a directory such as mlruns, a database, or
+    mlflow+https://HOST.
 
     \b
     Exit codes:
@@ -130,7 +132,7 @@ def export(
       bridge export runs/ --to wandb --mode online --project old-runs
       bridge export runs/ --to tensorboard,mlflow --dry-run
       bridge export outputs/ --to tensorboard --follow
-      bridge export old.json --to tensorboard --run-name baseline
+      bridge export mlruns/ --to mlflow --tracking-uri sqlite:///moved.db
       curl -s https://…/trainer_state.json | bridge export - --to tensorboard
     """
     from bridges.pipeline.export_run import export_run
