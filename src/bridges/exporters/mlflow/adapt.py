@@ -98,6 +98,9 @@ def _without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]
     kept, count = [], 0
     for parts in by_key.values():
         fresh = _is_first(stream, parts)
+        if fresh.all():
+            kept += parts
+            continue
         count += int((~fresh).sum())
         ends = np.cumsum([len(part.rows) for part in parts])
         kept += [part.only(mask) for part, mask in zip(parts, np.split(fresh, ends), strict=False)]

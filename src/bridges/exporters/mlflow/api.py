@@ -136,6 +136,10 @@ class Api(Protocol):
         """Get a run by its id."""
         ...
 
+    def find_run(self, run_id: str) -> ApiRun | None:
+        """The run with an id; None if it does not exist."""
+        ...
+
     def create_run(self, new: NewRun) -> ApiRun:
         """Create a run. Raises UncertainError."""
         ...

@@ -102,6 +102,7 @@ class ClientWriter:
 
     def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
         experiment, runs = self._found(identity.key, record)
+        runs = runs or self._by_id(record.head.run_id)
         found = [existing_copy(run, identity.key, self._uri, record.head) for run in runs]
         if self._links.is_open(record.head) and experiment is not None:
             parent = parent_key(record.head, identity)
@@ -121,6 +122,21 @@ class ClientWriter:
         found = self._search(experiment, key) if experiment else []
         self._read |= {run.run_id: run for run in found if record is not None}
         return experiment, [*map(stored, found)]
+
+    def _by_id(self, run_id: str) -> list[MlflowRun]:
+        """The run with the id in the source: of a store which holds the source's own runs."""
+        run = self._api.find_run(run_id)
+        if run is None:
+            return []
+        self._read[run_id] = run
+        return [self._counted(run)]
+
+    def _counted(self, run: ApiRun) -> MlflowRun:
+        """The run, with the number of its points unless it has a state."""
+        if STATE_TAG in run.tags:
+            return stored(run)
+        points = self._api.histories(run.run_id, run.latest)
+        return replace(stored(run), points=sum(len(part.step) for part in points.values()))
 
     def findings(self, layout: Layout) -> list[Finding]:
         """Findings about the place of a run in the target."""
@@ -325,7 +341,7 @@ class ClientWriter:
         self, run: ApiRun, existing: ExistingRun, record: RunRecord | None
     ) -> ExistingRun:
         if record is not None:
-            return existing_copy(stored(run), existing.key, self._uri, record.head)
+            return existing_copy(self._counted(run), existing.key, self._uri, record.head)
         return existing_of(stored(run), existing.key, self._uri, existing.place)
 
     def _wait_until_quiet(self, run: ApiRun) -> ApiRun:

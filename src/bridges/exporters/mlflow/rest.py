@@ -101,6 +101,15 @@ class RestApi(RestClient):
         with self.understood():
             return _run(answer["run"])
 
+    def find_run(self, run_id: str) -> ApiRun | None:
+        """The run with an id; None if it does not exist."""
+        try:
+            return self.get_run(run_id)
+        except RefusedError as error:
+            if error.code == MISSING:
+                return None
+            raise
+
     def create_run(self, new: NewRun) -> ApiRun:
         """Create a run. Raises UncertainError."""
         body = {

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.api import (
     ITEMS_PER_PAGE,
@@ -110,6 +111,15 @@ class SdkApi:
     def get_run(self, run_id: str) -> ApiRun:
         """Get a run by its id."""
         return _run(self._call(self._client.get_run, run_id))
+
+    def find_run(self, run_id: str) -> ApiRun | None:
+        """The run with an id; None if it does not exist."""
+        try:
+            return self.get_run(run_id)
+        except ExportError as error:
+            if getattr(error.__cause__, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def create_run(self, new: NewRun) -> ApiRun:
         """Create a run."""

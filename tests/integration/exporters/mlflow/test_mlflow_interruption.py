@@ -52,11 +52,11 @@ class Copies(Exports):
         return [sys.executable, mlflow_records.__file__, *arguments]
 
     def runs(self) -> list[Judged]:
-        """The runs without the state, which differs by the order of rows."""
-        runs = super().runs()
+        """The runs without the key, and without the state, which has the order of rows."""
+        own = ("bridges.key", "bridges.state")
         return [
-            replace(run, tags={k: v for k, v in run.tags.items() if k != "bridges.state"})
-            for run in runs
+            replace(run, tags={k: v for k, v in run.tags.items() if k not in own})
+            for run in super().runs()
         ]
 
 

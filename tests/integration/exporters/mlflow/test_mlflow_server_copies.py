@@ -159,6 +159,28 @@ def test_an_orphan_is_linked_by_a_later_export(store: Store) -> None:
     assert statuses(store.send(child)) == [("unchanged", True)]
 
 
+def test_a_run_of_the_store_itself_is_known_by_its_id(store: Store) -> None:
+    """A store exported into itself gets no second run; a grown source adds its new points."""
+    client, curve = store.client, {"loss": [(1, 1000, 0.5), (3, 3000, 0.25)]}
+    experiment = client.create_experiment(store.experiment.name)
+    made = client.create_run(experiment, START, dict(TAGS), "nimble-toad-449").info.run_id
+    for step, time, value in curve["loss"]:
+        client.log_metric(made, "loss", value, START + time, step)
+    client.set_terminated(made, "FINISHED", START + 60_000)
+    own = record(replace(store.head(), run_id=made), params={})
+    (report,) = store.send(run(own, curve))
+    assert (report.status, report.verified, report.run_id) == ("unchanged", True, made)
+    assert "bridges.key" not in client.get_run(made).data.tags
+    curve["loss"].insert(1, (2, 2000, 0.75))
+    store.exporter = store.new()
+    assert statuses(store.send(run(own, curve))) == [("appended", True)]
+    history = client.get_metric_history(made, "loss")
+    assert sorted((p.step, p.timestamp - START, p.value) for p in history) == curve["loss"]
+    store.exporter = store.new()
+    assert statuses(store.send(run(own, curve))) == [("unchanged", True)]
+    assert len(store.runs()) == 1
+
+
 def test_a_link_to_an_unknown_parent_stays(store: Store) -> None:
     """The parent has lost its key, so only the stored link leads to it."""
     child = run(record(store.head(2, tags={PARENT: head(1).run_id})))
