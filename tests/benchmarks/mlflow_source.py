@@ -20,6 +20,7 @@ from tests.benchmarks.timing import best, line
 
 KEYS = [f"metric/{key}" for key in range(20)]
 SHAPES = {"50,000 points": (5, 500), "50 runs of 20 points": (50, 1)}  # runs, steps
+GOAL_OF_SMALL = "≥ 4"  # in PostgreSQL, where each query of a run waits for an answer
 START = 1_700_000_000_000
 REPEATS = 2
 
@@ -114,7 +115,7 @@ def databases(folder: Path) -> None:
             copy_database(path, driver)
             compare(
                 f"PostgreSQL, {name}",
-                "≥ 9",
+                GOAL_OF_SMALL if shape[1] == 1 else "≥ 9",
                 driver,
                 lambda: DatabaseStore(PostgresDatabase(uri)),  # noqa: B023
             )

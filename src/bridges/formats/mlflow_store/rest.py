@@ -78,8 +78,9 @@ class RestClient:
         )
 
     def get(self, call: str, query: Mapping[str, Any]) -> Any:
-        """The answer of a call with GET."""
-        return self.checked(self.server.request("GET", f"{API}{call}?{urlencode(query)}")).json()
+        """The answer of a call with GET; lists in the query are repeated parameters."""
+        path = f"{API}{call}?{urlencode(query, doseq=True)}"
+        return self.checked(self.server.request("GET", path)).json()
 
     def post(self, call: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
         """The answer of a call with POST."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -37,6 +38,9 @@ from bridges.stream.model import Int64
 
 ITEMS_PER_PAGE = 1_000
 MODELS_PER_PAGE = 50  # MLflow's maximum
+TRACES_PER_PAGE = 500  # MLflow's maximum
+MAX_TRACES = 5_000  # more are not counted: their answers are large
+IDS_PER_QUERY = 100  # in a URL
 CONNECTIONS = 4  # for the keys of a run
 NOT_OFFERED = ("", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
 MODEL_STATUS = {
@@ -173,28 +177,44 @@ class ServerStore:
         return found
 
     def _optional(
-        self, call: str, wanted: Mapping[str, Any], items: str, method: str = "POST"
+        self,
+        call: str,
+        wanted: Mapping[str, Any],
+        items: str,
+        *,
+        method: str = "POST",
+        page: int = MODELS_PER_PAGE,
+        most: int | None = None,
     ) -> list[Mapping[str, Any]]:
-        """All items of a search; none if the server or its store does not have this call."""
-        pages = self._client.pages(call, wanted, MODELS_PER_PAGE, method=method)
+        """The items of a search; none if the server or its store does not have this call."""
+        pages = self._client.pages(call, wanted, page, method=method)
         try:
-            return [each for page in pages for each in page.get(items, ())]
+            return [*islice((each for found in pages for each in found.get(items, ())), most)]
         except RefusedError as error:
             if error.code in NOT_OFFERED:
                 return []
             raise
 
     def left_out(self) -> Counter[str]:
-        """The numbers of registered models and of their versions."""
+        """The numbers of registered models, of their versions and of traces (see MAX_TRACES)."""
+        ids = [experiment.id for experiment in self.experiments()]
+        counts = Counter[str]()
         with self._errors(self.location):
-            counts = {
-                kind: len(self._optional(f"{call}/search", {}, items, "GET"))
-                for kind, call, items in (
-                    ("registered models", "registered-models", "registered_models"),
-                    ("model versions", "model-versions", "model_versions"),
+            for kind, call, items in (
+                ("registered models", "registered-models/search", "registered_models"),
+                ("model versions", "model-versions/search", "model_versions"),
+            ):
+                counts[kind] = len(self._optional(call, {}, items, method="GET"))
+            for start in range(0, len(ids), IDS_PER_QUERY):
+                left = MAX_TRACES - counts["traces"]
+                wanted = {"experiment_ids": ids[start : start + IDS_PER_QUERY]}
+                found = self._optional(
+                    "traces", wanted, "traces", method="GET", page=TRACES_PER_PAGE, most=left
                 )
-            }
-        return +Counter(counts)
+                counts["traces"] += len(found)
+        if counts["traces"] >= MAX_TRACES:
+            counts["traces or more"] = counts.pop("traces")
+        return +counts
 
     @contextmanager
     def _errors(self, where: str) -> Iterator[None]:

@@ -43,9 +43,12 @@ def assert_equal(url: str, *, models: bool = True) -> None:
     assert any(run.models for run in found.values()) == models
 
 
-def test_a_server_over_sqlite(url: str) -> None:
+def test_a_server_over_sqlite(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(url)
-    assert ServerStore(f"{url}/").left_out() == {"registered models": 2, "model versions": 1}
+    counts = {"registered models": 2, "model versions": 1}
+    assert ServerStore(f"{url}/").left_out() == {**counts, "traces": 1}
+    monkeypatch.setattr("bridges.sources.mlflow.server.MAX_TRACES", 1)
+    assert ServerStore(url).left_out() == {**counts, "traces or more": 1}
 
 
 def test_a_server_over_files(tmp_path: Path) -> None:
