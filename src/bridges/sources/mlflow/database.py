@@ -155,7 +155,7 @@ class DatabaseStore:
         self.errors: list[SourceError] = []
         self._database = database
         self._schema = database.schema()
-        self._runs: dict[object, list[object]] = {}  # by experiment id: run ids
+        self._runs: dict[str, list[object]] = {}  # by experiment id: run ids
         missing = [name for name in CORE_TABLES if name not in self._schema]
         if missing:
             raise not_mlflow(self.location, missing)
@@ -170,7 +170,7 @@ class DatabaseStore:
         for run, experiment in query.rows(
             "runs", ("run_uuid", "experiment_id"), order="start_time, run_uuid"
         ):
-            self._runs.setdefault(experiment, []).append(run)
+            self._runs.setdefault(text(experiment), []).append(run)
         columns = ("experiment_id", "name", "lifecycle_stage", "artifact_location",
                    "creation_time", "last_update_time", "workspace")  # fmt: skip
         rows = query.rows("experiments", columns, order="experiment_id")
@@ -183,7 +183,7 @@ class DatabaseStore:
         """All runs of an experiment, deleted ones included, by start time."""
         if not self._runs:
             self.experiments()
-        ids = next((self._runs[key] for key in self._runs if text(key) == experiment.id), [])
+        ids = self._runs.get(experiment.id, [])
         for start in range(0, len(ids), IDS_PER_QUERY):
             chunk = ids[start : start + IDS_PER_QUERY]
             try:
