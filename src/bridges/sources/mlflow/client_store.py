@@ -30,7 +30,7 @@ from bridges.formats.mlflow_store.records import (
 from bridges.formats.mlflow_store.uri import shown_uri
 from bridges.sources.mlflow.artifacts import artifact_folder
 from bridges.sources.mlflow.database import run_is_gone
-from bridges.sources.mlflow.server import require_latest
+from bridges.sources.mlflow.server import require_latest, with_infinities
 
 ITEMS_PER_PAGE = 1_000
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class ClientStore:
         latest = getattr(run.data, "_metric_objs", None) or ()
         newest = {point.key: (point.step, point.timestamp) for point in latest}
         metrics = [self._metric(head, key, newest.get(key)) for key in run.data.metrics]
-        return self._record(head, run), metrics
+        return with_infinities(self._record(head, run), metrics), metrics
 
     def _metric(self, head: RunHead, key: str, newest: tuple[int, int] | None) -> Metric:
         points = self._call(head.where, self._client.get_metric_history, head.run_id, key)

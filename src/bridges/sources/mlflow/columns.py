@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +38,13 @@ class Columns:
             if end > start
         ]
 
-    def findings(self) -> list[Finding]:
-        """A note on values of ±LARGEST, most likely infinities."""
-        count = int((np.abs(self.value) == LARGEST).sum())
-        message = f"values of ±{LARGEST:.4g}: MLflow's databases hold them in place of infinity"
-        finding = Finding("infinity-in-database", Severity.INFO, "all metrics", message, count)
-        return [finding] if count else []
+
+def infinities(values: Iterable[Float64]) -> list[Finding]:
+    """A note on values of ±LARGEST, most likely infinities."""
+    count = sum(int((np.abs(each) == LARGEST).sum()) for each in values)
+    message = f"values of ±{LARGEST:.4g}: MLflow's databases hold them in place of infinity"
+    finding = Finding("infinity-in-database", Severity.INFO, "all metrics", message, count)
+    return [finding] if count else []
 
 
 class ColumnBuilder:

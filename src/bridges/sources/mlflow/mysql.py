@@ -14,7 +14,7 @@ from bridges.errors import MissingDependencyError, SourceError
 from bridges.formats.mlflow_store.client import message_of
 from bridges.formats.mlflow_store.records import Metric
 from bridges.formats.mlflow_store.uri import check_driver, quoted_uri, shown_uri
-from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder, infinities
 from bridges.sources.mlflow.database import Row, Schema, Session, schema_of
 from bridges.stream.finding import Finding
 
@@ -55,7 +55,7 @@ class MysqlSession:
         while rows := points.fetchmany(ROWS_PER_CHUNK):
             builder.add(rows)
         columns = builder.columns()
-        return columns.by_key(), [*columns.findings(), *builder.findings()]
+        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
 
     def replaced(self) -> int:
         """0, as all texts arrive as UTF-8."""

@@ -11,7 +11,7 @@ from bridges.errors import MissingDependencyError, SourceError
 from bridges.formats.mlflow_store.postgres import connect, message_of
 from bridges.formats.mlflow_store.records import Metric
 from bridges.formats.mlflow_store.uri import quoted_uri, shown_uri
-from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder, infinities
 from bridges.sources.mlflow.database import Row, Schema, Session, schema_of
 from bridges.stream.finding import Finding
 
@@ -48,7 +48,7 @@ class PostgresSession:
             for rows in _chunks(cursor, run_id):
                 builder.add(rows)
         columns = builder.columns()
-        return columns.by_key(), [*columns.findings(), *builder.findings()]
+        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
 
     def replaced(self) -> int:
         """0, as all texts are UTF-8."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from bridges.formats.mlflow_store.records import (
 )
 from bridges.formats.mlflow_store.rest import MISSING, RefusedError, RestClient, text_of, texts_of
 from bridges.sources.mlflow.artifacts import artifact_folder
+from bridges.sources.mlflow.columns import infinities
 from bridges.sources.mlflow.database import run_is_gone
 from bridges.stream.model import Int64
 
@@ -116,7 +118,8 @@ class ServerStore:
             with self._client.understood():
                 record = self._record(head, run)
                 latest = run.get("data", {}).get("metrics", ())
-            return record, self._metrics(record.head, latest)
+            metrics = self._metrics(record.head, latest)
+        return with_infinities(record, metrics), metrics
 
     def _record(self, head: RunHead, run: Mapping[str, Any]) -> RunRecord:
         info, uri = run["info"], text_of(run["info"], "artifact_uri", "")
@@ -243,6 +246,11 @@ def _metric(client: RestClient, head: RunHead, latest: Mapping[str, Any]) -> Met
         newest = int(latest.get("step", 0)), int(latest["timestamp"])
     require_latest(head, key, step, time, newest)
     return Metric(key, value, time, step)
+
+
+def with_infinities(record: RunRecord, metrics: Sequence[Metric]) -> RunRecord:
+    """The record with a note on infinities, as most servers have a database."""
+    return replace(record, findings=(*infinities(metric.value for metric in metrics),))
 
 
 def require_latest(

@@ -23,7 +23,7 @@ from typing import TypeVar
 from bridges.errors import SourceError
 from bridges.formats.mlflow_store.records import Metric
 from bridges.sources.fetch import LFS_POINTER, MissingSourceError
-from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
+from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder, infinities
 from bridges.sources.mlflow.database import DamagedError, Row, Schema, Session
 from bridges.stream.finding import Finding
 
@@ -55,7 +55,7 @@ class SqliteSession:
         """The points of a run by key, in the order of the file, and findings."""
         builder = self._decoded(lambda: self._points(run_id))
         columns = builder.columns()
-        return columns.by_key(), [*columns.findings(), *builder.findings()]
+        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
 
     def _points(self, run_id: str) -> ColumnBuilder:
         there, builder = self._schema["metrics"], ColumnBuilder()

@@ -73,6 +73,15 @@ def test_lists_and_histories_of_many_pages(url: str, monkeypatch: pytest.MonkeyP
     assert by_us(ServerStore(url)) == expected
 
 
+def test_infinities_of_a_database_are_told(url: str) -> None:
+    """The run has inf, -inf and the largest float64, which is all that the database keeps."""
+    store = ServerStore(url)
+    record, _ = store.read(find(store, "parent"))
+    assert [(finding.code, finding.count) for finding in record.findings] == [
+        ("infinity-in-database", 3)
+    ]
+
+
 # --- faults -----------------------------------------------------------------------------------
 
 
