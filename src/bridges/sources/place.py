@@ -23,13 +23,32 @@ SQLITE, SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
 
 def tracker_of(location: str) -> str | None:
     """The tracker of a location, by the name of its source; None for other sources."""
-    address, _, page = location.partition("#/")  # a page of the tracker shows a part of a store
+    address, _ = without_page(location)
     if is_address(address):
         return "mlflow"
-    if "://" in location or page:
+    tree = local_path(address)
+    if "://" in tree:
         return None
-    is_pattern = GLOB.search(location) is not None and not os.path.exists(location)
-    return _tracker_in(location) if is_pattern or os.path.isdir(location) else None
+    is_pattern = GLOB.search(tree) is not None and not os.path.exists(tree)
+    return _tracker_in(tree) if is_pattern or os.path.isdir(tree) else None
+
+
+def without_page(location: str) -> tuple[str, str]:
+    """The address of a store, and the page of MLflow's UI behind it, such as `#/experiments/1`."""
+    page = location.rfind("#/")
+    if page < 0 or os.path.exists(location):
+        return location, ""
+    return location[:page], location[page:]
+
+
+def local_path(location: str) -> str:
+    """The path of a URI such as file:///logs/mlruns; other locations stay as they are."""
+    if not location.startswith("file:") or os.path.exists(location):
+        return location
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return url2pathname(urlsplit(location).path)
 
 
 def _tracker_in(tree: str) -> str | None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridges.formats.mlflow_store.records import RunHead
 from bridges.sources.place import (
@@ -16,6 +16,8 @@ from bridges.sources.place import (
     SERVER,
     SQLITE,
     is_sqlite,
+    local_path,
+    without_page,
 )
 from bridges.sources.trainer.locations import GLOB
 
@@ -23,7 +25,7 @@ META, TRASH = "meta.yaml", ".trash"
 HEAD_BYTES = 8192  # of a meta.yaml: enough for its ids
 MAX_DEPTH = 12  # of directories in which stores are looked for
 # a page of MLflow's UI: https://host/#/experiments/1/runs/abc
-_PAGE = re.compile(r"#/(?:experiments/(?P<experiment>[^/?]+)(?:/runs/(?P<run>[^/?]+))?)?[^#]*\Z")
+_PAGE = re.compile(r"#/experiments/(?P<experiment>[^/?]+)(?:/runs/(?P<run>[^/?]+))?")
 _RUN_LINE = re.compile(rb"^\s*(run_id|run_uuid)\s*:", re.MULTILINE)
 _EXPERIMENT_LINE = re.compile(rb"^\s*experiment_id\s*:", re.MULTILINE)
 
@@ -70,8 +72,9 @@ def stores_at(location: str) -> Iterator[StoreLocation]:
     elif DATABASE.match(given):
         yield StoreLocation("postgresql", given, given, experiment, run)
     else:
-        for folder in _folders(given.removeprefix("file://")):
-            yield from _file_stores(folder)
+        for folder in _folders(local_path(given)):
+            for store in _file_stores(folder):
+                yield replace(store, experiment=experiment, run=run) if experiment else store
 
 
 def _folders(location: str) -> list[str]:
@@ -85,10 +88,9 @@ def _folders(location: str) -> list[str]:
 
 def _page_of(location: str) -> tuple[str, str | None, str | None]:
     """The address without a page of MLflow's UI, and experiment and run of that page."""
-    found = _PAGE.search(location)
-    if found is None:
-        return location, None, None
-    return location[: found.start()], found["experiment"], found["run"]
+    address, page = without_page(location)
+    found = _PAGE.match(page)
+    return (address, found["experiment"], found["run"]) if found else (address, None, None)
 
 
 def _file_stores(folder: str) -> Iterator[StoreLocation]:
@@ -96,14 +98,21 @@ def _file_stores(folder: str) -> Iterator[StoreLocation]:
     folder = folder.rstrip("/") or folder
     kind = _kind(folder)
     if kind == "run":
-        experiment, run = os.path.split(folder)
+        experiment, run = os.path.split(_with_parents(folder, 2))
         root, experiment = os.path.split(experiment)
         yield _of_files(_root(root), experiment, run)
     elif kind == "experiment":
-        root, experiment = os.path.split(folder)
+        root, experiment = os.path.split(_with_parents(folder, 1))
         yield _of_files(_root(root), experiment)
     else:
         yield from stores_below(folder)
+
+
+def _with_parents(folder: str, count: int) -> str:
+    """The path with the names of so many parents: absolute, unless the given path has them."""
+    names = folder.split(os.sep)[-count - 1 :]
+    has_parents = len(names) > count and not {"", os.curdir, os.pardir}.intersection(names)
+    return folder if has_parents else os.path.abspath(folder)
 
 
 def _of_files(root: str, experiment: str | None = None, run: str | None = None) -> StoreLocation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -93,6 +94,42 @@ def test_a_page_of_the_ui_names_an_experiment_or_a_run() -> None:
     assert found(run) == [("server", "http://host:5000", "3", RUN)]
     page = f"sqlite:///m.db#/experiments/3/runs/{RUN}"
     assert found(page) == [("sqlite", "m.db", "3", RUN)]
+
+
+def test_a_page_names_a_part_of_a_file_store(tmp_path: Path) -> None:
+    make_store(tmp_path / "c#/runs", "3")
+    root = tmp_path / "c#/runs"
+    for page in ("#/experiments/3", f"/#/experiments/3/runs/{RUN}"):
+        location = f"{root}{page}"
+        assert tracker_of(location) == "mlflow"
+        assert found(location) == [("files", str(root), "3", RUN if "runs/" in page else None)]
+    assert found(root) == [("files", str(root), None, None)]
+    assert tracker_of(str(root)) == "mlflow"
+
+
+def test_a_file_uri_is_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "my runs"
+    make_store(root, "3")
+    monkeypatch.chdir(tmp_path)
+    for uri, address in ((root.as_uri(), str(root)), ("file:my%20runs", "my runs")):
+        assert tracker_of(uri) == "mlflow"
+        assert found(uri) == [("files", address, None, None)]
+
+
+@pytest.mark.parametrize("inside", [".", "3", f"3/{RUN}"])
+def test_a_path_without_its_parents_is_told_by_structure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    root = tmp_path / "mlruns"
+    make_store(root, "3")
+    run = RUN if RUN in inside else None
+    monkeypatch.chdir(root / inside)
+    (found_here,) = stores_at(".")
+    assert os.path.abspath(found_here.address) == str(root)
+    assert (found_here.experiment, found_here.run) == (None if inside == "." else "3", run)
+    if inside != ".":
+        monkeypatch.chdir(root / inside / "..")
+        assert found(os.path.basename(inside)) == [("files", str(root), "3", run)]
 
 
 def test_a_plain_url_is_a_file_unless_the_source_is_named() -> None:
