@@ -38,6 +38,7 @@ class Found:
     rows: list[int] = field(default_factory=list)
     others: dict[str, list[str]] = field(default_factory=dict)  # names by the templates of UNIQUE
     params: ParamTable = field(default_factory=ParamTable)
+    has_experiments: bool = False  # a run has an experiment or project of its own
 
     def add(self, run: Run) -> None:
         """Add a run."""
@@ -47,6 +48,7 @@ class Found:
         for template in UNIQUE:
             self.others.setdefault(template, []).append(render(template, run))
         self.params.add(params_of(run))
+        self.has_experiments = self.has_experiments or run.project is not None
 
     @property
     def places(self) -> set[Place]:
@@ -145,11 +147,16 @@ def _source(one: Found, found: Sequence[Found], folder: str) -> Iterator[str]:
 
 
 def _target(name: str, is_used: bool, found: Sequence[Found]) -> Iterator[str]:
-    """A target with its main options, commented out unless it is used."""
+    """A target with its main options, commented out unless it is used.
+
+    One experiment for all runs would replace those that runs have of their own.
+    """
     place = found[0].location
     place = os.path.basename(place.rstrip("/\\") if "://" in place else os.path.abspath(place))
     experiment = _text(place if place and not GLOB.search(place) else "bridges")
-    lines = [f"  - to: {name}", *(f"    {option}" for option in TARGETS[name])]
+    is_own = any(one.has_experiments for one in found)
+    options = [one for one in TARGETS[name] if not (is_own and "{experiment}" in one)]
+    lines = [f"  - to: {name}", *(f"    {option}" for option in options)]
     for line in lines:
         filled = line.replace("{experiment}", experiment)
         yield filled if is_used else f"  # {filled[2:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,3 +90,11 @@ def test_a_credential_is_refused() -> None:
 def test_a_plug_in_is_a_target() -> None:
     targets = yaml.safe_load(draft([found(made("a", "x"))], ["memory"], "m.yaml"))["targets"]
     assert targets == [{"to": "memory"}]
+
+
+def test_experiments_of_a_store_are_not_put_into_one() -> None:
+    stored = replace(made("a", "mlruns/1/x"), project="vision")
+    for runs, is_named in (([stored], False), ([made("b", "x/b")], True)):
+        text = draft([found(*runs)], ["mlflow", "wandb"], "m.yaml")
+        mlflow, wandb = yaml.safe_load(text)["targets"]
+        assert ("experiment" in mlflow, "project" in wandb) == (is_named, is_named)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.locations import artifact_uri
-from bridges.exporters.mlflow.related import Row, dataset_digest, left_out, related_rows
+from bridges.exporters.mlflow.related import Row, left_out, new_id, related_rows
 from bridges.exporters.mlflow.state import KEY_TAG, OWN_TAGS
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
@@ -131,7 +131,7 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
     )
     if not limits.takes_artifact_uri:
         return details, [*findings, *fit.findings, *_by_api_only(record)]
-    for _ in related_rows(record, 0, "", fit.text, dataset_digest):  # for the findings
+    for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
         pass
     return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
 
@@ -141,10 +141,10 @@ def related_of(
     experiment: int,
     run_id: str,
     limits: Limits,
-    dataset_id: Callable[[Row], str],
+    id_of: Callable[[Row], str],
 ) -> list[Row]:
     """The rows beside a run, within the limits of its target."""
-    return [*related_rows(record, experiment, run_id, _Fit(limits).text, dataset_id)]
+    return [*related_rows(record, experiment, run_id, _Fit(limits).text, id_of)]
 
 
 def carried_params(

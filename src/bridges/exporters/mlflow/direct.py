@@ -38,7 +38,7 @@ from bridges.exporters.mlflow.lookup import (
     made_ids,
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
-from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_dataset
+from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_id
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
@@ -314,8 +314,8 @@ class DirectWriter:
         record, schema = record_of(layout), self._database.columns
         if record is None or not (record.inputs or record.models or record.links):
             return []
-        dataset_id = partial(stored_dataset, session, schema)
-        return related_of(record, experiment, run_id, self.limits, dataset_id)
+        id_of = partial(stored_id, session, schema)
+        return related_of(record, experiment, run_id, self.limits, id_of)
 
     def _write_rows(
         self, session: Session, run_id: str, layout: Layout, start: int, state: State

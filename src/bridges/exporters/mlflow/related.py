@@ -30,6 +30,7 @@ KEYS = {  # the primary keys
 }
 MODEL_STATUS = {"UNSPECIFIED": 0, "PENDING": 1, "READY": 2, "FAILED": 3}
 METRICS = "logged_model_metrics"
+IDS = {"datasets": "dataset_uuid", "inputs": "input_uuid"}  # columns that other tables refer to
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,15 @@ class Row:
 
 
 def related_rows(
-    record: RunRecord, experiment: int, run_id: str, fit: Fit, dataset_id: Callable[[Row], str]
+    record: RunRecord, experiment: int, run_id: str, fit: Fit, id_of: Callable[[Row], str]
 ) -> Iterator[Row]:
-    """The rows beside a run, referenced ones first; `dataset_id` may find a stored dataset."""
+    """The rows beside a run, referenced ones first; `id_of` may find a stored dataset or input."""
     for each in record.inputs:
         dataset = _dataset(each.dataset, experiment, fit)
-        source = dataset_id(dataset)
+        source = id_of(dataset)
         yield Row("datasets", {**dataset.values, "dataset_uuid": source})
         link = _input("DATASET", source, "RUN", run_id)
+        link = Row("inputs", {**link.values, "input_uuid": id_of(link)})
         yield link
         for key, value in each.tags.items():
             name = fit(key, "input_tags.name", f"the key {key!r} of an input")
@@ -68,9 +70,9 @@ def related_rows(
         yield _input(f"RUN_{kind}", run_id, f"MODEL_{kind}", linked.model_id, step)
 
 
-def dataset_digest(dataset: Row) -> str:
-    """The id of a new dataset."""
-    return _digest(*dataset.key.values())
+def new_id(row: Row) -> str:
+    """The id of a new dataset or input."""
+    return _digest(*row.key.values())
 
 
 def _dataset(dataset: Dataset, experiment: int, fit: Fit) -> Row:
@@ -176,22 +178,21 @@ def missing_rows(session: Session, schema: Schema, rows: Sequence[Row]) -> Count
     return +missing
 
 
-def stored_dataset(session: Session, schema: Schema, dataset: Row) -> str:
-    """The id of a stored dataset, or that of a new one."""
-    if schema and "datasets" not in schema:
-        return dataset_digest(dataset)
-    statement = (
-        "select dataset_uuid from datasets where experiment_id = ? and name = ? and digest = ?"
-    )
-    found = session.execute(statement, [*dataset.key.values()]).fetchone()
-    return str(found[0]) if found else dataset_digest(dataset)
+def stored_id(session: Session, schema: Schema, row: Row) -> str:
+    """The id of a stored dataset or input, or that of a new one."""
+    if schema and row.table not in schema:
+        return new_id(row)
+    where = " and ".join(f"{name} = ?" for name in row.key)
+    statement = f"select {IDS[row.table]} from {row.table} where {where}"
+    found = session.execute(statement, [*row.key.values()]).fetchone()
+    return str(found[0]) if found else new_id(row)
 
 
 def left_out(schema: Schema, record: RunRecord) -> list[Finding]:
     """A finding for each table of the record that an older database lacks."""
     if not schema:
         return []
-    rows = related_rows(record, 0, "", lambda text, *_: text, dataset_digest)
+    rows = related_rows(record, 0, "", lambda text, *_: text, new_id)
     tables = Counter(row.table for row in rows if row.table not in schema)
     message = "the database is older than these records of MLflow and has no table for them"
     return [

@@ -186,6 +186,25 @@ def test_a_second_export_changes_nothing_and_new_points_are_appended(
     assert not before - points_in(tmp_path / "target.db")
 
 
+@pytest.mark.parametrize(("writer", "code"), [("direct", 0), ("client", 1)])
+def test_a_database_exported_into_itself_stays_as_it_is(
+    writer: str, code: int, tmp_path: Path
+) -> None:
+    """The client does not write logged models, which is a loss."""
+    file = unpack_database("3.17.2", tmp_path)
+    before = tables_of(file)
+    to_itself = ("--to", "mlflow", "--tracking-uri", f"sqlite:///{file}", "--mlflow-writer", writer)
+    found = json.loads(run("export", file, *to_itself, "--json", code=code))["totals"]
+    assert (found["runs"], found["unchanged"]) == (17, 17)
+    assert tables_of(file) == before
+
+
+def tables_of(database: Path) -> list[str]:
+    """The content of a database as SQL."""
+    with closing(sqlite3.connect(database)) as connection:
+        return [*connection.iterdump()]
+
+
 def test_a_dry_run_has_the_numbers_of_the_export(store: Path, tmp_path: Path) -> None:
     planned = export(store, tmp_path, "--dry-run")
     assert not (tmp_path / "target.db").exists()
