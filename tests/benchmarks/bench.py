@@ -16,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import migrate, mlflow, mlflow_files, mlflow_source, tree, wandb
+from tests.benchmarks import (
+    migrate,
+    mlflow,
+    mlflow_copies,
+    mlflow_files,
+    mlflow_source,
+    tree,
+    wandb,
+)
 from tests.benchmarks.timing import (
     BRIDGE,
     ROWS,
@@ -168,6 +176,7 @@ def main() -> None:
         **mlflow.SECTIONS,
         **mlflow_source.SECTIONS,
         **mlflow_files.SECTIONS,
+        **mlflow_copies.SECTIONS,
         **wandb.SECTIONS,
         **tree.SECTIONS,
         **migrate.SECTIONS,
