@@ -38,7 +38,7 @@ class Found:
     rows: list[int] = field(default_factory=list)
     others: dict[str, list[str]] = field(default_factory=dict)  # names by the templates of UNIQUE
     params: ParamTable = field(default_factory=ParamTable)
-    has_experiments: bool = False  # a run has an experiment or project of its own
+    has_experiments: bool = False  # a run is from a store with experiments
 
     def add(self, run: Run) -> None:
         """Add a run."""
@@ -48,7 +48,7 @@ class Found:
         for template in UNIQUE:
             self.others.setdefault(template, []).append(render(template, run))
         self.params.add(params_of(run))
-        self.has_experiments = self.has_experiments or run.project is not None
+        self.has_experiments = self.has_experiments or run.record is not None
 
     @property
     def places(self) -> set[Place]:
@@ -149,7 +149,7 @@ def _source(one: Found, found: Sequence[Found], folder: str) -> Iterator[str]:
 def _target(name: str, is_used: bool, found: Sequence[Found]) -> Iterator[str]:
     """A target with its main options, commented out unless it is used.
 
-    One experiment for all runs would replace those that runs have of their own.
+    One experiment for all runs would replace those of a store.
     """
     place = found[0].location
     place = os.path.basename(place.rstrip("/\\") if "://" in place else os.path.abspath(place))

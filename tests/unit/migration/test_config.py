@@ -359,6 +359,15 @@ def test_the_parent_is_that_of_what_names_the_run(source: str, parent: str) -> N
     assert prepared(make_run(ROWS, source=source), name="{parent|top}").name == parent
 
 
+@pytest.mark.parametrize(("parents", "parent"), [((), "vision"), (("sweep", "fold 1"), "fold 1")])
+def test_the_parent_of_a_stored_run_is_its_parent_run_or_experiment(
+    parents: tuple[str, ...], parent: str
+) -> None:
+    source = "sqlite:///m.db#/experiments/1/runs/ab"
+    run = make_run(ROWS, source=source, project="vision", parents=parents, record=object())
+    assert prepared(run, name="{parent}").name == parent
+
+
 def test_a_field_that_a_run_lacks_is_told_with_those_it_has() -> None:
     run = make_run(ROWS, source="/a/b/trainer_state.json", params={"learning_rate": 1})
     with pytest.raises(ConfigError) as caught:

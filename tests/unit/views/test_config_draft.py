@@ -93,8 +93,9 @@ def test_a_plug_in_is_a_target() -> None:
 
 
 def test_experiments_of_a_store_are_not_put_into_one() -> None:
-    stored = replace(made("a", "mlruns/1/x"), project="vision")
-    for runs, is_named in (([stored], False), ([made("b", "x/b")], True)):
+    stored = replace(made("a", "mlruns/1/x"), project="vision", record=object())
+    library = replace(made("b", "x/b"), project="set by the logging library")
+    for runs, is_named in (([stored], False), ([library], True)):
         text = draft([found(*runs)], ["mlflow", "wandb"], "m.yaml")
         mlflow, wandb = yaml.safe_load(text)["targets"]
         assert ("experiment" in mlflow, "project" in wandb) == (is_named, is_named)

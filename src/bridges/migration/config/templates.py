@@ -91,7 +91,7 @@ def _value(field: str, run: Run) -> object:
     if key:
         return _looked_up(_mapping(head, run), key)
     if head == "parent":
-        return _parent(run.source)
+        return _parent_run(run) or _parent(run.source)
     if head == "trial":  # stored unredacted, because it identifies the run
         return run.trial and redact_text(run.trial)
     return len(run.stream) if head == "rows" else getattr(run, head)
@@ -108,6 +108,11 @@ def _looked_up(values: Mapping[str, object], key: str) -> object:
     head, dot, rest = key.partition(".")
     inner = values.get(head)
     return _looked_up(inner, rest) if dot and isinstance(inner, Mapping) else None
+
+
+def _parent_run(run: Run) -> str | None:
+    """The name of the parent of a run from a store, else of its experiment."""
+    return None if run.record is None else [run.project, *run.parents][-1]
 
 
 def _parent(source: str) -> str | None:
