@@ -25,7 +25,7 @@ class MlflowOptions(Options):
         str | None,
         Option(
             "Experiment of the runs.",
-            unset="$MLFLOW_EXPERIMENT_NAME, else bridges",
+            unset="$MLFLOW_EXPERIMENT_NAME, else that of an MLflow run, else bridges",
             metavar="NAME",
         ),
     ] = None
