@@ -100,7 +100,8 @@ def _viewer(target: str) -> Viewer:
     if path.is_file() and _begins(path, SQLITE):
         return _mlflow(f"sqlite:///{target}")
     if path.is_dir() and any(path.glob("*/meta.yaml")):
-        return _mlflow(target)
+        # MLflow refuses file stores from release 3.13 on, unless they are asked for
+        return replace(_mlflow(target), environment={"MLFLOW_ALLOW_FILE_STORE": "true"})
     if path.is_dir() and (offline := _offline(path)):
         raise ConfigError(
             f"{target}: offline runs of W&B have no viewer here. Upload them with: "

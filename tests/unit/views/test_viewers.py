@@ -34,7 +34,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("my tb", f"tensorboard --logdir 'my tb'{EVERY}"),
         ("other.sqlite", "mlflow ui --backend-store-uri sqlite:///other.sqlite"),
         ("sqlite:///x.db", "mlflow ui --backend-store-uri sqlite:///x.db"),
-        ("store", "mlflow ui --backend-store-uri store"),
+        ("store", "MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri store"),
         ("http://localhost:5000", "http://localhost:5000"),
         ("https://wandb.ai/me/project", "https://wandb.ai/me/project"),
     ],

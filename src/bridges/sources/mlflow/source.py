@@ -180,8 +180,12 @@ class _Reading:
     def _no_runs(self, location: str) -> SourceError:
         found, remedy = "an MLflow store with 0 runs", "Check which store the runs were logged to."
         if self._unselected > self._in_trash:
-            found = f"an MLflow store with {self._unselected:,} runs, none of them selected"
-            remedy = "Check the patterns of --select: `bridge ls` shows names and experiments."
+            others = f"{self._unselected:,} run{'s' * (self._unselected != 1)}"
+            found = f"an MLflow store with {others}, none of them selected"
+            remedy = (
+                "Check the patterns of --select, and the run in the address: "
+                "`bridge ls` shows names and experiments."
+            )
         elif self._in_trash:
             found = f"an MLflow store with deleted runs only ({self._in_trash:,})"
             remedy = "Add --deleted to export deleted runs."

@@ -130,7 +130,10 @@ def test_runs_are_selected_by_experiment_name_status_and_tag(store: Path) -> Non
     assert tagged == ["exp A/parent"]
     assert len(listed(store, "--deleted")) > len(every)
     result = run("ls", store, "--select", "run=nothing", code=2)
-    assert "none of them selected" in result
+    assert "19 runs, none of them selected" in result
+    result = run("ls", f"{store}#/experiments/0/runs/nothing", code=2)
+    assert "1 run, none of them selected" in result
+    assert "the run in the address" in result
 
 
 def test_deleted_runs_are_counted_and_exported_as_deleted_on_request(
