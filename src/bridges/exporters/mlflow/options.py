@@ -25,7 +25,7 @@ class MlflowOptions(Options):
         str | None,
         Option(
             "Experiment of the runs.",
-            unset="$MLFLOW_EXPERIMENT_NAME, else that of an MLflow run, else bridges",
+            unset="$MLFLOW_EXPERIMENT_NAME, else the run's or bridges",
             metavar="NAME",
         ),
     ] = None
