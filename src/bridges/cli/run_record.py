@@ -20,7 +20,7 @@ SPARK_CHARS = 12
 PLACE_CODES = frozenset(  # findings of a location, not of a run
     {
         *("files-ignored", "checkpoint-without-state", "empty-saves", "other-store"),
-        *("deleted-runs", "not-carried"),
+        *("deleted-runs", "empty-experiment", "not-carried"),
     }
 )
 SHOWN_CODES = frozenset(  # findings with their own text in the tree

@@ -22,6 +22,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
 RUNS_PER_PART = 64
+DEFAULT_EXPERIMENT = "Default"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class _Reading:
         try:
             store = open_store(place, is_growing=self._growing)
             notes = _not_carried(store) if part is None else []
-            groups = iter([part.runs]) if part else _experiments(store, place)
+            groups = iter([("", part.runs)]) if part else _experiments(store, place)
             for chosen, left_out in self._selected(groups, place):
                 notes += left_out
                 for run in self._runs(store, place, chosen):
@@ -111,21 +112,23 @@ class _Reading:
             self._errors.append(error)
 
     def _selected(
-        self, groups: Iterator[Sequence[Nested]], place: StoreLocation
+        self, groups: Iterator[tuple[str, Sequence[Nested]]], place: StoreLocation
     ) -> Iterator[tuple[list[Nested], list[Finding]]]:
-        """The selected runs of each group, with notes about the others.
+        """The selected runs of each group (experiment and runs), with notes about the others.
 
         A group without selected runs only adds its notes to those of the group before it.
         """
         chosen: list[Nested] = []
         notes: list[Finding] = []
-        for runs in groups:
+        for experiment, runs in groups:
             taken = [nested for nested in runs if self._takes(nested.head, place)]
             if chosen and taken:
                 yield chosen, notes
                 chosen, notes = [], []
             chosen = taken or chosen
             notes = notes + self._left_out(runs, len(taken))
+            if not runs and self._selection.takes_experiment(experiment):
+                notes += _without_runs(experiment)
         yield chosen, notes
 
     def _runs(self, store: Store, place: StoreLocation, chosen: list[Nested]) -> Iterator[Run]:
@@ -206,11 +209,20 @@ def _stores(location: str) -> list[StoreLocation]:
     return found
 
 
-def _experiments(store: Store, place: StoreLocation) -> Iterator[list[Nested]]:
-    """The runs of each selected experiment, parents before their children."""
+def _experiments(store: Store, place: StoreLocation) -> Iterator[tuple[str, list[Nested]]]:
+    """The name and runs of each selected experiment, parents before their children."""
     for experiment in with_distinct_names(store.experiments()):
         if place.experiment in (None, experiment.id, experiment.name):
-            yield [run for family in families(store.heads(experiment)) for run in family]
+            found = families(store.heads(experiment))
+            yield experiment.name, [run for family in found for run in family]
+
+
+def _without_runs(experiment: str) -> list[Finding]:
+    """A note about an experiment without runs; every store has one of the default name."""
+    if experiment == DEFAULT_EXPERIMENT:
+        return []
+    message = "an experiment without runs is not exported"
+    return [Finding("empty-experiment", Severity.INFO, f"experiment {experiment!r}", message)]
 
 
 def _not_carried(store: Store) -> list[Finding]:

@@ -253,6 +253,15 @@ def test_an_empty_store_says_so(tmp_path: Path) -> None:
     assert "an MLflow store with 0 runs" in result
 
 
+def test_an_experiment_without_runs_is_reported(store: Path) -> None:
+    experiment = store / "77"
+    experiment.mkdir()
+    (experiment / "meta.yaml").write_text("experiment_id: '77'\nname: waiting\n")
+    notes = [note for one in bridges.read(store) for note in one.findings]
+    (note,) = [note for note in notes if note.code == "empty-experiment"]
+    assert note.where == "experiment 'waiting'"
+
+
 def test_a_place_without_a_store_says_what_is_expected(tmp_path: Path) -> None:
     result = run("ls", tmp_path, "--from", "mlflow", code=2)
     assert "found no MLflow store" in result
