@@ -51,7 +51,7 @@ def services(
             replacing["http://localhost:5000"] = request.getfixturevalue("mlflow_url")
         if "postgresql://me@localhost/mlflow" in commands:
             postgres: PostgreSQL = request.getfixturevalue("postgres")
-            database = postgres.create_database("docs")
+            database = postgres.create_database(f"docs_{page.parent.name}")
             replacing["postgresql://me@localhost/mlflow"] = database
         if "--mode online" in commands or "wandb sync" in commands:
             environment |= wandb_environment(stack.enter_context(wandb_server()))
