@@ -183,7 +183,7 @@ def _columns(times: list[int], values: list[float], steps: list[int]) -> Columns
 
 
 def parse_point(fields: Sequence[bytes | str]) -> tuple[int, float, int] | None:
-    """Time, value and step of a line (step 0 if it has two fields), or None if it is no point."""
+    """Time, value and step of a line; two fields have step 0. None for a line without a point."""
     try:
         time = int(fields[0])
         value = _BOOLEANS[fields[1]] if fields[1] in _BOOLEANS else float(fields[1])

@@ -201,10 +201,11 @@ def _not_utf8(where: str) -> Finding:
 def left_out(
     listing: Listing, names: Collection[str] | None = None, *, prefix: str = ""
 ) -> Iterator[Finding]:
-    """The loss of links and special files; `names`: only those."""
+    """The loss of links and special files; `names`: only those, which are to be directories."""
     for others, kind in (
         (listing.links, "a symbolic link"),
         (listing.specials, "a pipe, socket or device"),
+        (listing.files if names else (), "a file in place of a directory"),
     ):
         for name in others:
             if names is None or name in names:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -421,3 +422,17 @@ def test_values_are_kept_bit_for_bit(tmp_path: Path) -> None:
     assert metric.value.tobytes() == np.array(values).tobytes()
     assert set(metric.step.tolist()) == {2**60}
     assert OTHER != RUN
+
+
+def test_a_file_in_place_of_a_directory_is_a_loss(tmp_path: Path) -> None:
+    root = unpack_store("2.9.2", tmp_path)
+    metrics = next(path for path in root.glob("*/*/metrics") if any(path.iterdir()))
+    shutil.rmtree(metrics)
+    metrics.write_text("x")
+    lost = [
+        (record.head.run_id, finding.where)
+        for record, _ in read_all(FileStore(str(root))).values()
+        for finding in record.findings
+        if finding.code == "file-not-read"
+    ]
+    assert lost == [(metrics.parent.name, "metrics")]
