@@ -1,6 +1,6 @@
 """Following: appends the new rows of runs in training to their targets as states are saved.
 
-Each poll lists the locations (`sources.watching`). If one changed, all its states are read and the
+Each poll lists the locations (`pipeline.watching`). If one changed, all its states are read and the
 runs with new rows are exported. A poll costs a `stat` of each file (40 ms for 5,000 files), a
 change the reading of its location (0.6 s for 100 checkpoints of up to 5,500 rows). Appends are not
 read back, which would double their cost; at the end, an ordinary export reads everything again and
@@ -26,10 +26,10 @@ from bridges.exporters.base import Exporter
 from bridges.pipeline.batch import for_each_run, one_name
 from bridges.pipeline.export_run import OnPhase, export_run
 from bridges.pipeline.options import ExportOptions, Pace
+from bridges.pipeline.watching import Stamp, Stamps, stamps
 from bridges.report import BatchReport, RunReport, Tally
 from bridges.sources.remote import MISSING
 from bridges.sources.trainer.checkpoint_paths import output_of
-from bridges.sources.trainer.watching import Stamp, Stamps, stamps
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import RowKind, Run
 
@@ -107,10 +107,9 @@ class Following:
         self._options, self._pace = options, pace
         self._on_phase, self._on_append, self._on_wait = on_phase, on_append, on_wait
         self._wait, self._clock = wait or threading.Event().wait, clock
-        every = options.source is not None  # a named source can read files of any name
         appender = Appender(exporters, options, on_phase)
         self._places = [
-            Place(place, appender, lambda at: look(at, every=every)) for place in locations
+            Place(place, appender, lambda at: look(at, options.source)) for place in locations
         ]
         self._done = Tally()
         self._reported: set[str] = set()

@@ -10,9 +10,9 @@ from bridges.errors import BridgeError, ConfigError, SourceError
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Selects, Source
+from bridges.sources.base import Source
 from bridges.sources.options import ReadOptions
-from bridges.sources.place import TRACKERS, tracker_of
+from bridges.sources.place import ORDER, sources_at
 from bridges.sources.remote import forget_listings
 from bridges.stream.model import Run
 
@@ -38,12 +38,15 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
 
 
 def source_of(location: str, name: str | None) -> Source:
-    """The source of that name, or the first that claims the location, built-in ones first."""
-    name = name or tracker_of(location)
-    if name:
-        return _load(plugins.find("sources", name))
+    """The source of that name; else the sources of a tree, or the first that claims the location,
+    built-in ones first.
+    """
+    names = (name,) if name else sources_at(location)
+    if names:
+        sources = [_load(plugins.find("sources", name)) for name in names]
+        return sources[0] if len(sources) == 1 else _together(sources)
     for plug_in in plugins.built_in("sources"):
-        if plug_in.name in TRACKERS:  # `tracker_of` has decided
+        if plug_in.name in ORDER:  # `sources_at` has decided
             continue
         source = _load(plug_in)
         if source.claims(location):
@@ -53,6 +56,12 @@ def source_of(location: str, name: str | None) -> Source:
         if source.claims(location):
             return source
     return _load(plugins.find("sources", "trainer_state"))
+
+
+def _together(sources: Sequence[Source]) -> Source:
+    from bridges.pipeline.several_sources import SeveralSources
+
+    return SeveralSources(sources)
 
 
 def _load(plug_in: plugins.PlugIn) -> Source:
@@ -68,8 +77,10 @@ def guarded(
     Any other error of the source is raised as a SourceError.
     """
     try:
-        if options.select and not isinstance(source, Selects):
-            runs = _selected(runs, options.select)
+        if options.select:
+            from bridges.sources.selection import selected
+
+            runs = selected(source, runs, options)
         yield from map(with_key_rules, runs)
     except BridgeError:
         raise
@@ -80,19 +91,6 @@ def guarded(
             expected=f"a location of the source {source.name!r}",
             remedy="If it is what it should be, this is a bug of that source.",
         ) from error
-
-
-def _selected(runs: Iterator[Run], conditions: Sequence[str]) -> Iterator[Run]:
-    """The matching runs; the experiment of a run is its group."""
-    from bridges.sources.selection import Selection
-
-    selection = Selection.of(conditions)
-    for run in runs:
-        names = run.path, run.name
-        if selection.takes_experiment(run.group or "") and selection.takes(
-            *names, run.status, run.tags
-        ):
-            yield run
 
 
 def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -123,3 +123,18 @@ class Selects(Protocol):
     """
 
     selects: bool
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A source whose locations can be followed by the sizes and times of their files.
+
+    Of other sources, the files below a location are watched.
+    """
+
+    def files(self, location: str) -> Iterable[str] | None:
+        """The files in which new rows of the runs at a location appear; None if it has no files.
+
+        Raises SourceError.
+        """
+        ...

@@ -1,7 +1,7 @@
-"""Which tracker's source reads a place whose form does not tell.
+"""The sources that read a place, by its form or its content.
 
-A directory with states of the Trainer, or logs of its tools, is the Trainer's. Otherwise it is a
-tracker's, if it contains one of its stores.
+A tree with states of the Trainer, or logs of its tools, is the Trainer's alone. In other trees each
+directory has its own source (see `bridges.sources.folders`).
 """
 
 from __future__ import annotations
@@ -10,27 +10,43 @@ import os
 import re
 
 from bridges.sources.file_names import STATE_NAME, TOOL_LOG_NAME
-from bridges.sources.trainer.locations import GLOB
+from bridges.sources.trainer.locations import is_tree
 
-TRACKERS = ("mlflow",)  # sources of trackers
+ORDER = ("mlflow", "wandb", "tensorboard", "tables")  # sources of trackers and loggers
 # forms of the addresses of MLflow stores
 SERVER = re.compile(r"(?:mlflow\+)?(https?://.*)", re.DOTALL)
 DATABASE = re.compile(r"(sqlite|postgres(ql)?(\+\w+)?|mysql(\+\w+)?|mssql(\+\w+)?)://")
 CLIENT_ONLY = re.compile(r"(mysql|mssql)(\+\w+)?://|databricks(-uc)?(://|\Z)")
+FILE_NAMES: dict[str, re.Pattern[str]] = {  # of single files, by source
+}
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
+WANDB = "wandb://"  # ENTITY/PROJECT[/RUN]
 SQLITE, SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
 
 
-def tracker_of(location: str) -> str | None:
-    """The tracker of a location, by the name of its source; None for other sources."""
+def sources_at(location: str) -> tuple[str, ...]:
+    """The names of the sources in `ORDER` that read a location; none if others do."""
     address, _ = without_page(location)
     if is_address(address):
-        return "mlflow"
+        return ("mlflow",)
+    if address.startswith(WANDB):
+        return ("wandb",)
     tree = local_path(address)
-    if "://" in tree:
-        return None
-    is_pattern = GLOB.search(tree) is not None and not os.path.exists(tree)
-    return _tracker_in(tree) if is_pattern or os.path.isdir(tree) else None
+    if not is_tree(tree):
+        return _by_name(tree)
+    if _has_histories(tree):
+        return ()
+    from bridges.sources.folders import folders  # not needed for the Trainer's
+
+    found = {folder.source for folder in folders(tree)}
+    return tuple(name for name in ORDER if name in found)
+
+
+def _by_name(location: str) -> tuple[str, ...]:
+    """The source of a single file with this name."""
+    name = location.replace(os.sep, "/").rpartition("/")[2].removesuffix(".gz")
+    found = (source for source, pattern in FILE_NAMES.items() if pattern.search(name))
+    return tuple(found)[:1]
 
 
 def without_page(location: str) -> tuple[str, str]:
@@ -51,16 +67,12 @@ def local_path(location: str) -> str:
     return url2pathname(urlsplit(location).path)
 
 
-def _tracker_in(tree: str) -> str | None:
-    """The tracker with a store in a tree; None if the tree holds histories of the Trainer."""
+def _has_histories(tree: str) -> bool:
+    """Whether a tree has a file with the name of a history of the Trainer."""
     from bridges.sources.trainer.discovery import walk
 
     names = (path.replace(os.sep, "/").rpartition("/")[2] for path in walk(tree))
-    if any(STATE_NAME.match(name) or TOOL_LOG_NAME.match(name) for name in names):
-        return None
-    from bridges.sources.mlflow.location import stores_at  # not needed for the Trainer's
-
-    return "mlflow" if next(stores_at(tree), None) else None
+    return any(STATE_NAME.match(name) or TOOL_LOG_NAME.match(name) for name in names)
 
 
 def is_address(location: str) -> bool:

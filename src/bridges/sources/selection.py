@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bridges.errors import ConfigError
+from bridges.sources.base import Selects, Source
+from bridges.sources.options import ReadOptions
+from bridges.stream.model import Run
 
 FIELDS = ("experiment", "run", "status")
 TAG = "tag."
@@ -57,3 +60,19 @@ def _condition(text: str) -> tuple[str, str]:
             f"{', '.join(FIELDS)} and tag.NAME, such as experiment='vision*'"
         )
     return found[1], found[2]
+
+
+def selected(source: Source, runs: Iterator[Run], options: ReadOptions) -> Iterator[Run]:
+    """The selected runs of a source, unless it selects them itself. The experiment of a run is its
+    group.
+    """
+    if not options.select or isinstance(source, Selects):
+        yield from runs
+        return
+    selection = Selection.of(options.select)
+    for run in runs:
+        names = run.path, run.name
+        if selection.takes_experiment(run.group or "") and selection.takes(
+            *names, run.status, run.tags
+        ):
+            yield run

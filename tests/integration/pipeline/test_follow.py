@@ -24,7 +24,7 @@ import pytest
 
 import bridges
 from bridges.formats.events.reader import read_event_file
-from bridges.sources.trainer.watching import stamps
+from bridges.pipeline.watching import stamps
 from tests import kills
 from tests.bounds import HANGS, until
 from tests.integration.exporters.mlflow.support import judge

@@ -26,11 +26,11 @@ from bridges.exporters.base import ExistingRun
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.follow import Following, Seen, Waiting
 from bridges.pipeline.options import ExportOptions, Pace
+from bridges.pipeline.watching import Stamp, stamps
 from bridges.report import BatchReport, RunReport
 from bridges.sources.options import ReadOptions
 from bridges.sources.remote import MISSING
 from bridges.sources.trainer.checkpoint_paths import output_of
-from bridges.sources.trainer.watching import Stamp, stamps
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from tests.support import state

@@ -152,6 +152,11 @@ def is_root(folder: str, names: list[str] | None = None) -> bool:
     return any(_kind(path) == "experiment" for path in inside)
 
 
+def is_part(folder: str) -> bool:
+    """Whether a directory is that of an experiment or a run of a file store."""
+    return bool(_kind(folder))
+
+
 def is_store_file(path: str) -> bool:
     """Whether an SQLite file has the core tables of a store."""
     import sqlite3

@@ -75,6 +75,13 @@ class MlflowSource:
             yield from reading.store(place)
         reading.end(location)
 
+    def files(self, location: str) -> list[str] | None:
+        """The files of the stores at a location; None for servers and their databases."""
+        found = [store.files() for store in stores_at(location)]
+        if None in found:
+            return None
+        return [path for files in found for path in files or ()]
+
     def split(self, location: str) -> list[RunsPart]:
         """The parts of a location, without regard to the options. Raises SourceError."""
         return [part for place in _stores(location) for part in _parts(location, place)]

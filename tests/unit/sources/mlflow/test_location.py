@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridges.sources.mlflow.location import stores_at
-from bridges.sources.place import tracker_of
+from bridges.sources.place import sources_at
 
 RUN = "0123456789abcdef0123456789abcdef"
 
@@ -83,7 +83,7 @@ def test_databases_beside_file_stores_are_found_if_they_have_the_tables(tmp_path
 )
 def test_addresses_have_the_forms_of_tracking_uris(location: str, kind: str, address: str) -> None:
     assert found(location) == [(kind, address, None, None)]
-    assert tracker_of(location) == "mlflow"
+    assert sources_at(location) == ("mlflow",)
 
 
 def test_a_page_of_the_ui_names_an_experiment_or_a_run() -> None:
@@ -101,10 +101,10 @@ def test_a_page_names_a_part_of_a_file_store(tmp_path: Path) -> None:
     root = tmp_path / "c#/runs"
     for page in ("#/experiments/3", f"/#/experiments/3/runs/{RUN}"):
         location = f"{root}{page}"
-        assert tracker_of(location) == "mlflow"
+        assert sources_at(location) == ("mlflow",)
         assert found(location) == [("files", str(root), "3", RUN if "runs/" in page else None)]
     assert found(root) == [("files", str(root), None, None)]
-    assert tracker_of(str(root)) == "mlflow"
+    assert sources_at(str(root)) == ("mlflow",)
 
 
 def test_a_file_uri_is_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_file_uri_is_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     make_store(root, "3")
     monkeypatch.chdir(tmp_path)
     for uri, address in ((root.as_uri(), str(root)), ("file:my%20runs", "my runs")):
-        assert tracker_of(uri) == "mlflow"
+        assert sources_at(uri) == ("mlflow",)
         assert found(uri) == [("files", address, None, None)]
 
 
@@ -133,23 +133,23 @@ def test_a_path_without_its_parents_is_told_by_structure(
 
 
 def test_a_plain_url_is_a_file_unless_the_source_is_named() -> None:
-    assert tracker_of("https://host/trainer_state.json") is None
+    assert sources_at("https://host/trainer_state.json") == ()
     assert found("http://host:5000") == [("server", "http://host:5000", None, None)]
 
 
 def test_states_of_the_trainer_come_first(tmp_path: Path) -> None:
     make_store(tmp_path / "mlruns", "0")
-    assert tracker_of(str(tmp_path)) == "mlflow"
+    assert sources_at(str(tmp_path)) == ("mlflow",)
     artifacts = tmp_path / "mlruns" / "0" / RUN / "artifacts"
     artifacts.mkdir()
     (artifacts / "trainer_state.json").write_text("{}")
-    assert tracker_of(str(tmp_path)) is None
+    assert sources_at(str(tmp_path)) == ()
 
 
 def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
     (tmp_path / "conda").mkdir()
     (tmp_path / "conda" / "meta.yaml").write_text("package:\n  name: x\n")
-    assert tracker_of(str(tmp_path)) is None
+    assert sources_at(str(tmp_path)) == ()
     assert found(tmp_path) == []
 
 
@@ -160,7 +160,7 @@ def test_a_pattern_names_several_stores(tmp_path: Path) -> None:
     assert [store.address for store in stores_at(pattern)] == [
         str(tmp_path / name / "mlruns") for name in ("a", "b")
     ]
-    assert tracker_of(pattern) == "mlflow"
+    assert sources_at(pattern) == ("mlflow",)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ size, times, etag or checksum in its listing differ.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bridges.sources.mlflow.location import stores_at
-from bridges.sources.place import tracker_of
+from bridges.pipeline.read_runs import source_of
+from bridges.sources.base import Watched
 from bridges.sources.remote import MISSING, described, forget_listings
 from bridges.sources.trainer.discovery import discover, walk
 from bridges.sources.trainer.locations import is_tree
@@ -29,37 +29,40 @@ class Stamp(NamedTuple):
 Stamps = Mapping[str, Stamp]
 
 
-def stamps(location: str, *, every: bool = False) -> Stamps | None:
-    """The stamp of each readable file at a location by path; with `every`, of all files.
+def stamps(location: str, source: str | None = None) -> Stamps | None:
+    """The stamp of each readable file at a location by path; of all files if a source is named and
+    does not list them.
 
     A location that cannot be listed has a stamp, too, so nothing is raised. None if changes cannot
     be detected, for example with a server that sends neither times nor etags.
     """
     try:
-        if tracker_of(location):
-            return _of_stores(location)
-        if "://" in location:
-            return _remote(location, every)
-        return {path: _stat(path) for path in _files(location, every)}
+        forget_listings([location])
+        reader = source_of(location, source)
+        if isinstance(reader, Watched):
+            paths = reader.files(location)
+        else:
+            paths = _files(location, every=source is not None)
+        return None if paths is None else _of_files(paths)
     except Exception as error:  # deliberately broad: reading the location reports the error
         return {location: Stamp(type(error).__name__)}
-
-
-def _of_stores(location: str) -> Stamps | None:
-    """The stamps of the files of MLflow's stores; None for servers and their databases."""
-    found: dict[str, Stamp] = {}
-    for store in stores_at(location):
-        files = store.files()
-        if files is None:
-            return None
-        found |= {path: _stat(path) for path in files}
-    return found
 
 
 def _files(location: str, every: bool) -> list[str]:
     if not is_tree(location):
         return [location]
     return [*walk(location)] if every else discover(location).readable
+
+
+def _of_files(paths: Iterable[str]) -> Stamps | None:
+    """The stamps of local and remote files; None if one of them has none."""
+    found = {}
+    for path in paths:
+        stamp = _remote(path) if "://" in path else _stat(path)
+        if stamp is None:
+            return None
+        found[path] = stamp
+    return found
 
 
 def _stat(path: str) -> Stamp:
@@ -71,12 +74,6 @@ def _stat(path: str) -> Stamp:
     return Stamp(mark, status.st_mtime_ns)
 
 
-def _remote(location: str, every: bool) -> Stamps | None:
-    forget_listings([location])
-    found = {}
-    for url in _files(location, every):
-        mark = described(url)
-        if mark is None:
-            return None
-        found[url] = Stamp(mark)
-    return found
+def _remote(url: str) -> Stamp | None:
+    mark = described(url)
+    return None if mark is None else Stamp(mark)

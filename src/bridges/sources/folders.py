@@ -1,0 +1,146 @@
+"""The directories of a tree, each with the source that reads it: the first of `CLAIMS` which
+recognises it. No other source looks below a directory of a store or of a W&B run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from bridges.sources.remote import opened
+from bridges.sources.trainer.discovery import natural
+from bridges.sources.trainer.locations import GLOB
+
+CLAIMS = {  # by source, the first claim counts: where its function `claims_of` is
+    "mlflow": "bridges.sources.mlflow.claims",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory: its path or URL, the names of its files and directories in natural order, and
+    the source that reads it (None: no source).
+    """
+
+    path: str
+    files: Sequence[str]
+    folders: Sequence[str]
+    source: str | None = None
+
+    def join(self, name: str) -> str:
+        """The path of a file or directory in it."""
+        return f"{self.path.rstrip('/')}/{name}" if "://" in self.path else _join(self.path, name)
+
+
+# The directories inside a folder that belong to its source, too; None for another's folder.
+Claim = Callable[[Folder], Collection[str] | None]
+
+
+def folders(location: str, unlisted: dict[str, str] | None = None) -> Iterator[Folder]:
+    """The directories at and below a location (a path, URL or glob), outer before inner ones.
+
+    Directories inside a claimed one that belong to the same source are left out. Each directory is
+    visited once. One that cannot be listed is added to `unlisted` with the reason.
+    """
+    claims = [(name, import_module(path).claims_of) for name, path in CLAIMS.items()]
+    missing = {} if unlisted is None else unlisted
+    listed: Listing = _Remote(location, missing) if "://" in location else _Local(missing)
+    waiting = listed.roots(location)[::-1]
+    while waiting:
+        folder = listed.folder(waiting.pop())
+        if folder is None:
+            continue
+        source, own = _claimed(folder, claims)
+        yield Folder(folder.path, folder.files, folder.folders, source)
+        waiting += [folder.join(name) for name in folder.folders if name not in own][::-1]
+
+
+def _claimed(
+    folder: Folder, claims: Sequence[tuple[str, Claim]]
+) -> tuple[str | None, Collection[str]]:
+    """The source of a folder, and the names of the directories in it of the same source."""
+    for name, claims_of in claims:
+        own = claims_of(folder)
+        if own is not None:
+            return name, own
+    return None, ()
+
+
+class _Local:
+    """Lists local directories, each once: a link may lead back to an outer directory."""
+
+    def __init__(self, unlisted: dict[str, str]) -> None:
+        self._unlisted = unlisted
+        self._visited: set[tuple[int, int]] = set()
+
+    def roots(self, location: str) -> list[str]:
+        """The directories that a path or pattern names."""
+        if os.path.isdir(location) or not GLOB.search(location):
+            return [location]
+        from glob import glob
+
+        found = sorted(glob(location, recursive=True), key=natural)
+        return [path for path in found if os.path.isdir(path)]
+
+    def folder(self, path: str) -> Folder | None:
+        """The listing of a directory; None if it was visited or cannot be listed."""
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in self._visited:
+                return None
+            self._visited.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                return _folder(path, ((entry.name, _is_directory(entry)) for entry in entries))
+        except OSError as error:
+            self._unlisted[path] = error.strerror or str(error)
+            return None
+
+
+class _Remote:
+    """Lists directories of an fsspec file system."""
+
+    def __init__(self, location: str, unlisted: dict[str, str]) -> None:
+        self._unlisted = unlisted
+        self._files, self._path = opened(location)
+
+    def roots(self, location: str) -> list[str]:
+        """The URLs of the directories that a URL or pattern names."""
+        is_glob = GLOB.search(location) is not None
+        found = sorted(self._files.glob(self._path), key=natural) if is_glob else [self._path]
+        return [self._files.unstrip_protocol(path) for path in found if self._files.isdir(path)]
+
+    def folder(self, path: str) -> Folder | None:
+        """The listing of a directory; None if it cannot be listed."""
+        try:
+            own = self._files._strip_protocol(path)
+            entries = [each for each in self._files.ls(own, detail=True) if each["name"] != own]
+        except Exception as error:  # deliberately broad: every file system raises its own errors
+            self._unlisted[path] = f"{type(error).__name__}: {error}"
+            return None
+        kinds = ((each["name"].rstrip("/"), each["type"]) for each in entries)
+        return _folder(
+            path, ((name.rpartition("/")[2], kind == "directory") for name, kind in kinds)
+        )
+
+
+Listing = _Local | _Remote
+
+
+def _folder(path: str, entries: Iterator[tuple[str, bool]]) -> Folder:
+    inside = sorted(entries, key=lambda entry: natural(entry[0]))
+    files = tuple(name for name, is_folder in inside if not is_folder)
+    return Folder(path, files, tuple(name for name, is_folder in inside if is_folder))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a directory; false for a link that is broken or circular."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _join(folder: str, name: str) -> str:
+    return name if folder == os.curdir else os.path.join(folder, name)
