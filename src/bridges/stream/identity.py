@@ -57,9 +57,12 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
     """The identity of a run; `options`: the non-default layout options.
 
     The aliases of a run with logs beside it are the keys of exports of a log alone. The first
-    version computed the key of a log from its first row with a measured value.
+    version computed the key of a log from its first row with a measured value. A copy of
+    a tracker's run, which has a stored key, has the key of its own identity as alias.
     """
     key = run_key(run, options)
+    is_copy = run.key and run.identity and run.key_style == "tags"
+    own = run_key(replace(run, key=None), options) if is_copy else None
     is_log = run.identity and run.logged and run.key_style == "trainer"
     earlier = run_key(replace(run, identity=()), options) if is_log else None
     of_logs = [run_key(alone, options) for log in run.logs for alone in logs_alone(run, log)]
@@ -67,7 +70,7 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
         key=key,
         digest=prefix_digest(run.history, len(run.history)),
         path=run.path,
-        aliases=tuple(a for a in dict.fromkeys([earlier, *of_logs]) if a and a != key),
+        aliases=tuple(a for a in dict.fromkeys([earlier, own, *of_logs]) if a and a != key),
         options=options or {},
         settings=run.settings,
         project=run.project,

@@ -41,14 +41,11 @@ from bridges.exporters.mlflow.experiments import (
 )
 from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between
 from bridges.exporters.mlflow.index import ApiRunIndex, receipts_in, save_receipts, stored
-from bridges.exporters.mlflow.links import Links, parent_key
+from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import made_id
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.state import (
-    KEY_TAG,
     RUNNING,
-    STATE_TAG,
-    SUPERSEDED_TAG,
     MlflowRun,
     existing_copy,
     existing_of,
@@ -57,7 +54,15 @@ from bridges.exporters.mlflow.state import (
 )
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
-from bridges.formats.mlflow_store.records import ACTIVE, DELETED, Experiment, RunRecord
+from bridges.formats.mlflow_store.records import (
+    ACTIVE,
+    DELETED,
+    KEY_TAG,
+    STATE_TAG,
+    SUPERSEDED_TAG,
+    Experiment,
+    RunRecord,
+)
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
@@ -101,15 +106,19 @@ class ClientWriter:
         return existing_runs(self._uri, identity, self._found)
 
     def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
-        experiment, runs = self._found(identity.key, record)
-        runs = runs or self._by_id(record.head.run_id)
-        found = [existing_copy(run, identity.key, self._uri, record.head) for run in runs]
-        if self._links.is_open(record.head) and experiment is not None:
-            parent = parent_key(record.head, identity)
-            active = self._active(experiment, parent)
-            self._links.add(record.head.parent_id, active[0].run_id if active else None)
-        self._links.seek(record.head, found[0].id if found else None)
-        return found
+        head, (experiment, runs) = record.head, self._found(identity.key, record)
+        for key in identity.aliases:
+            runs = runs or self._found(key, record)[1]
+        runs = runs or self._by_id(head.run_id)
+        if self._links.is_open(head) and experiment is not None:
+            self._links.found(head.parent_id, self._parents(experiment, record, identity))
+        self._links.seek(head)
+        return [existing_copy(run, identity.key, self._uri, head) for run in runs]
+
+    def _parents(self, experiment: str, record: RunRecord, identity: Identity) -> list[str]:
+        """The ids of the active runs that may be the parent of a run from MLflow."""
+        found = (self._active(experiment, key) for key in parent_keys(record, identity))
+        return [run.run_id for run in next(filter(None, found), [])]
 
     def _found(self, key: str, record: object = None) -> tuple[str | None, list[MlflowRun]]:
         """The experiment of a run and its runs with a run key."""
@@ -185,7 +194,7 @@ class ClientWriter:
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Create the run, or append the missing points to the existing one."""
-        details = self._details(layout)
+        details = self._details(layout, is_new=existing is None)
         if existing is None:
             run, columns = self._begin(layout, details, seen)
         else:
@@ -211,10 +220,12 @@ class ClientWriter:
         location = location_of(self._uri, run.experiment, run.run_id)
         return ExistingRun(layout.key, run.name, location, state, run.run_id, run.experiment)
 
-    def _details(self, layout: Layout) -> Details:
+    def _details(self, layout: Layout, *, is_new: bool) -> Details:
         """The details of a run, with its parent in the target."""
         details, record = details_of(layout, self.limits), record_of(layout)
-        return details.under(self._links.parent_of(record.head)) if record else details
+        if record is None:
+            return details
+        return details.under(self._links.parent_of(record.head, is_new=is_new))
 
     def _set_parent(self, run_id: str, parent: str) -> None:
         self._log(run_id, Batch(tags={rows.PARENT_TAG: parent}))
@@ -439,8 +450,13 @@ class ClientWriter:
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run."""
         run = self._read.pop(existing.id, None) or self._api.get_run(existing.id)
-        stored_details = StoredDetails(run.status, run.end, run.stage, run.tags, run.params)
-        return gaps_between(self._details(layout), layout.params, stored_details)
+        record = record_of(layout)
+        assert record is not None
+        self._links.found(record.head.run_id, [existing.id])
+        stored_details = StoredDetails(
+            run.name, run.status, run.end, run.stage, run.tags, run.params
+        )
+        return gaps_between(self._details(layout, is_new=False), layout.params, stored_details)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""

@@ -13,10 +13,11 @@ from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.locations import artifact_uri
 from bridges.exporters.mlflow.related import Row, left_out, new_id, related_rows
-from bridges.exporters.mlflow.state import KEY_TAG, OWN_TAGS
+from bridges.exporters.mlflow.state import OWN_TAGS
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     DELETED,
+    KEY_TAG,
     NAME_TAG,
     NOTE_TAG,
     PARENT_TAG,

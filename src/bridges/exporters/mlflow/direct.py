@@ -28,6 +28,7 @@ from bridges.exporters.mlflow.details import (
 from bridges.exporters.mlflow.experiments import SqlExperiments, wanted_experiment
 from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between, status_to_set
 from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import (
     SqlRunIndex,
     SqlRuns,
@@ -42,7 +43,6 @@ from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
-    STATE_TAG,
     MlflowRun,
     existing_copy,
     existing_of,
@@ -51,7 +51,13 @@ from bridges.exporters.mlflow.state import (
 )
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import State, whole_state
-from bridges.formats.mlflow_store.records import ACTIVE, Experiment, RunRecord
+from bridges.formats.mlflow_store.records import (
+    ACTIVE,
+    PARENT_TAG,
+    STATE_TAG,
+    Experiment,
+    RunRecord,
+)
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
@@ -81,8 +87,7 @@ class DirectWriter:
         self._runs = SqlRuns()
         self._rows_beside = Related()
         self._listing: SqlRunIndex | None = None
-        self._sought: set[str] = set()
-        self._orphans: set[str] = set()
+        self._links = Links()
 
     @property
     def limits(self) -> Limits:
@@ -114,23 +119,31 @@ class DirectWriter:
         return existing_runs(self._uri, identity, self._found)
 
     def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
-        head, runs, parent = record.head, [], None
-        self._sought.add(head.run_id)
+        head, found = record.head, []
         if self._database.exists():
             with self._database.transaction() as session:
                 experiment = self._experiments.find(session, self._wanted(record))
                 ids = copied_ids(head.run_id, identity.digest)
-                runs = self._runs.copies(session, experiment, identity.key, ids)
-                parent = head.parent_id and find_run(session, head.parent_id)
-        # a run whose parent neither the database nor this export has had so far
-        is_orphan = bool(head.parent_id) and not parent and head.parent_id not in self._sought
-        (self._orphans.add if is_orphan else self._orphans.discard)(head.run_id)
-        return [existing_copy(run, identity.key, self._uri, head) for run in runs]
+                found = self._runs.copies(session, experiment, identity.keys, ids)
+                found = [counted(session, run) for run in found]
+                if self._links.is_open(head):
+                    parents = self._parents(session, experiment, record, identity)
+                    self._links.found(head.parent_id, parents)
+        self._links.seek(head)
+        return [existing_copy(run, identity.key, self._uri, head) for run in found]
+
+    def _parents(
+        self, session: Session, experiment: int | None, record: RunRecord, identity: Identity
+    ) -> list[str]:
+        """The ids of the runs that may be the parent of a run from MLflow, active ones first."""
+        ids, keys = filter(None, [record.head.parent_id]), parent_keys(record, identity)
+        found = self._runs.copies(session, experiment, keys, ids)
+        return [run.run_id for run in sorted(found, key=lambda run: run.is_active)][::-1]
 
     def findings(self, layout: Layout) -> list[Finding]:
         """Findings about the place of a run in the target."""
         record = record_of(layout)
-        is_orphan = record is not None and record.head.run_id in self._orphans
+        is_orphan = record is not None and self._links.is_orphan(record.head)
         return [orphan(record.head)] if record and is_orphan else []
 
     def may_hold(self, keys: Collection[str]) -> bool:
@@ -158,14 +171,28 @@ class DirectWriter:
         self._database.create()
         with self._database.transaction(write=True) as session:
             if existing is None:
-                return self._create(session, layout, seen)
-            return self._append(session, layout, existing)
+                written = self._create(session, layout, seen)
+            else:
+                written = self._append(session, layout, existing)
+        self._links.made(record_of(layout), written.id, self._set_parent)
+        return written
+
+    def _set_parent(self, run_id: str, parent: str) -> None:
+        with self._database.transaction(write=True) as session:
+            put_pairs(session, "tags", run_id, {PARENT_TAG: parent})
+
+    def _details(self, layout: Layout, *, is_new: bool) -> Details:
+        """The details of a run, with its parent in the target."""
+        details, record = details_of(layout, self.limits), record_of(layout)
+        if record is None:
+            return details
+        return details.under(self._links.parent_of(record.head, is_new=is_new))
 
     def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
         experiment = self._experiments.ensure(session, self._wanted(layout.run.record))
         refuse_deleted(seen, layout.key, self._force)
         run_id = free_id(session, self._ids(experiment, layout))
-        details = details_of(layout, self.limits)
+        details = self._details(layout, is_new=True)
         self._insert_run(session, experiment, run_id, details)
         put_pairs(session, "params", run_id, layout.params)
         parent = self._parent(session, experiment, layout)
@@ -231,7 +258,7 @@ class DirectWriter:
             found = self._runs.with_key(session, experiment, layout.key, is_fresh=True)
         else:
             ids = self._ids(experiment, layout)
-            found = self._runs.copies(session, experiment, layout.key, ids, is_fresh=True)
+            found = self._runs.copies(session, experiment, [layout.key], ids, is_fresh=True)
         if {run.run_id for run in found} - {run.id for run in seen}:
             raise ConflictError
 
@@ -239,7 +266,7 @@ class DirectWriter:
         run_id, record = existing.id, record_of(layout)
         session.lock(run_id)
         self._check_unchanged(session, existing, record)
-        details, start = details_of(layout, self.limits), existing.state.rows
+        details, start = self._details(layout, is_new=False), existing.state.rows
         if not existing.complete or layout.replaces:  # the client writer can be interrupted
             start = 0
             for table in REWRITTEN_TABLES:
@@ -284,10 +311,11 @@ class DirectWriter:
         put_pairs(session, "params", run_id, params)
 
     def _stored_details(self, session: Session, run_id: str) -> StoredDetails:
-        statement = "select status, end_time, lifecycle_stage from runs where run_uuid = ?"
+        statement = "select name, status, end_time, lifecycle_stage from runs where run_uuid = ?"
         pairs = "select key, value from {} where run_uuid = ?"
-        status, end, stage = one_row(session, statement, (run_id,))
+        name, status, end, stage = one_row(session, statement, (run_id,))
         return StoredDetails(
+            name or "",
             status,
             end,
             stage,
@@ -297,7 +325,10 @@ class DirectWriter:
 
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run."""
-        details = details_of(layout, self.limits)
+        record = record_of(layout)
+        assert record is not None
+        self._links.found(record.head.run_id, [existing.id])
+        details = self._details(layout, is_new=False)
         with self._database.transaction() as session:
             stored = self._stored_details(session, existing.id)
             rows_beside = self._related(session, layout, int(existing.place), existing.id)

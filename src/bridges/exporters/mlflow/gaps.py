@@ -8,14 +8,14 @@ from types import MappingProxyType
 
 from bridges.exporters.base import RecordGaps
 from bridges.exporters.mlflow.details import UNENDED, Details
-from bridges.exporters.mlflow.state import KEY_TAG
-from bridges.formats.mlflow_store.records import DELETED, PARENT_TAG
+from bridges.formats.mlflow_store.records import DELETED, KEY_TAG, NAME_TAG, PARENT_TAG
 
 
 @dataclass(frozen=True)
 class StoredDetails:
     """The stored details of a run which change while it goes on."""
 
+    name: str
     status: str
     end: int | None
     stage: str
@@ -32,7 +32,7 @@ def gaps_between(
     """The gaps of a stored run; `rows` counts its missing rows in other tables.
 
     A status other than RUNNING, and existing tags, are those of the target: people change them.
-    Existing params never change. A run of another writer may lack its key.
+    Existing params never change. A run of another writer may lack its key, and the tag of its name.
     """
     missing = []
     if status_to_set(details, stored) is not None:
@@ -42,6 +42,8 @@ def gaps_between(
     if details.updates.get(PARENT_TAG, stored.tags.get(PARENT_TAG)) != stored.tags.get(PARENT_TAG):
         missing.append(f"tag {PARENT_TAG!r}")
     lacking = details.tags.keys() - stored.tags.keys() - {KEY_TAG}
+    if details.tags.get(NAME_TAG) == stored.name:
+        lacking -= {NAME_TAG}
     missing += [f"tag {key!r}" for key in sorted(lacking)]
     missing += [f"param {key!r}" for key in params if key not in stored.params]
     missing += [f"{count} rows of {table}" for table, count in rows.items()]

@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bridges.exporters.mlflow.api import Api, ApiRun, Batch
-from bridges.exporters.mlflow.state import (
-    KEY_TAG,
-    RECEIPT_TAG,
-    STATE_TAG,
-    SUPERSEDED_TAG,
-    MlflowRun,
-    receipt_in,
-)
+from bridges.exporters.mlflow.state import RECEIPT_TAG, MlflowRun, receipt_in
 from bridges.exporters.receipts import RunReceipt
+from bridges.formats.mlflow_store.records import KEY_TAG, STATE_TAG, SUPERSEDED_TAG
 
 EXPERIMENTS_PER_SEARCH = 200
 

@@ -1,59 +1,69 @@
-"""Links between runs whose ids change: the new id of a parent run in the target."""
+"""Links between runs whose ids change: the id of a parent run in the target."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridges.formats.mlflow_store.records import RunHead, RunRecord
 from bridges.stream.identity import Identity, key_of
 
 
-def parent_key(head: RunHead, identity: Identity) -> str:
-    """The run key of a run's parent under the layout options of its identity."""
-    return key_of(["mlflow", head.parent_id], None, identity.options or None)
+def parent_keys(record: RunRecord, identity: Identity) -> list[str]:
+    """The run keys of a run's parent under the layout options of its identity, the first one of an
+    earlier export.
+    """
+    options = identity.options or None
+    own = key_of(["mlflow", record.head.parent_id], None, options)
+    if not record.parent_key:
+        return [own]
+    return [key_of([record.parent_key], None, options) if options else record.parent_key, own]
 
 
 @dataclass
 class Links:
-    """What this export knows of parents: their new ids, by the ids in the source.
+    """What this export knows of parents: their ids in the target, by the ids in the source.
 
     A child written before its parent is linked as soon as the parent is written.
     """
 
-    _new: dict[str, str] = field(default_factory=dict)
+    _copies: dict[str, Sequence[str]] = field(default_factory=dict)  # several: the likeliest first
     _sought: set[str] = field(default_factory=set)  # runs of this export
     _open: dict[str, dict[str, str]] = field(default_factory=dict)  # children by parent: old to new
 
     def is_open(self, head: RunHead) -> bool:
-        """Whether the new id of the parent has to be looked for in the target."""
-        return bool(head.parent_id) and head.parent_id not in self._new
+        """Whether the parent has to be looked for in the target."""
+        return bool(head.parent_id) and head.parent_id not in self._copies
 
-    def add(self, run_id: str | None, new_id: str | None) -> None:
-        """Record the new id of a run."""
-        if run_id and new_id:
-            self._new[run_id] = new_id
+    def found(self, run_id: str | None, copies: Sequence[str]) -> None:
+        """Record the runs of the target that may be a run of the source."""
+        if run_id and copies:
+            self._copies[run_id] = copies
 
-    def seek(self, head: RunHead, new_id: str | None) -> None:
-        """Record a run of this export, and its new id if the target has it."""
+    def seek(self, head: RunHead) -> None:
+        """Record a run of this export."""
         self._sought.add(head.run_id)
-        self.add(head.run_id, new_id)
-
-    def parent_of(self, head: RunHead) -> str | None:
-        """The new id of the parent, if it is known."""
-        return self._new.get(head.parent_id or "")
 
     def is_orphan(self, head: RunHead) -> bool:
         """Whether neither the target nor this export has had the parent so far."""
         return self.is_open(head) and head.parent_id not in self._sought
 
-    def made(self, record: RunRecord | None, new_id: str, link: Callable[[str, str], None]) -> None:
+    def parent_of(self, head: RunHead, *, is_new: bool) -> str | None:
+        """The id of the parent in the target, if it is known.
+
+        A stored run keeps its parent if several runs of the target may be the right one.
+        """
+        copies = self._copies.get(head.parent_id or "", ())
+        return copies[0] if len(copies) == 1 or (copies and is_new) else None
+
+    def made(self, record: RunRecord | None, run_id: str, link: Callable[[str, str], None]) -> None:
         """Record a written run; `link` sets the parent of a child written before it."""
         if record is None:
             return
         head = record.head
-        self.add(head.run_id, new_id)
+        self.found(head.run_id, [run_id])
         for child in self._open.pop(head.run_id, {}).values():
-            link(child, new_id)
+            if run_id != head.run_id:
+                link(child, run_id)
         if head.parent_id and self.is_open(head):
-            self._open.setdefault(head.parent_id, {})[head.run_id] = new_id
+            self._open.setdefault(head.parent_id, {})[head.run_id] = run_id

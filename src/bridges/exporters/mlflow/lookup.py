@@ -15,7 +15,8 @@ from itertools import count
 from typing import Any
 
 from bridges.exporters.mlflow.database import Session
-from bridges.exporters.mlflow.state import KEY_TAG, STATE_TAG, SUPERSEDED_TAG, MlflowRun
+from bridges.exporters.mlflow.state import MlflowRun
+from bridges.formats.mlflow_store.records import KEY_TAG, STATE_TAG, SUPERSEDED_TAG
 
 FindRun = Callable[[str], MlflowRun | None]  # by its id, deleted or not
 _TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
@@ -113,17 +114,19 @@ class SqlRuns:
         self,
         session: Session,
         experiment: int | None,
-        key: str,
-        ids: Iterator[str],
+        keys: Sequence[str],
+        ids: Iterable[str],
         *,
         is_fresh: bool = False,
     ) -> list[MlflowRun]:
-        """The runs of all experiments with the first of these ids, and those with the run key in an
-        experiment (None: it does not exist).
+        """The runs of all experiments with the first of these ids, and those with one of the run
+        keys in an experiment (None: it does not exist).
         """
-        find = partial(find_run, session)
-        tagged = self._tagged(session, experiment, key, is_fresh) if experiment is not None else {}
-        return [counted(session, run) for run in _found(find, ids, tagged.get(key, ()))]
+        tagged: list[str] = []
+        if experiment is not None:
+            for key in keys:
+                tagged += self._tagged(session, experiment, key, is_fresh).get(key, ())
+        return _found(partial(find_run, session), ids, tagged)
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run has one of these keys; True if no tags were read yet."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bridges.exporters.base import Labels
 from bridges.exporters.description import description
 from bridges.exporters.mlflow.limits import Limits
-from bridges.exporters.mlflow.state import KEY_TAG
+from bridges.formats.mlflow_store.records import KEY_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, Values

@@ -15,15 +15,18 @@ from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.state import NO_STATE, UNREADABLE, State
-from bridges.formats.mlflow_store.records import ACTIVE, RunHead
+from bridges.formats.mlflow_store.records import (
+    ACTIVE,
+    KEY_TAG,
+    STATE_TAG,
+    SUPERSEDED_TAG,
+    RunHead,
+)
 from bridges.stream.clock import RECORDED
 from bridges.stream.identity import Identity
 from bridges.stream.layout import RULES
 
-KEY_TAG = "bridges.key"
-STATE_TAG = "bridges.state"
 RECEIPT_TAG = "bridges.mark"
-SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
 OWN_TAGS = (KEY_TAG, STATE_TAG, RECEIPT_TAG, SUPERSEDED_TAG, "bridges.attached")  # of a target
 RUNNING = "RUNNING"
 

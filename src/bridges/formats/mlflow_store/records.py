@@ -18,6 +18,7 @@ NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 NOTE_TAG, USER_TAG = "mlflow.note.content", "mlflow.user"
 # tags of exported runs: run key, state and group
 KEY_TAG, STATE_TAG, GROUP_TAG = "bridges.key", "bridges.state", "bridges.group"
+SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
 DEFAULT_WORKSPACE = "default"
 
 
@@ -143,7 +144,7 @@ class RunRecord:
     """A run with everything that its store holds of it, except its metrics.
 
     `artifact_folder`: the local directory of its artifacts, if it exists. `findings`: what could
-    not be read.
+    not be read. `parent_key`: the run key of its parent, if an earlier export wrote that.
     """
 
     head: RunHead
@@ -160,6 +161,7 @@ class RunRecord:
     links: tuple[ModelLink, ...] = ()
     models: tuple[LoggedModel, ...] = ()
     findings: tuple[Finding, ...] = ()
+    parent_key: str = ""
 
     @property
     def tags(self) -> Mapping[str, str]:

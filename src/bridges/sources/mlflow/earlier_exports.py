@@ -1,36 +1,63 @@
-"""Runs of the Trainer in MLflow, from an earlier export: they are the Trainer's again.
+"""Runs in MLflow from an earlier export: they keep their stored run key.
 
-They keep their stored run key, and their metrics get the names of the Trainer's callback in each
-target: exporting them onward continues the run of a direct export.
+Exporting them onward continues the run of a direct export. The metrics of a Trainer's run get the
+names of the Trainer's callback in each target again; a copy of a run of another MLflow store, to
+which a server gave a new id, keeps its metrics' names.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 
-from bridges.formats.mlflow_store.records import GROUP_TAG, KEY_TAG, STATE_TAG
+from bridges.formats.mlflow_store.records import (
+    ACTIVE,
+    GROUP_TAG,
+    KEY_TAG,
+    STATE_TAG,
+    SUPERSEDED_TAG,
+    RunHead,
+)
 from bridges.stream.model import Run
 
+TRAINER, TAGS = "trainer", "tags"  # key styles
 
-def as_exported(run: Run, tags: Mapping[str, str]) -> Run:
-    """The run with the key and the names of its export; unchanged if there was none.
 
-    An export with special options, such as the x-axis, is read as it is.
-    """
-    if KEY_TAG not in tags or not _is_plain(tags.get(STATE_TAG, "")):
+def as_exported(run: Run, head: RunHead) -> Run:
+    """The run with the key and the names of its export; unchanged if there was none."""
+    key, tags = stored_key(head), head.tags
+    if not key:
+        return run
+    run = replace(run, key=key)
+    if _style(tags[STATE_TAG]) == TAGS:
         return run
     group = tags.get(GROUP_TAG)
-    return replace(
-        run, key=tags[KEY_TAG], key_style="trainer", group=group, project=None, parents=(), facts={}
-    )
+    return replace(run, key_style=TRAINER, group=group, project=None, parents=(), facts={})
 
 
-def _is_plain(state: str) -> bool:
-    """Whether a state belongs to a complete export of a Trainer's run without special options."""
+def stored_key(head: RunHead) -> str:
+    """The run key that an export stored; empty if there is none, or if the run is read as it is.
+
+    That holds for exports with special options such as the x-axis, for an incomplete export of a
+    Trainer's run, and for a deleted copy: beside it may be an active one with the same key.
+    """
+    style = _style(head.tags.get(STATE_TAG, ""))
+    if style is None or (style == TAGS and head.stage != ACTIVE):
+        return ""
+    return head.tags.get(KEY_TAG, "")
+
+
+def is_superseded(head: RunHead) -> bool:
+    """Whether the run was deleted by an export because a concurrent export wrote it, too."""
+    return SUPERSEDED_TAG in head.tags
+
+
+def _style(state: str) -> str | None:
+    """The style of the keys in the state of an export that is continued, else None."""
     try:
         found = json.loads(state)
-        return not (found["layout"] or "style" in found or "pending" in found)
-    except (ValueError, KeyError, TypeError):
-        return False
+        style = found.get("style", TRAINER)
+        is_incomplete = style == TRAINER and "pending" in found
+        return None if found["layout"] or is_incomplete else style
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bridges.formats.mlflow_store.records import RunHead
+from bridges.sources.mlflow.earlier_exports import is_superseded, stored_key
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,18 @@ class Nested:
         """The names of the runs around it."""
         return tuple(head.shown_name for head in self.around)
 
+    @property
+    def parent_key(self) -> str:
+        """The run key of its parent, if an earlier export wrote that; else empty."""
+        return stored_key(self.around[-1]) if self.around else ""
+
 
 def families(heads: Iterable[RunHead]) -> Iterator[list[Nested]]:
     """The runs of an experiment in families: a run without a parent here, then all runs below it.
 
-    Runs whose parents form a circle are families of their own.
+    Runs whose parents form a circle are families of their own. Superseded runs are left out.
     """
-    runs = {head.run_id: head for head in heads}
+    runs = {head.run_id: head for head in heads if not is_superseded(head)}
     children: dict[str | None, list[RunHead]] = {}
     for head in runs.values():
         parent = head.parent_id if head.parent_id in runs else None

@@ -81,7 +81,7 @@ def run_of(
         record=record,
         append_only=False,
     )
-    return as_exported(run, head.tags)
+    return as_exported(run, head)
 
 
 def plain_number(text: str) -> str | int | float:

@@ -153,7 +153,7 @@ class _Reading:
         """One run. Raises SourceError."""
         record, metrics = store.read(nested.head)
         return run_of(
-            record,
+            replace(record, parent_key=nested.parent_key),
             metrics,
             place.source_of(nested.head),
             nested.parents,

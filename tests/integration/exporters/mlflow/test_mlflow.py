@@ -31,8 +31,8 @@ from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.rows import metric_columns, tags
-from bridges.exporters.mlflow.state import STATE_TAG
 from bridges.exporters.state import State, whole_state
+from bridges.formats.mlflow_store.records import STATE_TAG
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport

@@ -1,0 +1,162 @@
+"""Runs that reached a store by mlflow's API, exported onward: the same runs as in a direct export.
+
+The API gives a run another id, so that only its stored key tells whose copy it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bridges
+from tests.integration.exporters.mlflow.support import MlflowClient, ViewType
+
+PARENT = "mlflow.parentRunId"
+START = 1_700_000_000_000
+TOP, CHILD, GRANDCHILD = (f"{number:032x}" for number in (1, 2, 3))
+
+
+def write_run(store: Path, run_id: str, parent: str = "", values: Sequence[float] = (2.5,)) -> None:
+    """A run of the experiment `vision` in a file store; its name is its id."""
+    experiment = store / "1"
+    for folder in ("metrics", "params", "tags"):
+        (experiment / run_id / folder).mkdir(parents=True, exist_ok=True)
+    (experiment / "meta.yaml").write_text("experiment_id: '1'\nname: vision\n")
+    lines = [f"run_id: {run_id}", f"run_name: {run_id}", "status: 3"]
+    lines += [f"start_time: {START}", f"end_time: {START + 60_000}"]
+    (experiment / run_id / "meta.yaml").write_text("\n".join(lines) + "\n")
+    points = [f"{START + step} {value} {step}\n" for step, value in enumerate(values)]
+    (experiment / run_id / "metrics" / "loss").write_text("".join(points))
+    if parent:
+        (experiment / run_id / "tags" / PARENT).write_text(parent)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file store with three runs, each nested in the one before."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "mlruns", TOP, values=[2.5, float("inf"), 1.5])
+    write_run(tmp_path / "mlruns", CHILD, TOP)
+    write_run(tmp_path / "mlruns", GRANDCHILD, CHILD)
+    return tmp_path / "mlruns"
+
+
+def send(source: str | Path, to: str, **options: Any) -> list[str]:
+    """Export into a store; the status of each run."""
+    report = bridges.export(source, to="mlflow", tracking_uri=to, verify=True, **options)
+    assert report.exit_code == 0
+    return [run.status for run in report.runs]
+
+
+def tree(uri: str) -> dict[str, str | None]:
+    """The name of each run in a store, with the name of its parent."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("vision")
+    runs = client.search_runs([experiment.experiment_id], "", ViewType.ALL)
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    assert len({*names.values()}) == len(runs)
+    parents = {run.info.run_name: run.data.tags.get(PARENT) for run in runs}
+    return {name: names[parent] if parent else None for name, parent in parents.items()}
+
+
+NESTED = {TOP: None, CHILD: TOP, GRANDCHILD: CHILD}
+
+
+@pytest.mark.parametrize("last", ["direct", "client"])
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_a_copy_and_its_original_are_one_run(
+    store: Path, tmp_path: Path, first: str, last: str
+) -> None:
+    """Both are exported to one more store, in both orders; links lead to the runs there."""
+    copy, target = f"sqlite:///{tmp_path}/copy.db", f"sqlite:///{tmp_path}/target.db"
+    assert send(store, copy, mlflow_writer="client") == ["exported"] * 3
+    assert tree(copy) == NESTED
+    assert TOP not in {run.identity[1] for run in bridges.read(copy)}
+    sources: list[str | Path] = [store, copy] if first == "original" else [copy, store]
+    writer = {} if last == "direct" else {"mlflow_writer": "client"}
+    assert send(sources[0], target, **writer) == ["exported"] * 3
+    for source in (*sources[::-1], *sources):
+        assert send(source, target, **writer) == ["unchanged"] * 3
+        assert tree(target) == NESTED
+    write_run(store, CHILD, TOP, [2.5, 0.5])
+    assert sorted(send(store, target, **writer)) == ["appended", "unchanged", "unchanged"]
+    assert send(copy, target, **writer) == ["unchanged"] * 3
+    assert tree(target) == NESTED
+
+
+def test_a_copy_on_a_server_is_its_original(store: Path, tmp_path: Path, mlflow_url: str) -> None:
+    target, server = f"sqlite:///{tmp_path}/target.db", f"mlflow+{mlflow_url}"
+    assert send(store, mlflow_url) == ["exported"] * 3
+    of_vision: dict[str, Any] = {"select": ["experiment=vision"]}
+    assert send(server, target, **of_vision) == ["exported"] * 3
+    assert send(store, target) == ["unchanged"] * 3
+    assert tree(target) == NESTED
+    logdir: dict[str, Any] = {"to": "tensorboard", "logdir": tmp_path / "runs"}
+    onward, direct = bridges.export(server, **logdir, **of_vision), bridges.export(store, **logdir)
+    assert [run.status for run in (*onward.runs, *direct.runs)] == [
+        *["exported"] * 3,
+        *["unchanged"] * 3,
+    ]
+
+
+@pytest.mark.parametrize("style", ["copy", "trainer"])
+def test_a_parent_from_an_earlier_export_is_found_by_another_process(
+    store: Path, tmp_path: Path, style: str
+) -> None:
+    """The parent has the key of its earlier export, not one of its id."""
+    copy, target = f"sqlite:///{tmp_path}/copy.db", f"sqlite:///{tmp_path}/target.db"
+    by_client = {"mlflow_writer": "client"}
+    send(store, copy, **by_client)
+    names = {run.name: run.identity[1] for run in bridges.read(copy)}
+    if style == "trainer":  # as if the parent had been a run of the Trainer
+        client = MlflowClient(copy)
+        state = json.loads(client.get_run(names[TOP]).data.tags["bridges.state"])
+        assert state.pop("style") == "tags"
+        client.set_tag(names[TOP], "bridges.state", json.dumps(state))
+    for name in (TOP, CHILD):
+        found = send(copy, target, select=[f"run={name}"], **by_client)
+        assert found == ["exported"]
+    assert tree(target) == {TOP: None, CHILD: TOP}
+
+
+@pytest.mark.parametrize("writer", ["direct", "client"])
+def test_children_follow_a_parent_with_another_history(
+    store: Path, tmp_path: Path, writer: str
+) -> None:
+    """A parent whose points were rewritten is stored as another run: its children belong to it."""
+    target = f"sqlite:///{tmp_path}/target.db"
+    options: dict[str, Any] = {"mlflow_writer": writer}
+    send(store, target, **options)
+    client = MlflowClient(target)
+    experiment = client.get_experiment_by_name("vision").experiment_id
+
+    def parents() -> dict[str, str]:
+        runs = client.search_runs([experiment])
+        return {run.info.run_name: run.data.tags.get(PARENT, "") for run in runs}
+
+    old = parents()[CHILD]
+    write_run(store, TOP, values=[9.0])
+    write_run(store, f"{4:032x}", TOP)
+    report = bridges.export(store, to="mlflow", tracking_uri=target, **options)
+    assert report.runs[0].status == "exported"
+    new = report.runs[0].run_id
+    assert new != old
+    assert parents()[CHILD] == parents()[f"{4:032x}"] == new
+    for source in (store, store / "1" / CHILD):
+        send(source, target, **options)
+        assert parents()[CHILD] == new
+
+
+def test_a_superseded_run_is_not_read(store: Path, tmp_path: Path) -> None:
+    """A concurrent export of the same run deleted it."""
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    send(store, copy, mlflow_writer="client")
+    lost = next(run.identity[1] for run in bridges.read(copy) if run.name == GRANDCHILD)
+    client = MlflowClient(copy)
+    client.set_tag(lost, "bridges.superseded", "true")
+    client.delete_run(lost)
+    assert [run.name for run in bridges.read(copy, deleted=True)] == [TOP, CHILD]
