@@ -22,6 +22,8 @@ class ReadKeywords(TypedDict, total=False):
     max_unpacked: int | None
     select: str | Sequence[str]
     deleted: bool
+    step_column: str | None
+    system_metrics: bool
     source: str | None
 
 

@@ -40,6 +40,17 @@ class ReadChoices(Options):
         ),
     ] = ()
     deleted: Annotated[bool, Option("Read deleted runs of a tracker, too.")] = False
+    step_column: Annotated[
+        str | None,
+        Option(
+            "Column or metric with the steps of a table or a W&B run; _step: W&B's own step.",
+            unset="as the table or the run defines it",
+            metavar="KEY",
+        ),
+    ] = None
+    system_metrics: Annotated[
+        bool, Option("Read the system metrics of W&B runs (CPU, memory, GPU), too.")
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
