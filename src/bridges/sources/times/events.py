@@ -43,10 +43,13 @@ class EventFiles:
     def __init__(self, files: Mapping[str, Sequence[str]], outputs: Collection[str]) -> None:
         homes = {*outputs, *(_above(output) for output in outputs)}
         self._owned: dict[str, list[str]] = {}
+        self.unowned: dict[str, int] = {}  # the number of other files by directory
         for folder, paths in files.items():
             home = next((path for path in _upwards(folder) if path in homes), None)
             if home is not None:
                 self._owned.setdefault(home, []).extend(paths)
+            else:
+                self.unowned[folder] = len(paths)
         self._kept: OrderedDict[str, EventFile | None] = OrderedDict()
         self._first: dict[str, Int64] = {}
         self._points = 0

@@ -27,6 +27,7 @@ from bridges.sources.file_names import (
 from bridges.sources.remote import opened
 from bridges.sources.trainer.checkpoint_paths import CHECKPOINT, output_of
 from bridges.sources.trainer.locations import GLOB, is_tree
+from bridges.stream.finding import Finding
 
 HISTORY_SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".gz")
 _NO_HISTORY = re.compile(  # JSON files that transformers saves with a model
@@ -40,9 +41,9 @@ class FoundFiles:
 
     `sidecars` (settings and results files), `logs` (files named like a tuning tool's log) and
     `events` (event files) are grouped by directory. `others` counts the remaining files by suffix.
-    `metas` are the directories with a meta.yaml, as in MLflow's stores. `checkpoints` are
-    checkpoint directories. `unlisted` maps a directory that cannot be listed to
-    the reason.
+    `metas` are the directories with a meta.yaml, as in MLflow's stores, and `wandb_runs` those with
+    the log of a W&B run. `checkpoints` are checkpoint directories. `unlisted` maps a directory
+    that cannot be listed to the reason. `notes` are findings about the logs of other sources.
 
     A file whose name matches `pattern` counts as a state; `by_pattern` holds those recognised by
     the pattern alone.
@@ -54,8 +55,10 @@ class FoundFiles:
     events: dict[str, list[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     metas: list[str] = field(default_factory=list)
+    wandb_runs: list[str] = field(default_factory=list)
     checkpoints: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
+    notes: tuple[Finding, ...] = ()
     pattern: str = ""
     by_pattern: set[str] = field(default_factory=set)
 
@@ -78,6 +81,8 @@ class FoundFiles:
         else:
             if name == "meta.yaml":
                 self.metas.append(folder)
+            elif name.endswith(".wandb"):
+                self.wandb_runs.append(folder)
             self.ignore(name)
 
     def ignore(self, name: str) -> None:

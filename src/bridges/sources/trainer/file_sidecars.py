@@ -27,5 +27,5 @@ def partition_around(location: str) -> Partition:
     states = [path for path in found.states if folder_of(path) == output]
     for part in partitions(location, found) if len(states) < 2 else ():
         if location in part.files:
-            return replace(part, named_file=location, others=(), unlisted=())
+            return replace(part, named_file=location, others=(), unlisted=(), notes=())
     return Partition(location, (location,), named_file=location)

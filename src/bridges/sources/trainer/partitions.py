@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from bridges.sources.times.events import EventFiles
 from bridges.sources.trainer.checkpoint_paths import folder_of, output_of
 from bridges.sources.trainer.discovery import FoundFiles, natural
+from bridges.sources.trainer.other_logs import other_logs
 from bridges.sources.trainer.paths import names_of
+from bridges.stream.finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Partition:
     `files`: its files, states first. `checkpoints`: its checkpoint directories, with and without a
     state. `depths`: the number of path names that an output directory's run name needs, if more
     than one. `neighbour`: a state of another partition in the same directory (another trial).
-    `size`: bytes of its largest state (0: unknown). `others` and `unlisted`: the tree's other files
-    and unreadable directories, set in the first partition only. `named_file`: read only the run of
-    this file.
+    `size`: bytes of its largest state (0: unknown). `others`, `unlisted` and `notes`: the tree's
+    other files, unreadable directories, and findings about other logs, set in the first partition
+    only. `named_file`: read only the run of this file.
 
     A tree may have very many partitions, so file kinds are not stored but derived when it is read.
     """
@@ -41,6 +43,7 @@ class Partition:
     size: int = 0
     others: tuple[tuple[str, int], ...] = ()
     unlisted: tuple[tuple[str, str], ...] = ()
+    notes: tuple[Finding, ...] = ()
     named_file: str = ""
 
     @property
@@ -55,6 +58,7 @@ class Partition:
             checkpoints={*self.checkpoints},
             others=Counter(dict(self.others)),
             unlisted=dict(self.unlisted),
+            notes=self.notes,
             pattern="*",  # every remaining file is a state
         )
         for path in self.files:
@@ -87,6 +91,7 @@ def partitions(location: str, found: FoundFiles) -> list[Partition]:
                 max(map(_size, files.get(top, ())), default=0),
                 () if made else others,
                 () if made else tuple(found.unlisted.items()),
+                () if made else other_logs(found, outputs),
             )
         )
     return made
@@ -103,6 +108,7 @@ def single_partition(location: str, found: FoundFiles) -> Partition:
         tuple(_depths(_outputs(found), found.by_pattern).items()),
         others=tuple(found.others.items()),
         unlisted=tuple(found.unlisted.items()),
+        notes=other_logs(found, _outputs(found)),
     )
 
 

@@ -52,10 +52,12 @@ def _read_tree(location: str, options: ReadOptions) -> Iterator[Run]:
     found = discover(location)
     parts = read_units(location, found) or [single_partition(location, found)]
     is_empty, errors = True, list[SourceError]()
+    notes = next((part.notes for part in parts if part.notes), ())
     for part in parts:
         own = part.found if len(parts) > 1 else found
         if len(parts) > 1:  # the first run reports the other files of the tree
             own.others = Counter(found.others if is_empty else ())
+        own.notes = notes if is_empty else ()
         try:
             for run in _read(part, own, options):
                 is_empty = False

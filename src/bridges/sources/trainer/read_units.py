@@ -106,4 +106,5 @@ def _merged(parts: Sequence[Partition]) -> Partition:
         max(part.size for part in parts),
         next((part.others for part in parts if part.others), ()),
         next((part.unlisted for part in parts if part.unlisted), ()),
+        next((part.notes for part in parts if part.notes), ()),
     )

@@ -206,26 +206,10 @@ def outputs_of(folded: FoldedRun) -> list[str]:
 def _ignored(location: str, found: FoundFiles) -> list[Finding]:
     count = found.others.total()
     if not count:
-        return []
+        return [*found.notes]
     message = f"files that are not histories, settings or results: {kinds_of(found)}"
     ignored = Finding("files-ignored", Severity.INFO, location, message, count)
-    return [ignored, *_other_stores(found)]
-
-
-def _other_stores(found: FoundFiles) -> list[Finding]:
-    """A note for each MLflow store beside the states, with the way to export it."""
-    if not found.metas:
-        return []
-    from bridges.sources.mlflow.location import TRASH, is_root
-
-    roots = Counter(folder_of(folder) or "." for folder in found.metas)
-    places = [root for root in roots if root not in found.metas and name_of(root) != TRASH]
-    message = "an MLflow store, which is not read here: name it with --source mlflow to export it"
-    return [
-        Finding("other-store", Severity.INFO, root, message, roots[root])
-        for root in places
-        if "://" not in root and is_root(root)
-    ]
+    return [ignored, *found.notes]
 
 
 def kinds_of(found: FoundFiles) -> str:
