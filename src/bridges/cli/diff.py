@@ -103,7 +103,11 @@ def _params(found: Comparison) -> Lines:
 
 
 def _metrics(a: Run, b: Run, found: Comparison, verbose: bool, width: int) -> Lines:
-    """The table of metrics: last and best values and trends, both runs above each other."""
+    """The table of metrics: last and best values and trends, both runs above each other; of equal
+    runs only if `verbose`.
+    """
+    if found.is_equal and not verbose:
+        return
     shown = [key for key in found.metrics if verbose or not is_duration(key)]
     if not shown:
         return

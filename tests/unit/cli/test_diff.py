@@ -59,7 +59,9 @@ def test_two_runs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_equal_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "The params and rows are equal." in printed(capsys, "a", "same", code=0)
+    page = printed(capsys, "a", "same", code=0)
+    assert page.rstrip().endswith("The params and rows are equal.")
+    assert "loss" in printed(capsys, "a", "same", "-v", code=0)
     ignore = [part for key in ("rate", "loss", "*_runtime") for part in ("--ignore", key)]
     assert "are equal" in printed(capsys, "a", "b", *ignore, code=0)
 
