@@ -22,7 +22,7 @@ PACKAGE = REPOSITORY / "src" / "bridges"
 # from the ground up: a room may import itself and the rooms below it
 ROOMS = (
     ("errors", "log"),
-    ("option", "short_retries"),
+    ("option", "short_retries", "installed"),
     ("stream",),
     ("http",),
     ("report", "findings", "plugins", "formats", "huggingface"),

@@ -7,6 +7,7 @@ All state lives in the target. An exporter keeps none between calls: the caller 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
@@ -252,6 +253,19 @@ class Preloads(Protocol):
 
     def preload(self) -> None:
         """List the runs; later `find` calls use that listing. Raises ExportError."""
+        ...
+
+
+@runtime_checkable
+class WritesBatches(Protocol):
+    """An exporter that writes several small runs faster in one transaction."""
+
+    def batch(self) -> AbstractContextManager[None] | None:
+        """One transaction for all calls inside. Each `write` stays all or nothing.
+
+        Raises ConflictError or ExportError at its end, if nothing was written. None if this target
+        has no transactions for several runs.
+        """
         ...
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from threading import local
 
 from bridges.errors import BridgeError, ConfigError, TreeError
@@ -18,9 +19,9 @@ from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.migration import fingerprint
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.tasks import Done, Left, Task, failed, unread
-from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.read_runs import guarded, source_of
+from bridges.pipeline.small_runs import export_group, grouped
 from bridges.report import RunReport, failure
 from bridges.short_retries import short_retries
 from bridges.sources.base import Divides
@@ -160,20 +161,27 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
     left: dict[str, Left] = {}
     seen: list[str] = []
     try:
-        for run in reading.runs:
-            is_done = task.done[len(seen) :][:1] == (run.source,)
-            targets = [] if is_done else [to for to in task.targets if to.label not in left]
-            found = _exported(run, task, targets, dry_run)
-            if found is None:
-                left_out.append((run.source, task.source.why_not(run)))
-            for target, report in zip(targets, found or (), strict=False):
-                if report.transient:
-                    left[target.label] = _left(task, target, seen, report)
-                else:
-                    reports.append(report)
-            seen.append(run.source)
-            if reading.files:
-                reading.files.was_read(run)
+        for group in grouped(reading.runs):
+            done = task.done[len(seen) :]
+            ready = [
+                _Prepared.of(run, task, done[at : at + 1] == (run.source,))
+                for at, run in enumerate(group)
+            ]
+            written = {to.label: _exported(ready, task, to, dry_run) for to in task.targets}
+            for one in ready:
+                if one.run is None:
+                    left_out.append((one.source, task.source.why_not(one.read)))
+                for target in task.targets if one.is_written else ():
+                    if target.label in left:
+                        continue
+                    report = next(written[target.label])
+                    if report.transient:
+                        left[target.label] = _left(task, target, seen, report)
+                    else:
+                        reports.append(report)
+                seen.append(one.source)
+                if reading.files:
+                    reading.files.was_read(one.read)
     except ConfigError:  # of a target, so it concerns all runs
         raise
     except BridgeError as error:
@@ -236,18 +244,60 @@ def _run_receipt(
     return RunReceipt.of(report, receipt)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A run as it was `read`, and as its targets get it: None if the filters exclude it.
+
+    `error`: it lacks a field of a template. `is_done`: it was reported before.
+    """
+
+    read: Run
+    run: Run | None
+    experiment: str | None
+    is_done: bool
+    error: ConfigError | None = None
+
+    @classmethod
+    def of(cls, run: Run, task: Task, is_done: bool) -> _Prepared:
+        try:
+            taken = task.source.prepare(run)
+            return cls(run, taken, task.source.experiment_of(run), is_done)
+        except ConfigError as error:
+            return cls(run, run, None, is_done, error)
+
+    @property
+    def source(self) -> str:
+        return self.read.source
+
+    @property
+    def is_written(self) -> bool:
+        return self.run is not None and not self.is_done
+
+
 def _exported(
-    run: Run, task: Task, targets: Sequence[TargetSpec], dry_run: bool
-) -> list[RunReport] | None:
-    """The reports of a run for these targets; None if the filters exclude it."""
-    try:
-        taken = task.source.prepare(run)
-        experiment = task.source.experiment_of(run)
-    except ConfigError as error:  # the run lacks a field of a template
-        return [_misnamed(run, target, error) for target in targets]
-    if taken is None:
-        return None
-    return [_export(taken, task, to, experiment, dry_run) for to in targets]
+    runs: Sequence[_Prepared], task: Task, target: TargetSpec, dry_run: bool
+) -> Iterator[RunReport]:
+    """The reports of the runs that are written to a target."""
+    chosen: ExportOptions = task.source.export_options(target)
+    options = replace(chosen, dry_run=dry_run, retries=RETRIES)
+    written = [one for one in runs if one.is_written]
+    for (experiment, error), same in groupby(written, lambda one: (one.experiment, one.error)):
+        some = [one.run for one in same if one.run]
+        try:
+            if error:
+                raise error
+            exporter = _exporter(target, experiment, task.plan, dry_run)
+        except ConfigError as why:
+            if not error and experiment is None:
+                raise
+            # planning made the exporter without the experiment
+            yield from (_misnamed(run, target, why) for run in some)
+            continue
+        reports = export_group(some, exporter, options)
+        for _ in some:
+            with short_retries():
+                report = next(reports)
+            yield replace(report, target=target.label)
 
 
 def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
@@ -266,22 +316,6 @@ def _runs(task: Task) -> Iterator[Run]:
         assert isinstance(source, Divides)  # only such sources are split into parts
         runs = source.read_part(task.place, options)
     yield from with_rows(task.location, guarded(runs, task.location, source, options))
-
-
-def _export(
-    run: Run, task: Task, target: TargetSpec, experiment: str | None, dry_run: bool
-) -> RunReport:
-    chosen: ExportOptions = task.source.export_options(target)
-    options = replace(chosen, dry_run=dry_run, retries=RETRIES)
-    try:
-        exporter = _exporter(target, experiment, task.plan, dry_run)
-    except ConfigError as error:
-        if experiment is None:
-            raise
-        return _misnamed(run, target, error)  # planning made the exporter without the experiment
-    with short_retries():
-        report = export_run(run, exporter, options)
-    return replace(report, target=target.label)
 
 
 def _exporter(

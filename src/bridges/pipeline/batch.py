@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
-from bridges.exporters.base import BaseExporter, Exporter, Parallel
-from bridges.pipeline.export_run import OnPhase, RunAction
+from bridges.exporters.base import BaseExporter, Exporter, Parallel, WritesBatches
+from bridges.pipeline.export_run import OnPhase, RunAction, export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.pipeline.read_runs import read_runs
 from bridges.report import BatchReport, RunReport, failure
@@ -76,24 +76,32 @@ def _work(
 ) -> Iterator[tuple[Work, bool]]:
     """The work items, and whether each can run in parallel with others."""
 
-    def done(run: Run, exporter: Exporter, seconds: float) -> RunReport:
-        report = action(run, exporter, options, on_phase)
-        return replace(report, seconds=report.seconds + seconds)
+    def done(report: Callable[[], RunReport], seconds: float) -> RunReport:
+        found = report()
+        return replace(found, seconds=found.seconds + seconds)
 
+    batching = [one for one in exporters if action is export_run and isinstance(one, WritesBatches)]
+    if batching:
+        from bridges.pipeline.small_runs import export_group, grouped
     for location in locations:
         started = time.perf_counter()
         read: set[str] = set()
         on_phase(location, "reading")
+        runs = with_rows(location, read_runs(location, options))
         try:
-            for run in with_rows(location, read_runs(location, options)):
-                on_found(run)
-                read.add(output_of(run.source))
-                seconds = time.perf_counter() - started
-                for exporter in exporters:
-                    is_parallel = (
-                        isinstance(exporter, BaseExporter | Parallel) and exporter.parallel
-                    )
-                    yield partial(done, run, exporter, seconds), is_parallel
+            for group in grouped(runs) if batching else ([run] for run in runs):
+                seconds = (time.perf_counter() - started) / len(group)
+                for run in group:
+                    on_found(run)
+                    read.add(output_of(run.source))
+                written = {id(one): export_group(group, one, options, on_phase) for one in batching}
+                for run in group:
+                    for exporter in exporters:
+                        if reports := written.get(id(exporter)):
+                            yield partial(done, partial(next, reports), seconds), False
+                        else:
+                            report = partial(action, run, exporter, options, on_phase)
+                            yield partial(done, report, seconds), _is_parallel(exporter)
                 started = time.perf_counter()
         except ConfigError:
             raise
@@ -103,6 +111,10 @@ def _work(
                 for one in (error.errors if isinstance(error, TreeError) else [error])
                 for exporter in exporters
             )
+
+
+def _is_parallel(exporter: Exporter) -> bool:
+    return isinstance(exporter, BaseExporter | Parallel) and exporter.parallel
 
 
 def _unread(location: str, error: BridgeError, exporter: Exporter, missing: bool) -> RunReport:

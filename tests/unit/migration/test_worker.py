@@ -13,6 +13,8 @@ from bridges.migration import worker
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.tasks import Task, plan
 from bridges.migration.worker import carry_out, carry_out_all
+from bridges.pipeline.small_runs import export_group
+from bridges.report import RunReport
 from bridges.stream.model import Run
 from tests.support import state
 
@@ -47,18 +49,19 @@ def tasks(tmp_path: Path) -> list[Task]:
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read and what is exported, in this order."""
     happened: list[str] = []
-    runs, export = worker._runs, worker._export
+    runs, export = worker._runs, export_group
 
     def read(task: Task) -> Iterator[Run]:
         happened.append("read")
         yield from runs(task)
 
-    def exported(*each: Any) -> Any:
-        happened.append("exported")
-        return export(*each)
+    def exported(*each: Any) -> Iterator[RunReport]:
+        for report in export(*each):
+            happened.append("exported")
+            yield report
 
     monkeypatch.setattr(worker, "_runs", read)
-    monkeypatch.setattr(worker, "_export", exported)
+    monkeypatch.setattr(worker, "export_group", exported)
     return happened
 
 

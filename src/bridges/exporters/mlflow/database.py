@@ -100,7 +100,14 @@ class Database(Protocol):
         ...
 
     def transaction(self, *, write: bool = False) -> AbstractContextManager[Session]:
-        """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
+        """One transaction. Raises ConflictError for a duplicate row, and ExportError.
+
+        In a `batch`, a write is a savepoint, and a read is a part of the batch.
+        """
+        ...
+
+    def batch(self) -> AbstractContextManager[Session]:
+        """One transaction around several. If it raises an error, nothing was written."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Writes runs directly into the tables of an MLflow database, one transaction per run.
+"""Writes runs directly into the tables of an MLflow database, each as a whole or not at all.
 
 A run's id is derived from its run key, so the primary key rejects a second copy. A killed export
 leaves nothing behind. Runs of the client writer are found by their key tag. All statements here run
@@ -7,11 +7,11 @@ on SQLite and PostgreSQL; the differences are behind the `Session` of `database.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
-
-import numpy as np
+from weakref import ref
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
@@ -27,6 +27,7 @@ from bridges.exporters.mlflow.details import (
 )
 from bridges.exporters.mlflow.experiments import SqlExperiments, wanted_experiment
 from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between, status_to_set
+from bridges.exporters.mlflow.latest_points import LatestPoints
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import (
@@ -40,7 +41,6 @@ from bridges.exporters.mlflow.lookup import (
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
 from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_id
-from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
     MlflowRun,
@@ -88,13 +88,19 @@ class DirectWriter:
         self._rows_beside = Related()
         self._listing: SqlRunIndex | None = None
         self._links = Links()
+        self._limits = Limits()
+        self._detailed: tuple[ref[Layout], Details] | None = None
+        self._unchecked: list[Callable[[Session], None]] | None = None  # of the runs in a batch
 
     @property
     def limits(self) -> Limits:
-        """The limits of the database."""
-        usual = limits_of(self._release) if self._release else Limits()
-        own = self._database
-        return replace(usual, widths=own.widths, takes_nul=own.takes_nul, columns=own.columns)
+        """The limits of the database, made once its columns are known."""
+        own, limits = self._database, self._limits
+        if not limits.columns:
+            usual = limits_of(self._release) if self._release else Limits()
+            limits = replace(usual, widths=own.widths, takes_nul=own.takes_nul, columns=own.columns)
+            self._limits = limits
+        return limits
 
     def _wanted(self, record: object) -> Experiment:
         """The experiment of a run with this record."""
@@ -164,12 +170,39 @@ class DirectWriter:
                 return None, []
             return experiment, self._runs.with_key(session, experiment, key)
 
+    def batch(self) -> AbstractContextManager[None] | None:
+        """One transaction for several runs; None for a new database, which the first run creates.
+
+        Raises ConflictError or ExportError at its end, if nothing was written.
+        """
+        return self._batch() if self._database.exists() else None
+
+    @contextmanager
+    def _batch(self) -> Iterator[None]:
+        with self._rereads_tags(), self._database.batch() as session:
+            self._unchecked = []
+            try:
+                yield
+                for check in self._unchecked:
+                    check(session)
+            finally:
+                self._unchecked = None
+
+    @contextmanager
+    def _rereads_tags(self) -> Iterator[None]:
+        """After an error, read all tags again: those read so far may have been rolled back."""
+        try:
+            yield
+        except BaseException:
+            self._runs = SqlRuns()
+            raise
+
     def write(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Write a new run, or the new rows of an existing one, in one transaction."""
         self._database.create()
-        with self._database.transaction(write=True) as session:
+        with self._rereads_tags(), self._database.transaction(write=True) as session:
             if existing is None:
                 written = self._create(session, layout, seen)
             else:
@@ -183,10 +216,16 @@ class DirectWriter:
 
     def _details(self, layout: Layout, *, is_new: bool) -> Details:
         """The details of a run, with its parent in the target."""
-        details, record = details_of(layout, self.limits), record_of(layout)
+        details, record = self._own_details(layout), record_of(layout)
         if record is None:
             return details
         return details.under(self._links.parent_of(record.head, is_new=is_new))
+
+    def _own_details(self, layout: Layout) -> Details:
+        """The details of a run without its new parent, kept for the next call."""
+        if self._detailed is None or self._detailed[0]() is not layout:
+            self._detailed = ref(layout), details_of(layout, self.limits)
+        return self._detailed[1]
 
     def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
         experiment = self._experiments.ensure(session, self._wanted(layout.run.record))
@@ -204,7 +243,11 @@ class DirectWriter:
         location = location_of(self._uri, experiment, run_id)
         name = details.name or run_id
         made = ExistingRun(layout.key, name, location, state, run_id, str(experiment))
-        self._check_seen(session, experiment, layout, [*seen, made])
+        check = partial(self._check_seen, experiment=experiment, layout=layout, seen=[*seen, made])
+        if self._unchecked is None:
+            check(session)
+        else:
+            self._unchecked.append(check)
         return made
 
     def _insert_run(self, session: Session, experiment: int, run_id: str, details: Details) -> None:
@@ -252,7 +295,7 @@ class DirectWriter:
     ) -> None:
         """Raises ConflictError if another writer created a run with the key since `find`.
 
-        Called last in the transaction, as a client may create its run during this write.
+        Called last in the transaction, as a client may create its run before its end.
         """
         if record_of(layout) is None:
             found = self._runs.with_key(session, experiment, layout.key, is_fresh=True)
@@ -425,36 +468,3 @@ def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, obj
         " on conflict (key, run_uuid) do update set value = excluded.value"
     )
     session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
-
-
-class LatestPoints:
-    """The latest point of each key: the first one with the highest (step, time, value)."""
-
-    def __init__(self) -> None:
-        self._points: dict[str, tuple[int, int, float, bool]] = {}
-
-    def seen(self, column: MetricColumn) -> MetricColumn:
-        """Take the points of a column, and return it."""
-        at, step = len(column.step) - 1, column.step
-        if at and not step[-1] > step[:-1].max():
-            at -= int(np.lexsort((column.value[::-1], column.time[::-1], step[::-1]))[-1])
-        point = (
-            int(step[at]),
-            int(column.time[at]),
-            float(column.value[at]),
-            bool(column.is_nan[at]),
-        )
-        known = self._points.get(column.key)
-        if known is None or point[:3] > known[:3]:
-            self._points[column.key] = point
-        return column
-
-    def put(self, session: Session, run_id: str) -> None:
-        """Set them in the table."""
-        session.executemany(
-            "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
-            " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"
-            " step = excluded.step, timestamp = excluded.timestamp, value = excluded.value,"
-            " is_nan = excluded.is_nan",
-            [(key, *point, run_id) for key, point in self._points.items()],
-        )

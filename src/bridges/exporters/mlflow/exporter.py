@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
@@ -18,7 +19,6 @@ from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded, 
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.adapt import adapt
 from bridges.exporters.mlflow.api import Api
-from bridges.exporters.mlflow.client import ClientWriter
 from bridges.exporters.mlflow.database import Database
 from bridges.exporters.mlflow.direct import DirectWriter
 from bridges.exporters.mlflow.experiments import DEFAULT_EXPERIMENT
@@ -132,6 +132,8 @@ class MlflowExporter(BaseExporter):
         except ExportError as error:
             why = f" ({self._why_client})" if self._why_client else ""
             raise ExportError(f"{error}{why}") from error
+        from bridges.exporters.mlflow.client import ClientWriter  # slow to import
+
         # on a server, the location of a run is the URL of its page
         shown = f"{self.shown.rstrip('/')}/" if self._is_server else self.shown
         return ClientWriter(api, shown, self.experiment, self._force)
@@ -188,6 +190,11 @@ class MlflowExporter(BaseExporter):
     ) -> ExistingRun:
         """Write a new run, or the missing rows of an existing one."""
         return self._writer.write(layout, seen, existing)
+
+    def batch(self) -> AbstractContextManager[None] | None:
+        """One transaction of the direct writer for several runs."""
+        writer = self._writer
+        return writer.batch() if isinstance(writer, DirectWriter) else None
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether the store may have a run from a tool's log with one of these keys."""

@@ -62,7 +62,7 @@ class Links:
             return
         head = record.head
         self.found(head.run_id, [run_id])
-        for child in self._open.pop(head.run_id, {}).values():
+        for child in self._open.get(head.run_id, {}).values():  # kept: a write can be rolled back
             if run_id != head.run_id:
                 link(child, run_id)
         if head.parent_id and self.is_open(head):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,6 +30,11 @@ def is_reachable(location: str) -> bool:
     return path is None or (os.path.isabs(path) and os.path.isdir(path))
 
 
+@lru_cache(maxsize=1)  # asked several times for each run
+def _uri_of(folder: str) -> str:
+    return Path(folder).resolve().as_uri()
+
+
 def artifact_uri(record: RunRecord) -> tuple[str, list[Finding]]:
     """The URI of a run's artifacts, and a finding if it leads nowhere; may be empty.
 
@@ -38,6 +44,6 @@ def artifact_uri(record: RunRecord) -> tuple[str, list[Finding]]:
     if not uri or is_reachable(uri):
         return uri, []
     if record.artifact_folder:
-        return Path(record.artifact_folder).resolve().as_uri(), []
+        return _uri_of(record.artifact_folder), []
     message = "the artifact location does not exist here; the run keeps it"
     return uri, [Finding("artifacts-not-found", Severity.INFO, uri, message)]

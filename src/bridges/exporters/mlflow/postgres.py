@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,6 +179,7 @@ class PostgresDatabase:
         self.release: str | None = None
         self.columns: dict[str, set[str]] = {}
         self._connection: psycopg.Connection[Any] | None = None
+        self._batch: psycopg.Connection[Any] | None = None  # with the transaction of a batch
         self._answered = False
 
     def exists(self) -> bool:
@@ -215,8 +216,26 @@ class PostgresDatabase:
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[PostgresSession]:
         """One transaction. Raises ConflictError for a duplicate row, and ExportError."""
-        with self._errors(), self._open().transaction():
-            yield PostgresSession(self._open())
+        with self._errors():
+            connection = self._batch or self._open()
+            is_part = self._batch is not None and not write
+            with nullcontext() if is_part else connection.transaction():
+                yield PostgresSession(connection)
+
+    @contextmanager
+    def batch(self) -> Iterator[PostgresSession]:
+        """One transaction around several. If it raises an error, nothing was written."""
+        import psycopg
+
+        with self.transaction(write=True) as session:
+            self._batch = connection = self._open()
+            try:
+                yield session
+            finally:
+                self._batch = None
+            # the server would end a failed transaction without an error
+            if connection.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
+                raise psycopg.OperationalError("the transaction was rolled back")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -145,7 +145,8 @@ def _digest(*parts: object) -> str:
 class Related:
     """Writes the rows beside runs into a database; `schema` has its tables and columns.
 
-    The metrics of a logged model may be of a run which is written later: they wait for it.
+    The metrics of a logged model may be of a run which is written later: they wait for it. They are
+    kept after that, as a transaction can be rolled back, and a row that is there is not written.
     """
 
     def __init__(self) -> None:
@@ -154,7 +155,7 @@ class Related:
     def put(self, session: Session, schema: Schema, rows: Sequence[Row], run_id: str) -> None:
         """Insert the missing rows, and those waiting for this run."""
         known: dict[str, bool] = {run_id: True}
-        for row in [*rows, *self._waiting.pop(run_id, ())]:
+        for row in [*rows, *self._waiting.get(run_id, ())]:
             measured_by = str(row.values["run_id"]) if row.table == METRICS else run_id
             if measured_by not in known:
                 known[measured_by] = _has_run(session, measured_by)

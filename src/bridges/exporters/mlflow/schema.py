@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from bridges.errors import ExportError, MissingDependencyError
 from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.formats.mlflow_store.client import silence
+from bridges.installed import releases
 from bridges.stream.redact import redact_text
 
 # alembic revision: newest mlflow release with it (tests/data/mlflow_schemas)
@@ -78,7 +79,9 @@ def check_schema(where: str, revision: str | None, columns: Mapping[str, Collect
 
 def installed_release() -> str | None:
     """The release of the installed mlflow; None if it is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
+    if found := releases(["mlflow"]):
+        return found["mlflow"]
+    from importlib.metadata import PackageNotFoundError, version  # other kinds of installation
 
     try:
         return version("mlflow")

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
@@ -148,6 +148,7 @@ class SqliteDatabase:
         self.columns: dict[str, set[str]] = {}
         self._database: sqlite3.Connection | None = None
         self._index = INDEXES[0]
+        self._is_batch = False
 
     def exists(self) -> bool:
         """Whether the file exists and is not empty."""
@@ -178,6 +179,10 @@ class SqliteDatabase:
         with self._database_errors():
             database = self._connect()
             session = SqliteSession(database, self._index)
+            if self._is_batch:
+                with _savepoint(session, database) if write else nullcontext():
+                    yield session
+                return
             session.execute("begin immediate" if write else "begin")
             try:
                 yield session
@@ -185,6 +190,16 @@ class SqliteDatabase:
             finally:
                 if database.in_transaction:
                     database.execute("rollback")
+
+    @contextmanager
+    def batch(self) -> Iterator[SqliteSession]:
+        """One transaction around several. If it raises an error, nothing was written."""
+        with self.transaction(write=True) as session:
+            self._is_batch = True
+            try:
+                yield session
+            finally:
+                self._is_batch = False
 
     @contextmanager
     def _database_errors(self) -> Iterator[None]:
@@ -226,6 +241,25 @@ class SqliteDatabase:
         if not indexes:
             raise UnknownSchemaError("its table metrics has no index on run_uuid")
         self._index, self.has_workspaces = indexes[0], "workspace" in columns["experiments"]
+
+
+@contextmanager
+def _savepoint(session: SqliteSession, database: sqlite3.Connection) -> Iterator[None]:
+    """A part of a transaction that is undone by itself.
+
+    Raises sqlite3.OperationalError if SQLite has ended the transaction, as on a full disk.
+    """
+    if not database.in_transaction:  # a savepoint would begin a transaction of its own
+        raise sqlite3.OperationalError("the transaction was rolled back")
+    session.execute("savepoint run")
+    try:
+        yield
+        session.execute("release run")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("rollback to run")
+            database.execute("release run")
+        raise
 
 
 def _close(database: sqlite3.Connection) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import sys
-
 from bridges.errors import ExportError
+from bridges.installed import releases
 
 TESTED = ((0, 19), (0, 31))  # oldest and newest tested release
 APPENDING = (0, 28)  # first tested release that appends to a run; older ones overwrite its rows
@@ -14,12 +11,8 @@ APPENDING = (0, 28)  # first tested release that appends to a run; older ones ov
 
 def installed_release() -> tuple[int, int] | None:
     """The release of the installed wandb, found without importing it."""
-    for folder in sys.path:
-        for found in glob.glob(os.path.join(glob.escape(folder or "."), "wandb-*.dist-info")):
-            major, minor = os.path.basename(found)[6:].split(".")[:2]
-            if major.isdigit() and minor.isdigit():
-                return int(major), int(minor)
-    return None
+    major, minor = (*releases(["wandb"]).get("wandb", "").split("."), "")[:2]
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
 
 
 def check_appends() -> None:

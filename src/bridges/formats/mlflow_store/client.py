@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 from typing import Any
 
@@ -30,6 +29,8 @@ def open_client(uri: str) -> tuple[Any, Any, str]:
 
 def silence() -> None:
     """Silence mlflow's loggers; its exceptions carry the errors."""
+    import logging  # slow to import
+
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
