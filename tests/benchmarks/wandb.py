@@ -1,14 +1,38 @@
-"""Benchmarks of W&B: a long run and many short ones, to the public API in offline mode."""
+"""Benchmarks of W&B: a long run and many short ones, to the public API in offline mode; and the
+reading of a log.
+"""
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.benchmarks.timing import BRIDGE, ROWS, SHARE, best, history, in_turn, line, process
+from bridges.formats.wandb_log.reader import LogReader
+from bridges.formats.wandb_log.rows import read_columns
+from tests.benchmarks.timing import (
+    BRIDGE,
+    ROWS,
+    SHARE,
+    best,
+    history,
+    in_turn,
+    least_cpu,
+    line,
+    process,
+)
+from tests.wandb_logs import Raw, log_of, row_record, rows_of, summary_record
 
+READ = """
+import sys
+from bridges.formats.wandb_log.reader import LogReader
+from bridges.formats.wandb_log.rows import read_columns
+with open(sys.argv[1], "rb") as file:
+    history, _ = read_columns(LogReader(file).pieces())
+columns = [*history.columns()]
+"""
 MANY, FEW = 500, 100  # runs, and rows of each
 LOOP = """
 import json, sys, wandb
@@ -100,4 +124,49 @@ def many(folder: Path) -> None:
     line("the same again, unverified, to the first export", plain / again, "")
 
 
-SECTIONS = {"wandb": long, "wandb_many": many}
+def reading(folder: Path) -> None:
+    """The log of 200,000 rows of 5 keys, as wandb-core writes it, to a loop over its records."""
+    path = folder / "run-x.wandb"
+    path.write_bytes(log_of(_records()))
+    counts = set()
+
+    def loop() -> None:
+        counts.add(len(rows_of(path.read_bytes())))
+
+    def ours() -> None:
+        with path.open("rb") as file:
+            history, _ = read_columns(LogReader(file).pieces())
+        assert [*history.columns()]
+        counts.add(history.count)
+
+    theirs, own = least_cpu(loop, ours, repeats=3)
+    assert counts == {ROWS}
+    _, peak = process([sys.executable, "-c", READ, str(path)])
+    line("W&B log, 200,000 rows to columns, to a loop over protobuf records", theirs / own, "≥ 5")
+    note = f"{peak:.0f} MiB, of a log of {path.stat().st_size / 2**20:.0f} MiB"
+    line("150 MiB to the peak memory of the process", 150 / peak, "≥ 1", note)
+
+
+def _records() -> Iterator[bytes]:
+    """A row and two summaries for each step, with the items of a row in any order."""
+    chance = random.Random(1)
+    for step in range(ROWS):
+        row = {
+            "train/loss": chance.random() * 3 if step % 50 else 2,
+            "train/learning_rate": 5e-5 * (1 - step / ROWS),
+            "train/grad_norm": chance.expovariate(1),
+            "train/epoch": step / 1000,
+            "train/tokens": step * 4096,
+            "_step": step,
+            "_timestamp": Raw(f"{1.7 + step / 1e9:.16f}e+09"),
+            "_runtime": step / 100,
+        }
+        names = [*row]
+        chance.shuffle(names)
+        row = {name: row[name] for name in names}
+        yield row_record(row, step=step)
+        yield summary_record({"_runtime": row["_runtime"]})
+        yield summary_record(row)
+
+
+SECTIONS = {"wandb": long, "wandb_many": many, "wandb_log": reading}

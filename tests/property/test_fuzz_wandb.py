@@ -13,7 +13,8 @@ import pytest
 
 from bridges.exporters.receipts import ReceiptFile
 from bridges.exporters.wandb.reader import attached, has_end, read_head, read_run, with_files
-from bridges.formats.wandb_log.log import LogError, read_log, write_log
+from bridges.formats.wandb_log.log import LogError, write_log
+from bridges.formats.wandb_log.reader import read_log
 from tests.support import DATA
 
 FILES = sorted((DATA / "wandb_records").glob("*.wandb"))

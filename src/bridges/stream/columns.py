@@ -74,11 +74,8 @@ class RowColumns:
         self.rows += len(rows)
 
     def _append(self, key: str, positions: Int64, values: list[object]) -> None:
-        parts, typed = self._parts.setdefault(key, {}), _typed(values)
-        if typed is not None:
-            parts.setdefault(typed.dtype.kind, []).append((positions, typed))
-            return
-        split, rounded = _split_by_type(positions, values)
+        parts = self._parts.setdefault(key, {})
+        split, rounded = typed_parts(positions, values)
         for part in split:
             parts.setdefault(part[1].dtype.kind, []).append(part)
         if rounded:
@@ -171,6 +168,12 @@ def _in_row_order(pieces: list[Piece]) -> Piece:
     return positions[order], [values[i] for i in order.tolist()]
 
 
+def typed_parts(rows: Int64, values: list[object]) -> tuple[list[tuple[Int64, Values]], list[int]]:
+    """Rows and values of each type, and the rows of integers beyond int64, which become floats."""
+    typed = _typed(values)
+    return ([(rows, typed)], []) if typed is not None else _split_by_type(rows, values)
+
+
 def _typed(values: list[object]) -> Values | None:
     """The values as float64, bool or int64 if they have one type and fit; else None."""
     types = set(map(type, values))
@@ -187,7 +190,10 @@ def _typed(values: list[object]) -> Values | None:
 def _split_by_type(
     rows: Int64, values: list[object]
 ) -> tuple[list[tuple[Int64, Values]], list[int]]:
-    """Rows and values of each type, and the rows of integers beyond int64, which become floats."""
+    """See `typed_parts`, for values of several types."""
+    if {*map(type, values)} == {int, float}:
+        with suppress(OverflowError):
+            return _ints_and_floats(rows, values), []
     parts: dict[type, tuple[list[int], list[object]]] = {}
     rounded: list[int] = []
     for row, original in zip(rows.tolist(), values, strict=True):
@@ -204,6 +210,17 @@ def _split_by_type(
         for dtype, (positions, members) in parts.items()
     ]
     return split, rounded
+
+
+def _ints_and_floats(rows: Int64, values: list[object]) -> list[tuple[Int64, Values]]:
+    """The parts of integers and floats, in the order of their first value. Raises OverflowError."""
+    is_float = np.fromiter((type(value) is float for value in values), bool, len(values))
+    floats = np.array([value for value in values if type(value) is float])
+    parts = [
+        (rows[is_float], floats),
+        (rows[~is_float], np.array([value for value in values if type(value) is int], np.int64)),
+    ]
+    return parts if is_float[0] else parts[::-1]
 
 
 def as_array(values: Sequence[object], dtype: type) -> Values:

@@ -18,9 +18,9 @@ from bridges.formats.wandb_log.log import (
     LAST,
     MIDDLE,
     LogError,
-    read_log,
     write_log,
 )
+from bridges.formats.wandb_log.reader import read_log
 
 
 def batch(records: list[bytes]) -> Batch:
@@ -96,7 +96,7 @@ def test_chunks_out_of_order_are_damage(chunks: list[tuple[int, bytes]]) -> None
         (b":W&C" + HEADER[4:], "does not begin"),
         (HEADER + chunk(FULL, b"abc")[:-1], "ends within a chunk at byte 7"),
         (HEADER + chunk(FULL, b"abc")[:5], "ends within a chunk at byte 7"),
-        (HEADER + chunk(FIRST, b"abc"), "ends within a chunk at byte 17"),
+        (HEADER + chunk(FIRST, b"abc"), "ends within a chunk at byte 7"),
         (HEADER + chunk(FULL, b"abc")[:-1] + b"x", "the chunk at byte 7 is damaged"),
     ],
 )

@@ -34,7 +34,7 @@ from bridges.exporters.wandb.offline import (
 )
 from bridges.exporters.wandb.reader import state_of
 from bridges.exporters.wandb.receipts import receipts_in, save_receipts
-from bridges.exporters.wandb.rows import as_values, recorded
+from bridges.exporters.wandb.rows import columns_of, recorded
 from bridges.exporters.wandb.run import KEY, Part, Target
 from bridges.exporters.wandb.server import DeletedError, Server, ServerRun
 from bridges.stream.identity import Identity
@@ -256,11 +256,5 @@ def _as_sent(value: object) -> object:
 
 
 def _recorded(rows: list[dict[str, object]]) -> Recorded:
-    columns: dict[str, tuple[list[int], list[object]]] = {}
-    for index, row in enumerate(rows):
-        for key, value in row.items():
-            at, values = columns.setdefault(key, ([], []))
-            at.append(index)
-            values.append(_as_sent(value))
-    arrays = {key: (np.array(at), as_values(values)) for key, (at, values) in columns.items()}
-    return recorded(arrays, len(rows))
+    sent = [{key: _as_sent(value) for key, value in row.items()} for row in rows]
+    return recorded(columns_of(sent), len(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,21 +11,14 @@ from dataclasses import dataclass
 from bridges.exporters.base import Recorded
 from bridges.exporters.state import UNREADABLE, State
 from bridges.exporters.wandb.history import OWN, STEP_KEYS
-from bridges.exporters.wandb.rows import Spans, first_step, read_rows, split_history
-from bridges.exporters.wandb.run import (
-    EXIT,
-    FILES,
-    HISTORY,
-    KEY,
-    RUN,
-    STATE,
-    SUMMARY,
-    attaching,
-    numbered,
-)
-from bridges.formats.wandb_log.log import LogError, fields, read_log
+from bridges.exporters.wandb.rows import first_step, recorded
+from bridges.exporters.wandb.run import KEY, STATE, attaching, numbered
+from bridges.formats.wandb_log.log import BLOCK_BYTES, LogError, fields
+from bridges.formats.wandb_log.reader import LogReader, read_log
+from bridges.formats.wandb_log.records import EXIT, FILES, HISTORY, RunLog, RunRecord, run_record
+from bridges.formats.wandb_log.rows import HistoryColumns
 
-HEAD_BYTES = 1 << 16  # enough for nearly every run record
+HEAD_BYTES = 2 * BLOCK_BYTES  # enough for nearly every run record
 
 
 @dataclass(frozen=True)
@@ -63,37 +57,18 @@ def read_head(path: str) -> RunHead:
 @_sound()
 def read_config(path: str) -> dict[str, object]:
     """The config of a run. Raises LogError if it has none, OSError if it cannot be read."""
-    items = _items(dict(fields(_run_record(path))).get(4, b""))
-    return {key: json.loads(value) for key, value in items.items()}
+    return {path[0]: json.loads(value) for path, value in _run_record(path).config.items()}
 
 
-def _run_record(path: str) -> bytes:
+def _run_record(path: str) -> RunRecord:
     with open(path, "rb") as file:
-        data = file.read(HEAD_BYTES)
-        try:
-            return _find_run(read_log(data))
-        except LogError:
-            return _find_run(read_log(data + file.read()))
+        return RunRecord.of(run_record(LogReader(file, HEAD_BYTES).records()))
 
 
-def _find_run(log: Iterable[bytes]) -> bytes:
-    for record in log:
-        found = dict(fields(record)).get(RUN)
-        if isinstance(found, bytes):
-            return found
-    raise LogError("it has no run record")
-
-
-def _head(run: bytes) -> RunHead:
-    found = dict(fields(run))
-    entity, project, name, group = (_text(found.get(number, b"")) for number in (2, 3, 8, 6))
-    tags = tuple(_text(content) for number, content in fields(run) if number == 10)
-    return RunHead(entity, project, name, group, tags, *state_of(_items(found.get(4, b""))))
-
-
-def _text(content: int | bytes) -> str:
-    assert isinstance(content, bytes)
-    return content.decode()
+def _head(run: RunRecord) -> RunHead:
+    config = {".".join(path): value.decode() for path, value in run.config.items()}
+    own = state_of(config)
+    return RunHead(run.entity, run.project, run.name, run.group, run.tags, *own)
 
 
 def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
@@ -104,49 +79,32 @@ def state_of(config: Mapping[str, str]) -> tuple[str, State | None]:
         return "", None
 
 
-def _items(content: int | bytes) -> dict[str, str]:
-    """The items of a config or a summary: JSON by name."""
-    assert isinstance(content, bytes)
-    return dict(_pair(item) for number, item in fields(content) if number == 1)
-
-
-def _pair(item: int | bytes) -> tuple[str, str]:
-    assert isinstance(item, bytes)
-    found: dict[int, int | bytes] = {}
-    names = []
-    for number, value in fields(item):
-        found[number] = value
-        names += [value] if number == 2 and isinstance(value, bytes) else []
-    key, value = found.get(1) or b".".join(names), found.get(16, b"null")
-    assert isinstance(key, bytes)
-    assert isinstance(value, bytes)
-    return key.decode(), value.decode()
-
-
 @_sound()
 def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
     """All points of a run's files (bytes, in order), and the summary values outside of rows.
 
     Raises LogError if a file is incomplete, or if `from_start` and row 0 is missing.
     """
-    history: list[Spans] = []
-    summary: dict[str, str] = {}
+    history, summary = HistoryColumns(), dict[str, bytes]()
     for data in parts:
-        rows, others = split_history([*read_log(data)])
-        history.append(rows)
-        found = [field for record in others for field in fields(record)]
-        for number, content in found:
-            if number == SUMMARY:
-                summary |= _items(content)
-        if EXIT not in dict(found):
+        reader, log = LogReader(io.BytesIO(data)), RunLog()
+        for piece in reader.pieces():
+            log.add(history.add(piece))
+        if reader.gaps:
+            raise LogError(str(reader.gaps[0]))
+        if history.unreadable or log.unreadable:
+            raise LogError("a record cannot be read")
+        if log.exit_code is None:
             raise LogError("it has no end record")
-    if from_start and history and len(history[0]) and (first := first_step(history[0])):
+        summary |= {".".join(path): value for path, value in log.summary.items()}
+    columns = [*history.columns()]
+    if from_start and (first := first_step(columns)):
         raise LogError(f"the file with the rows before row {first} is missing")
-    points = read_rows(history)
-    return Recorded(points.points, points.others, _own(summary, points))
+    found = recorded(columns, history.count)
+    return Recorded(found.points, found.others, _own(summary, found))
 
 
-def _own(summary: Mapping[str, str], found: Recorded) -> dict[str, object]:
+def _own(summary: Mapping[str, bytes], found: Recorded) -> dict[str, object]:
     of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
     return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
 

@@ -25,11 +25,19 @@ from bridges.exporters.wandb.limits import group_of, job_type_of, merged_tags, s
 from bridges.formats.protobuf import integer, sized
 from bridges.formats.wandb_log.batch import Batch
 from bridges.formats.wandb_log.log import text
+from bridges.formats.wandb_log.records import (
+    CONTROL,
+    EXIT,
+    FILES,
+    FINAL,
+    METRIC,
+    RUN,
+    SUMMARY,
+)
+from bridges.formats.wandb_log.records import HEADER as RECORD_HEADER
 from bridges.stream.clock import SECOND
 from bridges.stream.layout import Layout
 
-HISTORY, SUMMARY, FILES, METRIC = 2, 3, 6, 12
-CONTROL, RUN, EXIT, FINAL, RECORD_HEADER = 16, 17, 18, 20, 21
 PRODUCER = "0.31.0"  # the wandb release of these records
 KEY, STATE = "bridges_key", "bridges"  # in the config
 METADATA = "wandb-metadata.json"

@@ -22,7 +22,7 @@ _CHUNK = struct.Struct("<IHB")  # crc, length, type
 _HEADER = np.dtype([("crc", "<u4"), ("size", "<u2"), ("kind", "u1")])  # the same as a dtype
 CHUNK_HEADER = _CHUNK.size  # bytes
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-_SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
+SEEDS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
 
 
 class LogError(ValueError):
@@ -50,7 +50,7 @@ def _record(record: bytes, at: int) -> Iterator[bytes]:
     if at % BLOCK_BYTES + CHUNK_HEADER + len(record) > BLOCK_BYTES:
         yield from _chunks(record, at)
     else:  # the usual case: the record fits into this block
-        yield _CHUNK.pack(zlib.crc32(record, _SEEDS[FULL]), len(record), FULL) + record
+        yield _CHUNK.pack(zlib.crc32(record, SEEDS[FULL]), len(record), FULL) + record
 
 
 def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
@@ -74,7 +74,7 @@ def _batch(batch: Batch, at: int) -> Iterator[bytes | memoryview]:
 
 def _put_headers(batch: Batch) -> None:
     """Write the chunk header of each record for the case in which the record fits its block."""
-    data, seed, crc32 = batch.data.data, _SEEDS[FULL], zlib.crc32
+    data, seed, crc32 = batch.data.data, SEEDS[FULL], zlib.crc32
     bounds = zip((batch.start + CHUNK_HEADER).tolist(), batch.end.tolist(), strict=True)
     headers = np.zeros(len(batch), _HEADER)
     headers["crc"] = [crc32(data[start:end], seed) for start, end in bounds]
@@ -97,45 +97,14 @@ def _chunks(record: bytes, at: int) -> Iterator[bytes]:
         data = record[start : start + room - CHUNK_HEADER]
         is_last = start + len(data) == len(record)
         kind = (FULL if is_last else FIRST) if is_first else (LAST if is_last else MIDDLE)
-        yield _CHUNK.pack(zlib.crc32(data, _SEEDS[kind]), len(data), kind) + data
+        yield _CHUNK.pack(zlib.crc32(data, SEEDS[kind]), len(data), kind) + data
         if is_last:
             return
         start, at, is_first = start + len(data), at + CHUNK_HEADER + len(data), False
 
 
-def read_log(data: bytes) -> Iterator[bytes]:
-    """The records of a log. Raises LogError if it is damaged or ends within a record."""
-    if data[: len(HEADER)] != HEADER:
-        raise LogError("it does not begin as a W&B transaction log")
-    unpack, crc32, seed = _CHUNK.unpack_from, zlib.crc32, _SEEDS[FULL]
-    at, parts, is_open = len(HEADER), b"", False
-    for block_end in range(BLOCK_BYTES, len(data) + BLOCK_BYTES, BLOCK_BYTES):
-        block_end = min(block_end, len(data))
-        while at + CHUNK_HEADER <= block_end:
-            crc, size, kind = unpack(data, at)
-            start = at + CHUNK_HEADER
-            at = start + size
-            content = data[start:at]
-            if at > block_end:
-                raise LogError(f"it ends within a chunk at byte {start - CHUNK_HEADER}")
-            if kind == FULL and not is_open and crc32(content, seed) == crc:  # the usual case
-                yield content
-                continue
-            follows = kind in (MIDDLE, LAST)
-            if kind not in _SEEDS or follows != is_open or crc32(content, _SEEDS[kind]) != crc:
-                raise LogError(f"the chunk at byte {start - CHUNK_HEADER} is damaged")
-            parts, is_open = parts + content, kind != LAST
-            if kind == LAST:
-                yield parts
-                parts = b""
-        if block_end < len(data):
-            at = block_end  # skip the padding
-    if is_open or at < len(data):
-        raise LogError(f"it ends within a chunk at byte {at}")
-
-
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: numbers as int, texts and messages as bytes.
+    """The fields of a message: varints as int; texts, messages and fixed sizes as bytes.
 
     Raises LogError for bytes that are not a message.
     """
@@ -154,7 +123,11 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
                 yield tag >> 3, data[at : at + size]
                 at += size
             elif kind in (1, 5):
-                at += 8 if kind == 1 else 4
+                size = 8 if kind == 1 else 4
+                if at + size > len(data):
+                    raise LogError("a message ends within a field")
+                yield tag >> 3, data[at : at + size]
+                at += size
             else:
                 raise LogError(f"a field has the unknown wire type {kind}")
     except IndexError:

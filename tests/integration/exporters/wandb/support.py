@@ -14,7 +14,7 @@ from typing import Any
 
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.formats.wandb_log.log import read_log
+from bridges.formats.wandb_log.reader import read_log
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.stream.model import Run

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from bridges.errors import ConfigError
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
-from bridges.formats.wandb_log.log import LogError, read_log, write_log
+from bridges.formats.wandb_log.log import LogError, write_log
+from bridges.formats.wandb_log.reader import read_log
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.sources.options import ReadOptions
