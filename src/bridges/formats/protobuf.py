@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 MAX_VARINT_BITS = 70  # in ten bytes
 _pack_double = struct.Struct("<d").pack
@@ -47,3 +48,28 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise IndexError(at)
+
+
+def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Key (number * 8 + wire type), offset and end of each field of a message in [start, end).
+
+    A field is the bytes of a varint or of a fixed number, or a payload. Raises IndexError for bytes
+    that are not a message.
+    """
+    at = start
+    while at < end:
+        key, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
+        wire = key & 7
+        if wire == 2:
+            size, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
+            stop = at + size
+        elif wire == 0:
+            stop = at + 1 if data[at] < 0x80 else read_varint(data, at)[1]
+        elif wire in (1, 5):
+            stop = at + (8 if wire == 1 else 4)
+        else:
+            raise IndexError(at)
+        if stop > end:
+            raise IndexError(at)
+        yield key, at, stop
+        at = stop

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.formats.events.reader import read_event_file
+from bridges.exporters.tensorboard.segments import read_event_file
 from bridges.pipeline.watching import stamps
 from tests import kills
 from tests.bounds import HANGS, until

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import bridges
-from bridges.formats.events.reader import read_event_file
+from bridges.exporters.tensorboard.segments import read_event_file
 from tests import kills
 from tests.integration.exporters.tensorboard.support import (
     ENVIRONMENT,

@@ -9,20 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.errors import VerifyError
 from bridges.formats.events import proto
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
-    MIN_RUN_RECORDS,
+    LEARNED_RECORDS,
     RECORDS_PER_CHECK,
-    check_records,
     crc_fits,
-    offsets_by_length,
+    find_records,
+    is_record_header,
     record_header,
+    records_fit,
 )
 
-RUNS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3 * MIN_RUN_RECORDS)), max_size=8)
+CYCLES = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 40), min_size=1, max_size=12),
+        st.integers(1, 5 * LEARNED_RECORDS),
+    ),
+    max_size=5,
+)
 
 
 def framed(lengths: list[int]) -> bytes:
@@ -35,41 +41,93 @@ def plain_bounds(lengths: list[int]) -> list[tuple[int, int]]:
     return [(sum(lengths[:n]) + n * (HEADER + FOOTER), each) for n, each in enumerate(lengths)]
 
 
-def found(data: bytes, *, whole: bool = True) -> list[tuple[int, int]]:
+def found(data: bytes, *, complete: bool = True) -> list[tuple[int, int]]:
     """The same, as it is found, in the order of the file."""
-    by_length = offsets_by_length("memory", data, whole)
-    assert all((np.diff(offsets) > 0).all() for offsets in by_length.values())
-    return sorted((at, length) for length, each in by_length.items() for at in each.tolist())
+    frames = find_records(data, complete=complete)
+    records = [(at, length) for length, each in frames.others.items() for at in each]
+    for cycle in frames.cycles:
+        inside = [(at, size) for at, size in plain_bounds([*cycle.lengths])]
+        records += [
+            (cycle.offset + number * cycle.size + at, length)
+            for number in range(cycle.repeats)
+            for at, length in inside
+        ]
+    return sorted(records)
 
 
-@given(RUNS)
-def test_records_are_found_however_many_of_a_length_follow_one_another(
-    runs: list[tuple[int, int]],
+def lengths_of(cycles: list[tuple[list[int], int]]) -> list[int]:
+    return [length for lengths, repeats in cycles for length in lengths * repeats]
+
+
+@given(CYCLES)
+def test_records_are_found_however_their_lengths_repeat(
+    cycles: list[tuple[list[int], int]],
 ) -> None:
-    want = [length for length, count in runs for _ in range(count)]
-    assert found(framed(want)) == plain_bounds(want)
+    want = lengths_of(cycles)
+    data = framed(want)
+    assert found(data) == plain_bounds(want)
+    frames = find_records(data, complete=True)
+    assert (frames.stop, frames.torn) == (len(data), 0)
 
 
-@given(RUNS.filter(bool), st.data())
+def test_repeated_lengths_are_found_without_a_loop_over_their_records() -> None:
+    frames = find_records(framed([20, 30, 40] * 10_000), complete=True)
+    assert sum(map(len, frames.others.values())) < 100
+    assert sum(cycle.repeats for cycle in frames.cycles) > 9_900
+
+
+@given(CYCLES.filter(bool), st.data())
 def test_a_file_that_ends_inside_of_a_record(
-    runs: list[tuple[int, int]], data: st.DataObject
+    cycles: list[tuple[list[int], int]], data: st.DataObject
 ) -> None:
-    want = [length for length, count in runs for _ in range(count)]
-    whole = framed(want)
-    cut = data.draw(st.integers(1, want[-1] + HEADER + FOOTER - 1))
-    assert found(whole[:-cut], whole=False) == plain_bounds(want)[:-1]
+    want = lengths_of(cycles)
+    size = want[-1] + HEADER + FOOTER
+    some = framed(want)[: -data.draw(st.integers(1, size - 1))]
     place, _ = plain_bounds(want)[-1]
-    with pytest.raises(VerifyError, match=f"memory: the record at byte {place} .*: the file ends"):
-        found(whole[:-cut])
+    assert found(some) == plain_bounds(want)[:-1]
+    frames = find_records(some, complete=True)
+    assert (frames.stop, frames.torn, frames.is_cut) == (place, len(some) - place, True)
+
+
+@pytest.mark.parametrize("zeros", [1, 3, 11, 12, 100, 200_000])
+@given(cycles=CYCLES)
+def test_zeros_at_the_end_are_no_records(cycles: list[tuple[list[int], int]], zeros: int) -> None:
+    want = lengths_of(cycles)
+    data = b"".join(proto.frames([b"x" * length for length in want])) + bytes(zeros)
+    assert found(data, complete=False) == plain_bounds(want)
+    frames = find_records(data, complete=False)
+    assert (frames.stop, frames.torn) == (len(data) - zeros, 0)
+
+
+def test_a_crc_that_ends_with_zeros_belongs_to_its_record() -> None:
+    frames = (proto.frame(b"%d" % number) for number in range(100_000))
+    data = next(frame for frame in frames if frame.endswith(b"\0"))
+    for zeros in (0, 1, 50):
+        assert found(data + bytes(zeros), complete=False) == [(0, len(data) - HEADER - FOOTER)]
+
+
+@pytest.mark.parametrize("kept", range(1, 30))
+def test_a_record_of_which_zeros_replace_the_end_is_torn(kept: int) -> None:
+    good, half = proto.frame(b"good"), proto.frame(b"half written")
+    assert len(half) == 28
+    data = good + half[:kept] + bytes(400)
+    frames = find_records(data, complete=False)
+    if kept < len(half):
+        assert found(data, complete=False) == [(0, 4)]
+        assert (frames.stop, frames.torn) == (len(good), len(half[:kept]) + 400)
+        assert frames.is_cut
+    else:
+        assert (frames.stop, frames.torn) == (len(good + half), 0)
 
 
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
-def test_a_length_beyond_the_file_is_told_with_its_place(length: int) -> None:
-    good = framed([5] * (MIN_RUN_RECORDS + 5))
-    data = good + struct.pack("<Q", length) + bytes(100)
-    with pytest.raises(VerifyError, match=f"byte {len(good)} is damaged: the CRC of its length"):
-        found(data)
-    assert len(found(data, whole=False)) == MIN_RUN_RECORDS + 5
+def test_a_length_beyond_the_file_ends_it(length: int) -> None:
+    good = framed([5] * 40)
+    data = good + struct.pack("<Q", length) + bytes(99) + b"x"
+    frames = find_records(data, complete=False)
+    assert (frames.stop, frames.torn, frames.is_cut) == (len(good), 108, False)
+    data = good + record_header(length) + bytes(99) + b"x"
+    assert find_records(data, complete=False).is_cut
 
 
 @pytest.mark.parametrize(
@@ -79,11 +137,13 @@ def test_of_many_records_each_is_checked(place: int) -> None:
     frames = proto.frames([b"x" * (5 + n) for n in range(2 * RECORDS_PER_CHECK + 1)])
     starts = np.cumsum([0, *map(len, frames)]).tolist()
     where = [(start, 5 + n) for n, start in enumerate(starts[:-1])]
-    data = bytearray(b"".join(frames))
-    check_records("memory", bytes(data), where)
-    data[starts[place] + HEADER] ^= 1
-    with pytest.raises(VerifyError, match=f"byte {starts[place]} is damaged: the CRC of its data"):
-        check_records("memory", bytes(data), where)
+    data = b"".join(frames)
+    assert all(records_fit(data, where))
+    for at in (starts[place], starts[place] + 9, starts[place] + HEADER, starts[place + 1] - 1):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        fit = records_fit(bytes(damaged), where)
+        assert [n for n, fits in enumerate(fit) if not fits] == [place]
 
 
 def test_a_header_is_a_length_and_its_crc() -> None:
@@ -91,3 +151,8 @@ def test_a_header_is_a_length_and_its_crc() -> None:
         header = record_header(length)
         assert struct.unpack("<Q", header[:8]) == (length,)
         assert crc_fits(header[:8], header[8:])
+        assert is_record_header(header + b"more")
+        assert not is_record_header(header[:11])
+        assert not is_record_header(bytes([header[0] ^ 1]) + header[1:])
+    assert not is_record_header(bytes(12))
+    assert not is_record_header(b"version https://git-lfs")

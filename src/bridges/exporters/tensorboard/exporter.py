@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -49,6 +48,7 @@ from bridges.exporters.tensorboard.segments import (
     in_force,
     leftovers,
     names_in,
+    read_event_file,
     recorded_params,
     recorded_tags,
     remove_unpublished,
@@ -56,7 +56,7 @@ from bridges.exporters.tensorboard.segments import (
     segments,
     visible,
 )
-from bridges.formats.events.reader import EventFile, ScalarPart, read_event_file
+from bridges.formats.events.content import ScalarPart
 from bridges.formats.events.writer import as_float32
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.clock import SECOND
@@ -244,14 +244,14 @@ class TensorBoardExporter(BaseExporter):
         tags = dict.fromkeys(tag for file in files for tag in file.scalars)
         joined = _Joined()
         points = {
-            tag: joined.points([part for file in files for part in _in_file_order(file, tag)])
+            tag: joined.points([part for file in files for part in file.scalars.get(tag, ())])
             for tag in tags
         }
-        texts = [text for file in files for text in sorted(file.texts)]
         others = tuple(
-            (tag.removesuffix("/text_summary"), step, text)
-            for _, tag, step, text in texts
-            if tag not in OWN_TEXTS
+            (text.tag.removesuffix("/text_summary"), text.step, text.text)
+            for file in files
+            for text in file.texts
+            if text.tag not in OWN_TEXTS
         )
         return Recorded(points, others)
 
@@ -330,16 +330,6 @@ def _goes_back(layout: Layout, rows: int) -> bool:
     """Whether a row from `rows` on has a lower step than an earlier row."""
     step = layout.stream.step
     return 0 < rows < len(step) and bool(step[rows:].min() < step[:rows].max())
-
-
-def _in_file_order(file: EventFile, tag: str) -> list[ScalarPart]:
-    """The parts of a tag in file order; interleaved parts are merged into one."""
-    parts = file.scalars.get(tag, [])
-    if all(one.offset[-1] < other.offset[0] for one, other in pairwise(parts)):
-        return parts
-    order = np.argsort(_column(parts, "offset"), kind="stable")
-    names = ("offset", "step", "value", "wall_time")
-    return [ScalarPart(*(_column(parts, name)[order] for name in names))]
 
 
 class _Joined:

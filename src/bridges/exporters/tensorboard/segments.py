@@ -24,7 +24,9 @@ from bridges.exporters.tensorboard.records import (
     parse_state,
     parse_tags,
 )
-from bridges.formats.events.reader import first_texts
+from bridges.formats.events.content import EventFile
+from bridges.formats.events.reader import decode, first_texts
+from bridges.formats.events.tfrecord import EventFileError
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def names_in(directory: str) -> list[str]:
 def _read_state(path: str) -> tuple[int, State]:
     try:
         return parse_state(dict(first_texts(path))[STATE_TAG])
-    except (OSError, VerifyError, *UNREADABLE):
+    except (OSError, EventFileError, *UNREADABLE):
         raise ExportError(
             f"{path}: its first records are damaged, so its stored rows are unknown. "
             "Delete its directory and export the run again."
@@ -161,10 +163,27 @@ def _read_state(path: str) -> tuple[int, State]:
 
 def recorded_params(path: str) -> dict[str, str]:
     """The params in the first file of a run. Raises VerifyError if it is damaged."""
-    return params_in(dict(first_texts(path, records=4)).get(PARAMS_TAG, ""))
+    try:
+        texts = dict(first_texts(path, records=4))
+    except EventFileError as error:
+        raise VerifyError(str(error)) from None
+    return params_in(texts.get(PARAMS_TAG, ""))
 
 
 def recorded_tags(path: str) -> dict[str, str]:
     """The run tags in a published file. Raises ExportError if it is damaged."""
     _read_state(path)
     return parse_tags(dict(first_texts(path))[STATE_TAG])
+
+
+def read_event_file(path: str) -> EventFile:
+    """Read a published file. Raises VerifyError if it is unreadable or damaged."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        return decode(path, data)
+    except OSError as error:
+        raise VerifyError(f"{path}: cannot be read back: {error.strerror}") from error
+    except EventFileError as error:
+        message = f"{error} Delete its directory and export the run again."
+        raise VerifyError(message) from None

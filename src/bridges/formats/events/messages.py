@@ -1,94 +1,175 @@
 """Parses one record of an event file as protobuf into the positions of its fields.
 
-Unknown fields, and known fields of another wire type, are skipped, as protobuf readers do.
+Unknown fields, and known fields of another wire type, are skipped, as protobuf readers do. Field
+numbers are those of tensorboard/compat/proto (`event.proto`, `summary.proto`, `tensor.proto`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from enum import Enum
+from typing import NamedTuple
 
-from bridges.formats.protobuf import read_varint
+from bridges.formats.events.hparams import SessionEnd, SessionStart, session_in
+from bridges.formats.events.proto import HPARAMS_PLUGIN, TEXT_PLUGIN
+from bridges.formats.events.tensors import number_in, strings_in
+from bridges.formats.protobuf import fields, read_varint
 
+SCALARS_PLUGIN = "scalars"
 MAX_COLUMNAR_SCALARS = 1000  # of a record; with more, columns take more memory than objects
 # protobuf keys of the fields: number * 8 + wire type
-WALL_TIME, STEP, FILE_VERSION, SUMMARY = 9, 16, 26, 42  # in an event
+WALL_TIME, STEP, FILE_VERSION, SUMMARY, SESSION_LOG, RUN_METADATA = 9, 16, 26, 42, 58, 66
 VALUE = 10  # in a summary
-TAG, SIMPLE_VALUE, TENSOR = 10, 21, 66  # in a value
-STRING = 66  # in a tensor
+TAG, SIMPLE_VALUE, TENSOR, METADATA = 10, 21, 66, 74  # in a value
+PLUGIN_DATA, PLUGIN_NAME, PLUGIN_CONTENT = 10, 10, 18  # in metadata; in its plug-in data
+SESSION_STATUS, SESSION_START = 8, 1  # in a session log
+# other parts of an event or a value
+_EVENT_KINDS = {
+    34: "graph_def",
+    50: "log_message",
+    58: "session_log",
+    66: "tagged_run_metadata",
+    74: "meta_graph_def",
+}
+_VALUE_KINDS = {26: "histograms", 34: "images", 42: "histograms", 50: "audio"}
+UNREADABLE = "unreadable"  # a record with right CRCs that is not an event
+NO_VALUE, TENSOR_KIND = "metadata", "tensor"
+
+
+class Origin(Enum):
+    """How a scalar is stored: a `simple_value`, a tensor of the scalars plug-in, or a tensor whose
+    plug-in only an earlier event of its tag names.
+    """
+
+    SIMPLE = "simple"
+    TENSOR = "tensor"
+    BARE = "bare"
+
+
+class Scalar(NamedTuple):
+    """A number of a record: the kind, the bytes, and their offset in the data (-1: not there)."""
+
+    tag: str
+    kind: str
+    origin: Origin
+    at: int
+    raw: bytes
 
 
 @dataclass(slots=True)
 class Event:
     """A parsed record.
 
-    Offsets into its data: `wall_time`, `step` (with its size) and `scalars` (by tag); -1: absent.
+    Offsets into its data: `wall_time`, `step` (with its size) and those of `scalars`; -1: absent.
+    `texts`: tag, text, and whether a plug-in is named. `others`: kind and tag of other values;
+    the kind of a tensor without plug-in is empty. `plugins`: tags with the plug-in they name.
     """
 
     wall_time: int = -1
     step: tuple[int, int] = (-1, -1)
-    scalars: list[tuple[str, int]] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)
+    scalars: list[Scalar] = field(default_factory=list)
+    texts: list[tuple[str, str, bool]] = field(default_factory=list)
+    sessions: list[SessionStart | SessionEnd] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
+    plugins: list[tuple[str, str]] = field(default_factory=list)
     file_version: str | None = None
+    is_restart: bool = False
 
     def is_columnar(self) -> bool:
-        """Whether records of this shape can be read as columns."""
-        has_all = self.wall_time >= 0 and self.step[0] >= 0
-        return has_all and not self.texts and 0 < len(self.scalars) <= MAX_COLUMNAR_SCALARS
-
-
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Key, offset and end of each field of a message (a varint's bytes, or the payload).
-
-    Raises IndexError for bytes that are not a message.
-    """
-    at = start
-    while at < end:
-        key, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
-        wire = key & 7
-        if wire == 2:
-            size, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
-            stop = at + size
-        elif wire == 0:
-            stop = at + 1 if data[at] < 0x80 else read_varint(data, at)[1]
-        elif wire in (1, 5):
-            stop = at + (8 if wire == 1 else 4)
-        else:
-            raise IndexError(at)
-        if stop > end:
-            raise IndexError(at)
-        yield key, at, stop
-        at = stop
+        """Whether the record has nothing but scalars, at known offsets."""
+        if self.texts or self.sessions or self.others or self.file_version or self.is_restart:
+            return False
+        few = 0 < len(self.scalars) <= MAX_COLUMNAR_SCALARS
+        return few and all(scalar.at >= 0 for scalar in self.scalars)
 
 
 def parse_event(data: bytes) -> Event:
-    """The event in a record's data; an empty one if the data are not an event."""
+    """The event in a record's data; if they are not an event, one that only counts this."""
     event = Event()
     try:
-        for key, at, end in _fields(data, 0, len(data)):
+        for key, at, end in fields(data, 0, len(data)):
             if key == WALL_TIME:
                 event.wall_time = at
             elif key == STEP:
                 event.step = (at, end - at)
+            elif key == SUMMARY:
+                for part, a, e in fields(data, at, end):
+                    if part == VALUE:
+                        _add_value(event, data, a, e)
             elif key == FILE_VERSION:
                 event.file_version = data[at:end].decode()
-            elif key == SUMMARY:
-                _parse_summary(event, data, at, end)
+            elif key in _EVENT_KINDS:
+                _add_kind(event, data, key, at, end)
     except (IndexError, UnicodeDecodeError):
-        return Event()  # its CRC is right, but it is not an event: a comparison misses its points
+        return Event(others=[(UNREADABLE, "")])
     return event
 
 
-def _parse_summary(event: Event, data: bytes, start: int, stop: int) -> None:
-    for key, at, end in _fields(data, start, stop):
-        if key != VALUE:
-            continue
-        parts = {part: (a, e) for part, a, e in _fields(data, at, end)}
-        tag_at, tag_end = parts.get(TAG, (0, 0))
-        tag = data[tag_at:tag_end].decode()
-        if SIMPLE_VALUE in parts:
-            event.scalars.append((tag, parts[SIMPLE_VALUE][0]))
-        elif TENSOR in parts:
-            strings = (data[a:e] for part, a, e in _fields(data, *parts[TENSOR]) if part == STRING)
-            event.texts += [(tag, text.decode()) for text in islice(strings, 1)]
+def _add_kind(event: Event, data: bytes, key: int, at: int, end: int) -> None:
+    """Add a part of an event that is not a summary."""
+    if key == SESSION_LOG and _number(data, at, end, SESSION_STATUS) == SESSION_START:
+        event.is_restart = True
+        return
+    tag = _text(data, at, end, TAG) if key == RUN_METADATA else ""
+    event.others.append((_EVENT_KINDS[key], tag))
+
+
+def _number(data: bytes, start: int, stop: int, wanted: int) -> int:
+    found = [read_varint(data, at)[0] for key, at, _ in fields(data, start, stop) if key == wanted]
+    return found[-1] if found else 0
+
+
+def _text(data: bytes, start: int, stop: int, wanted: int) -> str:
+    found = [data[at:end] for key, at, end in fields(data, start, stop) if key == wanted]
+    return found[-1].decode() if found else ""
+
+
+def _add_value(event: Event, data: bytes, start: int, stop: int) -> None:
+    tag, plugin, content, kind, where = "", "", b"", 0, (0, 0)
+    for key, at, end in fields(data, start, stop):
+        if key == TAG:
+            tag = data[at:end].decode()
+        elif key in (SIMPLE_VALUE, TENSOR) or key in _VALUE_KINDS:
+            kind, where = key, (at, end)  # the last one of several counts
+        elif key == METADATA:
+            plugin, content = _plugin(data, at, end)
+    if plugin:
+        event.plugins.append((tag, plugin))
+    if kind == SIMPLE_VALUE:
+        at, end = where
+        event.scalars.append(Scalar(tag, "<f4", Origin.SIMPLE, at, data[at:end]))
+    elif kind == TENSOR or (not kind and plugin == HPARAMS_PLUGIN):
+        _add_tensor(event, data, tag, plugin, content, where)
+    else:
+        event.others.append((_VALUE_KINDS.get(kind) or plugin or NO_VALUE, tag))
+
+
+def _plugin(data: bytes, start: int, stop: int) -> tuple[str, bytes]:
+    """The name of the plug-in in a value's metadata, and its content."""
+    name, content = "", b""
+    for part, first, last in fields(data, start, stop):
+        if part == PLUGIN_DATA:
+            for key, at, end in fields(data, first, last):
+                if key == PLUGIN_NAME:
+                    name = data[at:end].decode()
+                elif key == PLUGIN_CONTENT:
+                    content = data[at:end]
+    return name, content
+
+
+def _add_tensor(
+    event: Event, data: bytes, tag: str, plugin: str, content: bytes, where: tuple[int, int]
+) -> None:
+    session = session_in(content) if plugin == HPARAMS_PLUGIN else None
+    if session:
+        event.sessions.append(session)
+        return
+    number = number_in(data, *where) if plugin in ("", SCALARS_PLUGIN) else None
+    texts = strings_in(data, *where) if plugin in ("", TEXT_PLUGIN) and not number else []
+    if number:
+        origin = Origin.TENSOR if plugin else Origin.BARE
+        event.scalars.append(Scalar(tag, number[0], origin, *number[1:]))
+    elif texts:
+        event.texts += [(tag, text, bool(plugin)) for text in texts]
+    else:
+        event.others.append((plugin, tag))

@@ -1,109 +1,66 @@
-"""Reads event files into columns and checks every length and CRC.
+"""Reads event files into columns and checks the CRCs of every record.
 
-The reader makes no assumption about the writer. It parses the first record of each length as
-protobuf, and decodes all records as columns that differ from it only in wall time, step and values.
+The reader makes no assumption about the writer. It parses one record as protobuf, and decodes as
+columns all records that differ from it only in wall time, step and values (`shapes.py`). Many small
+files are joined, so that records with the same tags are decoded together whatever their file.
+
+`decode` reads one file, `decode_many` many. Both raise or give EventFileError for damage, and take
+`plugins`, the plug-in of each tag of a directory, as only the first event of a tag must name it:
+pass the same dict for all files of a directory, in their order.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bridges.errors import VerifyError
-from bridges.formats.events.crc32c import FieldEffects, UInt8, mask_all, unmask
-from bridges.formats.events.messages import Event, parse_event
+from bridges.formats.events.content import (
+    TEXT_SUFFIX,
+    Draft,
+    EventBytes,
+    EventFile,
+    Key,
+    Part,
+    Rules,
+    too_many_tags,
+)
+from bridges.formats.events.messages import Scalar, parse_event
+from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
-    RECORDS_PER_CHECK,
-    check_records,
+    EventFileError,
+    Frames,
     crc_fits,
-    damaged,
-    offsets_by_length,
-    record_dtype,
+    find_records,
+    is_record_header,
     record_header,
+    records_fit,
 )
-from bridges.formats.protobuf import read_varint
-from bridges.stream.model import Float64, Int64, Values
+from bridges.stream.model import Int64
 
-BLOCK_RECORDS, BLOCK_BYTES = 8192, 1 << 22  # limits of a block that is decoded at once
-MIN_COLUMNAR_RECORDS = 4  # of one length; parsing fewer one by one is faster
+BLOCK_RECORDS, BLOCK_BYTES = 8192, 1 << 21  # of a block that is decoded at once: fits the cache
+MIN_CYCLES = 256  # of repeated records; fewer are decoded with the other records
+MIN_COLUMNAR_RECORDS = 8  # of one length; parsing fewer one by one is faster
 BYTES_PER_PEER = 64  # long records need one record of their length for so many bytes
 SINGLES_AFTER_MISS = 32  # records parsed one by one after a shape had few; doubles each time
-PARTS_PER_MERGE, MAX_MERGED_POINTS = 8, 1024  # small parts of a tag are merged to save memory
+JOINED_BYTES, MAX_SMALL_BYTES = 1 << 23, 1 << 21  # of files decoded together, and of one of them
 
 
-@dataclass(slots=True)
-class ScalarPart:
-    """Points of one tag: offsets of their records in the file, step, value, wall time (seconds).
-
-    Values and wall times are views of the file's bytes, which they keep in memory.
-    """
-
-    offset: Int64
-    step: Int64
-    value: NDArray[np.float32]
-    wall_time: Float64
-
-
-@dataclass
-class EventFile:
-    """The content of an event file: points by tag in file order, texts, and first wall time."""
-
-    scalars: dict[str, list[ScalarPart]] = field(default_factory=dict)
-    texts: list[tuple[int, str, int, str]] = field(default_factory=list)  # offset, tag, step, text
-    start: float | None = None
-
-    @property
-    def parts(self) -> Iterator[ScalarPart]:
-        """The points of all tags."""
-        return (part for parts in self.scalars.values() for part in parts)
-
-    def add(
-        self, offset: Int64, event: Event, step: Int64, time: Float64, values: Sequence[Values]
-    ) -> None:
-        """Add the points of records of one shape; `values` has one column per scalar."""
-        for index, (tag, _) in enumerate(event.scalars):
-            parts = self.scalars.setdefault(tag, [])
-            parts.append(ScalarPart(offset, step, values[index], time))
-            if len(parts) % PARTS_PER_MERGE == 0:
-                _merge_small(parts)
-
-
-def _merge_small(parts: list[ScalarPart]) -> None:
-    """Merge the last parts if they are small."""
-    last = parts[-PARTS_PER_MERGE:]
-    if sum(len(part.step) for part in last) < MAX_MERGED_POINTS:
-        columns = (
-            [getattr(part, name) for part in last]
-            for name in ("offset", "step", "value", "wall_time")
-        )
-        parts[-PARTS_PER_MERGE:] = [ScalarPart(*map(np.concatenate, columns))]
-
-
-def read_event_file(path: str) -> EventFile:
-    """Read a complete event file. Raises VerifyError if it is unreadable or damaged."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-        return decode(path, data)
-    except OSError as error:
-        raise VerifyError(f"{path}: cannot be read back: {error.strerror}") from error
-    except VerifyError as error:
-        message = f"{error} Delete its directory and export the run again."
-        raise VerifyError(message) from None
+def is_event_file(head: bytes) -> bool:
+    """Whether the first bytes of a file (12 are needed) are the header of a record."""
+    return is_record_header(head)
 
 
 def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
     """The texts of the first records, as (tag, text); fast for a file of any size.
 
-    Raises OSError, and VerifyError if one of these records is damaged.
+    Raises OSError, and EventFileError if one of these records is damaged.
     """
     offset = 0
     texts: list[tuple[str, str]] = []
@@ -115,171 +72,267 @@ def first_texts(path: str, records: int = 2) -> list[tuple[str, str]]:
                 break
             length = int.from_bytes(header[:8], "little")
             if header != record_header(length):
-                raise damaged(path, offset, "the CRC of its length is wrong")
+                raise EventFileError(path, "the CRC of its length is wrong", offset)
             data = file.read(min(length, size))
             if not crc_fits(data, file.read(FOOTER)):
-                raise damaged(path, offset, "the CRC of its data is wrong")
-            texts += parse_event(data).texts
+                raise EventFileError(path, "the CRC of its data is wrong", offset)
+            texts += [
+                (tag, text)
+                for tag, text, has_plugin in parse_event(data).texts
+                if has_plugin or tag.endswith(TEXT_SUFFIX)
+            ]
             offset = file.tell()
     return texts
 
 
 def decode(
-    path: str, data: bytes, *, complete: bool = True, max_tags: int | None = None
+    path: str,
+    data: bytes,
+    *,
+    plugins: dict[str, str] | None = None,
+    complete: bool = True,
+    salvage: bool = False,
+    max_tags: int | None = None,
+    tensors: bool = True,
 ) -> EventFile:
-    """The content of an event file. Raises VerifyError if damaged, or for more than `max_tags`.
+    """The content of an event file. Raises EventFileError if damaged, or for more than `max_tags`.
 
-    A file that is still being written (`complete` is False) may end inside a record, or with zero
-    bytes after a power cut.
+    A file that may still be written (`complete` is False) may end inside a record, or with zero
+    bytes after a power cut. `salvage` leaves out records whose data have a wrong CRC, and all
+    records from a wrong length on, whose bytes count as `torn`. Without `tensors`, scalars stored
+    as tensors are counted only.
     """
-    if not complete and data.endswith(bytes(HEADER)):
-        data = data.rstrip(b"\0")
-    out, by_length = EventFile(), offsets_by_length(path, data, complete)
-    check_records(path, data, [(int(where[0]), length) for length, where in by_length.items()])
-    for length, where in by_length.items():
-        _decode_equal_lengths(path, data, length, where, out, max_tags)
-    return out
+    file = EventBytes(path, data, {} if plugins is None else plugins)
+    (found,) = _decode_joined([file], Rules(complete, salvage, max_tags, tensors))
+    if isinstance(found, EventFileError):
+        raise found
+    return found
 
 
-def _decode_equal_lengths(
-    path: str, data: bytes, length: int, where: Int64, out: EventFile, max_tags: int | None
-) -> None:
-    """Decode the records of one length; the CRCs of the first record are already checked."""
-    pending, checked, ahead, plainly, many = where, 1, 1, 0, SINGLES_AFTER_MISS
-    while len(pending):
-        offset = int(pending[0])
-        if not checked:
-            some = pending[: min(max(plainly, ahead), RECORDS_PER_CHECK)].tolist()
-            check_records(path, data, [(each, length) for each in some])
-            checked = len(some)
-        event = parse_event(data[offset + HEADER : offset + HEADER + length])
-        if max_tags is not None and len(event.scalars) + len(out.scalars) > max_tags:
-            raise VerifyError(f"{path}: contains more than {max_tags:,} tags")
-        ahead = 1 if event.is_columnar() else RECORDS_PER_CHECK
-        if (
-            plainly
-            or len(pending) < max(MIN_COLUMNAR_RECORDS, length // BYTES_PER_PEER)
-            or ahead > 1
-        ):
-            _decode_one(data, length, offset, event, out)
-            pending, checked, plainly = pending[1:], checked - 1, max(plainly - 1, 0)
-            continue
-        rest = _decode_columns(path, data, length, pending, event, out)
-        if len(pending) - len(rest) < SINGLES_AFTER_MISS:  # many shapes: columns are slower
-            plainly, many = many, 2 * many
-        pending, checked = rest, 0
+def decode_many(
+    files: Iterable[EventBytes],
+    *,
+    complete: bool = True,
+    salvage: bool = False,
+    max_tags: int | None = None,
+    tensors: bool = True,
+) -> Iterator[EventFile | EventFileError]:
+    """As `decode`, for many files: the content of each, or its error, in their order.
 
-
-def _decode_one(data: bytes, length: int, offset: int, event: Event, out: EventFile) -> None:
-    body = data[offset + HEADER : offset + HEADER + length]
-    time = struct.unpack_from("<d", body, event.wall_time)[0] if event.wall_time >= 0 else 0.0
-    step = read_varint(body, event.step[0])[0] if event.step[0] >= 0 else 0
-    step = (step + (1 << 63)) % (1 << 64) - (1 << 63)
-    if event.file_version is not None and out.start is None:
-        out.start = time
-    out.texts += [(offset, tag, step, text) for tag, text in event.texts]
-    values = [np.frombuffer(body, "<f4", 1, at) for _, at in event.scalars]
-    out.add(np.array([offset]), event, np.array([step], np.int64), np.array([time]), values)
-
-
-def _decode_columns(
-    path: str, data: bytes, length: int, where: Int64, event: Event, out: EventFile
-) -> Int64:
-    """Decode the records with the shape of the first; return the offsets of the other records."""
-    first, size = int(where[0]), HEADER + length + FOOTER
-    shape = _Shape.of(event, data[first : first + size])
-    others = []
-    count = max(1, min(BLOCK_RECORDS, BLOCK_BYTES // size))
-    for start in range(0, len(where), count):
-        block = where[start : start + count]
-        records = _matrix(data, block, size)
-        differing = records ^ shape.first
-        alike = shape.matches(differing)
-        if not alike.all():
-            others.append(block[~alike])
-            block, records, differing = block[alike], records[alike], differing[alike]
-        if not len(block):
-            continue
-        rows = records.view(shape.common.fields)[:, 0]
-        sound = shape.crcs_fit(rows, differing)
-        if not sound.all():
-            raise damaged(path, int(block[~sound][0]), "the CRC of its data is wrong")
-        values = [rows[f"value{index}"] for index in range(len(event.scalars))]
-        out.add(block, event, _steps(rows["step"]), rows["wall_time"], values)
-    return np.concatenate(others) if others else where[:0]
-
-
-def _matrix(data: bytes, where: Int64, size: int) -> UInt8:
-    """The records of one size at increasing offsets (uint8, n x size)."""
-    view, first, last = memoryview(data), int(where[0]), int(where[-1])
-    if last - first == size * (len(where) - 1):  # contiguous
-        joined = view[first : last + size]
-    else:
-        gaps = np.flatnonzero(np.diff(where) != size)
-        starts = where[np.concatenate([[0], gaps + 1])].tolist()
-        ends = (where[np.concatenate([gaps, [len(where) - 1]])] + size).tolist()
-        joined = memoryview(b"".join(view[a:b] for a, b in zip(starts, ends, strict=True)))
-    return np.frombuffer(joined, np.uint8).reshape(len(where), size)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Records that differ only in wall time, step and values: the first record, its CRC, and the
-    layout that all share.
+    Small files take a fraction of the time. At most 8 MiB of files are in memory at a time, or one
+    larger file.
     """
-
-    first: UInt8
-    crc: np.uint32
-    common: _Common
-
-    @classmethod
-    def of(cls, event: Event, record: bytes) -> _Shape:
-        """The shape of a record with a checked CRC."""
-        fields = ((event.wall_time, 8), event.step, *((at, 4) for _, at in event.scalars))
-        crc = np.uint32(unmask(int.from_bytes(record[-FOOTER:], "little")))
-        return cls(np.frombuffer(record, np.uint8), crc, _Common.of(fields, len(record)))
-
-    def matches(self, differing: UInt8) -> NDArray[np.bool_]:
-        """Mask (bool, n) of the records of this shape, with equal length and length CRC.
-
-        `differing`: the bits (uint8, n x size) in which each record differs from the first.
-        """
-        return np.asarray(np.bitwise_or.reduce(differing & self.common.shared, axis=1) == 0)
-
-    def crcs_fit(self, rows: NDArray[np.void], differing: UInt8) -> NDArray[np.bool_]:
-        """Mask (bool, n) of the records with the right CRC."""
-        effects = self.common.effects.of(differing[:, HEADER:-FOOTER])
-        return np.asarray(mask_all(effects ^ self.crc) == rows["crc"])
+    rules = Rules(complete, salvage, max_tags, tensors)
+    waiting: list[EventBytes] = []
+    size = 0
+    for file in files:
+        size += len(file.data)
+        if waiting and (size > JOINED_BYTES or len(file.data) > MAX_SMALL_BYTES):
+            yield from _decode_joined(waiting, rules)
+            waiting, size = [], len(file.data)
+        waiting.append(file)
+    if waiting:
+        yield from _decode_joined(waiting, rules)
 
 
-@dataclass(frozen=True)
-class _Common:
-    """The layout of records of one shape.
-
-    `shared`: mask of the equal bits (uint8, one entry per byte); `fields`: the differing fields;
-    `effects`: their effect on the CRC.
-    """
-
-    shared: UInt8
-    fields: np.dtype[np.void]
-    effects: FieldEffects
-
-    @staticmethod
-    @lru_cache(maxsize=1024)  # many files have records with the same tags
-    def of(fields: tuple[tuple[int, int], ...], size: int) -> _Common:
-        """The layout of records of `size` bytes that differ in `fields` (offset and size)."""
-        shared = np.full(size, 0xFF, np.uint8)
-        shared[-FOOTER:] = 0
-        for at, length in fields:
-            shared[HEADER + at : HEADER + at + length] = 0
-        step_at, step_size = fields[1]
-        shared[HEADER + step_at : HEADER + step_at + step_size] = 0x80  # the end of the varint
-        effects = FieldEffects(fields, size - HEADER - FOOTER)
-        return _Common(shared, record_dtype(fields, size), effects)
+def _decode_joined(
+    files: Sequence[EventBytes], rules: Rules
+) -> Iterator[EventFile | EventFileError]:
+    """Decode files together."""
+    frames = [find_records(file.data, complete=rules.complete) for file in files]
+    drafts = [Draft(file, rules, found.torn) for file, found in zip(files, frames, strict=True)]
+    for draft, found in zip(drafts, frames, strict=True):
+        if found.torn and (not found.is_cut or (rules.complete and not rules.salvage)):
+            draft.wrong.append(found.stop)
+    limit = None if rules.max_tags is None else rules.max_tags * len(files)
+    try:
+        _Decoder(drafts, limit).decode(frames)
+    except _TooManyTagsError:
+        if len(files) > 1:
+            for file in files:
+                yield from _decode_joined([file], rules)
+        else:
+            yield too_many_tags(files[0].path, rules)
+        return
+    for draft in drafts:
+        yield _salvaged(draft, rules) if rules.salvage else draft.finished()
 
 
-def _steps(varints: UInt8) -> Int64:
-    """The steps (int64, n) of varints (uint8, n x size)."""
-    shifts = np.arange(varints.shape[1], dtype=np.uint64) * np.uint64(7)
-    bits = (varints & np.uint8(0x7F)).astype(np.uint64) << shifts
-    return np.asarray(np.bitwise_or.reduce(bits, axis=1)).view(np.int64)
+def _salvaged(draft: Draft, rules: Rules) -> EventFile | EventFileError:
+    """The content before a record with a wrong length, as no record can be found after it."""
+    data = draft.source.data
+    lengths = [at for at in draft.wrong if not is_record_header(data[at : at + HEADER])]
+    stop = min(lengths, default=len(data))
+    if stop >= len(data) - draft.file.torn:
+        return draft.finished()
+    (found,) = _decode_joined([draft.source._replace(data=data[:stop])], rules)
+    if isinstance(found, EventFile):
+        found.torn = len(data) - stop
+        found.damaged.append(stop)
+    return found
+
+
+class _TooManyTagsError(Exception):
+    """The files have more tags than allowed."""
+
+
+class _Decoder:
+    """Decodes the records of joined files into their drafts."""
+
+    def __init__(self, drafts: Sequence[Draft], max_tags: int | None) -> None:
+        self._drafts = drafts
+        self._max_tags = max_tags
+        self._tags: set[str] = set()
+        datas = [draft.source.data for draft in drafts]
+        self._data = datas[0] if len(datas) == 1 else b"".join(datas)
+        self._bases = np.cumsum([0, *map(len, datas)]).tolist()
+        self._columns: dict[Key, list[Part]] = {}
+
+    def decode(self, frames: Sequence[Frames]) -> None:
+        """Decode the records of each file. Raises _TooManyTagsError."""
+        loose: dict[tuple[int, ...], list[Int64]] = {}
+        for base, found in zip(self._bases, frames, strict=False):
+            for length, offsets in found.others.items():
+                loose.setdefault((length,), []).append(np.array(offsets, np.int64) + base)
+            for cycle in found.cycles:
+                self._cycle(base + cycle.offset, cycle.lengths, cycle.repeats, loose)
+        singles = [self._groups(key[0], np.concatenate(found)) for key, found in loose.items()]
+        if singles:
+            self._singles(np.sort(np.concatenate(singles)))
+        self._share_columns()
+
+    def _cycle(
+        self,
+        offset: int,
+        lengths: Sequence[int],
+        count: int,
+        loose: dict[tuple[int, ...], list[Int64]],
+    ) -> None:
+        """Decode repeated records, place by place in regions that stay in the cache."""
+        stride = sum(lengths) + len(lengths) * (HEADER + FOOTER)
+        places = np.cumsum([0, *(length + HEADER + FOOTER for length in lengths)]).tolist()
+        if count < MIN_CYCLES:  # decoded with those of other cycles
+            for number, length in enumerate(lengths):
+                where = offset + places[number] + stride * np.arange(count)
+                loose.setdefault((length, number, stride), []).append(where)
+            return
+        shapes: list[Shape | None] = [None] * len(lengths)
+        at_once = max(1024, BLOCK_BYTES // stride)
+        for start in range(0, count, at_once):
+            rows = min(at_once, count - start)
+            for number, length in enumerate(lengths):
+                at = offset + places[number] + start * stride
+                where = np.arange(at, at + rows * stride, stride)
+                block = Rows(self._data, at, rows, stride, length + HEADER + FOOTER)
+                shapes[number] = shape = self._shape(at, length, shapes[number])
+                rest = self._read(shape, where, block) if shape else where
+                if len(rest):
+                    loose.setdefault((length,), []).append(rest)
+
+    def _shape(self, at: int, length: int, known: Shape | None) -> Shape | None:
+        """The shape of the record at an offset; None if it has more than scalars."""
+        record = self._data[at : at + length + HEADER + FOOTER]
+        if known and known.fits(record):
+            return known
+        event = parse_event(record[HEADER:-FOOTER])
+        self._count_tags(event.scalars)
+        return Shape.of(event, record) if event.is_columnar() else None
+
+    def _count_tags(self, scalars: Sequence[Scalar]) -> None:
+        if self._max_tags is not None:
+            self._tags.update(scalar.tag for scalar in scalars)
+            if max(len(self._tags), len(scalars)) > self._max_tags:
+                raise _TooManyTagsError
+
+    def _groups(self, length: int, where: Int64) -> Int64:
+        """Decode records of one length shape by shape; the offsets of those to parse one by one."""
+        singles, misses = [where[:0]], SINGLES_AFTER_MISS
+        while len(where) >= max(MIN_COLUMNAR_RECORDS, length // BYTES_PER_PEER):
+            shape = self._shape(int(where[0]), length, None)
+            if shape:
+                rest = self._read_blocks(shape, where)
+                is_common = len(where) - len(rest) >= SINGLES_AFTER_MISS
+                where = rest
+                if is_common:
+                    continue
+            singles.append(where[:misses])
+            where, misses = where[misses:], 2 * misses
+        return np.concatenate([*singles, where])
+
+    def _read_blocks(self, shape: Shape, where: Int64) -> Int64:
+        count = max(1, min(BLOCK_RECORDS, BLOCK_BYTES // shape.size))
+        rest = [where[:0]]
+        for start in range(0, len(where), count):
+            block = where[start : start + count]
+            rest.append(self._read(shape, block, Rows.at(self._data, block, shape.size)))
+        return np.concatenate(rest)
+
+    def _read(self, shape: Shape, where: Int64, rows: Rows) -> Int64:
+        """Decode the records of this shape; the offsets of the others."""
+        same = shape.matches(rows)
+        rest = where[:0]
+        if not same.all():
+            rest, where, rows = where[~same], where[same], rows.only(same)
+            if not len(where):
+                return rest
+        points = shape.read(rows)
+        time, step, values, is_sound = points
+        if not is_sound.all():
+            self._wrong(where[~is_sound])
+            where, time, step = where[is_sound], time[is_sound], step[is_sound]
+            values = [value[is_sound] for value in values]
+        for key, value in zip(shape.keys, values, strict=True):
+            self._columns.setdefault(key, []).append(Part(where, step, value, time))
+        return rest
+
+    def _draft(self, offset: int) -> tuple[Draft, int]:
+        """The file with a record, and its base in the joined data."""
+        number = bisect_right(self._bases, offset) - 1
+        return self._drafts[number], self._bases[number]
+
+    def _wrong(self, where: Iterable[int]) -> None:
+        for offset in map(int, where):
+            draft, base = self._draft(offset)
+            draft.wrong.append(offset - base)
+
+    def _singles(self, where: Int64) -> None:
+        """Parse records one by one."""
+        unpack = struct.Struct("<Q").unpack_from
+        records = [(at, unpack(self._data, at)[0]) for at in where.tolist()]
+        for (at, length), fits in zip(records, records_fit(self._data, records), strict=True):
+            draft, base = self._draft(at)
+            if not fits:
+                draft.wrong.append(at - base)
+                continue
+            body = self._data[at + HEADER : at + HEADER + length]
+            event = parse_event(body)
+            self._count_tags(event.scalars)
+            draft.add(at - base, body, event)
+
+    def _share_columns(self) -> None:
+        """Give each file its part of the columns."""
+        if len(self._drafts) == 1:
+            self._drafts[0].parts = self._columns
+            return
+        bases = np.array(self._bases)
+        for key, parts in self._columns.items():
+            offset, step, raw, time = _sorted(parts)
+            bounds = np.searchsorted(offset, bases).tolist()
+            for number, (low, high) in enumerate(pairwise(bounds)):
+                if low < high:
+                    part = Part(
+                        offset[low:high] - self._bases[number],
+                        step[low:high],
+                        raw[low:high],
+                        time[low:high],
+                    )
+                    self._drafts[number].parts[key] = [part]
+
+
+def _sorted(parts: Sequence[Part]) -> Part:
+    """The points of parts by offset; those of one record keep their order."""
+    offset, step, raw, time = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not (offset[1:] >= offset[:-1]).all():
+        order = np.argsort(offset, kind="stable")
+        offset, step, raw, time = offset[order], step[order], raw[order], time[order]
+    return Part(offset, step, raw, time)

@@ -1,4 +1,4 @@
-"""The framing of event files (TFRecord): offsets of records, and their CRCs.
+"""The framing of event files (TFRecord): where records lie, and their CRCs.
 
 A record is the length of its data (uint64), the masked CRC-32C of the length, the data, and the
 masked CRC-32C of the data.
@@ -7,19 +7,53 @@ masked CRC-32C of the data.
 from __future__ import annotations
 
 import struct
+from array import array
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from bridges.errors import VerifyError
 from bridges.formats.events.crc32c import crc32c, crc32c_each, mask
-from bridges.stream.model import Int64
 
 HEADER, FOOTER = 12, 4  # bytes around the data
 RECORDS_PER_CHECK = 256  # CRCs are checked in batches, for which the data are copied
-MIN_RUN_RECORDS = 16  # consecutive records of one length before the rest of the run is searched
+LEARNED_RECORDS, MAX_LEARNED_RECORDS = 16, 1024  # read one by one before a cycle is looked for
+MAX_CYCLE_RECORDS = 256
+MIN_CYCLES = 8  # with fewer repetitions, more records are read before the next search
+FIRST_GUESS, GUESS_GROWTH = 16, 8  # repetitions that are compared at once
+_TAIL_BYTES = 1 << 16  # searched at once for the last byte that is not zero
 _LENGTH = struct.Struct("<Q")
+
+
+class EventFileError(ValueError):
+    """The bytes are not a complete, sound event file.
+
+    `path`: the file; `offset`: the byte of the damaged record, if one is damaged; `found`: the
+    problem.
+    """
+
+    def __init__(self, path: str, found: str, offset: int | None = None) -> None:
+        self.path = path
+        self.offset = offset
+        self.found = found
+        place = "" if offset is None else f"the record at byte {offset} is damaged: "
+        super().__init__(f"{path}: {place}{found}.")
+
+
+def damaged(path: str, data: bytes, offset: int) -> EventFileError:
+    """The error for a record with a wrong CRC, or with an end beyond that of the file."""
+    header = data[offset : offset + HEADER]
+    length = _LENGTH.unpack_from(header)[0] if len(header) == HEADER else 0
+    if len(header) == HEADER and header != record_header(length):
+        found = "the CRC of its length is wrong"
+    elif len(header) < HEADER or offset + HEADER + length + FOOTER > len(data):
+        found = "the file ends inside a record"
+    else:
+        found = "the CRC of its data is wrong"
+    return EventFileError(path, found, offset)
 
 
 @lru_cache(maxsize=1024)
@@ -29,84 +63,158 @@ def record_header(length: int) -> bytes:
     return data + mask(crc32c(data)).to_bytes(4, "little")
 
 
+def is_record_header(data: bytes) -> bool:
+    """Whether bytes begin with the header of a record, as an event file does; 12 are needed."""
+    header = data[:HEADER]
+    return len(header) == HEADER and header == record_header(_LENGTH.unpack(header[:8])[0])
+
+
 def crc_fits(data: bytes, stored: bytes) -> bool:
     """Whether the four bytes after the data are its masked CRC."""
     return mask(crc32c(data)) == int.from_bytes(stored, "little")
 
 
-def check_records(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
-    """Raise VerifyError unless all CRCs of the records (offset, data length) are right."""
+def record_fits(data: bytes, offset: int) -> bool:
+    """Whether a complete record with right CRCs begins at an offset."""
+    if not is_record_header(data[offset : offset + HEADER]):
+        return False
+    start = offset + HEADER
+    end = start + _LENGTH.unpack_from(data, offset)[0]
+    return end + FOOTER <= len(data) and crc_fits(data[start:end], data[end : end + FOOTER])
+
+
+def records_fit(data: bytes, records: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether both CRCs of each record (offset, data length) are right."""
+    fit: list[bool] = []
     for start in range(0, len(records), RECORDS_PER_CHECK):
-        _check(path, data, records[start : start + RECORDS_PER_CHECK])
+        some = records[start : start + RECORDS_PER_CHECK]
+        bodies = [data[at + HEADER : at + HEADER + length] for at, length in some]
+        for (at, length), crc in zip(some, crc32c_each(bodies), strict=True):
+            end = at + HEADER + length
+            stored = int.from_bytes(data[end : end + FOOTER], "little")
+            fit.append(data[at : at + HEADER] == record_header(length) and mask(crc) == stored)
+    return fit
 
 
-def _check(path: str, data: bytes, records: Sequence[tuple[int, int]]) -> None:
-    bodies = []
-    for offset, length in records:
-        start = offset + HEADER
-        if data[offset:start] != record_header(length):
-            raise damaged(path, offset, "the CRC of its length is wrong")
-        bodies.append(data[start : start + length])
-    for (offset, length), crc in zip(records, crc32c_each(bodies), strict=True):
-        end = offset + HEADER + length
-        if mask(crc) != int.from_bytes(data[end : end + FOOTER], "little"):
-            raise damaged(path, offset, "the CRC of its data is wrong")
+class Cycle(NamedTuple):
+    """Records whose data lengths repeat: the offset of the first, the lengths, and how often."""
+
+    offset: int
+    lengths: tuple[int, ...]
+    repeats: int
+
+    @property
+    def size(self) -> int:
+        """The bytes of one repetition."""
+        return sum(self.lengths) + len(self.lengths) * (HEADER + FOOTER)
 
 
-def offsets_by_length(path: str, data: bytes, complete: bool) -> dict[int, Int64]:
-    """The offsets (int64, increasing) of the records by data length, without checking CRCs.
+@dataclass
+class Frames:
+    """Where the records of a file lie, by the lengths alone: no CRC is checked.
 
-    A file that is still being written (`complete` is False) may end inside a record. Raises
-    VerifyError.
+    `cycles`: repeated sequences of records; `others`: the offsets of all other records, increasing,
+    by data length. `stop`: the end of the last complete record; `torn`: the number of bytes after
+    it, 0 if they are zeros that end the file; `is_cut`: a record begins there.
     """
-    unpack, offset, size = _LENGTH.unpack_from, 0, len(data)
-    runs: dict[int, list[int]] = {}  # by length: offset and count of consecutive records
-    alike, last, start = 0, -1, 0
-    while offset + HEADER <= size:
-        length, start = unpack(data, offset)[0], offset
-        record = length + HEADER + FOOTER
-        alike = alike + 1 if length == last else 0
-        count = _run_length(data, offset, record) if alike > MIN_RUN_RECORDS else 1
-        if alike:
-            runs[length][-1] += count
-        else:
-            runs.setdefault(length, []).extend((offset, count))
-        last, offset = length, offset + count * record
-    if complete and offset != size:
-        raise _overrun_error(path, data, offset if offset < size else start)
-    if offset > size:
-        runs[last][-1] -= 1
-    found = {length: _expand_runs(each, length + HEADER + FOOTER) for length, each in runs.items()}
-    return {length: offsets for length, offsets in found.items() if len(offsets)}
+
+    cycles: list[Cycle] = field(default_factory=list)
+    others: dict[int, array[int]] = field(default_factory=lambda: defaultdict(_offsets))
+    stop: int = 0
+    torn: int = 0
+    is_cut: bool = True
+
+    def add(self, starts: Sequence[int], lengths: Sequence[int]) -> None:
+        """Add records by their offsets and data lengths."""
+        for start, length in zip(starts, lengths, strict=True):
+            self.others[length].append(start)
 
 
-def _overrun_error(path: str, data: bytes, start: int) -> VerifyError:
-    """The error for a record that exceeds the end of the file, which may have a wrong length."""
-    header = data[start : start + HEADER]
-    if len(header) < HEADER or header == record_header(_LENGTH.unpack_from(header)[0]):
-        return damaged(path, start, "the file ends inside a record")
-    return damaged(path, start, "the CRC of its length is wrong")
+def _offsets() -> array[int]:
+    return array("q")
 
 
-def _run_length(data: bytes, offset: int, size: int) -> int:
-    """The number of consecutive records of `size` bytes from an offset on, at least one."""
-    room, count = (len(data) - offset) // size, 1
-    while count < room:
-        count = min(512 * count, room)
-        lengths = np.ndarray(count, "<u8", data, offset, (size,))
-        others = np.flatnonzero(lengths != lengths[0])
-        if len(others):
-            return int(others[0])
-    return count
+def find_records(data: bytes, *, complete: bool) -> Frames:
+    """The records of a file.
+
+    A file that is not `complete` may end with zeros, as a power cut leaves them.
+    """
+    end = len(data) if complete else _content_end(data)
+    frames, starts, lengths = Frames(), [], []
+    unpack, offset, wait = _LENGTH.unpack_from, 0, LEARNED_RECORDS
+    last = min(end, len(data) - HEADER + 1)
+    while offset < last:
+        length = unpack(data, offset)[0]
+        starts.append(offset)
+        lengths.append(length)
+        offset += length + HEADER + FOOTER
+        if len(starts) < wait or offset >= last:
+            continue
+        cycle = _repeated(data, offset, end, lengths)
+        frames.add(starts, lengths)
+        if cycle.repeats:
+            frames.cycles.append(cycle)
+            offset += cycle.repeats * cycle.size
+        is_long = cycle.repeats >= MIN_CYCLES
+        wait = LEARNED_RECORDS if is_long else min(4 * wait, MAX_LEARNED_RECORDS)
+        starts, lengths = [], []
+    is_whole = offset <= len(data) and (offset <= end or record_fits(data, starts[-1]))
+    if not is_whole:
+        offset = starts.pop()
+        lengths.pop()
+    frames.add(starts, lengths)
+    frames.stop = offset
+    frames.torn = len(data) - offset if offset < end else 0
+    frames.is_cut = end - offset < HEADER or is_record_header(data[offset : offset + HEADER])
+    return frames
 
 
-def _expand_runs(runs: list[int], size: int) -> Int64:
-    """The offset of each record, from the offset and count of each run of records of `size`."""
-    if len(runs) == 2:
-        return np.arange(runs[0], runs[0] + runs[1] * size, size)
-    starts, counts = np.array(runs, np.int64).reshape(-1, 2).T
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.asarray(np.repeat(starts, counts) + within * size)
+def _content_end(data: bytes) -> int:
+    """The offset after the last byte that is not zero."""
+    end = len(data)
+    while end and not data[end - 1]:
+        some = data[max(0, end - _TAIL_BYTES) : end]
+        end -= len(some) - len(some.rstrip(b"\0"))
+    return end
+
+
+def _repeated(data: bytes, offset: int, end: int, lengths: Sequence[int]) -> Cycle:
+    """The cycle in which the last lengths came twice, and how often it follows at an offset.
+
+    A number of repetitions is guessed and compared at once; each has equal lengths at the places
+    that the ones before it determine, so the result is exact.
+    """
+    count = next(
+        (
+            size
+            for size in range(1, min(MAX_CYCLE_RECORDS, len(lengths) // 2) + 1)
+            if lengths[-size:] == lengths[-2 * size : -size]
+        ),
+        0,
+    )
+    cycle = Cycle(offset, tuple(lengths[len(lengths) - count :]), 0)
+    if not count or cycle.size > end - offset:
+        return cycle
+    room, done, guess = (end - offset) // cycle.size, 0, FIRST_GUESS
+    while done < room:
+        wanted = min(guess, room - done)
+        found = _equal_cycles(data, offset + done * cycle.size, cycle, wanted)
+        done, guess = done + found, guess * GUESS_GROWTH
+        if found < wanted:
+            break
+    return cycle._replace(repeats=done)
+
+
+def _equal_cycles(data: bytes, offset: int, cycle: Cycle, most: int) -> int:
+    """How many repetitions of a cycle begin at an offset, up to `most`, which fit into the data."""
+    for length in cycle.lengths:
+        differs = np.ndarray(most, "<u8", data, offset, (cycle.size,)) != length
+        offset += length + HEADER + FOOTER
+        if differs.any():
+            most = int(differs.argmax())
+            if not most:
+                return 0
+    return most
 
 
 def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.void]:
@@ -123,8 +231,3 @@ def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.vo
             "itemsize": size,
         }
     )
-
-
-def damaged(path: str, offset: int, why: str) -> VerifyError:
-    """The error for a damaged record."""
-    return VerifyError(f"{path}: the record at byte {offset} is damaged: {why}.")

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.formats.events.reader import EventFile, ScalarPart
+from bridges.formats.events.content import EventFile, ScalarPart
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.times.events import SHARED, WantedPoints, point_keys, process_of
 from bridges.stream.added import AddedRow, joined, moved

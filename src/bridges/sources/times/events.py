@@ -16,8 +16,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.errors import BridgeError, VerifyError
-from bridges.formats.events.reader import EventFile, ScalarPart, decode
+from bridges.errors import BridgeError
+from bridges.formats.events.content import EventFile, ScalarPart
+from bridges.formats.events.reader import decode
+from bridges.formats.events.tfrecord import EventFileError
 from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.sources.fetch import fetch
 from bridges.sources.file_names import EVENTS_NAME
@@ -140,11 +142,11 @@ class EventFiles:
         try:
             data = fetch(path, expected="an event file")
             if data and not data.strip(b"\0"):
-                raise VerifyError(f"{path}: found {zero_bytes(data)}; expected an event file")
-            read = decode(path, data, complete=False, max_tags=MAX_TAGS)
+                raise EventFileError(path, f"found {zero_bytes(data)}; expected an event file")
+            read = decode(path, data, complete=False, max_tags=MAX_TAGS, tensors=False)
             file: EventFile | None = read
             found = _without_odd_times(path, read)
-        except BridgeError as error:
+        except (BridgeError, EventFileError) as error:
             message = f"not read as a clock: {error}"
             file, found = None, [Finding("beside-unreadable", Severity.WARNING, path, message)]
         if path not in self._first:
@@ -198,7 +200,7 @@ def _upwards(folder: str) -> list[str]:
 
 def _is_ours(file: EventFile) -> bool:
     """Whether bridges wrote the file."""
-    return any(tag.startswith("bridges/") for _, tag, _, _ in file.texts)
+    return any(text.tag.startswith("bridges/") for text in file.texts)
 
 
 def _size(file: EventFile | None) -> int:

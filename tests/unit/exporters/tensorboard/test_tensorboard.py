@@ -26,7 +26,7 @@ from bridges.exporters.tensorboard import records as event_records
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.names import directory_name
 from bridges.exporters.tensorboard.options import TensorBoardOptions
-from bridges.formats.events.reader import read_event_file
+from bridges.exporters.tensorboard.segments import read_event_file
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import RunReport
@@ -383,8 +383,8 @@ def test_steps_that_go_back_are_sorted_in_the_file(logdir: Path) -> None:
     in_order = [(1, "0.0"), (2, "1.0"), (2, "5.0"), (3, "3.0"), (4, "4.0"), (5, "2.0"), (6, "6.0")]
     assert points(logdir)["train/loss"] == in_order
     (path,) = visible(logdir)
-    texts = sorted(read_event_file(str(path)).texts)
-    notes = [(step, text) for _, tag, step, text in texts if tag == "train/note/text_summary"]
+    texts = read_event_file(str(path)).texts
+    notes = [(text.step, text.text) for text in texts if text.tag == "train/note/text_summary"]
     assert notes == [(step, f"row {int(float(n))}") for step, n in in_order]
 
 
@@ -654,7 +654,7 @@ def test_the_state_record_tells_what_the_file_is(logdir: Path) -> None:
     export(logdir, ROWS, tags={"team": "nlp"})
     states = []
     for path in visible(logdir):
-        texts = {tag: text for _, tag, _, text in read_event_file(str(path)).texts}
+        texts = {text.tag: text.text for text in read_event_file(str(path)).texts}
         text = texts["bridges/provenance/text_summary"]
         assert text.startswith("```json\n")
         states.append(json.loads(text.removeprefix("```json\n").removesuffix("\n```")))

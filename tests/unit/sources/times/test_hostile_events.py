@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto import event_pb2
 
 import bridges
-from bridges.errors import VerifyError
 from bridges.formats.events import proto
 from bridges.formats.events.crc32c import crc32c, mask
 from bridges.formats.events.reader import decode, first_texts
+from bridges.formats.events.tfrecord import EventFileError
 from tests.bounds import bounded
 from tests.support import state
 
@@ -177,11 +177,11 @@ def with_length(length: int) -> bytes:
 def test_lengths_beyond_the_file_are_no_records(length: int, tmp_path: Path) -> None:
     data = proto.frame(event(5.0, 1, 1.5)) + with_length(length) + bytes(40)
     assert len(decode("x", data, complete=False).scalars["train/loss"]) == 1
-    with pytest.raises(VerifyError, match="ends inside a record"):
+    with pytest.raises(EventFileError, match="ends inside a record"):
         decode("x", data)
     path = tmp_path / "file"
     path.write_bytes(with_length(length) + bytes(40))
-    with pytest.raises(VerifyError, match="is damaged"):
+    with pytest.raises(EventFileError, match="is damaged"):
         first_texts(str(path))
 
 
@@ -199,7 +199,7 @@ def test_any_records_are_read_or_passed_over(records: list[bytes]) -> None:
 
 BOMBS = """
 import struct
-from bridges.errors import VerifyError
+from bridges.formats.events.tfrecord import EventFileError
 from bridges.formats.events import proto
 from bridges.formats.events.reader import decode
 def point(tag, step):
@@ -226,7 +226,7 @@ resource.setrlimit(resource.RLIMIT_AS, (size + max(64 << 20, 9 * len(data)),) * 
 try:
     decode("x", data, complete=False, max_tags=50_000)
     print("read")
-except VerifyError as error:
+except EventFileError as error:
     print(error)
 """
 
@@ -237,9 +237,9 @@ except VerifyError as error:
     [
         ("empty", "read"),
         ("no message", "read"),
-        ("a tag each", "x: contains more than 50,000 tags"),
+        ("a tag each", "x: contains more than 50,000 tags."),
         ("tags that take turns", "read"),
-        ("values of one record", "x: contains more than 50,000 tags"),
+        ("values of one record", "x: contains more than 50,000 tags."),
         ("wide records", "read"),
         ("texts of one record", "read"),
         ("lengths", "read"),

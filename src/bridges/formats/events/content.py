@@ -1,0 +1,270 @@
+"""The content of an event file, and how it is put together from records in any order."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from bridges.formats.events.hparams import SessionEnd, SessionStart
+from bridges.formats.events.messages import SCALARS_PLUGIN, TENSOR_KIND, Event, Origin
+from bridges.formats.events.proto import TEXT_PLUGIN
+from bridges.formats.events.tensors import Column, as_floats, joined
+from bridges.formats.events.tfrecord import EventFileError, damaged
+from bridges.formats.protobuf import read_varint
+from bridges.stream.model import Float64, Int64, Values
+
+TEXT_SUFFIX = "/text_summary"  # of tags of texts without a plug-in
+Key = tuple[str, str, Origin]  # tag, kind, origin
+
+
+@dataclass(slots=True)
+class ScalarPart:
+    """Points of one tag: offsets of their records in the file, step, value, wall time (seconds).
+
+    Values are float32, or float64 where float32 does not hold them.
+    """
+
+    offset: Int64
+    step: Int64
+    value: Values
+    wall_time: Float64
+
+
+class Text(NamedTuple):
+    """A text of the text plug-in, and the offset of its record in the file."""
+
+    offset: int
+    tag: str
+    step: int
+    text: str
+    wall_time: float
+
+
+@dataclass
+class EventFile:
+    """The content of an event file.
+
+    - `scalars`: the points by tag, as parts in file order; values of one record keep their order.
+    - `texts`, `sessions` (of the hparams plug-in, with the offset of their record), `restarts`
+      (offset and step of each SessionLog START), `versions` (offset and wall time of each
+      file_version): in file order.
+    - `others`: the count of everything else by kind and tag. The kind is a plug-in's name, that of
+      the field (`histograms`, `images`, `audio`, `graph_def`, …), `tensor` (no plug-in), `metadata`
+      (no value) or `unreadable` (not an event).
+    - `start`: the wall time of the first file_version; `first_time`: the lowest finite wall time.
+    - `torn`: bytes after the last complete record, 0 if they are zeros; `damaged`: the offsets of
+      records left out by `salvage`; `rounded`: integers that float64 does not hold.
+    """
+
+    scalars: dict[str, list[ScalarPart]] = field(default_factory=dict)
+    texts: list[Text] = field(default_factory=list)
+    sessions: list[tuple[int, SessionStart | SessionEnd]] = field(default_factory=list)
+    restarts: list[tuple[int, int]] = field(default_factory=list)
+    versions: list[tuple[int, float]] = field(default_factory=list)
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)
+    start: float | None = None
+    first_time: float | None = None
+    torn: int = 0
+    damaged: list[int] = field(default_factory=list)
+    rounded: int = 0
+
+    @property
+    def parts(self) -> Iterator[ScalarPart]:
+        """The points of all tags."""
+        return (part for parts in self.scalars.values() for part in parts)
+
+    def points(self, tag: str) -> ScalarPart:
+        """All points of a tag as one part."""
+        parts = self.scalars[tag]
+        if len(parts) == 1:
+            return parts[0]
+        names = ("offset", "step", "value", "wall_time")
+        return ScalarPart(
+            *(np.concatenate([getattr(one, name) for one in parts]) for name in names)
+        )
+
+
+class EventBytes(NamedTuple):
+    """An event file to decode: its path (for messages), its bytes, and its directory's plug-ins."""
+
+    path: str
+    data: bytes
+    plugins: dict[str, str]
+
+
+class Rules(NamedTuple):
+    """The options of `decode`."""
+
+    complete: bool
+    salvage: bool
+    max_tags: int | None
+    tensors: bool
+
+
+class Part(NamedTuple):
+    """Points of one key; `raw` has the bytes of the values."""
+
+    offset: Int64
+    step: Int64
+    raw: Column
+    wall_time: Float64
+
+
+@dataclass
+class _Few:
+    """Points of one key that were parsed one by one."""
+
+    offset: list[int] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    wall_time: list[float] = field(default_factory=list)
+
+    def part(self, kind: str) -> Part:
+        return Part(
+            np.array(self.offset, np.int64),
+            np.array(self.step, np.int64),
+            joined(self.raw, kind),
+            np.array(self.wall_time),
+        )
+
+
+class Draft:
+    """The content of a file while its records are decoded, in any order; `wrong` are damaged."""
+
+    def __init__(self, source: EventBytes, rules: Rules, torn: int) -> None:
+        self.source = source
+        self.rules = rules
+        self.file = EventFile(torn=torn)
+        self.wrong: list[int] = []
+        self.few: dict[Key, _Few] = {}
+        self.parts: dict[Key, list[Part]] = {}
+        self.plugins: list[tuple[int, str, str]] = []  # offset, tag, plug-in
+        self.bare_texts: list[Text] = []
+        self.times: list[float] = []  # of records without columns
+        self.merged: dict[tuple[int, ...], tuple[Int64, Int64, Int64, Float64]] = {}
+
+    def add(self, offset: int, data: bytes, event: Event) -> None:
+        """Add a record that was parsed by itself."""
+        file, time, step = self.file, _time_of(data, event), _step_of(data, event)
+        self.times.append(time)
+        for scalar in event.scalars:
+            key = scalar[:3]
+            few = self.few.get(key) or self.few.setdefault(key, _Few())
+            few.offset.append(offset)
+            few.step.append(step)
+            few.raw.append(scalar.raw)
+            few.wall_time.append(time)
+        for tag, text, has_plugin in event.texts:
+            texts = file.texts if has_plugin else self.bare_texts
+            texts.append(Text(offset, tag, step, text, time))
+        file.sessions += [(offset, session) for session in event.sessions]
+        file.others.update(event.others)
+        self.plugins += [(offset, tag, plugin) for tag, plugin in event.plugins]
+        if event.file_version is not None:
+            file.versions.append((offset, time))
+        if event.is_restart:
+            file.restarts.append((offset, step))
+
+    def finished(self) -> EventFile | EventFileError:
+        """The content, or the error for the first damaged record."""
+        path = self.source.path
+        if self.wrong and not self.rules.salvage:
+            return damaged(path, self.source.data, min(self.wrong))
+        for key, few in self.few.items():
+            self.parts.setdefault(key, []).append(few.part(key[1]))
+        self._resolve()
+        file, limit = self.file, self.rules.max_tags
+        if limit is not None and len(file.scalars) > limit:
+            return too_many_tags(path, self.rules)
+        file.damaged = sorted(self.wrong)
+        for ordered in (file.texts, file.sessions, file.restarts, file.versions):
+            ordered.sort(key=lambda one: one[0])
+        file.start = file.versions[0][1] if file.versions else None
+        file.first_time = self._first_time()
+        return file
+
+    def _resolve(self) -> None:
+        """Name the kind of each tensor by its tag's plug-in, which any record may name."""
+        plugins = self.source.plugins
+        named = self.plugins + [
+            (int(parts[0].offset[0]), tag, SCALARS_PLUGIN)
+            for (tag, _, origin), parts in self.parts.items()
+            if origin is Origin.TENSOR
+        ]
+        for _, tag, plugin in sorted(named):
+            plugins.setdefault(tag, plugin)
+        for key, parts in self.parts.items():
+            self._add_points(key, parts, plugins.get(key[0], ""))
+        for tag, found in self.file.scalars.items():
+            self.file.scalars[tag] = self._in_file_order(found)
+        for text in self.bare_texts:
+            plugin = plugins.get(text.tag, "")
+            if plugin == TEXT_PLUGIN or (not plugin and text.tag.endswith(TEXT_SUFFIX)):
+                self.file.texts.append(text)
+            else:
+                self.file.others[plugin or TENSOR_KIND, text.tag] += 1
+        others = self.file.others
+        for kind, tag in [key for key in others if not key[0]]:
+            others[plugins.get(tag, TENSOR_KIND), tag] += others.pop((kind, tag))
+
+    def _add_points(self, key: Key, parts: Sequence[Part], plugin: str) -> None:
+        tag, kind, origin = key
+        is_other = origin is Origin.BARE and plugin != SCALARS_PLUGIN
+        if is_other or not (self.rules.tensors or origin is Origin.SIMPLE):
+            count = sum(len(part.step) for part in parts)
+            self.file.others[plugin or TENSOR_KIND, tag] += count
+            return
+        found = self.file.scalars.setdefault(tag, [])
+        for part in parts:
+            value, rounded = as_floats(part.raw, kind)
+            found.append(ScalarPart(part.offset, part.step, value, part.wall_time))
+            self.file.rounded += rounded
+
+    def _in_file_order(self, parts: list[ScalarPart]) -> list[ScalarPart]:
+        """The parts of a tag in file order; interleaved parts are merged.
+
+        Tags of the same records share their merged offsets, steps and times.
+        """
+        parts = sorted(parts, key=lambda part: int(part.offset[0]))
+        if all(one.offset[-1] < other.offset[0] for one, other in pairwise(parts)):
+            return parts
+        key = tuple(id(part.offset) for part in parts)
+        if key not in self.merged:
+            offset = np.concatenate([part.offset for part in parts])
+            step = np.concatenate([part.step for part in parts])
+            time = np.concatenate([part.wall_time for part in parts])
+            order = np.argsort(offset, kind="stable")
+            self.merged[key] = order, offset[order], step[order], time[order]
+        order, offset, step, time = self.merged[key]
+        value = np.concatenate([part.value for part in parts])[order]
+        return [ScalarPart(offset, step, value, time)]
+
+    def _first_time(self) -> float | None:
+        columns = {id(part.wall_time): part.wall_time for part in self.file.parts}
+        lowest = [
+            float(np.min(times, where=np.isfinite(times), initial=np.inf))
+            for times in (np.array(self.times), *columns.values())
+        ]
+        first = min(lowest)
+        return first if np.isfinite(first) else None
+
+
+def too_many_tags(path: str, rules: Rules) -> EventFileError:
+    """The error for a file with more tags than allowed."""
+    return EventFileError(path, f"contains more than {rules.max_tags:,} tags")
+
+
+def _time_of(data: bytes, event: Event) -> float:
+    at = event.wall_time
+    return float(struct.unpack_from("<d", data, at)[0]) if at >= 0 else 0.0
+
+
+def _step_of(data: bytes, event: Event) -> int:
+    step = read_varint(data, event.step[0])[0] if event.step[0] >= 0 else 0
+    return (step + (1 << 63)) % (1 << 64) - (1 << 63)
