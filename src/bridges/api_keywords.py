@@ -34,6 +34,7 @@ class TargetKeywords(TypedDict, total=False):
     tracking_uri: str | None
     experiment: str | None
     mlflow_writer: MlflowWriter
+    copy_artifacts: bool
     force: bool
     project: str | None
     entity: str | None

@@ -16,6 +16,19 @@ PLANS = STATUSES[:3]  # possible plans of a dry run
 
 
 @dataclass(frozen=True)
+class ArtifactCounts:
+    """The artifact files of a run in its source, and those copied by this call.
+
+    In a dry run, the copied ones are those that would be copied.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    copied_files: int = 0
+    copied_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class RunReport:
     """The result of one run and one target.
 
@@ -25,7 +38,7 @@ class RunReport:
     every target, `digest` identifies its rows. `plan` is the status expected by a dry run.
     `transient`: the target did not answer; `answered`: it answered an earlier request. `run_id` is
     the target's own id of the run, `place` its experiment or project; the JSON document has
-    neither.
+    neither. `artifacts` is None unless artifact files are copied.
     """
 
     source: str
@@ -50,6 +63,7 @@ class RunReport:
     run_id: str = ""
     place: str = ""
     trend_metric: str = ""
+    artifacts: ArtifactCounts | None = None
 
     def __repr__(self) -> str:
         verified = {True: ", verified", False: ", NOT VERIFIED", None: ""}[self.verified]
@@ -83,6 +97,7 @@ class RunReport:
             "rows": self.rows,
             "points": self.points,
             "new_points": self.new_points,
+            **({"artifacts": vars(self.artifacts)} if self.artifacts else {}),
             "location": self.location,
             "verified": self.verified,
             "seconds": round(self.seconds, 6),

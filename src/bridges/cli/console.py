@@ -154,7 +154,25 @@ def _facts(report: RunReport) -> str:
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
     where = f" → {printable(report.location or report.target)}"
     counts = f"{count_noun(report.rows, 'row')}, {count_noun(report.points, 'point')}{new}{checked}"
-    return f"{counts}{where}" + click.style(f"  {report.seconds:.2f} s", dim=True)
+    return f"{counts}{_artifacts(report)}{where}" + click.style(
+        f"  {report.seconds:.2f} s", dim=True
+    )
+
+
+def _artifacts(report: RunReport) -> str:
+    """The number of artifact files, if they are copied."""
+    counts = report.artifacts
+    if counts is None or not counts.files:
+        return ""
+    if not counts.copied_files:
+        return f", {count_noun(counts.files, 'file')}"
+    copied = f"{counts.copied_files:,} of {count_noun(counts.files, 'file')}"
+    what = "to copy" if report.status == "planned" else "copied"
+    return f", {copied} {what} ({_size(counts.copied_bytes)})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else count_noun(count, "byte")
 
 
 def count_noun(count: int, noun: str) -> str:

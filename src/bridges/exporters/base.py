@@ -6,15 +6,17 @@ All state lives in the target. An exporter keeps none between calls: the caller 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from bridges.exporters.state import State
+from bridges.report import ArtifactCounts
+from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, Run, Values
@@ -236,6 +238,27 @@ class KeepsFiles(Protocol):
 
 
 @runtime_checkable
+class CopiesArtifacts(Protocol):
+    """An exporter that can copy the artifact files which the record of a run names."""
+
+    copies_artifacts: bool
+
+    def copy_artifacts(
+        self,
+        layout: Layout,
+        existing: ExistingRun | None,
+        mode: Literal["copy", "compare", "plan"],
+        on_progress: Callable[[str], None],
+    ) -> tuple[ArtifactCounts, list[Finding]]:
+        """Copy the missing and the different files, compare all files, or count those to copy.
+
+        `existing` is None only with `plan`, for a run that is not in the target. Returns the
+        counts, and findings about files that cannot be copied or differ. Raises ExportError.
+        """
+        ...
+
+
+@runtime_checkable
 class KnowsKeys(Protocol):
     """An exporter that knows, for less than a look-up, which run keys its target lacks."""
 
@@ -302,6 +325,11 @@ def as_stored(exporter: Exporter, values: Values) -> Values:
     if isinstance(exporter, BaseExporter | StoresValues):
         return exporter.as_stored(values)
     return values.astype(np.float64)
+
+
+def copies_artifacts(exporter: Exporter) -> bool:
+    """Whether an exporter copies the artifact files of runs."""
+    return isinstance(exporter, CopiesArtifacts) and exporter.copies_artifacts
 
 
 def layout_options(exporter: Exporter) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from bridges.exporters.base import copies_artifacts
 from bridges.exporters.receipts import RunReceipt, SupportsReceipts
 from bridges.log import log
 from bridges.migration import fingerprint
@@ -40,7 +41,8 @@ class KnownRuns:
     def __post_init__(self) -> None:
         for target in self.targets:
             exporter = target.exporter()
-            if isinstance(exporter, SupportsReceipts):
+            # a receipt does not cover the artifact files of the source
+            if isinstance(exporter, SupportsReceipts) and not copies_artifacts(exporter):
                 self._exporters[target.label] = exporter
 
     def settings(self, source: SourceSpec) -> dict[str, str]:

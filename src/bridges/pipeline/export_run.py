@@ -9,9 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Literal
 
 from bridges.errors import BridgeError, ConfigError, ExportError
-from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Labels, Relabels
+from bridges.exporters.base import (
+    ConflictError,
+    ExistingRun,
+    Exporter,
+    Labels,
+    Relabels,
+    copies_artifacts,
+)
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.match_existing import match_existing
@@ -62,6 +70,7 @@ def _export_once(
     plan.require_points()
     report, existing = plan.report(), plan.existing
     if options.dry_run:
+        report = _with_artifacts(report, plan, existing, "plan", on_phase)
         return replace(report, status="planned", plan=report.status)
     if existing is None or not plan.is_done:
         on_phase(run.name, "writing")
@@ -74,6 +83,8 @@ def _export_once(
     if options.verify:
         on_phase(run.name, "verifying")
         report = verified(report, plan, existing)
+    if options.copy_files:
+        report = _with_artifacts(report, plan, existing, "copy", on_phase)
     if options.attach_source and report.status != "failed":
         from bridges.pipeline.attachments import attach_sources
 
@@ -89,12 +100,29 @@ def _verify(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPh
     plan = Plan.of(match, target)
     report, existing = plan.report(), plan.existing
     if existing is not None and plan.is_done:
-        return verified(report, plan, existing)
+        report = verified(report, plan, existing)
+        return _with_artifacts(report, plan, existing, "compare", on_phase)
     rows = match.known.state.rows if match.known else 0
     there = f"only {rows} of its {plan.layout.rows} rows" if match.known else "no such run"
     message = f"the target holds {there}: run `bridge export` with the same options first"
     finding = Finding("not-in-target", Severity.ERROR, exporter.name, message)
     return replace(report.with_findings([finding]), status="failed", verified=False)
+
+
+def _with_artifacts(
+    report: RunReport,
+    plan: Plan,
+    existing: ExistingRun | None,
+    mode: Literal["copy", "compare", "plan"],
+    on_phase: OnPhase,
+) -> RunReport:
+    """The report with the artifact files of the run, if its target copies them."""
+    has_record = plan.layout.run.record is not None
+    if not has_record or not copies_artifacts(plan.target.exporter) or report.status == "failed":
+        return report
+    from bridges.pipeline.artifacts import with_artifacts
+
+    return with_artifacts(report, plan, existing, mode, on_phase)
 
 
 def _export(run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase) -> RunReport:

@@ -206,9 +206,11 @@ class Appender:
     def __init__(
         self, exporters: Sequence[Exporter], options: ExportOptions, on_phase: OnPhase
     ) -> None:
-        # truncated files are read, and sources attached, only at the end
+        # truncated files are read, and files attached or copied, only at the end
         read = replace(options.read, salvage=False, growing=True)
-        self._options = replace(options, read=read, verify=False, attach_source=False)
+        self._options = replace(
+            options, read=read, verify=False, attach_source=False, copy_files=False
+        )
         self._exporters, self._on_phase = exporters, on_phase
         self._held: set[tuple[int, str | None, str]] = set()  # histories in the targets
 

@@ -92,7 +92,8 @@ class RunChoices(Options):
 class ExportOptions(RunChoices):
     """How to export. Raises ConfigError for a reserved tag and for options that exclude each other.
 
-    `retries` is the number of retries of a run after a transient error.
+    `retries` is the number of retries of a run after a transient error. `copy_files`: whether a
+    target that copies artifact files does so in this export.
     """
 
     run_name: Annotated[
@@ -113,6 +114,7 @@ class ExportOptions(RunChoices):
         Option("Number of parallel uploads (wandb online).", metavar="N", at_least=1, at_most=256),
     ] = 4
     retries: int = 3
+    copy_files: bool = True
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     read: ReadOptions = field(default_factory=ReadOptions)
 

@@ -68,7 +68,7 @@ def config_with(source: str = "", target: str = "") -> str:
 RUN_KEYS = ", ".join(SourceSpec.model_fields)
 MLFLOW_KEYS = (
     "to, label, limit, x_axis, naming, duplicates, callback_version, tracking_uri, experiment, "
-    "mlflow_writer, force"
+    "mlflow_writer, copy_artifacts, force"
 )
 MLFLOW_ADVICE = (
     "mlflow reads MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "

@@ -14,6 +14,7 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
+from bridges.exporters.mlflow.artifact_copy.trees import WritableTree
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.formats.mlflow_store.records import Input
@@ -170,6 +171,10 @@ class Api(Protocol):
 
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
+        ...
+
+    def artifact_tree(self, location: str) -> WritableTree:
+        """The files at the artifact location of a run. Raises FileError if none can be stored."""
         ...
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -67,6 +68,9 @@ from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64
+
+if TYPE_CHECKING:
+    from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
 ATTEMPTS = 8  # of a request with an unknown outcome; the store is checked before each repetition
 QUIET_SECONDS = 2.0  # without a change of the run, before its writer counts as gone
@@ -470,6 +474,12 @@ class ClientWriter:
         if name != run.name:
             self._api.rename(run, name)
         return replace(existing, name=name)
+
+    def artifact_homes(self, record: RunRecord, existing: ExistingRun) -> Homes:
+        """The artifact locations of the run and its logged models."""
+        from bridges.exporters.mlflow.artifact_copy.api_homes import ApiHomes
+
+        return ApiHomes(self._api, existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files as artifacts of the run, once."""

@@ -87,6 +87,11 @@ class Database(Protocol):
         """The columns of each table; empty if it has no tables, and before `check`."""
         ...
 
+    @property
+    def artifact_root(self) -> str:
+        """The URI of the directory for copied artifacts of runs from other stores."""
+        ...
+
     def check(self) -> None:
         """Check the schema. Raises UnknownSchemaError if it is unknown."""
         ...

@@ -112,7 +112,7 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
     """The details of a record, and a finding for each change due to the target's limits."""
     fit, head = _Fit(limits), record.head
     is_recorded = layout.clock.source == RECORDED.name
-    uri, findings = artifact_uri(record) if limits.takes_artifact_uri else ("", [])
+    uri, findings = _artifact_link(record, fit)
     tags = fit.pairs(_tags(layout, record), "tags")
     details = Details(
         name=fit.text(_name(layout, record), "runs.name", "the run's name"),
@@ -128,13 +128,23 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
         source_name=fit.text(record.source_name, "runs.source_name", "source_name"),
         source_version=fit.text(record.source_version, "runs.source_version", "source_version"),
         entry_point=fit.text(record.entry_point, "runs.entry_point_name", "entry_point_name"),
-        artifact_uri=fit.uri(uri),
+        artifact_uri=uri,
     )
     if not limits.takes_artifact_uri:
         return details, [*findings, *fit.findings, *_by_api_only(record)]
     for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
         pass
     return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
+
+
+def _artifact_link(record: RunRecord, fit: _Fit) -> tuple[str, list[Finding]]:
+    """The URI of the artifacts in the source, for a target that takes it; copies replace it."""
+    if not fit.limits.takes_artifact_uri:
+        return "", []
+    uri, findings = artifact_uri(record)
+    if fit.limits.copies_artifacts:
+        return _Fit(fit.limits).uri(uri), []
+    return fit.uri(uri), findings
 
 
 def related_of(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from bridges.errors import ExportError
@@ -62,6 +63,9 @@ from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 
+if TYPE_CHECKING:
+    from bridges.exporters.mlflow.artifact_copy.homes import Homes
+
 REWRITTEN_TABLES = ("latest_metrics", "metrics", "params")  # for an incomplete or replaced run
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
@@ -77,13 +81,22 @@ class DirectWriter:
     of its own name, and the others into DEFAULT_EXPERIMENT.
     """
 
-    def __init__(self, database: Database, uri: str, named: str | None, force: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        uri: str,
+        named: str | None,
+        force: bool,
+        *,
+        copies_artifacts: bool = False,
+    ) -> None:
         self._database = database
         self._uri = uri
         self._named = named
         self._release = database.release or installed_release()  # the latter makes a new database
         self._force = force
-        self._experiments = SqlExperiments(database)
+        self._copies_artifacts = copies_artifacts
+        self._experiments = SqlExperiments(database, copies_artifacts=copies_artifacts)
         self._runs = SqlRuns()
         self._rows_beside = Related()
         self._listing: SqlRunIndex | None = None
@@ -97,8 +110,13 @@ class DirectWriter:
         """The limits of the database, made once its columns are known."""
         own, limits = self._database, self._limits
         if not limits.columns:
-            usual = limits_of(self._release) if self._release else Limits()
-            limits = replace(usual, widths=own.widths, takes_nul=own.takes_nul, columns=own.columns)
+            limits = replace(
+                limits_of(self._release) if self._release else Limits(),
+                widths=own.widths,
+                takes_nul=own.takes_nul,
+                columns=own.columns,
+                copies_artifacts=self._copies_artifacts,
+            )
             self._limits = limits
         return limits
 
@@ -441,6 +459,12 @@ class DirectWriter:
                 artifacts.put_file(artifact_uri, name, content)
             with self._database.transaction(write=True) as session:
                 put_pairs(session, "tags", run_id, {artifacts.ATTACHED_TAG: digest})
+
+    def artifact_homes(self, record: RunRecord, existing: ExistingRun) -> Homes:
+        """The artifact locations of the run and its logged models."""
+        from bridges.exporters.mlflow.artifact_copy.homes import SqlHomes
+
+        return SqlHomes(self._database, record, existing)
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts in place of older ones."""

@@ -41,8 +41,9 @@ def wanted_experiment(named: str | None, record: object) -> Experiment:
 class SqlExperiments:
     """The experiments of a database. `Experiment.id` is empty for those named by bridges."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, copies_artifacts: bool = False) -> None:
         self._database = database
+        self._copies_artifacts = copies_artifacts
 
     def find(self, session: Session, wanted: Experiment) -> int | None:
         """The id of the experiment with this name; None if it does not exist.
@@ -101,7 +102,11 @@ class SqlExperiments:
 
     def _set_location(self, session: Session, experiment: int, wanted: Experiment) -> None:
         location = wanted.artifact_location
-        if not location or not is_reachable(location):
+        if wanted.id and self._copies_artifacts:  # not that of the source
+            location = _server_location(session, experiment) or (
+                f"{self._database.artifact_root}/{experiment}"
+            )
+        elif not location or not is_reachable(location):
             location = _artifact_location(session, experiment)
         session.execute(
             "update experiments set artifact_location = ? where experiment_id = ?",
@@ -153,12 +158,19 @@ def experiment_tags(wanted: Experiment) -> dict[str, str]:
 def _artifact_location(session: Session, experiment: int) -> str:
     """The artifact location of a new experiment.
 
-    If the default experiment has a URL, the database belongs to a server, and the artifacts go
-    beside those of the default experiment. Otherwise they go below the working directory, as with
-    the client.
+    It is below the working directory, as with the client, unless the database belongs to a server.
+    """
+    located = _server_location(session, experiment)
+    return located or os.path.abspath(os.path.join("mlruns", str(experiment)))
+
+
+def _server_location(session: Session, experiment: int) -> str:
+    """The artifact location in a database that belongs to a server; else empty.
+
+    The default experiment of such a database has a URL, and the artifacts go beside its own.
     """
     statement = "select artifact_location from experiments where experiment_id = 0"
     default = str((session.execute(statement).fetchone() or [""])[0] or "")
     if ":/" in default and not default.startswith("file:") and default.endswith("/0"):
         return f"{default[:-2]}/{experiment}"
-    return os.path.abspath(os.path.join("mlruns", str(experiment)))
+    return ""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded, RecordGaps
@@ -20,6 +20,7 @@ from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.adapt import adapt
 from bridges.exporters.mlflow.api import Api
 from bridges.exporters.mlflow.database import Database
+from bridges.exporters.mlflow.details import record_of
 from bridges.exporters.mlflow.direct import DirectWriter
 from bridges.exporters.mlflow.experiments import DEFAULT_EXPERIMENT
 from bridges.exporters.mlflow.limits import Limits
@@ -27,11 +28,16 @@ from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules
 from bridges.exporters.mlflow.schema import UnknownSchemaError
 from bridges.exporters.receipts import RunReceipt
+from bridges.formats.mlflow_store.records import RunRecord
 from bridges.formats.mlflow_store.uri import check_driver, check_scheme, quoted_uri, shown_uri
+from bridges.report import ArtifactCounts
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout
 from bridges.stream.model import Values
+
+if TYPE_CHECKING:
+    from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
@@ -76,6 +82,10 @@ class Writer(Protocol):
         """Findings about the place of a run in the store."""
         ...
 
+    def artifact_homes(self, record: RunRecord, existing: ExistingRun) -> Homes:
+        """The artifact locations of the run and its logged models."""
+        ...
+
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files as artifacts of the run, once."""
         ...
@@ -117,6 +127,7 @@ class MlflowExporter(BaseExporter):
         self.experiment = options.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or None
         self.place = self.experiment or DEFAULT_EXPERIMENT
         self._wanted, self._force = options.mlflow_writer, options.force
+        self.copies_artifacts = options.copy_artifacts
         self._params = ParamRules.of_environment()
         self._is_server = self.uri.startswith(("http:", "https:"))
         self._why_client: str | None = None
@@ -126,7 +137,10 @@ class MlflowExporter(BaseExporter):
         """The writer of the store, chosen at first use."""
         database = None if self._wanted == "client" else self._database()
         if database is not None:
-            return DirectWriter(database, self.shown, self.experiment, self._force)
+            copies = self.copies_artifacts
+            return DirectWriter(
+                database, self.shown, self.experiment, self._force, copies_artifacts=copies
+            )
         try:
             api = self._api()
         except ExportError as error:
@@ -192,9 +206,11 @@ class MlflowExporter(BaseExporter):
         return self._writer.write(layout, seen, existing)
 
     def batch(self) -> AbstractContextManager[None] | None:
-        """One transaction of the direct writer for several runs."""
+        """One transaction of the direct writer for several runs, which copies no files."""
         writer = self._writer
-        return writer.batch() if isinstance(writer, DirectWriter) else None
+        if self.copies_artifacts or not isinstance(writer, DirectWriter):
+            return None
+        return writer.batch()
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether the store may have a run from a tool's log with one of these keys."""
@@ -215,6 +231,29 @@ class MlflowExporter(BaseExporter):
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run from MLflow."""
         return self._writer.record_gaps(layout, existing)
+
+    def copy_artifacts(
+        self,
+        layout: Layout,
+        existing: ExistingRun | None,
+        mode: Literal["copy", "compare", "plan"],
+        on_progress: Callable[[str], None],
+    ) -> tuple[ArtifactCounts, list[Finding]]:
+        """Copy or compare the artifact files of a run from an MLflow store."""
+        from bridges.exporters.mlflow.artifact_copy.copy_run import copy_run
+
+        record = record_of(layout)
+        if record is None or self._is_store_of(record):
+            return ArtifactCounts(), []
+        homes = self._writer.artifact_homes(record, existing) if existing else None
+        return copy_run(record, homes, mode, on_progress)
+
+    def _is_store_of(self, record: RunRecord) -> bool:
+        """Whether the target is the store that a run was read from."""
+        if not self.uri.startswith(SQLITE):
+            return record.store == self.shown.rstrip("/")
+        paths = record.store, self.uri.removeprefix(SQLITE)
+        return all(map(os.path.isfile, paths)) and os.path.samefile(*paths)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files as artifacts of the run, once."""

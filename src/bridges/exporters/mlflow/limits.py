@@ -30,6 +30,8 @@ class Limits:
                                    directly; None for the API
     `takes_nul`                    whether the database stores NUL characters
     `columns`                      its columns by table; empty if unknown
+    `copies_artifacts`             whether artifact files are copied, so that a run has links to
+                                   those of its source for a short time only
     """
 
     key: int = 250
@@ -43,6 +45,7 @@ class Limits:
     widths: Mapping[str, int] | None = None
     takes_nul: bool = False
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
+    copies_artifacts: bool = False
 
     @property
     def takes_artifact_uri(self) -> bool:

@@ -1,24 +1,14 @@
-"""Artifact locations: paths and URIs, and whether this machine reaches them."""
+"""Whether this machine reaches an artifact location."""
 
 from __future__ import annotations
 
 import os
-import re
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.records import RunRecord
 from bridges.stream.finding import Finding, Severity
-
-_REMOTE = re.compile(r"(?!file:)[a-zA-Z][\w+.-]+:")  # a scheme; one letter is a drive of Windows
-
-
-def local_path(location: str) -> str | None:
-    """The path of a local location; None for a remote one."""
-    if _REMOTE.match(location):
-        return None
-    return unquote(urlsplit(location).path) if location.startswith("file:") else location
 
 
 def is_reachable(location: str) -> bool:

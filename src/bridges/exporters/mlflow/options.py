@@ -33,4 +33,10 @@ class MlflowOptions(Options):
         MlflowWriter,
         Option("Write to the database directly, or use the MLflow client."),
     ] = "auto"
+    copy_artifacts: Annotated[
+        bool,
+        Option(
+            "Copy the artifact files of runs from MLflow stores into the target, instead of links."
+        ),
+    ] = False
     force: Annotated[bool, Option("Write runs again that were deleted in MLflow.")] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -181,6 +182,12 @@ class PostgresDatabase:
         self._connection: psycopg.Connection[Any] | None = None
         self._batch: psycopg.Connection[Any] | None = None  # with the transaction of a batch
         self._answered = False
+
+    @property
+    def artifact_root(self) -> str:
+        """The URI of the directory for copied artifacts: here, with the name of the database."""
+        name = self._open().info.dbname.replace("/", "_")
+        return Path(f"{name}-artifacts").absolute().as_uri()
 
     def exists(self) -> bool:
         """Whether the database has tables."""

@@ -23,6 +23,7 @@ from bridges.exporters.mlflow.api import (
     like_filter,
     tag_filter,
 )
+from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.formats.mlflow_store.records import Dataset, Input
@@ -167,6 +168,10 @@ class RestApi(RestClient):
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
         self.post("runs/restore", {"run_id": run_id})
+
+    def artifact_tree(self, location: str) -> WritableTree:
+        """The files at the artifact location of a run. Raises FileError if none can be stored."""
+        raise FileError("files are not copied to this target: export to a local database")
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run: by upload to the server, or in its object store.

@@ -26,9 +26,12 @@ from bridges.exporters.mlflow.api import (
     like_filter,
     tag_filter,
 )
+from bridges.exporters.mlflow.artifact_copy.local_tree import LocalTree
+from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER
 from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.client import open_client
 from bridges.formats.mlflow_store.records import Input
 from bridges.stream.redact import redact_text
@@ -179,6 +182,13 @@ class SdkApi:
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
         self._call(self._client.restore_run, run_id)
+
+    def artifact_tree(self, location: str) -> WritableTree:
+        """The files at the artifact location of a run. Raises FileError if none can be stored."""
+        path = local_path(location)
+        if path is None:
+            raise FileError("files are not copied to this target: export to a local database")
+        return LocalTree(os.path.abspath(path))
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run."""

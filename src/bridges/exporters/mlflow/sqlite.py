@@ -160,6 +160,12 @@ class SqliteDatabase:
             with self.transaction():
                 pass
 
+    @property
+    def artifact_root(self) -> str:
+        """The URI of the directory for copied artifacts: beside the file, with its name."""
+        path, _ = os.path.splitext(os.path.abspath(self.path))
+        return Path(f"{path}-artifacts").as_uri()
+
     def create(self) -> None:
         """Create missing tables with the installed mlflow."""
         if self.exists():

@@ -92,13 +92,17 @@ class ModelMetric:
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A logged model (MLflow 3) of a run; `status` as its name, such as `READY`."""
+    """A logged model (MLflow 3) of a run; `status` as its name, such as `READY`.
+
+    `artifact_folder`: the local directory of its files, if it exists.
+    """
 
     model_id: str
     name: str
     status: str
     model_type: str | None = None
     artifact_location: str | None = None
+    artifact_folder: str | None = None
     created: int | None = None
     updated: int | None = None
     stage: str = ACTIVE
@@ -143,8 +147,10 @@ class RunHead:
 class RunRecord:
     """A run with everything that its store holds of it, except its metrics.
 
-    `artifact_folder`: the local directory of its artifacts, if it exists. `findings`: what could
-    not be read. `parent_key`: the run key of its parent, if an earlier export wrote that.
+    `artifact_folder`: the local directory of its artifacts, if it exists. `store`: the root, path
+    or URI of its store. `store_folders`: the local directories of the store's own artifacts.
+    `findings`: what could not be read. `parent_key`: the run key of its parent, if an earlier
+    export wrote that.
     """
 
     head: RunHead
@@ -157,6 +163,8 @@ class RunRecord:
     entry_point: str = ""
     artifact_uri: str = ""
     artifact_folder: str | None = None
+    store: str = ""
+    store_folders: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     links: tuple[ModelLink, ...] = ()
     models: tuple[LoggedModel, ...] = ()

@@ -30,7 +30,7 @@ from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
 
 # keys of a target that change neither its location nor the data
-SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force")
+SAME_RUNS = ("label", "limit", "mlflow_writer", "wandb_writer", "force", "copy_artifacts")
 OVERRIDES = ("x_axis", "naming", "duplicates", "callback_version")
 CHOICES = (*names(RunChoices), *names(LayoutOptions), *names(ReadChoices))  # of a source
 

@@ -1,10 +1,11 @@
-"""The local directory of a run's artifacts."""
+"""The local directory of the artifacts of a run or a logged model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+
+from bridges.formats.mlflow_store.artifact_location import local_path
 
 
 def artifact_folder(uri: str, near: Sequence[str]) -> str | None:
@@ -12,18 +13,8 @@ def artifact_folder(uri: str, near: Sequence[str]) -> str | None:
 
     None without any, or if the artifacts are in an object store.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file", "mlflow-artifacts"):
+    path = local_path(uri)
+    if path is None and not uri.startswith("mlflow-artifacts:"):
         return None
-    path = _path_of(parts.path) if parts.scheme == "file" else uri
-    places = [*([path] if os.path.isabs(path) else []), *near]
+    places = [*([path] if path and os.path.isabs(path) else []), *near]
     return next((os.path.abspath(each) for each in places if os.path.isdir(each)), None)
-
-
-def _path_of(path: str) -> str:
-    """The path in the URL of a file."""
-    if os.name != "nt":
-        return unquote(path)
-    from urllib.request import url2pathname  # slow to import
-
-    return url2pathname(path)

@@ -105,6 +105,7 @@ class ClientStore:
             user=run.info.user_id or "",
             artifact_uri=uri,
             artifact_folder=artifact_folder(uri, ()),
+            store=self.location,
             inputs=tuple(map(_input, getattr(inputs, "dataset_inputs", ()))),
             links=(*read, *(ModelLink(each.model_id, True, each.step) for each in wrote)),
             models=tuple(map(_model, self._models(head))),

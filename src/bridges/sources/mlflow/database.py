@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Protocol, TypeVar
@@ -199,10 +200,17 @@ class DatabaseStore:
             self._head(experiment, rows[id], tags.get(id, {})) for id in ids if id in rows
         ]  # a run can be deleted for good in the meantime
 
-    def _artifacts_near(self, head: RunHead) -> list[str]:
-        """The directories where a server of this database usually keeps a run's artifacts."""
-        ids = (head.experiment.id, head.run_id)
-        return [os.path.join(folder, *ids, "artifacts") for folder in self._database.folders()]
+    def _near(self, head: RunHead, *names: str) -> list[str]:
+        """The directories where a server of this database usually keeps the artifacts of a run or
+        a logged model; `names` are those below the directory of the experiment.
+        """
+        path = os.path.join(head.experiment.id, *names, "artifacts")
+        return [os.path.join(folder, path) for folder in self._database.folders()]
+
+    def _with_folder(self, head: RunHead, model: LoggedModel) -> LoggedModel:
+        near = self._near(head, "models", model.model_id)
+        folder = artifact_folder(model.artifact_location or "", near)
+        return replace(model, artifact_folder=folder) if folder else model
 
     def _head(self, experiment: Experiment, row: Row, tags: Mapping[str, str]) -> RunHead:
         id, name, status, stage, start, end = row
@@ -245,10 +253,12 @@ class DatabaseStore:
             source_version=text(details[4]),
             entry_point=text(details[5]),
             artifact_uri=uri,
-            artifact_folder=artifact_folder(uri, self._artifacts_near(head)),
+            artifact_folder=artifact_folder(uri, self._near(head, head.run_id)),
+            store=self.location,
+            store_folders=tuple(self._database.folders()),
             inputs=inputs,
             links=_links(query, head.run_id),
-            models=_models(query, head.run_id),
+            models=tuple(self._with_folder(head, each) for each in _models(query, head.run_id)),
             findings=tuple(findings),
         )
         return record, metrics

@@ -16,6 +16,7 @@ from bridges.formats.mlflow_store.records import (
     ModelLink,
     ModelMetric,
 )
+from bridges.sources.mlflow.artifacts import artifact_folder
 from bridges.sources.mlflow.file_reading import (
     damaged_lines,
     files_below,
@@ -29,7 +30,7 @@ from bridges.sources.mlflow.file_reading import (
 from bridges.stream.finding import Finding, Severity
 
 MODEL_STATUS = {"0": "UNSPECIFIED", "1": "PENDING", "2": "READY", "3": "FAILED"}
-DATASETS, MODELS = "datasets", "models"
+DATASETS, MODELS, ARTIFACTS = "datasets", "models", "artifacts"
 
 
 def read_links(
@@ -135,6 +136,10 @@ def read_model(folder: str, findings: list[Finding]) -> LoggedModel | None:
         status=MODEL_STATUS.get(status, status or "UNSPECIFIED"),
         model_type=optional_text(meta, "model_type"),
         artifact_location=optional_text(meta, "artifact_location"),
+        artifact_folder=artifact_folder(
+            text(meta, "artifact_location"),
+            [os.path.join(folder, ARTIFACTS)] if is_folder(folder, ARTIFACTS) else [],
+        ),
         created=integer(meta, "creation_timestamp"),
         updated=integer(meta, "last_updated_timestamp"),
         stage=text(meta, "lifecycle_stage") or ACTIVE,

@@ -32,6 +32,7 @@ from bridges.formats.mlflow_store.records import (
 from bridges.sources.mlflow.artifacts import artifact_folder
 from bridges.sources.mlflow.file_metrics import read_metrics
 from bridges.sources.mlflow.file_models import (
+    ARTIFACTS,
     DATASETS,
     MODELS,
     models_by_run,
@@ -51,7 +52,7 @@ from bridges.sources.mlflow.file_reading import (
 )
 from bridges.stream.finding import Finding, Severity
 
-TRASH, TAGS, TRACES, ARTIFACTS = ".trash", "tags", "traces", "artifacts"
+TRASH, TAGS, TRACES = ".trash", "tags", "traces"
 RESERVED = frozenset({TAGS, DATASETS, TRACES, MODELS, TRASH})  # in an experiment
 RUN_PARTS = ("metrics", "params", "tags", "inputs", "outputs")
 STATUSES = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
@@ -253,6 +254,8 @@ class FileStore:
             artifact_folder=artifact_folder(
                 text(meta, "artifact_uri"), [parts[ARTIFACTS]] if ARTIFACTS in parts else []
             ),
+            store=self.location,
+            store_folders=(self.location,),
             inputs=inputs,
             links=links,
             models=self._models_of(head, findings),

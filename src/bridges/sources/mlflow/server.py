@@ -129,6 +129,7 @@ class ServerStore:
             user=text_of(info, "user_id", ""),
             artifact_uri=uri,
             artifact_folder=artifact_folder(uri, ()),
+            store=self.location,
             inputs=tuple(map(_input, run.get("inputs", {}).get("dataset_inputs", ()))),
             links=tuple(_links(run)),
             models=tuple(self._models_of(head)),

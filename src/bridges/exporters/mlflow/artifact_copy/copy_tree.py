@@ -1,0 +1,123 @@
+"""Copies the files of a tree that are missing or different in another one, or compares the two."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bridges.exporters.mlflow.artifact_copy.trees import (
+    Content,
+    Entry,
+    FileError,
+    Tree,
+    WritableTree,
+    check_path,
+    digest_of,
+)
+from bridges.report import ArtifactCounts
+from bridges.stream.finding import Finding, Severity
+
+Mode = Literal["copy", "compare", "plan"]
+INTERVAL = 0.5  # seconds between messages of the progress
+MAX_NAMES = 5  # in a finding
+DIFFERS = "the file in the target is missing, or differs from that of the source"
+
+
+@dataclass
+class Copying:
+    """The files of a run so far, and those with a problem by its reason.
+
+    With the mode `plan`, only sizes are compared, and `copied_files` and `copied_bytes` are those
+    to be copied.
+    """
+
+    mode: Mode
+    on_progress: Callable[[str], None]
+    files: int = 0
+    total_bytes: int = 0
+    copied_files: int = 0
+    copied_bytes: int = 0
+    _problems: Counter[str] = field(default_factory=Counter)
+    _names: dict[str, list[str]] = field(default_factory=dict)
+    _next: float = 0.0
+
+    def tree(self, source: Tree, target: WritableTree, label: str) -> None:
+        """Copy or compare all files of a tree; `label` stands before their names in findings.
+
+        Raises ExportError.
+        """
+        for entry in source.entries():
+            self.files += 1
+            self.total_bytes += entry.size
+            try:
+                self._file(source, target, entry)
+            except FileError as error:
+                self.problem(f"{label}{entry.path}", str(error))
+
+    def _file(self, source: Tree, target: WritableTree, entry: Entry) -> None:
+        """Copy or compare a file. Raises FileError."""
+        if entry.problem:
+            raise FileError(entry.problem)
+        check_path(entry.path)
+        if self._is_there(source, target, entry):
+            return
+        if self.mode == "compare":
+            raise FileError(DIFFERS)
+        size = entry.size
+        if self.mode == "copy":
+            content = Content(source, entry.path, self._show)
+            target.put(entry.path, content)
+            size = content.size
+        self.copied_files += 1
+        self.copied_bytes += size
+
+    def _is_there(self, source: Tree, target: Tree, entry: Entry) -> bool:
+        """Whether the target has an equal file."""
+        if target.size(entry.path) != entry.size:
+            return False
+        return self.mode == "plan" or self._digest(source, entry) == self._digest(target, entry)
+
+    def _digest(self, tree: Tree, entry: Entry) -> str:
+        return digest_of(self._shown(tree.chunks(entry.path)))
+
+    def _shown(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._show()
+            yield chunk
+
+    def _show(self) -> None:
+        """Report the progress from time to time."""
+        now = time.monotonic()
+        if now >= self._next:
+            done = "comparing" if self.mode == "compare" else "copying"
+            megabytes = f"{self.total_bytes / 1e6:,.0f} MB"
+            self.on_progress(f"{done} artifacts (file {self.files:,}, {megabytes}) of")
+            self._next = now + INTERVAL
+
+    def problem(self, path: str, reason: str) -> None:
+        """Count a file that cannot be copied, or that differs."""
+        self._problems[reason] += 1
+        names = self._names.setdefault(reason, [])
+        if len(names) < MAX_NAMES:
+            names.append(path)
+
+    @property
+    def counts(self) -> ArtifactCounts:
+        """The numbers for the report."""
+        return ArtifactCounts(self.files, self.total_bytes, self.copied_files, self.copied_bytes)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """A finding for each reason, with the number of files."""
+        return [_finding(self._names[each], each, n) for each, n in self._problems.items()]
+
+
+def _finding(names: list[str], reason: str, count: int) -> Finding:
+    more = f" and {count - len(names):,} more" if count > len(names) else ""
+    where = f"{', '.join(names)}{more}"
+    if reason == DIFFERS:
+        return Finding("artifacts-differ", Severity.ERROR, where, reason, count)
+    return Finding("artifacts-not-copied", Severity.LOSS, where, f"not copied: {reason}", count)
