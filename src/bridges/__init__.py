@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Run,
         Series,
     )
+    from bridges.stream.naming import encodable
 
 __all__ = [
     "BaseExporter",
@@ -88,6 +89,7 @@ __all__ = [
     "State",
     "VerifyError",
     "__version__",
+    "encodable",
     "export",
     "follow",
     "migrate",
@@ -134,6 +136,7 @@ _HOMES = {
         "Run",
         "Series",
     ),
+    "bridges.stream.naming": ("encodable",),
 }
 
 

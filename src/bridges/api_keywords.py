@@ -43,6 +43,8 @@ class TargetKeywords(TypedDict, total=False):
     job_type: str | None
     mode: Literal["offline", "online"]
     wandb_writer: Literal["auto", "direct", "sdk"]
+    out: str | PathLike[str] | None
+    wide: bool
 
 
 class VerifyKeywords(ReadKeywords, TargetKeywords, total=False):

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bridges.errors import BridgeError, TreeError
-from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.exporters.tensorboard.options import TensorBoardOptions
-from bridges.exporters.wandb.options import WandbOptions
+from bridges.exporters import built_in
 from bridges.option import Field, described
 from bridges.pipeline.options import ExportOptions, LayoutOptions, Pace
 from bridges.report import RunReport
@@ -24,7 +22,7 @@ from bridges.stream.model import Run
 
 MODELS = (
     *(ReadChoices, LayoutOptions, ExportOptions, Pace),
-    *(TensorBoardOptions, MlflowOptions, WandbOptions),
+    *built_in.MODELS.values(),
 )
 FIELDS: dict[str, Field] = {field.flag: field for model in MODELS for field in described(model)}
 _OPTION = re.compile(

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "exporters": {
+        "csv": "bridges.exporters.tables.exporter:CsvExporter",
         "memory": "bridges.exporters.memory:MemoryExporter",
         "mlflow": "bridges.exporters.mlflow.exporter:MlflowExporter",
+        "parquet": "bridges.exporters.tables.exporter:ParquetExporter",
         "tensorboard": "bridges.exporters.tensorboard.exporter:TensorBoardExporter",
         "wandb": "bridges.exporters.wandb.exporter:WandbExporter",
     },

@@ -7,6 +7,8 @@ from pathlib import Path
 from bridges.exporters.memory import MemoryExporter
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.exporters.tables.exporter import CsvExporter, ParquetExporter
+from bridges.exporters.tables.options import TableOptions
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
@@ -33,3 +35,18 @@ class TestTensorBoard(ExporterContract):
 class TestWandbOffline(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
         return lambda: WandbExporter(WandbOptions(wandb_dir=str(folder)))
+
+
+class TestParquet(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: ParquetExporter(TableOptions(str(folder / "out")))
+
+
+class TestWideParquet(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: ParquetExporter(TableOptions(str(folder / "out"), wide=True))
+
+
+class TestCsv(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: CsvExporter(TableOptions(str(folder / "out"), wide=True))

@@ -14,8 +14,8 @@ import bridges
 from bridges import plugins
 from bridges.api_keywords import ExportKeywords, ReadKeywords, TargetKeywords
 from bridges.cli import main as cli
-from bridges.cli.options import TARGETS
 from bridges.errors import ConfigError, ConfigFileError
+from bridges.exporters.built_in import MODELS as TARGETS
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.exporters.memory import MemoryExporter
 from bridges.migration.config.config import CHOICES as OF_A_SOURCE

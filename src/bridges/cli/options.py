@@ -10,22 +10,13 @@ import click
 
 from bridges.cli.help import GroupedOption, help_all
 from bridges.errors import ConfigError
-from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.exporters.tensorboard.options import TensorBoardOptions
-from bridges.exporters.wandb.options import WandbOptions
+from bridges.exporters.built_in import HEADINGS, MODELS
 from bridges.option import Field, Options, described
 from bridges.pipeline.options import ExportOptions, LayoutOptions, Pace
 from bridges.sources.options import ReadChoices
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-TARGETS: dict[str, type[Options]] = {
-    "tensorboard": TensorBoardOptions,
-    "mlflow": MlflowOptions,
-    "wandb": WandbOptions,
-}
-HEADINGS = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
 
 
 def pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
@@ -246,7 +237,7 @@ def _targeting() -> list[click.Parameter]:
         callback=_split,
         metavar="TARGET",
         shell_complete=_target_names,
-        help="tensorboard, mlflow, wandb, or a plug-in; several with commas.  [required]",
+        help=f"{', '.join(MODELS)}, or a plug-in; several with commas.  [required]",
     )
     return [
         targets,
@@ -265,11 +256,9 @@ def _targets() -> list[click.Parameter]:
         metavar="KEY=VALUE",
         help="Option of a target from a plug-in; may be repeated.",
     )
-    return [
-        *(each for name, model in TARGETS.items() for each in _made_of(model, HEADINGS[name])),
-        *_made_of(ExportOptions, HEADINGS["wandb"], only=("jobs",)),
-        own,
-    ]
+    every = (each for name, model in MODELS.items() for each in _made_of(model, HEADINGS[name]))
+    made = {each.name: each for each in every}  # targets may share an option
+    return [*made.values(), *_made_of(ExportOptions, HEADINGS["wandb"], only=("jobs",)), own]
 
 
 def _writing() -> list[click.Parameter]:

@@ -108,3 +108,22 @@ def only_one(name: str) -> Iterator[list[int]]:
     finally:
         unlink(path)
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold the lock of a file, which is created if needed; other processes and threads wait."""
+    if not HAS_FLOCK:
+        from filelock import FileLock
+
+        with FileLock(path):
+            yield
+        return
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bridges.stream.layout import Layout
+from bridges.stream.model import Run
+from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
 
@@ -17,3 +19,34 @@ def description(layout: Layout) -> str:
     if run.writer:
         lines.append(f"- Logged by transformers {run.writer}.")
     return "\n".join(lines)
+
+
+def files_of(run: Run) -> list[dict[str, object]]:
+    """The files that a run was read from, as JSON objects: location, bytes and sha256."""
+    return [
+        {
+            "location": redact_text(file.location, home=True),
+            "bytes": file.size,
+            "sha256": file.sha256,
+        }
+        for file in run.provenance
+    ]
+
+
+def metadata(layout: Layout) -> dict[str, object]:
+    """What is known of a run, as JSON values: texts are UTF-8 and empty if unknown.
+
+    The keys are name, group, source, writer, status, note, tags, facts and files.
+    """
+    run = layout.run
+    return {
+        "name": encodable(run.name),
+        "group": encodable(run.group or ""),
+        "source": encodable(redact_text(run.source, home=True)),
+        "writer": run.writer or "",
+        "status": run.status,
+        "note": encodable(redact_text(run.note)),
+        "tags": dict(run.tags),
+        "facts": dict(run.facts),
+        "files": files_of(run),
+    }

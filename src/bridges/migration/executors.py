@@ -25,6 +25,7 @@ PRELOADED = [  # imports of the workers
     "bridges.exporters.tensorboard.exporter",
     "bridges.exporters.mlflow.exporter",
     "bridges.exporters.wandb.exporter",
+    "bridges.exporters.tables.exporter",
 ]
 
 

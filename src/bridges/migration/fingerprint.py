@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from bridges import __version__
+from bridges.exporters.built_in import PATHS
 from bridges.migration.config.config import SAME_RUNS, SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.sources.base import Part
@@ -28,7 +29,7 @@ DIGEST_BYTES = 16
 CHUNK_BYTES = 1 << 20
 SETTLED_NANOSECONDS = 2_000_000_000  # after this time, a change has another ctime everywhere
 # settings of a target that locate it and do not change its runs
-LOCATING = {*SAME_RUNS, "logdir", "tracking_uri", "wandb_dir"}
+LOCATING = {*SAME_RUNS, *PATHS, "tracking_uri"}
 
 
 class Files:

@@ -107,6 +107,11 @@ def _viewer(target: str) -> Viewer:
             f"{target}: offline runs of W&B have no viewer here. Upload them with: "
             f"wandb sync {shlex.quote(str(offline))}/offline-run-*"
         )
+    if path.is_dir() and (tables := _tables(path)):
+        raise ConfigError(
+            f"{target}: tables have no viewer here. Show the points with: duckdb -c "
+            + shlex.quote("FROM '" + str(tables).replace("'", "''") + "'")
+        )
     found = "nothing that has a viewer" if path.exists() else "nothing there"
     raise ConfigError(f"{target}: found {found}; expected {EXPECTED}.")
 
@@ -121,6 +126,12 @@ def _mlflow(uri: str) -> Viewer:
 def _begins(path: Path, head: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(head)) == head
+
+
+def _tables(path: Path) -> Path | None:
+    """The pattern of the tables of points in a directory."""
+    patterns = (f"metrics/*{suffix}" for suffix in (".parquet", ".csv"))
+    return next((path / pattern for pattern in patterns if any(path.glob(pattern))), None)
 
 
 def _offline(path: Path) -> Path | None:

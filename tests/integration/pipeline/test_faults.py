@@ -19,7 +19,7 @@ from bridges.report import RunReport
 from tests.support import DATA
 
 FAULTS = DATA / "faults"
-TARGETS = ["tensorboard", "mlflow", "wandb"]
+TARGETS = ["tensorboard", "mlflow", "wandb", "parquet", "csv"]
 Runs = dict[str, tuple[int, int]]  # rows and points by the last part of the name
 TRIALS = [
     f"_objective_ab12c_0000{n}_{n + 1}_learning_rate=0.000{n + 1}_2024-01-02_03-04-05"
@@ -55,6 +55,8 @@ def place(target: str, folder: Path) -> dict[str, Any]:
         "tensorboard": {"logdir": folder / "tb"},
         "mlflow": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
         "wandb": {"wandb_dir": folder},
+        "parquet": {"out": folder / "out"},
+        "csv": {"out": folder / "out"},
     }
     return places[target]
 

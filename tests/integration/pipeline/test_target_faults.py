@@ -20,7 +20,7 @@ from bridges.report import RunReport
 from tests.integration.exporters.mlflow.support import command
 from tests.integration.exporters.tensorboard.support import training_rows, write_state
 
-TARGETS = ["tensorboard", "wandb", "mlflow"]
+TARGETS = ["tensorboard", "wandb", "mlflow", "parquet"]
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def export(state: Path, target: str, place: Path) -> RunReport:
     options: dict[str, dict[str, Any]] = {
         "tensorboard": {"logdir": place / "logs"},
         "wandb": {"wandb_dir": place},
+        "parquet": {"out": place / "tables"},
         "mlflow": {"tracking_uri": f"sqlite:///{place}/mlflow.db"},
     }
     (report,) = bridges.export(state, to=target, **options[target]).runs

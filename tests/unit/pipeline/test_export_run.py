@@ -22,7 +22,7 @@ from tests.support import make_run
 ROWS = [{"loss": 1.0 / step, "step": step} for step in range(1, 5)]
 PACKAGE = str(Path(way.__file__).parents[1]) + "/"
 STEPS = ("find", "lay_out", "adapt", "write", "read_back", "compare")
-TARGETS = ("memory", "tensorboard", "mlflow", "wandb")
+TARGETS = ("memory", "tensorboard", "mlflow", "wandb", "parquet", "csv")
 
 
 def exporter_of(target: str, place: Path) -> Exporter:
@@ -30,6 +30,8 @@ def exporter_of(target: str, place: Path) -> Exporter:
         "tensorboard": {"logdir": str(place)},
         "mlflow": {"tracking_uri": f"sqlite:///{place}.db"},
         "wandb": {"wandb_dir": str(place)},
+        "parquet": {"out": str(place)},
+        "csv": {"out": str(place)},
     }
     return make_exporters([target], options.get(target, {}))[0]
 

@@ -49,11 +49,13 @@ def exporter_of(target: str, place: Path) -> Exporter:
         return TensorBoardExporter(TensorBoardOptions(logdir=str(place / "tb")))
     if target == "wandb":
         return WandbExporter(WandbOptions(wandb_dir=str(place / "wb")))
+    if target in ("parquet", "csv"):
+        return make_exporters([target], {"out": str(place / "out"), "wide": True})[0]
     options = {"tracking_uri": f"sqlite:///{place}/m.db", "mlflow_writer": target[7:]}
     return make_exporters(["mlflow"], options)[0]
 
 
-TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb")
+TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb", "parquet", "csv")
 
 
 def export(place: Path, exporter: Exporter, **read: Any) -> RunReport:

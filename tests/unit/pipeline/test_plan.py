@@ -18,6 +18,7 @@ TARGETS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "tensorboard": lambda place: {"logdir": place},
     "mlflow": lambda place: {"tracking_uri": f"sqlite:///{place}.db"},
     "wandb": lambda place: {"wandb_dir": place},
+    "parquet": lambda place: {"out": place},
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bridges.exporters.description import files_of
 from bridges.exporters.state import State
 from bridges.formats.events import proto
 from bridges.formats.events.crc32c import UInt8
@@ -142,14 +143,7 @@ def _state_text(layout: Layout, start: int, state: State) -> str:
         "status": run.status,
         "facts": dict(run.facts),
         "tags": dict(run.tags),
-        "sources": [
-            {
-                "location": redact_text(file.location, home=True),
-                "bytes": file.size,
-                "sha256": file.sha256,
-            }
-            for file in run.provenance
-        ],
+        "sources": files_of(run),
     }
     # one line per entry; json's own indent is much slower
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in found)

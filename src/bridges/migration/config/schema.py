@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from bridges.exporters.built_in import MODELS
 from bridges.exporters.factory import model_of
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.config.targets import COMMON
 
 SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # models with a plain string as short form
-TRACKERS = ("mlflow", "tensorboard", "wandb")
 
 
 def config_schema() -> dict[str, Any]:
@@ -32,10 +32,10 @@ def schema_text() -> str:
 
 
 def _targets(model: dict[str, Any]) -> list[dict[str, Any]]:
-    """One object for each tracker with its options, and one for plug-ins."""
+    """One object for each built-in target with its options, and one for plug-ins."""
     common = {name: model["properties"][name] for name in COMMON}
-    known = [_target(name, common, model) for name in TRACKERS]
-    other = {**common["to"], "not": {"enum": list(TRACKERS)}}
+    known = [_target(name, common, model) for name in sorted(MODELS)]
+    other = {**common["to"], "not": {"enum": sorted(MODELS)}}
     plug_in = {**model, "title": "plug-in", "properties": {**common, "to": other}}
     return [*known, plug_in]
 

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from bridges.errors import BridgeError, ConfigError
 from bridges.exporters.base import Exporter
+from bridges.exporters.built_in import MODELS
 from bridges.exporters.factory import make_exporters, model_of, option_names
 from bridges.migration.config.models import Release, Strict
 from bridges.option_names import CONFIG_KEYS
@@ -29,7 +30,7 @@ OVERRIDE = Field(default=None, description="Overrides the choice of the sources.
 class TargetSpec(Strict, frozen=True, extra="allow"):
     """One target; its extra keys are options of its exporter."""
 
-    to: StrictStr = Field(description="tensorboard, mlflow, wandb or a plug-in (`bridge targets`).")
+    to: StrictStr = Field(description=f"{', '.join(MODELS)} or a plug-in (`bridge targets`).")
     label: StrictStr = Field(
         default="",
         description="Name of the target in reports (default: its kind, numbered if repeated).",

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
+from bridges.exporters.built_in import PATHS
 from bridges.migration.config.text import Loc
 from bridges.sources.trainer.locations import GLOB
 from bridges.stream.redact import redact, redact_text
@@ -131,7 +132,7 @@ def _absolute(loc: Loc, value: object, folder: str) -> object:
         return value if "://" in value else _joined(folder, value)
     if loc[:1] != ("targets",) or len(loc) != 3:
         return value
-    if loc[2] in ("logdir", "wandb_dir"):
+    if loc[2] in PATHS:
         return value if "://" in value else _joined(folder, value)
     if loc[2] == "tracking_uri" and value.startswith(SQLITE) and value != f"{SQLITE}:memory:":
         path = value.removeprefix(SQLITE)

@@ -1,0 +1,1 @@
+"""Parquet and CSV: runs as tables of points, texts, params and runs."""
