@@ -22,6 +22,7 @@ from tests.benchmarks import (
     mlflow_copies,
     mlflow_files,
     mlflow_source,
+    tables,
     tree,
     wandb,
 )
@@ -178,6 +179,7 @@ def main() -> None:
         **mlflow_files.SECTIONS,
         **mlflow_copies.SECTIONS,
         **wandb.SECTIONS,
+        **tables.SECTIONS,
         **tree.SECTIONS,
         **migrate.SECTIONS,
     }

@@ -80,15 +80,19 @@ def home_of(module: str) -> str:
     return next(homes, module)
 
 
-def imports(path: Path) -> set[str]:
-    """The modules of bridges that a file imports, anywhere in it."""
+def imports(path: Path, *, resolved: bool = True) -> set[str]:
+    """The modules of bridges that a file imports, anywhere in it.
+
+    Public names of the package are `resolved` to their modules.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= set(map(home_of, names)) if node.module == "bridges" else {node.module}
+            is_public = node.module == "bridges" and resolved
+            found |= set(map(home_of, names)) if is_public else {node.module}
     return {module for module in found if module.split(".")[0] == "bridges"}
 
 

@@ -69,7 +69,9 @@ def test_the_package_has_a_name_of_its_own() -> None:
     wanted = [part for extra in extras.values() for part in extra if "bridges[" in part]
     assert all(part.startswith(f"{DISTRIBUTION}[") for part in wanted)
     used = re.findall(r"MissingDependencyError\([^,]+, \"(\w+)\"\)|pip_line\('(\w+)'\)", sources())
-    assert {one or other for one, other in used} == {"mlflow", "wandb", "dask", "postgresql"}
+    assert {one or other for one, other in used} == {
+        *("mlflow", "wandb", "dask", "postgresql", "parquet")
+    }
     assert {one or other for one, other in used} <= set(extras)
     assert "pip install 'tracker-bridges[wandb]'" in str(MissingDependencyError("wandb", "wandb"))
 

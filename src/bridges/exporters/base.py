@@ -47,8 +47,10 @@ class ExistingRun:
 
 @dataclass(frozen=True)
 class Points:
-    """The points of one tag in a target: step (int64), value (float64 or narrower) and time
-    (float64, seconds since 1970 UTC), n each.
+    """The points of one tag in a target: step (int64), value and time (float64, seconds since 1970
+    UTC), n each.
+
+    Values are of the type that `as_stored` returns: float64 by default.
     """
 
     step: Int64

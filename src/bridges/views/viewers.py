@@ -16,6 +16,7 @@ DEFAULTS = ("runs", "mlflow.db", "mlruns")  # of exports without options
 ALL_POINTS = "scalars=1000000000"  # TensorBoard shows a sample by default
 MLFLOW_PORT = 5000  # its default
 PAGES = (".html", ".htm")
+TABLES = (".parquet", ".csv")
 SQLITE = b"SQLite format 3\0"
 EXPECTED = "a directory of event files, an MLflow store (a database, mlruns or a URI) or a page"
 
@@ -107,11 +108,8 @@ def _viewer(target: str) -> Viewer:
             f"{target}: offline runs of W&B have no viewer here. Upload them with: "
             f"wandb sync {shlex.quote(str(offline))}/offline-run-*"
         )
-    if path.is_dir() and (tables := _tables(path)):
-        raise ConfigError(
-            f"{target}: tables have no viewer here. Show the points with: duckdb -c "
-            + shlex.quote("FROM '" + str(tables).replace("'", "''") + "'")
-        )
+    if path.is_dir() and (command := _show_command(path)):
+        raise ConfigError(f"{target}: tables have no viewer here. Show the points with: {command}")
     found = "nothing that has a viewer" if path.exists() else "nothing there"
     raise ConfigError(f"{target}: found {found}; expected {EXPECTED}.")
 
@@ -128,10 +126,14 @@ def _begins(path: Path, head: bytes) -> bool:
         return file.read(len(head)) == head
 
 
-def _tables(path: Path) -> Path | None:
-    """The pattern of the tables of points in a directory."""
-    patterns = (f"metrics/*{suffix}" for suffix in (".parquet", ".csv"))
-    return next((path / pattern for pattern in patterns if any(path.glob(pattern))), None)
+def _show_command(path: Path) -> str:
+    """The command for the points in a directory of tables; empty for another one."""
+    suffix = next((each for each in TABLES if any(path.glob(f"metrics/*{each}"))), "")
+    if not suffix:
+        return ""
+    from bridges.exporters.tables.files import show_command  # imports NumPy
+
+    return show_command(str(path), suffix)
 
 
 def _offline(path: Path) -> Path | None:

@@ -98,6 +98,8 @@ def wide(points: Table) -> Table:
         missing = None if column.missing is None else column.missing[first]
         found[name] = Numbers(column.values[first], missing)
     for key, at, values in _by_key(points):
+        if key == "epoch":  # a column of every table
+            continue
         place = np.searchsorted(rows, numbers(points, "row")[at])
         filled, missing = np.zeros(len(rows), values.dtype), np.ones(len(rows), bool)
         filled[place], missing[place] = values, False

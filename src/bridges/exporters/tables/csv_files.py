@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.exporters.atomic_files import write_file
 from bridges.exporters.tables.table import TEXT, Column, Numbers, Table, Texts
 
 SUFFIX = ".csv"
-LINES_AT_ONCE = 1 << 16
+LINES_AT_ONCE = 1 << 14
 MAX_CELL_CHARS = 1 << 30
 _SPECIAL = re.compile('[",\r\n]')
 
@@ -29,29 +32,40 @@ def write(path: str, table: Table) -> None:
 def read(path: str, types: Mapping[str, str]) -> Table:
     """Read a file with columns of these types. Raises OSError, ValueError for other files."""
     csv.field_size_limit(MAX_CELL_CHARS)
+    columns = {name: _Reading(kind) for name, kind in types.items()}
     with open(path, newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
         try:
-            names, *rows = csv.reader(file)
-        except csv.Error as error:
+            names = next(lines, [])
+            places = {name: names.index(name) for name in types}
+            while some := [*islice(lines, LINES_AT_ONCE)]:
+                cells = [*zip(*some, strict=True)]
+                for name, place in places.items():
+                    columns[name].add(cells[place])
+        except (csv.Error, IndexError) as error:
             raise ValueError(error) from None
-    cells = [*zip(*rows, strict=True)] if rows else [()] * len(names)
-    columns = dict(zip(names, cells, strict=True))
-    return {name: _column(columns[name], kind) for name, kind in types.items()}
+    return {name: column.column() for name, column in columns.items()}
 
 
 def _pieces(table: Table) -> Iterator[bytes]:
     """The lines, some at once."""
     yield (",".join(map(_quoted, table)) + "\n").encode()
-    columns = [_cells(column) for column in table.values()]
+    columns = [*map(_with_quotes, table.values())]
     for start in range(0, len(columns[0]), LINES_AT_ONCE):
-        some = (column[start : start + LINES_AT_ONCE] for column in columns)
+        chosen = slice(start, start + LINES_AT_ONCE)
+        some = (_cells(column.only(chosen)) for column in columns)
         yield ("\n".join(map(",".join, zip(*some, strict=True))) + "\n").encode()
+
+
+def _with_quotes(column: Column) -> Column:
+    if isinstance(column, Numbers):
+        return column
+    return Texts(column.codes, [*map(_quoted, column.names)])
 
 
 def _cells(column: Column) -> list[str]:
     if isinstance(column, Texts):
-        quoted = [*map(_quoted, column.names)]
-        return [quoted[code] for code in column.codes.tolist()]
+        return column.tolist()
     cells = _of_numbers(column)
     if column.missing is not None:
         for row in np.flatnonzero(column.missing).tolist():
@@ -76,16 +90,37 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
-def _column(cells: tuple[str, ...], kind: str) -> Column:
-    """The column of cells. Raises ValueError for a cell of another type."""
-    if kind == TEXT:
-        return Texts.of(cells)
-    missing = np.array([not cell for cell in cells], bool)
-    values = _parsed([cell or "0" for cell in cells] if missing.any() else [*cells], kind)
-    return Numbers(values, missing if missing.any() else None)
+class _Reading:
+    """A column in reading: the values of some lines after the other."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._names: dict[str, int] = {}
+        self._values: list[NDArray[Any]] = []
+        self._missing: list[NDArray[np.bool_]] = []
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Add cells. Raises ValueError for one of another type."""
+        if self._kind == TEXT:
+            codes = [self._names.setdefault(cell, len(self._names)) for cell in cells]
+            self._values.append(np.array(codes, np.int64))
+            return
+        missing = np.array([not cell for cell in cells], bool)
+        filled = [cell or "0" for cell in cells] if missing.any() else cells
+        self._values.append(_parsed(filled, self._kind))
+        self._missing.append(missing)
+
+    def column(self) -> Column:
+        """The whole column."""
+        kind = "int64" if self._kind == TEXT else self._kind
+        values = np.concatenate([np.empty(0, kind), *self._values])
+        if self._kind == TEXT:
+            return Texts(values, [*self._names])
+        missing = np.concatenate([np.empty(0, bool), *self._missing])
+        return Numbers(values, missing if missing.any() else None)
 
 
-def _parsed(cells: list[str], kind: str) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+def _parsed(cells: Sequence[str], kind: str) -> NDArray[Any]:
     if kind == "bool":
         return np.array([cell == "true" for cell in cells], bool)
     if kind == "int64":

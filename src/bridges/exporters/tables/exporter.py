@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +41,7 @@ from bridges.exporters.tables.files import (
     WIDE,
     Format,
     TableFiles,
+    show_command,
 )
 from bridges.exporters.tables.options import TableOptions
 from bridges.exporters.tables.table import Table, Texts, is_equal, texts, types_of
@@ -139,9 +139,7 @@ class TableExporter(BaseExporter):
 
     def view_command(self, locations: Sequence[str], longest: int) -> str | None:
         """The command of DuckDB that shows the points of all runs."""
-        every = os.path.join(self.out, METRICS, f"*{self._files.format.SUFFIX}")
-        quoted = every.replace("'", "''")
-        return "duckdb -c " + shlex.quote(f"FROM '{quoted}'")
+        return show_command(self.out, self._files.format.SUFFIX)
 
     def _existing(self, run: str) -> ExistingRun:
         """A run by its row. Raises ExportError if the row is damaged."""

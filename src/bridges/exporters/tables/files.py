@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
@@ -28,6 +29,7 @@ TYPES = {
 KEY_CHARS = 8  # of the run key, in file names
 MAX_NAME_BYTES = 150
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+_PLAIN = re.compile(r"[\w ,:=@%+./'*-]*")  # no character has a meaning in double quotes
 _UNSAFE = re.compile(r"""[\x00-\x20\x7f<>:"|?*\\/\[\]{}=%#&;$!`']+""")
 
 
@@ -116,6 +118,13 @@ class TableFiles(NamedTuple):
     def _partial(self, table: str, run: str) -> str:
         """The path of an unfinished file. Under a lock, only one export writes it."""
         return os.path.join(self.out, table, f".{run}{self.format.SUFFIX}.partial")
+
+
+def show_command(out: str, suffix: str) -> str:
+    """The command of DuckDB that shows the points below a directory."""
+    pattern = os.path.join(out, METRICS, f"*{suffix}").replace("'", "''")
+    query = f"FROM '{pattern}'"
+    return "duckdb -c " + (f'"{query}"' if _PLAIN.fullmatch(query) else shlex.quote(query))
 
 
 def _file_name(name: str) -> str:

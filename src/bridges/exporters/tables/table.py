@@ -19,6 +19,14 @@ class Numbers:
     values: NDArray[Any]
     missing: NDArray[np.bool_] | None = None
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def only(self, chosen: slice) -> Numbers:
+        """Some rows of the column."""
+        missing = None if self.missing is None else self.missing[chosen]
+        return Numbers(self.values[chosen], missing)
+
     @property
     def type(self) -> str:
         """The name of the type."""
@@ -44,6 +52,13 @@ class Texts:
     def repeated(cls, text: str, count: int) -> Texts:
         """The column with one text in each row."""
         return cls(np.zeros(count, np.int64), [text])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def only(self, chosen: slice) -> Texts:
+        """Some rows of the column."""
+        return Texts(self.codes[chosen], self.names)
 
     def tolist(self) -> list[str]:
         """The texts."""
