@@ -54,7 +54,7 @@ ENGINE = ("patience", "workers", "kind", "scheduler")  # engine options on the c
 PATHS = _completing("file")
 COMMON = {  # fields whose options are in every `--help`; the others are in `--help-all`
     *("run_name", "group", "tags", "dry_run", "x_axis"),
-    *("logdir", "tracking_uri", "experiment", "project", "mode", "out"),
+    *("logdir", "tracking_uri", "experiment", "project", "mode"),
 }
 
 
