@@ -184,7 +184,7 @@ class TableExporter(BaseExporter):
         self._put_row(run, content.run_row(layout, run, state, complete=True))
 
     def _tables(self, layout: Layout, run: str) -> dict[str, Table]:
-        """The tables of a run by name. A wide table that is there already stays up to date."""
+        """The tables of a run by name. An existing wide table stays up to date."""
         tables = {METRICS: content.metrics(layout, run)}
         if self._is_wide or self._files.has(WIDE, run):
             tables[WIDE] = content.wide(tables[METRICS])

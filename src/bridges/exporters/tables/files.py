@@ -62,7 +62,7 @@ class TableFiles(NamedTuple):
         return [self.path(METRICS, run), self.path(RUNS, run)]
 
     def has(self, table: str, run: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         return os.path.exists(self.path(table, run))
 
     def runs(self) -> list[str]:
