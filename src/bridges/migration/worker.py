@@ -182,6 +182,9 @@ def _carry_out(reading: _Reading, dry_run: bool) -> Done:
                 seen.append(one.source)
                 if reading.files:
                     reading.files.was_read(one.read)
+                del one
+            ready.clear()  # its runs may be large, and the next ones are read now
+            written.clear()
     except ConfigError:  # of a target, so it concerns all runs
         raise
     except BridgeError as error:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, TreeError
@@ -46,8 +47,9 @@ def for_each_run(
     reports: list[RunReport] = []
     pool = _OrderedPool(options.jobs)
     try:
-        for work in _work(action, locations, exporters, options, on_phase, on_found):
-            for report in pool.take(*work):
+        works = _work(action, locations, exporters, options, on_phase, on_found)
+        for done in starmap(pool.take, works):  # keeps no work, as its run may be large
+            for report in done:
                 reports.append(report)
                 on_report(report)
         for report in pool.rest():
@@ -75,33 +77,28 @@ def _work(
     on_found: Callable[[Run], None],
 ) -> Iterator[tuple[Work, bool]]:
     """The work items, and whether each can run in parallel with others."""
-
-    def done(report: Callable[[], RunReport], seconds: float) -> RunReport:
-        found = report()
-        return replace(found, seconds=found.seconds + seconds)
-
     batching = [one for one in exporters if action is export_run and isinstance(one, WritesBatches)]
     if batching:
-        from bridges.pipeline.small_runs import export_group, grouped
+        from bridges.pipeline.small_runs import grouped
     for location in locations:
-        started = time.perf_counter()
         read: set[str] = set()
         on_phase(location, "reading")
         runs = with_rows(location, read_runs(location, options))
+        groups = grouped(runs) if batching else map(_alone, runs)
+        started = time.perf_counter()
         try:
-            for group in grouped(runs) if batching else ([run] for run in runs):
+            for group in groups:
                 seconds = (time.perf_counter() - started) / len(group)
                 for run in group:
                     on_found(run)
                     read.add(output_of(run.source))
-                written = {id(one): export_group(group, one, options, on_phase) for one in batching}
-                for run in group:
-                    for exporter in exporters:
-                        if reports := written.get(id(exporter)):
-                            yield partial(done, partial(next, reports), seconds), False
-                        else:
-                            report = partial(action, run, exporter, options, on_phase)
-                            yield partial(done, report, seconds), _is_parallel(exporter)
+                    del run
+                for report, is_parallel in _of_group(
+                    action, group, exporters, batching, options, on_phase
+                ):
+                    yield partial(_later, report, seconds), is_parallel
+                    del report  # its run may be large, and the next one is read now
+                group.clear()
                 started = time.perf_counter()
         except ConfigError:
             raise
@@ -111,6 +108,38 @@ def _work(
                 for one in (error.errors if isinstance(error, TreeError) else [error])
                 for exporter in exporters
             )
+
+
+def _alone(run: Run) -> list[Run]:
+    return [run]
+
+
+def _of_group(
+    action: RunAction,
+    group: list[Run],
+    exporters: Sequence[Exporter],
+    batching: Sequence[Exporter],
+    options: ExportOptions,
+    on_phase: OnPhase,
+) -> Iterator[tuple[Work, bool]]:
+    """The work items of some runs, and whether each can run in parallel with others."""
+    written: dict[int, Iterator[RunReport]] = {}
+    if batching:
+        from bridges.pipeline.small_runs import export_group
+
+        written = {id(one): export_group(group, one, options, on_phase) for one in batching}
+    for run in group:
+        for exporter in exporters:
+            if reports := written.get(id(exporter)):
+                yield partial(next, reports), False
+            else:
+                yield partial(action, run, exporter, options, on_phase), _is_parallel(exporter)
+
+
+def _later(work: Work, seconds: float) -> RunReport:
+    """The report of a work item, with the seconds before it."""
+    report = work()
+    return replace(report, seconds=report.seconds + seconds)
 
 
 def _is_parallel(exporter: Exporter) -> bool:

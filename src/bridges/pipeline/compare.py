@@ -7,49 +7,61 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 
 import numpy as np
 
 from bridges.exporters.base import Exporter, Points, Recorded, as_stored
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Int64, Series, Values
+from bridges.stream.model import Float64, Series, Values
 from bridges.stream.redact import redact_value
 
+PART = 1 << 16  # points compared at once
 SHOWN = 3  # points that a finding names
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Key = tuple[int, float, float]  # step, bits of the value, time
 
 
-def expected_points(layout: Layout, exporter: Exporter) -> dict[str, Points]:
-    """The points of each tag as the target stores them, in row order."""
-    stream = layout.stream
-    assert stream.time is not None
-    seconds = stream.time / 1e6
-    has_own = any(part.time is not None for part in stream.numbers)
-    series: dict[str, list[Series]] = {}
-    for part in stream.numbers:
-        if len(part.rows):
-            series.setdefault(part.key, []).append(part)
-    points = {}
-    for tag, parts in series.items():
-        rows, values = parts[0].rows, as_stored(exporter, parts[0].values)
-        order: Int64 | slice = slice(None)
-        if len(parts) > 1:
-            rows = np.concatenate([part.rows for part in parts])
-            values = np.concatenate([as_stored(exporter, part.values) for part in parts])
-            order = np.argsort(rows, kind="stable")
-            rows, values = rows[order], values[order]
-        if has_own:
-            time = np.concatenate([stream.times(part) for part in parts])[order]
-            points[tag] = Points(stream.step[rows], values, time / 1e6)
-        elif len(rows) == len(stream):  # of a tag in every row nothing is copied
-            points[tag] = Points(stream.step, values, seconds)
-        else:
-            points[tag] = Points(stream.step[rows], values, seconds[rows])
-    return points
+def expected_points(layout: Layout, exporter: Exporter) -> Mapping[str, Points]:
+    """The points of each tag as the target stores them, in row order; made when they are used."""
+    return _Expected(layout, exporter)
+
+
+class _Expected(Mapping[str, Points]):
+    def __init__(self, layout: Layout, exporter: Exporter) -> None:
+        self._stream, self._exporter = layout.stream, exporter
+        self._series: dict[str, list[Series]] = {}
+        for part in self._stream.numbers:
+            if len(part.rows):
+                self._series.setdefault(part.key, []).append(part)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._series)
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __getitem__(self, tag: str) -> Points:
+        parts, stream = self._series[tag], self._stream
+        values = [as_stored(self._exporter, part.values) for part in parts]
+        if len(parts) == 1:
+            (part,), (value,) = parts, values
+            if part.time is None and len(part.rows) == len(stream):  # steps and times are shared
+                return Points(stream.step, value, self._seconds)
+            return Points(stream.step[part.rows], value, stream.times(part) / 1e6)
+        rows = np.concatenate([part.rows for part in parts])
+        order = np.argsort(rows, kind="stable")
+        time = np.concatenate([stream.times(part) for part in parts])[order]
+        return Points(stream.step[rows[order]], np.concatenate(values)[order], time / 1e6)
+
+    @cached_property
+    def _seconds(self) -> Float64:
+        """The times of all rows."""
+        assert self._stream.time is not None
+        return self._stream.time / 1e6
 
 
 def compare(layout: Layout, recorded: Recorded, expected: Mapping[str, Points]) -> list[Finding]:
@@ -102,10 +114,18 @@ def _same(want: Points, have: Points) -> bool:
 
 
 def _equal(want: Points, have: Points) -> bool:
+    """Whether points of one number are equal, compared in parts to need little memory."""
+    return all(
+        _equal_part(want, have, slice(at, at + PART)) for at in range(0, len(want.step), PART)
+    )
+
+
+def _equal_part(want: Points, have: Points, part: slice) -> bool:
+    value, other = want.value[part], have.value[part]
     return (
-        _alike(want.step, have.step)
-        and (_alike(want.value, have.value) or _alike(bits(want.value), bits(have.value)))
-        and _alike(want.time, have.time)
+        _alike(want.step[part], have.step[part])
+        and (_alike(value, other) or _alike(bits(value), bits(other)))
+        and _alike(want.time[part], have.time[part])
     )
 
 

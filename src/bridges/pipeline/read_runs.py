@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bridges import plugins
 from bridges.errors import BridgeError, ConfigError, SourceError
@@ -27,14 +28,18 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     runs = guarded(source.read(location, options.read), location, source, options.read)
     if options.run_name and not options.read.growing:
         runs = _only_one(runs, location)
-    for run in runs:
-        log("read", "%s: %d rows of %s", source.name, len(run.stream), run.source)
-        yield replace(
-            run,
-            name=options.run_name or run.run_name or run.name,
-            group=options.group or run.group,
-            tags={**run.tags, **options.tags},
-        )
+    yield from map(partial(_named, source, options), runs)  # keeps no run
+
+
+def _named(source: Source, options: ExportOptions, run: Run) -> Run:
+    """The run with the name, group and tags of the options."""
+    log("read", "%s: %d rows of %s", source.name, len(run.stream), run.source)
+    return replace(
+        run,
+        name=options.run_name or run.run_name or run.name,
+        group=options.group or run.group,
+        tags={**run.tags, **options.tags},
+    )
 
 
 def source_of(location: str, name: str | None) -> Source:

@@ -26,7 +26,8 @@ READING_SECONDS = 0.5  # of a group, so that reports do not wait for a slow sour
 def grouped(runs: Iterator[Run]) -> Iterator[list[Run]]:
     """Successive runs in groups; a large run is a group of its own.
 
-    An error is raised after the runs before it.
+    An error is raised after the runs before it. A group is emptied before the next run is read, as
+    its runs may be large.
     """
     group: list[Run] = []
     values, began = 0, time.monotonic()
@@ -36,12 +37,15 @@ def grouped(runs: Iterator[Run]) -> Iterator[list[Run]]:
             values += _values(run)
             if group and values > MAX_VALUES:
                 yield group
-                group, values = [], _values(run)
+                group.clear()
+                values = _values(run)
             group.append(run)
             is_full = len(group) == MAX_RUNS or values > MAX_VALUES
+            del run
             if is_full or time.monotonic() - began > READING_SECONDS:
                 yield group
-                group, values, began = [], 0, time.monotonic()
+                group.clear()
+                values, began = 0, time.monotonic()
     except BridgeError as error:
         failed = error
     if group:

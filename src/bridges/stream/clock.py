@@ -125,7 +125,7 @@ def _as_recorded(
     The run starts and ends when its tracker says so, else with its first and last point.
     """
     own = [part.time for part in stream.series if part.time is not None]
-    times = np.concatenate([recorded.time, *own])
+    times = np.concatenate([recorded.time, *own]) if own else recorded.time
     known = [time for time in (run.start, run.end) if time is not None] or [SYNTHETIC_ORIGIN]
     first, last = (int(times.min()), int(times.max())) if len(times) else (known[0], known[-1])
     start = first if run.start is None else run.start
@@ -190,7 +190,7 @@ def _kept(stored: StoredTimes, kind: EvidenceKind) -> Finding:
 
 def times_digest(time: Int64, tick: int = 1) -> str:
     """A digest of times in units of `tick`."""
-    return hashlib.sha256(np.ascontiguousarray(time // tick, "<i8").tobytes()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(time // tick, "<i8").data).hexdigest()[:16]
 
 
 def _rounded(evidence: Evidence, tick: int) -> Evidence:

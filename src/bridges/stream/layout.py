@@ -101,10 +101,14 @@ class Layout:
         timed = np.zeros(len(self.stream), bool)
         for series in self.stream.numbers:
             timed[series.rows] = True
-        rows = np.flatnonzero(timed[: self.position(row)])
-        own = [part.slice(0, self.position(row)).time for part in self.stream.numbers]
-        times = [self.stream.time[rows], *(time for time in own if time is not None)]
-        return times_digest(np.concatenate(times), tick_of(self.rules))
+        end = self.position(row)
+        of_rows = self.stream.time[:end]
+        if not timed[:end].all():
+            of_rows = of_rows[timed[:end]]
+        own = [part.slice(0, end).time for part in self.stream.numbers]
+        times = [of_rows, *(time for time in own if time is not None)]
+        joined = np.concatenate(times) if len(times) > 1 else of_rows  # may be large
+        return times_digest(joined, tick_of(self.rules))
 
     def position(self, row: int) -> int:
         """The position of a row of the history in `stream`, which differs if steps are merged."""

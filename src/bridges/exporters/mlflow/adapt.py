@@ -34,7 +34,7 @@ def adapt(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
     stream = replace(
         layout.stream,
         series=tuple(_in_milliseconds(part) for part in series),
-        time=time // MILLISECOND * MILLISECOND,
+        time=_whole_milliseconds(time),
     )
     stream, repeats = _without_repeats(stream) if layout.run.key_style == "tags" else (stream, [])
     layout = replace(layout, stream=stream, params=params)
@@ -57,7 +57,14 @@ def _details(
 def _in_milliseconds(series: Series) -> Series:
     if series.time is None:
         return series
-    return replace(series, time=series.time // MILLISECOND * MILLISECOND)
+    return replace(series, time=_whole_milliseconds(series.time))
+
+
+def _whole_milliseconds(time: Int64) -> Int64:
+    """Times (µs) without fractions of milliseconds; the same array if it has none."""
+    whole = time // MILLISECOND
+    whole *= MILLISECOND
+    return time if np.array_equal(whole, time) else whole
 
 
 def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], list[Finding]]:

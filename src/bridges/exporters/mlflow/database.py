@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
@@ -18,6 +21,9 @@ TAG_ORDER = " order by tags.run_uuid"
 
 
 Row = tuple[Any, ...]  # one value a column
+POINT = np.dtype(
+    [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
+)
 
 
 class Cursor(Protocol):
@@ -60,8 +66,16 @@ class Session(Protocol):
         """Insert the points of a run key by key, the fastest order for the indexes."""
         ...
 
+    def keys(self, run_id: str) -> list[tuple[str, int]]:
+        """The keys of a run, and the number of points of each."""
+        ...
+
     def read_points(self, run_id: str) -> dict[str, Points]:
         """All points of a run by key, sorted by time."""
+        ...
+
+    def read_key(self, run_id: str, key: str) -> Points:
+        """The points of a key, sorted by time."""
         ...
 
 
@@ -122,3 +136,51 @@ def one_row(session: Session, statement: str, values: Sequence[object]) -> Row:
     if row is None:
         raise ExportError("the run or its experiment was deleted during the export; export again")
     return row
+
+
+def points_of(chunks: Iterable[NDArray[np.void]]) -> Points:
+    """The points in chunks with the fields of POINT, sorted by time."""
+    steps, values, times = [], [], []
+    for chunk in chunks:
+        steps.append(chunk["step"].astype(np.int64))
+        values.append(np.where(chunk["is_nan"], np.nan, chunk["value"]) + 0.0)  # without -0.0
+        times.append(chunk["time"].astype(np.int64))
+    step, value, time = _joined(steps), _joined(values), _joined(times)
+    if (time[1:] < time[:-1]).any():
+        order = np.argsort(time, kind="stable")
+        step, value, time = step[order], value[order], time[order]
+    return Points(step, value, time / 1000.0)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The parts, which are freed, as one array."""
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined
+
+
+def points_by_key(rows: Iterable[Row]) -> dict[str, Points]:
+    """The points in rows of key, step, value, is_nan and time, sorted by time."""
+    by_key: dict[str, list[Row]] = {}
+    for key, *point in rows:
+        by_key.setdefault(key, []).append(tuple(point))
+    return {key: points_of([np.array(found, POINT)]) for key, found in by_key.items()}
+
+
+class PointsByKey(Mapping[str, Points]):
+    """The points of a run, read from the database key by key, each time when they are asked for."""
+
+    def __init__(self, database: Database, run_id: str, keys: Sequence[str]) -> None:
+        self._database, self._run_id, self._keys = database, run_id, dict.fromkeys(keys)
+
+    def __getitem__(self, key: str) -> Points:
+        if key not in self._keys:
+            raise KeyError(key)
+        with self._database.transaction() as session:
+            return session.read_key(self._run_id, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -17,7 +17,7 @@ from weakref import ref
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
-from bridges.exporters.mlflow.database import Database, Session, one_row
+from bridges.exporters.mlflow.database import Database, PointsByKey, Session, one_row
 from bridges.exporters.mlflow.details import (
     Details,
     details_of,
@@ -66,6 +66,7 @@ from bridges.stream.layout import Layout
 if TYPE_CHECKING:
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
+FEW_POINTS = 50  # of a key on average: one query for all is faster
 REWRITTEN_TABLES = ("latest_metrics", "metrics", "params")  # for an incomplete or replaced run
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
@@ -422,9 +423,12 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, {STATE_TAG: state.text(self.limits.tag)})
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """All points of the run."""
+        """All points of the run; those of many points are read key by key when they are used."""
         with self._database.transaction() as session:
-            return Recorded(session.read_points(existing.id))
+            keys = session.keys(existing.id)
+            if sum(count for _, count in keys) < FEW_POINTS * len(keys):
+                return Recorded(session.read_points(existing.id))
+        return Recorded(PointsByKey(self._database, existing.id, [key for key, _ in keys]))
 
     def stored_params(self, existing: ExistingRun) -> dict[str, str]:
         """The params of the run."""

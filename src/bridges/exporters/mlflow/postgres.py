@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF
+from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, points_by_key, points_of
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
 from bridges.formats.mlflow_store.postgres import SCHEME, connect, message_of
@@ -21,6 +22,7 @@ from bridges.stream.redact import redact_text
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.abc import Buffer
 
 UNREACHABLE = (  # in messages of libpq, psycopg and servers that start, stop or are full
     "refused",
@@ -65,6 +67,7 @@ WIDTHS = {  # of mlflow 3.17, for a database without tables
 CREATION_LOCK = 0x62726964676573  # "bridges": one process at a time creates the tables
 # binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+BUFFER_BYTES = 1 << 20  # read before they are decoded
 _TRAILER = struct.pack(">h", -1)
 _READ = np.dtype(
     [
@@ -100,11 +103,29 @@ def encode_points(run_id: str, column: MetricColumn) -> bytes:
     return tuples.tobytes()
 
 
-def decode_points(data: bytes) -> Points:
+def decode_points(blocks: Iterable[Buffer]) -> Points:
     """The points of one key from a binary COPY of step, value, is_nan and timestamp."""
-    tuples = np.frombuffer(data[len(_HEADER) : -len(_TRAILER)], _READ)
-    value = np.where(tuples["is_nan"] != 0, np.nan, tuples["value"])
-    return Points(tuples["step"].astype(np.int64), value + 0.0, tuples["time"] / 1000.0)
+    return points_of(_tuples(blocks))
+
+
+def _tuples(blocks: Iterable[Buffer]) -> Iterator[NDArray[np.void]]:
+    data, is_first = bytearray(), True
+    for block in blocks:
+        data += block
+        if len(data) > BUFFER_BYTES:
+            yield _taken(data, is_first=is_first)
+            is_first = False
+    yield _taken(data, is_first=is_first)
+
+
+def _taken(data: bytearray, *, is_first: bool) -> NDArray[np.void]:
+    """The complete tuples in the data, which lacks them then."""
+    start = len(_HEADER) if is_first else 0
+    count = max(0, len(data) - start) // _READ.itemsize
+    end = start + count * _READ.itemsize
+    tuples = np.frombuffer(bytes(data[start:end]), _READ)
+    del data[:end]
+    return tuples
 
 
 class PostgresSession:
@@ -149,19 +170,27 @@ class PostgresSession:
                 copy.write(encode_points(run_id, column))
             copy.write(_TRAILER)
 
-    def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, sorted by time."""
-        statement = "select distinct key from metrics where run_uuid = ?"
-        keys = self.execute(statement, (run_id,)).fetchall()
-        return {key: self._read_key(run_id, key) for (key,) in keys}
+    def keys(self, run_id: str) -> list[tuple[str, int]]:
+        """The keys of a run, and the number of points of each."""
+        statement = "select key, count(*) from metrics where run_uuid = ? group by key"
+        return [(key, count) for key, count in self.execute(statement, (run_id,)).fetchall()]
 
-    def _read_key(self, run_id: str, key: str) -> Points:
+    def read_points(self, run_id: str) -> dict[str, Points]:
+        """All points of a run by key, sorted by time, by one query."""
+        statement = (
+            "select key, step, value, is_nan, timestamp from metrics where run_uuid = ?"
+            " order by timestamp"
+        )
+        return points_by_key(self.execute(statement, (run_id,)))
+
+    def read_key(self, run_id: str, key: str) -> Points:
+        """The points of a key, sorted by time."""
         statement = (
             "copy (select step, value, is_nan, timestamp from metrics where run_uuid = %s"
             " and key = %s order by timestamp) to stdout (format binary)"
         )
         with self._connection.cursor() as cursor, cursor.copy(statement, (run_id, key)) as copy:
-            return decode_points(b"".join(copy))
+            return decode_points(copy)
 
 
 def _placed(statement: str) -> Any:

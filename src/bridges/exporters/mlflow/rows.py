@@ -17,10 +17,11 @@ from bridges.exporters.mlflow.limits import Limits
 from bridges.formats.mlflow_store.records import KEY_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.layout import Layout
-from bridges.stream.model import Float64, Int64, Values
+from bridges.stream.model import Float64, Int64, MetricStream, Series, Values
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
+POINTS = 1 << 16  # of a metric column: bounds the memory of what is made of it
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 MAX_FLOAT64 = 1.7976931348623157e308  # SQL stores hold an infinity as this
 STATUS = {
@@ -53,7 +54,9 @@ class MetricColumn:
 def stored(values: Values) -> Float64:
     """Numbers as the SQL stores hold them: infinities clamped, -0.0 as 0.0."""
     finite = np.minimum(np.asarray(values, np.float64), MAX_FLOAT64)
-    return np.maximum(finite, -MAX_FLOAT64) + 0.0
+    np.maximum(finite, -MAX_FLOAT64, out=finite)
+    finite += 0.0
+    return finite
 
 
 def started(layout: Layout) -> int:
@@ -67,20 +70,22 @@ def ended(layout: Layout) -> int:
 
 
 def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
-    """The metrics of the rows from `start` on, key by key."""
-    stream = layout.stream
-    for series in stream.numbers:
+    """The metrics of the rows from `start` on, key by key; long ones in pieces of POINTS."""
+    for series in layout.stream.numbers:
         part = series.slice(start, layout.rows)
-        if len(part.rows):
-            value, is_nan = stored(part.values), np.isnan(np.asarray(part.values, np.float64))
-            value = np.where(is_nan, 0.0, value)
-            yield MetricColumn(
-                part.key,
-                value,
-                is_nan,
-                stream.times(part) // MILLISECOND,
-                stream.step[part.rows],
-            )
+        if 0 < len(part.rows) <= POINTS:
+            yield _column(layout.stream, part)
+            continue
+        for at in range(0, len(part.rows), POINTS):
+            yield _column(layout.stream, part.only(slice(at, at + POINTS)))
+
+
+def _column(stream: MetricStream, part: Series) -> MetricColumn:
+    is_nan = np.isnan(np.asarray(part.values, np.float64))
+    value = np.where(is_nan, 0.0, stored(part.values))
+    return MetricColumn(
+        part.key, value, is_nan, stream.times(part) // MILLISECOND, stream.step[part.rows]
+    )
 
 
 def run_name(layout: Layout, limits: Limits) -> str:

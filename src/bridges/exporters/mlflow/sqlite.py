@@ -13,11 +13,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.atomic_files import publish_once, system_errors, unlink
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, Row
+from bridges.exporters.mlflow.database import (
+    POINT,
+    TAG_ORDER,
+    TAGS_OF,
+    Row,
+    points_by_key,
+    points_of,
+)
 from bridges.exporters.mlflow.related import KEYS
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import (
@@ -30,12 +38,9 @@ from bridges.exporters.mlflow.schema import (
 from bridges.log import log
 
 CACHE_KIB = 65_536  # page cache of a connection
-FEW_POINTS = 50  # per key on average: fewer are read by one query
+ROWS_PER_CHUNK = 4_096  # read at once
 BUSY_SECONDS = 20.0  # wait for another writer, as mlflow does
 INDEXES = ("index_metrics_run_uuid_key_step", "index_metrics_run_uuid")  # best first
-_POINT = np.dtype(
-    [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
-)
 
 
 class SqliteSession:
@@ -80,46 +85,40 @@ class SqliteSession:
         rows = chain.from_iterable(_rows(run_id, column) for column in columns)
         self._database.executemany(statement, rows)
 
-    def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, sorted by time."""
-        counts = self.execute(
+    def keys(self, run_id: str) -> list[tuple[str, int]]:
+        """The keys of a run, and the number of points of each."""
+        found = self.execute(
             f"select key, count(*) from metrics indexed by {self._index} where run_uuid = ?"
             " group by key",
             (run_id,),
-        ).fetchall()
-        if sum(count for _, count in counts) < FEW_POINTS * len(counts):
-            return self._read_all(run_id)
-        return {key: self._read_key(run_id, key) for key, _ in counts}
+        )
+        return [(key, count) for key, count in found.fetchall()]
 
-    def _read_all(self, run_id: str) -> dict[str, Points]:
-        """All points by one query: faster if most keys have few points."""
+    def read_points(self, run_id: str) -> dict[str, Points]:
+        """All points of a run by key, sorted by time, by one query."""
         rows = self.execute(
             "select key, step, value, is_nan, timestamp from metrics"
             f" indexed by {self._index} where run_uuid = ?",
             (run_id,),
         )
-        by_key: dict[str, list[Row]] = {}
-        for key, *point in rows:
-            by_key.setdefault(key, []).append(tuple(point))
-        return {key: _points(points) for key, points in by_key.items()}
+        return points_by_key(rows)
 
-    def _read_key(self, run_id: str, key: str) -> Points:
+    def read_key(self, run_id: str, key: str) -> Points:
+        """The points of a key, sorted by time."""
         # without the hint SQLite scans this key's points of all runs
         rows = self._database.execute(  # not logged, as it is the same for each key
             "select step, value, is_nan, timestamp from metrics"
             f" indexed by {self._index} where run_uuid = ? and key = ?",
             (run_id, key),
-        ).fetchall()
-        return _points(rows)
+        )
+        return points_of(_chunks(rows))
 
 
-def _points(rows: list[Row]) -> Points:
-    """The points in rows of step, value, is_nan and time, sorted by time."""
-    columns = np.array(rows, _POINT)
-    if len(columns) > 1:
-        columns = columns[np.argsort(columns["time"], kind="stable")]
-    value = np.where(columns["is_nan"], np.nan, columns["value"])
-    return Points(columns["step"].copy(), value, columns["time"] / 1000.0)
+def _chunks(rows: sqlite3.Cursor) -> Iterator[NDArray[np.void]]:
+    """The rows as arrays with the fields of POINT, at least one."""
+    yield np.empty(0, POINT)
+    while some := rows.fetchmany(ROWS_PER_CHUNK):
+        yield np.array(some, POINT)
 
 
 def _rows(run_id: str, column: MetricColumn) -> Iterator[Row]:

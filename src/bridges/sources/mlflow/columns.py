@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.formats.mlflow_store.records import Metric
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Float64, Int64
+from bridges.stream.model import Int64
 
 LARGEST = sys.float_info.max  # databases of MLflow hold it in place of infinity
 ROWS_PER_CHUNK = 500  # small chunks stay in the processor's cache
+Codes = NDArray[np.int32]  # positions of keys
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Points of several keys (n each): key as a position in `keys`, value, time (ms) and step."""
-
-    keys: Sequence[str]
-    key: Int64
-    value: Float64
-    time: Int64
-    step: Int64
-
-    def by_key(self) -> list[Metric]:
-        """The points of each key, in their order."""
-        order = np.argsort(self.key, kind="stable")
-        value, time, step = self.value[order], self.time[order], self.step[order]
-        ends = np.searchsorted(self.key[order], np.arange(len(self.keys) + 1))
-        return [
-            Metric(key, value[start:end], time[start:end], step[start:end])
-            for key, start, end in zip(self.keys, ends[:-1], ends[1:], strict=True)
-            if end > start
-        ]
-
-
-def infinities(values: Iterable[Float64]) -> list[Finding]:
+def infinities(metrics: Iterable[Metric]) -> list[Finding]:
     """A note on values of ±LARGEST, most likely infinities."""
-    count = sum(int((np.abs(each) == LARGEST).sum()) for each in values)
+    count = sum(int((np.abs(metric.value) == LARGEST).sum()) for metric in metrics)
     message = f"values of ±{LARGEST:.4g}: MLflow's databases hold them in place of infinity"
     finding = Finding("infinity-in-database", Severity.INFO, "all metrics", message, count)
     return [finding] if count else []
@@ -56,7 +36,7 @@ class ColumnBuilder:
     def __init__(self) -> None:
         self._codes: dict[object, int] = {}
         self._keys: dict[str, int] = {}
-        self._chunks: list[tuple[Int64, Float64, Int64, Int64]] = []
+        self._chunks: list[list[NDArray[Any]]] = [[], [], [], []]  # codes, value, time, step
         self._cut_steps = 0
         self._left_out = 0
 
@@ -66,13 +46,14 @@ class ColumnBuilder:
             chunk = self._numbers(rows)
         except (TypeError, ValueError, OverflowError):
             chunk = self._numbers(list(self._checked(rows)))
-        self._chunks.append(chunk)
+        for column, values in enumerate(chunk):
+            self._chunks[column].append(values)
 
-    def _numbers(self, rows: Sequence[tuple[object, ...]]) -> tuple[Int64, Float64, Int64, Int64]:
+    def _numbers(self, rows: Sequence[tuple[object, ...]]) -> Sequence[NDArray[Any]]:
         """The rows as columns. Raises TypeError, ValueError or OverflowError."""
         if not rows:
             none = np.empty(0, np.int64)
-            return none, np.empty(0), none, none
+            return np.empty(0, np.int32), np.empty(0), none, none
         key, value, time, step = zip(*rows, strict=True)
         steps, times = np.array(step), np.array(time)
         if steps.dtype != np.int64 or times.dtype != np.int64:
@@ -81,7 +62,7 @@ class ColumnBuilder:
             if each not in self._codes:
                 name = "" if each is None else str(each)
                 self._codes[each] = self._keys.setdefault(name, len(self._keys))
-        codes = np.array([*map(self._codes.__getitem__, key)], np.int64)
+        codes = np.array([*map(self._codes.__getitem__, key)], np.int32)
         return codes, np.array(value, np.float64), times, steps
 
     def _checked(self, rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
@@ -94,12 +75,21 @@ class ColumnBuilder:
                 self._cut_steps += whole_step != step
                 yield key, float(number), time_ms, whole_step
 
-    def columns(self) -> Columns:
-        """All rows; none are kept here, which halves the memory of what follows."""
-        none = np.empty(0, np.int64)
-        chunks, self._chunks = [(none, np.empty(0), none, none), *self._chunks], []
-        key, value, time, step = map(np.concatenate, zip(*chunks, strict=True))
-        return Columns([*self._keys], key, value, time, step)
+    def metrics(self) -> list[Metric]:
+        """The points of each key, in their order. The rows are given away: call it once."""
+        codes, *columns = self._chunks
+        if not codes:
+            return []
+        code = np.concatenate(codes)
+        codes.clear()
+        order = np.argsort(code, kind="stable")
+        ends = np.cumsum(np.bincount(code, minlength=len(self._keys)))
+        parts = [np.split(_sorted(column, order), ends[:-1]) for column in columns]
+        return [
+            Metric(key, *points)
+            for key, *points in zip(self._keys, *parts, strict=True)
+            if len(points[0])
+        ]
 
     def findings(self) -> list[Finding]:
         """The losses: steps with a fraction, and points left out."""
@@ -113,6 +103,13 @@ class ColumnBuilder:
             count = self._left_out
             found.append(Finding("point-not-a-number", Severity.LOSS, "metrics", message, count))
         return found
+
+
+def _sorted(chunks: list[NDArray[Any]], order: Int64) -> NDArray[Any]:
+    """The chunks, which are freed, as one array in this order."""
+    joined = np.concatenate(chunks)
+    chunks.clear()
+    return joined[order]
 
 
 def whole(value: object) -> int | None:

@@ -54,8 +54,8 @@ class MysqlSession:
         points = self._connection.exec_driver_sql(POINTS, (run_id,), execution_options=options)
         while rows := points.fetchmany(ROWS_PER_CHUNK):
             builder.add(rows)
-        columns = builder.columns()
-        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
+        metrics = builder.metrics()
+        return metrics, [*infinities(metrics), *builder.findings()]
 
     def replaced(self) -> int:
         """0, as all texts arrive as UTF-8."""

@@ -47,8 +47,8 @@ class PostgresSession:
         with self._connection.cursor(binary=True) as cursor:
             for rows in _chunks(cursor, run_id):
                 builder.add(rows)
-        columns = builder.columns()
-        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
+        metrics = builder.metrics()
+        return metrics, [*infinities(metrics), *builder.findings()]
 
     def replaced(self) -> int:
         """0, as all texts are UTF-8."""

@@ -43,17 +43,17 @@ STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed", "RUNNI
 
 def run_of(
     record: RunRecord,
-    metrics: Sequence[Metric],
+    metrics: list[Metric],
     source: str,
     parents: Sequence[str] = (),
     *,
     has_children: bool = False,
     redact_home: bool = False,
 ) -> Run:
-    """The run of a record and its metrics; `source`: the location that it was read from.
+    """The run of a record and its metrics, whose list is emptied.
 
-    `parents`: the names of the runs around it, the outermost first. `redact_home` masks
-    home directories and the names of users.
+    `source`: the location that it was read from. `parents`: the names of the runs around it, the
+    outermost first. `redact_home` masks home directories and the names of users.
     """
     stream, repeats = stream_of(metrics)
     record, masked = without_secrets(record, home=redact_home)
@@ -132,54 +132,67 @@ def without_secrets(record: RunRecord, *, home: bool = False) -> tuple[RunRecord
     return replace(record, head=head, params=shown), [*in_params, *in_tags]
 
 
-def stream_of(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
+def stream_of(metrics: list[Metric]) -> tuple[MetricStream, int]:
     """The stream of some metrics, and the number of exact repeats that were left out.
 
     A row has one step and one time. The values of a key with equal step and time lie in
-    successive rows, by size: some stores do not keep the order of logging.
+    successive rows, by size: some stores do not keep the order of logging. The list is emptied, so
+    that a large run is not in memory twice.
     """
-    metrics = [metric for metric in metrics if len(metric.value)]
-    has_long_keys = sum(len(metric.value) for metric in metrics) >= LONG * len(metrics)
-    stream = _stream_of_increasing(metrics) if has_long_keys else None
+    filled = [metric for metric in metrics if len(metric.value)]
+    metrics.clear()
+    has_long_keys = sum(len(metric.value) for metric in filled) >= LONG * len(filled)
+    stream = _stream_of_increasing(filled) if has_long_keys else None
     if stream is not None:
         return stream, 0
-    points = _Points.of(metrics).sorted()
+    points, keys = _Points.of(filled), [metric.key for metric in filled]
+    filled.clear()
+    points = points.sorted()
     is_repeat = _equal_to_previous(points.time, points.step, points.key, points.bits)
     if is_repeat.any():
         points = points.take(~is_repeat)
-    return points.in_rows([metric.key for metric in metrics]), int(is_repeat.sum())
+    return points.in_rows(keys), int(is_repeat.sum())
 
 
-def _stream_of_increasing(metrics: Sequence[Metric]) -> MetricStream | None:
+def _stream_of_increasing(metrics: list[Metric]) -> MetricStream | None:
     """The stream, if in each metric no point has the time and step of another, and the points are
-    sorted by them, as a run logs them; else None.
+    sorted by them, as a run logs them; else None. Empties the list of metrics if they are so.
     """
     clocks, clock_of = _clocks(metrics)
     if not clocks:
         return None
-    time = np.concatenate([time for time, _ in clocks])
-    step = np.concatenate([step for _, step in clocks])
     ends = np.cumsum([len(time) for time, _ in clocks])
+    time, step = (
+        np.concatenate([time for time, _ in clocks]),
+        np.concatenate([step for _, step in clocks]),
+    )
     is_later = _is_later(time, step)
     is_later[ends[:-1]] = True  # the first points of the other clocks
     if not is_later.all():
         return None
-    order = _order(time, step)
-    time = time[order]  # not kept in two orders, because they may be large
+    named = [(metric.key, metric.value, at) for metric, at in zip(metrics, clock_of, strict=True)]
+    metrics.clear()
+    clocks.clear()
+    order = np.argsort(time, kind="stable")  # faster than sorting by step, too
+    time = time[order]  # one by one, because they may be large
     step = step[order]
+    if ((time[1:] == time[:-1]) & (step[1:] < step[:-1])).any():
+        by_step = np.lexsort((step, time))
+        order = order[by_step]
+        time = time[by_step]
+        step = step[by_step]
+        del by_step
     is_first = ~_equal_to_previous(time, step)
+    number: Int64 = np.cumsum(is_first, dtype=np.int64)
+    number -= 1
     row = np.empty(len(order), np.int64)
-    row[order] = np.cumsum(is_first) - 1
-    del order
+    row[order] = number
+    del order, number
     rows = np.split(row, ends[:-1])
-    series = [
-        Series(metric.key, rows[clock], metric.value)
-        for metric, clock in sorted(zip(metrics, clock_of, strict=True), key=_key)
-    ]
-    time = time[is_first]
+    series = tuple(Series(key, rows[clock], value) for key, value, clock in sorted(named, key=_key))
+    time, step = time[is_first], step[is_first]
     time *= MILLISECOND
-    kind = np.full(len(time), RowKind.CUSTOM, np.uint8)
-    return MetricStream(step[is_first], kind, tuple(series), time)
+    return MetricStream(step, np.full(len(time), RowKind.CUSTOM, np.uint8), series, time)
 
 
 def _clocks(metrics: Sequence[Metric]) -> tuple[list[tuple[Int64, Int64]], list[int]]:
@@ -210,17 +223,8 @@ def _is_later(time: Int64, step: Int64) -> NDArray[np.bool_]:
     return is_later
 
 
-def _order(time: Int64, step: Int64) -> Int64:
-    """The order by time and step. Sorting by time alone is faster, and often enough."""
-    order = np.argsort(time, kind="stable")
-    by_time, steps = time[order], step[order]
-    if ((by_time[1:] == by_time[:-1]) & (steps[1:] < steps[:-1])).any():
-        return np.lexsort((step, time))
-    return order
-
-
-def _key(metric_and_clock: tuple[Metric, int]) -> str:
-    return metric_and_clock[0].key
+def _key(named: tuple[str, Float64, int]) -> str:
+    return named[0]
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def _metric(client: RestClient, head: RunHead, latest: Mapping[str, Any]) -> Met
 
 def with_infinities(record: RunRecord, metrics: Sequence[Metric]) -> RunRecord:
     """The record with a note on infinities, as most servers have a database."""
-    return replace(record, findings=(*infinities(metric.value for metric in metrics),))
+    return replace(record, findings=(*infinities(metrics),))
 
 
 def require_latest(

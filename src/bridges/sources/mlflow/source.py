@@ -114,6 +114,7 @@ class _Reading:
                 for run in self._runs(store, place, chosen):
                     yield replace(run, findings=(*notes, *run.findings))
                     notes = []
+                    del run  # it may be large, and the next one is read now
             self._errors += store.errors
         except SourceError as error:
             self._errors.append(error)
@@ -148,6 +149,7 @@ class _Reading:
                 continue
             self._read += 1
             yield run
+            del run
 
     def _run(self, store: Store, place: StoreLocation, nested: Nested) -> Run:
         """One run. Raises SourceError."""

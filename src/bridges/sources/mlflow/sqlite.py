@@ -54,8 +54,8 @@ class SqliteSession:
     def metrics(self, run_id: str) -> tuple[list[Metric], list[Finding]]:
         """The points of a run by key, in the order of the file, and findings."""
         builder = self._decoded(lambda: self._points(run_id))
-        columns = builder.columns()
-        return columns.by_key(), [*infinities([columns.value]), *builder.findings()]
+        metrics = builder.metrics()
+        return metrics, [*infinities(metrics), *builder.findings()]
 
     def _points(self, run_id: str) -> ColumnBuilder:
         there, builder = self._schema["metrics"], ColumnBuilder()

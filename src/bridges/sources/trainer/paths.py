@@ -72,6 +72,7 @@ def with_rows(location: str, runs: Iterator[Run]) -> Iterator[Run]:
                 yield run
             else:
                 errors.append(_no_rows(run.source))
+            del run  # it may be large, and the next one is read now
     except TreeError as error:
         errors += error.errors
     except SourceError as error:

@@ -42,7 +42,7 @@ def content(stream: MetricStream) -> list[object]:
 def by_sorting(metrics: Sequence[Metric]) -> tuple[MetricStream, int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_stream_of_increasing", lambda metrics: None)
-        return stream_of(metrics)
+        return stream_of([*metrics])
 
 
 points = st.tuples(st.integers(0, 5), st.integers(-2, 3))
@@ -56,7 +56,7 @@ clocks = st.one_of(
 @given(st.dictionaries(st.sampled_from("abcde"), clocks))
 def test_both_ways_make_the_same_stream(found: dict[str, Clock]) -> None:
     metrics = [metric(key, clock, ord(key)) for key, clock in found.items()]
-    stream, repeats = stream_of(metrics)
+    stream, repeats = stream_of([*metrics])
     expected, expected_repeats = by_sorting(metrics)
     assert (content(stream), repeats) == (content(expected), expected_repeats)
 
@@ -85,7 +85,7 @@ def test_metrics_with_the_same_clock_share_their_rows() -> None:
 
 def test_rows_of_one_time_are_sorted_by_step() -> None:
     metrics = [metric("a", [(0, 5), (1, 6)]), metric("b", [(0, 2), (1, 6)])]
-    stream, _ = stream_of(metrics)
+    stream, _ = stream_of([*metrics])
     assert stream.step.tolist() == [2, 5, 6]
     assert content(stream) == content(by_sorting(metrics)[0])
 
