@@ -19,7 +19,7 @@ TRAININGS = {  # those of quickstart.md
 
 
 def write_samples(folder: Path) -> None:
-    """Write the example configs and runs: `outputs`, `experiments`, `factory` and `mlruns`."""
+    """Write the example configs, and runs in directories of five names."""
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     data = REPOSITORY / "tests" / "data"
     for name, recorded in TRAININGS.items():
@@ -27,6 +27,10 @@ def write_samples(folder: Path) -> None:
     shutil.copytree(data / "faults" / "lf_live", folder / "factory")
     with tarfile.open(data / "mlflow_stores" / "2.9.2.tar.xz") as archive:
         archive.extractall(folder, filter="data")  # mlruns and mlflow.db
+    with tarfile.open(data / "wandb_runs" / "0.31.0.tar.xz") as archive:
+        archive.extractall(folder / "project", filter="data")  # project/wandb
+    for run in (folder / "project" / "wandb").glob("*-id-values"):
+        shutil.rmtree(run)  # has texts, which MLflow cannot hold
     for tag in (folder / "mlruns").glob("*/*/tags/long9000"):
         tag.unlink()  # longer than PostgreSQL and servers take
     _write_experiments(folder / "experiments")

@@ -25,6 +25,7 @@ GROUPS = {  # in the order of the documentation
     "steps": "Steps, epochs and resumes",
     "values": "Values",
     "names": "Names and keys",
+    "wandb": "Runs of W&B",
     "secrets": "Secrets",
     "logs": "Logs of tuning tools",
     "events": "Event files beside a history",

@@ -29,6 +29,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "run_directory": "bridges.sources.trainer.run_directory:RunDirectorySource",
         "trainer_log": "bridges.sources.tuning_logs.source:TrainerLogSource",
         "trainer_state": "bridges.sources.trainer.state_file:TrainerStateSource",
+        "wandb": "bridges.sources.wandb.source:WandbSource",
     },
 }
 

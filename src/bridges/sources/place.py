@@ -18,6 +18,7 @@ SERVER = re.compile(r"(?:mlflow\+)?(https?://.*)", re.DOTALL)
 DATABASE = re.compile(r"(sqlite|postgres(ql)?(\+\w+)?|mysql(\+\w+)?|mssql(\+\w+)?)://")
 CLIENT_ONLY = re.compile(r"(mysql|mssql)(\+\w+)?://|databricks(-uc)?(://|\Z)")
 FILE_NAMES: dict[str, re.Pattern[str]] = {  # of single files, by source
+    "wandb": re.compile(r"\.wandb\Z|\Awandb-history\.jsonl\Z"),
 }
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
 WANDB = "wandb://"  # ENTITY/PROJECT[/RUN]

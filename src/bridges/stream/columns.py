@@ -67,9 +67,8 @@ class RowColumns:
 
     def add(self, rows: Sequence[Mapping[str, object]], without: tuple[str, ...] = ()) -> None:
         """Append rows, except the keys `without`."""
-        for key, pieces in _values_by_key(rows).items():
+        for key, (positions, values) in values_by_key(rows).items():
             if key not in without:
-                positions, values = _in_row_order(pieces)
                 self._append(key, positions + self.rows if self.rows else positions, values)
         self.rows += len(rows)
 
@@ -119,18 +118,19 @@ def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
     return MetricStream(step, np.concatenate([stream.kind, other.kind]), tuple(series.values()))
 
 
-def _values_by_key(rows: Sequence[Mapping[str, object]]) -> dict[str, list[Piece]]:
+def values_by_key(rows: Sequence[Mapping[str, object]]) -> dict[str, Piece]:
+    """The positions (int64) and values of each key, in the order of the rows."""
     uniform = _uniform_columns(rows)
     if uniform is not None:
         every = np.arange(len(rows), dtype=np.int64)
-        return {key: [(every, values)] for key, values in uniform.items()}
+        return {key: (every, values) for key, values in uniform.items()}
     by_key: dict[str, list[Piece]] = {}
     for keys, positions in _rows_by_keys(rows).items():
         members = rows if len(positions) == len(rows) else [rows[i] for i in positions.tolist()]
         for key in keys:
             piece = (positions, list(map(itemgetter(key), members)))
             by_key.setdefault(key, []).append(piece)
-    return by_key
+    return {key: _in_row_order(pieces) for key, pieces in by_key.items()}
 
 
 def _uniform_columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]] | None:

@@ -455,7 +455,8 @@ class ClientWriter:
         """The gaps of an existing run."""
         run = self._read.pop(existing.id, None) or self._api.get_run(existing.id)
         record = record_of(layout)
-        assert record is not None
+        if record is None:  # of another tracker
+            return RecordGaps()
         self._links.found(record.head.run_id, [existing.id])
         stored_details = StoredDetails(
             run.name, run.status, run.end, run.stage, run.tags, run.params

@@ -388,7 +388,8 @@ class DirectWriter:
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run."""
         record = record_of(layout)
-        assert record is not None
+        if record is None:  # of another tracker
+            return RecordGaps()
         self._links.found(record.head.run_id, [existing.id])
         details = self._details(layout, is_new=False)
         with self._database.transaction() as session:

@@ -9,14 +9,14 @@ import glob
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from types import ModuleType
+from collections.abc import Iterator
 
-from bridges.errors import ExportError, MissingDependencyError
+from bridges.errors import ExportError
 from bridges.exporters.description import description
 from bridges.exporters.wandb.history import wandb_steps
 from bridges.exporters.wandb.reader import has_end
 from bridges.exporters.wandb.run import EXIT_CODES, Part, Target, axis_of, config
+from bridges.formats.wandb_log.client import import_wandb, known_settings
 from bridges.formats.wandb_log.log import LogError
 from bridges.stream.layout import Layout
 
@@ -66,21 +66,6 @@ def make_file(folder: str, layout: Layout, target: Target, part: Part) -> None:
     _wait_for_end(os.path.join(made, name))
     os.rename(os.path.join(made, name), os.path.join(folder, name))
     shutil.rmtree(os.path.join(folder, "wandb"))
-
-
-def import_wandb() -> ModuleType:
-    """The package. Raises MissingDependencyError."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise MissingDependencyError("wandb", "wandb") from error
-    return wandb
-
-
-def known_settings(wandb: ModuleType, wanted: Mapping[str, object]) -> dict[str, object]:
-    """The settings of the installed release among `wanted`."""
-    known = getattr(wandb.Settings, "model_fields", wanted)
-    return {key: value for key, value in wanted.items() if key in known}
 
 
 def _rows(layout: Layout, first: int) -> Iterator[tuple[int, dict[str, object]]]:

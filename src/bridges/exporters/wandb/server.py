@@ -18,25 +18,24 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, TypeVar
 
 from bridges.errors import ExportError
 from bridges.exporters.wandb.release import check_appends
-from bridges.exporters.wandb.sdk import import_wandb, known_settings
+from bridges.formats.wandb_log.client import (
+    RETRY_SETTINGS,
+    fresh,
+    hide_key,
+    import_wandb,
+    lacks_key,
+    last_step,
+    line_count,
+    open_api,
+    status_of,
+)
 from bridges.log import log
 
 T = TypeVar("T")
-REQUEST_SECONDS = 30
-RETRY_SETTINGS = {  # for a few minutes; the client's default is a week
-    "x_graphql_retry_max": 5,
-    "x_graphql_retry_wait_min_seconds": 1.0,
-    "x_graphql_retry_wait_max_seconds": 20.0,
-    "x_file_stream_retry_max": 12,
-    "x_file_stream_retry_wait_min_seconds": 1.0,
-    "x_file_stream_retry_wait_max_seconds": 20.0,
-    "x_file_transfer_retry_max": 5,
-}
 RUNS_PER_PAGE = 200  # with config and summary
 NO_KEY = (
     "W&B has no valid API key for its server: set WANDB_API_KEY, or run `wandb login`. "
@@ -77,11 +76,10 @@ class Server:
     """The runs of one project, for the user of the API key in the environment or netrc."""
 
     def __init__(self, project: str, entity: str | None) -> None:
-        wandb = import_wandb()
+        import_wandb()
         check_appends()
         with _translated_errors("login"):
-            wandb.setup(wandb.Settings(**known_settings(wandb, {"silent": True, **RETRY_SETTINGS})))
-            self._api = wandb.Api(timeout=REQUEST_SECONDS)  # `silent` prevents a prompt for a key
+            self._api = open_api()
             self._place = entity or self._api.default_entity, project
 
     def find(self, key: str, run_id: str) -> list[ServerRun]:
@@ -177,7 +175,7 @@ class Server:
             try:
                 self._api.create_run(run_id=run_id, project=project, entity=entity)
             except Exception as error:
-                if _status(error) == 409 or "previously created and deleted" in str(error):
+                if status_of(error) == 409 or "previously created and deleted" in str(error):
                     raise DeletedError(run_id) from error
                 raise
 
@@ -186,8 +184,8 @@ class Server:
         with _translated_errors("content"):
             self._api.flush()
             run = self._api.run("/".join((*self._place, run_id)))
-            fresh = {"use_cache": False} if _takes(run.scan_history, "use_cache") else {}
-            return _remote(run), list(run.scan_history(**fresh)), dict(run.summary._json_dict)
+            rows = list(run.scan_history(**fresh(run.scan_history)))
+            return _remote(run), rows, dict(run.summary._json_dict)
         raise AssertionError  # unreachable; mypy does not see that the error is raised
 
     def attach(self, run_id: str, files: Mapping[str, bytes]) -> None:
@@ -239,29 +237,16 @@ class Server:
 
 
 def _remote(run: Any) -> ServerRun:
-    lines, last = run._attrs.get("historyLineCount"), _last_step(run)
     return ServerRun(
         run.id,
         run.name or "",
         dict(run.config),
         run.url,
-        last + 1 if lines is None else lines,
-        last,
+        line_count(run),
+        last_step(run),
         getattr(run, "group", None) or "",
         tuple(run.tags or ()),
     )
-
-
-def _last_step(run: Any) -> int:
-    """The last step in the run's attributes; else one request per run."""
-    keys = run._attrs.get("historyKeys")
-    if isinstance(keys, dict) and isinstance(keys.get("lastStep"), int):
-        return int(keys["lastStep"])
-    return int(run.lastHistoryStep)
-
-
-def _takes(function: Any, parameter: str) -> bool:
-    return parameter in signature(function).parameters
 
 
 def _or(found: T | None, other: T) -> T:
@@ -282,24 +267,6 @@ def _kill(child: subprocess.Popen[str]) -> None:
             child.kill()
 
 
-def hide_key(text: str) -> str:
-    """The text without the API key."""
-    key = os.environ.get("WANDB_API_KEY")
-    return text.replace(key, "<KEY>") if key else text
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error of the client, also if it is wrapped."""
-    seen: BaseException | None = error
-    while seen is not None:
-        response = getattr(seen, "response", None)
-        for name in ("http_status", "status_code"):
-            if getattr(response, name, None):
-                return int(getattr(response, name))
-        seen = getattr(seen, "exc", None) or seen.__cause__
-    return None
-
-
 @contextmanager
 def _translated_errors(call: str) -> Iterator[None]:
     """Log a call of the client, and raise its errors as ExportError.
@@ -313,11 +280,10 @@ def _translated_errors(call: str) -> Iterator[None]:
     except (ExportError, DeletedError, KeyboardInterrupt):
         raise
     except Exception as error:  # deliberately broad: the client raises many kinds
-        status = _status(error)
+        status = status_of(error)
         transient = status is None or status == 429 or status >= 500
         unchecked = type(error).__name__ == "AuthenticationError"
-        # the client also raises AuthenticationError if the server did not reject the key
-        if "No API key" in str(error) or (unchecked and not (transient and error.__cause__)):
+        if lacks_key(error):
             raise ExportError(NO_KEY) from error
         text = hide_key(f"{type(error).__name__}: {error}")
         code = f" ({status})" if status else ""

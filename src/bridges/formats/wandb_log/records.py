@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bridges.formats.wandb_log.log import LogError, fields
@@ -201,11 +201,13 @@ def _metric(content: bytes) -> MetricDefinition:
 
 def _stats(content: bytes) -> Stats:
     found = dict(fields(content))
-    values = {}
+    values: dict[str, object] = {}
     for number, item in fields(content):
         if number == 3:
             (*_, name), value = item_json(_message(item))
-            values[name] = json.loads(value)
+            with suppress(ValueError):  # some releases write versions such as 12.4.1
+                if not name.startswith("_"):
+                    values[name] = json.loads(value)
     return Stats(_time(found.get(2, b"")), values)
 
 

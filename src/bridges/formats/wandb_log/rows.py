@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from bridges.formats.wandb_log.batch import by_size
 from bridges.formats.wandb_log.log import LogError, fields
 from bridges.formats.wandb_log.reader import PADDING, Records
-from bridges.stream.columns import typed_parts
+from bridges.stream.columns import typed_parts, values_by_key
 from bridges.stream.model import Int64, Values
 
 NUMBER_TAG, HISTORY_TAG, SUMMARY_TAG = 0x08, 0x12, 0x1A  # fields 1, 2 and 3 of a record
@@ -89,6 +89,12 @@ class HistoryColumns:
         is_other = ~is_row & ~text.is_repeated_summary(tag, at, records.end)
         bounds = zip(records.start[is_other].tolist(), records.end[is_other].tolist(), strict=True)
         return [records.data[start:end] for start, end in bounds]
+
+    def add_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows from another place than a log."""
+        for key, (positions, values) in values_by_key(rows).items():
+            self._put((key,), positions, values)
+        self.count += len(rows)
 
     def _add_rows(self, text: _Text, start: Int64, end: Int64) -> None:
         items, odd = text.items(start, end)

@@ -1,0 +1,256 @@
+"""Logs of W&B runs in all states (torn, empty, damaged, copied, resumed, shared), and labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridges.errors import SourceError
+from bridges.sources.fetch import MissingSourceError
+from bridges.sources.options import ReadOptions
+from bridges.sources.wandb.source import WandbSource
+from bridges.stream.finding import Severity
+from bridges.stream.identity import identity_of, prefix_digest
+from bridges.stream.model import Run
+from tests.support import codes
+from tests.wandb_logs import (
+    exit_record,
+    log_of,
+    row_record,
+    run_record,
+    stats_record,
+    summary_record,
+    write_run,
+)
+
+START = 1_700_000_000
+
+
+def read(location: Path, **options: Any) -> list[Run]:
+    """The runs at a location."""
+    return [*WandbSource().read(str(location), ReadOptions(**options))]
+
+
+def rows(first: int, stop: int, **more: object) -> list[bytes]:
+    """Rows with these steps."""
+    return [
+        row_record({"loss": at + 0.5, "_step": at, "_timestamp": START + at, **more})
+        for at in range(first, stop)
+    ]
+
+
+def test_a_growing_log_keeps_its_key_and_its_first_rows(tmp_path: Path) -> None:
+    path = write_run(tmp_path, [run_record(project="p"), *rows(0, 400), exit_record()])
+    data = path.read_bytes()
+    (whole,) = read(path)
+    assert "torn-tail" not in codes(whole)
+    for size in (*range(len(data) - 300, len(data), 7), len(data) // 2):
+        path.write_bytes(data[:size])
+        (run,) = read(path)
+        assert identity_of(run).key == identity_of(whole).key
+        count = len(run.stream)
+        assert prefix_digest(run.stream, count) == prefix_digest(whole.stream, count)
+        assert run.status == "unfinished"
+        assert codes(run).count("no-exit") == 1
+    path.write_bytes(data[: len(data) // 2])
+    (run,) = read(path, growing=True)
+    assert run.status == "running"
+    (found,) = [finding for finding in run.findings if finding.code == "torn-tail"]
+    assert found.severity is Severity.INFO
+
+
+def test_a_damaged_log_loses_its_damaged_block_only(tmp_path: Path) -> None:
+    path = write_run(tmp_path, [run_record(), *rows(0, 2000), exit_record()])
+    data = bytearray(path.read_bytes())
+    data[40_000] ^= 1
+    path.write_bytes(data)
+    (run,) = read(path)
+    assert 1000 < len(run.stream) < 2000
+    assert run.stream.step[-1] == 1999
+    (found,) = [finding for finding in run.findings if finding.code == "damaged-log"]
+    assert found.severity is Severity.LOSS
+    assert found.count > 1000
+
+
+@pytest.mark.parametrize("content", [b"", b":W&B\xe1\xbe\x00", b":W&"])
+def test_an_empty_log_is_a_note_beside_others_and_an_error_alone(
+    content: bytes, tmp_path: Path
+) -> None:
+    empty = write_run(tmp_path, [], "empty")
+    empty.write_bytes(content)
+    with pytest.raises(MissingSourceError, match="without rows"):
+        read(tmp_path)
+    write_run(tmp_path, [run_record(), *rows(0, 2), exit_record()], stamp=1)
+    (run,) = read(tmp_path)
+    assert [f.where for f in run.findings if f.code == "empty-log"] == [str(empty)]
+
+
+@pytest.mark.parametrize("content", [b"hello", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_another_file_is_an_error_that_names_it_and_the_others_are_read(
+    content: bytes, tmp_path: Path
+) -> None:
+    other = write_run(tmp_path, [], "other")
+    other.write_bytes(content)
+    write_run(tmp_path, [run_record(), *rows(0, 2), exit_record()], stamp=1)
+    source = WandbSource().read(str(tmp_path), ReadOptions())
+    assert next(source).name == "abc"
+    with pytest.raises(SourceError, match=r"run-other\.wandb"):
+        next(source)
+
+
+def test_an_online_resume_is_one_run(tmp_path: Path) -> None:
+    first = [run_record(config={"lr": 1, "a": 1}, tags=["x"]), *rows(0, 4)]
+    write_run(tmp_path, first, stamp=1)
+    second = [run_record(config={"lr": 2}, start=START + 9), *rows(4, 8), exit_record(0)]
+    write_run(tmp_path, second, stamp=2)
+    (run,) = read(tmp_path)
+    assert run.stream.step.tolist() == [*range(8)]
+    assert "resumed-overlap" not in codes(run)
+    assert run.params == {"lr": 2, "a": 1}
+    assert (dict(run.tags), run.status) == ({"x": ""}, "finished")
+    assert run.start == START * 1_000_000
+
+
+def test_an_empty_first_directory_is_no_run(tmp_path: Path) -> None:
+    write_run(tmp_path, [run_record()], stamp=1)
+    write_run(tmp_path, [run_record(start=START + 5), *rows(0, 3), exit_record()], stamp=2)
+    (run,) = read(tmp_path)
+    assert len(run.stream) == 3
+    assert "resumed-overlap" not in codes(run)
+
+
+def test_a_copied_latest_run_is_left_out_and_a_link_is_no_copy(tmp_path: Path) -> None:
+    path = write_run(tmp_path, [run_record(), *rows(0, 3), exit_record()])
+    latest = tmp_path / "wandb" / "latest-run"
+    latest.symlink_to(path.parent.name)
+    (run,) = read(tmp_path)
+    assert run.source == str(path)
+    assert "duplicate-directory" not in codes(run)
+    latest.unlink()
+    shutil.copytree(path.parent, latest)
+    (copy := latest / path.name).write_bytes(log_of([run_record(), *rows(0, 2)]))
+    (run,) = read(tmp_path)
+    assert len(run.stream) == 3
+    (found,) = [finding for finding in run.findings if finding.code == "duplicate-directory"]
+    assert found.where == str(copy)
+
+
+def test_rows_of_several_writers_are_sorted_by_time_and_numbered(tmp_path: Path) -> None:
+    for writer in (0, 1):
+        own = [
+            row_record({f"loss/{writer}": at + 0.5, "_timestamp": START + 2 * at + writer})
+            for at in range(3)
+        ]
+        write_run(tmp_path, [run_record(start=START + writer), *own], stamp=writer)
+    (run,) = read(tmp_path)
+    assert run.stream.step.tolist() == [*range(6)]
+    assert run.stream.column("loss/1")[0].tolist() == [1, 3, 5]
+    assert run.stream.time is not None
+    assert (run.stream.time[1:] > run.stream.time[:-1]).all()
+    assert codes(run).count("shared-no-step") == 1
+
+
+def test_a_nested_value_and_a_key_with_a_dot_stay_apart(tmp_path: Path) -> None:
+    row = row_record({("a", "b"): 1, "a.b": 2, "_step": 0, "_timestamp": START})
+    (run,) = read(write_run(tmp_path, [run_record(), row, exit_record()]))
+    (values,) = run.stream
+    assert values["a.b"] == 2
+    assert sorted(value for key, value in values.items() if key.startswith("a.b-")) == [1]
+    assert codes(run).count("nested-key-taken") == 1
+
+
+def test_objects_without_a_type_are_metrics_and_media_are_not(tmp_path: Path) -> None:
+    own = {"_step": 0, "_timestamp": START}
+    image = {("img", "_type"): "image-file", ("img", "width"): 3, ("img", "sub", "x"): 1}
+    core = row_record({**image, ("box", "width"): 4, "loss": 0.5, **own})
+    early = row_record(
+        {"img": {"_type": "image-file", "width": 3}, "box": {"width": 4}, "loss": 0.5, **own},
+        is_core=False,
+    )
+    for number, record in enumerate((core, early)):
+        (run,) = read(write_run(tmp_path / str(number), [run_record(), record, exit_record()]))
+        assert {*run.stream.keys} == {"box.width", "loss"}
+        assert "media-skipped" in codes(run)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "finished"), (1, "failed"), (255, "killed")])
+def test_the_status_is_that_of_the_exit(code: int, status: str, tmp_path: Path) -> None:
+    (run,) = read(write_run(tmp_path, [run_record(), *rows(0, 1), exit_record(code)]))
+    assert run.status == status
+
+
+def test_secrets_and_home_directories_are_masked(tmp_path: Path) -> None:
+    config = {"hub_token": "hf_" + "a" * 34, "_wandb": {"e": {"x": {"email": "a@b.c"}}}}
+    records = [
+        run_record(config={**config, "out": "/home/anna/x"}, host="secret-host"),
+        *rows(0, 1),
+        summary_record({"best": 0.5, "api_key": "sk-" + "b" * 40}, is_user=True),
+        exit_record(),
+    ]
+    path = write_run(tmp_path, records)
+    (run,) = read(path)
+    assert run.params == {"hub_token": "<HUB_TOKEN>", "out": "/home/anna/x"}
+    assert run.facts["wandb.summary.best"] == 0.5
+    assert "sk-" not in repr(run.facts)
+    assert "secret-host" not in repr(vars(run))
+    (run,) = read(path, redact_home=True)
+    assert run.params["out"] == "~/x"
+
+
+def test_system_metrics_are_rows_of_their_own(tmp_path: Path) -> None:
+    first = stats_record(START + 1, {"cpu": 5, "disk.\\.usage": 1.5, "_x": 1})
+    stats = [first, stats_record(START + 9, {"cpu": 6})]
+    path = write_run(tmp_path, [run_record(), *rows(0, 3), *stats, exit_record()])
+    (run,) = read(path, system_metrics=True)
+    at, values = run.stream.column("system/cpu")
+    assert values.tolist() == [5, 6]
+    assert run.stream.step[at].tolist() == [0, 1]
+    assert run.stream.column("system/disk..usage")[1].tolist() == [1.5]
+    assert run.stream.column("loss")[1].tolist() == [0.5, 1.5, 2.5]
+
+
+def test_a_fork_names_its_parent(tmp_path: Path) -> None:
+    from wandb.proto import wandb_internal_pb2 as pb
+
+    record = pb.Record.FromString(run_record())
+    record.run.branch_point.run = "parent"
+    (run,) = read(write_run(tmp_path, [bytes(record.SerializeToString()), *rows(3, 5)]))
+    assert run.facts["wandb.forked_from"] == "parent"
+    assert "forked-run" in codes(run)
+    assert run.stream.step.tolist() == [3, 4]
+
+
+def test_runs_are_selected(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two")):
+        record = run_record(name, display_name=name, project="vision", tags=[name])
+        write_run(tmp_path, [record, *rows(0, 1), exit_record(number)], name, number)
+    for pattern in ("run=two", "tag.two=*", "status=failed"):
+        assert [run.name for run in read(tmp_path, select=(pattern,))] == ["two"]
+    assert len(read(tmp_path, select=("experiment=vision",))) == 2
+    with pytest.raises(MissingSourceError, match="none of them selected"):
+        read(tmp_path, select=("experiment=other",))
+
+
+def test_relative_paths_and_single_directories_are_read(tmp_path: Path) -> None:
+    path = write_run(tmp_path, [run_record(), *rows(0, 1), exit_record()])
+    for place in (path, path.parent, path.parent.parent, tmp_path):
+        assert [run.name for run in read(place)] == ["abc"]
+        assert WandbSource().claims(str(place))
+    assert not WandbSource().claims(str(tmp_path / "nothing"))
+    assert not WandbSource().claims(os.fspath(Path(__file__).parent))
+
+
+def test_a_remote_folder_is_read(tmp_path: Path) -> None:
+    import fsspec
+
+    path = write_run(tmp_path, [run_record(), *rows(0, 3), exit_record()])
+    files = fsspec.filesystem("memory")
+    files.pipe("/runs/wandb/offline-run-20240101_000000-abc/run-abc.wandb", path.read_bytes())
+    folder = "memory://runs/wandb"
+    for place in (folder, f"{folder}/offline-run-20240101_000000-abc/run-abc.wandb"):
+        (run,) = WandbSource().read(place, ReadOptions())
+        assert len(run.stream) == 3
