@@ -24,6 +24,8 @@ class ReadKeywords(TypedDict, total=False):
     deleted: bool
     step_column: str | None
     system_metrics: bool
+    time_column: str | None
+    format: str | None
     source: str | None
 
 

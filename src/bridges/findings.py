@@ -28,6 +28,7 @@ GROUPS = {  # in the order of the documentation
     "wandb": "Runs of W&B",
     "secrets": "Secrets",
     "logs": "Logs of tuning tools",
+    "tables": "Tables",
     "events": "Event files beside a history",
     "config": "Configs",
 }

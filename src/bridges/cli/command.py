@@ -11,7 +11,7 @@ SECTIONS = {  # of `bridge --help`
     "Look at runs": ("inspect", "ls", "diff", "report", "explain"),
     "Write runs into trackers": ("export", "verify", "view"),
     "Migrate many runs": ("init", "migrate", "schema"),
-    "Set up": ("targets", "completion"),
+    "Set up": ("sources", "targets", "completion"),
 }
 
 

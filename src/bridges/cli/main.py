@@ -347,6 +347,20 @@ def targets(as_json: bool) -> int:
     return 0
 
 
+@app.command(short_help="List the sources, and the formats of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def sources(as_json: bool) -> int:
+    """List the sources, and the formats of tables with the files that each of them claims.
+
+    \b
+    Example:
+      bridge sources --json
+    """
+    from bridges.cli.sources import print_sources
+
+    return print_sources(as_json)
+
+
 @app.command(short_help="Print the JSON Schema of migration configs.")
 def schema() -> int:
     """Print the JSON Schema of migration configs, for completion and checks in editors.

@@ -149,6 +149,8 @@ class ExportOptions(RunChoices):
         for name in ("params", "select"):
             patterns = given.get(name, ())
             given[name] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        if source := implied_source(given):
+            given["source"] = source
         return cls(
             **_taken(cls, given),
             layout=LayoutOptions(**_taken(LayoutOptions, given)),
@@ -174,6 +176,12 @@ class Pace(Options):
         if not 0 <= self.idle_timeout <= LONGEST:
             message = "is not a time in seconds (0 waits for ever)"
             raise ConfigError(f"--idle-timeout {self.idle_timeout:g} {message}")
+
+
+def implied_source(choices: Mapping[str, object]) -> str | None:
+    """The source that reads options for it alone, unless one is chosen; None without any."""
+    is_for_tables = choices.get("format") or choices.get("time_column")
+    return "tables" if is_for_tables and not choices.get("source") else None
 
 
 def reserved_tag(key: str) -> str:

@@ -13,7 +13,7 @@ from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
 from bridges.sources.base import Source
 from bridges.sources.options import ReadOptions
-from bridges.sources.place import ORDER, sources_at
+from bridges.sources.place import ORDER, last_source, sources_at
 from bridges.sources.remote import forget_listings
 from bridges.stream.model import Run
 
@@ -44,7 +44,7 @@ def _named(source: Source, options: ExportOptions, run: Run) -> Run:
 
 def source_of(location: str, name: str | None) -> Source:
     """The source of that name; else the sources of a tree, or the first that claims the location,
-    built-in ones first.
+    built-in ones first. Plug-ins come before tables that are not certainly logs.
     """
     names = (name,) if name else sources_at(location)
     if names:
@@ -60,7 +60,7 @@ def source_of(location: str, name: str | None) -> Source:
         source = _load(plug_in)
         if source.claims(location):
             return source
-    return _load(plugins.find("sources", "trainer_state"))
+    return _load(plugins.find("sources", last_source(location)))
 
 
 def _together(sources: Sequence[Source]) -> Source:

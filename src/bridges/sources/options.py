@@ -51,6 +51,22 @@ class ReadChoices(Options):
     system_metrics: Annotated[
         bool, Option("Read the system metrics of W&B runs (CPU, memory, GPU), too.")
     ] = False
+    time_column: Annotated[
+        str | None,
+        Option(
+            "Column with the times of a table: s, ms or us since 1970, iso, or elapsed seconds.",
+            unset="as its format defines it; s",
+            metavar="NAME[:UNIT]",
+        ),
+    ] = None
+    format: Annotated[
+        str | None,
+        Option(
+            "Format of the tables (see `bridge sources`), or a file with formats of your own.",
+            unset="recognised by names and columns",
+            metavar="NAME|FILE",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,6 +20,8 @@ CLIENT_ONLY = re.compile(r"(mysql|mssql)(\+\w+)?://|databricks(-uc)?(://|\Z)")
 FILE_NAMES: dict[str, re.Pattern[str]] = {  # of single files, by source
     "wandb": re.compile(r"\.wandb\Z|\Awandb-history\.jsonl\Z"),
 }
+TABLE_NAME = re.compile(r"\.(csv|tsv)(\.gz)?\Z", re.IGNORECASE)
+_MAYBE_TABLE = re.compile(r"\.(csv|tsv|log)\Z|\A(metrics|progress[\w.-]*)\.json\Z", re.IGNORECASE)
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3")
 WANDB = "wandb://"  # ENTITY/PROJECT[/RUN]
 SQLITE, SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
@@ -46,8 +48,18 @@ def sources_at(location: str) -> tuple[str, ...]:
 def _by_name(location: str) -> tuple[str, ...]:
     """The source of a single file with this name."""
     name = location.replace(os.sep, "/").rpartition("/")[2].removesuffix(".gz")
-    found = (source for source, pattern in FILE_NAMES.items() if pattern.search(name))
-    return tuple(found)[:1]
+    if found := [source for source, pattern in FILE_NAMES.items() if pattern.search(name)]:
+        return tuple(found[:1])
+    if not _MAYBE_TABLE.search(name):
+        return ()
+    from bridges.sources.tables.claims import is_table  # not needed for other files
+
+    return ("tables",) if is_table(location) else ()
+
+
+def last_source(location: str) -> str:
+    """The source of a location that no other one claims."""
+    return "tables" if TABLE_NAME.search(location) else "trainer_state"
 
 
 def without_page(location: str) -> tuple[str, str]:

@@ -170,12 +170,17 @@ def _refuse_other_kinds(location: str, data: bytes) -> None:
             expected=EXPECTED,
             remedy="Download the raw file instead of the page that shows it.",
         )
-    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+    kind = kind_of(data)
     if kind is None and ZERO in head and not is_torn(data):
         kind = "binary data or UTF-16 text (it contains zero bytes)"
     if kind is not None:
         remedy = "Give the trainer_state.json as UTF-8 text (gzip is fine)."
         raise SourceError(location, found=kind, expected=EXPECTED, remedy=remedy)
+
+
+def kind_of(data: bytes) -> str | None:
+    """The type of a file that is not plain text, by its first bytes; None for others."""
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
 
 
 def _unwrap_table(location: str, data: bytes, salvage: bool) -> bytes:

@@ -69,10 +69,11 @@ class RowColumns:
         """Append rows, except the keys `without`."""
         for key, (positions, values) in values_by_key(rows).items():
             if key not in without:
-                self._append(key, positions + self.rows if self.rows else positions, values)
+                self.append(key, positions + self.rows if self.rows else positions, values)
         self.rows += len(rows)
 
-    def _append(self, key: str, positions: Int64, values: list[object]) -> None:
+    def append(self, key: str, positions: Int64, values: list[object]) -> None:
+        """Append values of a key, in rows after its other rows; `rows` stays as it is."""
         parts = self._parts.setdefault(key, {})
         split, rounded = typed_parts(positions, values)
         for part in split:

@@ -25,7 +25,12 @@ from bridges.migration.config.models import RunSettings, Strict
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.templates import params_of, render
 from bridges.option import described, names
-from bridges.pipeline.options import ExportOptions, LayoutOptions, RunChoices
+from bridges.pipeline.options import (
+    ExportOptions,
+    LayoutOptions,
+    RunChoices,
+    implied_source,
+)
 from bridges.sources.options import ReadChoices, ReadOptions
 from bridges.stream.model import Run
 
@@ -223,7 +228,9 @@ def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
     missing = defaults.model_fields_set - source.model_fields_set
     update: dict[str, object] = {name: getattr(defaults, name) for name in missing}
     update["tags"] = {**defaults.tags, **source.tags}
-    return source.model_copy(update=update)
+    completed = source.model_copy(update=update)
+    implied = implied_source(completed._choices)
+    return completed.model_copy(update={"source": implied}) if implied else completed
 
 
 def _free(name: str, taken: Counter[str]) -> str:

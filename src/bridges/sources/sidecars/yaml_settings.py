@@ -12,18 +12,22 @@ MAX_YAML_BYTES = 250_000  # the parser is slow
 MAX_VALUES = 50_000  # after alias expansion
 MAX_TEXT_CHARS = MAX_YAML_BYTES  # after alias expansion
 MAX_NUMBER_CHARS = 100  # longer numbers stay text, because base 60 takes quadratic time
+_RARE_COLLECTIONS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("set", "omap", "pairs"))
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
-def read_yaml(data: bytes) -> dict[str, Any]:
+def read_yaml(data: bytes, *, any_tag: bool = False) -> dict[str, Any]:
     """The settings in a YAML mapping; dates and other rare types as text.
 
-    Raises ValueError or TypeError with a message that describes the content.
+    With `any_tag`, the values of unknown tags, such as Python objects, are read as plain values;
+    no object is made. Raises ValueError or TypeError with a message that describes the content.
     """
     import yaml  # here only: few directories have such a file
 
     try:
         loader, node = compose(data)
+        if any_tag:
+            _without_unknown_tags(node, loader, set())
         found = None if node is None else loader.construct_document(node)
     # `!!bool maybe` and the like raise the latter errors
     except (yaml.YAMLError, AttributeError, LookupError, ArithmeticError) as error:
@@ -48,6 +52,41 @@ def compose(data: bytes) -> tuple[Any, Any]:
     node = loader.get_single_node()
     _check_size(node, {})
     return loader, node
+
+
+def _without_unknown_tags(node: Any, loader: Any, seen: set[int]) -> None:
+    """Replace the tags that the safe loader does not know, in place.
+
+    A name in the tag of an empty value is its value: `!!python/name:torch.nn.ReLU`.
+    """
+    import yaml
+
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    is_mapping, is_scalar = isinstance(node, yaml.MappingNode), isinstance(node, yaml.ScalarNode)
+    if node.tag not in loader.yaml_constructors or node.tag in _RARE_COLLECTIONS:
+        if is_scalar and not node.value:
+            node.value = node.tag.rpartition(":")[2]
+        node.tag = f"tag:yaml.org,2002:{'map' if is_mapping else 'str' if is_scalar else 'seq'}"
+    if is_mapping:
+        _merged(node, loader)
+        for pair in node.value:
+            for part in pair:
+                _without_unknown_tags(part, loader, seen)
+    elif not is_scalar:
+        for part in node.value:
+            _without_unknown_tags(part, loader, seen)
+
+
+def _merged(node: Any, loader: Any) -> None:
+    """Turn the keys of a mapping that are not scalars into text: a dict cannot hold them."""
+    import yaml
+
+    for position, (key, value) in enumerate(node.value):
+        if not isinstance(key, yaml.ScalarNode):
+            text = yaml.ScalarNode("tag:yaml.org,2002:str", yaml.serialize(key).strip())
+            node.value[position] = text, value
 
 
 def _check_size(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -1,0 +1,33 @@
+"""The directories that are read as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from bridges.sources.folders import Folder
+from bridges.sources.tables.formats import built_in
+from bridges.sources.tables.paths import head_of
+from bridges.sources.tables.recognise import recognise
+from bridges.sources.tables.units import has_usual_name, place_of, tables_in
+
+SUFFIXES = (".csv", ".tsv", ".log", ".json", ".gz")
+TREES = ("plots", "scalars")  # directories of a tree of tables
+
+
+def claims_of(folder: Folder) -> Collection[str] | None:
+    """The directories of a tree of tables; none of those beside a table."""
+    has_files = any(name.endswith(SUFFIXES) for name in folder.files)
+    if not has_files and not any(name in TREES for name in folder.folders):
+        return None
+    found = tables_in(folder, built_in())
+    is_empty = any(has_usual_name(path, built_in()) for path in found.empty)
+    if not (found.units or found.errors or is_empty):
+        return None
+    has_tree = any(unit.format.join == "tree" and unit.root != folder.path for unit in found.units)
+    return [name for name in folder.folders if name in TREES] if has_tree else ()
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is certainly the log of a training, by its name and content."""
+    found = recognise(place_of(path), head_of(path), built_in())
+    return found is not None and found.is_certain

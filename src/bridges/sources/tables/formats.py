@@ -1,0 +1,147 @@
+"""The formats of tables: which files a format claims, and the meaning of their columns.
+
+Built-in formats are in `formats.toml`; users declare further ones in the same form.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Unit = Literal["s", "ms", "us", "iso"]
+MICROSECONDS = {"s": 1_000_000, "ms": 1000, "us": 1}  # by unit
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _as_elapsed(value: object) -> object:
+    return {"columns": value} if isinstance(value, str | list | tuple) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+class _Model(BaseModel, frozen=True, extra="forbid"):
+    """Base of frozen models without unknown keys."""
+
+
+class Timestamp(_Model, frozen=True):
+    """A column of times."""
+
+    column: str = Field(min_length=1, description="The name of the column.")
+    unit: Unit = Field(default="s", description="s, ms or us since 1970 UTC, or iso for text.")
+
+
+class Elapsed(_Model, frozen=True):
+    """A column of durations since the start."""
+
+    columns: Names = Field(min_length=1, description="The name of the column: the first found.")
+    unit: Literal["s", "ms", "us"] = Field(default="s", description="Unit of the durations.")
+    file: str = Field(default="", description="The file with the column, beside the table.")
+
+
+class Sign(_Model, frozen=True):
+    """A sign that a file is certainly of a format; all conditions must hold."""
+
+    columns: Names = Field(default=(), description="Columns that it has.")
+    beside: Names = Field(default=(), description="One of these files is in its directory.")
+    parent: Names = Field(default=(), description="Patterns of the name of its directory.")
+    pairs: str = Field(default="", description="Each column k has a partner, such as val_{}.")
+    without: Names = Field(default=(), description="Columns that need no partner.")
+
+
+class TableFormat(_Model, frozen=True):
+    """A format of tables."""
+
+    about: str = Field(default="", description="The program that writes it.")
+    files: Names = Field(description="Patterns of file names; of paths if they have a slash.")
+    format: Literal["csv", "jsonl"] | None = Field(
+        default=None, description="csv or jsonl (JSON lines); by default, as the content is."
+    )
+    separators: Names = Field(
+        default=(",", "\t", ";"), min_length=1, description="Possible separators of cells."
+    )
+    require: tuple[Names, ...] = Field(
+        default=(), description="Columns that it has, as patterns; of a list one suffices."
+    )
+    first: str = Field(default="", description="The name of the first column.")
+    surely: tuple[Sign, ...] | None = Field(
+        default=None,
+        description="Signs of which one makes it certain. Without certainty, a directory's scan "
+        "leaves the file out. By default, files and columns suffice; [] is never certain.",
+    )
+    step: Names = Field(
+        default=(), description="The column of the step: the first that exists, else the row."
+    )
+    timestamp: Timestamp | None = Field(default=None, description="The column of the time.")
+    elapsed: Annotated[Elapsed | None, BeforeValidator(_as_elapsed)] = Field(
+        default=None, description="The column of the time since the start, in seconds."
+    )
+    missing: Names = Field(default=(), description="Cells that mean: not logged. Blank ones do.")
+    keep: Names = Field(default=(), description="Patterns of metrics, if not all columns are.")
+    exclude: Names = Field(default=(), description="Patterns of columns that are not metrics.")
+    join: Literal["directory", "tree"] | None = Field(
+        default=None,
+        description="The tables of a directory, or of all directories in it, are one run.",
+    )
+    roots: Names = Field(default=(".",), description="Where the tables of a tree lie in it.")
+    key: Literal["column", "path"] = Field(
+        default="column",
+        description="Names of metrics: of their columns, or the path of their table.",
+    )
+    prefix: str = Field(
+        default="", description="Put before the names; {*} is the text of * in the file's name."
+    )
+    params: Names = Field(default=(), description="Files of settings, relative to the table.")
+    last_step: str = Field(default="", description="The param with the planned number of steps.")
+
+    def takes(self, path: str) -> bool:
+        """Whether the path of a file matches one of the patterns, compressed or not."""
+        path = path.replace("\\", "/").removesuffix(".gz")
+        name = path.rpartition("/")[2]
+        return any(
+            fnmatchcase(path, f"*/{pattern}") or fnmatchcase(path, pattern)
+            if "/" in pattern
+            else fnmatchcase(name, pattern)
+            for pattern in self.files
+        )
+
+    def lacks(self, columns: Iterable[str]) -> str:
+        """A required column that is absent; empty if there is none."""
+        known = [*columns]
+        if self.first and known[:1] != [self.first]:
+            return f"{self.first} as the first column"
+        for names in self.require:
+            if not any(fnmatchcase(column, name) for name in names for column in known):
+                return " or ".join(names)
+        return ""
+
+    def is_metric(self, column: str) -> bool:
+        """Whether a column is a metric, unless it is the step's or a time's."""
+        if self.keep and not _matches(column, self.keep):
+            return False
+        return not _matches(column, self.exclude)
+
+
+def _matches(column: str, patterns: Names) -> bool:
+    return any(fnmatchcase(column, pattern) for pattern in patterns)
+
+
+@cache
+def built_in() -> Mapping[str, TableFormat]:
+    """The built-in formats by name, in the order in which they are tried."""
+    text = files("bridges.sources.tables").joinpath("formats.toml").read_text(encoding="utf-8")
+    return {name: TableFormat.model_validate(entry) for name, entry in tomllib.loads(text).items()}

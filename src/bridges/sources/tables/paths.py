@@ -1,0 +1,74 @@
+"""Paths and URLs of tables: names, neighbours, and the first bytes of a file."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import zlib
+from contextlib import suppress
+
+from bridges.sources.remote import opened
+from bridges.sources.tables.recognise import HEAD_BYTES
+
+GZIP = b"\x1f\x8b"
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL."""
+    return "://" in path
+
+
+def folder_of(path: str) -> str:
+    """The directory of a file; `.` for a name alone."""
+    if is_url(path):
+        return path.rpartition("/")[0]
+    return os.path.dirname(path) or os.curdir
+
+
+def beside(path: str, name: str) -> str:
+    """The path of another file, relative to the directory of a file."""
+    return within(folder_of(path), name)
+
+
+def within(folder: str, name: str) -> str:
+    """The path of a file, relative to a directory; `name` may begin with `../`."""
+    if is_url(folder):
+        scheme, _, rest = folder.partition("://")
+        return f"{scheme}://{posixpath.normpath(posixpath.join(rest, name))}"
+    return os.path.normpath(os.path.join(folder, name))
+
+
+def exists(path: str) -> bool:
+    """Whether a file exists; false if that cannot be known."""
+    if not is_url(path):
+        return os.path.isfile(path)
+    with suppress(Exception):  # deliberately broad: every file system raises its own errors
+        files, own = opened(path)
+        return bool(files.isfile(own))
+    return False
+
+
+def head_of(path: str, size: int = HEAD_BYTES) -> bytes:
+    """The first bytes of a file, unpacked; empty if it cannot be read."""
+    try:
+        data = _remote_head(path, size) if is_url(path) else _local_head(path, size)
+    except Exception:  # deliberately broad: reading the file reports the error
+        return b""
+    if not data.startswith(GZIP):
+        return data
+    with suppress(zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(data, size)
+    return b""
+
+
+def _local_head(path: str, size: int) -> bytes:
+    if not os.path.isfile(path):  # reading a pipe may never end
+        return b""
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def _remote_head(path: str, size: int) -> bytes:
+    files, own = opened(path)
+    with files.open(own, "rb") as file:
+        return bytes(file.read(size))

@@ -1,0 +1,192 @@
+"""From the tables of a unit to runs: the trainings in a table, with names, params and times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import translate
+
+import numpy as np
+
+from bridges.sources.options import ReadOptions
+from bridges.sources.tables.columns import Roles
+from bridges.sources.tables.joined import join
+from bridges.sources.tables.params import Params, read_params
+from bridges.sources.tables.paths import exists, head_of, within
+from bridges.sources.tables.recognise import Place, recognise
+from bridges.sources.tables.table import Table, name_lines, read_table
+from bridges.sources.tables.text import TableText
+from bridges.sources.tables.times import evidence_of, near, with_times
+from bridges.sources.tables.trainings import trainings_of
+from bridges.sources.tables.units import Unit, key_of
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Evidence, Int64, MetricStream, Run, Series
+from bridges.stream.redact import redact_text
+
+EPOCHS = ("epoch", "epochs")
+
+
+def runs_of(
+    unit: Unit, name: str, options: ReadOptions, text: TableText | None = None
+) -> Iterator[Run]:
+    """The runs of a unit, called `name` and `name/2` …. Raises SourceError.
+
+    `text`: the text of its only table, if it is loaded.
+    """
+    params = read_params(unit.folder, unit.format.params, redact_home=options.redact_home)
+    if unit.format.join and text is None:
+        yield _joined(unit, name, params, options)
+    else:
+        path, known = unit.files[0]
+        table = _prefixed(unit, path, read_table(path, known, options, text))
+        yield from _trainings(unit, table, name, params)
+
+
+def _trainings(unit: Unit, table: Table, name: str, params: Params) -> Iterator[Run]:
+    """The runs of one table."""
+    found = trainings_of(table.stream.step)
+    for number, training in enumerate(found, 1):
+        part = table if len(training.rows) == len(table.lines) else table.take(training.rows)
+        findings = table.findings if number == 1 else []
+        if len(training.superseded):
+            findings = [*findings, _superseded(table, training.superseded)]
+        if len(found) > 1 and number == 1:
+            findings = [*findings, _several(table, len(found))]
+        settings = near(unit.folder, unit.format.params)
+        run = _run(
+            unit,
+            name if number == 1 else f"{name}/{number}",
+            with_times(part.stream, part.time),
+            params,
+            [*findings, *_notes(table.roles, part.stream, params, unit)],
+        )
+        evidence = evidence_of(table.text, part.time, part.elapsed, settings)
+        if len(found) > 1:  # the file's time is that of the last training
+            evidence = evidence if number == len(found) else evidence[:1]
+        if run.stream.time is not None:
+            evidence = ()
+        source = table.text.location if number == 1 else f"{table.text.location}#{number}"
+        provenance = (table.text.provenance,)
+        yield replace(run, source=source, evidence=evidence, provenance=provenance)
+
+
+def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
+    """The run of all tables of a directory."""
+    tables = [_prefixed(unit, path, read_table(path, known, options)) for path, known in unit.files]
+    stream = join(tables)
+    findings = [finding for table in tables for finding in table.findings]
+    run = _run(
+        unit, name, stream, params, [*findings, *_notes(tables[0].roles, stream, params, unit)]
+    )
+    evidence = _clock_beside(unit, stream, options) if stream.time is None else ()
+    return replace(
+        run,
+        evidence=evidence,
+        provenance=tuple(table.text.provenance for table in tables),
+        append_only=False,
+    )
+
+
+def _prefixed(unit: Unit, path: str, table: Table) -> Table:
+    """The table with the keys that its metrics have in the joined run."""
+    series = tuple(part.under(_key(unit, path, part)) for part in table.stream.series)
+    return replace(table, stream=replace(table.stream, series=series))
+
+
+def _key(unit: Unit, path: str, part: Series) -> str:
+    if unit.format.key == "path":
+        return key_of(path, unit.root)
+    return f"{unit.format.prefix.replace('{*}', _star(unit, path))}{part.key}"
+
+
+def _star(unit: Unit, path: str) -> str:
+    """The text that `*` stands for in the name of a file."""
+    file = path.replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
+    for pattern in unit.format.files:
+        match = re.fullmatch(translate(pattern).replace(".*", "(.*)", 1), file)
+        if match and match.groups():
+            return str(match[1])
+    return file
+
+
+def _clock_beside(unit: Unit, stream: MetricStream, options: ReadOptions) -> tuple[Evidence, ...]:
+    """The elapsed times of the rows, from the table of times beside the tables."""
+    column = unit.format.elapsed
+    path = within(unit.folder, column.file) if column and column.file else ""
+    if column is None or not path or not exists(path):
+        return ()
+    own = column.model_copy(update={"file": ""})
+    format = unit.format.model_copy(update={"elapsed": own, "surely": None})
+    known = recognise(Place(path), head_of(path), {"clock": format}, "clock")
+    if known is None:
+        return ()
+    table = read_table(path, known, options)
+    if table.elapsed is None:
+        return ()
+    rows = np.searchsorted(table.stream.step, stream.step)
+    rows = np.minimum(rows, len(table.elapsed) - 1)
+    elapsed = np.where(table.stream.step[rows] == stream.step, table.elapsed[rows], np.nan)
+    settings = near(unit.folder, unit.format.params)
+    return evidence_of(table.text, None, elapsed, settings)
+
+
+def _run(
+    unit: Unit, name: str, stream: MetricStream, params: Params, findings: Sequence[Finding]
+) -> Run:
+    """A run of the unit, with its params."""
+    return Run(
+        name=redact_text(name),
+        stream=stream,
+        source=unit.location,
+        params=params.values,
+        param_files=params.files,
+        status=_status(unit, stream, params),
+        findings=(_format(unit), *findings, *params.findings),
+        key_style="tags",
+        settings=replace(params.settings, output=name),
+    )
+
+
+def _format(unit: Unit) -> Finding:
+    known = unit.files[0][1]
+    about = f" ({known.format.about})" if known.format.about else ""
+    why = f": {known.why}" if known.why else ""
+    message = f"read as the format {known.name}{about}{why}"
+    return Finding("table-format", Severity.INFO, unit.location, message, len(unit.files))
+
+
+def _status(unit: Unit, stream: MetricStream, params: Params) -> str:
+    """`finished` if the last step is the planned one; a table has no other sign of an end."""
+    planned = params.values.get(unit.format.last_step)
+    if not isinstance(planned, int) or not len(stream):
+        return "unknown"
+    first, last = int(stream.step.min()), int(stream.step.max())
+    return "finished" if last + (first == 0) >= planned else "unknown"
+
+
+def _notes(roles: Roles, stream: MetricStream, params: Params, unit: Unit) -> list[Finding]:
+    """Notes on the meaning of the steps, and on the end of the run."""
+    found = []
+    if roles.step in EPOCHS:
+        message = f"the column {roles.step!r} is the step, as in the table: steps are epochs"
+        found.append(Finding("table-steps-are-epochs", Severity.INFO, "all rows", message))
+    if _status(unit, stream, params) == "unknown":
+        message = "nothing in a table tells whether its training ended"
+        found.append(Finding("table-end-unknown", Severity.INFO, unit.location, message))
+    return found
+
+
+def _several(table: Table, count: int) -> Finding:
+    message = f"the step falls back to its beginning: the table has {count} trainings, each a run"
+    return Finding("table-several-trainings", Severity.INFO, table.text.location, message, count)
+
+
+def _superseded(table: Table, rows: Int64) -> Finding:
+    steps = table.stream.step[rows]
+    message = (
+        f"steps {int(steps.min())} to {int(steps.max())} were logged again after a resume: "
+        "the rows logged last are exported"
+    )
+    where = name_lines(table.lines[rows])
+    return Finding("table-rows-superseded", Severity.INFO, where, message, len(rows))

@@ -1,0 +1,208 @@
+"""Tables as a source: the runs of CSV, TSV and JSON lines that loggers wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from bridges.errors import SourceError, TreeError
+from bridges.sources.fetch import MissingSourceError
+from bridges.sources.folders import Folder, folders
+from bridges.sources.options import ReadOptions
+from bridges.sources.place import TABLE_NAME, local_path
+from bridges.sources.tables.claims import is_table
+from bridges.sources.tables.own_formats import formats_of
+from bridges.sources.tables.run_names import name_of
+from bridges.sources.tables.runs import runs_of
+from bridges.sources.tables.text import EXPECTED, load
+from bridges.sources.tables.units import (
+    TABLE_SUFFIXES,
+    Formats,
+    Found,
+    Unit,
+    named_table,
+    tables_in,
+)
+from bridges.sources.trainer.discovery import unlisted
+from bridges.sources.trainer.locations import is_tree
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Run
+
+SETTINGS_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """The tables of a directory, or a single one, for a worker."""
+
+    location: str
+    folder: Folder | None
+    neighbour: str | None = None
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The tables, and the files of settings beside them."""
+        if self.folder is None:
+            return (self.location,)
+        return _files_of(self.folder)
+
+    @property
+    def size(self) -> int:
+        """The size of its local files in bytes."""
+        return sum(os.path.getsize(path) for path in self.files if os.path.isfile(path))
+
+    @property
+    def names(self) -> Sequence[object]:
+        """The location, on which the names of its runs depend."""
+        return (self.location,)
+
+
+class TablesSource:
+    """Reads tables: a single one, or those in a tree that are certainly logs."""
+
+    name = "tables"
+
+    def claims(self, location: str) -> bool:
+        """Whether it is named like a table, or a directory with one."""
+        if is_tree(location):
+            return any(folder.source == self.name for folder in folders(location))
+        return TABLE_NAME.search(location) is not None or is_table(location)
+
+    def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
+        """The runs at a location; errors are raised after the last readable run.
+
+        Raises SourceError, or TreeError for several.
+        """
+        location = local_path(location)
+        reading = _Reading(location, options)
+        if is_tree(location):
+            missing: dict[str, str] = {}
+            for folder in _folders(location, missing):
+                yield from reading.folder(folder)
+            reading.errors += [unlisted(path, why) for path, why in missing.items()]
+        else:
+            yield from reading.file()
+        reading.end()
+
+    def split(self, location: str) -> list[TablePart]:
+        """The parts of a location: one for each directory with tables. Raises SourceError."""
+        location = local_path(location)
+        if not is_tree(location):
+            return [TablePart(location, None)]
+        return [TablePart(location, folder) for folder in _folders(location, {})]
+
+    def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
+        """The runs of a part. Raises SourceError, TreeError."""
+        assert isinstance(part, TablePart)
+        reading = _Reading(part.location, options)
+        yield from reading.file() if part.folder is None else reading.folder(part.folder)
+        reading.end(is_part=part.folder is not None)
+
+    def files(self, location: str) -> list[str]:
+        """The tables at a location, and the files of settings beside them."""
+        parts = self.split(location)
+        return [path for part in parts for path in part.files]
+
+
+def _folders(location: str, missing: dict[str, str]) -> list[Folder]:
+    """The directories that are read as tables; without any, all that no other source reads."""
+    found = list(folders(location, missing))
+    own = [folder for folder in found if folder.source == TablesSource.name]
+    return own or [folder for folder in found if folder.files]
+
+
+def _files_of(folder: Folder) -> list[str]:
+    """The files of a directory from which its runs are read."""
+    suffixes = (*TABLE_SUFFIXES, *SETTINGS_SUFFIXES, ".log", ".jsonl", ".ndjson", ".gz")
+    own = [folder.join(name) for name in folder.files if name.endswith(suffixes)]
+    units = tables_in(folder, formats_of(None)[0]).units
+    return [*dict.fromkeys((*own, *(path for unit in units for path in unit.paths)))]
+
+
+@dataclass
+class _Reading:
+    """The reading of a location: its errors, and the notes for its next run."""
+
+    location: str
+    options: ReadOptions
+    errors: list[SourceError] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    runs: int = 0
+
+    def __post_init__(self) -> None:
+        self._formats, self._chosen = formats_of(self.options.format)
+
+    def folder(self, folder: Folder) -> Iterator[Run]:
+        """The runs of the tables in a directory; those that cannot be read become errors."""
+        found = tables_in(folder, self._of_trees())
+        self.errors += found.errors
+        self.notes += _left_out(folder, found)
+        for unit in found.units:
+            yield from self._runs(unit)
+
+    def _runs(self, unit: Unit) -> Iterator[Run]:
+        """The runs of a unit; an error is kept."""
+        try:
+            for run in runs_of(unit, name_of(unit, self.location), self.options):
+                yield self._with_notes(run)
+        except MissingSourceError as error:
+            self.notes.append(_without_rows(error))
+        except SourceError as error:
+            self.errors.append(error)
+
+    def file(self) -> Iterator[Run]:
+        """The runs of a single table. Raises SourceError."""
+        text = load(self.location, self.options)
+        unit = named_table(self.location, self._formats, self._chosen, text.data)
+        for run in runs_of(unit, name_of(unit, self.location), self.options, text):
+            yield self._with_notes(run)
+
+    def _of_trees(self) -> Formats:
+        """The formats for the files in directories; a chosen one is certain by its name."""
+        if self._chosen is None:
+            return self._formats
+        chosen = self._formats[self._chosen].model_copy(update={"surely": None})
+        return {self._chosen: chosen}
+
+    def _with_notes(self, run: Run) -> Run:
+        """The run with the notes since the last one."""
+        self.runs += 1
+        notes, self.notes = self.notes, []
+        return replace(run, findings=(*notes, *run.findings)) if notes else run
+
+    def end(self, *, is_part: bool = False) -> None:
+        """Raises the errors; without any, MissingSourceError if no run was read."""
+        if not (self.runs or self.errors or is_part):
+            self.errors.append(self._nothing())
+        if self.errors:
+            one = len(self.errors) == 1
+            raise self.errors[0] if one else TreeError(self.location, self.errors)
+
+    def _nothing(self) -> MissingSourceError:
+        found = "; ".join(f"{note.message} ({note.where})" for note in self.notes)
+        return MissingSourceError(
+            self.location,
+            found=found or "no table that is certainly a log of a training",
+            expected=EXPECTED,
+            remedy="Name the file itself, or give its format with --format.",
+        )
+
+
+def _left_out(folder: Folder, found: Found) -> list[Finding]:
+    """Notes about the files of a directory that are not read."""
+    notes = []
+    if found.empty:
+        message = "empty tables: no run"
+        where, count = ", ".join(found.empty[:3]), len(found.empty)
+        notes.append(Finding("table-empty", Severity.INFO, where, message, count))
+    if found.uncertain:
+        message = "tables that are not certainly logs of a training: name the file to export it"
+        where, count = ", ".join(found.uncertain[:3]), len(found.uncertain)
+        notes.append(Finding("table-uncertain", Severity.INFO, where, message, count))
+    return notes
+
+
+def _without_rows(error: MissingSourceError) -> Finding:
+    message = f"{error.found}: no run"
+    return Finding("table-empty", Severity.INFO, error.source, message)
