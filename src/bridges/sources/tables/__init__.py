@@ -1,1 +1,1 @@
-"""Tables as sources: the CSV, TSV and JSON lines that loggers leave behind."""
+"""Tables as sources: CSV, TSV and JSON lines from loggers."""

@@ -33,7 +33,7 @@ _SPECIAL = {
 _TRUTH = {"True": True, "False": False, "true": True, "false": False}
 _END = b',"",'  # of a row; cells have no quotes then
 
-# a row that cannot be read: its line number, its cells
+# an unreadable row: its line number, its cells
 OnOdd = Callable[[int, list[str]], None]
 
 
@@ -153,7 +153,7 @@ def number_of(text: str) -> bool | int | float | None:
 
 
 def rows_of(block: bytes, separator: str, line: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row that is not blank, with the number of its line."""
+    """The cells of each filled row, with the number of its line."""
     lines = block.decode(errors="replace").split("\n")
     reader = csv.reader((f"{each}\n" for each in lines[:-1]), delimiter=separator)
     end = 0
@@ -201,7 +201,7 @@ def _with_nulls(block: bytes) -> bytes:
 
 
 def _json_words(missing: Sequence[str]) -> dict[bytes, bytes]:
-    """The JSON of words that are numbers or missing values, in some spellings."""
+    """The JSON of words for numbers and missing values, in some spellings."""
     words: dict[bytes, bytes] = {}
     for text in ("nan", "inf", "infinity"):
         for spelling in {text, text.upper(), text.capitalize(), "NaN" if text == "nan" else text}:

@@ -1,4 +1,4 @@
-"""The directories that are read as tables."""
+"""The directories of tables."""
 
 from __future__ import annotations
 

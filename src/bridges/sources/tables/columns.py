@@ -50,7 +50,7 @@ def roles_of(
 ) -> Roles:
     """The roles of the columns, by the options or else by the format.
 
-    Raises SourceError if a column that the user named is missing.
+    Raises SourceError if a column named by the user is missing.
     """
     step = next((name for name in format.step if name in columns), None)
     timestamp, elapsed = format.timestamp, format.elapsed

@@ -54,19 +54,19 @@ class Elapsed(_Model, frozen=True):
 
 
 class Sign(_Model, frozen=True):
-    """A sign that a file is certainly of a format; all conditions must hold."""
+    """A sign of certainty for a format; all conditions must hold."""
 
-    columns: Names = Field(default=(), description="Columns that it has.")
+    columns: Names = Field(default=(), description="Columns of the table.")
     beside: Names = Field(default=(), description="One of these files is in its directory.")
     parent: Names = Field(default=(), description="Patterns of the name of its directory.")
     pairs: str = Field(default="", description="Each column k has a partner, such as val_{}.")
-    without: Names = Field(default=(), description="Columns that need no partner.")
+    without: Names = Field(default=(), description="Columns without a partner.")
 
 
 class TableFormat(_Model, frozen=True):
     """A format of tables."""
 
-    about: str = Field(default="", description="The program that writes it.")
+    about: str = Field(default="", description="The writing program.")
     files: Names = Field(description="Patterns of file names; of paths if they have a slash.")
     format: Literal["csv", "jsonl"] | None = Field(
         default=None, description="csv or jsonl (JSON lines); by default, as the content is."
@@ -75,7 +75,7 @@ class TableFormat(_Model, frozen=True):
         default=(",", "\t", ";"), min_length=1, description="Possible separators of cells."
     )
     require: tuple[Names, ...] = Field(
-        default=(), description="Columns that it has, as patterns; of a list one suffices."
+        default=(), description="Required columns, as patterns; of a list one suffices."
     )
     first: str = Field(default="", description="The name of the first column.")
     surely: tuple[Sign, ...] | None = Field(
@@ -84,7 +84,7 @@ class TableFormat(_Model, frozen=True):
         "leaves the file out. By default, files and columns suffice; [] is never certain.",
     )
     step: Names = Field(
-        default=(), description="The column of the step: the first that exists, else the row."
+        default=(), description="The column of the step: the first existing one, else the row."
     )
     timestamp: Timestamp | None = Field(default=None, description="The column of the time.")
     elapsed: Annotated[Elapsed | None, BeforeValidator(_as_elapsed)] = Field(
@@ -92,7 +92,7 @@ class TableFormat(_Model, frozen=True):
     )
     missing: Names = Field(default=(), description="Cells that mean: not logged. Blank ones do.")
     keep: Names = Field(default=(), description="Patterns of metrics, if not all columns are.")
-    exclude: Names = Field(default=(), description="Patterns of columns that are not metrics.")
+    exclude: Names = Field(default=(), description="Patterns of columns which are no metrics.")
     join: Literal["directory", "tree"] | None = Field(
         default=None,
         description="The tables of a directory, or of all directories in it, are one run.",
@@ -120,7 +120,7 @@ class TableFormat(_Model, frozen=True):
         )
 
     def lacks(self, columns: Iterable[str]) -> str:
-        """A required column that is absent; empty if there is none."""
+        """An absent required column; empty if there is none."""
         known = [*columns]
         if self.first and known[:1] != [self.first]:
             return f"{self.first} as the first column"

@@ -33,9 +33,9 @@ class _Rows:
 
 
 def join(tables: Sequence[Table]) -> MetricStream:
-    """The rows of the tables by step; a step that a table repeats has several rows.
+    """The rows of the tables by step; a repeated step has several rows.
 
-    If all rows have times, each value keeps that of its row in its table.
+    If all rows have times, each value keeps its own.
     """
     rows = _Rows.of(tables)
     order = np.lexsort((rows.turn, rows.step))

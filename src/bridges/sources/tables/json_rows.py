@@ -22,7 +22,7 @@ class JsonRows:
     """The rows of JSON lines; a key with null is not logged."""
 
     def __init__(self, text: TableText, damage: Damage) -> None:
-        """Raises SourceError for a line that is not an object."""
+        """Raises SourceError for a line without an object."""
         self.columns = RowColumns()
         self._lines: list[int] = []
         self._damage = damage
@@ -52,7 +52,7 @@ class JsonRows:
         return line + len(texts)
 
     def _one_by_one(self, texts: list[bytes], line: int) -> list[Row]:
-        """The objects of lines that are not all objects."""
+        """The objects of mixed lines."""
         rows = []
         for number, text in enumerate(texts, line):
             if not text.strip():

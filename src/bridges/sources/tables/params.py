@@ -41,7 +41,7 @@ class Params:
 def read_params(folder: str, names: tuple[str, ...], *, redact_home: bool = False) -> Params:
     """The settings in the files of these names; later files override earlier ones.
 
-    A file that cannot be read is a finding.
+    An unreadable file is a finding.
     """
     params = Params()
     for name in names:

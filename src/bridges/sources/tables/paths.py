@@ -39,7 +39,7 @@ def within(folder: str, name: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file exists; false if that cannot be known."""
+    """Whether a file exists; false if it is unknown."""
     if not is_url(path):
         return os.path.isfile(path)
     with suppress(Exception):  # deliberately broad: every file system raises its own errors

@@ -51,7 +51,7 @@ class Place:
 def recognise(
     place: Place, head: bytes, formats: Mapping[str, TableFormat], chosen: str | None = None
 ) -> Recognised | None:
-    """The first format that a file has, certain ones first; None if it has none.
+    """The first format of a file, certain ones first; None if it has none.
 
     `head`: the first bytes of the file, unpacked. `chosen`: the name of the format, if given.
     """
@@ -120,13 +120,13 @@ def _is_paired(columns: Sequence[str], pairs: str) -> bool:
 
 
 def _separator(head: bytes, separators: Sequence[str]) -> str:
-    """The separator that is most frequent in the first line."""
+    """The most frequent separator in the first line."""
     first = head.lstrip().partition(NEWLINE)[0].decode(errors="replace")
     return max(separators, key=first.count)
 
 
 def _columns(head: bytes, separator: str) -> tuple[str, ...]:
-    """The names in the first row that is not blank."""
+    """The names in the first filled row."""
     first = next(iter(rows_of(head.lstrip().partition(NEWLINE)[0] + NEWLINE, separator)), None)
     return tuple(cell.strip() for cell in first[1]) if first else ()
 

@@ -10,11 +10,11 @@ from bridges.sources.tables.recognise import stem
 from bridges.sources.tables.units import Unit
 from bridges.sources.trainer.locations import GLOB
 
-# names that the directories of many trainings have: the directory around them is named, too
+# usual names of directories: the directory around them is named, too
 _USUAL = re.compile(
     r"(version_\d+|exp\d*|train\d*|run\d*|logs?|\d+|catboost_info|dvclive|output)\Z"
 )
-_OF_DIRECTORY = re.compile(r"(metrics|results|progress)\Z")  # tables that are alone in theirs
+_OF_DIRECTORY = re.compile(r"(metrics|results|progress)\Z")  # usual names of tables
 
 
 def name_of(unit: Unit, location: str) -> str:
@@ -38,7 +38,7 @@ def name_of(unit: Unit, location: str) -> str:
 
 
 def _root(location: str) -> str:
-    """The directory of a location: itself, that of a file, or the fixed part of a pattern."""
+    """The directory of a location: itself, or the fixed part of a file or pattern."""
     if GLOB.search(location) and not os.path.exists(location):
         return GLOB.split(location)[0].replace(os.sep, "/").rpartition("/")[0]
     if not is_url(location) and os.path.isfile(location):
@@ -52,7 +52,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _common(parts: list[str], others: list[str]) -> int:
-    """The number of first parts that are equal."""
+    """The number of equal first parts."""
     count = 0
     for one, other in zip(parts, others, strict=False):
         if one != other:

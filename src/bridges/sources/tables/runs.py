@@ -62,7 +62,7 @@ def _trainings(unit: Unit, table: Table, name: str, params: Params) -> Iterator[
             [*findings, *_notes(table.roles, part.stream, params, unit)],
         )
         evidence = evidence_of(table.text, part.time, part.elapsed, settings)
-        if len(found) > 1:  # the file's time is that of the last training
+        if len(found) > 1:  # the last training set the file's time
             evidence = evidence if number == len(found) else evidence[:1]
         if run.stream.time is not None:
             evidence = ()
@@ -89,7 +89,7 @@ def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
 
 
 def _prefixed(unit: Unit, path: str, table: Table) -> Table:
-    """The table with the keys that its metrics have in the joined run."""
+    """The table with the keys of the joined run."""
     series = tuple(part.under(_key(unit, path, part)) for part in table.stream.series)
     return replace(table, stream=replace(table.stream, series=series))
 
@@ -101,7 +101,7 @@ def _key(unit: Unit, path: str, part: Series) -> str:
 
 
 def _star(unit: Unit, path: str) -> str:
-    """The text that `*` stands for in the name of a file."""
+    """The text of `*` in the name of a file."""
     file = path.replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
     for pattern in unit.format.files:
         match = re.fullmatch(translate(pattern).replace(".*", "(.*)", 1), file)

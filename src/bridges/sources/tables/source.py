@@ -1,4 +1,4 @@
-"""Tables as a source: the runs of CSV, TSV and JSON lines that loggers wrote."""
+"""Tables as a source: the runs in CSV, TSV and JSON lines of loggers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TablePart:
 
 
 class TablesSource:
-    """Reads tables: a single one, or those in a tree that are certainly logs."""
+    """Reads tables of loggers: a single one, or all in a tree."""
 
     name = "tables"
 
@@ -106,7 +106,7 @@ class TablesSource:
 
 
 def _folders(location: str, missing: dict[str, str]) -> list[Folder]:
-    """The directories that are read as tables; without any, all that no other source reads."""
+    """The directories of tables; without any, all directories with files."""
     found = list(folders(location, missing))
     own = [folder for folder in found if folder.source == TablesSource.name]
     return own or [folder for folder in found if folder.files]
@@ -134,7 +134,7 @@ class _Reading:
         self._formats, self._chosen = formats_of(self.options.format)
 
     def folder(self, folder: Folder) -> Iterator[Run]:
-        """The runs of the tables in a directory; those that cannot be read become errors."""
+        """The runs of the tables in a directory; unreadable ones become errors."""
         found = tables_in(folder, self._of_trees())
         self.errors += found.errors
         self.notes += _left_out(folder, found)
@@ -190,7 +190,7 @@ class _Reading:
 
 
 def _left_out(folder: Folder, found: Found) -> list[Finding]:
-    """Notes about the files of a directory that are not read."""
+    """Notes about the unread files of a directory."""
     notes = []
     if found.empty:
         message = "empty tables: no run"

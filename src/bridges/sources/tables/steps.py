@@ -15,7 +15,7 @@ EXPECTED = "a whole number, as the step"
 
 
 class Refuses(Protocol):
-    """Takes rows that cannot be read."""
+    """Takes unreadable rows."""
 
     def refuse(self, line: int, found: str, expected: str, column: str = "") -> None:
         """Add a row. Raises SourceError if it must not be left out."""

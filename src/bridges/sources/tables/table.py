@@ -53,7 +53,7 @@ class Table:
 
 @dataclass
 class Damage:
-    """Rows that cannot be read. Without `salvage`, the first one raises SourceError."""
+    """Unreadable rows. Without `salvage`, the first one raises SourceError."""
 
     location: str
     header: Sequence[str]
@@ -76,7 +76,7 @@ class Damage:
         )
 
     def refuse(self, line: int, found: str, expected: str, column: str = "") -> None:
-        """Add a row that cannot be read. Raises SourceError unless `salvage`."""
+        """Add an unreadable row. Raises SourceError unless `salvage`."""
         if not self.salvage:
             raise SourceError(
                 self.location,
@@ -88,7 +88,7 @@ class Damage:
         self.lines.append(line)
 
     def findings(self) -> list[Finding]:
-        """The lines that were left out."""
+        """The findings about the lines."""
         found = []
         if self.lines:
             message = "lines that do not fit the columns of the table: left out"
@@ -233,7 +233,7 @@ def _with_roles(
 
 
 def _metrics(stream: MetricStream, known: Recognised, roles: Roles) -> MetricStream:
-    """The stream with the columns that are metrics."""
+    """The stream of the metrics."""
     others = roles.columns - {*known.format.keep}
     kept = (part for part in stream.series if part.key not in others)
     series = tuple(part for part in kept if known.format.is_metric(part.key))

@@ -19,7 +19,7 @@ BOM, NEWLINE, RETURN = b"\xef\xbb\xbf", b"\n", b"\r"
 
 @dataclass
 class TableText:
-    """The text of a table in UTF-8, with lines that end with a line feed.
+    """The text of a table in UTF-8, with a line feed at the end of each line.
 
     `is_cut`: the last line has no end, as while it is written.
     """

@@ -54,7 +54,7 @@ def evidence_of(
 def _original_mtime(path: str, elapsed: Float64, settings: Sequence[str]) -> int | None:
     """The time of the last row by the file's mtime, if the file is the original; else None.
 
-    The time between the first settings file and the table confirms it: it is that of the training.
+    It is confirmed by the first settings file, written as long before it as the training took.
     A copy sets both within moments, and a resumed training has other durations.
     """
     if is_url(path) or len(elapsed) < 2 or (np.diff(elapsed) < 0).any():

@@ -1,7 +1,7 @@
 """The trainings in one table: a falling step begins another one, or resumes the same.
 
-A step that falls to the first step of the training or below begins a training of its own. One that
-falls into the middle is a resume: the rows that it repeats are superseded.
+A fall to the first step of the training or below begins a training of its own. A fall into the
+middle is a resume, and supersedes the rows with the steps from there on.
 """
 
 from __future__ import annotations

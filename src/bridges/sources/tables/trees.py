@@ -9,6 +9,6 @@ from bridges.sources.trainer.discovery import natural, walk
 
 def tables_below(folder: str) -> list[str]:
     """The files at and below a directory or URL; none if it cannot be listed."""
-    with suppress(Exception):  # deliberately broad: a directory that cannot be listed has none
+    with suppress(Exception):  # deliberately broad: an unreadable directory has none
         return sorted(walk(folder), key=natural)
     return []

@@ -53,7 +53,7 @@ class Unit:
 
 @dataclass
 class Found:
-    """The tables of a directory. `empty` and `uncertain` are files that are not read."""
+    """The tables of a directory. `empty` and `uncertain` are its unread files."""
 
     units: list[Unit] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Found:
 
 
 def tables_in(folder: Folder, formats: Formats) -> Found:
-    """The tables in a directory that are certainly of one of the formats."""
+    """The tables in a directory with certainly one of the formats."""
     found, used = Found(), _clocks(folder, formats)
     for name, each in formats.items():
         if each.join == "tree" and (unit := _tree(folder, name, each, found.uncertain)):
@@ -85,7 +85,7 @@ def tables_in(folder: Folder, formats: Formats) -> Found:
 
 
 def _clocks(folder: Folder, formats: Formats) -> set[str]:
-    """The tables that only have the times of others."""
+    """The tables with the times of others only."""
     columns = (each.elapsed for each in formats.values())
     return {folder.join(column.file) for column in columns if column and column.file}
 
@@ -107,7 +107,7 @@ def _certain(path: str, formats: Formats, found: Found) -> Recognised | None:
 
 
 def has_usual_name(path: str, formats: Formats) -> bool:
-    """Whether the name of a file is that of a format, more than its suffix."""
+    """Whether a format names a file by more than its suffix."""
     name = path.replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
     return any(
         fnmatchcase(name, pattern)
@@ -118,7 +118,7 @@ def has_usual_name(path: str, formats: Formats) -> bool:
 
 
 def named_table(path: str, formats: Formats, chosen: str | None, text: bytes) -> Unit:
-    """The table of a file that was named by the user. Raises SourceError if it is not a table."""
+    """The table of a file named by the user. Raises SourceError if it is not a table."""
     place, head = place_of(path), text[:HEAD_BYTES]
     table = recognise(place, head, formats, chosen)
     if table is None and chosen is None:
@@ -179,7 +179,7 @@ def _tree(folder: Folder, name: str, format: TableFormat, others: list[str]) -> 
 def _of_tree(
     paths: Sequence[str], top: str, name: str, format: TableFormat, *, is_certain: bool
 ) -> tuple[list[tuple[str, Recognised]], list[str]]:
-    """The tables that have the form of the format, and the others with names of it."""
+    """The tables of the format, and others with its names."""
     files, others = [], []
     for path in filter(format.takes, paths):
         table = recognise(place_of(path), head_of(path), {name: format})
