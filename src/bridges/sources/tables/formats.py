@@ -120,7 +120,7 @@ class TableFormat(_Model, frozen=True):
         )
 
     def lacks(self, columns: Iterable[str]) -> str:
-        """An absent required column; empty if there is none."""
+        """An absent required column; empty without one."""
         known = [*columns]
         if self.first and known[:1] != [self.first]:
             return f"{self.first} as the first column"
