@@ -23,6 +23,7 @@ from bridges.migration.config.file import load
 from bridges.migration.config.schema import config_schema, schema_text
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.selection import renamed
+from bridges.plugins import BUILT_IN
 from bridges.sources.times.clocks import EVENTS
 from bridges.stream.model import Evidence, Run
 from tests.support import REPOSITORY, make_run
@@ -75,6 +76,7 @@ MLFLOW_ADVICE = (
     "MLFLOW_TRACKING_PASSWORD, from the environment."
 )
 SECRET = "found a value that looks like a credential; expected none in this file."
+SOURCES = ", ".join(sorted(BUILT_IN["sources"]))
 BAD_SOURCES = {
     "nam: x": f"nam: found an unknown key; expected one of {RUN_KEYS}. Did you mean 'name'?",
     "x_axis: steps": "x_axis: found the text 'steps'; expected 'step' or 'epoch'. "
@@ -101,7 +103,7 @@ BAD_SOURCES = {
     "drop: loss": "drop: found the text 'loss'; expected a list.",
     "verify: 'yes'": "verify: found the text 'yes'; expected true or false.",
     "source: trainer_stat": "source: unknown source 'trainer_stat'. Did you mean "
-    "'trainer_state'? Installed: mlflow, run_directory, trainer_log, trainer_state (see `bridge "
+    f"'trainer_state'? Installed: {SOURCES} (see `bridge "
     "targets`).",
     "group: ${HF_TOKEN}": "group: found ${HF_TOKEN}, by its name a credential; expected "
     "none in this file. Pass it in an environment variable to the program that needs it.",
