@@ -21,7 +21,7 @@ def recorded(columns: Iterable[Column], count: int) -> Recorded:
     for column in with_objects(columns):
         by_key.setdefault(column.path[0], []).append(column)
     step_key = next((key for key in STEP_KEYS if _has_all(by_key, key, count)), STEP_KEYS[0])
-    step = _own(by_key, step_key, count).astype(np.int64)
+    step = _steps(by_key, step_key, count)
     time = _own(by_key, "_timestamp", count)
     points, others = {}, []
     for key, parts in by_key.items():
@@ -89,6 +89,14 @@ def _numbers(parts: Sequence[Column]) -> tuple[Int64, Float64]:
 def _has_all(columns: Columns, key: str, count: int) -> bool:
     """Whether every row has a number for a key."""
     return key in columns and len(_numbers(columns[key])[0]) == count
+
+
+def _steps(columns: Columns, key: str, count: int) -> Int64:
+    """The integers of a key, of any size. Raises ValueError if one is missing."""
+    parts = columns.get(key, ())
+    if len(parts) == 1 and parts[0].values.dtype == np.int64 and len(parts[0].rows) == count:
+        return np.asarray(parts[0].values, np.int64)
+    return _own(columns, key, count).astype(np.int64)
 
 
 def _own(columns: Columns, key: str, count: int) -> Float64:
