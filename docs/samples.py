@@ -34,6 +34,7 @@ def write_samples(folder: Path) -> None:
     for tag in (folder / "mlruns").glob("*/*/tags/long9000"):
         tag.unlink()  # longer than PostgreSQL and servers take
     _write_experiments(folder / "experiments")
+    _write_tables(folder)
 
 
 def _write_experiments(folder: Path) -> None:
@@ -50,6 +51,32 @@ def _write_experiments(folder: Path) -> None:
         for step in (200, 400, 600, 800):
             fields = {"trial_params": {"learning_rate": rate}, "global_step": step}
             _put(trial / f"checkpoint-{step}", _losses(step, last), max_steps=800, **fields)
+
+
+def _write_tables(folder: Path) -> None:
+    """Tables of Lightning and Ultralytics, and one of unknown origin."""
+    for version, last in enumerate((0.5, 0.25)):
+        run = folder / "lightning_logs" / f"version_{version}"
+        rows = [
+            f"{step // 300},{step},{last + 30 / (step + 1):.4f}," for step in range(49, 900, 50)
+        ]
+        rows += [f"{epoch},{300 * epoch + 299},,{last + 1 / (epoch + 1)}" for epoch in range(3)]
+        rows.sort(key=lambda row: int(row.split(",")[1]))
+        _put_text(run / "metrics.csv", ["epoch,step,train_loss,val_loss", *rows])
+        _put_text(run / "hparams.yaml", [f"lr: {last / 100}", "optimizer: adam"])
+    epochs = [
+        f"{n},{31.5 * n},{2 / n:.6g},{1 - 1 / (n + 1):.6g},{0.01 / n:.6g}" for n in range(1, 6)
+    ]
+    header = "epoch,time,train/box_loss,metrics/mAP50(B),lr/pg0"
+    _put_text(folder / "yolo/runs/detect/train/results.csv", [header, *epochs])
+    _put_text(folder / "yolo/runs/detect/train/args.yaml", ["epochs: 5", "model: yolov8n.pt"])
+    losses = [f"{100 * n};{1_700_000_000 + 60 * n};{2 / n:.4f}" for n in range(1, 9)]
+    _put_text(folder / "own" / "losses.csv", ["update;at;loss", *losses])
+
+
+def _put_text(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def _losses(stop: int, last: float) -> list[dict[str, Any]]:

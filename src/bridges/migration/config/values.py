@@ -130,6 +130,9 @@ def _absolute(loc: Loc, value: object, folder: str) -> object:
         return value
     if loc[:1] == ("sources",) and (len(loc) == 2 or (len(loc) == 3 and loc[2] == "location")):
         return value if "://" in value else _joined(folder, value)
+    if loc[:1] in (("sources",), ("defaults",)) and loc[-1] == "format" and len(loc) < 4:
+        is_file = value.partition("#")[0].lower().endswith((".yaml", ".yml", ".toml"))
+        return _joined(folder, value) if is_file and "://" not in value else value
     if loc[:1] != ("targets",) or len(loc) != 3:
         return value
     if loc[2] in PATHS:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from operator import is_not
+from types import NoneType
 
 import numpy as np
 from pydantic_core import from_json
@@ -107,7 +108,7 @@ class Cells:
             if name is None:
                 continue
             rows = every
-            if self._has_blanks and None in values:
+            if self._has_blanks and NoneType in {*map(type, values)}:
                 has_value = np.fromiter(map(is_not, values, repeat(None)), bool, len(values))
                 rows, values = every[has_value], [*compress(values, has_value)]
             if values:
