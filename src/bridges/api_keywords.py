@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Literal, TypedDict
 
 from bridges.exporters.mlflow.options import MlflowWriter
+from bridges.sources.options import Division, Superseded
 from bridges.stream.options import Duplicates, Steps, Style, XAxis
 
 
@@ -26,6 +27,9 @@ class ReadKeywords(TypedDict, total=False):
     system_metrics: bool
     time_column: str | None
     format: str | None
+    runs: Division
+    one_run: bool
+    superseded: Superseded
     source: str | None
 
 

@@ -28,6 +28,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mlflow": "bridges.sources.mlflow.source:MlflowSource",
         "run_directory": "bridges.sources.trainer.run_directory:RunDirectorySource",
         "tables": "bridges.sources.tables.source:TablesSource",
+        "tensorboard": "bridges.sources.tensorboard.source:TensorBoardSource",
         "trainer_log": "bridges.sources.tuning_logs.source:TrainerLogSource",
         "trainer_state": "bridges.sources.trainer.state_file:TrainerStateSource",
         "wandb": "bridges.sources.wandb.source:WandbSource",

@@ -1,12 +1,14 @@
 """Find the existing run to continue for a run whose rows have no order of their own.
 
 New points of such a run may lie between known ones, so all points are compared, each as often as it
-occurs. If the target has some of them, its points become the first rows of the run.
+occurs, unless the rows of the target are the first rows of the run. If the target has some of the
+points, these become the first rows of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,12 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import ExportError
-from bridges.exporters.base import ExistingRun, Exporter, Points, SettlesCompleteness, as_stored
+from bridges.exporters.base import (
+    ExistingRun,
+    Exporter,
+    Points,
+    Recorded,
+    SettlesCompleteness,
+    as_stored,
+)
 from bridges.pipeline.compare import bits
 from bridges.pipeline.match import Known, Match
 from bridges.pipeline.target import Target
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.identity import Identity
+from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.layout import Layout, Stored
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Run, Series, Values
 
@@ -47,6 +56,10 @@ def match_unordered(
     exact = [one for one in known if one.complete and one.state.digest == identity.digest]
     if exact:
         return _matched(run, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
+    shorter = [one for one in known if one.complete and _begins(run, one)]
+    if shorter:
+        longest = max(shorter, key=lambda one: one.state.rows)
+        return _matched(run, identity, longest, Relation.FEWER)
     compared = [(_Comparison.of(run, identity, one, target), one) for one in known]
     compared.sort(key=lambda pair: pair[0].relation.value)
     if not compared or compared[0][0].relation is Relation.OTHER:
@@ -55,6 +68,12 @@ def match_unordered(
     if first.relation is Relation.FEWER and one.complete:
         run = replace(run, stream=_known_first(run.stream, first.known, one))
     return _matched(run, identity, one, first.relation)
+
+
+def _begins(run: Run, one: Known) -> bool:
+    """Whether the rows of an existing run are the first rows of the run."""
+    rows = one.state.rows
+    return rows < len(run.stream) and prefix_digest(run.stream, rows) == one.state.digest
 
 
 def _known(run: Run, existing: ExistingRun, exporter: Exporter) -> Known:
@@ -96,19 +115,47 @@ class _Comparison:
     @classmethod
     def of(cls, run: Run, identity: Identity, one: Known, target: Target) -> _Comparison:
         layout = target.lay_out(run, identity, Stored(rules=one.state.rules))
-        stored = target.exporter.read_back(one.existing).points
-        tags = _tags(run, identity, target)
+        recorded = target.exporter.read_back(one.existing)
+        stored, tags = recorded.points, _tags(run, identity, target)
         known: dict[int, Mask] = {}
         has_fewer = has_more = False
         for tag in dict.fromkeys([*tags.values(), *stored]):
-            mine = [at for at, part in enumerate(run.stream.series) if tags.get(part.key) == tag]
+            mine = [
+                at
+                for at, part in enumerate(run.stream.series)
+                if part.is_number and tags.get(part.key) == tag
+            ]
             points = _TagPoints.of(layout, [run.stream.series[at] for at in mine], tag, target)
             masks, lacks, adds = points.against(stored.get(tag, _NO_POINTS))
             known |= dict(zip(mine, masks, strict=True))
             has_fewer, has_more = has_fewer or lacks, has_more or adds
+        for at, mask in _known_texts(run, layout, recorded, tags, one.state.rows):
+            known[at] = mask
+            has_fewer = has_fewer or not mask.all()
         if has_more:
             return cls(Relation.OTHER if has_fewer else Relation.MORE, known)
         return cls(Relation.FEWER if has_fewer else Relation.EQUAL, known)
+
+
+def _known_texts(
+    run: Run, layout: Layout, recorded: Recorded, tags: Mapping[str, str], rows: int
+) -> Iterator[tuple[int, Mask]]:
+    """The position of each series of texts or objects, with a mask of those that a target has.
+
+    A target that keeps none of a series has those of its first `rows` rows.
+    """
+    stored = Counter((tag, step, repr(value)) for tag, step, value in recorded.others)
+    kept = {part.key for part in (*layout.texts, *layout.stream.series) if not part.is_number}
+    for at, part in enumerate(run.stream.series):
+        if part.is_number:
+            continue
+        tag, known = tags[part.key], part.rows < rows
+        if tag in kept:
+            steps, values = run.stream.step[part.rows].tolist(), part.values.tolist()
+            for index, (step, value) in enumerate(zip(steps, values, strict=True)):
+                known[index] = stored[tag, step, repr(value)] > 0
+                stored[tag, step, repr(value)] -= 1
+        yield at, known
 
 
 def _tags(run: Run, identity: Identity, target: Target) -> dict[str, str]:
@@ -146,8 +193,12 @@ class _TagPoints:
         rows = _joined([part.rows for part in parts])
         values = [as_stored(target.exporter, part.values) for part in parts]
         value = np.concatenate(values) if values else np.empty(0)
-        written = _joined([part.rows for part in stream.numbers if part.key == tag])
-        columns = _columns(stream.step[rows], value, stream.time[rows] / 1e6)
+        numbers = [part for part in stream.numbers if part.key == tag]
+        written = _joined([part.rows for part in numbers])
+        time = stream.time.copy()
+        for part in numbers:
+            time[part.rows] = stream.times(part)
+        columns = _columns(stream.step[rows], value, time[rows] / 1e6)
         return cls(columns, np.isin(rows, written), np.cumsum([len(part.rows) for part in parts]))
 
     def against(self, stored: Points) -> tuple[list[Mask], bool, bool]:
@@ -220,7 +271,7 @@ def _known_first(stream: MetricStream, known: Mapping[int, Mask], one: Known) ->
     rows, first = np.cumsum(is_first) - 1, row[is_first]
     starts = np.cumsum([0, *(len(each.rows) for each in stream.series)])
     series = tuple(
-        replace(each, rows=rows[mine], values=each.values[order[mine] - start], time=None)
+        replace(each.only(order[mine] - start), rows=rows[mine])
         for at, (each, start) in enumerate(zip(stream.series, starts, strict=False))
         for mine in [np.flatnonzero(part == at)]
     )

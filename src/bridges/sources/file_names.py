@@ -8,6 +8,11 @@ STATE_NAME = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # and copies w
 TOOL_LOG_NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
 RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
+# TensorBoard reads every file with `tfevents` in its name; not so the metadata of macOS, notes, and
+# the marks of the profiler and of SageMaker
+EVENT_FILE_NAME = re.compile(
+    r"\A(?!\._).*tfevents(?!.*\.(md|profile-empty|sagemaker-uploaded)(\.gz)?\Z)", re.DOTALL
+)
 
 CARD = "README.md"
 ARGUMENTS = "training_args.bin"

@@ -16,6 +16,7 @@ from bridges.sources.trainer.locations import GLOB
 CLAIMS = {  # by source, the first claim counts: where its function `claims_of` is
     "mlflow": "bridges.sources.mlflow.claims",
     "wandb": "bridges.sources.wandb.claims",
+    "tensorboard": "bridges.sources.tensorboard.claims",
     "tables": "bridges.sources.tables.claims",
 }
 

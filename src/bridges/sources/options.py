@@ -5,9 +5,13 @@ the module of the subclass.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
+from bridges.errors import ConfigError
 from bridges.option import Option, Options
+
+Division = Literal["training", "directory", "one"]
+Superseded = Literal["drop", "keep"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -67,13 +71,34 @@ class ReadChoices(Options):
             metavar="NAME|FILE",
         ),
     ] = None
+    runs: Annotated[
+        Division,
+        Option(
+            "Runs of event files and tables: each training; each directory, as TensorBoard shows"
+            " it; or one for all trainings of a directory."
+        ),
+    ] = "training"
+    one_run: Annotated[bool, Option("The same as --runs one.")] = False
+    superseded: Annotated[
+        Superseded,
+        Option(
+            "Points that a resumed training wrote again: left out, or kept in a run of their own."
+        ),
+    ] = "drop"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.one_run and self.runs == "directory":
+            raise ConfigError("--one-run means --runs one: leave out --runs directory")
         if self.select:
             from bridges.sources.selection import Selection
 
             Selection.of(self.select)
+
+    @property
+    def division(self) -> Division:
+        """The value of `runs`, with `one_run`."""
+        return "one" if self.one_run else self.runs
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from bridges.sources.file_names import STATE_NAME, TOOL_LOG_NAME
+from bridges.sources.file_names import EVENT_FILE_NAME, STATE_NAME, TOOL_LOG_NAME
 from bridges.sources.trainer.locations import is_tree
 
 ORDER = ("mlflow", "wandb", "tensorboard", "tables")  # sources of trackers and loggers
@@ -19,6 +19,7 @@ DATABASE = re.compile(r"(sqlite|postgres(ql)?(\+\w+)?|mysql(\+\w+)?|mssql(\+\w+)
 CLIENT_ONLY = re.compile(r"(mysql|mssql)(\+\w+)?://|databricks(-uc)?(://|\Z)")
 FILE_NAMES: dict[str, re.Pattern[str]] = {  # of single files, by source
     "wandb": re.compile(r"\.wandb\Z|\Awandb-history\.jsonl\Z"),
+    "tensorboard": EVENT_FILE_NAME,
 }
 TABLE_NAME = re.compile(r"\.(csv|tsv)(\.gz)?\Z", re.IGNORECASE)
 _MAYBE_TABLE = re.compile(r"\.(csv|tsv|log)\Z|\A(metrics|progress[\w.-]*)\.json\Z", re.IGNORECASE)

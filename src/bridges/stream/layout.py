@@ -119,8 +119,12 @@ class Layout:
 
 
 def with_steps(layout: Layout) -> Layout:
-    """The layout of a tracker's run for a target of charts, which need steps (see `--steps`)."""
-    if layout.run.key_style != "tags" or "steps" in layout.identity.options:
+    """The layout of a tracker's run for a target of charts, which need steps (see `--steps`).
+
+    Sources without records of a tracker, such as event files, have the steps that charts show.
+    """
+    run = layout.run
+    if run.key_style != "tags" or run.record is None or "steps" in layout.identity.options:
         return layout
     stream, found = steps_in_order(layout.stream)
     return replace(layout, stream=stream, findings=(*layout.findings, *found)) if found else layout

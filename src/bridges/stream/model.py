@@ -321,6 +321,8 @@ class Run:
     note: the user's description, in Markdown
     record: all that its tracker stored of it, for targets of the same kind, which keep more of it
         than the stream has a place for
+    folders: by key, the directory below that of the run in which its source keeps it; the key
+        begins with it
     append_only: new rows always follow known ones; False: a tracker's rows, which have no order of
         their own, so that new ones may lie between known ones
     source: location that the run was read from
@@ -383,6 +385,7 @@ class Run:
     note: str = ""
     record: object = None
     append_only: bool = True
+    folders: Mapping[str, str] = field(default_factory=dict)
     key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property

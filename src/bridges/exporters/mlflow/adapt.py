@@ -5,7 +5,7 @@ Each change, and each value that MLflow stores differently, is a finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters.mlflow.details import carried, carried_params, record_of
 from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.metric_names import names_of
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
@@ -20,7 +21,7 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
 from bridges.stream.model import Int64, MetricStream, Series
 from bridges.stream.naming import encodable
-from bridges.stream.tagging import distinct_tags, named, renamed, under_tags
+from bridges.stream.tagging import named, renamed, under_tags
 
 MAX_EXACT_INTEGER = 2**53  # integers up to here are exact in float64
 
@@ -69,7 +70,7 @@ def _whole_milliseconds(time: Int64) -> Int64:
 
 def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], list[Finding]]:
     series = layout.stream.series
-    legal = {key: limits.legal_key(key) for key in layout.stream.keys}
+    legal: Mapping[str, str] = {key: limits.legal_key(key) for key in layout.stream.keys}
     changed = sorted(key for key, name in legal.items() if name != key)
     if not changed:
         return series, []
@@ -78,7 +79,7 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
         kept = [part for part in series if part.key not in changed]
         return kept, [_refused_keys(changed, points, layout.naming.is_live)]
     if layout.run.key_style == "tags":
-        legal = distinct_tags(layout.stream.keys, limits.legal_key)
+        legal = names_of(layout, limits)
     message = f"MLflow does not accept these keys; the first one becomes {legal[changed[0]]!r}"
     found = renamed(changed, series, message)
     if layout.run.key_style == "tags":

@@ -86,6 +86,11 @@ class Limits:
             return legal
         return f"{legal[: self.key - 9]}-{digest(key)}"
 
+    def shortened_key(self, key: str) -> str:
+        """The key without the characters that MLflow refuses, as its live loggers write it."""
+        kept = _REFUSED.sub("", key if self.colon else key.replace(":", ""))
+        return self.legal_key(kept) if kept else self.legal_key(key)
+
     def takes_param(self, key: str, value: str) -> bool:
         """Whether MLflow accepts a param unchanged; PostgreSQL rejects NUL characters."""
         return self.takes_key(key) and len(value) <= self.param and "\0" not in value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from bridges.exporters.base import Labels
 from bridges.exporters.description import description
 from bridges.exporters.mlflow.limits import Limits
+from bridges.exporters.mlflow.metric_names import changed_names
 from bridges.formats.mlflow_store.records import KEY_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.layout import Layout
@@ -23,6 +25,7 @@ from bridges.stream.redact import redact_text
 
 POINTS = 1 << 16  # of a metric column: bounds the memory of what is made of it
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
+RENAMED_TAG = "bridges.renamed"  # the keys of the source by their names in MLflow
 MAX_FLOAT64 = 1.7976931348623157e308  # SQL stores hold an infinity as this
 STATUS = {
     "finished": "FINISHED",
@@ -128,6 +131,8 @@ def tags(layout: Layout, limits: Limits) -> dict[str, str]:
     }
     if run.group:
         own["bridges.group"] = encodable(run.group)
+    if names := json.dumps(changed_names(layout, limits)).removeprefix("{}"):
+        own |= {RENAMED_TAG: names} if len(names) <= limits.tag else {}
     texts = {key: encodable(value) for key, value in run.tags.items()}
     given = {key: text for key, text in texts.items() if limits.takes_tag(key, text)}
     return {**given, **own}

@@ -1,0 +1,43 @@
+"""The names in MLflow of a tracker's keys, which lack the characters that MLflow refuses.
+
+Live loggers for MLflow delete these characters: Ultralytics writes `metrics/mAP50(B)` as
+`metrics/mAP50B`. Keys of runs from an MLflow store keep the names that earlier exports gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridges.errors import ExportError
+from bridges.exporters.mlflow.limits import Limits
+from bridges.formats.mlflow_store.records import RunRecord
+from bridges.stream.layout import Layout
+from bridges.stream.tagging import distinct_tags
+
+
+def names_of(layout: Layout, limits: Limits) -> Mapping[str, str]:
+    """The name of each key. Raises ExportError if two keys have the same name."""
+    if isinstance(layout.run.record, RunRecord):
+        return distinct_tags(layout.stream.keys, limits.legal_key)
+    names: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for key in layout.stream.keys:
+        name = key if limits.takes_key(key) else limits.shortened_key(key)
+        if keys.setdefault(name, key) != key:
+            raise ExportError(
+                f"the keys {keys[name]!r} and {key!r} are both called {name!r} in MLflow, which "
+                "refuses some of their characters. Rename one of them in a config "
+                "(`rename: {OLD: NEW}`), or exclude it."
+            )
+        names[key] = name
+    return names
+
+
+def changed_names(layout: Layout, limits: Limits) -> dict[str, str]:
+    """The keys of a run by their names in MLflow, where these differ."""
+    run = layout.run
+    if run.key_style != "tags" or isinstance(run.record, RunRecord):
+        return {}
+    keys = [series.key for series in run.stream.numbers]
+    changed = {key: limits.shortened_key(key) for key in keys if not limits.takes_key(key)}
+    return {name: key for key, name in changed.items()}

@@ -1,0 +1,145 @@
+"""Reads the event files of units. Damaged files are named, and the others are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bridges.errors import SourceError
+from bridges.formats.events.reader import EventBytes, decode_many, is_event_file
+from bridges.formats.events.tfrecord import EventFileError
+from bridges.sources.fetch import fetch
+from bridges.sources.options import ReadOptions
+from bridges.sources.tensorboard.event_log import EventLog
+from bridges.sources.tensorboard.units import EventFolder, Unit
+from bridges.sources.text import unpacked
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Provenance
+
+HEADER_BYTES = 12
+AHEAD_BYTES = 1 << 22  # of the files of several units that are decoded together
+Contents = dict[str, list[EventLog]]  # by directory
+EXPECTED = "an event file"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that was fetched."""
+
+    unit: int
+    folder: str
+    bytes: EventBytes
+    provenance: Provenance
+    findings: Sequence[Finding]
+
+
+class UnitReader:
+    """Reads units. It collects the errors, and the files without points and of other kinds."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self.errors: list[SourceError] = []
+        self.empty: list[str] = []
+        self.others: list[str] = []
+
+    def notes(self, location: str) -> list[Finding]:
+        """Notes about the files without points and of other kinds, each once."""
+        empty = f"event files without any points: {_named(self.empty)}"
+        others = f"named like event files, but of another kind: {_named(self.others)}"
+        found = [
+            Finding("events-empty", Severity.INFO, location, empty, len(self.empty)),
+            Finding("not-event-files", Severity.INFO, location, others, len(self.others)),
+        ]
+        self.empty, self.others = [], []
+        return [finding for finding in found if finding.count]
+
+    def contents(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Contents]]:
+        """The event files of each unit; those of several small units are decoded together."""
+        for batch in _batches(units):
+            files = [file for at, unit in enumerate(batch) for file in self._files(at, unit)]
+            found: list[Contents] = [{} for _ in batch]
+            data = (file.bytes for file in files)
+            decoded = decode_many(data, complete=False, salvage=self._options.salvage)
+            for file, content in zip(files, decoded, strict=True):
+                if isinstance(content, EventFileError):
+                    self.errors.append(_damaged(content, self._options))
+                    continue
+                log = EventLog.of(file.bytes.path, content)
+                if not len(log) and not log.others and not log.sessions:
+                    self.empty.append(file.bytes.path)
+                notes = (*file.findings, *_left_out(file.bytes.path, content.damaged))
+                log = replace(log, provenance=file.provenance, findings=notes)
+                found[file.unit].setdefault(file.folder, []).append(log)
+            yield from zip(batch, found, strict=True)
+
+    def _files(self, at: int, unit: Unit) -> Iterator[_File]:
+        for folder in unit.members:
+            plugins: dict[str, str] = {}
+            for name in folder.events:
+                try:
+                    file = self._file(at, folder, folder.join(name), plugins)
+                except SourceError as error:
+                    self.errors.append(error)
+                    continue
+                if file is not None:
+                    yield file
+
+    def _file(
+        self, at: int, folder: EventFolder, path: str, plugins: dict[str, str]
+    ) -> _File | None:
+        """The bytes of a file; None if it is empty or of another kind. Raises SourceError."""
+        raw = fetch(path, expected=EXPECTED)
+        notes: list[Finding] = []
+        salvage = self._options.salvage or self._options.growing
+        data = unpacked(path, raw, salvage, notes, self._options.max_unpacked)
+        if len(data) < HEADER_BYTES or not data.strip(b"\0"):
+            self.empty.append(path)
+            return None
+        if not is_event_file(data[:HEADER_BYTES]):
+            self.others.append(path)
+            return None
+        provenance = Provenance(path, len(raw), hashlib.sha256(raw).hexdigest())
+        return _File(at, folder.path, EventBytes(path, data, plugins), provenance, notes)
+
+
+def _batches(units: Iterable[Unit]) -> Iterator[list[Unit]]:
+    """Units in batches of few bytes; a large unit, or one of unknown size, is alone."""
+    batch: list[Unit] = []
+    size = 0
+    for unit in units:
+        own = unit.size or AHEAD_BYTES
+        if batch and size + own > AHEAD_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(unit)
+        size += own
+    if batch:
+        yield batch
+
+
+def _damaged(error: EventFileError, options: ReadOptions) -> SourceError:
+    remedy = "Get the file again, or use --salvage to read its other records."
+    if options.salvage:
+        remedy = "Get the file again."
+    return SourceError(
+        error.path,
+        place="" if error.offset is None else f"byte {error.offset:,}",
+        found=error.found,
+        expected="a sound record",
+        remedy=remedy,
+    )
+
+
+def _left_out(path: str, offsets: Sequence[int]) -> list[Finding]:
+    if not offsets:
+        return []
+    where = ", ".join(f"{offset:,}" for offset in offsets[:5])
+    message = f"damaged records are left out (at byte {where}), and the others are read"
+    return [Finding("record-damaged", Severity.LOSS, path, message, len(offsets))]
+
+
+def _named(paths: Sequence[str]) -> str:
+    names = [path.replace("\\", "/").rpartition("/")[2] for path in paths[:3]]
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(names) + more

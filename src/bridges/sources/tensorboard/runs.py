@@ -1,0 +1,138 @@
+"""From the trainings of a unit to runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from bridges.sources.options import ReadOptions
+from bridges.sources.tensorboard.beside import with_files_beside
+from bridges.sources.tensorboard.earlier_exports import exported
+from bridges.sources.tensorboard.event_log import EventLog
+from bridges.sources.tensorboard.joining import Group, Member
+from bridges.sources.tensorboard.rows import RowsOf, stream_of
+from bridges.sources.tensorboard.trainings import LogPart
+from bridges.stream.finding import Finding, Severity
+from bridges.stream.model import Run
+from bridges.stream.redact import redact
+
+MAX_SHOWN = 5  # tags of a kind, in a finding
+COLUMNS_OF_A_PAGE = ("hparams", "_hparams_/experiment")  # they describe the params of other runs
+Parts = Sequence[tuple[Member, Sequence[LogPart]]]
+
+
+def runs_of(group: Group, options: ReadOptions) -> Iterator[Run]:
+    """The run of a group, and with --superseded keep, the attempts before its resumes."""
+    parts = [(member, training.parts) for member, training in group.parts]
+    parts += [(each, [LogPart(log) for log in each.logs]) for each in group.sessions]
+    yield _run(group.name, parts, group, options)
+    if options.superseded == "keep":
+        attempts = [
+            (member, attempt) for member, training in group.parts for attempt in training.attempts
+        ]
+        for number, (member, attempt) in enumerate(attempts, 1):
+            name = f"{group.name}/superseded" + (f"-{number}" if number > 1 else "")
+            yield _run(name, [(member, attempt)], group, options)
+
+
+def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
+    logs = [part.log for _, found in parts for part in found]
+    known = exported(logs)
+    in_turns = len(parts) > 1 or any(training.in_turns for _, training in group.parts)
+    rows = [
+        RowsOf(member.prefix, part, may_grow=options.growing and part is found[-1])
+        for member, found in parts
+        for part in found
+    ]
+    params, masked = redact(_params(parts), home=options.redact_home)
+    began = [log.start for log in logs if log.start is not None]
+    first = _first(logs)
+    run = Run(
+        name=name,
+        stream=stream_of(rows, in_turns=in_turns),
+        source=first.path,
+        params=params,
+        status=known.status,
+        tags=known.tags,
+        findings=(*masked, *_findings(group, logs, options)),
+        provenance=tuple(log.provenance for log in logs if log.provenance),
+        key_style="tags",
+        identity=_identity(first),
+        key=known.key,
+        start=min(began, default=None),
+        note=known.note,
+        saves=tuple(log.path for log in logs),
+        append_only=False,
+        folders=_folders(parts),
+    )
+    for member, _ in parts[:1]:
+        run = with_files_beside(run, member.folder, options)
+    return run
+
+
+def _first(logs: Sequence[EventLog]) -> EventLog:
+    """The file that began first, of those with points."""
+    return min((log for log in logs if len(log)), key=lambda log: (log.began, log.path))
+
+
+def _identity(log: EventLog) -> tuple[object, ...]:
+    """Time, step, tag and value of the first point of a file."""
+    at = int(log.tag[0])
+    value = log.texts[int(log.value[0])] if at >= log.numbers else float(log.value[0]).hex()
+    return ("tensorboard", int(log.time[0]), int(log.step[0]), log.tags[at], value)
+
+
+def _params(parts: Parts) -> dict[str, bool | float | str]:
+    """The params of all hparams sessions, later ones last."""
+    logs = sorted((part.log for _, found in parts for part in found), key=lambda log: log.began)
+    return {key: value for log in logs for key, value in log.params.items()}
+
+
+def _folders(parts: Parts) -> dict[str, str]:
+    """The directory of each key that has a prefix."""
+    return {
+        member.prefix + tag: member.prefix.rstrip("/")
+        for member, found in parts
+        if member.prefix
+        for part in found
+        for tag in part.log.tags
+    }
+
+
+def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> list[Finding]:
+    """The findings of a run and its files."""
+    found = [each for _, training in group.parts for each in training.findings]
+    if options.superseded == "keep":
+        found = []
+    for log in logs:
+        found += log.findings
+        if log.torn and not options.growing:
+            message = (
+                "the file ends inside a record, as after a crash; all points before it are read"
+            )
+            found.append(Finding("record-torn", Severity.INFO, log.path, message))
+    if bad := sum(log.bad_times for log in logs):
+        message = "wall times that are not numbers, or are too large: these points have time 0"
+        found.append(Finding("times-out-of-range", Severity.WARNING, logs[0].path, message, bad))
+    if any(training.in_turns for _, training in group.parts):
+        message = "several files were written at the same time: all their points are kept"
+        found.append(Finding("written-in-turns", Severity.INFO, logs[0].path, message, len(logs)))
+    return [*found, *_not_carried(logs)]
+
+
+def _not_carried(logs: Sequence[EventLog]) -> list[Finding]:
+    """A note about each kind of data that no target takes."""
+    kinds: dict[str, Counter[str]] = {}
+    for log in logs:
+        for (kind, tag), count in log.others.items():
+            if (kind, tag) == COLUMNS_OF_A_PAGE:
+                continue
+            kinds.setdefault(kind, Counter())[tag] += count
+    found = []
+    for kind, tags in sorted(kinds.items()):
+        shown = ", ".join(map(repr, [tag for tag in tags if tag][:MAX_SHOWN]))
+        more = f" and {len(tags) - MAX_SHOWN} more" if len(tags) > MAX_SHOWN else ""
+        where = f"{kind} {shown}{more}" if shown else kind
+        message = f"not exported, as no target takes them: {tags.total():,} {kind}"
+        found.append(Finding("not-carried", Severity.INFO, where, message, tags.total()))
+    return found

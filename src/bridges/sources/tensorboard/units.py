@@ -1,0 +1,207 @@
+"""The directories with event files below a location, in units that are read together.
+
+A unit has the directories that may be parts of one run: those with names such as `train` and
+`validation`, those named after a time by `add_hparams`, and those inside a directory with event
+files of the same process. Nothing is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bridges.sources.folders import Folder, folders
+from bridges.sources.place import local_path
+from bridges.sources.remote import opened
+from bridges.sources.tensorboard.event_names import (
+    SPLITS,
+    has_process_id,
+    is_event_name,
+    is_session_name,
+    process_of,
+)
+from bridges.sources.trainer.locations import GLOB
+
+NUMBERED = re.compile(r"version_\d+\Z")  # poor names of runs, which get that of their directory
+
+
+@dataclass(frozen=True, slots=True)
+class EventFolder:
+    """A directory with event files.
+
+    path: its path or URL
+    name: its path below the location, the name of its run
+    within: its path below the directory of its unit; empty for that directory
+    events: the names of its event files, in natural order
+    beside: the names of its other files
+    folders: the names of the directories in it
+    """
+
+    path: str
+    name: str
+    within: str
+    events: Sequence[str]
+    beside: Sequence[str] = ()
+    folders: Sequence[str] = ()
+
+    def join(self, name: str) -> str:
+        """The path of a file in it."""
+        return Folder(self.path, (), ()).join(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Directories that are read together, the outer ones first; a part of a location.
+
+    path, name: of the directory that they have in common, which may have no event files itself
+    """
+
+    location: str
+    path: str
+    name: str
+    members: tuple[EventFolder, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of all event files."""
+        return tuple(each.join(name) for each in self.members for name in each.events)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all local files; 0 if unknown."""
+        return sum(os.path.getsize(path) for path in self.files if os.path.isfile(path))
+
+    @property
+    def neighbour(self) -> str | None:
+        """None: the names of its runs depend on no other file."""
+        return None
+
+    @property
+    def names(self) -> tuple[object, ...]:
+        """Its name, and the names of its directories and of the files in them."""
+        return (self.name, *((each.name, *each.beside, *each.folders) for each in self.members))
+
+
+def units_at(location: str, unlisted: dict[str, str]) -> list[Unit]:
+    """The units below a directory or pattern, in the order of their first directories.
+
+    `unlisted` gets the directories that cannot be listed, with the reason.
+    """
+    place = local_path(location)
+    if "://" not in place:
+        place = place.rstrip("/") or place
+    base = ""
+    drafts: dict[str, list[EventFolder]] = {}  # by path
+    homes: dict[str, str] = {}  # the path of the unit of each directory
+    for folder in folders(place, unlisted):
+        base = base or _base(place, folder.path)
+        if folder.source != "tensorboard":
+            continue
+        home = _home(folder, base, drafts, homes)
+        homes[folder.path] = home
+        within = _below(folder.path, home)
+        drafts.setdefault(home, []).append(_event_folder(folder, base, within))
+    return [
+        Unit(location, home, _name(home, base), tuple(members)) for home, members in drafts.items()
+    ]
+
+
+def unit_of(path: str) -> Unit:
+    """The unit of a single file, whose run is named after its directory."""
+    folder, name = _split(path)
+    label = _name(folder, folder)
+    member = EventFolder(folder, label, "", (name,))
+    return Unit(path, folder, label, (member,))
+
+
+def _home(
+    folder: Folder, base: str, drafts: dict[str, list[EventFolder]], homes: dict[str, str]
+) -> str:
+    """The path of the unit that a directory belongs to."""
+    if folder.path == base:
+        return folder.path
+    parent, name = _split(folder.path)
+    outer = next((path for path in _above(folder.path, base) if path in homes), None)
+    if outer is not None:
+        home = homes[outer]
+        is_part = name in SPLITS or is_session_name(name)
+        if (is_part and outer == parent) or _processes(folder.files) & _of_unit(drafts[home]):
+            return home
+    return parent if name in SPLITS else folder.path
+
+
+def _of_unit(members: Sequence[EventFolder]) -> set[str]:
+    return {process for member in members for process in _processes(member.events)}
+
+
+def _processes(names: Sequence[str]) -> set[str]:
+    """The processes with an id that wrote some event files."""
+    return {process for process in map(process_of, names) if has_process_id(process)}
+
+
+def _event_folder(folder: Folder, base: str, within: str) -> EventFolder:
+    events = tuple(name for name in folder.files if is_event_name(name))
+    beside = tuple(name for name in folder.files if name not in events)
+    return EventFolder(
+        folder.path, _name(folder.path, base), within, events, beside, tuple(folder.folders)
+    )
+
+
+def _name(path: str, base: str) -> str:
+    """The name of a run in a directory: its path below the base, or the name of the base."""
+    below = _below(path, base)
+    parts = _parts(base)
+    if not below:
+        count = 2 if NUMBERED.match(parts[-1]) else 1
+        return "/".join(parts[-count:])
+    return f"{parts[-1]}/{below}" if NUMBERED.match(below.partition("/")[0]) else below
+
+
+def _parts(path: str) -> list[str]:
+    """The names in a path, that of the current directory included."""
+    if "://" not in path:
+        path = os.path.abspath(path).replace(os.sep, "/")
+    names = [name for name in path.partition("://")[2 if "://" in path else 0].split("/") if name]
+    return names or ["run"]
+
+
+def _base(location: str, first: str) -> str:
+    """The directory below which runs are named: the location, or that before the pattern."""
+    pattern = GLOB.search(location)
+    if pattern is None or ("://" not in location and os.path.isdir(location)):
+        return first.rstrip("/") or first
+    fixed = location[: pattern.start()].rpartition("/")[0]
+    if "://" not in location:
+        return fixed or os.curdir
+    files, path = opened(fixed)
+    return str(files.unstrip_protocol(path)).rstrip("/")
+
+
+def _below(path: str, base: str) -> str:
+    """The relative path of a directory below another one, with slashes; empty for itself."""
+    if path == base:
+        return ""
+    if "://" in path:
+        return path.removeprefix(base).strip("/")
+    return os.path.relpath(path, base).replace(os.sep, "/")
+
+
+def _above(path: str, base: str) -> Iterator[str]:
+    """The directories around one, the inner first, up to the base."""
+    while path not in (base, ""):
+        outer, _ = _split(path)
+        if outer == path:
+            return
+        path = outer
+        yield path
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The directory of a path, and its last name."""
+    if "://" in path:
+        head, _, name = path.rstrip("/").rpartition("/")
+        return head, name
+    head, name = os.path.split(path.rstrip("/"))
+    return head or os.curdir, name
