@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.formats.events.content import TEXT_SUFFIX, EventFile, ScalarPart, Text
 from bridges.formats.events.hparams import SessionEnd, SessionStart
-from bridges.formats.events.reader import EventFile, ScalarPart, Text
 from bridges.stream.finding import Finding
 from bridges.stream.model import Float64, Int64, Provenance, Values
 
-TEXT_SUFFIX = "/text_summary"
 # texts that bridges adds: the state of the run, and what the Text page shows
 STATE, PARAMS, NOTE = (f"bridges/{name}{TEXT_SUFFIX}" for name in ("provenance", "params", "note"))
 OWN_TEXTS = (STATE, PARAMS, NOTE)

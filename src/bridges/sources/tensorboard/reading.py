@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bridges.errors import SourceError
-from bridges.formats.events.reader import EventBytes, decode_many, is_event_file
+from bridges.formats.events.content import EventBytes
+from bridges.formats.events.reader import decode_many, is_event_file
 from bridges.formats.events.tfrecord import EventFileError
 from bridges.sources.fetch import fetch
 from bridges.sources.options import ReadOptions

@@ -30,10 +30,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def read(location: Path, **options: object) -> tuple[list[Run], tuple[SourceError, ...]]:
+def read(location: Path) -> tuple[list[Run], tuple[SourceError, ...]]:
     runs: list[Run] = []
     try:
-        runs += TensorBoardSource().read(str(location), ReadOptions(**options))  # type: ignore
+        runs += TensorBoardSource().read(str(location), ReadOptions())
     except TreeError as error:
         return runs, error.errors
     except SourceError as error:

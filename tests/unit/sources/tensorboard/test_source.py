@@ -14,13 +14,13 @@ from bridges.errors import BridgeError, SourceError, TreeError
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.fetch import MissingSourceError
+from bridges.sources.fetch import MissingSourceError, fetch
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.source import TensorBoardSource
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run
 from bridges.testing.sources import SourceContract
-from tests.event_files import START, histogram, losses, scalars, tagged, text, write
+from tests.event_files import START, histogram, hparams, losses, scalars, tagged, text, write
 
 LATER = START + 1000
 
@@ -205,8 +205,6 @@ def test_a_moved_directory_is_the_same_run_and_a_copy_is_noted(tmp_path: Path) -
 
 
 def test_secrets_in_params_are_masked(tmp_path: Path) -> None:
-    from tests.event_files import hparams
-
     write(tmp_path / "run", [hparams(START, hf_token="hf_" + "a" * 34), *losses(START, [1])])
     ((run,), _) = read(tmp_path)
     assert "a" * 34 not in str(run.params)
@@ -271,11 +269,10 @@ def test_a_large_tree_is_read_directory_by_directory(
     for number in range(3):
         write(tmp_path / f"run{number}", losses(START, range(5)))
     fetched: list[str] = []
-    fetch = reading.fetch
 
-    def noted(location: str, **options: Any) -> bytes:
+    def noted(location: str, *, expected: str) -> bytes:
         fetched.append(location)
-        return fetch(location, **options)
+        return fetch(location, expected=expected)
 
     monkeypatch.setattr(reading, "fetch", noted)
     counts = [len(fetched) for _ in TensorBoardSource().read(str(tmp_path), ReadOptions())]
