@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 
 from bridges.exporters.base import ConflictError
 from bridges.exporters.tensorboard.names import attempt_name, claim_name, hidden_name
+from bridges.exporters.tensorboard.segments import remove_parts
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # the name is in use
 CLAIM_SECONDS = 2.0  # until a claim is taken from its owner
@@ -86,6 +87,7 @@ class Attempt:
         """Remove the file and directory of an unpublished run."""
         with suppress(OSError):
             os.unlink(self.path)
+        remove_parts(self._directory, self._key)
         with suppress(OSError):  # another export may own it by now
             os.rmdir(self._directory)
 

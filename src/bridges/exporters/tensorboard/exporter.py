@@ -34,6 +34,7 @@ from bridges.exporters.base import (
 from bridges.exporters.receipts import ReceiptFile, RunReceipt
 from bridges.exporters.state import State, whole_state
 from bridges.exporters.tensorboard.claims import Attempt, attempt, discard
+from bridges.exporters.tensorboard.folders import Parts, read_parts
 from bridges.exporters.tensorboard.journal import Journal
 from bridges.exporters.tensorboard.names import (
     FILE,
@@ -48,7 +49,6 @@ from bridges.exporters.tensorboard.segments import (
     in_force,
     leftovers,
     names_in,
-    read_event_file,
     recorded_params,
     recorded_tags,
     remove_unpublished,
@@ -160,8 +160,10 @@ class TensorBoardExporter(BaseExporter):
         try:
             with attempt(self.logdir, layout.key, name) as made:
                 write_file(made.path, records(layout, 0, state))
+                parts = Parts.write(layout, 0, os.path.dirname(made.path), name)
                 made.claim()
                 self._move(made, layout, seen)
+                parts.publish(os.path.dirname(made.path))
                 directory = made.publish()
         except FileNotFoundError:  # a faster export of this run removed it as a leftover
             if not os.path.isdir(self.logdir):
@@ -227,10 +229,15 @@ class TensorBoardExporter(BaseExporter):
         partial = os.path.join(existing.location, attempt_name(name))
         is_complete = layout.replaces or _goes_back(layout, existing.state.rows)
         start = 0 if is_complete else existing.state.rows
+        parts = Parts.write(layout, start, existing.location, name)
         try:
             write_file(partial, records(layout, start, state))
+            parts.publish(existing.location)
             publish_once(partial, os.path.join(existing.location, name))
         except (FileExistsError, FileNotFoundError):
+            published = segments(existing.location, layout.key)
+            if not any(segment.state.digest == layout.digest for segment in published):
+                parts.remove(existing.location)
             raise ConflictError from None
         finally:
             unlink(partial)
@@ -240,16 +247,16 @@ class TensorBoardExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
         with system_errors(existing.location, "read"):
-            files = [read_event_file(path) for path in _paths_in_force(existing)]
-        tags = dict.fromkeys(tag for file in files for tag in file.scalars)
+            files = [each for path in _paths_in_force(existing) for each in read_parts(path)]
+        found: dict[str, list[ScalarPart]] = {}
+        for prefix, file in files:
+            for tag, parts in file.scalars.items():
+                found.setdefault(prefix + tag, []).extend(parts)
         joined = _Joined()
-        points = {
-            tag: joined.points([part for file in files for part in file.scalars.get(tag, ())])
-            for tag in tags
-        }
+        points = {tag: joined.points(parts) for tag, parts in found.items()}
         others = tuple(
-            (text.tag.removesuffix("/text_summary"), text.step, text.text)
-            for file in files
+            (prefix + text.tag.removesuffix("/text_summary"), text.step, text.text)
+            for prefix, file in files
             for text in file.texts
             if text.tag not in OWN_TEXTS
         )

@@ -16,6 +16,9 @@ FILE = re.compile(
     r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
 )
 ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.([0-9a-f]{32})\.(\d{10})\.partial)-[0-9a-f]{8}")
+PART = re.compile(
+    r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})\.(\d{10})\.[0-9a-f]{8}\.part"
+)
 HIDDEN = re.compile(r"\.bridges-([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
@@ -46,6 +49,11 @@ def segment_name(key: str, start: int, row: int) -> str:
     `start` is the start of the run in seconds since 1970 UTC, `row` the first row.
     """
     return f"{_PREFIX}{max(start, 0):010d}.bridges.{key}.{row:010d}"
+
+
+def part_name(segment: str, digest: str) -> str:
+    """The name of a part of a segment in another directory; `digest` is that of its state."""
+    return f"{segment}.{digest[:8]}.part"
 
 
 def partial_name(name: str) -> str:

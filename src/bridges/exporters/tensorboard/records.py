@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from bridges.formats.events import proto
 from bridges.formats.events.crc32c import UInt8
 from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
 from bridges.stream.layout import Layout
-from bridges.stream.model import Float64, Int64, MetricStream
+from bridges.stream.model import Float64, Int64, MetricStream, Series
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
@@ -37,6 +39,7 @@ _MARKDOWN = re.compile(
 )
 _ESCAPED = re.compile(r"\\([\\|])|&#(38|42|60|91|92|95|96);")
 TEXTS_PER_BATCH = 256  # framed together
+FOLDERS = "directories"  # in the state: the other directories of the run
 _FENCE = ("```json\n", "\n```")
 
 
@@ -45,7 +48,7 @@ def parse_state(text: str) -> tuple[int, State]:
 
     Raises one of `UNREADABLE` for other texts.
     """
-    found = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
+    found = state_fields(text)
     first, rows = found["rows"]
     if not (0 <= first <= rows and found["clock"]):
         raise ValueError(text)
@@ -54,7 +57,13 @@ def parse_state(text: str) -> tuple[int, State]:
 
 def parse_tags(text: str) -> dict[str, str]:
     """The run tags in a segment's first text."""
-    return dict(json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))["tags"])
+    return dict(state_fields(text)["tags"])
+
+
+def state_fields(text: str) -> dict[str, Any]:
+    """The JSON object in a segment's first text. Raises ValueError for other texts."""
+    found: dict[str, Any] = json.loads(text.removeprefix(_FENCE[0]).removesuffix(_FENCE[1]))
+    return found
 
 
 def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]:
@@ -64,10 +73,38 @@ def records(layout: Layout, start: int, state: State) -> Iterator[bytes | UInt8]
     """
     head = [*_head(layout, start, state)]
     framed = proto.frames([*head, *_end(layout)])
+    own = _in_folder(layout, "")
     yield from framed[: len(head)]
-    yield from _scalars(layout, start)
-    yield from _texts(layout, start)
+    yield from _scalars(own, start)
+    yield from _texts(own, start)
     yield from framed[len(head) :]
+
+
+def part_records(layout: Layout, start: int, folder: str) -> Iterator[bytes | UInt8]:
+    """The records of the rows from `start` on in another directory of the run."""
+    begin = layout.clock.start / 1e6
+    head = [proto.file_version_event(begin)]
+    if start == 0:
+        head.append(proto.session_start_event(begin, int(layout.stream.step.min(initial=0))))
+    own = _in_folder(layout, folder)
+    yield from proto.frames(head)
+    yield from _scalars(own, start)
+    yield from _texts(own, start)
+
+
+def _in_folder(layout: Layout, folder: str) -> Layout:
+    """The layout with the series of a directory, under the tags that they have there."""
+    folders = layout.run.folders
+    if not folders:
+        return layout
+    prefix = f"{folder}/" if folder else ""
+
+    def own(series: Sequence[Series]) -> tuple[Series, ...]:
+        mine = (part for part in series if folders.get(part.key, "") == folder)
+        return tuple(part.under(part.key.removeprefix(prefix)) for part in mine)
+
+    stream = replace(layout.stream, series=own(layout.stream.series))
+    return replace(layout, stream=stream, texts=own(layout.texts))
 
 
 def _head(layout: Layout, start: int, state: State) -> Iterator[bytes]:
@@ -145,13 +182,17 @@ def _state_text(layout: Layout, start: int, state: State) -> str:
         "tags": dict(run.tags),
         "sources": files_of(run),
     }
+    if run.folders:
+        found[FOLDERS] = sorted({*run.folders.values()})
     # one line per entry; json's own indent is much slower
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in found)
     return f"{{\n{lines}\n}}".join(_FENCE)
 
 
 def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
-    """The rows from `start` on by step: the default loader drops points before a lower step."""
+    """The rows from `start` on, by step if that of a tag falls: the default loader drops points
+    before a lower step of their tag.
+    """
     stream = layout.stream
     assert stream.time is not None
     step, time = stream.step[start:], stream.time[start:] / 1e6
@@ -159,10 +200,14 @@ def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
     columns = [ScalarColumn(part.key, part.rows - start, as_float32(part.values)) for part in parts]
     if any(series.time is not None for series in stream.series):
         step, time, columns = _by_point(stream, start)
-    if (step[1:] < step[:-1]).any():
+    if _falls(step) and any(_falls(step[column.rows]) for column in columns):
         order = np.argsort(step, kind="stable")
         step, time, columns = step[order], time[order], _in_order(columns, order)
     yield from scalar_records(columns, step, time)
+
+
+def _falls(step: Int64) -> bool:
+    return bool((step[1:] < step[:-1]).any())
 
 
 def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[ScalarColumn]]:
@@ -170,7 +215,7 @@ def _by_point(stream: MetricStream, start: int) -> tuple[Int64, Float64, list[Sc
     parts = [series.slice(start, len(stream)) for series in stream.series]
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
-    order = np.argsort(rows, kind="stable")
+    order = np.lexsort((time, rows))
     ends = np.cumsum([len(part.rows) for part in parts])
     columns = [
         ScalarColumn(part.key, np.arange(end - len(part.rows), end), as_float32(part.values))

@@ -16,7 +16,7 @@ from bridges.errors import ExportError, VerifyError
 from bridges.exporters.atomic_files import unlink
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.state import UNREADABLE, State
-from bridges.exporters.tensorboard.names import ATTEMPT, FILE, HIDDEN, SEGMENT, final_name
+from bridges.exporters.tensorboard.names import ATTEMPT, FILE, HIDDEN, PART, SEGMENT, final_name
 from bridges.exporters.tensorboard.records import (
     PARAMS_TAG,
     STATE_TAG,
@@ -124,8 +124,21 @@ def remove_unpublished(directory: str, key: str) -> None:
         if match and match[2] == key and not int(match[3]):
             with suppress(FileNotFoundError):  # it was published meanwhile
                 os.unlink(os.path.join(directory, name))
+            remove_parts(directory, key)
             with suppress(OSError):  # not empty
                 os.rmdir(directory)
+
+
+def remove_parts(directory: str, key: str) -> None:
+    """Remove all parts of an unpublished run, and directories that are empty then."""
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            found = PART.fullmatch(final_name(name) if name.startswith(".") else name)
+            if found and found[2] == key:
+                unlink(os.path.join(folder, name))
+        if folder != directory:
+            with suppress(OSError):  # not empty
+                os.rmdir(folder)
 
 
 def _recovered(directory: str, key: str) -> list[str]:

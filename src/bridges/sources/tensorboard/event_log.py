@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bridges.formats.events.content import TEXT_SUFFIX, EventFile, ScalarPart, Text
 from bridges.formats.events.hparams import SessionEnd, SessionStart
+from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_of
 from bridges.stream.finding import Finding
 from bridges.stream.model import Float64, Int64, Provenance, Values
 
@@ -80,8 +81,11 @@ class EventLog:
         codes = [np.full(len(part.step), at, np.int64) for at, part in found]
         parts = [part for _, part in found]
         offset = _joined([part.offset for part in parts], np.int64)
-        order = np.argsort(offset, kind="stable")
         time, bad_times = _microseconds(_joined([part.wall_time for part in parts], float))
+        order = np.argsort(offset, kind="stable")
+        if of_texts and process_of(name_of(path)).startswith(EXPORTED):
+            is_text = _joined(codes, np.int64)[order] >= len(file.scalars)
+            order = order[_texts_in_time(is_text, time[order])]
         start = file.first_time
         return cls(
             path,
@@ -154,6 +158,14 @@ def _part_of_texts(texts: Sequence[Text], chosen: Sequence[int]) -> ScalarPart:
         np.array(chosen, np.float64),
         np.array([text.wall_time for text in some]),
     )
+
+
+def _texts_in_time(is_text: Mask, time: Int64) -> Int64:
+    """The order (int64, n) in which texts, which bridges writes last, lie among the numbers."""
+    latest = np.empty(len(time), np.int64)
+    for kind in (is_text, ~is_text):
+        latest[kind] = np.maximum.accumulate(time[kind])
+    return np.lexsort((~is_text, latest))
 
 
 def _restarts(file: EventFile, offset: Int64) -> tuple[tuple[int, int], ...]:

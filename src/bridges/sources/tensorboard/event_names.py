@@ -21,6 +21,11 @@ def is_event_name(name: str) -> bool:
     return EVENT_FILE_NAME.search(name) is not None
 
 
+def name_of(path: str) -> str:
+    """The last name of a path or URL."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
 def process_of(name: str) -> str:
     """The host and process in the name of an event file: `HOST.PID`, or `HOST` in old names.
 
@@ -41,6 +46,11 @@ def has_process_id(process: str) -> bool:
 def is_tf2(name: str) -> bool:
     """Whether TensorFlow 2 wrote a file, judged by its name."""
     return _TF2.search(name) is not None
+
+
+def is_exported(name: str, *, part: bool) -> bool:
+    """Whether bridges wrote a file: a part of a run in another directory, or another file."""
+    return process_of(name).startswith(EXPORTED) and name.endswith(".part") == part
 
 
 def is_session_name(name: str) -> bool:

@@ -14,13 +14,14 @@ from bridges.formats.events.hparams import SessionStart
 from bridges.sources.options import Division
 from bridges.sources.tensorboard.event_log import EventLog
 from bridges.sources.tensorboard.event_names import (
-    EXPORTED,
     SPLITS,
     has_process_id,
+    is_exported,
     is_tf2,
+    name_of,
     process_of,
 )
-from bridges.sources.tensorboard.trainings import Training, trainings
+from bridges.sources.tensorboard.trainings import LogPart, Training, trainings
 from bridges.sources.tensorboard.units import EventFolder, Unit
 
 
@@ -123,6 +124,8 @@ def _assign_roles(members: Sequence[Member]) -> None:
 def _role(member: Member) -> Role:
     """The role that a directory may have, by its name and its tags."""
     within = member.folder.within
+    if any(is_exported(name, part=False) for name in member.folder.events):
+        return Role.RUN
     if within in SPLITS:
         return Role.SPLIT
     tags = member.tags
@@ -141,7 +144,7 @@ def _is_sure(member: Member) -> bool:
     names = member.folder.events
     if member.role is Role.SPLIT and any(map(is_tf2, names)):
         return True
-    return any(process_of(name).startswith(EXPORTED) for name in names)
+    return any(is_exported(name, part=True) for name in names)
 
 
 def _is_shown(member: Member, others: Sequence[Member]) -> bool:
@@ -152,10 +155,10 @@ def _is_shown(member: Member, others: Sequence[Member]) -> bool:
         if member.role is Role.CURVE and any(map(has_process_id, shared)):
             return True
         if any(
-            process_of(_file(one)) in shared and _overlap(one, two) >= 0
+            process_of(name_of(one.path)) in shared and _overlap(one, two) >= 0
             for one in member.logs
             for two in other.logs
-            if process_of(_file(one)) == process_of(_file(two))
+            if process_of(name_of(one.path)) == process_of(name_of(two.path))
         ):
             return True
     return False
@@ -182,6 +185,9 @@ def _joined(unit: Unit, members: Sequence[Member], *, is_one: bool) -> list[Grou
             else:
                 group.parts.append((member, training))
     found.sort(key=lambda group: group.began)
+    for member in members:
+        if not (member.folder.within or any(map(len, member.logs))):
+            _add_without_points(member, found)
     inside = {
         name for member in members if not member.folder.within for name in member.folder.folders
     }
@@ -189,6 +195,18 @@ def _joined(unit: Unit, members: Sequence[Member], *, is_one: bool) -> list[Grou
     for number, group in enumerate(found, 1):
         group.name = _name(unit.name, number, inside)
     return found
+
+
+def _add_without_points(member: Member, found: Sequence[Group]) -> None:
+    """Give the files of the unit's directory, which have params or notes only, to the runs of their
+    processes.
+    """
+    for log in member.logs:
+        process = process_of(name_of(log.path))
+        fitting = [group for group in found if process in group.processes]
+        earlier = [group for group in fitting if group.began <= log.span[1]] or fitting
+        if earlier:
+            earlier[-1].parts[0][1].parts.append(LogPart(log))
 
 
 def _group_of(member: Member, training: Training, found: Sequence[Group]) -> Group | None:
@@ -257,12 +275,8 @@ def _name(name: str, number: int, inside: set[str]) -> str:
     return f"{name}-{number}" if str(number) in inside else f"{name}/{number}"
 
 
-def _file(log: EventLog) -> str:
-    return log.path.replace("\\", "/").rpartition("/")[2]
-
-
 def _processes(logs: Sequence[EventLog]) -> set[str]:
-    return {process_of(_file(log)) for log in logs}
+    return {process_of(name_of(log.path)) for log in logs}
 
 
 def _overlap(one: EventLog, two: EventLog) -> int:

@@ -13,6 +13,7 @@ from bridges.formats.events.tfrecord import EventFileError
 from bridges.sources.fetch import fetch
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.event_log import EventLog
+from bridges.sources.tensorboard.event_names import name_of
 from bridges.sources.tensorboard.units import EventFolder, Unit
 from bridges.sources.text import unpacked
 from bridges.stream.finding import Finding, Severity
@@ -67,7 +68,7 @@ class UnitReader:
                     self.errors.append(_damaged(content, self._options))
                     continue
                 log = EventLog.of(file.bytes.path, content)
-                if not len(log) and not log.others and not log.sessions:
+                if not (len(log) or log.others or log.sessions or log.own_texts):
                     self.empty.append(file.bytes.path)
                 notes = (*file.findings, *_left_out(file.bytes.path, content.damaged))
                 log = replace(log, provenance=file.provenance, findings=notes)
@@ -141,6 +142,6 @@ def _left_out(path: str, offsets: Sequence[int]) -> list[Finding]:
 
 
 def _named(paths: Sequence[str]) -> str:
-    names = [path.replace("\\", "/").rpartition("/")[2] for path in paths[:3]]
+    names = [name_of(path) for path in paths[:3]]
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(names) + more

@@ -1,13 +1,12 @@
 """From the points of several files to one metric stream.
 
-Consecutive points of a file with one step are a row; a key that comes again opens another one.
+Consecutive points of a directory with one step are a row; a key that comes again opens another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,48 +15,52 @@ from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Series, Values
 
 
-class RowsOf(NamedTuple):
-    """A part of a file, and the prefix of its keys; the last row `may_grow`."""
+@dataclass(frozen=True)
+class DirectoryPoints:
+    """The parts of the files of one directory, and the prefix of its keys.
+
+    in_turns: the files were written at the same time, so that points are sorted by time
+    may_grow: the last row may get more points, and is left out
+    """
 
     prefix: str
-    part: LogPart
+    parts: Sequence[LogPart]
+    in_turns: bool = False
     may_grow: bool = False
 
 
-def stream_of(parts: Sequence[RowsOf], *, in_turns: bool) -> MetricStream:
-    """The stream of parts of files, without rows that may grow.
-
-    The rows of the parts follow each other; `in_turns` sorts them by time and keeps the order of
-    each part.
-    """
+def stream_of(directories: Sequence[DirectoryPoints]) -> MetricStream:
+    """The stream of some directories; rows of several ones are sorted by time."""
     points = _Points()
-    for part in parts:
-        points.add(*part)
-    return points.stream(in_turns=in_turns)
+    for directory in directories:
+        points.add(directory)
+    return points.stream()
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The points of some parts (n each): code of the key, row, value and time."""
+    """Some points (n each): code of the key, step, value, time and row."""
 
     code: Int64
-    row: Int64
+    step: Int64
     value: Float64
     time: Int64
+    row: Int64
 
     @classmethod
     def joined(cls, parts: Sequence[_Columns]) -> _Columns:
         """The points of all parts."""
-        names = ("code", "row", "value", "time")
+        names = ("code", "step", "value", "time", "row")
         return cls(*(_joined([getattr(part, name) for part in parts]) for name in names))
 
-    def take(self, order: Int64) -> _Columns:
-        """The points in another order."""
-        return _Columns(self.code[order], self.row[order], self.value[order], self.time[order])
+    def take(self, chosen: slice | Int64) -> _Columns:
+        """Some points, or all in another order."""
+        names = ("code", "step", "value", "time", "row")
+        return _Columns(*(getattr(self, name)[chosen] for name in names))
 
 
 class _Points:
-    """The points of several parts, by key and kind (number or text), and their rows."""
+    """The points of several directories, by key and kind (number or text), and their rows."""
 
     def __init__(self) -> None:
         self._codes: dict[tuple[str, bool], int] = {}
@@ -67,25 +70,37 @@ class _Points:
         self._row_steps: list[Int64] = []
         self._row_times: list[Int64] = []
 
-    def add(self, prefix: str, part: LogPart, may_grow: bool) -> None:
-        """Add the points of a part, in rows of their own."""
-        log, kept = part.log, slice(None) if part.kept is None else part.kept
-        code, step = self._code_of(prefix, log)[log.tag[kept]], log.step[kept]
-        is_first = _row_starts(code, step)
-        end = int(np.flatnonzero(is_first)[-1]) if may_grow and len(step) else len(step)
-        if not end:
+    def add(self, directory: DirectoryPoints) -> None:
+        """Add the points of a directory."""
+        parts = [self._columns_of(directory.prefix, part) for part in directory.parts]
+        parts = [part for part in parts if len(part.step)]
+        if directory.may_grow:
+            grows = range(len(parts)) if directory.in_turns else range(len(parts))[-1:]
+            parts = [
+                _without_last_row(each) if at in grows else each for at, each in enumerate(parts)
+            ]
+        points = _Columns.joined(parts)
+        if directory.in_turns:
+            latest = [np.maximum.accumulate(part.time) for part in parts]
+            points = points.take(np.argsort(_joined(latest), kind="stable"))
+        if not len(points.step):
             return
-        code, step, is_first = code[:end], step[:end], is_first[:end]
-        value, time = log.value[kept][:end], log.time[kept][:end]
-        if log.texts:
-            is_number = log.tag[kept][:end] < log.numbers
-            value = np.where(is_number, value, value + len(self._texts))
-            self._texts += log.texts
+        is_first = _row_starts(points.code, points.step)
         row = np.cumsum(is_first) - 1 + self._rows
         self._rows = int(row[-1]) + 1
-        self._columns.append(_Columns(code, row, value, time))
-        self._row_steps.append(step[is_first])
-        self._row_times.append(time[is_first])
+        self._columns.append(replace(points, row=row))
+        self._row_steps.append(points.step[is_first])
+        self._row_times.append(points.time[is_first])
+
+    def _columns_of(self, prefix: str, part: LogPart) -> _Columns:
+        """The points of a part, without rows."""
+        log, kept = part.log, slice(None) if part.kept is None else part.kept
+        tag, value = log.tag[kept], log.value[kept]
+        if log.texts:
+            value = np.where(tag < log.numbers, value, value + len(self._texts))
+            self._texts += log.texts
+        code = self._code_of(prefix, log)[tag]
+        return _Columns(code, log.step[kept], value, log.time[kept], tag)
 
     def _code_of(self, prefix: str, log: EventLog) -> Int64:
         """The code of each tag of a file (int64)."""
@@ -93,26 +108,20 @@ class _Points:
         codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
         return np.array(codes, np.int64)
 
-    def stream(self, *, in_turns: bool) -> MetricStream:
+    def stream(self) -> MetricStream:
         """The stream of all points."""
         points = _Columns.joined(self._columns)
         step, time = _joined(self._row_steps), _joined(self._row_times)
-        if in_turns and len(self._row_times) > 1:
-            order = self._by_time()
+        if len(self._row_times) > 1:
+            latest = [np.maximum.accumulate(times) for times in self._row_times]
+            order = np.argsort(_joined(latest), kind="stable")
             position = np.empty(len(order), np.int64)
             position[order] = np.arange(len(order))
             step, time = step[order], time[order]
             points = replace(points, row=position[points.row])
-            points = points.take(np.lexsort((points.row, points.code)))
-        else:
-            points = points.take(np.argsort(points.code, kind="stable"))
+        points = points.take(np.argsort(points.code, kind="stable"))
         kind = np.full(len(step), RowKind.CUSTOM, np.uint8)
         return MetricStream(step, kind, self._series(points, time), time)
-
-    def _by_time(self) -> Int64:
-        """The order of the rows by time; those of a part keep their order."""
-        latest = [np.maximum.accumulate(times) for times in self._row_times]
-        return np.argsort(_joined(latest), kind="stable")
 
     def _series(self, points: _Columns, row_time: Int64) -> tuple[Series, ...]:
         """The series of sorted points. They have times of their own if these are not the rows'."""
@@ -131,6 +140,11 @@ class _Points:
         texts = np.empty(len(positions), object)
         texts[:] = [self._texts[at] for at in positions.astype(np.int64).tolist()]
         return texts
+
+
+def _without_last_row(points: _Columns) -> _Columns:
+    last = int(np.flatnonzero(_row_starts(points.code, points.step))[-1])
+    return points.take(slice(last))
 
 
 def _row_starts(code: Int64, step: Int64) -> Mask:

@@ -10,7 +10,7 @@ from bridges.sources.tensorboard.beside import with_files_beside
 from bridges.sources.tensorboard.earlier_exports import exported
 from bridges.sources.tensorboard.event_log import EventLog
 from bridges.sources.tensorboard.joining import Group, Member
-from bridges.sources.tensorboard.rows import RowsOf, stream_of
+from bridges.sources.tensorboard.rows import DirectoryPoints, stream_of
 from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
@@ -38,18 +38,12 @@ def runs_of(group: Group, options: ReadOptions) -> Iterator[Run]:
 def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
     logs = [part.log for _, found in parts for part in found]
     known = exported(logs)
-    in_turns = len(parts) > 1 or any(training.in_turns for _, training in group.parts)
-    rows = [
-        RowsOf(member.prefix, part, may_grow=options.growing and part is found[-1])
-        for member, found in parts
-        for part in found
-    ]
     params, masked = redact(_params(parts), home=options.redact_home)
     began = [log.start for log in logs if log.start is not None]
     first = _first(logs)
     run = Run(
         name=name,
-        stream=stream_of(rows, in_turns=in_turns),
+        stream=stream_of(_directories(parts, group, options)),
         source=first.path,
         params=params,
         status=known.status,
@@ -68,6 +62,20 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
     for member, _ in parts[:1]:
         run = with_files_beside(run, member.folder, options)
     return run
+
+
+def _directories(parts: Parts, group: Group, options: ReadOptions) -> list[DirectoryPoints]:
+    """The parts by the prefix of their keys: sessions lie in the directory of their run."""
+    in_turns = {member.prefix for member, training in group.parts if training.in_turns}
+    by_prefix: dict[str, list[LogPart]] = {}
+    for member, found in parts:
+        if member.prefix in by_prefix:
+            in_turns.add(member.prefix)
+        by_prefix.setdefault(member.prefix, []).extend(found)
+    return [
+        DirectoryPoints(prefix, found, prefix in in_turns, options.growing)
+        for prefix, found in by_prefix.items()
+    ]
 
 
 def _first(logs: Sequence[EventLog]) -> EventLog:

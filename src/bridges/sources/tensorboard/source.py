@@ -9,7 +9,7 @@ from bridges.errors import SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import local_path
-from bridges.sources.tensorboard.event_names import is_event_name
+from bridges.sources.tensorboard.event_names import is_event_name, name_of
 from bridges.sources.tensorboard.joining import groups
 from bridges.sources.tensorboard.reading import UnitReader
 from bridges.sources.tensorboard.runs import runs_of
@@ -29,7 +29,7 @@ class TensorBoardSource:
         """Whether it is an event file, by its name, or a directory with some."""
         place = local_path(location)
         if not is_tree(place):
-            return is_event_name(place.rpartition("/")[2])
+            return is_event_name(name_of(place))
         return bool(units_at(location, {}))
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:

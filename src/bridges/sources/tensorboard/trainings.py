@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.sources.tensorboard.event_log import EventLog, Mask, Steps
+from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_of
 from bridges.sources.trainer.discovery import natural
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64, Selection
@@ -78,7 +79,7 @@ class Training:
 
     def relation(self, log: EventLog) -> Relation:
         """The relation of a later file."""
-        if log.restarts:
+        if log.restarts or self._is_appended(log):
             return Relation.FOLLOWS
         shared = [
             (steps, self.steps[tag]) for tag, steps in log.bounds.items() if tag in self.steps
@@ -94,10 +95,16 @@ class Training:
         """Whether the file was written while another one was."""
         return bool(len(log)) and log.span[0] < self.span[1]
 
+    def _is_appended(self, log: EventLog) -> bool:
+        """Whether bridges appended the file to an export of this training."""
+        process = process_of(name_of(log.path))
+        names = (name_of(other.path) for other in self.logs)
+        return process.startswith(EXPORTED) and any(process_of(name) == process for name in names)
+
     def add(self, log: EventLog, relation: Relation) -> None:
         """Add a file."""
         before, count = tuple(self.parts), 0
-        self.in_turns |= bool(self.parts) and self.overlaps(log)
+        self.in_turns |= bool(before) and self.overlaps(log) and not self._is_appended(log)
         self.parts.append(LogPart(log))
         earlier = self.parts[:-1]
         if relation is not Relation.FOLLOWS:

@@ -17,7 +17,6 @@ from bridges.sources.place import local_path
 from bridges.sources.remote import opened
 from bridges.sources.tensorboard.event_names import (
     SPLITS,
-    has_process_id,
     is_event_name,
     is_session_name,
     process_of,
@@ -137,8 +136,8 @@ def _of_unit(members: Sequence[EventFolder]) -> set[str]:
 
 
 def _processes(names: Sequence[str]) -> set[str]:
-    """The processes with an id that wrote some event files."""
-    return {process for process in map(process_of, names) if has_process_id(process)}
+    """The processes that wrote some event files, as far as their names tell."""
+    return {process for process in map(process_of, names) if process}
 
 
 def _event_folder(folder: Folder, base: str, within: str) -> EventFolder:

@@ -102,6 +102,14 @@ def test_the_directories_of_add_scalars_are_curves_of_one_run(tmp_path: Path) ->
     }
 
 
+def test_curves_in_files_without_a_process_id_are_joined_by_host_and_time(tmp_path: Path) -> None:
+    run, name = tmp_path / "run", "events.out.tfevents.1.host"
+    write(run, losses(START, range(3), "lr"), name=name)
+    write(run / "acc" / "train", losses(START, range(3), "acc"), name=name)
+    write(run / "acc" / "val", losses(LATER, range(3), "acc"), at=LATER, name=name)
+    assert keys(read(tmp_path)) == {"run": ["lr", "acc/train/acc"], "run/acc/val": ["acc"]}
+
+
 def test_a_directory_whose_keys_are_taken_is_a_run(tmp_path: Path) -> None:
     write(tmp_path / "run", losses(START, range(5), "train/loss"))
     write(tmp_path / "run" / "train", losses(START, range(5)))
