@@ -140,9 +140,9 @@ class _Comparison:
 def _known_texts(
     run: Run, layout: Layout, recorded: Recorded, tags: Mapping[str, str], rows: int
 ) -> Iterator[tuple[int, Mask]]:
-    """The position of each series of texts or objects, with a mask of those that a target has.
+    """The position of each series of texts or objects, with a mask of the stored ones.
 
-    A target that keeps none of a series has those of its first `rows` rows.
+    Without any place for them, the target counts those in its first `rows` rows.
     """
     stored = Counter((tag, step, repr(value)) for tag, step, value in recorded.others)
     kept = {part.key for part in (*layout.texts, *layout.stream.series) if not part.is_number}

@@ -82,7 +82,7 @@ class ReadChoices(Options):
     superseded: Annotated[
         Superseded,
         Option(
-            "Points that a resumed training wrote again: left out, or kept in a run of their own."
+            "Points written again by a resumed training: left out, or kept in a run of their own."
         ),
     ] = "drop"
 

@@ -121,7 +121,7 @@ class Layout:
 def with_steps(layout: Layout) -> Layout:
     """The layout of a tracker's run for a target of charts, which need steps (see `--steps`).
 
-    Sources without records of a tracker, such as event files, have the steps that charts show.
+    Sources without records of a tracker, such as event files, have the steps of charts.
     """
     run = layout.run
     if run.key_style != "tags" or run.record is None or "steps" in layout.identity.options:

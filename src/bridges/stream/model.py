@@ -321,8 +321,7 @@ class Run:
     note: the user's description, in Markdown
     record: all that its tracker stored of it, for targets of the same kind, which keep more of it
         than the stream has a place for
-    folders: by key, the directory below that of the run in which its source keeps it; the key
-        begins with it
+    folders: by key, its directory inside the directory of the run; the key begins with it
     append_only: new rows always follow known ones; False: a tracker's rows, which have no order of
         their own, so that new ones may lie between known ones
     source: location that the run was read from

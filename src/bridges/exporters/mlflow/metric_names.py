@@ -1,7 +1,7 @@
-"""The names in MLflow of a tracker's keys, which lack the characters that MLflow refuses.
+"""The names in MLflow of a tracker's keys, without illegal characters.
 
 Live loggers for MLflow delete these characters: Ultralytics writes `metrics/mAP50(B)` as
-`metrics/mAP50B`. Keys of runs from an MLflow store keep the names that earlier exports gave them.
+`metrics/mAP50B`. Keys from an MLflow store keep the names of earlier exports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs that their source keeps in several directories, such as `train` and `validation`.
+"""Runs kept in several directories by their source, such as `train` and `validation`.
 
 They are written back into these. The segment of a run has the points of its own directory, and
 lists the others. Each of these has a part: a file named after the segment and the digest of the

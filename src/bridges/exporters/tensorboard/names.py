@@ -52,7 +52,7 @@ def segment_name(key: str, start: int, row: int) -> str:
 
 
 def part_name(segment: str, digest: str) -> str:
-    """The name of a part of a segment in another directory; `digest` is that of its state."""
+    """The name of a part of a segment in another directory; `digest` is stored in its state."""
     return f"{segment}.{digest[:8]}.part"
 
 

@@ -93,7 +93,7 @@ def part_records(layout: Layout, start: int, folder: str) -> Iterator[bytes | UI
 
 
 def _in_folder(layout: Layout, folder: str) -> Layout:
-    """The layout with the series of a directory, under the tags that they have there."""
+    """The layout with the series of a directory, under their tags in it."""
     folders = layout.run.folders
     if not folders:
         return layout
@@ -190,7 +190,7 @@ def _state_text(layout: Layout, start: int, state: State) -> str:
 
 
 def _scalars(layout: Layout, start: int) -> Iterator[bytes | UInt8]:
-    """The rows from `start` on, by step if that of a tag falls: the default loader drops points
+    """The rows from `start` on, by step if the steps of a tag fall: the default loader drops points
     before a lower step of their tag.
     """
     stream = layout.stream

@@ -130,7 +130,7 @@ def remove_unpublished(directory: str, key: str) -> None:
 
 
 def remove_parts(directory: str, key: str) -> None:
-    """Remove all parts of an unpublished run, and directories that are empty then."""
+    """Remove all parts of an unpublished run, and the empty directories."""
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
             found = PART.fullmatch(final_name(name) if name.startswith(".") else name)

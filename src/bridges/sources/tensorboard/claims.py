@@ -1,4 +1,4 @@
-"""The directories that are read as event files."""
+"""The directories read as event files."""
 
 from __future__ import annotations
 

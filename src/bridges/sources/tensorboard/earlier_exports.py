@@ -1,6 +1,6 @@
-"""Event files that bridges wrote: the texts that it adds are not data of the run.
+"""Event files written by bridges: the added texts are not data of the run.
 
-A run of tags keeps the key, note, tags and params of its export, so that exporting it onward
+A run of tags keeps the key, note, tags and params of its export, and so its onward export
 continues the run of a direct export.
 """
 
@@ -18,7 +18,7 @@ _FENCE = re.compile(r"\A```json\n|\n```\Z")
 
 @dataclass(frozen=True)
 class Exported:
-    """The export that wrote the files of a run: key, note and tags of a run of tags."""
+    """The export of a run of tags: its key, note, tags and status."""
 
     key: str | None = None
     note: str = ""
@@ -27,7 +27,7 @@ class Exported:
 
 
 def exported(logs: Sequence[EventLog]) -> Exported:
-    """The export that wrote some files; an empty one if they are not from bridges."""
+    """The export in some files; an empty one if they are not from bridges."""
     for log in logs:
         state = _parsed(log.own_texts.get(STATE, ""))
         if state.get("bridges") and state.get("style") == "tags":

@@ -16,7 +16,7 @@ from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_o
 from bridges.stream.finding import Finding
 from bridges.stream.model import Float64, Int64, Provenance, Values
 
-# texts that bridges adds: the state of the run, and what the Text page shows
+# texts added by bridges: the state of the run, and what the Text page shows
 STATE, PARAMS, NOTE = (f"bridges/{name}{TEXT_SUFFIX}" for name in ("provenance", "params", "note"))
 OWN_TEXTS = (STATE, PARAMS, NOTE)
 MAX_SECONDS = 253_402_300_799  # the end of the year 9999
@@ -44,12 +44,12 @@ class EventLog:
     value: numbers, or positions in `texts` (float64)
     time: microseconds since 1970 UTC (int64)
     restarts: the number of points before each SessionLog START, and its step
-    start: the lowest time of any event; None if there is none
+    start: the lowest time of any event; None without any
     sessions: records of the hparams plug-in
     others: the count of everything else, by kind and tag
     bad_times: the number of points without a valid time, which have time 0
     torn: bytes after the last complete record
-    own_texts: the texts that bridges adds to its exports, by tag; they are not points
+    own_texts: the texts added by bridges to its exports, by tag; they are not points
     findings: damage of the file
     """
 
@@ -178,7 +178,7 @@ def _joined(columns: Sequence[Values], dtype: type) -> Values:
 
 
 def _microseconds(seconds: Float64) -> tuple[Int64, int]:
-    """Times in microseconds (int64, n); 0 for those that are not valid, and their number."""
+    """Times in microseconds (int64, n); 0 for invalid ones, and the number of these."""
     is_valid = np.abs(seconds) <= MAX_SECONDS  # false for NaN
     bad = len(seconds) - int(is_valid.sum())
     if bad:

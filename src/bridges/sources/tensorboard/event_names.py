@@ -1,4 +1,4 @@
-"""Names of event files: the process that wrote them, and directories that belong to a run."""
+"""Names of event files, with their process, and of directories inside a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NAME = re.compile(r"tfevents\.\d+\.(?P<writer>.+?)(\.v2|\.part)?(\.gz)?\Z", re.
 _NUMBER = re.compile(r"\.\d+\Z")
 _TF2 = re.compile(r"\.v2(\.gz)?\Z")
 _TIME = re.compile(r"\d{9,10}(\.\d+)?\Z")
-# directories that a training writes beside each other, each with a part of its metrics
+# directories beside each other, each with a part of the metrics of a training
 SPLITS = frozenset({"train", "validation", "val", "eval", "test", "learn"})
-EXPORTED = "bridges."  # begins the process in the names of files that bridges wrote
+EXPORTED = "bridges."  # begins the process in the names of exported files
 _EXPORT = re.compile(r"bridges\.[0-9a-f]{32}")
 
 

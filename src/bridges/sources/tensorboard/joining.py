@@ -1,7 +1,8 @@
-"""Which trainings of several directories are one run: those that one process wrote together.
+"""Which trainings of several directories are one run: they were written by one process.
 
-TensorBoard shows each directory as a run. A training that writes `train` and `validation`, or a
-directory for each curve of `add_scalars`, is one run nevertheless. Its keys are `DIRECTORY/TAG`.
+TensorBoard shows each directory as a run. A training with directories such as `train` and
+`validation`, or with one for each curve of `add_scalars`, is one run nevertheless.
+Its keys are `DIRECTORY/TAG`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Role(Enum):
     RUN = "run"  # a run of its own
     SPLIT = "split"  # one of several such as `train` and `validation`
     CURVE = "curve"  # one curve of `add_scalars`
-    SESSION = "session"  # the params that `add_hparams` stores
+    SESSION = "session"  # the params of `add_hparams`
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Group:
 
     @property
     def processes(self) -> set[str]:
-        """The processes that wrote it."""
+        """The processes in the names of its files."""
         return {process for _, training in self.parts for process in _processes(training.logs)}
 
     def shared_time(self, training: Training) -> int:
@@ -122,7 +123,7 @@ def _assign_roles(members: Sequence[Member]) -> None:
 
 
 def _role(member: Member) -> Role:
-    """The role that a directory may have, by its name and its tags."""
+    """The possible role of a directory, by its name and its tags."""
     within = member.folder.within
     if any(is_exported(name, part=False) for name in member.folder.events):
         return Role.RUN
@@ -137,7 +138,7 @@ def _role(member: Member) -> Role:
 
 
 def _is_sure(member: Member) -> bool:
-    """Whether names alone show that a directory is a part of a run.
+    """Whether names alone make a directory a part of a run.
 
     Keras and others write TensorFlow 2's files into directories such as `train`.
     """
@@ -173,7 +174,7 @@ def _is_session(member: Member) -> bool:
 
 
 def _joined(unit: Unit, members: Sequence[Member], *, is_one: bool) -> list[Group]:
-    """The runs of the unit's directory and of those that are parts of them."""
+    """The runs of the unit's directory, with their parts in others."""
     found: list[Group] = []
     for member in members:
         if member.role is Role.SESSION or (member.role is Role.RUN and member.folder.within):
@@ -210,7 +211,7 @@ def _add_without_points(member: Member, found: Sequence[Group]) -> None:
 
 
 def _group_of(member: Member, training: Training, found: Sequence[Group]) -> Group | None:
-    """The run that a training belongs to: written by one process, at the same time if possible."""
+    """The run of a training: of the same process, at the same time if possible."""
     if not member.folder.within:
         return None
     processes = _processes(training.logs)
@@ -229,7 +230,7 @@ def _group_of(member: Member, training: Training, found: Sequence[Group]) -> Gro
 
 
 def _with_sessions(members: Sequence[Member], found: Sequence[Group]) -> Iterator[Member]:
-    """Give each session to its run; the sessions that are runs themselves are returned.
+    """Give each session to its run; the other sessions are yielded.
 
     Several sessions of one run with points and other params are trials: runs of their own.
     """
@@ -254,7 +255,7 @@ def _params(member: Member) -> dict[str, bool | float | str]:
 
 
 def _of_member(member: Member, is_one: bool) -> list[Training]:
-    """The trainings of a directory that have points."""
+    """The trainings of a directory with points."""
     found = trainings(member.logs, is_one=is_one)
     return [training for training in found if any(map(len, training.logs))]
 
@@ -269,7 +270,7 @@ def _numbered(name: str, found: Sequence[Training], members: Sequence[Member]) -
 
 
 def _name(name: str, number: int, inside: set[str]) -> str:
-    """The name of a training: the oldest has that of its directory."""
+    """The name of a training: the oldest is called like its directory."""
     if number == 1:
         return name
     return f"{name}-{number}" if str(number) in inside else f"{name}/{number}"

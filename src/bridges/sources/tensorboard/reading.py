@@ -20,14 +20,14 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Provenance
 
 HEADER_BYTES = 12
-AHEAD_BYTES = 1 << 22  # of the files of several units that are decoded together
+AHEAD_BYTES = 1 << 22  # of the files of several units decoded together
 Contents = dict[str, list[EventLog]]  # by directory
 EXPECTED = "an event file"
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file that was fetched."""
+    """A fetched file."""
 
     unit: int
     folder: str

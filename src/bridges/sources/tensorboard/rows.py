@@ -1,6 +1,6 @@
 """From the points of several files to one metric stream.
 
-Consecutive points of a directory with one step are a row; a key that comes again opens another one.
+Consecutive points of a directory with one step are a row; a repeated key opens another one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Series, 
 class DirectoryPoints:
     """The parts of the files of one directory, and the prefix of its keys.
 
-    in_turns: the files were written at the same time, so that points are sorted by time
+    in_turns: the files were written at the same time: points are sorted by time
     may_grow: the last row may get more points, and is left out
     """
 
@@ -155,7 +155,7 @@ def _row_starts(code: Int64, step: Int64) -> Mask:
     start = np.maximum.accumulate(np.where(is_first, np.arange(len(step)), 0))
     if not (previous >= start).any():
         return is_first
-    # a row that starts at `s` ends at the first later point whose step or key comes again
+    # a row from `s` on ends at the first later point with another step or a repeated key
     last = np.maximum.accumulate(np.where(is_first, np.arange(len(step)) - 1, previous))
     following = np.searchsorted(last, np.arange(len(step))).tolist()
     is_first[:] = False

@@ -79,7 +79,7 @@ def _directories(parts: Parts, group: Group, options: ReadOptions) -> list[Direc
 
 
 def _first(logs: Sequence[EventLog]) -> EventLog:
-    """The file that began first, of those with points."""
+    """The oldest file with points."""
     return min((log for log in logs if len(log)), key=lambda log: (log.began, log.path))
 
 
@@ -97,7 +97,7 @@ def _params(parts: Parts) -> dict[str, bool | float | str]:
 
 
 def _folders(parts: Parts) -> dict[str, str]:
-    """The directory of each key that has a prefix."""
+    """The directory of each key with a prefix."""
     return {
         member.prefix + tag: member.prefix.rstrip("/")
         for member, found in parts
@@ -120,7 +120,7 @@ def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> l
             )
             found.append(Finding("record-torn", Severity.INFO, log.path, message))
     if bad := sum(log.bad_times for log in logs):
-        message = "wall times that are not numbers, or are too large: these points have time 0"
+        message = "invalid wall times: these points have time 0"
         found.append(Finding("times-out-of-range", Severity.WARNING, logs[0].path, message, bad))
     if any(training.in_turns for _, training in group.parts):
         message = "several files were written at the same time: all their points are kept"
@@ -129,7 +129,7 @@ def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> l
 
 
 def _not_carried(logs: Sequence[EventLog]) -> list[Finding]:
-    """A note about each kind of data that no target takes."""
+    """A note about each kind of data without a place in any target."""
     kinds: dict[str, Counter[str]] = {}
     for log in logs:
         for (kind, tag), count in log.others.items():

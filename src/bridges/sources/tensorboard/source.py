@@ -43,7 +43,7 @@ class TensorBoardSource:
         reading.end([cannot_be_listed(*each) for each in unlisted.items()])
 
     def split(self, location: str) -> list[Unit]:
-        """The directories that are read together, as parts. Raises SourceError, TreeError."""
+        """The units of a location. Raises SourceError, TreeError."""
         unlisted: dict[str, str] = {}
         units = _units(location, unlisted)
         if not units:
@@ -80,7 +80,7 @@ class _Reading:
                     yield replace(run, findings=(*run.findings, *self._notes(run)))
 
     def _notes(self, run: Run) -> list[Finding]:
-        """Notes about files without points, and about a run that was read before."""
+        """Notes about files without points, and about a copy of an earlier run."""
         notes = self._reader.notes(self._location)
         first = self._known.setdefault(run.identity, run.source)
         if first != run.source and "superseded" not in run.name:
@@ -89,7 +89,7 @@ class _Reading:
         return notes
 
     def end(self, errors: Iterable[SourceError] = (), *, is_part: bool = False) -> None:
-        """Raises the errors; without any, MissingSourceError if there was no run."""
+        """Raises the errors; without any, MissingSourceError for a location without runs."""
         found = [*self._reader.errors, *errors]
         if not (self._known or found or is_part):
             found.append(self._no_runs())

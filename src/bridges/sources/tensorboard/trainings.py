@@ -33,7 +33,7 @@ class Relation(Enum):
 
 @dataclass(frozen=True)
 class LogPart:
-    """The points of a file that are part of a run: `kept` is a mask (bool, n), None for all."""
+    """The points of a file in a run: `kept` is a mask (bool, n), None for all."""
 
     log: EventLog
     kept: Mask | None = None
@@ -51,8 +51,8 @@ class LogPart:
 class Training:
     """A training: its parts in order of time, and the steps of each tag with numbers.
 
-    attempts: the parts before each resume that superseded some of their points
-    in_turns: files were written at the same time, so that their rows are sorted by time
+    attempts: the parts before each resume with superseded points
+    in_turns: files were written at the same time: their points are sorted by time
     """
 
     parts: list[LogPart] = field(default_factory=list)
@@ -141,8 +141,8 @@ class Training:
 def trainings(logs: Iterable[EventLog], *, is_one: bool = False) -> list[Training]:
     """The trainings of a directory, in the order of their start; `is_one` joins all files.
 
-    Files without points belong to the training before them, else to the first one; without any,
-    there is no training.
+    Files without points belong to the training before them, else to the first one; alone,
+    they are not a training.
     """
     found: list[Training] = []
     without_points: list[EventLog] = []
@@ -167,7 +167,7 @@ def _goes_on(steps: Steps, own: Steps) -> bool:
 
 
 def _from_steps_of(log: EventLog, other: EventLog) -> Mask:
-    """Mask of the points of another file from the lowest step on that a file has of their tag."""
+    """Mask of the points of another file from the lowest step of their tag in a file on."""
     start = np.full(len(other.tags), np.iinfo(np.int64).max)
     for at, tag in enumerate(other.tags[: other.numbers]):
         if tag in log.bounds:
@@ -176,7 +176,7 @@ def _from_steps_of(log: EventLog, other: EventLog) -> Mask:
 
 
 def _repeated(log: EventLog, later: EventLog, chosen: Mask) -> Mask:
-    """Mask of the chosen points (bool, n) that a later file has with the same tag, step and value,
+    """Mask of the chosen points (bool, n) with equal tag, step and value in a later file,
     as the first points of a resume may.
     """
     found = np.zeros(len(log), bool)

@@ -1,6 +1,6 @@
-"""The directories with event files below a location, in units that are read together.
+"""The directories with event files below a location, in units to read together.
 
-A unit has the directories that may be parts of one run: those with names such as `train` and
+A unit has the possible parts of one run: directories with names such as `train` and
 `validation`, those named after a time by `add_hparams`, and those inside a directory with event
 files of the same process. Nothing is read.
 """
@@ -23,7 +23,9 @@ from bridges.sources.tensorboard.event_names import (
 )
 from bridges.sources.trainer.locations import GLOB
 
-NUMBERED = re.compile(r"version_\d+\Z")  # poor names of runs, which get that of their directory
+NUMBERED = re.compile(
+    r"version_\d+\Z"
+)  # poor names of runs, to be completed by the outer directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,9 @@ class EventFolder:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Directories that are read together, the outer ones first; a part of a location.
+    """Directories to read together, the outer ones first; a part of a location.
 
-    path, name: of the directory that they have in common, which may have no event files itself
+    path, name: of their common directory, which may have no event files itself
     """
 
     location: str
@@ -86,7 +88,7 @@ class Unit:
 def units_at(location: str, unlisted: dict[str, str]) -> list[Unit]:
     """The units below a directory or pattern, in the order of their first directories.
 
-    `unlisted` gets the directories that cannot be listed, with the reason.
+    `unlisted` gets each unreadable directory, with the reason.
     """
     place = local_path(location)
     if "://" not in place:
@@ -118,7 +120,7 @@ def unit_of(path: str) -> Unit:
 def _home(
     folder: Folder, base: str, drafts: dict[str, list[EventFolder]], homes: dict[str, str]
 ) -> str:
-    """The path of the unit that a directory belongs to."""
+    """The path of the unit of a directory."""
     if folder.path == base:
         return folder.path
     parent, name = _split(folder.path)
@@ -136,7 +138,7 @@ def _of_unit(members: Sequence[EventFolder]) -> set[str]:
 
 
 def _processes(names: Sequence[str]) -> set[str]:
-    """The processes that wrote some event files, as far as their names tell."""
+    """The processes in the names of some event files."""
     return {process for process in map(process_of, names) if process}
 
 
@@ -159,7 +161,7 @@ def _name(path: str, base: str) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """The names in a path, that of the current directory included."""
+    """The names in a path, with the current directory's."""
     if "://" not in path:
         path = os.path.abspath(path).replace(os.sep, "/")
     names = [name for name in path.partition("://")[2 if "://" in path else 0].split("/") if name]
@@ -167,7 +169,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _base(location: str, first: str) -> str:
-    """The directory below which runs are named: the location, or that before the pattern."""
+    """The directory below which runs are named: the location, or the part before its pattern."""
     pattern = GLOB.search(location)
     if pattern is None or ("://" not in location and os.path.isdir(location)):
         return first.rstrip("/") or first
