@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bridges.formats.events import proto
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TRAININGS = {  # those of quickstart.md
     "grpo": "trl_grpo",
@@ -19,7 +23,7 @@ TRAININGS = {  # those of quickstart.md
 
 
 def write_samples(folder: Path) -> None:
-    """Write the example configs, and runs in directories of five names."""
+    """Write the example configs, and runs in directories of several names."""
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     data = REPOSITORY / "tests" / "data"
     for name, recorded in TRAININGS.items():
@@ -35,6 +39,7 @@ def write_samples(folder: Path) -> None:
         tag.unlink()  # longer than PostgreSQL and servers take
     _write_experiments(folder / "experiments")
     _write_tables(folder)
+    _write_event_files(folder / "logs")
 
 
 def _write_experiments(folder: Path) -> None:
@@ -77,6 +82,36 @@ def _write_tables(folder: Path) -> None:
 def _put_text(path: Path, lines: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _write_event_files(folder: Path) -> None:
+    """Two trainings in one directory, a run in two, and a run with params."""
+    start = 1_700_000_000.0
+    for number in range(2):
+        _put_events(folder / "ppo", start + 1000 * number, {"rollout/reward": 1.0})
+        _put_events(
+            folder / "keras" / ("train", "validation")[number],
+            start + number / 10,
+            {"epoch_loss": 0.5},
+            f"0.host.7.{number}.v2",
+        )
+    _put_events(folder / "lightning_logs" / "version_3", start + 7, {"val_loss": 0.25}, lr=0.1)
+
+
+def _put_events(
+    folder: Path, start: float, last: Mapping[str, float], name: str = "", **params: float
+) -> None:
+    """An event file with ten points of each tag."""
+    events = [proto.file_version_event(start)]
+    if params:
+        events.append(proto.summary_event(start, 0, [proto.session_start("", params, start)]))
+    for step in range(10):
+        points = {tag: np.float32(value + 1 / (step + 1)) for tag, value in last.items()}
+        values = [proto.scalar_value(tag, value.tobytes()) for tag, value in points.items()]
+        events.append(proto.summary_event(start + step, step, values))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"events.out.tfevents.{name or f'{start:.0f}.host.7.0'}"
+    path.write_bytes(b"".join(proto.frames(events)))
 
 
 def _losses(stop: int, last: float) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "forked": _forked(run),
         "key": run_key(run),
         "status": run.status,
+        "key_style": run.key_style,
         "written_by": run.writer,
         "rows": len(run.stream),
         "points": run.stream.points,
@@ -140,9 +141,10 @@ def _head(document: dict[str, Any]) -> Table:
         ("steps", f"{steps[0]:,} to {steps[1]:,}" if steps else "none"),
         ("epochs", f"{epochs[0]:.4g} to {epochs[1]:.4g}" if epochs else "none"),
         ("clock", f"{clock['source']}, {_beginning(clock)}, {clock['seconds']:,.0f} s"),
-        ("written by", f"transformers {document['written_by'] or 'unknown'}"),
         ("status", document["status"]),
     ]
+    if document["key_style"] == "trainer":
+        lines.insert(-1, ("written by", f"transformers {document['written_by'] or 'unknown'}"))
     lines += [("params", _some(document["params"]))]
     head = Table.grid(padding=(0, 1, 0, 0))
     head.add_column(no_wrap=True)

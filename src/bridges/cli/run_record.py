@@ -21,6 +21,7 @@ PLACE_CODES = frozenset(  # findings of a location, not of a run
     {
         *("files-ignored", "checkpoint-without-state", "empty-saves", "other-store"),
         *("deleted-runs", "empty-experiment", "not-carried"),
+        *("events-empty", "not-event-files"),
     }
 )
 SHOWN_CODES = frozenset(  # findings with their own text in the tree
@@ -31,6 +32,7 @@ SHOWN_CODES = frozenset(  # findings with their own text in the tree
         "predictions-kept",
         "forked",
         "clock-copied",
+        "event-format",
     }
 )
 TIMED_BY = {"events": "event files", "log": "a log", "mtimes": "the checkpoints' files"}
@@ -62,16 +64,18 @@ class Record:
     @classmethod
     def of(cls, run: Run) -> Record:
         """The record of a run."""
-        is_tracked = run.record is not None
-        folder = _output(run) if run.saves else run.path.rpartition("/")[0]
+        is_tracked, has_tags = run.record is not None, run.key_style == "tags"
+        outer, _, name = run.path.rpartition("/")
+        folder = _output(run) if run.saves and not has_tags else outer
+        parts = (run.group or "", *run.parents) if is_tracked else tuple(folder.split("/"))
         return cls(
-            name=run.name if is_tracked else run.path,
+            name=run.name if is_tracked else name if has_tags else run.path,
             source=run.source,
             folder=folder,
-            parts=(run.group or "", *run.parents) if is_tracked else tuple(folder.split("/")),
-            nests=is_tracked,
+            parts=parts if folder or is_tracked else (),
+            nests=is_tracked or has_tags,
             search=run.group if run.trial is not None else None,
-            states=len(run.saves),
+            states=0 if has_tags else len(run.saves),
             forked=run.forked,
             head=tuple(_head(run)),
             made_from=tuple(_made_from(run)),
@@ -124,7 +128,9 @@ def _made_from(run: Run) -> Iterator[Part]:
             f"forks from {_apart(other, output_of(run.source))} after {count_noun(rows, 'row')}",
             "yellow",
         )
-    if run.saves:
+    if len(run.saves) > 1 and run.key_style == "tags":
+        yield f"from {count_noun(len(run.saves), 'file')}", "dim"
+    elif run.saves:
         yield f"from {_states(run.saves)}", "dim"
     results = sum(note.count for note in run.findings if note.code == "results-added")
     if results:

@@ -48,7 +48,7 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
         params=params,
         status=known.status,
         tags=known.tags,
-        findings=(*masked, *_findings(group, logs, options)),
+        findings=(_format(logs), *masked, *_findings(group, logs, options)),
         provenance=tuple(log.provenance for log in logs if log.provenance),
         key_style="tags",
         identity=_identity(first),
@@ -105,6 +105,18 @@ def _folders(parts: Parts) -> dict[str, str]:
         for part in found
         for tag in part.log.tags
     }
+
+
+def _format(logs: Sequence[EventLog]) -> Finding:
+    """The reason why the files are read as event files."""
+    names = (
+        "its name contains tfevents, and it begins"
+        if len(logs) == 1
+        else ("their names contain tfevents, and they begin")
+    )
+    what = "an event file" if len(logs) == 1 else f"{len(logs):,} event files"
+    message = f"read as {what} of TensorBoard: {names} with a sound record"
+    return Finding("event-format", Severity.INFO, logs[0].path, message, len(logs))
 
 
 def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> list[Finding]:
