@@ -10,6 +10,7 @@ import numpy as np
 from bridges.formats.events import proto
 from bridges.formats.protobuf import sized
 
+USUAL = frozenset({"event-format", "event-end-unknown"})  # findings of every run of event files
 START = 1_700_000_000.0  # seconds since 1970 UTC
 
 

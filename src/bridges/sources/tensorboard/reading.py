@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from bridges.errors import SourceError
-from bridges.formats.events.content import EventBytes
+from bridges.formats.events.content import EventBytes, EventFile
 from bridges.formats.events.reader import decode_many, is_event_file
 from bridges.formats.events.tfrecord import EventFileError
 from bridges.sources.fetch import fetch
@@ -25,13 +26,11 @@ Contents = dict[str, list[EventLog]]  # by directory
 EXPECTED = "an event file"
 
 
-@dataclass(frozen=True)
-class _File:
-    """A fetched file."""
+class _File(NamedTuple):
+    """A file to decode: its unit and directory, and the findings of unpacking it."""
 
     unit: int
     folder: str
-    bytes: EventBytes
     provenance: Provenance
     findings: Sequence[Finding]
 
@@ -59,23 +58,38 @@ class UnitReader:
     def contents(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Contents]]:
         """The event files of each unit; those of several small units are decoded together."""
         for batch in _batches(units):
-            files = [file for at, unit in enumerate(batch) for file in self._files(at, unit)]
             found: list[Contents] = [{} for _ in batch]
-            data = (file.bytes for file in files)
-            decoded = decode_many(data, complete=False, salvage=self._options.salvage)
-            for file, content in zip(files, decoded, strict=True):
+            for file, content in self._decoded(batch):
                 if isinstance(content, EventFileError):
                     self.errors.append(_damaged(content, self._options))
-                    continue
-                log = EventLog.of(file.bytes.path, content)
-                if not (len(log) or log.others or log.sessions or log.own_texts):
-                    self.empty.append(file.bytes.path)
-                notes = (*file.findings, *_left_out(file.bytes.path, content.damaged))
-                log = replace(log, provenance=file.provenance, findings=notes)
-                found[file.unit].setdefault(file.folder, []).append(log)
+                else:
+                    log = self._log(file, content)
+                    found[file.unit].setdefault(file.folder, []).append(log)
             yield from zip(batch, found, strict=True)
 
-    def _files(self, at: int, unit: Unit) -> Iterator[_File]:
+    def _decoded(self, batch: Sequence[Unit]) -> Iterator[tuple[_File, EventFile | EventFileError]]:
+        """The content of each file of some units; few bytes are in memory at a time."""
+        files: list[_File] = []
+
+        def data() -> Iterator[EventBytes]:
+            for at, unit in enumerate(batch):
+                for file, content in self._files(at, unit):
+                    files.append(file)
+                    yield content
+
+        decoded = decode_many(data(), complete=False, salvage=self._options.salvage)
+        for at, content in enumerate(decoded):
+            yield files[at], content
+
+    def _log(self, file: _File, content: EventFile) -> EventLog:
+        path = file.provenance.location
+        log = EventLog.of(path, content)
+        if not (len(log) or log.others or log.sessions or log.own_texts):
+            self.empty.append(path)
+        notes = (*file.findings, *_left_out(path, content.damaged))
+        return replace(log, provenance=file.provenance, findings=notes)
+
+    def _files(self, at: int, unit: Unit) -> Iterator[tuple[_File, EventBytes]]:
         for folder in unit.members:
             plugins: dict[str, str] = {}
             for name in folder.events:
@@ -89,7 +103,7 @@ class UnitReader:
 
     def _file(
         self, at: int, folder: EventFolder, path: str, plugins: dict[str, str]
-    ) -> _File | None:
+    ) -> tuple[_File, EventBytes] | None:
         """The bytes of a file; None if it is empty or of another kind. Raises SourceError."""
         raw = fetch(path, expected=EXPECTED)
         notes: list[Finding] = []
@@ -102,7 +116,7 @@ class UnitReader:
             self.others.append(path)
             return None
         provenance = Provenance(path, len(raw), hashlib.sha256(raw).hexdigest())
-        return _File(at, folder.path, EventBytes(path, data, plugins), provenance, notes)
+        return _File(at, folder.path, provenance, notes), EventBytes(path, data, plugins)
 
 
 def _batches(units: Iterable[Unit]) -> Iterator[list[Unit]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bridges.sources.tensorboard.event_log import EventLog, Mask
+from bridges.sources.tensorboard.event_log import Codes, EventLog, Mask, small_integers
 from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Series, Values
 
@@ -41,7 +41,7 @@ def stream_of(directories: Sequence[DirectoryPoints]) -> MetricStream:
 class _Columns:
     """Some points (n each): code of the key, step, value, time and row."""
 
-    code: Int64
+    code: Codes
     step: Int64
     value: Float64
     time: Int64
@@ -50,6 +50,8 @@ class _Columns:
     @classmethod
     def joined(cls, parts: Sequence[_Columns]) -> _Columns:
         """The points of all parts."""
+        if len(parts) == 1:
+            return parts[0]
         names = ("code", "step", "value", "time", "row")
         return cls(*(_joined([getattr(part, name) for part in parts]) for name in names))
 
@@ -100,13 +102,15 @@ class _Points:
             value = np.where(tag < log.numbers, value, value + len(self._texts))
             self._texts += log.texts
         code = self._code_of(prefix, log)[tag]
-        return _Columns(code, log.step[kept], value, log.time[kept], tag)
+        no_row = np.broadcast_to(np.int64(-1), len(tag))
+        return _Columns(code, log.step[kept], value, log.time[kept], no_row)
 
-    def _code_of(self, prefix: str, log: EventLog) -> Int64:
-        """The code of each tag of a file (int64)."""
+    def _code_of(self, prefix: str, log: EventLog) -> Codes:
+        """The code of each tag of a file."""
         names = [(prefix + tag, at >= log.numbers) for at, tag in enumerate(log.tags)]
         codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
-        return np.array(codes, np.int64)
+        found = np.array(codes, np.int64)
+        return found.astype(np.int16) if small_integers(len(self._codes)) is np.int16 else found
 
     def stream(self) -> MetricStream:
         """The stream of all points."""
@@ -147,7 +151,7 @@ def _without_last_row(points: _Columns) -> _Columns:
     return points.take(slice(last))
 
 
-def _row_starts(code: Int64, step: Int64) -> Mask:
+def _row_starts(code: Codes, step: Int64) -> Mask:
     """Whether each point begins a row (bool, n)."""
     is_first = np.ones(len(step), bool)
     is_first[1:] = step[1:] != step[:-1]
@@ -166,7 +170,7 @@ def _row_starts(code: Int64, step: Int64) -> Mask:
     return is_first
 
 
-def _previous(code: Int64) -> Int64:
+def _previous(code: Codes) -> Int64:
     """The position of the point before each one with the same code; -1 for the first."""
     order = np.argsort(code, kind="stable")
     previous = np.full(len(code), -1, np.int64)

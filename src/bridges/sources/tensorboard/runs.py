@@ -14,7 +14,7 @@ from bridges.sources.tensorboard.rows import DirectoryPoints, stream_of
 from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
-from bridges.stream.redact import redact
+from bridges.stream.redact import redact, redact_text
 
 MAX_SHOWN = 5  # tags of a kind, in a finding
 COLUMNS_OF_A_PAGE = ("hparams", "_hparams_/experiment")  # they describe the params of other runs
@@ -42,13 +42,13 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
     began = [log.start for log in logs if log.start is not None]
     first = _first(logs)
     run = Run(
-        name=name,
+        name=redact_text(name),
         stream=stream_of(_directories(parts, group, options)),
         source=first.path,
         params=params,
         status=known.status,
         tags=known.tags,
-        findings=(_format(logs), *masked, *_findings(group, logs, options)),
+        findings=(_format(logs), *masked, *_findings(group, logs, known.status, options)),
         provenance=tuple(log.provenance for log in logs if log.provenance),
         key_style="tags",
         identity=_identity(first),
@@ -119,7 +119,9 @@ def _format(logs: Sequence[EventLog]) -> Finding:
     return Finding("event-format", Severity.INFO, logs[0].path, message, len(logs))
 
 
-def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> list[Finding]:
+def _findings(
+    group: Group, logs: Sequence[EventLog], status: str, options: ReadOptions
+) -> list[Finding]:
     """The findings of a run and its files."""
     found = [each for _, training in group.parts for each in training.findings]
     if options.superseded == "keep":
@@ -134,6 +136,11 @@ def _findings(group: Group, logs: Sequence[EventLog], options: ReadOptions) -> l
     if bad := sum(log.bad_times for log in logs):
         message = "invalid wall times: these points have time 0"
         found.append(Finding("times-out-of-range", Severity.WARNING, logs[0].path, message, bad))
+    if status == "unknown" and not options.growing:
+        message = (
+            "nothing in event files tells whether the training ended: targets show it as finished"
+        )
+        found.append(Finding("event-end-unknown", Severity.INFO, logs[0].path, message))
     if any(training.in_turns for _, training in group.parts):
         message = "several files were written at the same time: all their points are kept"
         found.append(Finding("written-in-turns", Severity.INFO, logs[0].path, message, len(logs)))

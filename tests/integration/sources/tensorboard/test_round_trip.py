@@ -26,7 +26,7 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.source import TensorBoardSource
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run
-from tests.event_files import START, hparams, losses, tagged, text, write
+from tests.event_files import START, USUAL, hparams, losses, tagged, text, write
 from tests.support import SHARED
 
 MICROSECOND = 1e-6
@@ -176,7 +176,7 @@ def test_of_two_exports_the_parts_of_the_first_stay(
     assert calls
     after = read(tmp_path / "out")["a"]
     assert after.stream.points == run.stream.points
-    assert not after.findings
+    assert {each.code for each in after.findings} <= USUAL
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the corpus of event files is not at {CORPUS}")
