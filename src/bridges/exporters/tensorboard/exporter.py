@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,7 +35,6 @@ from bridges.exporters.base import (
 from bridges.exporters.receipts import ReceiptFile, RunReceipt
 from bridges.exporters.state import State, whole_state
 from bridges.exporters.tensorboard.claims import Attempt, attempt, discard
-from bridges.exporters.tensorboard.folders import Parts, read_parts
 from bridges.exporters.tensorboard.journal import Journal
 from bridges.exporters.tensorboard.names import (
     FILE,
@@ -46,9 +46,11 @@ from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.tensorboard.records import OWN_TEXTS, records
 from bridges.exporters.tensorboard.segments import (
     existing_in,
+    folders_in,
     in_force,
     leftovers,
     names_in,
+    read_event_file,
     recorded_params,
     recorded_tags,
     remove_unpublished,
@@ -56,7 +58,7 @@ from bridges.exporters.tensorboard.segments import (
     segments,
     visible,
 )
-from bridges.formats.events.content import ScalarPart
+from bridges.formats.events.content import EventFile, ScalarPart
 from bridges.formats.events.writer import as_float32
 from bridges.stream.align import hidden_duplicates
 from bridges.stream.clock import SECOND
@@ -64,6 +66,9 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity
 from bridges.stream.layout import Layout, with_steps
 from bridges.stream.model import Values
+
+if TYPE_CHECKING:
+    from bridges.exporters.tensorboard.folders import Parts
 
 MAX_RUNS_PER_NAME = 10_000
 MAX_SHOWN_POINTS = 1000  # per tag; TensorBoard samples longer ones
@@ -160,10 +165,11 @@ class TensorBoardExporter(BaseExporter):
         try:
             with attempt(self.logdir, layout.key, name) as made:
                 write_file(made.path, records(layout, 0, state))
-                parts = Parts.write(layout, 0, os.path.dirname(made.path), name)
+                parts = _parts(layout, 0, os.path.dirname(made.path), name)
                 made.claim()
                 self._move(made, layout, seen)
-                parts.publish(os.path.dirname(made.path))
+                if parts:
+                    parts.publish(os.path.dirname(made.path))
                 directory = made.publish()
         except FileNotFoundError:  # a faster export of this run removed it as a leftover
             if not os.path.isdir(self.logdir):
@@ -229,15 +235,15 @@ class TensorBoardExporter(BaseExporter):
         partial = os.path.join(existing.location, attempt_name(name))
         is_complete = layout.replaces or _goes_back(layout, existing.state.rows)
         start = 0 if is_complete else existing.state.rows
-        parts = Parts.write(layout, start, existing.location, name)
+        parts = _parts(layout, start, existing.location, name)
         try:
             write_file(partial, records(layout, start, state))
-            parts.publish(existing.location)
+            if parts:
+                parts.publish(existing.location)
             publish_once(partial, os.path.join(existing.location, name))
         except (FileExistsError, FileNotFoundError):
-            published = segments(existing.location, layout.key)
-            if not any(segment.state.digest == layout.digest for segment in published):
-                parts.remove(existing.location)
+            if parts:
+                parts.withdraw(existing.location, segments(existing.location, layout.key))
             raise ConflictError from None
         finally:
             unlink(partial)
@@ -247,7 +253,7 @@ class TensorBoardExporter(BaseExporter):
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points and texts of the run's event files, in the order of the files."""
         with system_errors(existing.location, "read"):
-            files = [each for path in _paths_in_force(existing) for each in read_parts(path)]
+            files = [each for path in _paths_in_force(existing) for each in _read(path)]
         found: dict[str, list[ScalarPart]] = {}
         for prefix, file in files:
             for tag, parts in file.scalars.items():
@@ -296,6 +302,25 @@ class TensorBoardExporter(BaseExporter):
         """The `tensorboard` command with all points of the runs."""
         every = f" --samples_per_plugin scalars={ALL_POINTS}" if longest > MAX_SHOWN_POINTS else ""
         return f"tensorboard --logdir {shlex.quote(self.logdir)}{every}"
+
+
+def _parts(layout: Layout, start: int, directory: str, segment: str) -> Parts | None:
+    """The parts of a run in other directories, written under hidden names; None without any."""
+    if not layout.run.folders:
+        return None
+    from bridges.exporters.tensorboard.folders import Parts
+
+    return Parts.write(layout, start, directory, segment)
+
+
+def _read(path: str) -> Iterator[tuple[str, EventFile]]:
+    """A segment and its parts, each with the prefix of its tags. Raises VerifyError."""
+    segment = read_event_file(path)
+    yield "", segment
+    if folders := folders_in(segment):
+        from bridges.exporters.tensorboard.folders import read_parts
+
+        yield from read_parts(path, *folders)
 
 
 def _hidden(layout: Layout) -> list[Finding]:

@@ -8,13 +8,13 @@ history. The segment is published last, and parts without their segment do not c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridges.exporters.atomic_files import sync_directory, unlink, write_file
 from bridges.exporters.tensorboard.names import part_name, partial_name
-from bridges.exporters.tensorboard.records import FOLDERS, STATE_TAG, part_records, state_fields
-from bridges.exporters.tensorboard.segments import read_event_file
+from bridges.exporters.tensorboard.records import part_records
+from bridges.exporters.tensorboard.segments import Segment, read_event_file
 from bridges.formats.events.content import EventFile
 from bridges.stream.layout import Layout
 
@@ -42,24 +42,22 @@ class Parts:
             os.replace(_hidden(directory, path), os.path.join(directory, path))
             sync_directory(os.path.dirname(os.path.join(directory, path)))
 
-    def remove(self, directory: str) -> None:
-        """Remove the parts, published or not."""
+    def withdraw(self, directory: str, published: Iterable[Segment]) -> None:
+        """Remove the parts, unless another export published a segment with them."""
         for path in self.paths:
             unlink(_hidden(directory, path))
-            unlink(os.path.join(directory, path))
+            names = (
+                part_name(os.path.basename(each.path), each.state.digest) for each in published
+            )
+            if os.path.basename(path) not in {*names}:
+                unlink(os.path.join(directory, path))
 
 
-def read_parts(path: str) -> Iterator[tuple[str, EventFile]]:
-    """The segment at a path and its parts, each with the prefix of its tags. Raises VerifyError."""
-    segment = read_event_file(path)
-    yield "", segment
-    text = next((each.text for each in segment.texts if each.tag == STATE_TAG), "")
-    if f'"{FOLDERS}"' not in text:
-        return
-    state = state_fields(text)
+def read_parts(path: str, folders: Sequence[str], digest: str) -> Iterator[tuple[str, EventFile]]:
+    """The parts of the segment at a path, each with the prefix of its tags. Raises VerifyError."""
     directory, name = os.path.split(path)
-    for folder in state[FOLDERS]:
-        part = os.path.join(directory, *folder.split("/"), part_name(name, state["digest"]))
+    for folder in folders:
+        part = os.path.join(directory, *folder.split("/"), part_name(name, digest))
         yield f"{folder}/", read_event_file(part)
 
 

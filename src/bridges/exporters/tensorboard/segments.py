@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,11 +18,13 @@ from bridges.exporters.base import ExistingRun
 from bridges.exporters.state import UNREADABLE, State
 from bridges.exporters.tensorboard.names import ATTEMPT, FILE, HIDDEN, PART, SEGMENT, final_name
 from bridges.exporters.tensorboard.records import (
+    FOLDERS,
     PARAMS_TAG,
     STATE_TAG,
     params_in,
     parse_state,
     parse_tags,
+    state_fields,
 )
 from bridges.formats.events.content import EventFile
 from bridges.formats.events.reader import decode, first_texts
@@ -172,6 +174,15 @@ def _read_state(path: str) -> tuple[int, State]:
             f"{path}: its first records are damaged, so its stored rows are unknown. "
             "Delete its directory and export the run again."
         ) from None
+
+
+def folders_in(segment: EventFile) -> tuple[Sequence[str], str] | None:
+    """The other directories of a segment's run, and the digest of its state; None without any."""
+    text = next((each.text for each in segment.texts if each.tag == STATE_TAG), "")
+    if f'"{FOLDERS}"' not in text:  # the usual case
+        return None
+    state = state_fields(text)
+    return (state[FOLDERS], state["digest"]) if state.get(FOLDERS) else None
 
 
 def recorded_params(path: str) -> dict[str, str]:
