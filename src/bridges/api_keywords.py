@@ -49,6 +49,8 @@ class TargetKeywords(TypedDict, total=False):
     job_type: str | None
     mode: Literal["offline", "online"]
     wandb_writer: Literal["auto", "direct", "sdk"]
+    trackio_dir: str | PathLike[str] | None
+    trackio_step: Literal["row", "global_step"]
     out: str | PathLike[str] | None
     wide: bool
 

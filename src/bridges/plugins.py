@@ -22,6 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mlflow": "bridges.exporters.mlflow.exporter:MlflowExporter",
         "parquet": "bridges.exporters.tables.exporter:ParquetExporter",
         "tensorboard": "bridges.exporters.tensorboard.exporter:TensorBoardExporter",
+        "trackio": "bridges.exporters.trackio.exporter:TrackioExporter",
         "wandb": "bridges.exporters.wandb.exporter:WandbExporter",
     },
     "sources": {

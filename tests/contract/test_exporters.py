@@ -11,6 +11,8 @@ from bridges.exporters.tables.exporter import CsvExporter, ParquetExporter
 from bridges.exporters.tables.options import TableOptions
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.exporters.trackio.exporter import TrackioExporter
+from bridges.exporters.trackio.options import TrackioOptions
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.testing.exporters import ExporterContract, OpenTarget
@@ -50,3 +52,15 @@ class TestWideParquet(ExporterContract):
 class TestCsv(ExporterContract):
     def new_target(self, folder: Path) -> OpenTarget:
         return lambda: CsvExporter(TableOptions(str(folder / "out"), wide=True))
+
+
+class TestTrackio(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        return lambda: TrackioExporter(TrackioOptions(trackio_dir=str(folder / "trackio")))
+
+
+class TestTrackioByGlobalStep(ExporterContract):
+    def new_target(self, folder: Path) -> OpenTarget:
+        place = str(folder / "trackio")
+        options = TrackioOptions(project="mine", trackio_dir=place, trackio_step="global_step")
+        return lambda: TrackioExporter(options)

@@ -105,10 +105,11 @@ def explain(codes: tuple[str, ...], as_json: bool) -> int:
 
 @click.command(cls=Command)
 def view(targets: tuple[str, ...], port: int | None, dry_run: bool) -> int:
-    """Start TensorBoard, MLflow or the browser for each TARGET.
+    """Start TensorBoard, MLflow, Trackio or the browser for each TARGET.
 
-    A TARGET is a directory of event files, an MLflow database, directory or URI, an HTML page or a
-    URL. Without any: runs, mlflow.db and mlruns, if they are here. Ctrl-C ends the viewers.
+    A TARGET is a directory of event files, an MLflow database, directory or URI, a directory or
+    project file of Trackio, an HTML page or a URL. Without any: runs, mlflow.db and mlruns, if they
+    are here. Ctrl-C ends the viewers.
 
     \b
     Examples:

@@ -256,9 +256,19 @@ def _targets() -> list[click.Parameter]:
         metavar="KEY=VALUE",
         help="Option of a target from a plug-in; may be repeated.",
     )
-    every = (each for name, model in MODELS.items() for each in _made_of(model, HEADINGS[name]))
-    made = {each.name: each for each in every}  # targets may share an option
-    return [*made.values(), *_made_of(ExportOptions, HEADINGS["wandb"], only=("jobs",)), own]
+    return [*_own_options(), *_made_of(ExportOptions, HEADINGS["wandb"], only=("jobs",)), own]
+
+
+def _own_options() -> Collection[click.Option]:
+    """The options of the targets. Targets that share one may have defaults of their own."""
+    made: dict[str, click.Option] = {}
+    for target, model in MODELS.items():
+        heading = HEADINGS[target]
+        for field, option in zip(described(model), _made_of(model, heading), strict=True):
+            first = made.setdefault(field.name, option)
+            if first.help and first.help != option.help:
+                first.help = f"{first.help[:-1]}; {heading}: {field.about.unset}]"
+    return made.values()
 
 
 def _writing() -> list[click.Parameter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridges import __version__
 from bridges.installed import releases
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 def version_text() -> str:

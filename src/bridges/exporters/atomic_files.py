@@ -33,6 +33,15 @@ def write_file(path: str, content: Iterable[Any]) -> None:
         os.fsync(file.fileno())
 
 
+def sync_file(path: str) -> None:
+    """Sync the content of a file to disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: str) -> None:
     """Sync the names in a directory to disk."""
     if os.name == "posix":

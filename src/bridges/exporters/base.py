@@ -63,13 +63,14 @@ class Recorded:
     """The content of a run in a target: points by tag, summary values, and other values.
 
     Other values (text, list, dict, None) are triples (tag, step, value). `params` are those of
-    `KeepsParams`, if reading the points gives them as well.
+    `KeepsParams`, if reading the points gives them as well. `findings` go into the report.
     """
 
     points: Mapping[str, Points] = field(default_factory=dict)
     others: tuple[tuple[str, int, object], ...] = ()
     summary: Mapping[str, object] = field(default_factory=dict)
     params: Mapping[str, object] | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.tables.options import TableOptions
 from bridges.exporters.tensorboard.options import TensorBoardOptions
+from bridges.exporters.trackio.options import TrackioOptions
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.option import Options, described
 
@@ -15,6 +16,7 @@ MODELS: dict[str, type[Options]] = {
     "tensorboard": TensorBoardOptions,
     "mlflow": MlflowOptions,
     "wandb": WandbOptions,
+    "trackio": TrackioOptions,
     "parquet": TableOptions,
     "csv": TableOptions,
 }
@@ -22,6 +24,7 @@ HEADINGS = {
     "tensorboard": "TensorBoard",
     "mlflow": "MLflow",
     "wandb": "Weights & Biases",
+    "trackio": "Trackio",
     "parquet": "Parquet and CSV",
     "csv": "Parquet and CSV",
 }

@@ -34,7 +34,7 @@ def files_of(run: Run) -> list[dict[str, object]]:
 
 
 def metadata(layout: Layout) -> dict[str, object]:
-    """What is known of a run, as JSON values: texts are UTF-8 and empty if unknown.
+    """The metadata of a run as JSON values: texts are UTF-8, and empty if unknown.
 
     The keys are name, group, source, writer, status, note, tags, facts and files.
     """

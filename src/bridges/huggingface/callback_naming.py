@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from bridges.huggingface.callback_releases import LATEST, Version
 from bridges.stream.naming import Place
 
-TARGETS = ("mlflow", "tensorboard", "wandb")
-WANDB_SUMMARY_KEYS = frozenset(
+TARGETS = ("mlflow", "tensorboard", "trackio", "wandb")
+SUMMARY_KEYS = frozenset(
     {
         "train_runtime",
         "train_samples_per_second",
@@ -23,6 +23,7 @@ WANDB_SUMMARY_KEYS = frozenset(
         "total_flos",
     }
 )
+SUMMARY_SINCE: dict[str, Version] = {"wandb": (4, 39), "trackio": (0, 0)}
 _MLFLOW_REFUSED = re.compile(r"[^0-9A-Za-z_\-. :/]")
 
 
@@ -82,5 +83,6 @@ class CallbackNaming:
         return self._number_place(key)
 
     def _number_place(self, key: str) -> Place:
-        split = self.target == "wandb" and self.is_live and self.version >= (4, 39)
-        return Place.SUMMARY if split and key in WANDB_SUMMARY_KEYS else Place.SERIES
+        since = SUMMARY_SINCE.get(self.target)
+        is_split = self.is_live and since is not None and self.version >= since
+        return Place.SUMMARY if is_split and key in SUMMARY_KEYS else Place.SERIES

@@ -26,6 +26,7 @@ PRELOADED = [  # imports of the workers
     "bridges.exporters.mlflow.exporter",
     "bridges.exporters.wandb.exporter",
     "bridges.exporters.tables.exporter",
+    "bridges.exporters.trackio.exporter",
 ]
 
 

@@ -12,6 +12,7 @@ from bridges.stream.naming import KeyRules, Naming, Place, PlainNaming, PlainRul
 _TAG_NAMING = {
     "tensorboard": PlainNaming(texts=Place.TEXT, others=Place.DROPPED),
     "mlflow": PlainNaming(texts=Place.DROPPED, others=Place.DROPPED),
+    "trackio": PlainNaming(step_key="global_step"),
     "wandb": PlainNaming(step_key="global_step", any_axis=True),
 }
 

@@ -20,7 +20,7 @@ def verified(report: RunReport, plan: Plan, existing: ExistingRun) -> RunReport:
         return replace(report, verified=True)
     exporter = plan.target.exporter
     recorded = exporter.read_back(existing)
-    report = report.with_findings(_secrets_in_rows(recorded, exporter.name))
+    report = report.with_findings([*recorded.findings, *_secrets_in_rows(recorded, exporter.name)])
     if report.status != "exported" and isinstance(exporter, KeepsParams):
         params = recorded.params
         if params is None:

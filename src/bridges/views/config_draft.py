@@ -22,6 +22,7 @@ TARGETS = {  # the options in a draft
     "tensorboard": ("logdir: runs",),
     "mlflow": ("tracking_uri: sqlite:///mlflow.db", "experiment: {experiment}"),
     "wandb": ("project: {experiment}", "mode: offline  # files for `wandb sync`"),
+    "trackio": ("project: {experiment}",),
     "parquet": ("out: tables",),
 }
 UNIQUE = ("{parent|}/{name}", "{name}-{trial|}")  # templates for equal names

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,10 +16,14 @@ from bridges.formats.mlflow_store.uri import quoted_uri, shown_uri
 DEFAULTS = ("runs", "mlflow.db", "mlruns")  # of exports without options
 ALL_POINTS = "scalars=1000000000"  # TensorBoard shows a sample by default
 MLFLOW_PORT = 5000  # its default
+TRACKIO_PORT = "GRADIO_SERVER_PORT"
 PAGES = (".html", ".htm")
 TABLES = (".parquet", ".csv")
 SQLITE = b"SQLite format 3\0"
-EXPECTED = "a directory of event files, an MLflow store (a database, mlruns or a URI) or a page"
+EXPECTED = (
+    "a directory of event files, an MLflow store (a database, mlruns or a URI), a directory or "
+    "project of Trackio, or a page"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,10 @@ def _with_ports(found: Sequence[Viewer], port: int | None) -> Iterator[Viewer]:
     started: Counter[str] = Counter()
     for viewer in found:
         before = started[viewer.program] if port is None else started.total()
-        if viewer.program and (before or port is not None):
+        if viewer.program == "trackio":  # it finds a free port, and has no option for one
+            begin = {} if port is None else {TRACKIO_PORT: str(before + port)}
+            yield replace(viewer, environment={**viewer.environment, **begin})
+        elif viewer.program and (before or port is not None):
             free = before + (MLFLOW_PORT if port is None else port)
             yield replace(viewer, arguments=(*viewer.arguments, "--port", str(free)))
         else:
@@ -98,6 +106,8 @@ def _viewer(target: str) -> Viewer:
     path = Path(target)
     if path.suffix.lower() in PAGES and path.is_file():
         return Viewer(page=path.resolve().as_uri())
+    if trackio := _trackio(path):
+        return trackio
     if path.is_file() and _begins(path, SQLITE):
         return _mlflow(f"sqlite:///{target}")
     if path.is_dir() and any(path.glob("*/meta.yaml")):
@@ -119,6 +129,28 @@ def _mlflow(uri: str) -> Viewer:
     if shown_uri(uri) == uri:
         return Viewer("mlflow", ("ui", "--backend-store-uri", uri))
     return Viewer("mlflow", ("ui",), environment={"MLFLOW_BACKEND_STORE_URI": quoted_uri(uri)})
+
+
+def _trackio(path: Path) -> Viewer | None:
+    """The dashboard for a directory of Trackio's projects, or for the file of one."""
+    if path.is_dir() and any(map(_is_project, path.glob("*.db"))):
+        return Viewer("trackio", ("show",), environment={"TRACKIO_DIR": str(path)})
+    if path.is_file() and _is_project(path):
+        folder = str(path.parent)
+        return Viewer("trackio", ("show", "--project", path.stem), environment={"TRACKIO_DIR": folder})
+    return None
+
+
+def _is_project(path: Path) -> bool:
+    """Whether a file is a project of Trackio: MLflow's databases have other tables."""
+    if not _begins(path, SQLITE):
+        return False
+    import sqlite3  # slow to import, and rarely needed
+
+    query = "SELECT count(*) FROM sqlite_master WHERE name IN ('metrics', 'configs')"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
+        return bool(database.execute(query).fetchone() == (2,))
+    return False
 
 
 def _begins(path: Path, head: bytes) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bridges.errors import ExportError
+from bridges.exporters.changes import with_legal_keys
 from bridges.exporters.wandb.history import OWN, STEP_KEYS
 from bridges.exporters.wandb.limits import MAX_NAME_CHARS, MAX_TAG_CHARS, group_of
 from bridges.stream.align import hidden_duplicates, merge_steps
@@ -22,7 +23,6 @@ from bridges.stream.columns import as_array
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.layout import Layout, with_steps
 from bridges.stream.model import NO_TIME, Int64, MetricStream, Series
-from bridges.stream.tagging import distinct_tags, renamed
 
 MAX_ROW_BYTES = 10 * 1024 * 1024 - 100 * 1024  # of JSON; the client skips longer rows
 NUMBER_BYTES = 32  # upper bound, including separators
@@ -68,15 +68,8 @@ def _without_reserved(layout: Layout) -> Layout:
 
 def _renamed(layout: Layout, taken: Collection[str]) -> Layout:
     """The layout with new names for reserved tags."""
-    if not taken:
-        return layout
-    stream, names = layout.stream, {key: f"tag/{key}" for key in taken}
-    tags = distinct_tags(stream.keys, lambda key: names.get(key, key))
-    first = min(taken)
-    message = f"wandb reserves these keys; {first!r} becomes {tags[first]!r}"
-    found = renamed(sorted(taken), stream.series, message)
-    stream = replace(stream, series=tuple(part.under(tags[part.key]) for part in stream.series))
-    return replace(layout, stream=stream, findings=(*layout.findings, found))
+    names = {key: f"tag/{key}" for key in taken}
+    return with_legal_keys(layout, lambda key: names.get(key, key), "wandb")
 
 
 def _refused(key: str, stream: MetricStream) -> Finding:

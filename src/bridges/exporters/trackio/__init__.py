@@ -1,0 +1,1 @@
+"""Trackio: runs in the SQLite files of Hugging Face's tracker."""
