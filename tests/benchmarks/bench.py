@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import (
+    event_files,
     migrate,
     mlflow,
     mlflow_copies,
@@ -175,6 +176,7 @@ def main() -> None:
         "read": read,
         "whole": whole,
         "small": small,
+        **event_files.SECTIONS,
         **mlflow.SECTIONS,
         **mlflow_source.SECTIONS,
         **mlflow_files.SECTIONS,

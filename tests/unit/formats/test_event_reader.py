@@ -18,8 +18,14 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboardX import SummaryWriter
 
 from bridges.formats.events import proto
-from bridges.formats.events.content import EventFile
-from bridges.formats.events.reader import BLOCK_RECORDS, MIN_COLUMNAR_RECORDS, decode, first_texts
+from bridges.formats.events.content import EventBytes, EventFile
+from bridges.formats.events.reader import (
+    BLOCK_RECORDS,
+    MIN_COLUMNAR_RECORDS,
+    decode,
+    decode_many,
+    first_texts,
+)
 from bridges.formats.events.tfrecord import EventFileError
 from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
 from bridges.formats.protobuf import double, sized
@@ -146,6 +152,69 @@ def test_ten_thousand_tags_in_a_record_each() -> None:
 def test_two_thousand_texts_of_different_lengths() -> None:
     file = decode("memory", texts_of_different_lengths(2_000))
     assert sorted(len(text.text) for text in file.texts) == sorted([*range(500)] * 4)
+
+
+WAYS = {
+    "as it is": {},
+    "column by column": {"shapes.MIN_COLUMN_ROWS": 1, "shapes.MAX_COLUMN_BYTES": 1 << 30},
+    "with byte pairs": {
+        "shapes.MIN_COLUMN_ROWS": 1,
+        "shapes.MAX_COLUMN_BYTES": 1 << 30,
+        "shapes.MIN_PAIRED_ROWS": 1,
+    },
+    "row by row": {"shapes.MIN_COLUMN_ROWS": 1 << 30},
+    "cycle by cycle": {"reader.MIN_CYCLES": 1},
+    "in small blocks": {"reader.BLOCK_BYTES": 1, "reader.MIN_CYCLES": 1, "reader.BLOCK_RECORDS": 3},
+    "one by one": {"reader.MIN_COLUMNAR_RECORDS": 1 << 30, "reader.MIN_CYCLES": 1 << 30},
+    "in pieces": {"content.MIN_POINTS_PER_PIECE": 1},
+}
+_cycles = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6),
+        st.integers(1, 60),
+        st.sampled_from([-5, 0, 1, 100, 16_000, 2**40]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def cycled(cycles: list[tuple[list[str], int, int]]) -> tuple[bytes, dict[str, list[Point]]]:
+    """A file with repeated records, and its points. Some tags have equal lengths, some records two
+    values of one tag, or no step."""
+    records, want, number = [], dict[str, list[Point]](), 0
+    for names, repeats, step in cycles:
+        for name in names * repeats:
+            number += 1
+            tag = "tag" + name * (1 + ord(name) % 3)
+            raw = [struct.pack("<f", number + n) for n in range(1 + (name == "b"))]
+            values = [proto.scalar_value(tag, each) for each in raw]
+            at = 0 if name == "c" else step + number
+            event = proto.summary_event(float(number), at, values)
+            records.append(event if name != "c" else event[:9] + event[11:])
+            want.setdefault(tag, []).extend((at, each, event[1:9]) for each in raw)
+    return b"".join(proto.frames(records)), want
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(cycles=_cycles)
+@settings(max_examples=25)
+def test_all_ways_give_the_points_in_order(
+    way: str, cycles: list[tuple[list[str], int, int]]
+) -> None:
+    data, want = cycled(cycles)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in WAYS[way].items():
+            patch.setattr(f"bridges.formats.events.{name}", value)
+        file = decode("x", data)
+        first, second = decode_many([EventBytes("x", data, {}), EventBytes("y", data, {})])
+    for found in (file, first, second):
+        assert isinstance(found, EventFile)
+        assert points(found) == want
+        for tag, parts in found.scalars.items():
+            offsets = np.concatenate([part.offset for part in parts])
+            assert (np.diff(offsets) >= 0).all()
+            assert found.points(tag).offset.tolist() == offsets.tolist()
 
 
 # --- files of others --------------------------------------------------------------------------

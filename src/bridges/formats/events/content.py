@@ -6,13 +6,21 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from bridges.formats.events.hparams import SessionEnd, SessionStart
-from bridges.formats.events.messages import SCALARS_PLUGIN, TENSOR_KIND, Event, Origin
+from bridges.formats.events.messages import (
+    BARE_TENSOR,
+    SCALARS_PLUGIN,
+    SIMPLE,
+    TENSOR_KIND,
+    TENSOR_OF_SCALARS,
+    Event,
+)
 from bridges.formats.events.proto import TEXT_PLUGIN
 from bridges.formats.events.tensors import Column, as_floats, joined
 from bridges.formats.events.tfrecord import EventFileError, damaged
@@ -20,7 +28,11 @@ from bridges.formats.protobuf import read_varint
 from bridges.stream.model import Float64, Int64, Values
 
 TEXT_SUFFIX = "/text_summary"  # of tags of texts without a plug-in
-Key = tuple[str, str, Origin]  # tag, kind, origin
+MIN_POINTS_PER_PIECE = 1024  # on average; interleaved parts with more pieces are merged
+Key = tuple[str, str, str]  # tag, kind, origin
+_double = struct.Struct("<d").unpack_from
+# part and slice, or indices into all parts; offset, step, wall time
+_Piece = tuple[tuple[int, slice] | Int64, Int64, Int64, Float64]
 
 
 @dataclass(slots=True)
@@ -69,7 +81,7 @@ class EventFile:
     versions: list[tuple[int, float]] = field(default_factory=list)
     others: Counter[tuple[str, str]] = field(default_factory=Counter)
     start: float | None = None
-    first_time: float | None = None
+    other_times: list[float] = field(default_factory=list)  # of records without points
     torn: int = 0
     damaged: list[int] = field(default_factory=list)
     rounded: int = 0
@@ -78,6 +90,14 @@ class EventFile:
     def parts(self) -> Iterator[ScalarPart]:
         """The points of all tags."""
         return (part for parts in self.scalars.values() for part in parts)
+
+    @property
+    def first_time(self) -> float | None:
+        """The lowest finite wall time of all records."""
+        columns = {id(part.wall_time): part.wall_time for part in self.parts}
+        times = np.concatenate([np.array(self.other_times), *columns.values()])
+        first = float(np.min(times, where=np.isfinite(times), initial=np.inf))
+        return first if np.isfinite(first) else None
 
     def points(self, tag: str) -> ScalarPart:
         """All points of a tag as one part."""
@@ -146,13 +166,13 @@ class Draft:
         self.parts: dict[Key, list[Part]] = {}
         self.plugins: list[tuple[int, str, str]] = []  # offset, tag, plug-in
         self.bare_texts: list[Text] = []
-        self.times: list[float] = []  # of records without columns
-        self.merged: dict[tuple[int, ...], tuple[Int64, Int64, Int64, Float64]] = {}
+        self.ordered: dict[tuple[int, ...], list[_Piece]] = {}  # by ids of offsets
 
     def add(self, offset: int, data: bytes, event: Event) -> None:
         """Add a record that was parsed by itself."""
         file, time, step = self.file, _time_of(data, event), _step_of(data, event)
-        self.times.append(time)
+        if not event.scalars:
+            file.other_times.append(time)
         for scalar in event.scalars:
             key = scalar[:3]
             few = self.few.get(key) or self.few.setdefault(key, _Few())
@@ -164,7 +184,8 @@ class Draft:
             texts = file.texts if has_plugin else self.bare_texts
             texts.append(Text(offset, tag, step, text, time))
         file.sessions += [(offset, session) for session in event.sessions]
-        file.others.update(event.others)
+        for other in event.others:
+            file.others[other] += 1
         self.plugins += [(offset, tag, plugin) for tag, plugin in event.plugins]
         if event.file_version is not None:
             file.versions.append((offset, time))
@@ -186,7 +207,6 @@ class Draft:
         for ordered in (file.texts, file.sessions, file.restarts, file.versions):
             ordered.sort(key=lambda one: one[0])
         file.start = file.versions[0][1] if file.versions else None
-        file.first_time = self._first_time()
         return file
 
     def _resolve(self) -> None:
@@ -195,7 +215,7 @@ class Draft:
         named = self.plugins + [
             (int(parts[0].offset[0]), tag, SCALARS_PLUGIN)
             for (tag, _, origin), parts in self.parts.items()
-            if origin is Origin.TENSOR
+            if origin == TENSOR_OF_SCALARS
         ]
         for _, tag, plugin in sorted(named):
             plugins.setdefault(tag, plugin)
@@ -215,10 +235,11 @@ class Draft:
 
     def _add_points(self, key: Key, parts: Sequence[Part], plugin: str) -> None:
         tag, kind, origin = key
-        is_other = origin is Origin.BARE and plugin != SCALARS_PLUGIN
-        if is_other or not (self.rules.tensors or origin is Origin.SIMPLE):
+        is_other = origin == BARE_TENSOR and plugin != SCALARS_PLUGIN
+        if is_other or not (self.rules.tensors or origin == SIMPLE):
             count = sum(len(part.step) for part in parts)
             self.file.others[plugin or TENSOR_KIND, tag] += count
+            self.file.other_times += [float(np.fmin.reduce(part.wall_time)) for part in parts]
             return
         found = self.file.scalars.setdefault(tag, [])
         for part in parts:
@@ -227,32 +248,58 @@ class Draft:
             self.file.rounded += rounded
 
     def _in_file_order(self, parts: list[ScalarPart]) -> list[ScalarPart]:
-        """The parts of a tag in file order; interleaved parts are merged.
+        """The parts of a tag in file order: interleaved parts are split, or merged.
 
-        Tags of the same records share their merged offsets, steps and times.
+        Tags of the same records share their offsets, steps and times.
         """
+        if len(parts) == 1:
+            return parts
         parts = sorted(parts, key=lambda part: int(part.offset[0]))
         if all(one.offset[-1] < other.offset[0] for one, other in pairwise(parts)):
             return parts
         key = tuple(id(part.offset) for part in parts)
-        if key not in self.merged:
-            offset = np.concatenate([part.offset for part in parts])
-            step = np.concatenate([part.step for part in parts])
-            time = np.concatenate([part.wall_time for part in parts])
-            order = np.argsort(offset, kind="stable")
-            self.merged[key] = order, offset[order], step[order], time[order]
-        order, offset, step, time = self.merged[key]
-        value = np.concatenate([part.value for part in parts])[order]
-        return [ScalarPart(offset, step, value, time)]
-
-    def _first_time(self) -> float | None:
-        columns = {id(part.wall_time): part.wall_time for part in self.file.parts}
-        lowest = [
-            float(np.min(times, where=np.isfinite(times), initial=np.inf))
-            for times in (np.array(self.times), *columns.values())
+        if key not in self.ordered:
+            self.ordered[key] = _ordered(parts)
+        return [
+            ScalarPart(offset, step, _taken(parts, where), time)
+            for where, offset, step, time in self.ordered[key]
         ]
-        first = min(lowest)
-        return first if np.isfinite(first) else None
+
+
+def _taken(parts: Sequence[ScalarPart], where: tuple[int, slice] | Int64) -> Values:
+    """The values of a slice of one part, or of indices into all parts."""
+    if isinstance(where, tuple):
+        return parts[where[0]].value[where[1]]
+    return np.concatenate([part.value for part in parts])[where]
+
+
+def _ordered(parts: Sequence[ScalarPart]) -> list[_Piece]:
+    """Parts, sorted by their first offset, as pieces in file order."""
+    most = sum(len(part.offset) for part in parts) // MIN_POINTS_PER_PIECE
+    waiting = [(int(part.offset[0]), number, 0) for number, part in enumerate(parts)]
+    pieces: list[_Piece] = []
+    while waiting:
+        _, number, low = heappop(waiting)
+        offset = parts[number].offset
+        high = len(offset)
+        if waiting and offset[-1] >= waiting[0][0]:
+            high = int(np.searchsorted(offset, waiting[0][0]))
+            if high == low or len(pieces) >= most:
+                return _merged(parts)
+            heappush(waiting, (int(offset[high]), number, high))
+        cut = slice(low, high)
+        part = parts[number]
+        pieces.append(((number, cut), offset[cut], part.step[cut], part.wall_time[cut]))
+    return pieces
+
+
+def _merged(parts: Sequence[ScalarPart]) -> list[_Piece]:
+    """Parts as one piece; values of one record keep their order."""
+    offset = np.concatenate([part.offset for part in parts])
+    step = np.concatenate([part.step for part in parts])
+    time = np.concatenate([part.wall_time for part in parts])
+    order = np.argsort(offset, kind="stable")
+    return [(order, offset[order], step[order], time[order])]
 
 
 def too_many_tags(path: str, rules: Rules) -> EventFileError:
@@ -262,9 +309,11 @@ def too_many_tags(path: str, rules: Rules) -> EventFileError:
 
 def _time_of(data: bytes, event: Event) -> float:
     at = event.wall_time
-    return float(struct.unpack_from("<d", data, at)[0]) if at >= 0 else 0.0
+    return float(_double(data, at)[0]) if at >= 0 else 0.0
 
 
 def _step_of(data: bytes, event: Event) -> int:
-    step = read_varint(data, event.step[0])[0] if event.step[0] >= 0 else 0
-    return (step + (1 << 63)) % (1 << 64) - (1 << 63)
+    if event.step[0] < 0:
+        return 0
+    step, _ = read_varint(data, event.step[0])
+    return step if step < 1 << 63 else (step + (1 << 63)) % (1 << 64) - (1 << 63)

@@ -7,7 +7,6 @@ numbers are those of tensorboard/compat/proto (`event.proto`, `summary.proto`, `
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import NamedTuple
 
 from bridges.formats.events.hparams import SessionEnd, SessionStart, session_in
@@ -34,24 +33,19 @@ _EVENT_KINDS = {
 _VALUE_KINDS = {26: "histograms", 34: "images", 42: "histograms", 50: "audio"}
 UNREADABLE = "unreadable"  # a record with right CRCs that is not an event
 NO_VALUE, TENSOR_KIND = "metadata", "tensor"
-
-
-class Origin(Enum):
-    """How a scalar is stored: a `simple_value`, a tensor of the scalars plug-in, or a tensor whose
-    plug-in only an earlier event of its tag names.
-    """
-
-    SIMPLE = "simple"
-    TENSOR = "tensor"
-    BARE = "bare"
+# how a scalar is stored: as `simple_value`, as a tensor of the scalars plug-in, or as a tensor
+# whose plug-in only another event of its tag names
+SIMPLE, TENSOR_OF_SCALARS, BARE_TENSOR = "simple", "scalars", "bare"
 
 
 class Scalar(NamedTuple):
-    """A number of a record: the kind, the bytes, and their offset in the data (-1: not there)."""
+    """A number of a record: the kind and the origin, the offset of its bytes in the data (-1: they
+    are not there), and these bytes.
+    """
 
     tag: str
     kind: str
-    origin: Origin
+    origin: str
     at: int
     raw: bytes
 
@@ -105,6 +99,21 @@ def parse_event(data: bytes) -> Event:
     return event
 
 
+def first_tag(data: bytes, at: int) -> bytes:
+    """The first tag of the event at an offset; empty if its fields are not in the usual order."""
+    try:
+        at += 9 if data[at] == WALL_TIME else 0
+        for key in (STEP, SUMMARY, VALUE):
+            if data[at] == key:
+                at += 1
+                while data[at] >= 0x80:
+                    at += 1
+                at += 1
+        return data[at + 2 : at + 2 + data[at + 1]] if data[at] == TAG else b""
+    except IndexError:
+        return b""
+
+
 def _add_kind(event: Event, data: bytes, key: int, at: int, end: int) -> None:
     """Add a part of an event that is not a summary."""
     if key == SESSION_LOG and _number(data, at, end, SESSION_STATUS) == SESSION_START:
@@ -125,6 +134,12 @@ def _text(data: bytes, start: int, stop: int, wanted: int) -> str:
 
 
 def _add_value(event: Event, data: bytes, start: int, stop: int) -> None:
+    size = data[start + 1] if stop - start > 6 else 0x80  # bytes of the tag
+    at = start + 2 + size
+    if data[start] == TAG and size < 0x80 and at + 5 == stop and data[at] == SIMPLE_VALUE:
+        tag = data[start + 2 : at].decode()  # the usual case: a tag and a number
+        event.scalars.append(Scalar(tag, "<f4", SIMPLE, at + 1, data[at + 1 : stop]))
+        return
     tag, plugin, content, kind, where = "", "", b"", 0, (0, 0)
     for key, at, end in fields(data, start, stop):
         if key == TAG:
@@ -137,7 +152,7 @@ def _add_value(event: Event, data: bytes, start: int, stop: int) -> None:
         event.plugins.append((tag, plugin))
     if kind == SIMPLE_VALUE:
         at, end = where
-        event.scalars.append(Scalar(tag, "<f4", Origin.SIMPLE, at, data[at:end]))
+        event.scalars.append(Scalar(tag, "<f4", SIMPLE, at, data[at:end]))
     elif kind == TENSOR or (not kind and plugin == HPARAMS_PLUGIN):
         _add_tensor(event, data, tag, plugin, content, where)
     else:
@@ -167,7 +182,7 @@ def _add_tensor(
     number = number_in(data, *where) if plugin in ("", SCALARS_PLUGIN) else None
     texts = strings_in(data, *where) if plugin in ("", TEXT_PLUGIN) and not number else []
     if number:
-        origin = Origin.TENSOR if plugin else Origin.BARE
+        origin = TENSOR_OF_SCALARS if plugin else BARE_TENSOR
         event.scalars.append(Scalar(tag, number[0], origin, *number[1:]))
     elif texts:
         event.texts += [(tag, text, bool(plugin)) for text in texts]

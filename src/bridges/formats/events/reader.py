@@ -29,7 +29,7 @@ from bridges.formats.events.content import (
     Rules,
     too_many_tags,
 )
-from bridges.formats.events.messages import Scalar, parse_event
+from bridges.formats.events.messages import Scalar, first_tag, parse_event
 from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import (
     FOOTER,
@@ -45,10 +45,11 @@ from bridges.formats.events.tfrecord import (
 from bridges.stream.model import Int64
 
 BLOCK_RECORDS, BLOCK_BYTES = 8192, 1 << 21  # of a block that is decoded at once: fits the cache
-MIN_CYCLES = 256  # of repeated records; fewer are decoded with the other records
+MIN_CYCLES = 2048  # of repeated records; fewer are decoded with the other records
 MIN_COLUMNAR_RECORDS = 8  # of one length; parsing fewer one by one is faster
 BYTES_PER_PEER = 64  # long records need one record of their length for so many bytes
 SINGLES_AFTER_MISS = 32  # records parsed one by one after a shape had few; doubles each time
+Group = tuple[int, bytes]  # of records that may be alike: data length, first tag if known
 JOINED_BYTES, MAX_SMALL_BYTES = 1 << 23, 1 << 21  # of files decoded together, and of one of them
 
 
@@ -190,13 +191,13 @@ class _Decoder:
 
     def decode(self, frames: Sequence[Frames]) -> None:
         """Decode the records of each file. Raises _TooManyTagsError."""
-        loose: dict[tuple[int, ...], list[Int64]] = {}
+        loose: dict[Group, list[Int64]] = {}
         for base, found in zip(self._bases, frames, strict=False):
             for length, offsets in found.others.items():
-                loose.setdefault((length,), []).append(np.array(offsets, np.int64) + base)
+                loose.setdefault((length, b""), []).append(np.array(offsets, np.int64) + base)
             for cycle in found.cycles:
                 self._cycle(base + cycle.offset, cycle.lengths, cycle.repeats, loose)
-        singles = [self._groups(key[0], np.concatenate(found)) for key, found in loose.items()]
+        singles = [self._groups(length, where) for length, where in _merged_groups(loose)]
         if singles:
             self._singles(np.sort(np.concatenate(singles)))
         self._share_columns()
@@ -206,34 +207,41 @@ class _Decoder:
         offset: int,
         lengths: Sequence[int],
         count: int,
-        loose: dict[tuple[int, ...], list[Int64]],
+        loose: dict[Group, list[Int64]],
     ) -> None:
         """Decode repeated records, place by place in regions that stay in the cache."""
         stride = sum(lengths) + len(lengths) * (HEADER + FOOTER)
         places = np.cumsum([0, *(length + HEADER + FOOTER for length in lengths)]).tolist()
         if count < MIN_CYCLES:  # decoded with those of other cycles
             for number, length in enumerate(lengths):
-                where = offset + places[number] + stride * np.arange(count)
-                loose.setdefault((length, number, stride), []).append(where)
+                first = offset + places[number]
+                where = np.arange(first, first + count * stride, stride)
+                key = length, first_tag(self._data, first + HEADER)
+                loose.setdefault(key, []).append(where)
             return
-        shapes: list[Shape | None] = [None] * len(lengths)
+        shapes: dict[tuple[int, Shape | None], list[int]] = {}  # length and shape: their places
+        for place, length in zip(places, lengths, strict=False):
+            shape = self._shape(offset + place, length)
+            shapes.setdefault((length, shape), []).append(place)
         at_once = max(1024, BLOCK_BYTES // stride)
         for start in range(0, count, at_once):
-            rows = min(at_once, count - start)
-            for number, length in enumerate(lengths):
-                at = offset + places[number] + start * stride
-                where = np.arange(at, at + rows * stride, stride)
-                block = Rows(self._data, at, rows, stride, length + HEADER + FOOTER)
-                shapes[number] = shape = self._shape(at, length, shapes[number])
-                rest = self._read(shape, where, block) if shape else where
+            repeats = min(at_once, count - start)
+            first = offset + start * stride
+            for (length, shape), at in shapes.items():
+                starts = np.arange(first, first + repeats * stride, stride)
+                where = (starts[:, None] + np.array(at)).ravel()
+                size = length + HEADER + FOOTER
+                if len(at) == 1:
+                    rows = Rows(self._data, first + at[0], repeats, stride, size)
+                else:
+                    rows = Rows.at(self._data, where, size)
+                rest = self._read(shape, where, rows) if shape else where
                 if len(rest):
-                    loose.setdefault((length,), []).append(rest)
+                    loose.setdefault((length, b""), []).append(rest)
 
-    def _shape(self, at: int, length: int, known: Shape | None) -> Shape | None:
+    def _shape(self, at: int, length: int) -> Shape | None:
         """The shape of the record at an offset; None if it has more than scalars."""
         record = self._data[at : at + length + HEADER + FOOTER]
-        if known and known.fits(record):
-            return known
         event = parse_event(record[HEADER:-FOOTER])
         self._count_tags(event.scalars)
         return Shape.of(event, record) if event.is_columnar() else None
@@ -248,7 +256,7 @@ class _Decoder:
         """Decode records of one length shape by shape; the offsets of those to parse one by one."""
         singles, misses = [where[:0]], SINGLES_AFTER_MISS
         while len(where) >= max(MIN_COLUMNAR_RECORDS, length // BYTES_PER_PEER):
-            shape = self._shape(int(where[0]), length, None)
+            shape = self._shape(int(where[0]), length)
             if shape:
                 rest = self._read_blocks(shape, where)
                 is_common = len(where) - len(rest) >= SINGLES_AFTER_MISS
@@ -269,18 +277,19 @@ class _Decoder:
 
     def _read(self, shape: Shape, where: Int64, rows: Rows) -> Int64:
         """Decode the records of this shape; the offsets of the others."""
-        same = shape.matches(rows)
-        rest = where[:0]
-        if not same.all():
-            rest, where, rows = where[~same], where[same], rows.only(same)
-            if not len(where):
-                return rest
-        points = shape.read(rows)
+        same, points = shape.read(rows)
+        if points is None:
+            return where
         time, step, values, is_sound = points
-        if not is_sound.all():
+        rest = where[:0]
+        if same is not None:
+            rest, where = where[~same], where[same]
+        if np.count_nonzero(is_sound) < len(where):
             self._wrong(where[~is_sound])
             where, time, step = where[is_sound], time[is_sound], step[is_sound]
             values = [value[is_sound] for value in values]
+            if not len(where):
+                return rest
         for key, value in zip(shape.keys, values, strict=True):
             self._columns.setdefault(key, []).append(Part(where, step, value, time))
         return rest
@@ -327,6 +336,29 @@ class _Decoder:
                         time[low:high],
                     )
                     self._drafts[number].parts[key] = [part]
+
+
+def _merged_groups(groups: dict[Group, list[Int64]]) -> Iterator[tuple[int, Int64]]:
+    """The data length and the increasing offsets of each group.
+
+    Records whose tag is not known, and few records, join a group of their length, if any.
+    """
+    minor: dict[int, list[Int64]] = {}
+    major: dict[int, list[list[Int64]]] = {}
+    for (length, tag), found in groups.items():
+        if tag and sum(map(len, found)) >= MIN_COLUMNAR_RECORDS:
+            major.setdefault(length, []).append(found)
+        else:
+            minor.setdefault(length, []).extend(found)
+    for length, several in major.items():
+        several[-1] = [*several[-1], *minor.pop(length, ())]
+        yield from ((length, _joined(found)) for found in several)
+    yield from ((length, _joined(found)) for length, found in minor.items())
+
+
+def _joined(found: Sequence[Int64]) -> Int64:
+    """Offsets as one sorted array."""
+    return np.sort(np.concatenate(found)) if len(found) > 1 else found[0]
 
 
 def _sorted(parts: Sequence[Part]) -> Part:

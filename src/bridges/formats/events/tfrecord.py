@@ -21,9 +21,8 @@ from bridges.formats.events.crc32c import crc32c, crc32c_each, mask
 HEADER, FOOTER = 12, 4  # bytes around the data
 RECORDS_PER_CHECK = 256  # CRCs are checked in batches, for which the data are copied
 LEARNED_RECORDS, MAX_LEARNED_RECORDS = 16, 1024  # read one by one before a cycle is looked for
-MAX_CYCLE_RECORDS = 256
-MIN_CYCLES = 8  # with fewer repetitions, more records are read before the next search
-FIRST_GUESS, GUESS_GROWTH = 16, 8  # repetitions that are compared at once
+MIN_GAIN = 8  # times the records read; if fewer repeat, more are read before the next search
+FIRST_GUESS, GUESS_GROWTH = 256, 8  # repetitions that are compared at once
 _TAIL_BYTES = 1 << 16  # searched at once for the last byte that is not zero
 _LENGTH = struct.Struct("<Q")
 
@@ -155,7 +154,7 @@ def find_records(data: bytes, *, complete: bool) -> Frames:
         if cycle.repeats:
             frames.cycles.append(cycle)
             offset += cycle.repeats * cycle.size
-        is_long = cycle.repeats >= MIN_CYCLES
+        is_long = cycle.repeats * len(cycle.lengths) >= MIN_GAIN * wait
         wait = LEARNED_RECORDS if is_long else min(4 * wait, MAX_LEARNED_RECORDS)
         starts, lengths = [], []
     is_whole = offset <= len(data) and (offset <= end or record_fits(data, starts[-1]))
@@ -179,36 +178,38 @@ def _content_end(data: bytes) -> int:
 
 
 def _repeated(data: bytes, offset: int, end: int, lengths: Sequence[int]) -> Cycle:
-    """The cycle in which the last lengths came twice, and how often it follows at an offset.
+    """The cycle of the last lengths, and how often it follows at an offset.
 
     A number of repetitions is guessed and compared at once; each has equal lengths at the places
     that the ones before it determine, so the result is exact.
     """
-    count = next(
-        (
-            size
-            for size in range(1, min(MAX_CYCLE_RECORDS, len(lengths) // 2) + 1)
-            if lengths[-size:] == lengths[-2 * size : -size]
-        ),
-        0,
-    )
+    count = _period(lengths)
     cycle = Cycle(offset, tuple(lengths[len(lengths) - count :]), 0)
-    if not count or cycle.size > end - offset:
-        return cycle
-    room, done, guess = (end - offset) // cycle.size, 0, FIRST_GUESS
+    size = cycle.size
+    room, done, guess = (end - offset) // size if count else 0, 0, FIRST_GUESS
     while done < room:
         wanted = min(guess, room - done)
-        found = _equal_cycles(data, offset + done * cycle.size, cycle, wanted)
+        found = _equal_cycles(data, offset + done * size, cycle.lengths, size, wanted)
         done, guess = done + found, guess * GUESS_GROWTH
         if found < wanted:
             break
     return cycle._replace(repeats=done)
 
 
-def _equal_cycles(data: bytes, offset: int, cycle: Cycle, most: int) -> int:
-    """How many repetitions of a cycle begin at an offset, up to `most`, which fit into the data."""
-    for length in cycle.lengths:
-        differs = np.ndarray(most, "<u8", data, offset, (cycle.size,)) != length
+def _period(lengths: Sequence[int]) -> int:
+    """The least number of lengths that repeat in the last half of them, at least twice, or 0."""
+    view, count = memoryview(array("q", lengths)), len(lengths)
+    for period in range(1, count // 2 + 1):
+        start = count - max(2 * period, count // 2)
+        if view[start + period :] == view[start : count - period]:
+            return period
+    return 0
+
+
+def _equal_cycles(data: bytes, offset: int, lengths: Sequence[int], size: int, most: int) -> int:
+    """How many repetitions of `size` bytes begin at an offset, of `most` that fit into the data."""
+    for length in lengths:
+        differs = np.ndarray(most, "<u8", data, offset, (size,)) != length
         offset += length + HEADER + FOOTER
         if differs.any():
             most = int(differs.argmax())
