@@ -216,19 +216,3 @@ def _equal_cycles(data: bytes, offset: int, lengths: Sequence[int], size: int, m
             if not most:
                 return 0
     return most
-
-
-def record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.void]:
-    """The dtype of records of `size` bytes: wall_time, step (uint8, a varint), value0, …, crc.
-
-    `fields`: offset and size of wall time, step and each value in the data. Fields are unaligned.
-    """
-    values = len(fields) - 2
-    return np.dtype(
-        {
-            "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
-            "formats": ["<f8", (np.uint8, (fields[1][1],)), *["<f4"] * values, "<u4"],
-            "offsets": [*(HEADER + at for at, _ in fields), size - FOOTER],
-            "itemsize": size,
-        }
-    )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bridges.formats.events import proto
 from bridges.formats.events.crc32c import ColumnEffects, FieldEffects, UInt8, crc32c, mask_all
-from bridges.formats.events.tfrecord import FOOTER, HEADER, record_dtype
+from bridges.formats.events.tfrecord import FOOTER, HEADER
 from bridges.formats.protobuf import double, sized, varint
 from bridges.stream.model import Float64, Int64
 
@@ -310,6 +310,22 @@ def _template(tags: tuple[str, ...], step_size: int) -> _Template:
         crc=np.uint32(crc32c(data)),
         step_size=step_size,
         offsets=tuple(fields),
-        fields=record_dtype(fields, len(record)),
+        fields=_record_dtype(fields, len(record)),
         effects=FieldEffects(fields, len(data)),
+    )
+
+
+def _record_dtype(fields: Sequence[tuple[int, int]], size: int) -> np.dtype[np.void]:
+    """The dtype of records of `size` bytes: wall_time, step (uint8, a varint), value0, …, crc.
+
+    `fields`: offset and size of wall time, step and each value in the data. Fields are unaligned.
+    """
+    values = len(fields) - 2
+    return np.dtype(
+        {
+            "names": ["wall_time", "step", *(f"value{n}" for n in range(values)), "crc"],
+            "formats": ["<f8", (np.uint8, (fields[1][1],)), *["<f4"] * values, "<u4"],
+            "offsets": [*(HEADER + at for at, _ in fields), size - FOOTER],
+            "itemsize": size,
+        }
     )
