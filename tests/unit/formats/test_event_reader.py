@@ -26,6 +26,7 @@ from bridges.formats.events.reader import (
     decode_many,
     first_texts,
 )
+from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import EventFileError
 from bridges.formats.events.writer import ScalarColumn, as_float32, scalar_records
 from bridges.formats.protobuf import double, sized
@@ -143,6 +144,25 @@ def test_the_time_is_linear_in_the_records(data: Callable[[int], bytes]) -> None
     short, long = data(1_000), data(10_000)
     few = processor_seconds(lambda: decode("memory", short))
     assert processor_seconds(lambda: decode("memory", long)) < 40 * few + 0.05
+
+
+def test_records_of_many_tags_are_not_compared_with_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = [proto.summary_event(1.0, n, [proto.scalar_value(f"t{n % 700:03}", bytes(4))])
+              for n in range(42_000)]  # fmt: skip
+    compared = 0
+    read = Shape.read
+
+    def counted(shape: Shape, rows: Rows) -> object:
+        nonlocal compared
+        compared += rows.count
+        return read(shape, rows)
+
+    monkeypatch.setattr(Shape, "read", counted)
+    file = decode("memory", b"".join(proto.frames(events)))
+    assert {len(file.points(tag).step) for tag in file.scalars} == {60}
+    assert compared < 3 * len(events)
 
 
 def test_ten_thousand_tags_in_a_record_each() -> None:

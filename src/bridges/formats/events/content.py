@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
@@ -91,7 +92,7 @@ class EventFile:
         """The points of all tags."""
         return (part for parts in self.scalars.values() for part in parts)
 
-    @property
+    @cached_property
     def first_time(self) -> float | None:
         """The lowest finite wall time of all records."""
         columns = {id(part.wall_time): part.wall_time for part in self.parts}

@@ -34,6 +34,7 @@ from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
+    Cycle,
     EventFileError,
     Frames,
     crc_fits,
@@ -49,6 +50,8 @@ MIN_CYCLES = 2048  # of repeated records; fewer are decoded with the other recor
 MIN_COLUMNAR_RECORDS = 8  # of one length; parsing fewer one by one is faster
 BYTES_PER_PEER = 64  # long records need one record of their length for so many bytes
 SINGLES_AFTER_MISS = 32  # records parsed one by one after a shape had few; doubles each time
+MAX_SHAPES = 64  # of equal share; records of rarer shapes are parsed one by one
+MANY_RECORDS = 1024  # of one length and rare shapes, which are grouped by tag
 Group = tuple[int, bytes]  # of records that may be alike: data length, first tag if known
 JOINED_BYTES, MAX_SMALL_BYTES = 1 << 23, 1 << 21  # of files decoded together, and of one of them
 
@@ -196,45 +199,32 @@ class _Decoder:
             for length, offsets in found.others.items():
                 loose.setdefault((length, b""), []).append(np.array(offsets, np.int64) + base)
             for cycle in found.cycles:
-                self._cycle(base + cycle.offset, cycle.lengths, cycle.repeats, loose)
+                self._cycle(base, cycle, loose)
         singles = [self._groups(length, where) for length, where in _merged_groups(loose)]
         if singles:
             self._singles(np.sort(np.concatenate(singles)))
         self._share_columns()
 
-    def _cycle(
-        self,
-        offset: int,
-        lengths: Sequence[int],
-        count: int,
-        loose: dict[Group, list[Int64]],
-    ) -> None:
-        """Decode repeated records, place by place in regions that stay in the cache."""
-        stride = sum(lengths) + len(lengths) * (HEADER + FOOTER)
-        places = np.cumsum([0, *(length + HEADER + FOOTER for length in lengths)]).tolist()
-        if count < MIN_CYCLES:  # decoded with those of other cycles
-            for number, length in enumerate(lengths):
-                first = offset + places[number]
-                where = np.arange(first, first + count * stride, stride)
-                key = length, first_tag(self._data, first + HEADER)
-                loose.setdefault(key, []).append(where)
+    def _cycle(self, base: int, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
+        """Decode repeated records, in regions that stay in the cache."""
+        firsts = [base + cycle.offset + place for place in cycle.places]
+        size, records = cycle.size, [*zip(firsts, cycle.lengths, strict=True)]
+        if cycle.repeats < MIN_CYCLES:  # decoded with those of other cycles
+            for first, length in records:
+                where = np.arange(first, first + cycle.repeats * size, size)
+                tag = first_tag(self._data, first + HEADER)
+                loose.setdefault((length, tag), []).append(where)
             return
-        shapes: dict[tuple[int, Shape | None], list[int]] = {}  # length and shape: their places
-        for place, length in zip(places, lengths, strict=False):
-            shape = self._shape(offset + place, length)
-            shapes.setdefault((length, shape), []).append(place)
-        at_once = max(1024, BLOCK_BYTES // stride)
-        for start in range(0, count, at_once):
-            repeats = min(at_once, count - start)
-            first = offset + start * stride
-            for (length, shape), at in shapes.items():
-                starts = np.arange(first, first + repeats * stride, stride)
+        alike: dict[tuple[int, Shape | None], list[int]] = {}  # first records of equal shape
+        for first, length in records:
+            alike.setdefault((length, self._shape(first, length)), []).append(first)
+        at_once = max(1024, BLOCK_BYTES // size)
+        for start in range(0, cycle.repeats, at_once):
+            starts = np.arange(start, min(start + at_once, cycle.repeats)) * size
+            for (length, shape), at in alike.items():
                 where = (starts[:, None] + np.array(at)).ravel()
-                size = length + HEADER + FOOTER
-                if len(at) == 1:
-                    rows = Rows(self._data, first + at[0], repeats, stride, size)
-                else:
-                    rows = Rows.at(self._data, where, size)
+                stride = size if len(at) == 1 else 0
+                rows = Rows.at(self._data, where, length + HEADER + FOOTER, stride)
                 rest = self._read(shape, where, rows) if shape else where
                 if len(rest):
                     loose.setdefault((length, b""), []).append(rest)
@@ -252,20 +242,30 @@ class _Decoder:
             if max(len(self._tags), len(scalars)) > self._max_tags:
                 raise _TooManyTagsError
 
-    def _groups(self, length: int, where: Int64) -> Int64:
+    def _groups(self, length: int, where: Int64, *, is_one_tag: bool = False) -> Int64:
         """Decode records of one length shape by shape; the offsets of those to parse one by one."""
         singles, misses = [where[:0]], SINGLES_AFTER_MISS
         while len(where) >= max(MIN_COLUMNAR_RECORDS, length // BYTES_PER_PEER):
             shape = self._shape(int(where[0]), length)
-            if shape:
-                rest = self._read_blocks(shape, where)
-                is_common = len(where) - len(rest) >= SINGLES_AFTER_MISS
-                where = rest
-                if is_common:
-                    continue
+            rest = self._read_blocks(shape, where) if shape else where
+            is_common = len(where) - len(rest) >= max(SINGLES_AFTER_MISS, len(where) // MAX_SHAPES)
+            where = rest
+            if is_common:
+                continue
+            if len(where) > MANY_RECORDS and not is_one_tag:
+                groups = self._by_tag(where)
+                singles += [self._groups(length, group, is_one_tag=True) for group in groups]
+                return np.concatenate(singles)
             singles.append(where[:misses])
             where, misses = where[misses:], 2 * misses
         return np.concatenate([*singles, where])
+
+    def _by_tag(self, where: Int64) -> list[Int64]:
+        """Offsets of records, grouped by their first tag."""
+        groups: dict[bytes, list[int]] = {}
+        for offset in where.tolist():
+            groups.setdefault(first_tag(self._data, offset + HEADER), []).append(offset)
+        return [np.array(group) for group in groups.values()]
 
     def _read_blocks(self, shape: Shape, where: Int64) -> Int64:
         count = max(1, min(BLOCK_RECORDS, BLOCK_BYTES // shape.size))

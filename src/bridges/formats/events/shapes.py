@@ -41,8 +41,10 @@ class Rows:
     size: int
 
     @classmethod
-    def at(cls, data: bytes, where: Int64, size: int) -> Rows:
-        """Records at these offsets, copied."""
+    def at(cls, data: bytes, where: Int64, size: int, stride: int = 0) -> Rows:
+        """Records at these offsets; copied, unless all have the distance `stride`."""
+        if stride:
+            return cls(data, int(where[0]), len(where), stride, size)
         windows = np.ndarray(len(data) - size + 1, f"V{size}", data, 0, (1,))
         return cls(windows[where].data.cast("B"), 0, len(where), size, size)
 

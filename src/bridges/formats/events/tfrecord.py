@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -106,6 +107,12 @@ class Cycle(NamedTuple):
     def size(self) -> int:
         """The bytes of one repetition."""
         return sum(self.lengths) + len(self.lengths) * (HEADER + FOOTER)
+
+    @property
+    def places(self) -> list[int]:
+        """The offset of each record from the beginning of its repetition."""
+        sizes = [length + HEADER + FOOTER for length in self.lengths]
+        return [*accumulate(sizes[:-1], initial=0)]
 
 
 @dataclass
