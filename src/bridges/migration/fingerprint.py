@@ -51,7 +51,8 @@ class Files:
         self._then = {
             path: local[path].st_mtime_ns if path in local else _version(path) for path in paths
         }
-        is_settled = len(local) == len(paths) and all(map(_is_settled, local.values()))
+        is_local = 0 < len(paths) == len(local)  # without any file, the names are compared
+        is_settled = is_local and all(map(_is_settled, local.values()))
         self.stat_fingerprint = _digest([_names(place), _stats(local)]) if is_settled else ""
         self._contents: dict[str, str] = {}
         self._has_trials = False

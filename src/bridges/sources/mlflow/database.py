@@ -263,6 +263,12 @@ class DatabaseStore:
         )
         return record, metrics
 
+    def marks(self, heads: Sequence[RunHead]) -> list[str]:
+        """A text for each run that changes with it; empty for a run that is gone."""
+        from bridges.sources.mlflow.marks import marks_of
+
+        return self._database.read(partial(marks_of, heads, self._schema))
+
     def left_out(self) -> Counter[str]:
         """The numbers of traces, spans, registered models and others."""
         return self._database.read(self._left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bridges.errors import SourceError, TreeError
@@ -14,7 +15,7 @@ from bridges.sources.mlflow.families import Nested, families
 from bridges.sources.mlflow.location import StoreLocation, files_of, stores_at
 from bridges.sources.mlflow.opening import open_store
 from bridges.sources.mlflow.runs import run_of
-from bridges.sources.mlflow.store import Store
+from bridges.sources.mlflow.store import MarksRuns, Store
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import is_address
 from bridges.sources.selection import Selection
@@ -254,7 +255,22 @@ def _parts(location: str, place: StoreLocation) -> Iterator[RunsPart]:
         for family in families(store.heads(experiment)):
             waiting += family
             if len(waiting) >= RUNS_PER_PART:
-                yield RunsPart(location, place, tuple(waiting))
+                yield RunsPart(location, place, _marked(store, waiting))
                 waiting = []
         if waiting:
-            yield RunsPart(location, place, tuple(waiting))
+            yield RunsPart(location, place, _marked(store, waiting))
+
+
+def _marked(store: Store, runs: Sequence[Nested]) -> tuple[Nested, ...]:
+    """The runs with their marks, if the store has them."""
+    if not isinstance(store, MarksRuns):
+        return tuple(runs)
+    marks: list[str] = []
+    with suppress(SourceError):  # reading the runs reports the error
+        for start in range(0, len(runs), RUNS_PER_PART):
+            marks += store.marks([nested.head for nested in runs[start : start + RUNS_PER_PART]])
+    marks += [""] * (len(runs) - len(marks))
+    return tuple(
+        replace(nested, head=replace(nested.head, mark=mark))
+        for nested, mark in zip(runs, marks, strict=True)
+    )

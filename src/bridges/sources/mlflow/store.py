@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from bridges.errors import SourceError
 from bridges.formats.mlflow_store.records import Experiment, Metric, RunHead, RunRecord
@@ -34,4 +34,13 @@ class Store(Protocol):
 
     def left_out(self) -> Counter[str]:
         """The records that are not read, counted by kind, such as `traces`."""
+        ...
+
+
+@runtime_checkable
+class MarksRuns(Protocol):
+    """A store that knows for less than a reading whether a run has changed."""
+
+    def marks(self, heads: Sequence[RunHead]) -> list[str]:
+        """A text for each run that changes with it; empty if unknown. Raises SourceError."""
         ...
