@@ -18,7 +18,11 @@ from bridges.cli.console import printable
 from bridges.errors import MissingDependencyError
 from bridges.views.viewers import Viewer, viewers
 
-MODULES = {"tensorboard": "tensorboard.main", "mlflow": "mlflow", "trackio": "trackio.cli"}  # for `python -m`
+MODULES = {
+    "tensorboard": "tensorboard.main",
+    "mlflow": "mlflow",
+    "trackio": "trackio.cli",
+}  # for `python -m`
 
 
 def view(targets: Sequence[str], port: int | None, dry_run: bool) -> int:

@@ -137,7 +137,9 @@ def _trackio(path: Path) -> Viewer | None:
         return Viewer("trackio", ("show",), environment={"TRACKIO_DIR": str(path)})
     if path.is_file() and _is_project(path):
         folder = str(path.parent)
-        return Viewer("trackio", ("show", "--project", path.stem), environment={"TRACKIO_DIR": folder})
+        return Viewer(
+            "trackio", ("show", "--project", path.stem), environment={"TRACKIO_DIR": folder}
+        )
     return None
 
 

@@ -87,7 +87,9 @@ def recorded(texts: Sequence[RowTexts], state: State) -> Recorded:
         step, index = (_integers([getattr(some, name) for some in texts]) for name in INTEGERS)
         times = [time for some in texts for time in some.time.split(",")]
         time = np.array(times, "datetime64[us]").view(np.int64)
-        found = [row for some in texts for row in from_json(f"[{some.metrics}]", cache_strings="keys")]
+        found = [
+            row for some in texts for row in from_json(f"[{some.metrics}]", cache_strings="keys")
+        ]
         if rule.has_key:
             known = np.array([row.pop(STEP_KEY) for row in found], np.int64)
             if not np.array_equal(step, index if rule.by_row else known):
