@@ -25,6 +25,7 @@ from tests.benchmarks import (
     mlflow_source,
     table_source,
     tables,
+    trackio,
     tree,
     wandb,
 )
@@ -184,6 +185,7 @@ def main() -> None:
         **table_source.SECTIONS,
         **wandb.SECTIONS,
         **tables.SECTIONS,
+        **trackio.SECTIONS,
         **tree.SECTIONS,
         **migrate.SECTIONS,
     }

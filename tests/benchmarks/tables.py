@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pyarrow
 from pyarrow import parquet
 
 import bridges
@@ -44,9 +44,15 @@ def tables(folder: Path) -> None:
     note = f"{millis(long)}, at most 2,000 ms"
     line("Parquet, 1,000,000 points read back: CPU, to pyarrow alone", long / floor, "≤ 3", note)
     line("the same with a wide table", both / floor, "≤ 3", millis(both))
-    pyarrow.default_memory_pool().release_unused()
-    (csv,) = least_cpu(partial(exported, run, "csv", folder / "csv"), repeats=2)
-    line("CSV, 1,000,000 points read back: CPU, to Parquet", csv / long, "≤ 25", millis(csv))
+    exported(run, "csv", folder / "csv")
+    (path,) = (folder / "csv" / "metrics").glob("*.csv")
+
+    def plain() -> None:
+        with path.open(newline="") as file, open(folder / "copy.csv", "w", newline="") as copy:
+            csv.writer(copy).writerows(csv.reader(file))
+
+    made, copied = least_cpu(partial(exported, run, "csv", folder / "csv"), plain, repeats=2)
+    line("CSV, 1,000,000 points: CPU, to a copy by `csv`", made / copied, "≤ 5", millis(made))
 
 
 SECTIONS = {"tables": tables}

@@ -181,7 +181,8 @@ def test_an_unknown_target_names_the_nearest() -> None:
         make_exporters(["tensorbord"], {})
     assert str(caught.value) == (
         "unknown exporter 'tensorbord'. Did you mean 'tensorboard'? "
-        "Installed: csv, memory, mlflow, parquet, tensorboard, wandb (see `bridge targets`)."
+        "Installed: csv, memory, mlflow, parquet, tensorboard, trackio, wandb "
+        "(see `bridge targets`)."
     )
 
 

@@ -19,7 +19,7 @@ from bridges.report import RunReport
 from tests.support import DATA
 
 FAULTS = DATA / "faults"
-TARGETS = ["tensorboard", "mlflow", "wandb", "parquet", "csv"]
+TARGETS = ["tensorboard", "mlflow", "wandb", "parquet", "csv", "trackio"]
 Runs = dict[str, tuple[int, int]]  # rows and points by the last part of the name
 TRIALS = [
     f"_objective_ab12c_0000{n}_{n + 1}_learning_rate=0.000{n + 1}_2024-01-02_03-04-05"
@@ -56,6 +56,7 @@ def place(target: str, folder: Path) -> dict[str, Any]:
         "mlflow": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
         "wandb": {"wandb_dir": folder},
         "parquet": {"out": folder / "out"},
+        "trackio": {"trackio_dir": folder / "trackio"},
         "csv": {"out": folder / "out"},
     }
     return places[target]

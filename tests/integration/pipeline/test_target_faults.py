@@ -20,7 +20,7 @@ from bridges.report import RunReport
 from tests.integration.exporters.mlflow.support import command
 from tests.integration.exporters.tensorboard.support import training_rows, write_state
 
-TARGETS = ["tensorboard", "wandb", "mlflow", "parquet"]
+TARGETS = ["tensorboard", "wandb", "mlflow", "parquet", "trackio"]
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def export(state: Path, target: str, place: Path) -> RunReport:
         "tensorboard": {"logdir": place / "logs"},
         "wandb": {"wandb_dir": place},
         "parquet": {"out": place / "tables"},
+        "trackio": {"trackio_dir": place / "trackio"},
         "mlflow": {"tracking_uri": f"sqlite:///{place}/mlflow.db"},
     }
     (report,) = bridges.export(state, to=target, **options[target]).runs

@@ -213,10 +213,8 @@ def test_several_targets_with_commas(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_without_a_target_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     _, err = bridge(capsys, "export", "small.json", code=2)
-    assert (
-        "Missing option '--to'. Choose from: csv, memory, mlflow, parquet, tensorboard, wandb"
-        in err
-    )
+    names = "csv, memory, mlflow, parquet, tensorboard, trackio, wandb"
+    assert f"Missing option '--to'. Choose from: {names}" in err
 
 
 def test_a_list_of_targets_with_a_blank_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ import pytest
 from tests.support import REPOSITORY
 from tests.unit.test_imports import PACKAGE, imports
 
-TARGETS = ("tables",)
+TARGETS = ("tables", "trackio")
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("[start:target]")[2]
 SEAMS = re.findall(r"^\|.*\| `(bridges[\w.]*)` \|$", PAGE, re.MULTILINE)
 
 
 def test_the_seams_are_listed() -> None:
-    assert len(SEAMS) == len({*SEAMS}) == 6
+    assert len(SEAMS) == len({*SEAMS}) == 8
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -22,7 +22,7 @@ from tests.support import make_run
 ROWS = [{"loss": 1.0 / step, "step": step} for step in range(1, 5)]
 PACKAGE = str(Path(way.__file__).parents[1]) + "/"
 STEPS = ("find", "lay_out", "adapt", "write", "read_back", "compare")
-TARGETS = ("memory", "tensorboard", "mlflow", "wandb", "parquet", "csv")
+TARGETS = ("memory", "tensorboard", "mlflow", "wandb", "parquet", "csv", "trackio")
 
 
 def exporter_of(target: str, place: Path) -> Exporter:
@@ -31,6 +31,7 @@ def exporter_of(target: str, place: Path) -> Exporter:
         "mlflow": {"tracking_uri": f"sqlite:///{place}.db"},
         "wandb": {"wandb_dir": str(place)},
         "parquet": {"out": str(place)},
+        "trackio": {"trackio_dir": str(place)},
         "csv": {"out": str(place)},
     }
     return make_exporters([target], options.get(target, {}))[0]

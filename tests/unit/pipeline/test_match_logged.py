@@ -49,13 +49,15 @@ def exporter_of(target: str, place: Path) -> Exporter:
         return TensorBoardExporter(TensorBoardOptions(logdir=str(place / "tb")))
     if target == "wandb":
         return WandbExporter(WandbOptions(wandb_dir=str(place / "wb")))
+    if target == "trackio":
+        return make_exporters([target], {"trackio_dir": str(place / "trackio")})[0]
     if target in ("parquet", "csv"):
         return make_exporters([target], {"out": str(place / "out"), "wide": True})[0]
     options = {"tracking_uri": f"sqlite:///{place}/m.db", "mlflow_writer": target[7:]}
     return make_exporters(["mlflow"], options)[0]
 
 
-TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb", "parquet", "csv")
+TARGETS = ("memory", "tensorboard", "mlflow-direct", "wandb", "parquet", "csv", "trackio")
 
 
 def export(place: Path, exporter: Exporter, **read: Any) -> RunReport:

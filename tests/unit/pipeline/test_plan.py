@@ -19,6 +19,7 @@ TARGETS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "mlflow": lambda place: {"tracking_uri": f"sqlite:///{place}.db"},
     "wandb": lambda place: {"wandb_dir": place},
     "parquet": lambda place: {"out": place},
+    "trackio": lambda place: {"trackio_dir": place},
 }
 
 

@@ -37,7 +37,7 @@ ROWS = [
     {"loss": 0.5, "step": 2, "args": {"cmd": "--hub_token s3cr3t", "n": [TOKEN]}, TOKEN: 1.0},
     {"loss": 0.25, "step": 3, "tokens": ["s3cr3t"], "note": "nothing"},
 ]
-TARGETS = ("tensorboard", "mlflow", "wandb", "csv")
+TARGETS = ("tensorboard", "mlflow", "wandb", "csv", "trackio")
 PLANTED = (TOKEN, "hunter2", "s3cr3t")
 
 
@@ -56,7 +56,8 @@ def write_state(path: Path, rows: list[dict[str, Any]] = ROWS, **fields: Any) ->
 
 def export(source: Path, to: str, folder: Path, **options: Any) -> RunReport:
     folder.mkdir(exist_ok=True)
-    places = {"tensorboard": "logdir", "wandb": "wandb_dir", "mlflow": "tracking_uri", "csv": "out"}
+    places = {"tensorboard": "logdir", "wandb": "wandb_dir", "mlflow": "tracking_uri"}
+    places |= {"csv": "out", "trackio": "trackio_dir"}
     place = places[to]
     options[place] = f"sqlite:///{folder}/mlflow.db" if to == "mlflow" else folder
     (run,) = bridges.export(source, to=to, **options).runs
@@ -86,7 +87,9 @@ def test_secrets_of_the_log_are_masked_and_counted(to: str, tmp_path: Path) -> N
     assert export(source, to, tmp_path / to).status == "unchanged"
 
 
-@pytest.mark.parametrize("to", ["tensorboard", "wandb", "csv"])  # MLflow keeps no texts of rows
+@pytest.mark.parametrize(
+    "to", ["tensorboard", "wandb", "csv", "trackio"]
+)  # MLflow keeps no texts of rows
 def test_a_run_that_was_written_unmasked_is_found_and_told(
     to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

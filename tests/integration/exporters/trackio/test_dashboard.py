@@ -159,7 +159,7 @@ def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(kept, folder)
         before = kills.look(folder)
-        options = ["--to", "trackio", "--project", "p", "--trackio-dir", folder]
+        options = ["--to", "trackio", "--project", "p", "--trackio-dir", str(folder)]
         process = kills.start(bridge_command("export", source, *options), env=ENVIRONMENT)
         return kills.Command(process, lambda: kills.look(folder) != before)
 
@@ -174,7 +174,7 @@ def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
 
 def test_exports_that_meet_write_a_run_once(tmp_path: Path) -> None:
     folder, source = tmp_path / "t", write(tmp_path, ROWS)
-    options = ["--to", "trackio", "--project", "p", "--trackio-dir", folder]
+    options = ["--to", "trackio", "--project", "p", "--trackio-dir", str(folder)]
     command = bridge_command("export", source, *options)
     processes = [subprocess.Popen(command, env=ENVIRONMENT) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import bridges
 from bridges.errors import ConfigError
 from bridges.exporters.factory import make_exporters
-from bridges.exporters.trackio import database, stored
+from bridges.exporters.trackio import stored
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport
@@ -202,7 +202,7 @@ def test_rows_of_others_stay_and_are_counted(tmp_path: Path) -> None:
 
 
 def test_values_that_trackio_cannot_hold_are_changed_and_counted(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"a": "NaN", "b": [math.nan, math.inf], "c": "\ud800", "d": {"x": "NaN"}, "step": 1},
         {"project": 1.0, "__x": 2.0, "train/global_step": 3.0, "step": 2},
     ]
@@ -369,8 +369,9 @@ def few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "SELECT", stored.SELECT.replace("500000", "4"))
 
 
-def statements(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[int]:
-    """Let the process end before the statement of this number; yields how many came."""
+@contextmanager
+def crashing(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the process end before the statement of this number."""
     done = 0
     connect = sqlite3.connect
 
@@ -394,9 +395,8 @@ def statements(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> It
         return connect(*arguments, **named, factory=Connection)
 
     with monkeypatch.context() as patched:
-        patched.setattr(database.sqlite3, "connect", counted)
-        yield done
-    yield done
+        patched.setattr(sqlite3, "connect", counted)
+        yield
 
 
 @pytest.mark.usefixtures("few_rows_at_once")
@@ -405,29 +405,18 @@ def test_every_statement_may_be_the_last(
     before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers see whole transactions only; a rerun has every row once, with rows of others."""
-    rows = training_rows(10)
-    for number in range(1, 1000):
-        folder = tmp_path / str(number)
+    rows, number, is_done = training_rows(10), 0, False
+    while not is_done:
+        number, folder = number + 1, tmp_path / str(number)
+        path = folder / "huggingface.db"
         if before:
             export(make_run(rows[:before]), folder)
-        crash = statements(folder, monkeypatch, number)
-        next(crash)
-        try:
+        with suppress(Crash), crashing(number, monkeypatch):
             export(make_run(rows), folder)
-        except Crash:
-            next(crash)
-        else:
-            break
-        finally:
-            crash.close()
-        found = (
-            query(folder / "huggingface.db", "SELECT count(*) FROM metrics")
-            if (folder / "huggingface.db").exists()
-            else [(0,)]
-        )
-        assert found[0][0] in {0, before, *range(before, len(rows), 3), len(rows)}
+            is_done = True
+        seen = query(path, "SELECT count(*) FROM metrics") if path.exists() else [(0,)]
+        assert seen[0][0] in {0, *range(before, len(rows), 3), len(rows)}
         report = export(make_run(rows), folder)
-        steps = [step for step, _, _ in rows_of(folder / "huggingface.db", report.run_id)]
-        assert steps == [*range(len(rows))]
+        assert [step for step, _, _ in rows_of(path, report.run_id)] == [*range(len(rows))]
         shutil.rmtree(folder)
     assert number > 30
