@@ -13,7 +13,7 @@ import numpy as np
 
 from bridges.formats.wandb_log.records import MetricDefinition, RunLog
 from bridges.formats.wandb_log.rows import Path
-from bridges.huggingface.callback_naming import WANDB_SUMMARY_KEYS
+from bridges.huggingface.callback_naming import SUMMARY_KEYS
 from bridges.huggingface.settings_digests import digests
 from bridges.stream.model import Int64, Series
 from bridges.stream.settings import Settings
@@ -64,7 +64,7 @@ def _final(series: Sequence[Series], summary: Mapping[Path, bytes]) -> list[Seri
     values = {
         path[0]: np.nan if (value := json.loads(text)) is None else value  # NaN becomes null there
         for path, text in summary.items()
-        if len(path) == 1 and path[0] in WANDB_SUMMARY_KEYS
+        if len(path) == 1 and path[0] in SUMMARY_KEYS
     }
     rows = [part.rows for part in series]
     if not values or not rows:
