@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridges.sources.folders import Folder, folders
 from bridges.sources.place import local_path
@@ -94,7 +94,7 @@ def units_at(location: str, unlisted: dict[str, str]) -> list[Unit]:
     if "://" not in place:
         place = place.rstrip("/") or place
     base = ""
-    drafts: dict[str, list[EventFolder]] = {}  # by path
+    drafts: dict[str, _Draft] = {}  # by path
     homes: dict[str, str] = {}  # the path of the unit of each directory
     for folder in folders(place, unlisted):
         base = base or _base(place, folder.path)
@@ -103,9 +103,10 @@ def units_at(location: str, unlisted: dict[str, str]) -> list[Unit]:
         home = _home(folder, base, drafts, homes)
         homes[folder.path] = home
         within = _below(folder.path, home)
-        drafts.setdefault(home, []).append(_event_folder(folder, base, within))
+        drafts.setdefault(home, _Draft()).add(_event_folder(folder, base, within))
     return [
-        Unit(location, home, _name(home, base), tuple(members)) for home, members in drafts.items()
+        Unit(location, home, _name(home, base), tuple(draft.members))
+        for home, draft in drafts.items()
     ]
 
 
@@ -117,9 +118,20 @@ def unit_of(path: str) -> Unit:
     return Unit(path, folder, label, (member,))
 
 
-def _home(
-    folder: Folder, base: str, drafts: dict[str, list[EventFolder]], homes: dict[str, str]
-) -> str:
+@dataclass
+class _Draft:
+    """The members of a unit so far, and the processes that wrote them."""
+
+    members: list[EventFolder] = field(default_factory=list)
+    processes: set[str] = field(default_factory=set)
+
+    def add(self, member: EventFolder) -> None:
+        """Add a directory."""
+        self.members.append(member)
+        self.processes |= _processes(member.events)
+
+
+def _home(folder: Folder, base: str, drafts: dict[str, _Draft], homes: dict[str, str]) -> str:
     """The path of the unit of a directory."""
     if folder.path == base:
         return folder.path
@@ -128,13 +140,9 @@ def _home(
     if outer is not None:
         home = homes[outer]
         is_part = name in SPLITS or is_session_name(name)
-        if (is_part and outer == parent) or _processes(folder.files) & _of_unit(drafts[home]):
+        if (is_part and outer == parent) or _processes(folder.files) & drafts[home].processes:
             return home
     return parent if name in SPLITS else folder.path
-
-
-def _of_unit(members: Sequence[EventFolder]) -> set[str]:
-    return {process for member in members for process in _processes(member.events)}
 
 
 def _processes(names: Sequence[str]) -> set[str]:
