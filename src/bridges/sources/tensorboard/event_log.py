@@ -73,7 +73,13 @@ class EventLog:
     provenance: Provenance | None = None
 
     @classmethod
-    def of(cls, path: str, file: EventFile) -> EventLog:
+    def of(
+        cls,
+        path: str,
+        file: EventFile,
+        findings: Sequence[Finding] = (),
+        provenance: Provenance | None = None,
+    ) -> EventLog:
         """The columns of a decoded file."""
         texts = [text for text in file.texts if text.tag not in OWN_TEXTS]
         of_texts = _parts_of_texts(texts)
@@ -105,6 +111,8 @@ class EventLog:
             bad_times,
             file.torn,
             {text.tag: text.text for text in file.texts[::-1] if text.tag in OWN_TEXTS},
+            findings,
+            provenance,
         )
 
     def __len__(self) -> int:
@@ -176,6 +184,8 @@ def _texts_in_time(is_text: Mask, time: Int64) -> Int64:
 
 
 def _restarts(file: EventFile, offset: Int64) -> tuple[tuple[int, int], ...]:
+    if not file.restarts:  # the usual case
+        return ()
     before = np.searchsorted(offset, [at for at, _ in file.restarts]).tolist()
     return tuple((at, step) for at, (_, step) in zip(before, file.restarts, strict=True))
 

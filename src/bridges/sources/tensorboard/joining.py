@@ -52,7 +52,7 @@ class Member:
     @property
     def tags(self) -> set[str]:
         """Its tags with numbers."""
-        return {tag for log in self.logs for tag in log.bounds}
+        return {tag for log in self.logs for tag in log.tags[: log.numbers]}
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from bridges.errors import SourceError
@@ -83,11 +82,11 @@ class UnitReader:
 
     def _log(self, file: _File, content: EventFile) -> EventLog:
         path = file.provenance.location
-        log = EventLog.of(path, content)
+        notes = (*file.findings, *_left_out(path, content.damaged))
+        log = EventLog.of(path, content, notes, file.provenance)
         if not (len(log) or log.others or log.sessions or log.own_texts):
             self.empty.append(path)
-        notes = (*file.findings, *_left_out(path, content.damaged))
-        return replace(log, provenance=file.provenance, findings=notes)
+        return log
 
     def _files(self, at: int, unit: Unit) -> Iterator[tuple[_File, EventBytes]]:
         for folder in unit.members:

@@ -49,17 +49,25 @@ class LogPart:
 
 @dataclass
 class Training:
-    """A training: its parts in order of time, and the steps of each tag with numbers.
+    """A training: its parts in order of time.
 
+    later_steps: the steps of each tag with numbers, once there are several files
     attempts: the parts before each resume with superseded points
     in_turns: files were written at the same time: their points are sorted by time
     """
 
     parts: list[LogPart] = field(default_factory=list)
-    steps: dict[str, Steps] = field(default_factory=dict)
+    later_steps: dict[str, Steps] | None = None
     attempts: list[tuple[LogPart, ...]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     in_turns: bool = False
+
+    @property
+    def steps(self) -> dict[str, Steps]:
+        """The steps of each tag with numbers."""
+        if self.later_steps is None:
+            self.later_steps = dict(self.parts[0].log.bounds) if self.parts else {}
+        return self.later_steps
 
     @property
     def logs(self) -> list[EventLog]:
@@ -104,6 +112,7 @@ class Training:
     def add(self, log: EventLog, relation: Relation) -> None:
         """Add a file."""
         before, count = tuple(self.parts), 0
+        steps = self.steps if before else {}
         self.in_turns |= bool(before) and self.overlaps(log) and not self._is_appended(log)
         self.parts.append(LogPart(log))
         earlier = self.parts[:-1]
@@ -115,11 +124,11 @@ class Training:
             count += self._drop(log, masks)
         if count and any(map(len, before)):
             self.attempts.append(before)
-        for tag, steps in log.bounds.items():
-            own = self.steps.get(tag, steps)
-            high = max(own.high if relation is Relation.FOLLOWS else steps.high, steps.high)
-            low = min(own.low, steps.low)
-            self.steps[tag] = Steps(own.first, low, high, own.first_value, steps.last_value)
+        for tag, own in log.bounds.items() if before else ():
+            known = steps.get(tag, own)
+            high = max(known.high if relation is Relation.FOLLOWS else own.high, own.high)
+            low = min(known.low, own.low)
+            steps[tag] = Steps(known.first, low, high, known.first_value, own.last_value)
 
     def _drop(self, log: EventLog, masks: Sequence[Mask]) -> int:
         """Drop points by a mask for each part; adds a finding, and returns their number."""
