@@ -1,4 +1,4 @@
-"""The plan of an export: what is to be written, and the report before anything is."""
+"""The plan of an export: the data to be written, and the report before the write."""
 
 from __future__ import annotations
 

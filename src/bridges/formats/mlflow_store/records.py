@@ -1,4 +1,4 @@
-"""The records of an MLflow tracking store: experiments, runs and what belongs to them.
+"""The records of an MLflow tracking store: experiments, runs and their parts.
 
 Times are milliseconds since 1970 UTC, as MLflow stores them; None: not recorded.
 """
@@ -149,7 +149,7 @@ class RunRecord:
 
     `artifact_folder`: the local directory of its artifacts, if it exists. `store`: the root, path
     or URI of its store. `store_folders`: the local directories of the store's own artifacts.
-    `findings`: what could not be read. `parent_key`: the run key of its parent, if an earlier
+    `findings`: the unreadable parts. `parent_key`: the run key of its parent, if an earlier
     export wrote that.
     """
 

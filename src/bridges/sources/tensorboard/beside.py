@@ -8,5 +8,5 @@ from bridges.stream.model import Run
 
 
 def with_files_beside(run: Run, folder: EventFolder, options: ReadOptions) -> Run:
-    """The run with what the other files of its directory add (`folder.beside` has their names)."""
+    """The run, completed by the other files of its directory (`folder.beside` has their names)."""
     return run

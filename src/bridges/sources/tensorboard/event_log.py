@@ -16,7 +16,7 @@ from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_o
 from bridges.stream.finding import Finding
 from bridges.stream.model import Float64, Int64, Provenance, Values
 
-# texts added by bridges: the state of the run, and what the Text page shows
+# texts added by bridges: the state of the run, its params and its note
 STATE, PARAMS, NOTE = (f"bridges/{name}{TEXT_SUFFIX}" for name in ("provenance", "params", "note"))
 OWN_TEXTS = (STATE, PARAMS, NOTE)
 MAX_SECONDS = 253_402_300_799  # the end of the year 9999
