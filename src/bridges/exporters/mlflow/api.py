@@ -17,7 +17,7 @@ from bridges.exporters.base import Points
 from bridges.exporters.mlflow.artifact_copy.trees import WritableTree
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.rows import MetricColumn
-from bridges.formats.mlflow_store.records import Input
+from bridges.formats.mlflow_store.records import Input, LoggedModel, ModelLink, ModelMetric
 
 ITEMS_PER_PAGE = 1000  # runs (with all their tags) or experiments
 Metric = tuple[str, float, int, int]  # key, value (NaN is legal), time in ms, step
@@ -47,6 +47,7 @@ class ApiRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     latest: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[ModelLink, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,36 @@ class Api(Protocol):
 
     def log_inputs(self, run_id: str, inputs: Sequence[Input]) -> None:
         """Record the datasets of a run; known ones are not doubled."""
+        ...
+
+    def models(self, experiment: str, only: str) -> list[LoggedModel]:
+        """The active logged models of an experiment that a filter selects."""
+        ...
+
+    def create_model(self, experiment: str, run_id: str, model: LoggedModel) -> None:
+        """Create a logged model of a run, with params and tags; a tag holds its identity."""
+        ...
+
+    def update_model(
+        self, model_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Add params and tags to a logged model."""
+        ...
+
+    def end_model(self, model_id: str, status: str) -> None:
+        """Set the status of a logged model: READY or FAILED."""
+        ...
+
+    def delete_model(self, model_id: str) -> None:
+        """Mark a logged model as deleted."""
+        ...
+
+    def log_model_points(self, run_id: str, model_id: str, points: Sequence[ModelMetric]) -> None:
+        """Log points of a run as points of a logged model, too."""
+        ...
+
+    def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
+        """Record the logged models that a run read or wrote; a known link must not be repeated."""
         ...
 
     def restore_run(self, run_id: str) -> None:

@@ -44,6 +44,7 @@ from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between
 from bridges.exporters.mlflow.index import ApiRunIndex, receipts_in, save_receipts, stored
 from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import made_id
+from bridges.exporters.mlflow.model_copies import ModelCopies
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.state import (
     RUNNING,
@@ -65,7 +66,7 @@ from bridges.formats.mlflow_store.records import (
     RunRecord,
 )
 from bridges.stream.finding import Finding
-from bridges.stream.identity import Identity
+from bridges.stream.identity import Identity, key_of
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64
 
@@ -98,6 +99,7 @@ class ClientWriter:
         self._has_logs, self._logs_asked = False, -math.inf
         self._read: dict[str, ApiRun] = {}  # runs as read last, by id, until they are written
         self._links = Links()
+        self._models = ModelCopies(api, self._copy_of)
 
     def preload(self) -> None:
         """List the runs of an experiment once; later `find` calls use that listing."""
@@ -154,8 +156,11 @@ class ClientWriter:
     def findings(self, layout: Layout) -> list[Finding]:
         """Findings about the place of a run in the target."""
         record = record_of(layout)
-        is_orphan = record is not None and self._links.is_orphan(record.head)
-        return [orphan(record.head)] if record and is_orphan else []
+        if record is None:
+            return []
+        found = [orphan(record.head)] if self._links.is_orphan(record.head) else []
+        experiment = self._experiments.get(wanted_experiment(self._named, record).name)
+        return [*found, *self._models.findings(layout, experiment)]
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether the experiment may have a run from a tool's log with one of these keys.
@@ -214,15 +219,26 @@ class ClientWriter:
             if record is not None and record.inputs:
                 self._api.log_inputs(run.run_id, record.inputs)
             self._fill(run, columns, layout, state, params, seen)
+            self._models.put(run, layout)
             self._end(run, details, is_copy=record_of(layout) is not None)
         except ExportError as error:
             if error.transient or not self._is_deleted(run):
                 raise
             raise ConflictError from None  # a concurrent export of the run won
         self._read.pop(run.run_id, None)
-        self._links.made(record_of(layout), run.run_id, self._set_parent)
+        self._links.made(record, run.run_id, self._set_parent)
+        if record is not None:
+            self._models.arrived(record.head.run_id)
         location = location_of(self._uri, run.experiment, run.run_id)
         return ExistingRun(layout.key, run.name, location, state, run.run_id, run.experiment)
+
+    def _copy_of(self, experiment: str, run_id: str) -> str | None:
+        """The copy of a run of the source in an experiment."""
+        known = self._links.copy_of(run_id)
+        if known is None:
+            copies = self._active(experiment, key_of(["mlflow", run_id], None, None))
+            known = copies[0].run_id if copies else None
+        return known
 
     def _details(self, layout: Layout, *, is_new: bool) -> Details:
         """The details of a run, with its parent in the target."""
@@ -453,15 +469,18 @@ class ClientWriter:
 
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run."""
-        run = self._read.pop(existing.id, None) or self._api.get_run(existing.id)
-        record = record_of(layout)
+        run, record = self._read.pop(existing.id, None), record_of(layout)
         if record is None:  # of another tracker
             return RecordGaps()
+        if run is None or record.links:  # a search leaves out links to models that a run read
+            run = self._api.get_run(existing.id)
         self._links.found(record.head.run_id, [existing.id])
         stored_details = StoredDetails(
             run.name, run.status, run.end, run.stage, run.tags, run.params
         )
-        return gaps_between(self._details(layout, is_new=False), layout.params, stored_details)
+        of_models = self._models.gaps(run, layout)
+        details = self._details(layout, is_new=False)
+        return gaps_between(details, layout.params, stored_details, of_models)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""

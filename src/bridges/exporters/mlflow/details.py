@@ -21,6 +21,7 @@ from bridges.formats.mlflow_store.records import (
     NAME_TAG,
     NOTE_TAG,
     PARENT_TAG,
+    LoggedModel,
     RunHead,
     RunRecord,
 )
@@ -131,7 +132,8 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
         artifact_uri=uri,
     )
     if not limits.takes_artifact_uri:
-        return details, [*findings, *fit.findings, *_by_api_only(record)]
+        of_models = _models_by_api(record, limits)
+        return details, [*findings, *fit.findings, *_by_api_only(record), *of_models]
     for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
         pass
     return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
@@ -164,6 +166,26 @@ def carried_params(
     """The params of a record within the limits of its target, and a finding for each change."""
     fit = _Fit(limits)
     return fit.pairs({key: str(value) for key, value in params.items()}, "params"), fit.findings
+
+
+def carried_models(
+    record: RunRecord, limits: Limits
+) -> tuple[tuple[LoggedModel, ...], list[Finding]]:
+    """The logged models of a record within the limits of MLflow's API, and a finding for each
+    change.
+    """
+    fit = _Fit(limits)
+    models = tuple(
+        replace(
+            model,
+            params=fit.pairs(model.params, "params"),
+            tags=fit.pairs(model.tags, "tags"),
+            metrics=tuple(replace(p, key=limits.legal_key(p.key)) for p in model.metrics),
+        )
+        for model in record.models
+        if model.stage == ACTIVE
+    )
+    return models, fit.findings
 
 
 def _tags(layout: Layout, record: RunRecord) -> dict[str, str]:
@@ -216,22 +238,33 @@ def _by_api_only(record: RunRecord) -> list[Finding]:
     if lost:
         message = "MLflow's API cannot set these columns of a run; write to the database directly"
         found.append(Finding("columns-not-set", Severity.INFO, ", ".join(lost), message, len(lost)))
-    rows_beside = {
-        "logged models": len(record.models),
-        "metrics of logged models": sum(len(model.metrics) for model in record.models),
-        "links to logged models": len(record.links),
-    }
-    message = "they are not written by MLflow's API: write to the database directly"
-    found += [
-        Finding("records-left-out", Severity.LOSS, kind, message, count)
-        for kind, count in rows_beside.items()
-        if count
-    ]
     texts = [k for k, v in record.tags.items() if run_id in v and k != PARENT_TAG]
     if texts:
         message = "these tags name the run by its id in the source; the server gives it another one"
         found.append(Finding("ids-in-tags", Severity.INFO, named(texts), message, len(texts)))
     return found
+
+
+def _models_by_api(record: RunRecord, limits: Limits) -> list[Finding]:
+    """Findings for logged models: releases before MLflow 3 have none."""
+    if limits.has_models:
+        found = carried_models(record, limits)[1]
+        if record.models:
+            message = "MLflow's API cannot set their times and artifact locations"
+            count = len(record.models)
+            found.append(Finding("columns-not-set", Severity.INFO, "logged models", message, count))
+        return found
+    rows_beside = {
+        "logged models": len(record.models),
+        "metrics of logged models": sum(len(model.metrics) for model in record.models),
+        "links to logged models": len(record.links),
+    }
+    message = "this release of MLflow does not have them"
+    return [
+        Finding("records-left-out", Severity.LOSS, kind, message, count)
+        for kind, count in rows_beside.items()
+        if count
+    ]
 
 
 @dataclass

@@ -41,7 +41,13 @@ from bridges.exporters.mlflow.lookup import (
     made_ids,
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
-from bridges.exporters.mlflow.related import Related, Row, missing_rows, stored_id
+from bridges.exporters.mlflow.related import (
+    Related,
+    Row,
+    missing_rows,
+    stored_id,
+    with_stored_models,
+)
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
     MlflowRun,
@@ -408,6 +414,7 @@ class DirectWriter:
         record, schema = record_of(layout), self._database.columns
         if record is None or not (record.inputs or record.models or record.links):
             return []
+        record = with_stored_models(session, schema, record)
         id_of = partial(stored_id, session, schema)
         return related_of(record, experiment, run_id, self.limits, id_of)
 

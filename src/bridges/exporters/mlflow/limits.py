@@ -32,6 +32,7 @@ class Limits:
     `columns`                      its columns by table; empty if unknown
     `copies_artifacts`             whether artifact files are copied, so that a run has links to
                                    those of its source for a short time only
+    `has_models`                   whether the API has logged models
     """
 
     key: int = 250
@@ -46,6 +47,7 @@ class Limits:
     takes_nul: bool = False
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
     copies_artifacts: bool = False
+    has_models: bool = True
 
     @property
     def takes_artifact_uri(self) -> bool:
@@ -103,4 +105,8 @@ class Limits:
 def limits_of(release: str) -> Limits:
     """The limits of a release such as `3.17.2`; 2.14 is the oldest tested one."""
     major, minor = (int(part) for part in (*re.findall(r"\d+", release), "0", "0")[:2])
-    return Limits(tag=5000 if (major, minor) < (2, 17) else 8000, colon=(major, minor) >= (2, 16))
+    return Limits(
+        tag=5000 if (major, minor) < (2, 17) else 8000,
+        colon=(major, minor) >= (2, 16),
+        has_models=major >= 3,
+    )

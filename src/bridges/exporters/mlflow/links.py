@@ -56,6 +56,11 @@ class Links:
         copies = self._copies.get(head.parent_id or "", ())
         return copies[0] if len(copies) == 1 or (copies and is_new) else None
 
+    def copy_of(self, run_id: str) -> str | None:
+        """The id of a run in the target, if it is known for sure."""
+        copies = self._copies.get(run_id, ())
+        return copies[0] if len(copies) == 1 else None
+
     def made(self, record: RunRecord | None, run_id: str, link: Callable[[str, str], None]) -> None:
         """Record a written run; `link` sets the parent of a child written before it."""
         if record is None:

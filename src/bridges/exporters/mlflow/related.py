@@ -1,6 +1,6 @@
 """Rows beside a run in an MLflow database: datasets, inputs, outputs and logged models.
 
-Logged models keep their ids. The ids of datasets and inputs are digests, so that a row is written
+Logged models keep their ids, unless the database has copies of them under other ids. The ids of datasets and inputs are digests, so that a row is written
 once. Older databases lack some tables and columns.
 """
 
@@ -9,10 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridges.exporters.mlflow.database import Session
-from bridges.formats.mlflow_store.records import Dataset, LoggedModel, RunRecord
+from bridges.formats.mlflow_store.records import (
+    MODEL_TAG,
+    Dataset,
+    LoggedModel,
+    RunRecord,
+    model_identity,
+)
 from bridges.stream.finding import Finding, Severity
 
 Schema = Mapping[str, Collection[str]]  # columns by table; empty if unknown
@@ -163,6 +169,33 @@ class Related:
                 _insert(session, schema, row)
             else:
                 self._waiting.setdefault(measured_by, []).append(row)
+
+
+def with_stored_models(session: Session, schema: Schema, record: RunRecord) -> RunRecord:
+    """The record with the ids of logged models in the database, where copies have other ids."""
+    if schema and "logged_model_tags" not in schema:
+        return record
+    identities = {link.model_id: link.model_id for link in record.links}
+    identities |= {model.model_id: model_identity(model) for model in record.models}
+    ids = {each: _stored_model(session, each, known) for each, known in identities.items()}
+    models = []
+    for model in record.models:
+        stored, tags = ids[model.model_id], dict(model.tags)
+        if tags.get(MODEL_TAG) == stored:
+            del tags[MODEL_TAG]
+        models.append(replace(model, model_id=stored, tags=tags))
+    links = (replace(link, model_id=ids[link.model_id]) for link in record.links)
+    return replace(record, models=tuple(models), links=tuple(links))
+
+
+def _stored_model(session: Session, model_id: str, identity: str) -> str:
+    """The id of a logged model in the database; its own if the database lacks it."""
+    known = "select model_id from logged_models where model_id in (?, ?)"
+    tagged = "select model_id from logged_model_tags where tag_key = ? and tag_value = ?"
+    for statement, values in ((known, (model_id, identity)), (tagged, (MODEL_TAG, identity))):
+        if found := session.execute(statement, values).fetchone():
+            return str(found[0])
+    return model_id
 
 
 def missing_rows(session: Session, schema: Schema, rows: Sequence[Row]) -> Counter[str]:

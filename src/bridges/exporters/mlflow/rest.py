@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -26,7 +27,21 @@ from bridges.exporters.mlflow.api import (
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
 from bridges.exporters.mlflow.limits import Limits, limits_of
-from bridges.formats.mlflow_store.records import Dataset, Input
+from bridges.formats.mlflow_store.models import (
+    MODELS_PER_PAGE,
+    STATUS_NAMES,
+    links_of_answer,
+    model_of_answer,
+)
+from bridges.formats.mlflow_store.records import (
+    MODEL_TAG,
+    Dataset,
+    Input,
+    LoggedModel,
+    ModelLink,
+    ModelMetric,
+    model_identity,
+)
 from bridges.formats.mlflow_store.rest import MISSING, RefusedError, RestClient, text_of, texts_of
 from bridges.http import Answer, NoAnswerError
 
@@ -165,6 +180,70 @@ class RestApi(RestClient):
         ]
         self.post("runs/log-inputs", {"run_id": run_id, "datasets": datasets})
 
+    def models(self, experiment: str, only: str) -> list[LoggedModel]:
+        """The active logged models of an experiment that a filter selects."""
+        wanted = {"experiment_ids": [experiment], "filter": only}
+        found: list[LoggedModel] = []
+        for page in self.pages("logged-models/search", wanted, MODELS_PER_PAGE):
+            with self.understood():
+                found += map(model_of_answer, page.get("models", ()))
+        return found
+
+    def create_model(self, experiment: str, run_id: str, model: LoggedModel) -> None:
+        """Create a logged model of a run, with params and tags; a tag holds its identity."""
+        body = {
+            "experiment_id": experiment,
+            "name": model.name,
+            "source_run_id": run_id,
+            "tags": _pairs({**model.tags, MODEL_TAG: model_identity(model)}),
+            **({"model_type": model.model_type} if model.model_type else {}),
+        }
+        made = self.post("logged-models", body)
+        with self.understood():
+            model_id = text_of(made["model"]["info"], "model_id")
+        self.update_model(model_id, model.params, {})
+        if model.status in ("READY", "FAILED"):
+            self.end_model(model_id, model.status)
+
+    def update_model(
+        self, model_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Add params and tags to a logged model."""
+        pairs = iter(_pairs(params))
+        while part := [*islice(pairs, self.limits.pairs)]:
+            self.post(f"logged-models/{model_id}/params", {"model_id": model_id, "params": part})
+        if tags:
+            body = {"model_id": model_id, "tags": _pairs(tags)}
+            self.send("PATCH", f"logged-models/{model_id}/tags", body)
+
+    def end_model(self, model_id: str, status: str) -> None:
+        """Set the status of a logged model: READY or FAILED."""
+        name = next(name for name, known in STATUS_NAMES.items() if known == status)
+        self.send("PATCH", f"logged-models/{model_id}", {"model_id": model_id, "status": name})
+
+    def delete_model(self, model_id: str) -> None:
+        """Mark a logged model as deleted."""
+        self.send("DELETE", f"logged-models/{model_id}", {"model_id": model_id})
+
+    def log_model_points(self, run_id: str, model_id: str, points: Sequence[ModelMetric]) -> None:
+        """Log points of a run as points of a logged model, too."""
+        metrics = _metrics([(point.key, point.value, point.time, point.step) for point in points])
+        for metric, point in zip(metrics, points, strict=True):
+            metric["model_id"] = model_id
+            if point.dataset_name and point.dataset_digest:
+                metric["dataset_name"] = point.dataset_name
+                metric["dataset_digest"] = point.dataset_digest
+        self.post("runs/log-batch", {"run_id": run_id, "metrics": metrics})
+
+    def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
+        """Record the logged models that a run read or wrote; a known link must not be repeated."""
+        read = [{"model_id": link.model_id} for link in links if not link.is_output]
+        wrote = [{"model_id": link.model_id, "step": link.step} for link in links if link.is_output]
+        if read:
+            self.post("runs/log-inputs", {"run_id": run_id, "models": read})
+        if wrote:
+            self.post("runs/outputs", {"run_id": run_id, "models": wrote})
+
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
         self.post("runs/restore", {"run_id": run_id})
@@ -239,6 +318,7 @@ def _run(run: Mapping[str, Any]) -> ApiRun:
         tags=texts_of(data.get("tags", ())),
         params=texts_of(data.get("params", ())),
         latest={text_of(point, "key"): repr(point["value"]) for point in data.get("metrics", ())},
+        links=tuple(links_of_answer(run)),
     )
 
 

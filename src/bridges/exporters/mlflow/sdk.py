@@ -33,7 +33,15 @@ from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.client import open_client
-from bridges.formats.mlflow_store.records import Input
+from bridges.formats.mlflow_store.models import links_of_client, model_of_client
+from bridges.formats.mlflow_store.records import (
+    MODEL_TAG,
+    Input,
+    LoggedModel,
+    ModelLink,
+    ModelMetric,
+    model_identity,
+)
 from bridges.stream.redact import redact_text
 
 T = TypeVar("T")
@@ -179,6 +187,64 @@ class SdkApi:
         ]
         self._call(self._client.log_inputs, run_id, datasets)
 
+    def models(self, experiment: str, only: str) -> list[LoggedModel]:
+        """The active logged models of an experiment that a filter selects."""
+        search = self._client.search_logged_models
+        return [*map(model_of_client, self._pages(search, [experiment], only))]
+
+    def create_model(self, experiment: str, run_id: str, model: LoggedModel) -> None:
+        """Create a logged model of a run, with params and tags; a tag holds its identity."""
+        made = self._call(
+            self._client.create_logged_model,
+            experiment,
+            model.name,
+            run_id,
+            {**model.tags, MODEL_TAG: model_identity(model)},
+            dict(model.params),
+            model.model_type,
+        )
+        if model.status in ("READY", "FAILED"):
+            self.end_model(made.model_id, model.status)
+
+    def update_model(
+        self, model_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Add params and tags to a logged model."""
+        if params:
+            self._call(self._client.log_model_params, model_id, dict(params))
+        if tags:
+            self._call(self._client.set_logged_model_tags, model_id, dict(tags))
+
+    def end_model(self, model_id: str, status: str) -> None:
+        """Set the status of a logged model: READY or FAILED."""
+        self._call(self._client.finalize_logged_model, model_id, status)
+
+    def delete_model(self, model_id: str) -> None:
+        """Mark a logged model as deleted."""
+        self._call(self._client.delete_logged_model, model_id)
+
+    def log_model_points(self, run_id: str, model_id: str, points: Sequence[ModelMetric]) -> None:
+        """Log points of a run as points of a logged model, too."""
+        metrics = []
+        for point in points:
+            has_dataset = point.dataset_name and point.dataset_digest
+            dataset = (point.dataset_name, point.dataset_digest) if has_dataset else (None, None)
+            at = point.key, point.value, point.time, point.step
+            metrics.append(self._entities.Metric(*at, model_id, *dataset))
+        self._call(self._client.log_batch, run_id, metrics)
+
+    def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
+        """Record the logged models that a run read or wrote; a known link must not be repeated."""
+        entities = self._entities
+        read = [entities.LoggedModelInput(link.model_id) for link in links if not link.is_output]
+        wrote = [
+            entities.LoggedModelOutput(link.model_id, link.step) for link in links if link.is_output
+        ]
+        if read:
+            self._call(self._client.log_inputs, run_id, None, read)
+        if wrote:
+            self._call(self._client.log_outputs, run_id, wrote)
+
     def restore_run(self, run_id: str) -> None:
         """Mark a deleted run as active."""
         self._call(self._client.restore_run, run_id)
@@ -212,4 +278,5 @@ def _run(run: Any) -> ApiRun:
         tags=data.tags,
         params=data.params,
         latest={key: repr(value) for key, value in data.metrics.items()},
+        links=tuple(links_of_client(run)),
     )

@@ -18,6 +18,7 @@ NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 NOTE_TAG, USER_TAG = "mlflow.note.content", "mlflow.user"
 # tags of exported runs: run key, state and group
 KEY_TAG, STATE_TAG, GROUP_TAG = "bridges.key", "bridges.state", "bridges.group"
+MODEL_TAG = "bridges.model_id"  # of a logged model: its id in the source
 SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
 DEFAULT_WORKSPACE = "default"
 
@@ -110,6 +111,11 @@ class LoggedModel:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[ModelMetric, ...] = ()
+
+
+def model_identity(model: LoggedModel) -> str:
+    """The id of a logged model in the store that it was exported from first."""
+    return model.tags.get(MODEL_TAG, model.model_id)
 
 
 @dataclass(frozen=True)

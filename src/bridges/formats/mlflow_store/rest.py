@@ -84,8 +84,14 @@ class RestClient:
 
     def post(self, call: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
         """The answer of a call with POST."""
+        return self.send("POST", call, body, repeatable=repeatable)
+
+    def send(
+        self, method: str, call: str, body: Mapping[str, Any], *, repeatable: bool = True
+    ) -> Any:
+        """The answer of a call with a body."""
         data = json.dumps(body, separators=(",", ":")).encode()
-        answer = self.server.request("POST", API + call, data, repeatable=repeatable)
+        answer = self.server.request(method, API + call, data, repeatable=repeatable)
         return self.checked(answer).json()
 
     def pages(

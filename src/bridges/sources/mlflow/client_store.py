@@ -14,16 +14,14 @@ import numpy as np
 
 from bridges.errors import BridgeError, SourceError
 from bridges.formats.mlflow_store.client import message_of, open_client
+from bridges.formats.mlflow_store.models import links_of_client, model_of_client
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     DELETED,
     Dataset,
     Experiment,
     Input,
-    LoggedModel,
     Metric,
-    ModelLink,
-    ModelMetric,
     RunHead,
     RunRecord,
 )
@@ -95,9 +93,7 @@ class ClientStore:
         return Metric(key, value, time, step)
 
     def _record(self, head: RunHead, run: Any) -> RunRecord:
-        inputs, outputs = getattr(run, "inputs", None), getattr(run, "outputs", None)
-        read = [ModelLink(each.model_id, False) for each in getattr(inputs, "model_inputs", ())]
-        wrote = getattr(outputs, "model_outputs", ())
+        inputs = getattr(getattr(run, "inputs", None), "dataset_inputs", ())
         uri = run.info.artifact_uri or ""
         return RunRecord(
             head=self._head(head.experiment, run),
@@ -106,9 +102,9 @@ class ClientStore:
             artifact_uri=uri,
             artifact_folder=artifact_folder(uri, ()),
             store=self.location,
-            inputs=tuple(map(_input, getattr(inputs, "dataset_inputs", ()))),
-            links=(*read, *(ModelLink(each.model_id, True, each.step) for each in wrote)),
-            models=tuple(map(_model, self._models(head))),
+            inputs=tuple(map(_input, inputs)),
+            links=tuple(links_of_client(run)),
+            models=tuple(map(model_of_client, self._models(head))),
         )
 
     def _models(self, head: RunHead) -> list[Any]:
@@ -180,31 +176,4 @@ def _input(used: Any) -> Input:
             profile=dataset.profile,
         ),
         values,
-    )
-
-
-def _model(model: Any) -> LoggedModel:
-    return LoggedModel(
-        model_id=model.model_id,
-        name=model.name,
-        status=str(model.status),
-        model_type=model.model_type,
-        artifact_location=model.artifact_location,
-        created=model.creation_timestamp,
-        updated=model.last_updated_timestamp,
-        status_message=model.status_message,
-        params=dict(model.params or {}),
-        tags=dict(model.tags or {}),
-        metrics=tuple(
-            ModelMetric(
-                point.key,
-                float(point.value),
-                point.timestamp,
-                point.step,
-                point.run_id or "",
-                point.dataset_name,
-                point.dataset_digest,
-            )
-            for point in model.metrics or ()
-        ),
     )

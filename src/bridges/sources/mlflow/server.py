@@ -19,6 +19,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bridges.errors import ExportError, SourceError
+from bridges.formats.mlflow_store.models import (
+    MODELS_PER_PAGE,
+    links_of_answer,
+    model_of_answer,
+)
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     DELETED,
@@ -27,8 +32,6 @@ from bridges.formats.mlflow_store.records import (
     Input,
     LoggedModel,
     Metric,
-    ModelLink,
-    ModelMetric,
     RunHead,
     RunRecord,
 )
@@ -39,17 +42,11 @@ from bridges.sources.mlflow.database import run_is_gone
 from bridges.stream.model import Int64
 
 ITEMS_PER_PAGE = 1_000
-MODELS_PER_PAGE = 50  # MLflow's maximum
 TRACES_PER_PAGE = 500  # MLflow's maximum
 MAX_TRACES = 5_000  # more are not counted: their answers are large
 IDS_PER_QUERY = 100  # in a URL
 CONNECTIONS = 4  # for the keys of a run
 NOT_OFFERED = ("", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
-MODEL_STATUS = {
-    "LOGGED_MODEL_PENDING": "PENDING",
-    "LOGGED_MODEL_READY": "READY",
-    "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
-}
 EXPECTED = "an answer of an MLflow tracking server"
 T = TypeVar("T")
 
@@ -131,7 +128,7 @@ class ServerStore:
             artifact_folder=artifact_folder(uri, ()),
             store=self.location,
             inputs=tuple(map(_input, run.get("inputs", {}).get("dataset_inputs", ()))),
-            links=tuple(_links(run)),
+            links=tuple(links_of_answer(run)),
             models=tuple(self._models_of(head)),
         )
 
@@ -177,7 +174,7 @@ class ServerStore:
             "logged-models/search", {"experiment_ids": [experiment]}, "models"
         ):
             run = text_of(each["info"], "source_run_id", "")
-            found.setdefault(run, []).append(_model(each))
+            found.setdefault(run, []).append(model_of_answer(each))
         return found
 
     def _optional(
@@ -300,40 +297,4 @@ def _input(found: Mapping[str, Any]) -> Input:
             profile=dataset.get("profile"),
         ),
         texts_of(found.get("tags", ())),
-    )
-
-
-def _links(run: Mapping[str, Any]) -> Iterator[ModelLink]:
-    for found in run.get("inputs", {}).get("model_inputs", ()):
-        yield ModelLink(text_of(found, "model_id"), is_output=False)
-    for found in run.get("outputs", {}).get("model_outputs", ()):
-        yield ModelLink(text_of(found, "model_id"), True, int(found.get("step", 0)))
-
-
-def _model(found: Mapping[str, Any]) -> LoggedModel:
-    info, data = found["info"], found.get("data", {})
-    return LoggedModel(
-        model_id=text_of(info, "model_id"),
-        name=text_of(info, "name", ""),
-        status=MODEL_STATUS.get(info.get("status", ""), "UNSPECIFIED"),
-        model_type=info.get("model_type"),
-        artifact_location=info.get("artifact_uri"),
-        created=_whole(info.get("creation_timestamp_ms")),
-        updated=_whole(info.get("last_updated_timestamp_ms")),
-        status_message=info.get("status_message"),
-        params=texts_of(data.get("params", ())),
-        tags=texts_of(info.get("tags", ())),
-        metrics=tuple(map(_model_metric, data.get("metrics", ()))),
-    )
-
-
-def _model_metric(found: Mapping[str, Any]) -> ModelMetric:
-    return ModelMetric(
-        key=text_of(found, "key"),
-        value=float(found["value"]),
-        time=int(found["timestamp"]),
-        step=int(found.get("step", 0)),
-        run_id=text_of(found, "run_id", ""),
-        dataset_name=found.get("dataset_name"),
-        dataset_digest=found.get("dataset_digest"),
     )

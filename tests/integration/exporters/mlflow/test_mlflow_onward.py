@@ -14,6 +14,7 @@ import pytest
 
 import bridges
 from tests.integration.exporters.mlflow.support import MlflowClient, ViewType
+from tests.mlflow_stores import unpack_database
 
 PARENT = "mlflow.parentRunId"
 START = 1_700_000_000_000
@@ -101,6 +102,29 @@ def test_a_copy_on_a_server_is_its_original(store: Path, tmp_path: Path, mlflow_
         *["exported"] * 3,
         *["unchanged"] * 3,
     ]
+
+
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_logged_models_of_a_copy_are_those_of_its_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = unpack_database("3.17.2", tmp_path)
+    copy, target = f"sqlite:///{tmp_path}/copy.db", f"sqlite:///{tmp_path}/target.db"
+    select = ["experiment=model"]
+    assert send(store, copy, mlflow_writer="client", select=select) == ["exported"]
+    sources: list[str | Path] = [store, copy] if first == "original" else [copy, store]
+    found = [send(source, target, select=select) for source in (*sources, *sources)]
+    assert found == [["exported"], *[["unchanged"]] * 3]
+    client = MlflowClient(target)
+    experiment = client.get_experiment_by_name("model").experiment_id
+    ((run,), (model,)) = (
+        client.search_runs([experiment]),
+        client.search_logged_models([experiment]),
+    )
+    (link,) = run.outputs.model_outputs
+    assert (link.model_id, model.source_run_id) == (model.model_id, run.info.run_id)
+    assert {(p.key, p.run_id) for p in model.metrics} == {("rmse", run.info.run_id)}
 
 
 @pytest.mark.parametrize("style", ["copy", "trainer"])

@@ -20,6 +20,7 @@ from bridges.formats.mlflow_store.records import (
     Input,
     LoggedModel,
     ModelLink,
+    ModelMetric,
     RunHead,
 )
 from bridges.pipeline.export_run import export_run
@@ -102,22 +103,54 @@ def test_a_run_has_all_that_the_api_can_set(store: Store) -> None:
     assert statuses(store.send(copied)) == [("unchanged", True)]
 
 
-def test_datasets_are_carried_and_models_are_counted(store: Store) -> None:
+def test_datasets_and_logged_models_are_carried(store: Store) -> None:
     dataset = Dataset("train set", "d1", "local", '{"uri": "train.csv"}', '{"cols": 3}')
-    model = LoggedModel("m-1", "iris", "READY")
+    own, other = store.head().run_id, head(7).run_id
+    points = (
+        ModelMetric("loss", 2.5, START, 0, own, "train set", "d1"),
+        ModelMetric("eval/acc", 0.5, START + 1500, 1, own),
+        ModelMetric("loss", 9.0, START, 0, own),  # not a point of the run
+        ModelMetric("loss", 1.25, START + 1000, 1, other),  # measured by another run
+    )
+    params = {f"p{number}": str(number) for number in range(120)}
+    model = LoggedModel(
+        "m-1", "iris", "READY", "classifier", params=params, tags={"a": "b"}, metrics=points
+    )
+    links = (ModelLink("m-1", is_output=True, step=3), ModelLink("m-2", is_output=False))
     copied = run(
         record(
             store.head(),
             inputs=(Input(dataset, {"mlflow.data.context": "training"}),),
             models=(model,),
-            links=(ModelLink("m-1", is_output=True),),
+            links=links,
         )
     )
     (report,) = store.send(copied)
     assert (report.status, report.verified) == ("exported", True)
-    left = {f.where: f.count for f in report.findings if f.code == "records-left-out"}
-    assert left == {"logged models": 1, "links to logged models": 1}
+    told = {f.where: (f.code, f.count) for f in report.findings if f.severity != "info"}
+    assert told == {
+        "metrics of logged models": ("records-left-out", 1),
+        "links to logged models": ("model-not-found", 1),
+    }
     (found,) = store.runs().values()
+    ((linked,), ()) = found.outputs.model_outputs, found.inputs.model_inputs
+    stored = store.client.get_logged_model(linked.model_id)
+    assert (linked.step, stored.source_run_id) == (3, report.run_id)
+    assert (stored.name, stored.model_type, str(stored.status)) == ("iris", "classifier", "READY")
+    assert (stored.params, stored.tags) == (params, {"a": "b", "bridges.model_id": "m-1"})
+    measured = [(p.key, p.value, p.step, p.run_id, p.dataset_name) for p in stored.metrics]
+    assert sorted(measured) == [
+        ("eval/acc", 0.5, 1, report.run_id, None),
+        ("loss", 2.5, 0, report.run_id, "train set"),
+    ]
+    (later,) = store.send(
+        run(record(store.head(7), models=(LoggedModel("m-2", "rose", "PENDING"),)))
+    )
+    stored = store.client.get_logged_model(linked.model_id)
+    assert (1.25, later.run_id) in {(p.value, p.run_id) for p in stored.metrics}
+    (read,) = store.client.get_run(report.run_id).inputs.model_inputs
+    assert store.client.get_logged_model(read.model_id).source_run_id == later.run_id
+    found = store.client.get_run(report.run_id)
     (known,) = found.inputs.dataset_inputs
     assert (known.dataset.name, known.dataset.source) == ("train set", dataset.source)
     assert [(tag.key, tag.value) for tag in known.tags] == [("mlflow.data.context", "training")]
