@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bridges.exporters.mlflow import direct as mlflow_direct
-from bridges.exporters.mlflow.direct import put_pairs
+from bridges.exporters.mlflow.database import put_pairs
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.latest_points import LatestPoints
 from bridges.exporters.mlflow.limits import Limits, limits_of

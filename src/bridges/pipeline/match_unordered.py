@@ -2,7 +2,8 @@
 
 New points of such a run may lie between known ones, so all points are compared, each as often as it
 occurs, unless the rows of the target are the first rows of the run. If the target has some of the
-points, these become the first rows of the run.
+points, these become the first rows of the run. Steps made from the order of time are not compared:
+known points keep them, new ones follow.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bridges.exporters.base import (
 from bridges.pipeline.compare import bits
 from bridges.pipeline.match import Known, Match
 from bridges.pipeline.target import Target
+from bridges.stream.align import keys_without_steps, rows_without_steps, steps_from_order
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.layout import Layout, Stored
@@ -50,13 +52,17 @@ def match_unordered(
 ) -> Match:
     """The match with a run of equal points, of fewer or of more.
 
-    A run with the same digest is taken unread. Raises ExportError and VerifyError.
+    A run with the same digest is taken unread, unless it was written in parts and may have steps in
+    the order of these. Raises ExportError and VerifyError.
     """
     known = [_known(run, existing, target.exporter) for existing in seen if not existing.deleted]
     exact = [one for one in known if one.complete and one.state.digest == identity.digest]
-    if exact:
+    if exact and not _has_own_steps(run, exact[0]):
         return _matched(run, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
-    shorter = [one for one in known if one.complete and _begins(run, one)]
+    known = exact[:1] or known
+    shorter = [
+        one for one in known if one.complete and _begins(run, one) and not _has_own_steps(run, one)
+    ]
     if shorter:
         longest = max(shorter, key=lambda one: one.state.rows)
         return _matched(run, identity, longest, Relation.FEWER)
@@ -65,9 +71,16 @@ def match_unordered(
     if not compared or compared[0][0].relation is Relation.OTHER:
         return Match(run, identity, findings=tuple(_another_history(one) for _, one in compared))
     first, one = compared[0]
-    if first.relation is Relation.FEWER and one.complete:
-        run = replace(run, stream=_known_first(run.stream, first.known, one))
-    return _matched(run, identity, one, first.relation)
+    is_equal = first.relation is Relation.EQUAL
+    if one.complete and (first.relation is Relation.FEWER or (is_equal and first.without_steps)):
+        run = first.known_first(run, one)
+    alike = max(0, len(exact) - 1)
+    return _matched(run, identity, one, first.relation, alike)
+
+
+def _has_own_steps(run: Run, one: Known) -> bool:
+    """Whether the target may have made steps in the order of several writes."""
+    return len(one.state.append_rows) > 1 and bool(keys_without_steps(run.stream))
 
 
 def _begins(run: Run, one: Known) -> bool:
@@ -107,17 +120,24 @@ def _another_history(one: Known) -> Finding:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The relation, and a mask of the stored points of each series."""
+    """The relation, and for the points of each series, whether the target has them, and at which
+    steps. `without_steps`: the keys with steps in the target only.
+    """
 
     relation: Relation
     known: Mapping[int, Mask]
+    steps: Mapping[int, Int64]
+    without_steps: Sequence[str]
 
     @classmethod
     def of(cls, run: Run, identity: Identity, one: Known, target: Target) -> _Comparison:
         layout = target.lay_out(run, identity, Stored(rules=one.state.rules))
         recorded = target.exporter.read_back(one.existing)
         stored, tags = recorded.points, _tags(run, identity, target)
-        known: dict[int, Mask] = {}
+        makes_steps = any(note.code == "steps-from-order" for note in layout.findings)
+        keys = keys_without_steps(run.stream) if makes_steps else []
+        known = dict[int, Mask]()
+        steps = {at: run.stream.step[part.rows] for at, part in enumerate(run.stream.series)}
         has_fewer = has_more = False
         for tag in dict.fromkeys([*tags.values(), *stored]):
             mine = [
@@ -125,16 +145,35 @@ class _Comparison:
                 for at, part in enumerate(run.stream.series)
                 if part.is_number and tags.get(part.key) == tag
             ]
-            points = _TagPoints.of(layout, [run.stream.series[at] for at in mine], tag, target)
-            masks, lacks, adds = points.against(stored.get(tag, _NO_POINTS))
+            parts = [run.stream.series[at] for at in mine]
+            has_steps = all(part.key not in keys for part in parts)
+            points = _TagPoints.of(layout, parts, tag, target, has_steps=has_steps)
+            masks, places, lacks, adds = points.against(stored.get(tag, _NO_POINTS))
             known |= dict(zip(mine, masks, strict=True))
+            if not has_steps:
+                steps |= dict(zip(mine, places, strict=True))
             has_fewer, has_more = has_fewer or lacks, has_more or adds
         for at, mask in _known_texts(run, layout, recorded, tags, one.state.rows):
             known[at] = mask
             has_fewer = has_fewer or not mask.all()
         if has_more:
-            return cls(Relation.OTHER if has_fewer else Relation.MORE, known)
-        return cls(Relation.FEWER if has_fewer else Relation.EQUAL, known)
+            relation = Relation.OTHER if has_fewer else Relation.MORE
+        else:
+            relation = Relation.FEWER if has_fewer else Relation.EQUAL
+        return cls(relation, known, steps, keys)
+
+    def known_first(self, run: Run, one: Known) -> Run:
+        """The run with as many rows of known points as the target has, then rows of new points."""
+        stream = _known_first(run.stream, self, one)
+        if not self.without_steps:
+            return replace(run, stream=stream)
+        first = one.state.rows
+        rows = rows_without_steps(stream, self.without_steps)
+        known, new = rows[rows < first], rows[rows >= first]
+        step = stream.step.copy()
+        step[new] = np.arange(len(new)) + (step[known].max() + 1 if len(known) else 0)
+        note = steps_from_order(self.without_steps, step[rows])
+        return replace(run, stream=replace(stream, step=step), findings=(*run.findings, note))
 
 
 def _known_texts(
@@ -174,14 +213,18 @@ class _TagPoints:
     columns: step, bits of the value and bits of the time (int64, 3 x n)
     is_written: False for points merged with an equal one by the target (bool, n)
     ends: the number of points in each series and those before it
+    has_steps: whether steps are compared; if not, they are 0 in `columns`
     """
 
     columns: Int64
     is_written: Mask
     ends: Int64
+    has_steps: bool
 
     @classmethod
-    def of(cls, layout: Layout, parts: list[Series], tag: str, target: Target) -> _TagPoints:
+    def of(
+        cls, layout: Layout, parts: list[Series], tag: str, target: Target, *, has_steps: bool
+    ) -> _TagPoints:
         """The points; the rows of the layout are those of its run. Raises ExportError otherwise."""
         stream = layout.stream
         if len(stream) != layout.rows:
@@ -198,23 +241,33 @@ class _TagPoints:
         time = stream.time.copy()
         for part in numbers:
             time[part.rows] = stream.times(part)
-        columns = _columns(stream.step[rows], value, time[rows] / 1e6)
-        return cls(columns, np.isin(rows, written), np.cumsum([len(part.rows) for part in parts]))
+        step = stream.step[rows] if has_steps else np.zeros(len(rows), np.int64)
+        columns = _columns(step, value, time[rows] / 1e6)
+        ends = np.cumsum([len(part.rows) for part in parts])
+        return cls(columns, np.isin(rows, written), ends, has_steps)
 
-    def against(self, stored: Points) -> tuple[list[Mask], bool, bool]:
-        """A mask of the stored points of each series; whether the target lacks some;
-        and whether it has others.
+    def against(self, stored: Points) -> tuple[list[Mask], list[Int64], bool, bool]:
+        """For each series, a mask of its stored points and their steps in the target; whether the
+        target lacks points; whether it has others.
         """
         count = self.columns.shape[1]
-        others = _columns(stored.step, stored.value, stored.time)
+        step = stored.step if self.has_steps else np.zeros(len(stored.step), np.int64)
+        others = _columns(step, stored.value, stored.time)
         ids = _ids(np.concatenate([self.columns, others], axis=1))
         mine, size = ids[:count], len(ids)
         wanted = np.bincount(mine[self.is_written], minlength=size)
         held = np.bincount(ids[count:], minlength=size)
         known = held[mine] > 0
-        known[self.is_written] = _ranks(mine[self.is_written]) < held[mine[self.is_written]]
-        masks = np.split(known, self.ends[:-1]) if len(self.ends) else []
-        return masks, bool((wanted > held).any()), bool((held > wanted).any())
+        rank = np.zeros(count, np.int64)
+        rank[self.is_written] = _ranks(mine[self.is_written])
+        known[self.is_written] &= rank[self.is_written] < held[mine[self.is_written]]
+        order = np.lexsort((stored.step, ids[count:]))  # equal points by their stored steps
+        place = np.searchsorted(ids[count:][order], mine[known]) + rank[known]
+        steps = np.zeros(count, np.int64)
+        steps[known] = stored.step[order[place]]
+        masks: list[Mask] = np.split(known, self.ends)[:-1]
+        places: list[Int64] = np.split(steps, self.ends)[:-1]
+        return masks, places, bool((wanted > held).any()), bool((held > wanted).any())
 
 
 def _columns(step: Int64, value: Values, time: Float64) -> Int64:
@@ -249,17 +302,20 @@ def _is_new(*columns: NDArray[np.int64] | Mask) -> Mask:
     return new
 
 
-def _known_first(stream: MetricStream, known: Mapping[int, Mask], one: Known) -> MetricStream:
+def _known_first(stream: MetricStream, compared: _Comparison, one: Known) -> MetricStream:
     """The stream with as many rows of known points as the target has, then rows of new points.
 
-    Rows with known and new points are split, and further ones if the target has more rows.
+    A row has points of one time and step, and one of each key, as when they were written.
     """
     part = np.repeat(np.arange(len(stream.series)), [len(each.rows) for each in stream.series])
     row = _joined([each.rows for each in stream.series])
-    is_known = np.concatenate([known[at] for at in range(len(stream.series))])
-    order = np.lexsort((part, row, ~is_known))
-    part, row, is_known = part[order], row[order], is_known[order]
-    is_first = _is_new(row, is_known)
+    is_known = np.concatenate([compared.known[at] for at in range(len(stream.series))])
+    step = _joined([compared.steps[at] for at in range(len(stream.series))])
+    moment = _moments(stream)[row]
+    turn = _ranks(_ids(np.stack([part, moment, step, is_known.astype(np.int64)])))
+    order = np.lexsort((part, turn, step, moment, ~is_known))
+    part, row, is_known, step = part[order], row[order], is_known[order], step[order]
+    is_first = _is_new(moment[order], step, turn[order], is_known)
     spare = np.flatnonzero(is_known & ~is_first)
     lacking = one.state.rows - int((is_first & is_known).sum())
     if not 0 <= lacking <= len(spare):
@@ -276,4 +332,12 @@ def _known_first(stream: MetricStream, known: Mapping[int, Mask], one: Known) ->
         for mine in [np.flatnonzero(part == at)]
     )
     time = None if stream.time is None else stream.time[first]
-    return MetricStream(stream.step[first], stream.kind[first], series, time)
+    return MetricStream(step[is_first], stream.kind[first], series, time)
+
+
+def _moments(stream: MetricStream) -> Int64:
+    """A number for each row, equal for rows of one time and step, rising as the rows do."""
+    columns = [stream.step] if stream.time is None else [stream.step, stream.time]
+    ids = _ids(np.stack(columns))
+    _, first = np.unique(ids, return_index=True)
+    return first[ids]

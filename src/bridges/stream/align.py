@@ -5,7 +5,7 @@ The order of the rows is kept: nothing sorts by epoch or derives a step from an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,29 +65,43 @@ def steps_in_order(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
 
     Such rows are counted in the order of time; a row with a point of another key keeps its step.
     """
+    keys = keys_without_steps(stream)
+    rows = rows_without_steps(stream, keys)
+    if not len(rows):
+        return stream, []
+    step = stream.step.copy()
+    step[rows] = np.arange(len(rows))
+    return replace(stream, step=step), [steps_from_order(keys, step[rows])]
+
+
+def keys_without_steps(stream: MetricStream) -> list[str]:
+    """The keys with several points, all at step 0."""
     points: dict[str, int] = {}
     for part in stream.series:
         known = points.get(part.key, 0)
         points[part.key] = known + len(part.rows) if known >= 0 else known
         if stream.step[part.rows].any():
             points[part.key] = -1
-    has_no_steps = np.ones(len(stream), bool)
+    return [key for key, count in points.items() if count >= 2]
+
+
+def rows_without_steps(stream: MetricStream, keys: Collection[str]) -> Int64:
+    """The rows with points of these keys only (int64, n)."""
+    has_no_steps, chosen = np.ones(len(stream), bool), {*keys}
     for part in stream.series:
-        if points[part.key] < 2:
+        if part.key not in chosen:
             has_no_steps[part.rows] = False
-    rows = np.flatnonzero(has_no_steps)
-    if not len(rows):
-        return stream, []
-    step = stream.step.copy()
-    step[rows] = np.arange(len(rows))
+    return np.flatnonzero(has_no_steps) if chosen else np.empty(0, np.int64)
+
+
+def steps_from_order(keys: Sequence[str], steps: Int64) -> Finding:
+    """The note about keys whose points got these steps."""
     message = (
-        "all points of these keys are at step 0: their steps count them in the order of time "
-        "(--steps as-logged keeps 0)"
+        f"all points of these keys are at step 0: they get the steps {steps.min():,} to "
+        f"{steps.max():,}, in the order of time (--steps as-logged keeps 0)"
     )
-    keys = [part.key for part in stream.series if points[part.key] >= 2]
     where = f"keys {', '.join(map(repr, keys[:5]))}{' …' if len(keys) > 5 else ''}"
-    found = Finding("steps-from-order", Severity.INFO, where, message, len(rows))
-    return replace(stream, step=step), [found]
+    return Finding("steps-from-order", Severity.INFO, where, message, len(steps))
 
 
 def apply_duplicates(

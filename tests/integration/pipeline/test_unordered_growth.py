@@ -140,3 +140,39 @@ def test_another_history_is_a_run_of_its_own(target: str, tmp_path: Path) -> Non
     more = {"loss": [*other["loss"], (4, 4000, 1.0)]}
     grown = export(named(more), make(target, tmp_path))
     assert (grown.status, grown.verified) == ("appended", True)
+
+
+WITHOUT_STEPS: list[Points] = [
+    {"loss": [(0, 1000, 0.5), (0, 3000, 0.25)], "acc": [(0, 1000, 0.1), (0, 4000, 0.2)]},
+    {  # between known points, in a known row, before all others
+        "loss": [(0, 1000, 0.5), (0, 2000, 0.375), (0, 3000, 0.25), (0, 4000, 0.5)],
+        "acc": [(0, 500, 0.1), (0, 1000, 0.1), (0, 4000, 0.2)],
+    },
+    {  # a value twice, and two values of one key at one time
+        "loss": [(0, 1000, 0.5), (0, 2000, 0.375), (0, 3000, 0.25), (0, 4000, 0.5), (0, 5000, 0.5)],
+        "acc": [(0, 500, 0.1), (0, 1000, 0.1), (0, 1000, 0.05), (0, 4000, 0.2)],
+    },
+]
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "wandb"])
+def test_points_without_steps_keep_the_steps_of_their_order(target: str, tmp_path: Path) -> None:
+    """Known points keep their steps; new ones follow, although they lie between known ones."""
+    total, shown = 0, Counter[tuple[str, int, int]]()
+    for points in WITHOUT_STEPS:
+        report = export(named(points), make(target, tmp_path))
+        count = sum(map(len, points.values()))
+        assert (report.status, report.verified) == ("appended" if total else "exported", True)
+        assert report.new_points == count - total
+        total = count
+        again = export(named(points), make(target, tmp_path))
+        assert (again.status, again.verified) == ("unchanged", True)
+        found = in_tensorboard(tmp_path) if target == "tensorboard" else in_wandb(tmp_path)
+        there = Counter((key, step, time) for key, at in found.items() for step, time, _ in at)
+        assert there.total() == count
+        assert not shown - there
+        shown = there
+    times = Counter((key, time) for key, _, time in shown)
+    assert times == Counter(
+        (key, time) for key, at in expected(points).items() for _, time, _ in at.elements()
+    )

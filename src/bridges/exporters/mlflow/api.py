@@ -171,7 +171,7 @@ class Api(Protocol):
         ...
 
     def models(self, experiment: str, only: str) -> list[LoggedModel]:
-        """The active logged models of an experiment that a filter selects."""
+        """The active logged models of an experiment selected by a filter."""
         ...
 
     def create_model(self, experiment: str, run_id: str, model: LoggedModel) -> None:
@@ -197,7 +197,7 @@ class Api(Protocol):
         ...
 
     def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
-        """Record the logged models that a run read or wrote; a known link must not be repeated."""
+        """Record logged models read or written by a run; a known link must not be repeated."""
         ...
 
     def restore_run(self, run_id: str) -> None:

@@ -122,7 +122,7 @@ class ClientWriter:
         return [existing_copy(run, identity.key, self._uri, head) for run in runs]
 
     def _parents(self, experiment: str, record: RunRecord, identity: Identity) -> list[str]:
-        """The ids of the active runs that may be the parent of a run from MLflow."""
+        """The ids of the possible parents, active ones only, of a run from MLflow."""
         found = (self._active(experiment, key) for key in parent_keys(record, identity))
         return [run.run_id for run in next(filter(None, found), [])]
 

@@ -138,6 +138,15 @@ def one_row(session: Session, statement: str, values: Sequence[object]) -> Row:
     return row
 
 
+def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, object]) -> None:
+    """Set params or tags of a run."""
+    statement = (
+        f"insert into {table} (key, value, run_uuid) values (?, ?, ?)"
+        " on conflict (key, run_uuid) do update set value = excluded.value"
+    )
+    session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
+
+
 def points_of(chunks: Iterable[NDArray[np.void]]) -> Points:
     """The points in chunks with the fields of POINT, sorted by time."""
     steps, values, times = [], [], []

@@ -17,7 +17,13 @@ from weakref import ref
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
-from bridges.exporters.mlflow.database import Database, PointsByKey, Session, one_row
+from bridges.exporters.mlflow.database import (
+    Database,
+    PointsByKey,
+    Session,
+    one_row,
+    put_pairs,
+)
 from bridges.exporters.mlflow.details import (
     Details,
     details_of,
@@ -166,7 +172,7 @@ class DirectWriter:
     def _parents(
         self, session: Session, experiment: int | None, record: RunRecord, identity: Identity
     ) -> list[str]:
-        """The ids of the runs that may be the parent of a run from MLflow, active ones first."""
+        """The ids of the possible parents of a run from MLflow, active ones first."""
         ids, keys = filter(None, [record.head.parent_id]), parent_keys(record, identity)
         found = self._runs.copies(session, experiment, keys, ids)
         return [run.run_id for run in sorted(found, key=lambda run: run.is_active)][::-1]
@@ -495,12 +501,3 @@ def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
             f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
             "Restore it in MLflow, or use --force to write it again."
         )
-
-
-def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, object]) -> None:
-    """Set params or tags of a run."""
-    statement = (
-        f"insert into {table} (key, value, run_uuid) values (?, ?, ?)"
-        " on conflict (key, run_uuid) do update set value = excluded.value"
-    )
-    session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])

@@ -36,7 +36,7 @@ class Links:
         return bool(head.parent_id) and head.parent_id not in self._copies
 
     def found(self, run_id: str | None, copies: Sequence[str]) -> None:
-        """Record the runs of the target that may be a run of the source."""
+        """Record the possible copies of a run of the source in the target."""
         if run_id and copies:
             self._copies[run_id] = copies
 

@@ -1,8 +1,8 @@
 """Logged models by MLflow's API, which gives each one a new id.
 
 A tag holds the id in the source. A point of a model is logged as a point of a run with the model's
-id, so only points that the run holds can be carried. Links to models that are written later, and
-points of runs that are written later, wait for them.
+id, so only points of the run itself can be carried. Links to models and points of runs wait until
+these are written.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ CopyOf = Callable[[str, str], str | None]  # a run's id in the target, by experi
 
 @dataclass(frozen=True)
 class _Missing:
-    """The parts that a target lacks of the models of a run, with the ids of the target.
+    """The parts missing in a target of the models of a run, with the ids of the target.
 
-    `points`: by the ids of run and model. `awaited`: the ids of models and runs in the source that
-    the target lacks.
+    `points`: by the ids of run and model. `awaited`: the ids, in the source, of missing
+    models and runs.
     """
 
     models: list[LoggedModel] = field(default_factory=list)
@@ -50,7 +50,7 @@ class _Missing:
     awaited: set[str] = field(default_factory=set)
 
     def counts(self) -> Counter[str]:
-        """The number of missing parts by the table of MLflow that holds them."""
+        """The number of missing parts by MLflow's table."""
         return +Counter(
             {
                 "logged_models": len(self.models) + len(self.statuses),
@@ -71,7 +71,7 @@ class ModelCopies:
         self._waiting: dict[str, list[tuple[str, Layout]]] = {}  # runs by the id they wait for
 
     def gaps(self, run: ApiRun, layout: Layout) -> Counter[str]:
-        """The number of parts that the target lacks of the models of a run."""
+        """The number of missing parts of the models of a run."""
         record = self._with_models(layout)
         return self._missing(run, layout, record).counts() if record else Counter()
 
@@ -92,15 +92,15 @@ class ModelCopies:
             self.arrived(model_identity(model))
 
     def arrived(self, awaited: str) -> None:
-        """Write the parts that waited for a run or a model, by its id in the source."""
+        """Write the parts waiting for a run or a model, by its id in the source."""
         for run_id, layout in self._waiting.pop(awaited, ()):
             run = self._api.get_run(run_id)
             if run.stage == ACTIVE:
                 self.put(run, layout)
 
     def findings(self, layout: Layout, experiment: str | None) -> list[Finding]:
-        """Findings for points of models that the run does not hold, and for links to models that
-        an experiment of the target (None: it does not exist) does not have.
+        """Findings for points of models beside those of their run, and for links to models missing
+        in an experiment of the target (None: it does not exist).
         """
         record = self._with_models(layout)
         if record is None:
@@ -197,7 +197,7 @@ class ModelCopies:
         return self._ids.get(identity)
 
     def _held_by(self, run_id: str, points: Sequence[ModelMetric]) -> list[ModelMetric]:
-        """The points that a run of the target has, too."""
+        """The points found in a run of the target, too."""
         held: set[_Point] = set()
         for key, at in self._api.histories(run_id, {point.key for point in points}).items():
             times = np.rint(at.time * 1000).astype(np.int64).tolist()
@@ -235,7 +235,7 @@ def _place(point: ModelMetric) -> tuple[str, int, int]:
 
 
 def _held(points: Sequence[ModelMetric], layout: Layout) -> list[ModelMetric]:
-    """The points that the run of a layout has, too."""
+    """The points found in the run of a layout, too."""
     keys, held = {point.key for point in points}, set[_Point]()
     for column in rows.metric_columns(layout, 0) if keys else ():
         if column.key in keys:

@@ -1,7 +1,8 @@
 """Rows beside a run in an MLflow database: datasets, inputs, outputs and logged models.
 
-Logged models keep their ids, unless the database has copies of them under other ids. The ids of datasets and inputs are digests, so that a row is written
-once. Older databases lack some tables and columns.
+Logged models keep their ids, unless the database has copies of them under other ids. The ids of
+datasets and inputs are digests, so that a row is written once. Older databases lack some tables and
+columns.
 """
 
 from __future__ import annotations

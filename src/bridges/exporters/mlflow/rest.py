@@ -181,7 +181,7 @@ class RestApi(RestClient):
         self.post("runs/log-inputs", {"run_id": run_id, "datasets": datasets})
 
     def models(self, experiment: str, only: str) -> list[LoggedModel]:
-        """The active logged models of an experiment that a filter selects."""
+        """The active logged models of an experiment selected by a filter."""
         wanted = {"experiment_ids": [experiment], "filter": only}
         found: list[LoggedModel] = []
         for page in self.pages("logged-models/search", wanted, MODELS_PER_PAGE):
@@ -236,7 +236,7 @@ class RestApi(RestClient):
         self.post("runs/log-batch", {"run_id": run_id, "metrics": metrics})
 
     def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
-        """Record the logged models that a run read or wrote; a known link must not be repeated."""
+        """Record logged models read or written by a run; a known link must not be repeated."""
         read = [{"model_id": link.model_id} for link in links if not link.is_output]
         wrote = [{"model_id": link.model_id, "step": link.step} for link in links if link.is_output]
         if read:

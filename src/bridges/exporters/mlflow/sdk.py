@@ -188,7 +188,7 @@ class SdkApi:
         self._call(self._client.log_inputs, run_id, datasets)
 
     def models(self, experiment: str, only: str) -> list[LoggedModel]:
-        """The active logged models of an experiment that a filter selects."""
+        """The active logged models of an experiment selected by a filter."""
         search = self._client.search_logged_models
         return [*map(model_of_client, self._pages(search, [experiment], only))]
 
@@ -234,7 +234,7 @@ class SdkApi:
         self._call(self._client.log_batch, run_id, metrics)
 
     def link_models(self, run_id: str, links: Sequence[ModelLink]) -> None:
-        """Record the logged models that a run read or wrote; a known link must not be repeated."""
+        """Record logged models read or written by a run; a known link must not be repeated."""
         entities = self._entities
         read = [entities.LoggedModelInput(link.model_id) for link in links if not link.is_output]
         wrote = [

@@ -36,7 +36,7 @@ def as_exported(run: Run, head: RunHead) -> Run:
 
 
 def stored_key(head: RunHead) -> str:
-    """The run key that an export stored; empty if there is none, or if the run is read as it is.
+    """The run key stored by an export; empty if there is none, or if the run is read as it is.
 
     That holds for exports with special options such as the x-axis, for an incomplete export of a
     Trainer's run, and for a deleted copy: beside it may be an active one with the same key.
@@ -53,7 +53,7 @@ def is_superseded(head: RunHead) -> bool:
 
 
 def _style(state: str) -> str | None:
-    """The style of the keys in the state of an export that is continued, else None."""
+    """The style of the keys in the state of a continued export, else None."""
     try:
         found = json.loads(state)
         style = found.get("style", TRAINER)
