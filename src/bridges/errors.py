@@ -42,8 +42,16 @@ class SourceError(BridgeError):
         self.found = found
         self.expected = expected
         self.remedy = remedy
-        at = f"{source}: {place}" if place else source
-        super().__init__(f"{at}: found {found}; expected {expected}. {remedy}")
+        super().__init__(self._text())
+
+    def add_remedy(self, text: str) -> None:
+        """Add a sentence to the remedy."""
+        self.remedy = f"{self.remedy} {text}"
+        self.args = (self._text(),)
+
+    def _text(self) -> str:
+        at = f"{self.source}: {self.place}" if self.place else self.source
+        return f"{at}: found {self.found}; expected {self.expected}. {self.remedy}"
 
 
 class TreeError(BridgeError):

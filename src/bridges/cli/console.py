@@ -192,8 +192,12 @@ def format_findings(findings: Sequence[Finding], verbose: bool) -> Iterator[str]
 
 def _in_full(finding: Finding) -> Iterator[str]:
     head, where = _severity_and_code(finding), printable(finding.where)
-    is_beside = _fits(f"{click.unstyle(head)} · {where}")
-    yield f"{head} · {where}" if is_beside else f"{head}\n{' ' * 12}{where}"
+    if _without_place(finding) != finding.message:  # the message begins with the place
+        yield head
+    elif _fits(f"{click.unstyle(head)} · {where}"):
+        yield f"{head} · {where}"
+    else:
+        yield f"{head}\n{' ' * 12}{where}"
     yield _wrapped(f"{' ' * 12}{printable(finding.message)}")
 
 

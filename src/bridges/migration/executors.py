@@ -107,7 +107,16 @@ def _begin() -> None:
     threading.Thread(target=_watch, daemon=True).start()
     if os.environ.get(log.ENVIRONMENT):
         log.show(redact_message)
+    from multiprocessing.util import Finalize
+
+    Finalize(None, _end, exitpriority=1)  # a worker runs no other exit functions
     gc.freeze()  # imported objects stay alive, and scanning them is slow
+
+
+def _end() -> None:
+    from bridges.migration.worker import drop_exporters
+
+    drop_exporters()
 
 
 def _watch() -> None:

@@ -6,6 +6,7 @@ faster).
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -43,6 +44,12 @@ class _Made(local):
 
 
 _MADE = _Made()
+
+
+def drop_exporters() -> None:
+    """Drop the exporters of this thread, which close their connections, at the end of a worker."""
+    _MADE.exporters.clear()
+    gc.collect()
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,9 @@ def match_unordered(
         return _matched(run, identity, longest, Relation.FEWER)
     compared = [(_Comparison.of(run, identity, one, target), one) for one in known]
     compared.sort(key=lambda pair: pair[0].relation.value)
+    for comparison, one in compared[:1]:
+        if one.complete and comparison.has_grown and "duplicates" in identity.options:
+            raise _kept_points(one, identity)
     if not compared or compared[0][0].relation is Relation.OTHER:
         return Match(run, identity, findings=tuple(_another_history(one) for _, one in compared))
     first, one = compared[0]
@@ -118,16 +121,27 @@ def _another_history(one: Known) -> Finding:
     return Finding("another-history", Severity.WARNING, one.existing.location, message)
 
 
+def _kept_points(one: Known, identity: Identity) -> ExportError:
+    policy = identity.options["duplicates"]
+    return ExportError(
+        f"{one.existing.location}: this run has new points, which cannot be added with "
+        f"--duplicates {policy}: the stored points were chosen without them. Delete the run in the "
+        "target and export it again, or export it with --duplicates all as another run."
+    )
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """The relation, and for the points of each series, whether the target has them, and at which
-    steps. `without_steps`: the keys with steps in the target only.
+    steps. `without_steps`: the keys with steps in the target only. `has_grown`: the target lacks
+    points, and all of its points are in the run, even if `--duplicates` drops them now.
     """
 
     relation: Relation
     known: Mapping[int, Mask]
     steps: Mapping[int, Int64]
     without_steps: Sequence[str]
+    has_grown: bool
 
     @classmethod
     def of(cls, run: Run, identity: Identity, one: Known, target: Target) -> _Comparison:
@@ -138,7 +152,7 @@ class _Comparison:
         keys = keys_without_steps(run.stream) if makes_steps else []
         known = dict[int, Mask]()
         steps = {at: run.stream.step[part.rows] for at, part in enumerate(run.stream.series)}
-        has_fewer = has_more = False
+        has_fewer = has_more = has_others = False
         for tag in dict.fromkeys([*tags.values(), *stored]):
             mine = [
                 at
@@ -148,7 +162,9 @@ class _Comparison:
             parts = [run.stream.series[at] for at in mine]
             has_steps = all(part.key not in keys for part in parts)
             points = _TagPoints.of(layout, parts, tag, target, has_steps=has_steps)
-            masks, places, lacks, adds = points.against(stored.get(tag, _NO_POINTS))
+            there = stored.get(tag, _NO_POINTS)
+            masks, places, lacks, adds, is_other = points.against(there)
+            has_others = has_others or is_other
             known |= dict(zip(mine, masks, strict=True))
             if not has_steps:
                 steps |= dict(zip(mine, places, strict=True))
@@ -160,7 +176,7 @@ class _Comparison:
             relation = Relation.OTHER if has_fewer else Relation.MORE
         else:
             relation = Relation.FEWER if has_fewer else Relation.EQUAL
-        return cls(relation, known, steps, keys)
+        return cls(relation, known, steps, keys, has_grown=has_fewer and not has_others)
 
     def known_first(self, run: Run, one: Known) -> Run:
         """The run with as many rows of known points as the target has, then rows of new points."""
@@ -246,9 +262,9 @@ class _TagPoints:
         ends = np.cumsum([len(part.rows) for part in parts])
         return cls(columns, np.isin(rows, written), ends, has_steps)
 
-    def against(self, stored: Points) -> tuple[list[Mask], list[Int64], bool, bool]:
+    def against(self, stored: Points) -> tuple[list[Mask], list[Int64], bool, bool, bool]:
         """For each series, a mask of its stored points and their steps in the target; whether the
-        target lacks points; whether it has others.
+        target lacks points; whether it has others than those to write, or than those of the run.
         """
         count = self.columns.shape[1]
         step = stored.step if self.has_steps else np.zeros(len(stored.step), np.int64)
@@ -267,7 +283,9 @@ class _TagPoints:
         steps[known] = stored.step[order[place]]
         masks: list[Mask] = np.split(known, self.ends)[:-1]
         places: list[Int64] = np.split(steps, self.ends)[:-1]
-        return masks, places, bool((wanted > held).any()), bool((held > wanted).any())
+        is_other = held > np.bincount(mine, minlength=size)
+        lacks, adds = bool((wanted > held).any()), bool((held > wanted).any())
+        return masks, places, lacks, adds, bool(is_other.any())
 
 
 def _columns(step: Int64, value: Values, time: Float64) -> Int64:

@@ -95,8 +95,12 @@ def is_address(location: str) -> bool:
         DATABASE.match(location)
         or CLIENT_ONLY.match(location)
         or location.startswith("mlflow+http")
-        or (location.endswith(DATABASE_FILES) and is_sqlite(location))
+        or (location.endswith(DATABASE_FILES) and (is_sqlite(location) or _is_empty(location)))
     )
+
+
+def _is_empty(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.getsize(path)
 
 
 def is_sqlite(path: str) -> bool:

@@ -5,6 +5,7 @@ ones, and are added exactly once to each target.
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from bridges.exporters.base import Exporter
 from bridges.exporters.memory import MemoryExporter
 from bridges.formats.mlflow_store.records import Experiment
 from bridges.pipeline.export_run import export_run, verify_run
-from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport
 from bridges.stream.model import Run
 from tests.integration.pipeline.test_tags import in_mlflow, in_tensorboard, in_wandb, make
@@ -176,3 +177,30 @@ def test_points_without_steps_keep_the_steps_of_their_order(target: str, tmp_pat
     assert times == Counter(
         (key, time) for key, at in expected(points).items() for _, time, _ in at.elements()
     )
+
+
+def test_points_are_not_added_to_chosen_ones(tmp_path: Path) -> None:
+    """With one point a step, the choice was made without the new points."""
+    exporter, options = (
+        make("mlflow", tmp_path),
+        ExportOptions(layout=LayoutOptions(duplicates="last")),
+    )
+    points = {"loss": [(1, 1000, 0.5), (1, 2000, 0.25)]}
+    assert export_run(named(points), exporter, options).status == "exported"
+    assert export_run(named(points), exporter, options).status == "unchanged"
+    for more in ((1, 3000, 0.125), (2, 3000, 0.125)):
+        report = export_run(named({"loss": [*points["loss"], more]}), exporter, options)
+        assert report.status == "failed"
+        message = report.findings[-1].message
+        assert "this run has new points, which cannot be added with --duplicates last" in message
+    assert in_mlflow(tmp_path) == {"loss": [(1, (START + 2000) * 1000, "0.25")]}
+
+
+def test_an_infinity_merged_with_the_largest_number_is_a_loss(tmp_path: Path) -> None:
+    largest = sys.float_info.max
+    points = [(1, 1000, float("inf")), (1, 1000, largest), (2, 2000, largest), (3, 3000, 0.0)]
+    report = export(named({"loss": [*points, (3, 3000, -0.0)]}), make("mlflow", tmp_path))
+    assert (report.status, report.verified) == ("exported", True)
+    told = {note.code: (note.severity, note.count) for note in report.findings}
+    assert told["infinities-merged"] == ("loss", 1)
+    assert told["exact-repeats"] == ("info", 1)

@@ -119,6 +119,7 @@ def test_no_such_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
     out, _ = bridge(capsys, "export", "nope.json", "--to", "tensorboard", code=2)
     assert out.startswith("✗ failed    nope.json  (tensorboard)")
     assert "nope.json: found nothing there; expected a trainer_state.json" in out
+    assert out.count("nope.json") == 2  # of the run, and of the message
     assert not Path("runs").exists()
     _, err = bridge(capsys, "inspect", "nope.json", code=2)
     assert err.startswith("error: nope.json: found nothing there")

@@ -295,7 +295,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "odd[1]"
     folder.mkdir()
     (folder / "c.yaml").write_text(
-        "sources: [runs, 'runs/*', /abs, s3://b/x, '${WHERE}', '$${x}']\n"
+        "sources: [runs, 'runs/*', /abs, s3://b/x, '${WHERE}', '$${x}', sqlite:///m.db,\n"
+        "  {location: 'sqlite:///sub/../m.db#/experiments/1'}, sqlite:////abs.db]\n"
         "targets:\n- {to: tensorboard, logdir: tb}\n- {to: mlflow, tracking_uri: sqlite:///m.db}\n"
         "- {to: mlflow, tracking_uri: 'http://host'}\n- {to: wandb, wandb_dir: .}\n"
     )
@@ -307,6 +308,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         "s3://b/x",
         str(tmp_path / "up"),
         str(folder / "${x}"),
+        f"sqlite:///{folder / 'm.db'}",
+        f"sqlite:///{folder / 'm.db'}#/experiments/1",
+        "sqlite:////abs.db",
     ]
     assert [target.options for target in config.targets] == [
         {"logdir": str(folder / "tb")},

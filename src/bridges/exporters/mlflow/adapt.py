@@ -103,29 +103,44 @@ def _without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]
     by_key: dict[str, list[Series]] = {}
     for part in stream.series:
         by_key.setdefault(part.key, []).append(part)
-    kept, count = [], 0
+    kept, count, merged = [], 0, 0
     for parts in by_key.values():
         fresh = _is_first(stream, parts)
         if fresh.all():
             kept += parts
             continue
-        count += int((~fresh).sum())
+        is_repeat = ~_is_first(stream, parts, clamped=False)
+        count += int(is_repeat.sum())
+        merged += int((~fresh & ~is_repeat).sum())
         ends = np.cumsum([len(part.rows) for part in parts])
         kept += [part.only(mask) for part, mask in zip(parts, np.split(fresh, ends), strict=False)]
-    if not count:
+    if not (count or merged):
         return stream, []
-    message = "points with equal steps, times and values: MLflow keeps one of them"
-    found = Finding("exact-repeats", Severity.INFO, "all metrics", message, count)
-    return replace(stream, series=tuple(part for part in kept if len(part.rows))), [found]
+    repeats = "points with equal steps, times and values: MLflow keeps one of them"
+    infinities = (
+        "points at the step and time of another one, from which they only differ as infinity "
+        "differs from the largest float64: MLflow keeps one of them"
+    )
+    found = [
+        Finding("exact-repeats", Severity.INFO, "all metrics", repeats, count),
+        Finding("infinities-merged", Severity.LOSS, "all metrics", infinities, merged),
+    ]
+    series = tuple(part for part in kept if len(part.rows))
+    return replace(stream, series=series), [finding for finding in found if finding.count]
 
 
-def _is_first(stream: MetricStream, parts: list[Series]) -> NDArray[np.bool_]:
-    """Mask of the points of a key without their exact repeats (bool, n)."""
+def _is_first(
+    stream: MetricStream, parts: list[Series], *, clamped: bool = True
+) -> NDArray[np.bool_]:
+    """Mask of the points of a key without their exact repeats (bool, n), by the values as MLflow
+    stores them, or unless `clamped` with infinities.
+    """
     if len(parts) == 1 and _is_increasing(stream.step[parts[0].rows]):  # the usual case
         return np.ones(len(parts[0].rows), bool)
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
-    value = stored(np.concatenate([np.asarray(part.values, np.float64) for part in parts]))
+    value = np.concatenate([np.asarray(part.values, np.float64) for part in parts])
+    value = stored(value) if clamped else value + 0.0
     bits = np.where(np.isnan(value), np.nan, value).view(np.int64)
     columns = np.stack([stream.step[rows], time, bits])
     order = np.lexsort((rows, *columns))

@@ -121,12 +121,17 @@ def existing_of(run: MlflowRun, key: str, uri: str, experiment: int | str) -> Ex
 def receipt_in(
     run: MlflowRun, key: str, text: str, uri: str, experiment: int | str
 ) -> RunReceipt | None:
-    """The receipt in a tag; None unless the run is complete and unchanged."""
+    """The receipt in a tag; None unless the run is complete and unchanged.
+
+    The copy of a run of another store may be running, as its original is.
+    """
     receipt = Receipt.parse(text)
-    if receipt is None or not key or not run.is_active or run.superseded or run.status == RUNNING:
+    if receipt is None or not key or not run.is_active or run.superseded:
         return None
     with suppress(*UNREADABLE):
-        if State.parse(run.state).agrees_with(receipt):
+        state = State.parse(run.state)
+        is_over = run.status != RUNNING or state.style == "tags"
+        if is_over and state.agrees_with(receipt):
             location = location_of(uri, experiment, run.run_id)
             return RunReceipt(key, run.name, location, receipt, run.run_id, str(experiment))
     return None

@@ -129,6 +129,8 @@ def _absolute(loc: Loc, value: object, folder: str) -> object:
     if not isinstance(value, str) or not value or value == "-":
         return value
     if loc[:1] == ("sources",) and (len(loc) == 2 or (len(loc) == 3 and loc[2] == "location")):
+        if _is_sqlite_file(value):
+            return _sqlite(folder, value)
         return value if "://" in value else _joined(folder, value)
     if loc[:1] in (("sources",), ("defaults",)) and loc[-1] == "format" and len(loc) < 4:
         is_file = value.partition("#")[0].lower().endswith((".yaml", ".yml", ".toml"))
@@ -137,10 +139,16 @@ def _absolute(loc: Loc, value: object, folder: str) -> object:
         return value
     if loc[2] in PATHS:
         return value if "://" in value else _joined(folder, value)
-    if loc[2] == "tracking_uri" and value.startswith(SQLITE) and value != f"{SQLITE}:memory:":
-        path = value.removeprefix(SQLITE)
-        return SQLITE + _joined(folder, path) if path else value
-    return value
+    return _sqlite(folder, value) if loc[2] == "tracking_uri" and _is_sqlite_file(value) else value
+
+
+def _is_sqlite_file(uri: str) -> bool:
+    """Whether a URI is that of a file of SQLite."""
+    return uri.startswith(SQLITE) and uri not in (SQLITE, f"{SQLITE}:memory:")
+
+
+def _sqlite(folder: str, uri: str) -> str:
+    return SQLITE + _joined(folder, uri.removeprefix(SQLITE))
 
 
 def _joined(folder: str, path: str) -> str:

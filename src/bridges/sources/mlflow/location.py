@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bridges.formats.mlflow_store.records import RunHead
+from bridges.formats.mlflow_store.uri import shown_uri
 from bridges.sources.place import (
     CLIENT_ONLY,
     DATABASE,
@@ -47,10 +48,11 @@ class StoreLocation:
     run: str | None = None
 
     def source_of(self, head: RunHead) -> str:
-        """The location of one of its runs, which can be read as well."""
+        """The location of one of its runs, which can be read as well; without a password."""
         if self.kind == "files":
             return head.where
-        return f"{self.given}#/experiments/{head.experiment.id}/runs/{head.run_id}"
+        given = self.given if self.kind == "sqlite" else shown_uri(self.given)
+        return f"{given}#/experiments/{head.experiment.id}/runs/{head.run_id}"
 
     def files(self) -> Iterator[str] | None:
         """The files to read; None for other stores."""

@@ -65,6 +65,8 @@ def _read_tree(location: str, options: ReadOptions) -> Iterator[Run]:
         except TreeError as error:
             errors += error.errors
     if errors:
+        if is_empty:
+            _add_notes(errors, notes)
         raise TreeError(location, errors)
     if is_empty and not found.states:
         raise _no_states(location, found)
@@ -86,8 +88,24 @@ def split(location: str) -> list[Partition]:
 def read_part(part: Partition, options: ReadOptions) -> Iterator[Run]:
     """The runs of a partition; errors as in `read`."""
     if part.named_file:
-        return _read_file(part, options)
-    return _read(part, part.found, options)
+        yield from _read_file(part, options)
+        return
+    is_empty = True
+    try:
+        for run in _read(part, part.found, options):
+            is_empty = False
+            yield run
+    except TreeError as error:
+        if is_empty:
+            _add_notes(error.errors, part.notes)
+            raise TreeError(part.location, error.errors) from None
+        raise
+
+
+def _add_notes(errors: Sequence[SourceError], notes: Sequence[Finding]) -> None:
+    """Add the notes about other logs of a tree, which no run reports, to the first error."""
+    for note in notes:
+        errors[0].add_remedy(f"{note.where}: {note.message}.")
 
 
 def _in_batches(runs: Iterator[Run]) -> Iterator[Run]:

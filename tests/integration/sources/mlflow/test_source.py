@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -243,6 +245,35 @@ def test_a_store_beside_states_of_the_trainer_is_reported(store: Path, tmp_path:
     assert listed(tmp_path, "--from", "mlflow") == listed(store)
 
 
+@pytest.mark.parametrize("is_migration", [False, True])
+def test_a_store_beside_an_unreadable_state_is_reported(
+    store: Path, tmp_path: Path, is_migration: bool
+) -> None:
+    (tmp_path / "trainer_state.json").write_text('{"log_history": [')
+    target = f"{{to: tensorboard, logdir: {tmp_path}/runs}}"
+    config = tmp_path / "config.yaml"
+    config.write_text(f"sources: [{{location: {tmp_path}}}]\ntargets: [{target}]\n")
+    to_tensorboard = ("export", tmp_path, "--to", "tensorboard", "--logdir", tmp_path / "runs")
+    report = run(*(("migrate", config) if is_migration else to_tensorboard), "--json", code=1)
+    assert f"{store}: an MLflow store, not read beside states of the Trainer" in report
+
+
+def test_workers_leave_no_journal(store: Path, tmp_path: Path) -> None:
+    """In a process of its own, which may start a fork server."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"sources: [{{location: {store}}}]\nengine: {{workers: 2}}\n"
+        f"targets: [{{to: mlflow, tracking_uri: 'sqlite:///{tmp_path}/target.db'}}]\n"
+    )
+    command = [sys.executable, "-m", "bridges", "migrate", str(config)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert [path.name for path in tmp_path.glob("target.db*")] == ["target.db"]
+
+
+def test_an_inspected_run_was_not_written_by_a_trainer(store: Path) -> None:
+    assert "written by" not in run("inspect", store, "-v")
+
+
 def test_an_empty_store_says_so(tmp_path: Path) -> None:
     experiment = tmp_path / "mlruns" / "0"
     experiment.mkdir(parents=True)
@@ -279,6 +310,7 @@ def test_a_migration_splits_a_store_and_knows_its_runs_again(
     )
     first = json.loads(run("migrate", config, "--json"))
     assert first["totals"]["failed"] == 0
+    assert not [*tmp_path.glob("target.db-*")]
     again = json.loads(run("migrate", config, "--json"))
     assert again["totals"]["unchanged"] == first["totals"]["exported"] > 0
     known = [note["code"] for one in again.get("runs", ()) for note in one["findings"]]

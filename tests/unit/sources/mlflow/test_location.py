@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import bridges
+from bridges.errors import SourceError
+from bridges.formats.mlflow_store.records import Experiment, RunHead
 from bridges.sources.mlflow.location import stores_at
 from bridges.sources.place import sources_at
 
@@ -84,6 +87,26 @@ def test_databases_beside_file_stores_are_found_if_they_have_the_tables(tmp_path
 def test_addresses_have_the_forms_of_tracking_uris(location: str, kind: str, address: str) -> None:
     assert found(location) == [(kind, address, None, None)]
     assert sources_at(location) == ("mlflow",)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://ada:secret@host/db", "postgresql://ada@host/db"),
+        ("mysql+pymysql://ada:secret@host/db", "mysql+pymysql://ada@host/db"),
+        ("sqlite:///a:b@c/m.db", "sqlite:///a:b@c/m.db"),
+    ],
+)
+def test_the_location_of_a_run_has_no_password(given: str, shown: str) -> None:
+    (store,) = stores_at(given)
+    run = RunHead(RUN, Experiment("3", "vision"), "where")
+    assert store.source_of(run) == f"{shown}#/experiments/3/runs/{RUN}"
+
+
+def test_an_empty_file_with_the_name_of_a_database_is_one(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(SourceError, match=r"mlflow.db: found an empty file; expected an MLflow"):
+        bridges.read(tmp_path / "mlflow.db")
 
 
 def test_a_page_of_the_ui_names_an_experiment_or_a_run() -> None:
