@@ -16,8 +16,10 @@ import bridges
 from bridges.migration.config.config import MigrationConfig
 from bridges.report import RunReport
 from tests.dask_cluster import Process, dask_cluster
+from tests.integration.exporters.mlflow.support import MlflowClient
 from tests.integration.migration.test_migrate import counts, rows_of
 from tests.integration.sources.test_live_times import scalars
+from tests.mlflow_stores import unpack_store
 from tests.object_store import object_store
 from tests.proxy import FaultyProxy, Refuse
 from tests.servers import free_port
@@ -110,3 +112,29 @@ def test_a_scheduler_that_is_not_there_is_told(tmp_path: Path) -> None:
         bridges.ConfigError, match=f"the Dask scheduler {address} cannot be reached"
     ):
         bridges.migrate(config(tmp_path, "http://x", "y", kind="dask", scheduler=address))
+
+
+def test_an_mlflow_store_is_split_among_workers(
+    tmp_path: Path, cluster: tuple[str, list[Process]]
+) -> None:
+    """Its runs arrive once, with their links; a second migration reads none of them again."""
+    address, _ = cluster
+    source = unpack_store("2.9.2", tmp_path)
+    every = bridges.read(source)
+    spec = MigrationConfig.model_validate(
+        {
+            "sources": [str(source)],
+            "targets": [{"to": "mlflow", "tracking_uri": f"sqlite:///{tmp_path}/target.db"}],
+            "engine": {"kind": "dask", "scheduler": address},
+        }
+    )
+    first, again = bridges.migrate(spec), bridges.migrate(spec)
+    assert counts(first) == {"mlflow": {"exported": len(every)}}
+    assert counts(again) == {"mlflow": {"unchanged": len(every)}}
+    client = MlflowClient(f"sqlite:///{tmp_path}/target.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = {run.info.run_id: run for run in client.search_runs(experiments)}
+    assert len(runs) == len(every)
+    child = next(run for run in runs.values() if run.info.run_name == "child 1 é")
+    assert runs[child.data.tags["mlflow.parentRunId"]].info.run_name == "parent"
+    assert len(client.get_metric_history(child.info.run_id, "loss")) == 100

@@ -17,7 +17,9 @@ from bridges.exporters.mlflow import api as mlflow_api
 from bridges.exporters.mlflow import receipts as mlflow_marks
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions, MlflowWriter
+from bridges.exporters.mlflow.state import MlflowRun, receipt_in
 from bridges.exporters.receipts import Receipt, ReceiptFile, RunReceipt, SupportsReceipts
+from bridges.exporters.state import State
 from bridges.exporters.wandb.exporter import WandbExporter
 from bridges.exporters.wandb.options import WandbOptions
 from bridges.migration.config.config import SourceSpec
@@ -250,3 +252,14 @@ def test_a_target_that_cannot_be_asked_remembers_nothing(monkeypatch: pytest.Mon
     task = Task(SourceSpec(location="x"), "x", tuple(known_runs.targets))
     assert known_runs.sift(task) == (task, Done(()))
     assert asked == [True]
+
+
+@pytest.mark.parametrize(("style", "is_known"), [("tags", True), ("trainer", False)])
+def test_the_copy_of_a_running_run_has_a_receipt(style: str, is_known: bool) -> None:
+    """It is complete although it is running; a run of the Trainer that is running is not."""
+    state = State(RECEIPT.rows, RECEIPT.digest, "recorded", (RECEIPT.rows,), {}, style=style)
+    run = MlflowRun("a" * 32, "run", "active", "RUNNING", state.text(8000))
+    found = receipt_in(run, "k" * 32, RECEIPT.text(), "sqlite:///m.db", "1")
+    assert (found is not None) == is_known
+    deleted = replace(run, stage="deleted")
+    assert receipt_in(deleted, "k" * 32, RECEIPT.text(), "sqlite:///m.db", "1") is None
