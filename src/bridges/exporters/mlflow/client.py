@@ -23,9 +23,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridges.errors import ExportError
-from bridges.exporters.base import ConflictError, ExistingRun, Points, Recorded, RecordGaps
+from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.api import Api, ApiRun, Batch, NewRun, UncertainError, batches
+from bridges.exporters.mlflow.api_runs import (
+    Point,
+    comparable,
+    has_history,
+    normalized,
+    when_quiet,
+    writer_of,
+)
 from bridges.exporters.mlflow.details import (
     UNENDED,
     Details,
@@ -34,7 +42,6 @@ from bridges.exporters.mlflow.details import (
     parent_details,
     record_of,
 )
-from bridges.exporters.mlflow.direct import refuse_deleted
 from bridges.exporters.mlflow.experiments import (
     deleted_experiment,
     experiment_tags,
@@ -53,9 +60,10 @@ from bridges.exporters.mlflow.state import (
     existing_of,
     existing_runs,
     location_of,
+    refuse_deleted,
 )
 from bridges.exporters.receipts import RunReceipt
-from bridges.exporters.state import UNREADABLE, State, begun_state, whole_state
+from bridges.exporters.state import State, begun_state, whole_state
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     DELETED,
@@ -68,18 +76,14 @@ from bridges.formats.mlflow_store.records import (
 from bridges.stream.finding import Finding
 from bridges.stream.identity import Identity, key_of
 from bridges.stream.layout import Layout
-from bridges.stream.model import Float64, Int64
 
 if TYPE_CHECKING:
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
 ATTEMPTS = 8  # of a request with an unknown outcome; the store is checked before each repetition
-QUIET_SECONDS = 2.0  # without a change of the run, before its writer counts as gone
-POLL_SECONDS = 0.25
 ASK_AGAIN = 60.0  # seconds, if the experiment has no runs from logs
 # tags of runs from the logs of tools, and of runs that hold rows of one
 OF_LOGS = (("mlflow.source.name", "%.jsonl%"), (STATE_TAG, "%logged%"))
-_Point = tuple[int, int, str]  # time in ms, step, value
 
 
 class ClientWriter:
@@ -203,7 +207,7 @@ class ClientWriter:
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Create the run, or append the missing points to the existing one."""
-        details = self._details(layout, is_new=existing is None)
+        details, record = self._details(layout, is_new=existing is None), record_of(layout)
         if existing is None:
             run, columns = self._begin(layout, details, seen)
         else:
@@ -212,15 +216,14 @@ class ClientWriter:
         self._has_logs = self._has_logs or bool(state.logged)
         is_first = existing is None or not existing.complete
         params = {key: str(value) for key, value in layout.params.items()} if is_first else {}
-        if record_of(layout) is not None:
+        if record is not None:
             params = {k: str(v) for k, v in layout.params.items() if k not in run.params}
         try:
-            record = record_of(layout)
             if record is not None and record.inputs:
                 self._api.log_inputs(run.run_id, record.inputs)
             self._fill(run, columns, layout, state, params, seen)
             self._models.put(run, layout)
-            self._end(run, details, is_copy=record_of(layout) is not None)
+            self._end(run, details, is_copy=record is not None)
         except ExportError as error:
             if error.transient or not self._is_deleted(run):
                 raise
@@ -305,7 +308,7 @@ class ClientWriter:
 
         def made_by_me() -> ApiRun | None:
             runs = self._search(experiment, layout.key)
-            return next((run for run in runs if _writer(run) == writer), None)
+            return next((run for run in runs if writer_of(run) == writer), None)
 
         return self._create_once(new, made_by_me)
 
@@ -353,7 +356,7 @@ class ClientWriter:
         if run.stage != ACTIVE:  # as in its own store
             self._api.restore_run(run.run_id)
         if not existing.complete:
-            run = self._wait_until_quiet(run)
+            run = when_quiet(self._api, run)
             if record is None:
                 self._api.set_status(run.run_id, RUNNING, None)
             else:
@@ -375,21 +378,6 @@ class ClientWriter:
             return existing_copy(self._counted(run), existing.key, self._uri, record.head)
         return existing_of(stored(run), existing.key, self._uri, existing.place)
 
-    def _wait_until_quiet(self, run: ApiRun) -> ApiRun:
-        """Wait until the run stays unchanged for QUIET_SECONDS. Returns it as it is then.
-
-        Raises ConflictError if another writer completes or deletes it.
-        """
-        quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < QUIET_SECONDS:
-            time.sleep(POLL_SECONDS)
-            before, run = run, self._api.get_run(run.run_id)
-            if run.stage != "active" or not (run.status == RUNNING or _writer(run)):
-                raise ConflictError
-            if (run.latest, run.tags) != (before.latest, before.tags):
-                quiet_since = time.monotonic()
-        return run
-
     def _tag(self, run_id: str, tags: dict[str, str]) -> None:
         pairs = iter(tags.items())
         while part := dict(islice(pairs, self.limits.pairs)):
@@ -402,16 +390,16 @@ class ClientWriter:
         for column in columns:
             value = np.where(column.is_nan, np.nan, column.value)
             known = stored_points.get(column.key, set())
-            keep = np.array([p not in known for p in _points(column.time, column.step, value)])
+            keep = np.array([p not in known for p in comparable(column.time, column.step, value)])
             if keep.any():
                 missing.append(column.only(keep))
         return missing
 
-    def _points(self, run_id: str, keys: Iterable[str]) -> dict[str, set[_Point]]:
+    def _points(self, run_id: str, keys: Iterable[str]) -> dict[str, set[Point]]:
         """The stored points of a run for these keys."""
         found = self._api.histories(run_id, keys)
         return {
-            key: {*_points(np.rint(at.time * 1000).astype(np.int64), at.step, at.value)}
+            key: {*comparable(np.rint(at.time * 1000).astype(np.int64), at.step, at.value)}
             for key, at in found.items()
         }
 
@@ -443,7 +431,7 @@ class ClientWriter:
         rivals = [
             run
             for run in self._search(experiment, layout.key)
-            if run.run_id not in known and _same_history(run, layout)
+            if run.run_id not in known and has_history(run, layout)
         ]
         for run in rivals:
             if run.status != RUNNING or run.run_id < mine.run_id:
@@ -464,7 +452,7 @@ class ClientWriter:
         """All points of the run."""
         run = self._read[existing.id] = self._api.get_run(existing.id)
         found = self._api.histories(run.run_id, run.latest)
-        points = {key: _normalized(part) for key, part in found.items()}
+        points = {key: normalized(part) for key, part in found.items()}
         return Recorded(points, params=run.params)
 
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
@@ -475,12 +463,10 @@ class ClientWriter:
         if run is None or record.links:  # a search leaves out links to models that a run read
             run = self._api.get_run(existing.id)
         self._links.found(record.head.run_id, [existing.id])
-        stored_details = StoredDetails(
-            run.name, run.status, run.end, run.stage, run.tags, run.params
-        )
+        there = StoredDetails(run.name, run.status, run.end, run.stage, run.tags, run.params)
         of_models = self._models.gaps(run, layout)
         details = self._details(layout, is_new=False)
-        return gaps_between(details, layout.params, stored_details, of_models)
+        return gaps_between(details, layout.params, there, of_models)
 
     def stored_params(self, existing: ExistingRun) -> Mapping[str, str]:
         """The params of the run."""
@@ -512,35 +498,3 @@ class ClientWriter:
 
 def _lacking(details: Details, run: ApiRun) -> dict[str, str]:
     return {key: text for key, text in details.tags.items() if key not in run.tags}
-
-
-def _points(time: Int64, step: Int64, value: Float64) -> Iterator[_Point]:
-    """Comparable points from times (ms), steps and values (n each)."""
-    texts = map(repr, rows.stored(value).tolist())
-    return zip(time.tolist(), step.tolist(), texts, strict=True)
-
-
-def _normalized(points: Points) -> Points:
-    """The points as SQL stores hold them; file stores keep infinities and -0.0."""
-    return Points(points.step, rows.stored(points.value), points.time)
-
-
-def _state(run: ApiRun) -> State | None:
-    try:
-        return State.parse(run.tags[STATE_TAG])
-    except UNREADABLE:
-        return None
-
-
-def _writer(run: ApiRun) -> str | None:
-    state = _state(run)
-    return state.pending.writer if state and state.pending else None
-
-
-def _same_history(run: ApiRun, layout: Layout) -> bool:
-    """Whether an active run has, or is being given, this history, and its settings agree."""
-    state = _state(run)
-    if state is None or run.stage != "active":
-        return False
-    goal = state.pending or state
-    return goal.digest == layout.digest and not state.settings.contradict(layout.run.settings)

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.database import (
@@ -61,6 +60,7 @@ from bridges.exporters.mlflow.state import (
     existing_of,
     existing_runs,
     location_of,
+    refuse_deleted,
 )
 from bridges.exporters.receipts import RunReceipt
 from bridges.exporters.state import State, whole_state
@@ -491,13 +491,3 @@ class DirectWriter:
     def receipts(self) -> Iterator[RunReceipt]:
         """The receipts of all experiments of the store."""
         return receipts_in(self._database, self._uri)
-
-
-def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
-    """Raises ExportError if the run was deleted in MLflow, unless `force` is set."""
-    deleted = [run.id for run in seen if run.deleted and run.key == key]
-    if deleted and not force:
-        raise ExportError(
-            f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
-            "Restore it in MLflow, or use --force to write it again."
-        )

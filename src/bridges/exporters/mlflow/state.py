@@ -7,7 +7,7 @@ interrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -116,6 +116,16 @@ def existing_of(run: MlflowRun, key: str, uri: str, experiment: int | str) -> Ex
         complete=state.pending is None and run.status != RUNNING,
         deleted=not run.is_active,
     )
+
+
+def refuse_deleted(seen: Iterable[ExistingRun], key: str, force: bool) -> None:
+    """Raises ExportError if the run was deleted in MLflow, unless `force` is set."""
+    deleted = [run.id for run in seen if run.deleted and run.key == key]
+    if deleted and not force:
+        raise ExportError(
+            f"this run was exported before and then deleted in MLflow ({deleted[0]}). "
+            "Restore it in MLflow, or use --force to write it again."
+        )
 
 
 def receipt_in(

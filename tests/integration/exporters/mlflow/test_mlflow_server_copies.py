@@ -158,6 +158,27 @@ def test_datasets_and_logged_models_are_carried(store: Store) -> None:
     assert statuses(store.send(copied)) == [("unchanged", True)]
 
 
+def test_points_of_logged_models_in_a_file_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file store holds a point of a run twice if it is logged for a model, too."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store = Store((tmp_path / "mlruns").as_uri(), "client")
+    points = (ModelMetric("loss", 2.5, START, 0, store.head().run_id),)
+    copied = run(
+        record(store.head(), models=(LoggedModel("m-1", "iris", "READY", metrics=points),))
+    )
+    for status in ("exported", "unchanged"):
+        assert statuses(store.send(copied)) == [(status, True)]
+        store.exporter = store.new()
+    (found,) = store.runs().values()
+    history = store.client.get_metric_history(found.info.run_id, "loss")
+    assert [point.step for point in history].count(0) == 2
+    experiment = store.client.get_experiment_by_name(store.experiment.name).experiment_id
+    (stored,) = store.client.search_logged_models([experiment])
+    assert [(point.key, point.value) for point in stored.metrics] == [("loss", 2.5)]
+
+
 def test_nested_runs_are_linked_by_their_new_ids(store: Store) -> None:
     parent, child = store.head(1), store.head(2, tags={PARENT: head(1).run_id})
     grandchild = store.head(3, tags={PARENT: head(2).run_id})
