@@ -125,8 +125,9 @@ def _kept_points(one: Known, identity: Identity) -> ExportError:
     policy = identity.options["duplicates"]
     return ExportError(
         f"{one.existing.location}: this run has new points, which cannot be added with "
-        f"--duplicates {policy}: the stored points were chosen without them. Delete the run in the "
-        "target and export it again, or export it with --duplicates all as another run."
+        f"--duplicates {policy}: they lie between stored ones, which were chosen without them. "
+        "Delete the run in the target and export it again, or export it with --duplicates all as "
+        "another run."
     )
 
 

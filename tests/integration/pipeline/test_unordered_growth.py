@@ -179,21 +179,25 @@ def test_points_without_steps_keep_the_steps_of_their_order(target: str, tmp_pat
     )
 
 
-def test_points_are_not_added_to_chosen_ones(tmp_path: Path) -> None:
-    """With one point a step, the choice was made without the new points."""
-    exporter, options = (
-        make("mlflow", tmp_path),
-        ExportOptions(layout=LayoutOptions(duplicates="last")),
-    )
-    points = {"loss": [(1, 1000, 0.5), (1, 2000, 0.25)]}
-    assert export_run(named(points), exporter, options).status == "exported"
-    assert export_run(named(points), exporter, options).status == "unchanged"
-    for more in ((1, 3000, 0.125), (2, 3000, 0.125)):
-        report = export_run(named({"loss": [*points["loss"], more]}), exporter, options)
-        assert report.status == "failed"
-        message = report.findings[-1].message
-        assert "this run has new points, which cannot be added with --duplicates last" in message
-    assert in_mlflow(tmp_path) == {"loss": [(1, (START + 2000) * 1000, "0.25")]}
+def test_points_between_chosen_ones_are_not_added(tmp_path: Path) -> None:
+    """With one point a step, the choice was made without the new points; later ones are added."""
+    options = ExportOptions(layout=LayoutOptions(duplicates="last"))
+
+    def send(points: Sequence[tuple[int, int, float]]) -> RunReport:
+        return export_run(named({"loss": points}), make("mlflow", tmp_path), options)
+
+    points = [(1, 1000, 0.5), (1, 2000, 0.25)]
+    assert send(points).status == "exported"
+    assert send(points).status == "unchanged"
+    points += [(1, 3000, 0.125), (2, 4000, 0.0625)]
+    assert [send(points).status for _ in range(2)] == ["appended", "unchanged"]
+    report = send([(0, 500, 1.0), *points])
+    assert report.status == "failed"
+    message = report.findings[-1].message
+    assert "this run has new points, which cannot be added with --duplicates last" in message
+    stored = [(1, 2000, "0.25"), (1, 3000, "0.125"), (2, 4000, "0.0625")]
+    expected = {(step, (START + time) * 1000, value) for step, time, value in stored}
+    assert {*in_mlflow(tmp_path)["loss"]} == expected
 
 
 def test_an_infinity_merged_with_the_largest_number_is_a_loss(tmp_path: Path) -> None:
