@@ -60,6 +60,11 @@ def folders(location: str, unlisted: dict[str, str] | None = None) -> Iterator[F
         waiting += [folder.join(name) for name in folder.folders if name not in own][::-1]
 
 
+def folder_at(path: str) -> Folder | None:
+    """The listing of one directory; None if it cannot be listed."""
+    return (_Remote(path, {}) if "://" in path else _Local({})).folder(path)
+
+
 def _claimed(
     folder: Folder, claims: Sequence[tuple[str, Claim]]
 ) -> tuple[str | None, Collection[str]]:

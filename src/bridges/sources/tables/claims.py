@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bridges.sources.folders import Folder
+from bridges.sources.folders import Folder, folder_at
 from bridges.sources.tables.formats import built_in
 from bridges.sources.tables.paths import head_of
 from bridges.sources.tables.recognise import recognise
 from bridges.sources.tables.units import has_usual_name, place_of, tables_in
+from bridges.sources.tensorboard.event_names import is_event_name
 
 SUFFIXES = (".csv", ".tsv", ".log", ".json", ".gz")
 TREES = ("plots", "scalars")  # directories of a tree of tables
@@ -20,6 +21,10 @@ def claims_of(folder: Folder) -> Collection[str] | None:
     if not has_files and not any(name in TREES for name in folder.folders):
         return None
     found = tables_in(folder, built_in())
+    if found.units and all(unit.format.join == "directory" for unit in found.units):
+        inner = (folder_at(folder.join(name)) for name in folder.folders)
+        if any(is_event_name(name) for each in inner if each for name in each.files):
+            return None  # the event files inside are the same training, and find these tables
     is_empty = any(has_usual_name(path, built_in()) for path in found.empty)
     if not (found.units or found.errors or is_empty):
         return None

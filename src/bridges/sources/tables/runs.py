@@ -17,7 +17,7 @@ from bridges.sources.tables.paths import exists, head_of, within
 from bridges.sources.tables.recognise import Place, recognise
 from bridges.sources.tables.table import Table, name_lines, read_table
 from bridges.sources.tables.text import TableText
-from bridges.sources.tables.times import evidence_of, near, with_times
+from bridges.sources.tables.times import evidence_of, near, with_times, without_mtime
 from bridges.sources.tables.trainings import trainings_of
 from bridges.sources.tables.units import Unit, key_of
 from bridges.stream.finding import Finding, Severity
@@ -40,35 +40,49 @@ def runs_of(
     else:
         path, known = unit.files[0]
         table = _prefixed(unit, path, read_table(path, known, options, text))
-        yield from _trainings(unit, table, name, params)
+        yield from _trainings(unit, table, name, params, options)
 
 
-def _trainings(unit: Unit, table: Table, name: str, params: Params) -> Iterator[Run]:
-    """The runs of one table."""
-    found = trainings_of(table.stream.step)
+def _trainings(
+    unit: Unit, table: Table, name: str, params: Params, options: ReadOptions
+) -> Iterator[Run]:
+    """The runs of one table, each followed by its superseded rows if these are kept."""
+    found = trainings_of(table.stream.step, is_one=options.division != "training")
     for number, training in enumerate(found, 1):
-        part = table if len(training.rows) == len(table.lines) else table.take(training.rows)
         findings = table.findings if number == 1 else []
-        if len(training.superseded):
-            findings = [*findings, _superseded(table, training.superseded)]
         if len(found) > 1 and number == 1:
             findings = [*findings, _several(table, len(found))]
-        settings = near(unit.folder, unit.format.params)
-        run = _run(
-            unit,
-            name if number == 1 else f"{name}/{number}",
-            with_times(part.stream, part.time),
-            params,
-            [*findings, *_notes(table.roles, part.stream, params, unit)],
-        )
-        evidence = evidence_of(table.text, part.time, part.elapsed, settings)
-        if len(found) > 1:  # the last training set the file's time
-            evidence = evidence if number == len(found) else evidence[:1]
-        if run.stream.time is not None:
-            evidence = ()
-        source = table.text.location if number == 1 else f"{table.text.location}#{number}"
-        provenance = (table.text.provenance,)
-        yield replace(run, source=source, evidence=evidence, provenance=provenance)
+        is_kept = options.superseded == "keep"
+        if len(training.superseded) and not is_kept:
+            findings = [*findings, _superseded(table, training.superseded)]
+        suffix = "" if number == 1 else f"/{number}"
+        part = _part(unit, table, training.rows, name + suffix, params, findings)
+        yield part if number == len(found) else without_mtime(part)
+        if len(training.superseded) and is_kept:
+            of_it = f"{name}{suffix}/superseded"
+            yield without_mtime(_part(unit, table, training.superseded, of_it, params, []))
+
+
+def _part(
+    unit: Unit,
+    table: Table,
+    rows: Int64,
+    name: str,
+    params: Params,
+    findings: Sequence[Finding],
+) -> Run:
+    """The run of some rows of a table."""
+    part = table if len(rows) == len(table.lines) else table.take(rows)
+    stream = with_times(part.stream, part.time)
+    notes = _notes(table.roles, stream, params, unit)
+    settings = near(unit.folder, unit.format.params)
+    known = stream.time is not None
+    return replace(
+        _run(unit, name, stream, params, [*findings, *notes]),
+        source=table.text.location + ("" if not rows[0] else f"#{int(table.lines[rows[0]])}"),
+        evidence=() if known else evidence_of(table.text, part.time, part.elapsed, settings),
+        provenance=(table.text.provenance,),
+    )
 
 
 def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:

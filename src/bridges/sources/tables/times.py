@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from bridges.stream.model import (
     Int64,
     Knows,
     MetricStream,
+    Run,
 )
 
 TIMESTAMPS = EvidenceKind("recorded", Knows.INSTANTS, 0, "the times in the table")
@@ -66,6 +68,11 @@ def _original_mtime(path: str, elapsed: Float64, settings: Sequence[str]) -> int
     took = written - min(starts)
     longest = 2 * float(elapsed[-1]) + SLACK_MICROSECONDS
     return written if elapsed[-1] - SLACK_MICROSECONDS <= took <= longest else None
+
+
+def without_mtime(run: Run) -> Run:
+    """The run without the time of change of its table, which another run was written to later."""
+    return replace(run, evidence=tuple(one for one in run.evidence if one.kind is not MTIMES))
 
 
 def near(folder: str, names: Sequence[str]) -> list[str]:

@@ -22,12 +22,14 @@ class Training:
     superseded: Int64
 
 
-def trainings_of(step: Int64) -> list[Training]:
-    """The trainings in rows with these steps (int64, n)."""
+def trainings_of(step: Int64, *, is_one: bool = False) -> list[Training]:
+    """The trainings in rows with these steps (int64, n); `is_one`: each fall is a resume."""
     falls = np.flatnonzero(np.diff(step) < 0) + 1
     if not len(falls):
         return [Training(np.arange(len(step)), np.empty(0, np.int64))]
-    return [*_split(step, [int(row) for row in falls])]
+    if is_one:
+        return [_training(step, 0, len(step), falls.tolist())]
+    return [*_split(step, falls.tolist())]
 
 
 def _split(step: Int64, falls: list[int]) -> Iterator[Training]:

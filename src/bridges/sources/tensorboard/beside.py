@@ -1,12 +1,23 @@
-"""The files beside the event files of a run, which may hold more of it."""
+"""The tables beside event files, which may be the log of the same trainings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from bridges.sources.folders import Folder, folder_at
 from bridges.sources.options import ReadOptions
-from bridges.sources.tensorboard.units import EventFolder
+from bridges.sources.tensorboard.units import TABLE_SUFFIXES, Unit
 from bridges.stream.model import Run
 
 
-def with_files_beside(run: Run, folder: EventFolder, options: ReadOptions) -> Run:
-    """The run, completed by the other files of its directory (`folder.beside` has their names)."""
-    return run
+def with_files_beside(runs: Sequence[Run], unit: Unit, options: ReadOptions) -> Iterator[Run]:
+    """The runs of a unit with the tables in its directories; a table of another run comes last."""
+    found = [Folder(each.path, each.beside, each.folders) for each in unit.members]
+    if unit.path not in {folder.path for folder in found}:
+        found += filter(None, [folder_at(unit.path)])
+    if not any(name.endswith(TABLE_SUFFIXES) for folder in found for name in folder.files):
+        yield from runs
+        return
+    from bridges.sources.tables.beside import with_tables  # not needed for most runs
+
+    yield from with_tables(runs, found, unit.location, options)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bridges.sources.options import ReadOptions
-from bridges.sources.tensorboard.beside import with_files_beside
 from bridges.sources.tensorboard.earlier_exports import exported
 from bridges.sources.tensorboard.event_log import EventLog
 from bridges.sources.tensorboard.joining import Group, Member
@@ -41,7 +40,7 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
     params, masked = redact(_params(parts), home=options.redact_home)
     began = [log.start for log in logs if log.start is not None]
     first = _first(logs)
-    run = Run(
+    return Run(
         name=redact_text(name),
         stream=stream_of(_directories(parts, group, options)),
         source=first.path,
@@ -59,9 +58,6 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
         append_only=False,
         folders=_folders(parts),
     )
-    for member, _ in parts[:1]:
-        run = with_files_beside(run, member.folder, options)
-    return run
 
 
 def _directories(parts: Parts, group: Group, options: ReadOptions) -> list[DirectoryPoints]:

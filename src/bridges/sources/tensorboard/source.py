@@ -9,6 +9,7 @@ from bridges.errors import SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import local_path
+from bridges.sources.tensorboard.beside import with_files_beside
 from bridges.sources.tensorboard.event_names import is_event_name, name_of
 from bridges.sources.tensorboard.joining import groups
 from bridges.sources.tensorboard.reading import UnitReader
@@ -75,14 +76,15 @@ class _Reading:
     def runs(self, units: Iterable[Unit]) -> Iterator[Run]:
         """The runs of some units; files without points are noted at the next run."""
         for unit, contents in self._reader.contents(units):
-            for group in groups(unit, contents, self._options.division):
-                for run in runs_of(group, self._options):
-                    yield replace(run, findings=(*run.findings, *self._notes(run)))
+            found = groups(unit, contents, self._options.division)
+            runs = [run for group in found for run in runs_of(group, self._options)]
+            for run in with_files_beside(runs, unit, self._options):
+                yield replace(run, findings=(*run.findings, *self._notes(run)))
 
     def _notes(self, run: Run) -> list[Finding]:
         """Notes about files without points, and about a copy of an earlier run."""
         notes = self._reader.notes(self._location)
-        first = self._known.setdefault(run.identity, run.source)
+        first = self._known.setdefault(run.identity or (run.source,), run.source)
         if first != run.source and "superseded" not in run.name:
             message = f"it begins with the same point as {first}: a target holds them as one run"
             notes.append(Finding("run-twice", Severity.INFO, run.source, message))

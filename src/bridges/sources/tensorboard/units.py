@@ -23,6 +23,8 @@ from bridges.sources.tensorboard.event_names import (
 )
 from bridges.sources.trainer.locations import GLOB
 
+TABLE_SUFFIXES = (".csv", ".tsv", "progress.json")
+SETTINGS_SUFFIXES = (".yaml", ".yml", ".json")
 NUMBERED = re.compile(
     r"version_\d+\Z"
 )  # poor names of runs, to be completed by the outer directory
@@ -66,8 +68,13 @@ class Unit:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths of all event files."""
-        return tuple(each.join(name) for each in self.members for name in each.events)
+        """The paths of all event files, and of tables and settings beside them."""
+        found = [each.join(name) for each in self.members for name in each.events]
+        for each in self.members:
+            if any(name.endswith(TABLE_SUFFIXES) for name in each.beside):
+                suffixes = (*TABLE_SUFFIXES, *SETTINGS_SUFFIXES)
+                found += [each.join(name) for name in each.beside if name.endswith(suffixes)]
+        return tuple(found)
 
     @property
     def size(self) -> int:

@@ -62,6 +62,19 @@ def test_a_resume_keeps_the_later_rows(tmp_path: Path) -> None:
     assert "steps 2 to 3" in found.message
 
 
+def test_trainings_can_be_one_run_and_superseded_rows_be_kept(tmp_path: Path) -> None:
+    path = put(tmp_path / "m.csv", "step,loss\n1,9\n2,8\n3,7\n2,6\n3,5\n1,4\n2,3\n")
+    assert [points(run)["loss"] for run in runs(path)] == [
+        [(1, 9), (2, 6), (3, 5)],
+        [(1, 4), (2, 3)],
+    ]
+    for chosen in ({"runs": "one"}, {"one_run": True}, {"runs": "directory"}):
+        assert points(one(path, **chosen)) == {"loss": [(1, 4), (2, 3)]}
+    kept = {run.name: points(run)["loss"] for run in runs(path, superseded="keep")}
+    assert kept["m/superseded"] == [(2, 8), (3, 7)]
+    assert len(kept) == 3
+
+
 def test_whole_floats_are_steps_and_others_are_not(tmp_path: Path) -> None:
     assert one(put(tmp_path / "a.csv", "step,a\n1.0,5\n2e2,6\n")).stream.step.tolist() == [1, 200]
     for cell in ("1.5", "nan", "x", "1e300", "True"):
