@@ -32,10 +32,10 @@ class _Rows:
         return cls(step, np.concatenate(times), np.concatenate(turns))
 
 
-def join(tables: Sequence[Table]) -> MetricStream:
-    """The rows of the tables by step; a repeated step has several rows.
+def join(tables: Sequence[Table]) -> tuple[MetricStream, Int64]:
+    """The rows of the tables by step, and their times (int64, n; NO_TIME: none).
 
-    If all rows have times, each value keeps its own.
+    A repeated step has several rows. If all rows have times, each value keeps its own.
     """
     rows = _Rows.of(tables)
     order = np.lexsort((rows.turn, rows.step))
@@ -44,19 +44,21 @@ def join(tables: Sequence[Table]) -> MetricStream:
     is_first[1:] = (np.diff(step) != 0) | (np.diff(turn) != 0)
     joined = np.empty(len(order), np.int64)
     joined[order] = np.cumsum(is_first) - 1
-    has_times = bool((rows.time != NO_TIME).all())
     count = int(is_first.sum())
     time = np.full(count, NO_TIME)
     np.minimum.at(time, joined, rows.time)
+    has_times = bool((time != NO_TIME).all())
     series = []
     start = 0
     for table in tables:
         place = joined[start : start + len(table.lines)]
         own = rows.time[start : start + len(table.lines)]
         start += len(table.lines)
-        series += [_placed(part, place, own if has_times else None) for part in table.stream.series]
+        is_timed = has_times and bool((own != NO_TIME).all())
+        series += [_placed(part, place, own if is_timed else None) for part in table.stream.series]
     kind = np.full(count, RowKind.CUSTOM, np.uint8)
-    return MetricStream(step[is_first], kind, tuple(series), time if has_times else None)
+    known = time if has_times else None
+    return MetricStream(step[is_first], kind, tuple(series), known), time
 
 
 def _placed(part: Series, place: Int64, time: Int64 | None) -> Series:

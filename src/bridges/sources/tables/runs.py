@@ -88,12 +88,15 @@ def _part(
 def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
     """The run of all tables of a directory."""
     tables = [_prefixed(unit, path, read_table(path, known, options)) for path, known in unit.files]
-    stream = join(tables)
+    stream, time = join(tables)
     findings = [finding for table in tables for finding in table.findings]
     run = _run(
         unit, name, stream, params, [*findings, *_notes(tables[0].roles, stream, params, unit)]
     )
-    evidence = _clock_beside(unit, stream, options) if stream.time is None else ()
+    evidence: tuple[Evidence, ...] = ()
+    if stream.time is None:
+        timed = evidence_of(tables[0].text, time, None, ())
+        evidence = (*timed, *_clock_beside(unit, stream, options))
     return replace(
         run,
         evidence=evidence,

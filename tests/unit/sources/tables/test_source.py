@@ -147,6 +147,16 @@ def test_dvclive_is_one_run_with_its_times(tmp_path: Path) -> None:
     ]
 
 
+def test_metrics_with_times_are_the_clock_of_the_others(tmp_path: Path) -> None:
+    loss = "timestamp\tstep\tloss\n1644420777053\t0\t0.5\n"
+    put(tmp_path / "dvclive/plots/metrics/loss.tsv", loss)
+    put(tmp_path / "dvclive/plots/metrics/acc.tsv", "step\tacc\n0\t0.5\n1\t0.25\n")
+    run = one(tmp_path)
+    assert run.stream.time is None
+    (times,) = run.evidence
+    assert (times.rows.tolist(), times.time.tolist()) == ([0], [1_644_420_777_053_000])
+
+
 def test_old_dvclive_and_a_step_logged_twice(tmp_path: Path) -> None:
     put(tmp_path / "dvclive/loss.tsv", "step\tloss\n0\t3\n0\t2\n1\t1\n")
     put(tmp_path / "dvclive/a.b c.tsv", "step\ta.b c\n1\t5\n")
