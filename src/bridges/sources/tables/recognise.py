@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from bridges.sources.tables.cells import number_of, rows_of
 from bridges.sources.tables.formats import Sign, TableFormat
-from bridges.sources.tables.text import BOM, NEWLINE, with_plain_ends
+from bridges.sources.tables.text import BOM, NEWLINE, body_start, with_plain_ends
 
 HEAD_BYTES = 1 << 16
 FIRST_ROWS = 5
@@ -56,6 +56,7 @@ def recognise(
     `head`: the first bytes of the file, unpacked. `chosen`: the name of the format, if given.
     """
     head = with_plain_ends(head.removeprefix(BOM))
+    head = head[body_start(head) :]
     if chosen is not None:
         return _as(chosen, formats[chosen], place, head, is_chosen=True)
     possible = [

@@ -16,7 +16,7 @@ from bridges.sources.tables.columns import Roles, roles_of
 from bridges.sources.tables.json_rows import JsonRows
 from bridges.sources.tables.recognise import Recognised
 from bridges.sources.tables.steps import steps_of
-from bridges.sources.tables.text import NEWLINE, TableText, empty, load
+from bridges.sources.tables.text import NEWLINE, TableText, body_start, empty, load
 from bridges.sources.tables.timestamps import elapsed_of, times_of
 from bridges.stream.align import fill_steps
 from bridges.stream.finding import Finding, Severity
@@ -135,7 +135,9 @@ Read = tuple[Sequence[str], Int64, tuple[Series, ...], list[Finding]]
 
 def _separated(text: TableText, known: Recognised, damage: Damage) -> Read:
     """The columns of separated text: names, line numbers, values, findings."""
-    start = len(text.data) - len(text.data.lstrip(b"\n "))
+    start = body_start(text.data)
+    if start == len(text.data):
+        raise empty(text.location)
     line = text.data.count(NEWLINE, 0, start) + 1
     end = text.data.index(NEWLINE, start) + 1
     header = _header(text.data[start:end], known.separator)

@@ -61,6 +61,14 @@ def with_plain_ends(data: bytes) -> bytes:
     return data if NEWLINE in data else data.replace(RETURN, NEWLINE)
 
 
+def body_start(data: bytes) -> int:
+    """The position of the first line with content, after lines such as `#{"t_start": 1.5}`."""
+    start = len(data) - len(data.lstrip(b"\n "))
+    while data.startswith(b"#{", start):
+        start = data.find(NEWLINE, start) + 1 or len(data)
+    return start
+
+
 def empty(location: str, found: str = "an empty file") -> MissingSourceError:
     """The error for a table without rows."""
     remedy = "The training logged nothing, or the file was cut off: use another one."

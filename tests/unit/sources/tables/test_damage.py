@@ -81,6 +81,7 @@ def test_salvage_reads_the_other_rows(tmp_path: Path, data: bytes) -> None:
         GOOD.replace("3,4", "step,a\n3,4").encode(),
         gzip.compress(GOOD.encode(), mtime=0),
         GOOD.encode() + b"5",
+        b'#{"t_start": 1.5, "env_id": "x"}\n' + GOOD.encode(),
         b",step,a\n0,1,2\n1,3,4\n",
         b'{"step": 1, "a": 2}\n\n{"step": 3, "a": 4, "b": null}',
         b'{"step": 1, "a": 2}\r\n{"step": 3, "a": 4}\r\n{"step": 5, "a"',
