@@ -18,6 +18,7 @@ import pytest
 
 from bridges import __version__
 from bridges.cli.main import app, run
+from bridges.cli.version import TRACKERS
 from tests.bounds import HANGS
 from tests.support import DATA, state
 
@@ -338,7 +339,7 @@ def test_inspect_tells_what_it_cannot_read(capsys: pytest.CaptureFixture[str]) -
 def test_version_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = bridge(capsys, "--version")[0].splitlines()
     assert first == f"bridge {__version__}"
-    trackers = [f"{name} {version(name)}" for name in ("tensorboard", "mlflow", "wandb", "trackio")]
+    trackers = [f"{name} {version(name)}" for name in TRACKERS]
     assert second == f"trackers: {', '.join(trackers)}"
     out, _ = bridge(capsys, "targets")
     assert "tensorboard" in out
