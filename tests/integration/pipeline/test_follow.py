@@ -11,15 +11,17 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 
 import bridges
@@ -44,7 +46,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes"),
 ]
 
-TARGETS = ("tensorboard", "mlflow", "wandb")
+TARGETS = ("tensorboard", "mlflow", "wandb", "trackio", "parquet")
 SUMMARY = {"train_runtime": 60.0, "train_loss": 1.5, "total_flos": 1e9}
 WAITING = rb"waiting for out, 9 rows; last change (\d+) s ago"
 SAVE = 11  # rows between two saves: one evaluation in each
@@ -98,6 +100,8 @@ def to(target: str, folder: Path) -> list[str]:
         "tensorboard": ["--logdir", str(folder)],
         "mlflow": ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"],
         "wandb": ["--wandb-dir", str(folder)],
+        "trackio": ["--trackio-dir", str(folder)],
+        "parquet": ["--out", str(folder)],
     }
     return ["--to", target, *own[target]]
 
@@ -125,6 +129,13 @@ def points(target: str, folder: Path) -> list[Any]:
             ]
             for run in judge(f"sqlite:///{folder}/mlflow.db", "bridges")
         ]
+    elif target == "trackio":
+        runs = trackio_points(folder)
+    elif target == "parquet":
+        tables = [
+            polars.read_parquet(path.read_bytes()) for path in folder.glob("metrics/*.parquet")
+        ]
+        runs = [table.drop("time").rows() for table in tables]
     else:
         runs = [
             [
@@ -137,6 +148,19 @@ def points(target: str, folder: Path) -> list[Any]:
             for file in folder.glob("wandb/offline-run-*/run-*.wandb")  # all that wandb looks at
         ]
     return sorted(runs, key=repr)
+
+
+def trackio_points(folder: Path) -> list[Any]:
+    """The rows of each run in Trackio's file, and its summary."""
+    if not (folder / "huggingface.db").exists():
+        return []
+    with closing(sqlite3.connect(folder / "huggingface.db")) as database:
+        configs = database.execute("SELECT run_id, config FROM configs").fetchall()
+        query = "SELECT step, metrics FROM metrics WHERE run_id = ? ORDER BY id"
+        rows = [database.execute(query, (run_id,)).fetchall() for run_id, _ in configs]
+    keys = [f"summary/{key}" for key in SUMMARY]
+    found = [[json.loads(config).get(key) for key in keys] for _, config in configs]
+    return [*zip(rows, found, strict=True)]
 
 
 class Follower:
@@ -223,7 +247,9 @@ def test_a_training_is_followed_to_its_end(target: str, follow: Follow, tmp_path
     assert report["rows"] == len(rows) + 1
     assert (report["status"], report["verified"]) == ("exported", True)
     # what an append to W&B puts into the summary is not counted as new
-    assert report["points"] - report["new_points"] == (len(SUMMARY) if target == "wandb" else 0)
+    assert report["points"] - report["new_points"] == (
+        len(SUMMARY) if target in ("wandb", "trackio") else 0
+    )
     assert follower.err.startswith(f"following {tmp_path / 'out'}: press Ctrl-C to stop")
     assert "out: found nothing there" in follower.err  # before it began
     assert "found the end of the file" in follower.err  # a state that was being written

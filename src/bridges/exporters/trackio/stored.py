@@ -20,7 +20,7 @@ AFTER = ";"  # the character after the last one of a prefix
 END = "~"  # after every character of an id
 ROWS_AT_ONCE = 50_000  # in a transaction: Trackio waits 10 seconds for its lock
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
-ROWS_READ_AT_ONCE = 500_000
+ROWS_READ_AT_ONCE = 100_000
 SELECT = f"""
     SELECT count(*), group_concat(step), group_concat(time), group_concat(metrics),
         group_concat(row), max(id)

@@ -366,7 +366,7 @@ class Crash(BaseException):
 @pytest.fixture
 def few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(stored, "SELECT", stored.SELECT.replace("500000", "4"))
+    monkeypatch.setattr(stored, "SELECT", stored.SELECT.replace("100000", "4"))
 
 
 @contextmanager
