@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +20,10 @@ Json = dict[str, Any]
 class GraphQL:
     """The GraphQL operations of the clients: each returns the data of its answer."""
 
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: Store, url: str, *, as_served: bool = False) -> None:
         self._store = store
         self._url = url
+        self._as_served = as_served
         project_run = ("Run", "RunHistoryKeys", "RunParquetHistory", "QueryRunInfo", "RunState",
                        "GetRun", "LightweightRun")  # fmt: skip
         self._operations: dict[str, Callable[[Json], Json]] = {
@@ -155,6 +157,8 @@ class GraphQL:
             return {"project": None}
         low, high = variables["minStep"], variables["maxStep"]
         lines = [line for step, line in run.rows if low <= step < high]
+        if self._as_served:
+            lines = [*_served(lines, [line for _, line in run.rows])]
         return {"project": {"run": {"history": lines[: variables["pageSize"]]}}}
 
     def _sampled(self, variables: Json) -> Json:
@@ -173,6 +177,23 @@ class GraphQL:
         parquet = {"parquetUrls": [], "liveData": [{"_step": 0}] if run.history else []}
         node = {**_node(run), "parquetHistory": parquet, "runInfo": None}
         return {"project": {"internalId": "1", "run": node}}
+
+
+def _served(lines: Sequence[str], every: Sequence[str]) -> Iterator[str]:
+    """The lines as a real server gives them: with null for the keys of other rows, and texts in
+    place of NaN and infinities.
+    """
+    keys = {key: None for line in every for key in json.loads(line)}
+    for line in lines:
+        yield json.dumps(_plain({**keys, **json.loads(line)}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
 
 
 def operation_of(body: Mapping[str, Any]) -> str:

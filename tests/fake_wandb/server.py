@@ -33,6 +33,7 @@ from tests.fake_wandb.runs import DeletedError, Key, Store
 
 HOST = "127.0.0.1"
 KINDS = ("file_stream", "graphql", "storage")  # of requests with faults
+HISTORY = "history"  # pages of history alone
 FILE_STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 STORAGE = re.compile(r"/_storage/([^/]+)/([^/]+)/([^/]+)/([^/]+)")
 
@@ -70,11 +71,12 @@ class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 100
 
-    def __init__(self, port: int, faults: Faults) -> None:
+    def __init__(self, port: int, faults: Faults, *, as_served: bool = False) -> None:
         super().__init__((HOST, port), Handler)
         self.faults = faults
         self.store = Store()
-        self.graphql = GraphQL(self.store, f"http://{HOST}:{self.server_port}")
+        url = f"http://{HOST}:{self.server_port}"
+        self.graphql = GraphQL(self.store, url, as_served=as_served)
         self.counts: Counter[str] = Counter()
         self._random = random.Random(faults.seed)
         self._failed = 0
@@ -147,8 +149,10 @@ class Handler(BaseHTTPRequestHandler):
         if path in ("/_delete", "/_rows"):
             self._change(path, body)
         elif path == "/graphql":
-            self._count(operation_of(body))
-            self._answer("graphql", lambda: self.server.graphql.answer(body))
+            self._count(operation := operation_of(body))
+            is_history = operation == "HistoryPage" and HISTORY in self.server.faults.fail_on
+            kind = HISTORY if is_history else "graphql"
+            self._answer(kind, lambda: self.server.graphql.answer(body))
         elif found := FILE_STREAM.fullmatch(path):
             self._stream(_key(found.groups()), body)
         else:
@@ -264,8 +268,10 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=0)
     parser.add_argument("--fail-codes", type=_codes, default=usual.fail_codes)
     parser.add_argument("--fail-on", type=lambda text: text.split(","), default=usual.fail_on)
+    parser.add_argument("--as-served", action="store_true", help="rows as a real server gives them")
     options = vars(parser.parse_args())
-    with FakeServer(options.pop("port"), Faults(**options)) as server:
+    port, as_served = options.pop("port"), options.pop("as_served")
+    with FakeServer(port, Faults(**options), as_served=as_served) as server:
         server.serve_forever()
 
 

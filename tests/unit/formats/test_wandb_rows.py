@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -125,7 +124,7 @@ def test_summaries_of_rows_are_left_out_and_those_of_the_user_and_the_last_kept(
     log = RunLog()
     log.add(others)
     assert len(others) < 10
-    found = {".".join(path): json.loads(text) for path, text in log.summary.items()}
+    found = {".".join(path): value for path, value in log.summary.items()}
     assert found == {"first": 0, "best": 5, "_runtime": 99, "a": 99, "late": 1}
 
 
@@ -174,3 +173,16 @@ def test_zeros_at_the_end_are_a_torn_end() -> None:
     assert reader.torn is not None
     assert reader.torn.stop == len(data)
     assert reader.damages == []
+
+
+@pytest.mark.parametrize(("keys", "count"), [(40, 300), (600, 40), (600, 3)])
+def test_rows_of_many_keys_are_those_of_the_protocol_buffers(keys: int, count: int) -> None:
+    """Keys of one length with the same beginnings and ends."""
+    chance, rows = random.Random(4), list[dict[Any, object]]()
+    for at in range(count):
+        names = [f"model.layers.{number:04}.self_attn.norm" for number in range(keys)]
+        chance.shuffle(names)
+        rows.append({**{name: at + chance.random() for name in names[: keys - 2]}, "a": at})
+    rows[1] |= ODD[1]
+    data = log_of(map(row_record, rows))
+    assert exactly(rows_in(*columns_of(data))) == exactly(rows_of(data))

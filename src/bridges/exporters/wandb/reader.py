@@ -85,7 +85,7 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
 
     Raises LogError if a file is incomplete, or if `from_start` and row 0 is missing.
     """
-    history, summary = HistoryColumns(), dict[str, bytes]()
+    history, summary = HistoryColumns(), dict[str, object]()
     for data in parts:
         reader, log = LogReader(io.BytesIO(data)), RunLog()
         for piece in reader.pieces():
@@ -104,9 +104,9 @@ def read_run(parts: Iterable[bytes], *, from_start: bool) -> Recorded:
     return Recorded(found.points, found.others, _own(summary, found))
 
 
-def _own(summary: Mapping[str, bytes], found: Recorded) -> dict[str, object]:
+def _own(summary: Mapping[str, object], found: Recorded) -> dict[str, object]:
     of_rows = {*found.points, *(key for key, _, _ in found.others), *STEP_KEYS, *OWN}
-    return {key: json.loads(value) for key, value in summary.items() if key not in of_rows}
+    return {key: value for key, value in summary.items() if key not in of_rows}
 
 
 @_sound()

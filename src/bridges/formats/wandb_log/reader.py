@@ -89,7 +89,7 @@ class LogReader:
 
     @property
     def torn(self) -> Gap | None:
-        """The gap at the end of the log, as left by a writer that was killed."""
+        """The gap at the end of the log, as left by a killed writer."""
         return self.gaps[-1] if self.gaps and self.gaps[-1].stop == self.size else None
 
     def pieces(self) -> Iterator[Records]:
@@ -115,7 +115,7 @@ class LogReader:
     def _piece(self, data: bytes, offset: int) -> Records:
         """The records in data from a file position on.
 
-        A record that crosses blocks is appended behind the data.
+        Records across blocks are appended behind the data.
         """
         starts: list[int] = []
         ends: list[int] = []

@@ -65,7 +65,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """A definition by `define_metric`: `name` is the metric, or a glob that ends with `*`.
+    """A definition by `define_metric`: `name` is the metric, or a glob ending with `*`.
 
     step_metric: the metric of its x-axis; empty: none
     is_expanded: made by wandb from a glob
@@ -91,7 +91,7 @@ class RunLog:
 
     run: the first run record, None without one
     config: values by path, after all updates
-    summary: JSON by path, after all updates
+    summary: values by path, after all updates
     exit_code: None without an exit record
     writer: the release of wandb; empty: unknown
     is_trainer: written by the callback of transformers
@@ -102,7 +102,7 @@ class RunLog:
 
     run: RunRecord | None = None
     config: dict[Path, object] = field(default_factory=dict)
-    summary: dict[Path, bytes] = field(default_factory=dict)
+    summary: dict[Path, object] = field(default_factory=dict)
     metrics: list[MetricDefinition] = field(default_factory=list)
     stats: list[Stats] = field(default_factory=list)
     exit_code: int | None = None
@@ -123,10 +123,10 @@ class RunLog:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Count a record that cannot be read."""
+        """Count an unreadable record."""
         try:
             yield
-        except ValueError:  # also LogError, and those of texts and JSON
+        except (ValueError, RecursionError):  # also LogError, and those of texts and JSON
             self.unreadable += 1
 
     def _apply(self, number: int, content: bytes) -> None:
@@ -138,7 +138,7 @@ class RunLog:
             for path in removed(content):
                 self.config.pop(path, None)
         elif number == SUMMARY:
-            self.summary |= items(content)
+            self.summary |= {path: json.loads(value) for path, value in items(content)}
             for path in removed(content):
                 self.summary.pop(path, None)
         elif number == METRIC:
@@ -187,7 +187,7 @@ def items(content: int | bytes) -> Iterator[tuple[Path, bytes]]:
 
 
 def removed(content: bytes) -> Iterator[tuple[str, ...]]:
-    """The paths that a config or a summary removes. Raises LogError."""
+    """The paths removed from a config or a summary. Raises LogError."""
     for number, item in fields(content):
         if number == 2:
             yield item_json(_message(item))[0]

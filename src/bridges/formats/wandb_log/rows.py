@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from bridges.formats.protobuf import read_varint
 from bridges.formats.wandb_log.batch import by_size
 from bridges.formats.wandb_log.log import LogError, fields
 from bridges.formats.wandb_log.reader import PADDING, Records
@@ -29,6 +30,9 @@ ITEM_TAG, STEP_TAG = 0x0A, 0x12  # fields 1 and 2 of a row
 KEY_TAG, NESTED_TAG = 0x0A, 0x12  # fields 1 and 2 of an item: the writers up to 0.17, and since
 VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 WORD = 8  # bytes compared at once
+FEW_KEYS = 16
+FEW_ROWS = 32  # whose items are faster read one by one
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses no bit
 KEPT_SUMMARIES = 2  # of those that follow each row: the last ones
 _double = struct.Struct("<d")
 
@@ -71,7 +75,7 @@ class HistoryColumns:
 
     count: rows so far
     rounded: integers beyond int64, which become floats
-    unreadable: values or rows that cannot be read, which are left out
+    unreadable: unreadable values or rows, which are left out
     """
 
     def __init__(self) -> None:
@@ -98,28 +102,38 @@ class HistoryColumns:
 
     def _add_rows(self, text: _Text, start: Int64, end: Int64) -> None:
         items, odd = text.items(start, end)
-        for key, members in text.by_key(items):
-            self._add_values(text, key, items.only(members))
+        is_wide = len(items.key) > FEW_KEYS * len(start)  # then all values are parsed at once
+        values = text.all_values(items.value, items.value_size) if is_wide else None
+        for key, members in text.by_key(items, FEW_KEYS * (not is_wide)):
+            path, own = (key.decode(errors="replace"),), items.only(members)
+            if values is not None:
+                self._add_values(path, own.row, values[members].tolist())
+                continue
+            order, found = text.values(own.value, own.value_size)
+            if found is None:
+                self._add_each(text, path, own)
+            else:
+                self._add_values(path, own.row[order], found, order)
         for row in odd.tolist():
             self._add_by_hand(row, text.content[int(start[row]) : int(end[row])])
         self.count += len(start)
 
-    def _add_values(self, text: _Text, key: bytes, items: _Items) -> None:
-        """Add the values of one key; of several values in a row, the last one."""
-        order, values = text.values(items.value, items.value_size)
-        if values is None:
-            self._add_each(text, key, items)
-            return
-        rows = items.row[order]
+    def _add_values(
+        self, path: Path, rows: Int64, values: list[object], order: Int64 | None = None
+    ) -> None:
+        """Add the values of a path; of several values in a row, the last one.
+
+        `order`: their positions in the log (int64, n), unless they are in order.
+        """
         in_rows = np.argsort(rows, kind="stable")
         if (np.diff(rows[in_rows]) == 0).any():
-            in_rows = np.lexsort((order, rows))
+            in_rows = in_rows if order is None else np.lexsort((order, rows))
             in_rows = in_rows[np.append(np.diff(rows[in_rows]) != 0, True)]
             rows, values = rows[in_rows], [values[at] for at in in_rows.tolist()]
-        self._put((key.decode(errors="replace"),), rows, values)
+        self._put(path, rows, values)
 
-    def _add_each(self, text: _Text, key: bytes, items: _Items) -> None:
-        """Add the values of one key one by one: some are not JSON."""
+    def _add_each(self, text: _Text, path: Path, items: _Items) -> None:
+        """Add the values of a path one by one: some of the piece are not JSON."""
         found = {}
         stop = items.value + items.value_size
         bounds = zip(items.row.tolist(), items.value.tolist(), stop.tolist(), strict=True)
@@ -127,8 +141,7 @@ class HistoryColumns:
             with self._counting():
                 found[row] = json.loads(text.content[start:end])
         rows = sorted(found)
-        name = key.decode(errors="replace")
-        self._put((name,), np.array(rows, np.int64), [found[row] for row in rows])
+        self._put(path, np.array(rows, np.int64), [found[row] for row in rows])
 
     def _add_by_hand(self, row: int, content: bytes) -> None:
         found: dict[Path, object] = {}
@@ -143,10 +156,10 @@ class HistoryColumns:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Count a value or row that cannot be read."""
+        """Count an unreadable value or row."""
         try:
             yield
-        except ValueError:  # also LogError, and those of texts and JSON
+        except (ValueError, RecursionError):  # also LogError, and those of texts and JSON
             self.unreadable += 1
 
     def _put(self, path: Path, rows: Int64, values: list[object]) -> None:
@@ -200,7 +213,7 @@ def _item(item: bytes) -> tuple[Path, object]:
 _TYPED: dict[int, Callable[[int | bytes], object]] = {
     4: bool,
     5: lambda content: _zigzag(content),
-    6: lambda content: _double.unpack(_sized(content))[0],
+    6: lambda content: _number(content),
     7: lambda content: _sized(content).decode(),
     8: lambda content: json.loads(_sized(content)),
 }
@@ -210,6 +223,13 @@ def _zigzag(content: int | bytes) -> int:
     if not isinstance(content, int):
         raise LogError("an integer of a row is not a number")
     return content >> 1 ^ -(content & 1)
+
+
+def _number(content: int | bytes) -> float:
+    if not isinstance(content, bytes) or len(content) != _double.size:
+        raise LogError("a number of a row is not a float64")
+    (number,) = _double.unpack(content)
+    return float(number)
 
 
 def _sized(content: int | bytes) -> bytes:
@@ -225,7 +245,7 @@ class _Text:
         self.content = content
         self._data = np.frombuffer(content, np.uint8)
         self._words = np.ndarray((len(content) - WORD + 1,), "<u8", content, strides=(1,))
-        self._last = len(content) - len(PADDING)  # the last position that is looked at
+        self._last = len(content) - len(PADDING)  # the last position to look at
 
     def at(self, positions: Int64) -> Bytes:
         """The bytes at positions; those beyond the text are of no meaning."""
@@ -278,7 +298,7 @@ class _Text:
     def items(self, at: Int64, end: Int64) -> tuple[_Items, Int64]:
         """All items of rows, and the positions of the rows to be read by hand."""
         rows, found, odd = np.arange(len(at)), [_NO_ITEMS], [np.empty(0, np.int64)]
-        while len(rows):
+        while len(rows) >= FEW_ROWS:
             tag = self.at(at)
             is_item = (tag == ITEM_TAG) & (at < end)
             if not is_item.all():
@@ -291,10 +311,22 @@ class _Text:
                 rows, stop, end = rows[is_plain], stop[is_plain], end[is_plain]
             found.append(items)
             at = stop
+        found.append(self._items_by_hand(rows, at, end, odd))
         items, by_hand = _Items.joined(found), np.unique(np.concatenate(odd))
         if len(by_hand):
             items = items.only(~np.isin(items.row, by_hand))
         return items, by_hand
+
+    def _items_by_hand(self, rows: Int64, at: Int64, end: Int64, odd: list[Int64]) -> _Items:
+        """The other items of few rows, one by one; rows with other items are added to `odd`."""
+        found: list[tuple[int, int, int, int, int]] = []
+        for row, start, stop in zip(rows.tolist(), at.tolist(), end.tolist(), strict=True):
+            items = _plain_items(self.content, row, start, stop)
+            if items is None:
+                odd.append(np.array([row]))
+            else:
+                found += items
+        return _Items(*np.array(found, np.int64).reshape(-1, 5).T)
 
     def _next_items(self, rows: Int64, at: Int64, end: Int64) -> tuple[_Items, Int64, Mask]:
         """The items at positions, their ends, and whether they have one name and a JSON value."""
@@ -310,21 +342,56 @@ class _Text:
         is_plain &= (value_size > 0) & (value + value_size == stop)
         return _Items(rows, key, key_size, value, value_size), stop, is_plain
 
-    def by_key(self, items: _Items) -> Iterator[tuple[bytes, Int64]]:
-        """The positions of the items of each key, compared as words of eight bytes."""
-        short = np.minimum(items.key_size, WORD)
-        shift = (8 * (WORD - short) & 63).astype(np.uint64)
-        head = self._words[np.minimum(items.key, self._last)] << shift
+    def by_key(self, items: _Items, singly: int) -> Iterator[tuple[bytes, Int64]]:
+        """The positions of the items of each key, in their order.
+
+        As many keys as `singly` are found one by one, which is faster for few; others by sorting.
+        """
+        key, short = np.minimum(items.key, self._last), np.minimum(items.key_size, WORD)
+        shift: NDArray[np.uint64] = (8 * (WORD - short) & 63).astype(np.uint64)
+        head: NDArray[np.uint64] = np.left_shift(self._words[key], shift)
         left = np.arange(len(items.key))
-        while len(left):
-            at, size = int(items.key[left[0]]), int(items.key_size[left[0]])
+        for _ in range(singly):
+            if not len(left):
+                return
+            size = items.key_size[left[0]]
             is_same = (head[left] == head[left[0]]) & (items.key_size[left] == size)
-            same = left[is_same]
-            for offset in [*range(WORD, size - WORD, WORD), size - WORD] if size > WORD else ():
-                is_equal = self._words[items.key[same] + offset] == self._words[at + offset]
-                same = same[is_equal]
-            yield self.content[at : at + size], same
-            left = left[~is_same] if is_same.sum() == len(same) else np.setdiff1d(left, same)
+            same, others = self._equal(items, left[is_same])
+            yield self._key(items, same), same
+            left = left[~is_same] if not len(others) else np.setdiff1d(left, same)
+        mixed = self._mixed(items, head, left)
+        order = np.argsort(mixed, kind="stable")
+        for members in np.split(left[order], np.flatnonzero(np.diff(mixed[order])) + 1):
+            others = members
+            while len(others):
+                same, others = self._equal(items, others)
+                yield self._key(items, same), same
+
+    def _key(self, items: _Items, members: Int64) -> bytes:
+        at, size = int(items.key[members[0]]), int(items.key_size[members[0]])
+        return self.content[at : at + size]
+
+    def _mixed(self, items: _Items, head: NDArray[np.uint64], left: Int64) -> NDArray[np.uint64]:
+        """A hash of the keys of the items `left` (uint64, n), from their words of 8 bytes."""
+        key, size = items.key[left], items.key_size[left]
+        mixed = head[left] * FACTOR + size.astype(np.uint64)
+        for offset in range(WORD, int(size.max(initial=0)), WORD):
+            longer = np.flatnonzero(size > offset)
+            last = np.minimum(offset, size[longer] - WORD)
+            mixed[longer] = mixed[longer] * FACTOR + self._words[key[longer] + last]
+        return mixed
+
+    def _equal(self, items: _Items, members: Int64) -> tuple[Int64, Int64]:
+        """The members with the key of the first one, and the others, compared by all bytes."""
+        key, size = items.key[members], items.key_size[members]
+        first, width = int(key[0]), int(size[0])
+        is_equal = size == width
+        shift = np.uint64(8 * (WORD - min(width, WORD)) & 63)
+        is_equal &= self._words[key] << shift == self._words[first] << shift
+        for offset in [*range(WORD, width - WORD, WORD), width - WORD] if width > WORD else ():
+            at = np.minimum(key + offset, self._last)
+            is_equal &= self._words[at] == self._words[first + offset]
+        return (members, members[:0]) if is_equal.all() else (members[is_equal], members[~is_equal])
 
     def values(self, start: Int64, size: Int64) -> tuple[Int64, list[object] | None]:
         """The JSON values at positions, and their order; no values if one of them is not JSON."""
@@ -337,6 +404,15 @@ class _Text:
             return order, None
         return order, found if len(found) == len(order) else None
 
+    def all_values(self, start: Int64, size: Int64) -> Values | None:
+        """The JSON values at positions (object, n); None if one of them is not JSON."""
+        order, found = self.values(start, size)
+        if found is None:
+            return None
+        values = np.empty(len(found), object)
+        values[order] = np.fromiter(found, object, len(found))
+        return values
+
     def _listed(self, start: Int64, size: int) -> bytes:
         """The texts of one size at positions, each with a comma behind it."""
         count = len(self.content) - size + 1
@@ -344,6 +420,29 @@ class _Text:
         listed = np.full((len(start), size + 1), ord(","), np.uint8)
         listed[:, :size] = windows[start].view(np.uint8).reshape(-1, size)
         return listed.tobytes()
+
+
+def _plain_items(
+    content: bytes, row: int, at: int, end: int
+) -> list[tuple[int, int, int, int, int]] | None:
+    """The items of a row, in the columns of `_Items`; None if it has others."""
+    found = []
+    try:
+        while at < end and content[at] != STEP_TAG:
+            size, name = read_varint(content, at + 1)
+            stop = name + size
+            key_size, key = read_varint(content, name + 1)
+            tail = key + key_size
+            value_size, value = read_varint(content, tail + 2)
+            is_plain = content[at] == ITEM_TAG and content[name] in (KEY_TAG, NESTED_TAG)
+            is_plain &= stop <= end and content[tail : tail + 2] == VALUE_TAG
+            if not is_plain or not value_size or value + value_size != stop:
+                return None
+            found.append((row, key, key_size, value, value_size))
+            at = stop
+    except IndexError:
+        return None
+    return found
 
 
 _NO_ITEMS = _Items(*(np.empty(0, np.int64) for _ in range(5)))

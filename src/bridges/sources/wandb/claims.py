@@ -1,4 +1,4 @@
-"""The directories that are read as W&B runs."""
+"""The directories of W&B runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that an earlier export wrote: they keep their key, and exported onward they are the same."""
+"""Runs of earlier exports: they keep their key, so exporting them onward changes nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from bridges.sources.wandb.values import OWN
 from bridges.stream.model import Series
 
 EXPORTED_STEP = "global_step"  # the step of runs whose keys are tags
-TAG_PREFIX = "tag/"  # before keys that wandb reserves
+WRITTEN = "Written by bridges from "  # begins the lines of an export in the notes
+TAG_PREFIX = "tag/"  # before wandb's reserved keys
 KEY, STATE, RECEIPT = "bridges_key", "bridges", "bridges_mark"  # in the config
 RESERVED = frozenset({"", STEP_KEY, EXPORTED_STEP, *OWN})
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The export that wrote a run, by its config.
+    """The export behind a run, by its config.
 
     params: the config without its own values
     key: the stored run key; None for other programs, and for exports with special options
@@ -37,7 +38,7 @@ class Earlier:
 
 
 def earlier_export(config: Mapping[str, object]) -> Earlier:
-    """The export that wrote a run with this config."""
+    """The export behind a run with this config."""
     params = {key: value for key, value in config.items() if key not in (KEY, STATE, RECEIPT)}
     state, key = config.get(STATE), config.get(KEY)
     try:
@@ -59,3 +60,8 @@ def original_keys(series: Sequence[Series]) -> list[Series]:
 def _original(key: str) -> str:
     name = key.removeprefix(TAG_PREFIX)
     return name if name in RESERVED else key
+
+
+def original_note(notes: str) -> str:
+    """The notes without the lines of an export."""
+    return notes.partition(WRITTEN)[0].rstrip("\n") if WRITTEN in notes else notes

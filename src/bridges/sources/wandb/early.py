@@ -41,7 +41,7 @@ def read_early(place: LogPlace, history: HistoryColumns) -> ReadLog:
     log.config = {(key,): value for key, value in config.items()}
     if SUMMARY_NAME in files:
         summary = _json(files[SUMMARY_NAME], found)
-        log.summary = {(key,): json.dumps(value).encode() for key, value in summary.items()}
+        log.summary = {(key,): value for key, value in summary.items()}
     code = metadata.get("exitcode")
     log.exit_code = code if isinstance(code, int) else None
     log.writer = str(own.get("cli_version", "")) if isinstance(own, dict) else ""
@@ -50,7 +50,7 @@ def read_early(place: LogPlace, history: HistoryColumns) -> ReadLog:
 
 
 def _rows(path: str, found: ReadLog) -> Iterator[dict[str, object]]:
-    """The objects in JSON lines; a last line that is cut is left out."""
+    """The objects in JSON lines; a cut last line is left out."""
     try:
         with open_log(path) as file:
             content = file.read()
@@ -68,7 +68,7 @@ def _rows(path: str, found: ReadLog) -> Iterator[dict[str, object]]:
         else:
             bad += bool(line.strip())
     if bad:
-        message = "lines that are not JSON objects are left out"
+        message = "lines other than JSON objects are left out"
         found.findings.append(Finding("unreadable-records", Severity.LOSS, path, message, bad))
 
 

@@ -108,18 +108,18 @@ def size_of(path: str) -> int:
 
 
 def unreadable(path: str, error: Exception) -> SourceError:
-    """The error for a file that cannot be opened or read."""
+    """The error for an unreadable file."""
     why = getattr(error, "strerror", "") or str(error) or type(error).__name__
     return SourceError(
         path,
-        found=f"a file that cannot be read ({why})",
+        found=f"an unreadable file ({why})",
         expected="a readable file",
         remedy="Check its permissions and its name.",
     )
 
 
 def _not_a_log(path: str, error: LogError) -> Exception:
-    """The error for a file that does not begin as a log."""
+    """The error for a file without the header of a log."""
     with open_log(path) as file:
         head = file.read(len(LFS_POINTER))
     if HEADER.startswith(head):
@@ -144,7 +144,7 @@ def _gaps(path: str, reader: LogReader, unreadable: int) -> list[Finding]:
         message = f"bytes from {gap.start:,} on are damaged; the rows in them are lost"
         found.append(Finding("damaged-log", Severity.LOSS, path, message, _size(gap)))
     if unreadable:
-        message = "records or values that cannot be read are left out"
+        message = "unreadable records or values are left out"
         found.append(Finding("unreadable-records", Severity.LOSS, path, message, unreadable))
     return found
 

@@ -20,7 +20,7 @@ class LogPlace:
     """The log of a run, or of a part of it: a `.wandb` file, or the directory of an early run.
 
     run_id: as in its name
-    files: paths or URLs of the files that are read
+    files: paths or URLs of its files
     """
 
     path: str
@@ -32,7 +32,7 @@ class LogPlace:
 def logs_at(location: str, unlisted: dict[str, str]) -> list[LogPlace]:
     """The logs at a location: a file, a directory, a glob or a URL of one.
 
-    Directories that cannot be listed are added to `unlisted` with the reason.
+    Unreadable directories are added to `unlisted` with the reason.
     """
     if not is_tree(location):
         return [_file(location)]

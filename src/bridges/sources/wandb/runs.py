@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,28 +17,30 @@ from bridges.sources.wandb.earlier_exports import (
     Earlier,
     earlier_export,
     original_keys,
+    original_note,
 )
 from bridges.sources.wandb.logs import ReadLog
 from bridges.sources.wandb.steps import STEP, Rows, StepChooser, choose_steps, placed
 from bridges.sources.wandb.trainer import STEP_KEY, as_logged, is_trainer, settings_of
-from bridges.sources.wandb.values import LeftOut, own_numbers, series_of
+from bridges.sources.wandb.values import INT64_BOUND, LeftOut, own_numbers, series_of
 from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64, MetricStream, RowKind, Run, Series
 from bridges.stream.redact import redact, redact_text
 from bridges.stream.tagging import named
 
-TENSORBOARD_STEP = "global_step"  # of runs that were synced from event files
+TENSORBOARD_STEP = "global_step"  # of runs synced from event files
 UNCATEGORIZED = "uncategorized"  # the project of runs without one
 STATUS = {None: "unfinished", 0: "finished", 255: "killed"}
 FAILED = "failed"
+MAX_SECONDS = 1e11  # the year 5138
 
 
 @dataclass
 class Content:
-    """All that was read of a run: its logs in order, and the columns of `count` rows.
+    """The content of a run: its logs in order, and the columns of `count` rows.
 
-    source: the location of the run; files: those that were read
+    source: the location of the run; files: its files
     status, facts: of a server
     is_remote: wandb-core may have changed the types of numbers
     """
@@ -58,7 +59,7 @@ class Content:
 
     @property
     def record(self) -> RunRecord:
-        """The run record of the last log, with the values that only earlier ones have."""
+        """The run record of the last log, completed by earlier ones."""
         found = RunRecord()
         for log in self.logs:
             known = {name: value for name, value in vars(log.run).items() if value}
@@ -75,9 +76,9 @@ class Content:
         return found
 
     @property
-    def summary(self) -> dict[Path, bytes]:
-        """The summary values as JSON, those of later logs last."""
-        found: dict[Path, bytes] = {}
+    def summary(self) -> dict[Path, object]:
+        """The summary values, those of later logs last."""
+        found: dict[Path, object] = {}
         for log in self.logs:
             found |= log.log.summary
         return found
@@ -136,7 +137,7 @@ def run_of(content: Content, options: ReadOptions) -> Run:
         settings=settings_of(params),
         start=start,
         end=end,
-        note=redact_text(record.notes, home=options.redact_home),
+        note=redact_text(original_note(record.notes), home=options.redact_home),
         record=RunKept(content.run_id, record.project),
         append_only=is_timed,
     )
@@ -144,7 +145,7 @@ def run_of(content: Content, options: ReadOptions) -> Run:
 
 
 def _writer(content: Content) -> str | None:
-    """The release of transformers that logged a run, without its patch number."""
+    """The release of transformers behind a run, without its patch number."""
     known = [log.log.transformers for log in content.logs if log.log.transformers]
     return ".".join(known[-1].split(".")[:2]) if known else None
 
@@ -168,6 +169,7 @@ def _rows(content: Content) -> tuple[Rows, Int64, list[Finding]]:
     log_of_row = np.repeat(np.arange(len(content.logs)), [log.rows for log in content.logs])
     time, notes = _times(content)
     values, has_step = own_numbers(content.columns, STEP, content.count)
+    has_step &= (values == np.rint(values)) & (np.abs(values) < INT64_BOUND)
     if content.count and not has_step.any():
         order = np.argsort(time, kind="stable")
         position = np.empty(len(order), np.int64)
@@ -178,7 +180,7 @@ def _rows(content: Content) -> tuple[Rows, Int64, list[Finding]]:
         notes.append(Finding("shared-no-step", Severity.INFO, where, message, content.count))
         rows = Rows(np.arange(content.count), np.zeros(content.count, np.int64))
         return rows, time[order], notes
-    step = values.astype(np.int64)
+    step = np.where(has_step, values, 0).astype(np.int64)
     for row in np.flatnonzero(~has_step).tolist():
         step[row] = step[row - 1] + 1 if row else 0
     return Rows(step, log_of_row), time, [*notes, *_overlaps(content, step, log_of_row)]
@@ -191,9 +193,9 @@ def _moved(column: Column, position: Int64) -> Column:
 
 
 def _times(content: Content) -> tuple[Int64, list[Finding]]:
-    """The time of each row; rows without one get that of the row before them."""
+    """The time of each row; others get the time of the row before."""
     seconds, has_time = own_numbers(content.columns, "_timestamp", content.count)
-    has_time &= np.isfinite(seconds)
+    has_time &= np.abs(seconds) < MAX_SECONDS  # false for NaN
     time = np.zeros(content.count, np.int64)
     time[has_time] = np.rint(seconds[has_time] * SECOND).astype(np.int64)
     missing = np.flatnonzero(~has_time)
@@ -202,7 +204,7 @@ def _times(content: Content) -> tuple[Int64, list[Finding]]:
     time[missing] = np.where(known[missing] >= 0, time[known[missing]], start)
     notes = []
     if len(missing):
-        message = "rows without a time get that of the row before them, or of the run's start"
+        message = "rows without a time get the time of the row before them, or of the run's start"
         notes.append(Finding.at_rows("row-without-time", Severity.WARNING, missing, message))
     if content.count > 1 and not (time % SECOND).any():
         message = "the times are whole seconds, as the run's release of wandb logged them"
@@ -212,15 +214,15 @@ def _times(content: Content) -> tuple[Int64, list[Finding]]:
 
 
 def _overlaps(content: Content, step: Int64, log_of_row: Int64) -> list[Finding]:
-    """Findings about logs that begin at or before the last step of the logs before them."""
+    """Findings about logs with steps of the logs before them."""
     found = []
     for number, log in enumerate(content.logs[1:], 1):
         before, own = step[log_of_row < number], step[log_of_row == number]
         count = int((own <= before.max()).sum()) if len(before) and len(own) else 0
         if count:
             message = (
-                "the run was resumed at an earlier step: these rows have steps that earlier rows "
-                "have, too. All are kept; --duplicates chooses others"
+                "the run was resumed at an earlier step: these rows share steps with earlier "
+                "rows. All are kept; --duplicates chooses others"
             )
             where = log.place
             found.append(Finding("resumed-overlap", Severity.WARNING, where, message, count))
@@ -241,7 +243,7 @@ def _stream(
     is_of_trainer = earlier.style != "tags" and is_trainer(logs, keys)
     default, forced = STEP, options.step_column
     if is_of_trainer:
-        default = STEP_KEY
+        forced = forced or STEP_KEY  # it falls if a process trains twice
     elif any(log.is_tensorboard for log in logs):
         default = TENSORBOARD_STEP
     elif earlier.style == "tags":
@@ -297,7 +299,7 @@ def _identity(
 def _facts(
     content: Content, record: RunRecord, keys: Sequence[str], *, home: bool
 ) -> dict[str, object]:
-    """What else is known of a run, and the summary values that no row has."""
+    """Further properties of a run, and its summary values outside of rows."""
     found = {
         "wandb.run_id": content.run_id,
         "wandb.entity": record.entity,
@@ -317,15 +319,15 @@ def _facts(
 
 
 def _summary_only(content: Content, keys: Iterable[str]) -> dict[str, object]:
-    """The summary values under keys that no row has; media and wandb's own are left out."""
+    """The summary values under keys outside of rows; media and wandb's own are left out."""
     in_rows = {*keys, *(".".join(column.path) for column in content.columns)}
     firsts = {column.path[0] for column in content.columns}
     summary: dict[str, object] = {}
-    for path, text in content.summary.items():
+    for path, value in content.summary.items():
         name = ".".join(path)
         if path[0].startswith("_") or name in in_rows or path[0] in firsts:
             continue
-        if (value := json.loads(text)) is not None:
+        if value is not None:
             summary[name] = value
     media = {name.rpartition(".")[0] for name in summary if name.endswith("._type")}
     return {
@@ -380,7 +382,7 @@ def _left_out(left: LeftOut, content: Content) -> list[Finding]:
         count = left.media.total()
         found.append(Finding("media-skipped", Severity.INFO, "all rows", message, count))
     if left.nulls:
-        message = "values that are null are left out; a W&B server does not keep them, either"
+        message = "null values are left out; a W&B server does not keep them, either"
         found.append(Finding("null-skipped", Severity.INFO, "all rows", message, left.nulls))
     if left.renamed:
         message = "values in objects whose key with dots is the name of a metric: they get a suffix"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.selection import Selection
 from bridges.sources.wandb.early import microseconds
 from bridges.sources.wandb.logs import ReadLog
+from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
 from bridges.sources.wandb.runs import Content, run_of
 from bridges.sources.wandb.values import as_numbers
 from bridges.stream.finding import Finding, Severity
@@ -73,78 +73,118 @@ class Address:
             )
         return cls(location, found[1], found[2], found[3])
 
+    @property
+    def place(self) -> str:
+        """Entity and project, as the client takes them."""
+        return f"{self.entity}/{self.project}"
+
+    @property
+    def server(self) -> str:
+        """The address of the project."""
+        return f"wandb://{self.place}"
+
 
 def read_server(location: str, options: ReadOptions) -> Iterator[Run]:
     """The selected runs at an address; errors are raised after the last readable run.
 
     Raises SourceError, or TreeError for several.
     """
-    address, selection = Address.of(location), Selection.of(options.select)
-    errors: list[SourceError] = []
-    seen = read = 0
-    for found in _runs(address):
-        seen += 1
-        if _takes(selection, address, found):
-            content = _readable(address, found, errors)
-            if content is not None:
-                read += 1
-                yield run_of(content, options)
-    if not read and not errors:
-        errors.append(_no_runs(location, seen))
-    if errors:
-        raise errors[0] if len(errors) == 1 else TreeError(location, errors)
+    reading = _Reading(Address.of(location), options)
+    yield from with_notes(reading.runs(), reading.notes)
+    reading.end()
 
 
-def _readable(address: Address, run: Any, errors: list[SourceError]) -> Content | None:
-    """The content of a run; None with an error added if it cannot be read."""
-    try:
-        return _content(address, run)
-    except SourceError as error:
-        errors.append(error)
-        return None
+class _Reading:
+    """The reading of an address: the client, and the errors and counts so far."""
 
+    def __init__(self, address: Address, options: ReadOptions) -> None:
+        self._address, self._options = address, options
+        self._selection = Selection.of(options.select)
+        self._errors: list[SourceError] = []
+        self._seen = self._read = 0
+        self.notes: list[Finding] = []
 
-def _runs(address: Address) -> Iterator[Any]:
-    """The runs of an address, the oldest first. Raises SourceError."""
-    with _translated(address.location):
-        api = open_api()
-        place = f"{address.entity}/{address.project}"
-        if address.run is not None:
-            yield api.run(f"{place}/{address.run}")
+    def runs(self) -> Iterator[Run]:
+        """The readable and selected runs with rows or a summary."""
+        with _translated(self._address.location):
+            api = open_api()
+        for run_id in self._run_ids(api):
+            self._seen += 1
+            with self._noting():
+                run = self._run(api, run_id)
+                if run is None:
+                    continue
+                if is_empty(run):
+                    self.notes += notes_on(run)
+                    continue
+                self._read += 1
+                yield run
+
+    def _run_ids(self, api: Any) -> Iterator[str]:
+        """The ids of the runs of an address, the oldest first. Raises SourceError."""
+        if self._address.run is not None:
+            yield self._address.run
             return
-        yield from api.runs(place, order="+created_at", per_page=RUNS_PER_PAGE, lazy=False)
+        with _translated(self._address.location):
+            for run in api.runs(self._address.place, order="+created_at", per_page=RUNS_PER_PAGE):
+                yield run.id
+
+    def _run(self, api: Any, run_id: str) -> Run | None:
+        """A run by its id, if it is selected. Raises SourceError.
+
+        It is asked for alone: lists of runs lack the definitions of their metrics.
+        """
+        with _translated(f"{self._address.server}/{run_id}"):
+            found = api.run(f"{self._address.place}/{run_id}")
+            if not self._takes(found):
+                return None
+            content = content_of(self._address, found)
+        return run_of(content, self._options)
+
+    def _takes(self, run: Any) -> bool:
+        tags = dict.fromkeys(run.tags or (), "")
+        status = STATUS.get(run.state, run.state)
+        return self._selection.takes_experiment(self._address.project) and self._selection.takes(
+            run.name or "", run.id, status, tags
+        )
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note an unreadable run."""
+        try:
+            yield
+        except SourceError as error:
+            self._errors.append(error)
+
+    def end(self) -> None:
+        """Raises the errors; without any, MissingSourceError if no run was read."""
+        if not self._read and not self._errors:
+            self._errors.append(_no_runs(self._address.location, self._seen, len(self.notes)))
+        if self._errors:
+            one = len(self._errors) == 1
+            raise self._errors[0] if one else TreeError(self._address.location, self._errors)
 
 
-def _takes(selection: Selection, address: Address, run: Any) -> bool:
-    if not selection.takes_experiment(address.project):
-        return False
-    tags = dict.fromkeys(run.tags or (), "")
-    return selection.takes(run.name or "", run.id, STATUS.get(run.state, run.state), tags)
-
-
-def _content(address: Address, run: Any) -> Content:
-    """The content of a run. Raises SourceError."""
-    source = f"wandb://{address.entity}/{address.project}/{run.id}"
+def content_of(address: Address, run: Any) -> Content:
+    """The content of a run of the client. Raises the client's errors."""
+    source = f"{address.server}/{run.id}"
     history, findings = HistoryColumns(), list[Finding]()
-    with _translated(source):
-        lines = line_count(run)
-        for page in _pages(run, last_step(run), lines):
-            history.add_rows(page)
-        if history.count < lines and last_step(run) < MAX_STEPS_OF_RETRY:
-            history = HistoryColumns()
-            history.add_rows(list(run.scan_history(**fresh(run.scan_history))))
-        if history.count < lines:
-            message = f"the server counts {lines:,} rows, and gave {history.count:,} of them"
-            lost = lines - history.count
-            findings.append(Finding("rows-missing", Severity.LOSS, source, message, lost))
-        read = ReadLog(source, _log(address, run), history.count)
-    columns = [*as_numbers(history.columns())]
+    lines, last = line_count(run), last_step(run)
+    for page in _pages(run, last, lines):
+        history.add_rows(page)
+    if history.count < lines and last < MAX_STEPS_OF_RETRY:
+        history = HistoryColumns()
+        history.add_rows(list(run.scan_history(**fresh(run.scan_history))))
+    if history.count < lines:
+        message = f"the server counts {lines:,} rows, and gave {history.count:,} of them"
+        lost = lines - history.count
+        findings.append(Finding("rows-missing", Severity.LOSS, source, message, lost))
     return Content(
         run.id,
         source,
         (),
-        [read],
-        columns,
+        [ReadLog(source, _log(address, run, has_rows=history.count > 0), history.count)],
+        [*as_numbers(history.columns())],
         history.count,
         history.rounded,
         findings,
@@ -172,7 +212,7 @@ def _pages(run: Any, last: int, lines: int) -> Iterator[list[Mapping[str, object
         width = max(1, int(width * growth))
 
 
-def _log(address: Address, run: Any) -> RunLog:
+def _log(address: Address, run: Any, *, has_rows: bool) -> RunLog:
     """The attributes of a run as the records of a log."""
     attributes = run._attrs
     own = _own_config(run)
@@ -186,7 +226,7 @@ def _log(address: Address, run: Any) -> RunLog:
         notes=attributes.get("notes") or attributes.get("description") or "",
         tags=tuple(run.tags or ()),
         sweep=attributes.get("sweepName") or "",
-        start=_started(own) or microseconds(attributes.get("createdAt")),
+        start=_started(own) or (0 if has_rows else microseconds(attributes.get("createdAt"))),
     )
     telemetry = own.get("t")
     telemetry = telemetry if isinstance(telemetry, dict) else {}
@@ -194,10 +234,7 @@ def _log(address: Address, run: Any) -> RunLog:
     return RunLog(
         run=record,
         config={(key,): value for key, value in dict(run.config).items()},
-        summary={
-            (key,): json.dumps(value).encode()
-            for key, value in dict(run.summary._json_dict).items()
-        },
+        summary={(key,): value for key, value in dict(run.summary._json_dict).items()},
         metrics=[*_definitions(own.get("m"))],
         writer=str(own.get("cli_version") or ""),
         transformers=str(telemetry.get("6") or ""),
@@ -258,9 +295,11 @@ def _problem(location: str, error: Exception) -> Exception:
     return SourceError(location, found=text, expected=expected, remedy=remedy)
 
 
-def _no_runs(location: str, seen: int) -> SourceError:
+def _no_runs(location: str, seen: int, empty: int) -> SourceError:
     found, remedy = "a project without runs", "Check which project the runs were logged to."
-    if seen:
+    if empty:
+        found = f"{empty:,} run{'s' * (empty != 1)} without rows"
+    elif seen:
         found = f"{seen:,} run{'s' * (seen != 1)}, none of them selected"
         remedy = "Check the patterns of --select: `bridge ls` shows names."
     return MissingSourceError(location, found=found, expected="a run", remedy=remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bridges.errors import SourceError, TreeError
 from bridges.formats.wandb_log.rows import HistoryColumns
@@ -12,8 +12,10 @@ from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import WANDB, local_path
 from bridges.sources.selection import Selection
+from bridges.sources.wandb.directories import Ordered, in_order
 from bridges.sources.wandb.early import read_early
-from bridges.sources.wandb.logs import EmptyLogError, ReadLog, head_of, read_wandb, size_of
+from bridges.sources.wandb.logs import EmptyLogError, ReadLog, read_wandb
+from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
 from bridges.sources.wandb.places import LogPlace, by_run, logs_at
 from bridges.sources.wandb.runs import Content, run_of
 from bridges.stream.finding import Finding, Severity
@@ -34,7 +36,7 @@ class LogsPart:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that are read."""
+        """The files of its logs."""
         return tuple(path for log in self.logs for path in log.files)
 
 
@@ -99,7 +101,7 @@ class _Reading:
         self._location, self._options = location, options
         self._selection = Selection.of(options.select)
         self._errors: list[SourceError] = []
-        self._notes: list[Finding] = []  # for the next run
+        self._notes: list[Finding] = []  # see `with_notes`
         self._read = self._unselected = self._empty = 0
 
     def logs(self) -> list[LogPlace]:
@@ -117,31 +119,19 @@ class _Reading:
         return found
 
     def all_runs(self, groups: Iterable[Sequence[LogPlace]]) -> Iterator[Run]:
-        """The runs of some groups of logs, with notes about those that are left out.
+        """The runs of some groups of logs, with notes about the others."""
+        runs = (run for logs in groups for own in in_order(logs) for run in self._runs(own))
+        return with_notes(runs, self._notes)
 
-        The last run waits until all others are read, for the notes behind it.
-        """
-        last: Run | None = None
-        for logs in groups:
-            for run in self._runs(logs):
-                if last is not None:
-                    yield last
-                last = replace(run, findings=(*self._notes, *run.findings))
-                self._notes = []
-        if last is not None:
-            yield replace(last, findings=(*last.findings, *self._notes))
-
-    def _runs(self, logs: Sequence[LogPlace]) -> Iterator[Run]:
+    def _runs(self, logs: Ordered) -> Iterator[Run]:
         """The run of some logs, if it has rows or a summary, and is selected."""
         content = self._content(logs)
         if content is None:
             return
         run = run_of(content, self._options)
-        if not len(run.stream) and not any(key.startswith("wandb.summary") for key in run.facts):
+        if is_empty(run):
             self._empty += 1
-            message = "runs without rows and without summary values are not exported"
-            self._notes += [Finding("run-without-rows", Severity.INFO, run.source, message)]
-            self._notes += [finding for finding in run.findings if finding.fails]
+            self._notes += notes_on(run)
         elif not self._takes(run):
             self._unselected += 1
         else:
@@ -155,10 +145,10 @@ class _Reading:
             run.name, run_id, run.status, run.tags
         )
 
-    def _content(self, logs: Sequence[LogPlace]) -> Content | None:
+    def _content(self, logs: Ordered) -> Content | None:
         """The content of a run; None if all its logs are empty or unreadable."""
         history, read = HistoryColumns(), list[ReadLog]()
-        places, findings = _in_order(logs)
+        places, findings = logs.places, logs.findings
         for place in places:
             with self._noting(place):
                 read.append((read_early if place.is_early else read_wandb)(place, history))
@@ -175,12 +165,12 @@ class _Reading:
             columns,
             history.count,
             history.rounded,
-            findings,
+            [*findings],
         )
 
     @contextmanager
     def _noting(self, place: LogPlace) -> Iterator[None]:
-        """Note that a log is empty, or cannot be read."""
+        """Note an empty or unreadable log."""
         try:
             yield
         except EmptyLogError:
@@ -209,29 +199,10 @@ class _Reading:
         )
 
 
-def _in_order(logs: Sequence[LogPlace]) -> tuple[list[LogPlace], list[Finding]]:
-    """The logs of a run by their start, without copies, of which the longest log is kept."""
-    if len(logs) == 1:
-        return [*logs], []
-    starts = {log: head_of(log).start for log in logs if not log.is_early}
-    kept: dict[object, LogPlace] = {}
-    findings = []
-    for log in sorted(logs, key=lambda log: (starts.get(log, 0), log.path)):
-        key = starts.get(log) or log.path
-        other = kept.get(key)
-        if other is None:
-            kept[key] = log
-            continue
-        kept[key], copy = (log, other) if size_of(log.path) > size_of(other.path) else (other, log)
-        message = f"a copy of {kept[key].path} is left out"
-        findings.append(Finding("duplicate-directory", Severity.INFO, copy.path, message))
-    return [*kept.values()], findings
-
-
 def _unlisted(path: str, why: str) -> SourceError:
     return SourceError(
         path,
-        found=f"a directory that cannot be listed ({why})",
+        found=f"an unreadable directory ({why})",
         expected="a readable directory",
         remedy="Check its permissions.",
     )

@@ -1,8 +1,8 @@
-"""The step of each value, by the x-axes that a run defines for its metrics.
+"""The step of each value, by the x-axes of the metrics.
 
-The step of a key is the first of: the column that the user chose; the step metric of the key's
-definition, or of the longest glob that matches it; `train/global_step` of the Trainer's runs;
-`global_step` of runs that were synced from event files; `_step`. A metric is a step only where it
+The step of a key is the first of: the column chosen by the user; the step metric of the key's
+definition, or of the longest matching glob; `train/global_step` of the Trainer's runs;
+`global_step` of runs synced from event files; `_step`. A metric is a step only where it
 has a whole number in all rows of the key and, unless the user chose it, never decreases.
 """
 
@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """n rows: their `_step`, and the position of the log that each is from (int64, n each)."""
+    """n rows: their `_step`, and the positions of their logs (int64, n each)."""
 
     step: Int64
     log: Int64
@@ -46,7 +46,7 @@ class Choice:
 class StepChooser:
     """Chooses the steps of the keys of a run.
 
-    `default` is the metric of keys without a definition, `forced` that of all keys.
+    `default` is the metric of keys without a definition, `forced` the metric of all keys.
     """
 
     def __init__(
@@ -66,17 +66,23 @@ class StepChooser:
         self._globs = {
             each.name.removesuffix("*"): each.step_metric for each in definitions if each.is_glob
         }
-        self._steps: dict[str, tuple[Int64, Mask]] = {STEP: (rows.step, np.ones(len(rows), bool))}
-        for part in series:
-            if part.values.dtype == np.int64:
-                values, has_value = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
-                values[part.rows], has_value[part.rows] = part.values, True
-                self._steps[part.key] = values, has_value
+        self._integers = {part.key: part for part in series if part.values.dtype == np.int64}
+        self._steps = {STEP: (rows.step, np.ones(len(rows), bool))}
         self.ambiguous: dict[str, None] = {}  # keys with two globs of different step metrics
 
     def steps(self, metric: str) -> Int64:
-        """The values of a step metric (int64, n)."""
-        return self._steps[metric][0]
+        """The values of a step metric (int64, n); 0 where it has no integer."""
+        return self._values(metric)[0]
+
+    def _values(self, metric: str) -> tuple[Int64, Mask]:
+        """The integers of a metric (int64, n), and whether each row has one."""
+        if metric not in self._steps:
+            values, has_value = np.zeros(len(self._rows), np.int64), np.zeros(len(self._rows), bool)
+            if metric in self._integers:
+                part = self._integers[metric]
+                values[part.rows], has_value[part.rows] = part.values, True
+            self._steps[metric] = values, has_value
+        return self._steps[metric]
 
     def choice(self, key: str, rows: Int64) -> Choice:
         """The step metric of a key with values in these rows."""
@@ -87,7 +93,7 @@ class StepChooser:
         return Choice(STEP, defined, is_fallback=not is_default)
 
     def _defined(self, key: str) -> str:
-        """The step metric that the run defines for a key; empty: none."""
+        """The defined step metric of a key; empty: none."""
         if self._exact.get(key):
             return self._exact[key]
         if key.startswith("_"):
@@ -101,8 +107,8 @@ class StepChooser:
         return self._globs[max(found, key=len)]
 
     def _is_usable(self, metric: str, rows: Int64) -> bool:
-        values, has_value = self._steps.get(metric, (None, None))
-        if values is None or has_value is None or not has_value[rows].all():
+        values, has_value = self._values(metric)
+        if not has_value[rows].all():
             return False
         if metric == self._forced:
             return True
@@ -152,7 +158,7 @@ def _findings(choices: Mapping[str, Choice], chooser: StepChooser) -> list[Findi
 def placed(
     rows: int, series: Sequence[Series], metrics: Mapping[str, str], chooser: StepChooser
 ) -> tuple[list[Series], Int64, Int64]:
-    """The series in rows that have one step each.
+    """The series in rows of one step each.
 
     Returns the series, and the original row and the step of each new row (int64). A row whose
     values have different steps becomes several rows; a row without values is left out.

@@ -1,12 +1,11 @@
-"""Runs that the callback of transformers logged: they are the Trainer's again.
+"""Runs of the callback of transformers: they are the Trainer's again.
 
 The callback renames the keys of a log row, adds the step, and moves the final values of a training
-into the summary. This is undone, so that the run equals one read from its `trainer_state.json`.
+into the summary. This is undone: the run equals one read from its `trainer_state.json`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ from bridges.stream.settings import Settings
 STEP_KEY = "train/global_step"
 PREFIXES = {"train/": "", "eval/": "eval_", "test/": "test_"}  # and those in `log_history`
 COUNTS = frozenset({"num_input_tokens_seen", "num_tokens", "num_input_tokens"})  # integers
-MEMORY = "_mem_"  # in the keys of integers that the Trainer adds to its last row
+MEMORY = "_mem_"  # in the keys of integers in the Trainer's last row
 SETTINGS = ("learning_rate", "seed", "weight_decay", "warmup_steps", "gradient_accumulation_steps",
             "per_device_train_batch_size")  # fmt: skip
 
@@ -47,7 +46,7 @@ def logged_key(key: str) -> str:
 
 
 def as_logged(
-    series: Sequence[Series], summary: Mapping[Path, bytes], *, is_exact: bool
+    series: Sequence[Series], summary: Mapping[Path, object], *, is_exact: bool
 ) -> list[Series]:
     """The series under the Trainer's keys, with its final values from the summary.
 
@@ -59,11 +58,11 @@ def as_logged(
     return found if is_exact else _with_floats(found)
 
 
-def _final(series: Sequence[Series], summary: Mapping[Path, bytes]) -> list[Series]:
-    """The final values of the training, in the last row that has an epoch and at most counts."""
+def _final(series: Sequence[Series], summary: Mapping[Path, object]) -> list[Series]:
+    """The final values of the training, in the last row with an epoch and at most counts."""
     values = {
-        path[0]: np.nan if (value := json.loads(text)) is None else value  # NaN becomes null there
-        for path, text in summary.items()
+        path[0]: np.nan if value is None else value  # NaN becomes null there
+        for path, value in summary.items()
         if len(path) == 1 and path[0] in SUMMARY_KEYS
     }
     rows = [part.rows for part in series]
@@ -105,6 +104,6 @@ def _joined(parts: Sequence[Series]) -> Series:
 
 
 def settings_of(params: Mapping[str, object]) -> Settings:
-    """Settings that tell runs with equal rows apart."""
+    """Settings to distinguish runs with equal rows."""
     numbers = {key: params[key] for key in SETTINGS if isinstance(params.get(key), (int, float))}
     return Settings(digests(numbers))

@@ -18,7 +18,7 @@ from bridges.stream.model import Int64, Series, Values
 from bridges.stream.tagging import digest
 
 OWN = frozenset({"_step", "_timestamp", "_runtime", "_wandb"})  # of wandb itself
-TYPE = "_type"  # the leaf that makes an object one of wandb's media
+TYPE = "_type"  # the leaf of an object of wandb's media types
 INT64_BOUND = 2.0**63
 
 
@@ -26,7 +26,7 @@ INT64_BOUND = 2.0**63
 class LeftOut:
     """What a history has beyond its series.
 
-    media: objects by type; nulls: values that are null; renamed: keys that are taken
+    media: objects by type; nulls: null values; renamed: keys already taken
     """
 
     media: Counter[str] = field(default_factory=Counter)
@@ -126,7 +126,7 @@ def _joined(members: list[Column]) -> Column:
 
 
 def _names(paths: Iterable[Path], left: LeftOut) -> dict[Path, str]:
-    """A key for each path: its names with dots; a key that is taken gets a suffix."""
+    """A key for each path: its names with dots; a key already taken gets a suffix."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in sorted(paths, key=len):  # a name with a dot goes before a nested value
@@ -153,24 +153,28 @@ def own_numbers(columns: Iterable[Column], name: str, count: int) -> tuple[Value
 
 
 def as_numbers(columns: Iterable[Column]) -> Iterator[Column]:
-    """The columns of a server, which has the texts NaN and Infinity in place of these numbers.
-
-    They stay texts beside other texts.
+    """The columns of a server, which pads rows with null, and has the texts NaN and Infinity in
+    place of these numbers. They stay texts beside other texts.
     """
     by_path: dict[Path, list[Column]] = {}
     for column in columns:
-        by_path.setdefault(column.path, []).append(column)
+        by_path.setdefault(column.path, []).append(_without_null(column))
     for path, parts in by_path.items():
-        objects = [part for part in parts if part.values.dtype == object]
-        texts = [v for part in objects for v in part.values.tolist() if v is not None]
-        if not texts or not all(isinstance(v, str) and v in SPECIAL for v in texts):
-            yield from parts
-            continue
-        yield from (part for part in parts if part.values.dtype != object)
-        for part in objects:
-            is_number = np.array([value is not None for value in part.values], bool)
-            found = [SPECIAL[value] for value in part.values[is_number].tolist()]
-            yield Column(path, part.rows[is_number], as_array(found, float))
+        texts = [value for part in parts if part.values.dtype == object for value in part.values]
+        are_numbers = all(isinstance(value, str) and value in SPECIAL for value in texts)
+        for part in parts:
+            if part.values.dtype != object or (len(part.rows) and not are_numbers):
+                yield part
+            elif len(part.rows):
+                found = as_array([SPECIAL[value] for value in part.values], float)
+                yield Column(path, part.rows, found)
+
+
+def _without_null(column: Column) -> Column:
+    if column.values.dtype != object:
+        return column
+    is_kept = np.array([value is not None for value in column.values], bool)
+    return Column(column.path, column.rows[is_kept], column.values[is_kept])
 
 
 SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}

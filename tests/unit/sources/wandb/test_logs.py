@@ -254,3 +254,29 @@ def test_a_remote_folder_is_read(tmp_path: Path) -> None:
     for place in (folder, f"{folder}/offline-run-20240101_000000-abc/run-abc.wandb"):
         (run,) = WandbSource().read(place, ReadOptions())
         assert len(run.stream) == 3
+
+
+def test_one_id_in_two_projects_is_two_runs(tmp_path: Path) -> None:
+    for number, project in enumerate(("one", "two")):
+        record = run_record(project=project, start=START + number)
+        write_run(tmp_path, [record, *rows(0, number + 1), exit_record()], stamp=number)
+    found = read(tmp_path)
+    assert {run.project: len(run.stream) for run in found} == {"one": 1, "two": 2}
+    assert len({identity_of(run).key for run in found}) == 2
+
+
+def test_rows_without_usable_times_and_steps_get_those_of_the_rows_before(tmp_path: Path) -> None:
+    own: list[dict[str, object]] = [
+        {"loss": 1.5, "_step": 4, "_timestamp": START},
+        {"loss": 2.5, "_step": 0.5, "_timestamp": float("nan")},
+        {"loss": 3.5, "_step": float("nan"), "_timestamp": 1e300},
+        {"loss": 4.5},
+        {"loss": 5.5, "_step": 9, "_timestamp": "now"},
+    ]
+    path = write_run(tmp_path, [run_record(), *map(row_record, own), exit_record()])
+    (run,) = read(path)
+    assert run.stream.step.tolist() == [4, 5, 6, 7, 9]
+    assert run.stream.time is not None
+    assert run.stream.time.tolist() == [START * 1_000_000] * 5
+    (found,) = [finding for finding in run.findings if finding.code == "row-without-time"]
+    assert found.count == 4

@@ -111,3 +111,11 @@ def test_a_log_of_something_else_with_the_axis_of_the_trainer_is_not_the_trainer
     records = [run_record(), *DEFINITIONS, row({"loss": 1}, 0), exit_record()]
     run = read(write_run(tmp_path, records))
     assert run.key_style == "tags"
+
+
+def test_the_steps_of_two_trainings_in_one_run_may_fall(tmp_path: Path) -> None:
+    steps = [10, 20, 5]
+    rows = [row({"train/loss": 0.5, AXIS: step}, at) for at, step in enumerate(steps)]
+    run = read(write_run(tmp_path, [run_record(), *DEFINITIONS, *rows, exit_record()]))
+    assert run.key_style == "trainer"
+    assert run.stream.step.tolist() == steps
