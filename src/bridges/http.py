@@ -20,14 +20,17 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Url, make_headers, parse_url
 
 from bridges.errors import ConfigError, ExportError
@@ -45,10 +48,12 @@ BODY_TIMEOUT = 10.0  # seconds for a body, plus its size divided by the next rat
 MIN_BYTES_PER_SECOND = 4096
 MAX_ANSWER_BYTES = 128 << 20
 CHUNK_BYTES = 1 << 16
+FILE_CHUNK_BYTES = 1 << 20
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 NOT_DONE_STATUSES = frozenset({429})  # the server rejected the request before doing anything
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 Pause = Callable[[float], None]
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,14 @@ class NoAnswerError(ExportError):
 class _Reading(io.RawIOBase):
     """The bytes of one answer: a deadline for the headers, then a minimum rate and a maximum size.
 
+    A body of any size (`is_file`) has a deadline for each read instead, as its reader may be slow.
     Raises TimeoutError, and ExportError for a body that is too long.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float) -> None:
+    def __init__(self, sock: socket.socket, timeout: float, *, is_file: bool) -> None:
         self._socket = sock
         self._raw: Any = sock.makefile("rb", 0)
+        self._timeout, self._is_file = timeout, is_file
         self._until = time.monotonic() + timeout
         self._body_began: float | None = None
         self._size = 0
@@ -106,7 +113,9 @@ class _Reading(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._body_began is not None:
+        if self._is_file and self._body_began is not None:
+            self._until = time.monotonic() + self._timeout
+        elif self._body_began is not None:
             self._until = self._body_began + BODY_TIMEOUT + self._size / MIN_BYTES_PER_SECOND
         left = self._until - time.monotonic()
         if left <= 0:
@@ -114,7 +123,7 @@ class _Reading(io.RawIOBase):
         self._socket.settimeout(left)
         count: int | None = self._raw.readinto(buffer)
         self._size += count or 0
-        if self._size > MAX_ANSWER_BYTES:
+        if self._size > MAX_ANSWER_BYTES and not self._is_file:
             raise ExportError(f"the answer has more than {MAX_ANSWER_BYTES:,} bytes")
         return count
 
@@ -126,16 +135,42 @@ class _Reading(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     """A response with the deadlines and limits of `_Reading`."""
 
+    is_file = False
+
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
         self.fp.close()
-        self._reading = _Reading(sock, sock.gettimeout() or TIMEOUT)
+        timeout = sock.gettimeout() or TIMEOUT
+        self._reading = _Reading(sock, timeout, is_file=self.is_file)
         self.fp = io.BufferedReader(self._reading)
 
     def begin(self) -> None:
         """Read the headers."""
         super().begin()
         self._reading.begin_body()
+
+
+class _FileResponse(_Response):
+    """A response with a body of any size."""
+
+    is_file = True
+
+
+@dataclass(frozen=True)
+class FileBody:
+    """The body of an upload: chunks with `size` bytes in total, read anew for each attempt."""
+
+    chunks: Iterable[bytes]
+    size: int
+
+
+@dataclass
+class _Attempt:
+    """One attempt of a request. `is_sent`: the request may have arrived."""
+
+    method: str
+    path: str
+    is_sent: bool = False
 
 
 class Connection:
@@ -171,20 +206,55 @@ class Connection:
             self._headers |= login
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, *, repeatable: bool = True
+        self,
+        method: str,
+        path: str,
+        body: bytes | FileBody | None = None,
+        *,
+        repeatable: bool = True,
     ) -> Answer:
         """Send a request, with retries, and return the server's answer.
 
         Raises NoAnswerError after the last attempt. A request that is not `repeatable` raises it
         as soon as it may have been carried out.
         """
+        return self._repeated(lambda: self._once(method, path, body), repeatable)
+
+    def download(self, path: str, check: Callable[[Answer], object]) -> Iterator[bytes]:
+        """The body of the answer to a GET request in chunks; it may have any size.
+
+        `check` gets the answer if it has an error status, and raises. Raises NoAnswerError if the
+        body breaks off, and after the last attempt.
+        """
+        attempt = _Attempt("GET", path)
+        response = self._repeated(lambda: self._opened(attempt), repeatable=True)
+        if isinstance(response, Answer):
+            check(response)
+            return
+        with self._errors(attempt):
+            yield from response.stream(FILE_CHUNK_BYTES, decode_content=False)
+
+    def _opened(self, attempt: _Attempt) -> Answer | BaseHTTPResponse:
+        """The response to a request, whose body is not read yet unless it is an error."""
+        with self._errors(attempt):
+            response = self._respond(attempt, None, _FileResponse)
+            self._answers = self._answered = True
+            log("http", "%s %s: %d", attempt.method, attempt.path, response.status)
+            if response.status < 300:
+                return response
+            content = b"".join(islice(response.stream(CHUNK_BYTES, decode_content=False), 1))
+            self._connection.close()  # the rest of the body is not read
+            return Answer(response.status, response.headers, content)
+
+    def _repeated(self, once: Callable[[], A], repeatable: bool) -> A:
+        """The result of the first attempt with an answer. Raises NoAnswerError, see `request`."""
         began = time.monotonic()
         for attempt in range(self._attempts):
             last = attempt >= (self._attempts if self._answers else FIRST_ATTEMPTS) - 1
             wait = min(FIRST_PAUSE * 2**attempt, MAX_PAUSE) * random.uniform(0.5, 1.0)
             try:
-                answer = self._once(method, path, body)
-                if answer.status not in RETRIED_STATUSES:
+                answer = once()
+                if not isinstance(answer, Answer) or answer.status not in RETRIED_STATUSES:
                     return answer
                 error = self._busy(answer)
                 wait = max(wait, _retry_after(answer))
@@ -204,41 +274,66 @@ class Connection:
         done = False if answer.status in NOT_DONE_STATUSES else None
         return NoAnswerError(f"{self.name} answers {answer.status} ({text})", done, True)
 
-    def _once(self, method: str, path: str, body: bytes | None) -> Answer:
+    def _once(self, method: str, path: str, body: bytes | FileBody | None) -> Answer:
         """Send a request once. A connection closed by the server is opened again."""
-        connection, sent = self._connection, False
-        headers = dict(self._headers)
-        if body is not None:
-            headers.setdefault("Content-Type", "application/json")
-        began = time.monotonic()
-        try:
-            if not connection.is_connected:
-                self._connect()
-            sent = True
-            connection.timeout = self._timeout
-            connection.request(method, self._prefix + path, body, headers, preload_content=False)
-            _acknowledge_at_once(connection.sock)
-            response = connection.getresponse()
+        began, attempt = time.monotonic(), _Attempt(method, path)
+        with self._errors(attempt):
+            response = self._respond(attempt, body, _Response)
             content = b"".join(response.stream(CHUNK_BYTES, decode_content=False))
             self._answers = self._answered = True
-            milliseconds = 1000 * (time.monotonic() - began)
-            status, size = response.status, len(content)
-            log("http", "%s %s: %d, %d bytes, %.1f ms", method, path, status, size, milliseconds)
-            return Answer(response.status, response.headers, content)
+        milliseconds = 1000 * (time.monotonic() - began)
+        status, size = response.status, len(content)
+        log("http", "%s %s: %d, %d bytes, %.1f ms", method, path, status, size, milliseconds)
+        return Answer(response.status, response.headers, content)
+
+    def _respond(
+        self, attempt: _Attempt, body: bytes | FileBody | None, kind: type[_Response]
+    ) -> BaseHTTPResponse:
+        """Send a request, and read the headers of the answer."""
+        connection, headers = self._connection, dict(self._headers)
+        connection.response_class = kind
+        if isinstance(body, FileBody):
+            headers |= {"Content-Type": "application/octet-stream"}
+            headers |= {"Content-Length": str(body.size)}
+        elif body is not None:
+            headers.setdefault("Content-Type", "application/json")
+        content = body.chunks if isinstance(body, FileBody) else body
+        attempt.is_sent = False
+        if not connection.is_connected:
+            self._connect()
+        attempt.is_sent = True
+        connection.timeout = self._timeout
+        connection.request(
+            attempt.method, self._prefix + attempt.path, content, headers, preload_content=False
+        )
+        _acknowledge_at_once(connection.sock)
+        return connection.getresponse()
+
+    @contextmanager
+    def _errors(self, attempt: _Attempt) -> Iterator[None]:
+        """Raise errors of an attempt as ExportError, and close the connection."""
+        try:
+            yield
+        except NoAnswerError:  # of the server that the body of an upload comes from
+            self._connection.close()
+            raise
         except ExportError as error:
-            connection.close()
+            self._connection.close()
             raise ExportError(f"{self.name}: {error}") from None
         except (UnicodeError, LocationParseError):
             raise ExportError(f"{self.name} is not the URL of a server") from None
         except ssl.SSLCertVerificationError as error:
-            connection.close()
+            self._connection.close()
             raise ExportError(f"{self.name}: {error.verify_message}") from None
         except (OSError, http.client.HTTPException, HTTPError) as error:
-            connection.close()
-            done, advice = (None, "") if sent else (False, " Is the server running?")
+            self._connection.close()
+            done, advice = (None, "") if attempt.is_sent else (False, " Is the server running?")
             message = f"{self.name} does not answer{self._via}: {_reason(error)}.{advice}"
-            log("http", "%s %s: %s", method, path, message)
+            log("http", "%s %s: %s", attempt.method, attempt.path, message)
             raise NoAnswerError(message, done, self._answered) from None
+        except BaseException:  # of the body: the request or the answer is incomplete
+            self._connection.close()
+            raise
 
     def _connect(self) -> None:
         connection = self._connection

@@ -504,3 +504,93 @@ def test_absurd_pauses_that_a_server_asks_for_are_bounded(seconds: bytes) -> Non
         Connection(url, {}, pause=waits.append).request("GET", "/")
     assert len(waits) == 1
     assert 0 <= waits[0] <= 60
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+class Pieces:
+    """The body of an upload that can be read several times."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces, self.readings = pieces, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.readings += 1
+        return iter(self.pieces)
+
+
+def no_error(answer: http.Answer) -> None:
+    raise AssertionError(answer.status)
+
+
+def test_a_file_may_have_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    body = bytes(range(256)) * 10_000
+    with server(answer(body)) as (url, _):
+        connection = Connection(url, {})
+        chunks = [*connection.download("/file", no_error)]
+        assert b"".join(chunks) == body
+        assert len(chunks) > 1
+        with pytest.raises(ExportError, match="more than"):
+            connection.request("GET", "/file")
+
+
+def test_a_file_that_breaks_off_is_an_error() -> None:
+    length = b"Content-Length: 10\r\n\r\n"
+    with server(lambda connection: connection.sendall(HEAD + length + b"half")) as (url, _):
+        found = Connection(url, {}).download("/file", no_error)
+        with pytest.raises(NoAnswerError):
+            b"".join(found)
+
+
+def test_a_busy_server_is_asked_for_a_file_again() -> None:
+    busy = answer(b"", b"HTTP/1.1 503 Busy\r\n")
+    with server(busy, busy, answer(b"file")) as (url, requests):
+        connection = Connection(url, {}, pause=lambda seconds: None)
+        assert b"".join(connection.download("/file", no_error)) == b"file"
+        assert len(requests) == 3
+
+
+def test_the_error_of_a_file_is_checked() -> None:
+    answers: list[http.Answer] = []
+    with server(answer(b"gone", b"HTTP/1.1 404 Not Found\r\n"), answer(b"file")) as (url, _):
+        connection = Connection(url, {})
+        assert [*connection.download("/file", answers.append)] == []
+        assert [(each.status, each.body) for each in answers] == [(404, b"gone")]
+        assert b"".join(connection.download("/file", no_error)) == b"file"
+
+
+def test_a_file_that_is_not_read_to_its_end_leaves_no_rest() -> None:
+    with server(answer(b"x" * (4 << 20)), answer(b"next")) as (url, _):
+        connection = Connection(url, {})
+        for _ in connection.download("/file", no_error):
+            break
+        assert connection.request("GET", "/other").body == b"next"
+
+
+def test_an_upload_is_read_anew_for_each_attempt() -> None:
+    body = Pieces(b"one ", b"two")
+    busy = answer(b"", b"HTTP/1.1 503 Busy\r\n")
+    with server(busy, answer(b"{}")) as (url, requests):
+        connection = Connection(url, {}, pause=lambda seconds: None)
+        connection.request("PUT", "/file", http.FileBody(body, 7))
+    assert body.readings == 2
+    head = requests[1].split(b"\r\n\r\n")[0].lower()
+    assert b"content-length: 7" in head
+    assert b"chunked" not in head
+
+
+def test_an_upload_whose_file_is_gone_leaves_a_usable_connection() -> None:
+    class GoneError(Exception):
+        pass
+
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise GoneError
+
+    with server(answer(b"{}")) as (url, _):
+        connection = Connection(url, {})
+        with pytest.raises(GoneError):
+            connection.request("PUT", "/file", http.FileBody(broken(), 8))
+        assert connection.request("GET", "/other").status == 200

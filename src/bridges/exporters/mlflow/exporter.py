@@ -38,6 +38,7 @@ from bridges.stream.model import Values
 
 if TYPE_CHECKING:
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
+    from bridges.exporters.mlflow.artifact_copy.sources import SourceTrees
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 SQLITE = "sqlite:///"
@@ -128,6 +129,7 @@ class MlflowExporter(BaseExporter):
         self.place = self.experiment or DEFAULT_EXPERIMENT
         self._wanted, self._force = options.mlflow_writer, options.force
         self.copies_artifacts = options.copy_artifacts
+        self._artifacts: SourceTrees | None = None
         self._params = ParamRules.of_environment()
         self._is_server = self.uri.startswith(("http:", "https:"))
         self._why_client: str | None = None
@@ -241,12 +243,14 @@ class MlflowExporter(BaseExporter):
     ) -> tuple[ArtifactCounts, list[Finding]]:
         """Copy or compare the artifact files of a run from an MLflow store."""
         from bridges.exporters.mlflow.artifact_copy.copy_run import copy_run
+        from bridges.exporters.mlflow.artifact_copy.sources import SourceTrees
 
         record = record_of(layout)
         if record is None or self._is_store_of(record):
             return ArtifactCounts(), []
+        self._artifacts = self._artifacts or SourceTrees()
         homes = self._writer.artifact_homes(record, existing) if existing else None
-        return copy_run(record, homes, mode, on_progress)
+        return copy_run(record, self._artifacts, homes, mode, on_progress)
 
     def _is_store_of(self, record: RunRecord) -> bool:
         """Whether the target is the store that a run was read from."""

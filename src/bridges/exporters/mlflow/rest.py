@@ -24,9 +24,11 @@ from bridges.exporters.mlflow.api import (
     like_filter,
     tag_filter,
 )
+from bridges.exporters.mlflow.artifact_copy.server_trees import ProxiedTree, proxied_root
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
 from bridges.exporters.mlflow.limits import Limits, limits_of
+from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.models import (
     MODELS_PER_PAGE,
     STATUS_NAMES,
@@ -53,6 +55,7 @@ class RestApi(RestClient):
 
     def __init__(self, url: str) -> None:
         super().__init__(url, "--tracking-uri")
+        self.url = url
 
     @cached_property
     def limits(self) -> Limits:
@@ -250,7 +253,15 @@ class RestApi(RestClient):
 
     def artifact_tree(self, location: str) -> WritableTree:
         """The files at the artifact location of a run. Raises FileError if none can be stored."""
-        raise FileError("files are not copied to this target: export to a local database")
+        root = proxied_root(location, self.url)
+        if root is not None:
+            return ProxiedTree(self, root)
+        if local_path(location) is None:
+            raise FileError("files are not copied to this target: export to a local database")
+        raise FileError(
+            f"the server keeps artifacts on its own disk ({location}) and accepts no uploads:"
+            " start it with --serve-artifacts"
+        )
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run: by upload to the server, or in its object store.

@@ -67,7 +67,7 @@ def test_a_file_that_breaks_off_leaves_the_older_one(tmp_path: Path) -> None:
 
 def test_a_leftover_of_a_killed_export_is_replaced(tmp_path: Path) -> None:
     (tmp_path / PARTIAL).write_text("left over, and longer than the file")
-    LocalTree(str(tmp_path / "root")).put("a", Content(Listed("a"), "a", lambda: None))
+    LocalTree(str(tmp_path / "root")).put("a", Content(Listed("a"), Entry("a"), lambda: None))
     assert (tmp_path / "root" / "a").read_text() == "a"
     assert not (tmp_path / PARTIAL).exists()
 
@@ -75,7 +75,7 @@ def test_a_leftover_of_a_killed_export_is_replaced(tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("file")
     with pytest.raises(FileError, match=r"File exists|Not a directory"):
-        LocalTree(str(tmp_path)).put("a/b", Content(Listed("a/b"), "a/b", lambda: None))
+        LocalTree(str(tmp_path)).put("a/b", Content(Listed("a/b"), Entry("a/b"), lambda: None))
 
 
 def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from bridges.exporters.atomic_files import only_one
 from bridges.exporters.mlflow.artifact_copy.copy_tree import Copying, Mode
 from bridges.exporters.mlflow.artifact_copy.homes import Homes
-from bridges.exporters.mlflow.artifact_copy.sources import Owner, owners_of, source_tree
+from bridges.exporters.mlflow.artifact_copy.sources import Owner, SourceTrees, owners_of
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, NoFiles
 from bridges.formats.mlflow_store.records import RunRecord
 from bridges.report import ArtifactCounts
@@ -17,7 +17,11 @@ from bridges.stream.finding import Finding
 
 
 def copy_run(
-    record: RunRecord, homes: Homes | None, mode: Mode, on_progress: Callable[[str], None]
+    record: RunRecord,
+    sources: SourceTrees,
+    homes: Homes | None,
+    mode: Mode,
+    on_progress: Callable[[str], None],
 ) -> tuple[ArtifactCounts, list[Finding]]:
     """Copy the files, and then let the run and its models point to them.
 
@@ -27,7 +31,7 @@ def copy_run(
     copying, done = Copying(mode, on_progress), dict[Owner, str]()
     for owner in owners_of(record):
         try:
-            source = source_tree(owner, record) or NoFiles()
+            source = sources.of(owner, record) or NoFiles()
             if homes is None:
                 copying.tree(source, NoFiles(), owner.label)
                 continue

@@ -17,10 +17,12 @@ from bridges.exporters.mlflow.artifact_copy.trees import (
     check_path,
     digest_of,
 )
+from bridges.http import NoAnswerError
 from bridges.report import ArtifactCounts
 from bridges.stream.finding import Finding, Severity
 
 Mode = Literal["copy", "compare", "plan"]
+ATTEMPTS = 3  # of a file whose transfer breaks off; each request has more of its own
 INTERVAL = 0.5  # seconds between messages of the progress
 MAX_NAMES = 5  # in a finding
 DIFFERS = "the file in the target is missing, or differs from that of the source"
@@ -53,9 +55,20 @@ class Copying:
             self.files += 1
             self.total_bytes += entry.size
             try:
-                self._file(source, target, entry)
+                self._repeated(source, target, entry)
             except FileError as error:
                 self.problem(f"{label}{entry.path}", str(error))
+
+    def _repeated(
+        self, source: Tree, target: WritableTree, entry: Entry, attempts: int = ATTEMPTS
+    ) -> None:
+        """Begin a file again if its transfer breaks off. Raises FileError, ExportError."""
+        try:
+            return self._file(source, target, entry)
+        except NoAnswerError as error:
+            if attempts == 1 or not error.answered:
+                raise
+        return self._repeated(source, target, entry, attempts - 1)
 
     def _file(self, source: Tree, target: WritableTree, entry: Entry) -> None:
         """Copy or compare a file. Raises FileError."""
@@ -68,7 +81,7 @@ class Copying:
             raise FileError(DIFFERS)
         size = entry.size
         if self.mode == "copy":
-            content = Content(source, entry.path, self._show)
+            content = Content(source, entry, self._show)
             target.put(entry.path, content)
             size = content.size
         self.copied_files += 1

@@ -6,6 +6,8 @@ A store can be written by anyone, and its artifact locations can name any direct
 
 - those below the directory of a file store, and below `mlruns` and `mlartifacts` beside a database
 - those in a directory with the id of their run or model, wherever they are
+
+The files of a server are always read through the server.
 """
 
 from __future__ import annotations
@@ -16,10 +18,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bridges.exporters.mlflow.artifact_copy.local_tree import LocalTree, is_below
+from bridges.exporters.mlflow.artifact_copy.server_trees import (
+    ModelTree,
+    ProxiedTree,
+    RunTree,
+    proxied_root,
+)
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, Tree
 from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.records import RunRecord
+from bridges.formats.mlflow_store.rest import RestClient
 
+SERVERS = ("http:", "https:")
 ARTIFACTS, MODELS, TRASH = "artifacts", "models", ".trash"
 _ID = re.compile(r"(m-)?[0-9a-f]{32}")  # of a run or a logged model, as MLflow makes it
 OUTSIDE = (
@@ -58,8 +68,26 @@ def owners_of(record: RunRecord) -> Iterator[Owner]:
         yield Owner(model.model_id, location, model.artifact_folder, is_model=True)
 
 
-def source_tree(owner: Owner, record: RunRecord) -> Tree | None:
-    """The files of an owner; None without any. Raises FileError if they may not be read."""
+class SourceTrees:
+    """The files of runs and models in their stores; connections to servers are kept."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, RestClient] = {}
+
+    def of(self, owner: Owner, record: RunRecord) -> Tree | None:
+        """The files of an owner; None without any. Raises FileError if they may not be read."""
+        url = record.store
+        if not url.startswith(SERVERS):
+            return _local_tree(owner, record)
+        if url not in self._clients:
+            self._clients[url] = RestClient(url, "the location")
+        client, root = self._clients[url], proxied_root(owner.location, url)
+        if root is not None:
+            return ProxiedTree(client, root)
+        return ModelTree(client, owner.id) if owner.is_model else RunTree(client, owner.id)
+
+
+def _local_tree(owner: Owner, record: RunRecord) -> Tree | None:
     if owner.folder:
         folder = os.path.realpath(owner.folder)
         if not _is_allowed(folder, owner, record):

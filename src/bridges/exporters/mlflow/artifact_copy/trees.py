@@ -73,12 +73,13 @@ class NoFiles:
 class Content:
     """The bytes of a file as chunks; each iteration reads the file anew.
 
-    `digest` (SHA-256) and `size` are those of the last iteration. `on_chunk` is called for each
-    chunk.
+    `expected` is its size in the listing of the tree. `digest` (SHA-256) and `size` are those of
+    the last iteration. `on_chunk` is called for each chunk.
     """
 
-    def __init__(self, tree: Tree, path: str, on_chunk: Callable[[], object]) -> None:
-        self._tree, self._path, self._on_chunk = tree, path, on_chunk
+    def __init__(self, tree: Tree, file: Entry, on_chunk: Callable[[], object]) -> None:
+        self._tree, self._path, self._on_chunk = tree, file.path, on_chunk
+        self.expected = file.size
         self.digest, self.size = "", 0
 
     def __iter__(self) -> Iterator[bytes]:
