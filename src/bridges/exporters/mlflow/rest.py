@@ -24,6 +24,7 @@ from bridges.exporters.mlflow.api import (
     like_filter,
     tag_filter,
 )
+from bridges.exporters.mlflow.artifact_copy.client_tree import ClientTree
 from bridges.exporters.mlflow.artifact_copy.server_trees import ProxiedTree, proxied_root
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
@@ -257,7 +258,7 @@ class RestApi(RestClient):
         if root is not None:
             return ProxiedTree(self, root)
         if local_path(location) is None:
-            raise FileError("files are not copied to this target: export to a local database")
+            return ClientTree(location)
         raise FileError(
             f"the server keeps artifacts on its own disk ({location}) and accepts no uploads:"
             " start it with --serve-artifacts"

@@ -26,8 +26,9 @@ from bridges.exporters.mlflow.api import (
     like_filter,
     tag_filter,
 )
+from bridges.exporters.mlflow.artifact_copy.client_tree import ClientTree
 from bridges.exporters.mlflow.artifact_copy.local_tree import LocalTree
-from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
+from bridges.exporters.mlflow.artifact_copy.trees import WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER
 from bridges.exporters.mlflow.errors import mlflow_errors
 from bridges.exporters.mlflow.limits import Limits, limits_of
@@ -51,7 +52,7 @@ class SdkApi:
     """The store at `uri`, through `mlflow.MlflowClient`. Raises MissingDependencyError."""
 
     def __init__(self, uri: str) -> None:
-        self._shown = redact_text(uri)
+        self._uri, self._shown = uri, redact_text(uri)
         self._client: Any
         self._entities: Any
         with self._errors():
@@ -252,9 +253,9 @@ class SdkApi:
     def artifact_tree(self, location: str) -> WritableTree:
         """The files at the artifact location of a run. Raises FileError if none can be stored."""
         path = local_path(location)
-        if path is None:
-            raise FileError("files are not copied to this target: export to a local database")
-        return LocalTree(os.path.abspath(path))
+        if path is not None:
+            return LocalTree(os.path.abspath(path))
+        return ClientTree(location, self._uri if self._uri.startswith("http") else "")
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:
         """Store a file as an artifact of the run."""

@@ -27,6 +27,20 @@ def open_client(uri: str) -> tuple[Any, Any, str]:
     return MlflowClient(uri), entities, str(mlflow.__version__)
 
 
+def open_artifacts(location: str, tracking_uri: str) -> Any:
+    """The installed mlflow's repository of the files at a location; `tracking_uri` may be empty.
+
+    Raises MissingDependencyError, and errors of mlflow.
+    """
+    try:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    except ImportError:
+        raise MissingDependencyError("mlflow", "mlflow") from None
+    silence()
+    named = {"tracking_uri": tracking_uri} if tracking_uri else {}  # of MLflow 3
+    return get_artifact_repository(location, **named)
+
+
 def silence() -> None:
     """Silence mlflow's loggers; its exceptions carry the errors."""
     import logging  # slow to import

@@ -33,9 +33,10 @@ from tests.integration.exporters.mlflow.test_copy_artifacts import (
     files_of_run,
     refused,
 )
-from tests.mlflow_records import head, run
+from tests.mlflow_records import head, record, run
+from tests.object_store import object_store
 from tests.proxy import Cut, Fault, FaultyProxy, Refuse
-from tests.servers import mlflow_server
+from tests.servers import free_port, mlflow_server
 
 FILES = {
     "a.txt": b"hello",
@@ -155,8 +156,8 @@ def on_disk(folder: Path) -> RunRecord:
 
 
 def test_into_a_server(proxied: Logged, tmp_path: Path) -> None:
-    record = on_disk(tmp_path)
-    report = send(run(record), proxied.url)
+    own = on_disk(tmp_path)
+    report = send(run(own), proxied.url)
     assert report.artifacts == ArtifactCounts(4, SIZE, 4, SIZE)
     assert not report.failed
     client: Any = MlflowClient(proxied.url)
@@ -164,14 +165,14 @@ def test_into_a_server(proxied: Logged, tmp_path: Path) -> None:
     local = client.download_artifacts(report.run_id, "", str(tmp_path))
     assert {name: digests(local)[name] for name in WANTED} == WANTED
 
-    again = send(run(record), proxied.url)
+    again = send(run(own), proxied.url)
     assert (again.status, again.artifacts) == ("unchanged", ArtifactCounts(4, SIZE, 0, 0))
-    assert check(run(record), proxied.url).verified
+    assert check(run(own), proxied.url).verified
     client.log_text(report.run_id, "hallo", "a.txt")
-    assert [f.code for f in check(run(record), proxied.url).findings if f.fails] == [
+    assert [f.code for f in check(run(own), proxied.url).findings if f.fails] == [
         "artifacts-differ"
     ]
-    assert send(run(record), proxied.url).artifacts == ArtifactCounts(4, SIZE, 1, 5)
+    assert send(run(own), proxied.url).artifacts == ArtifactCounts(4, SIZE, 1, 5)
 
 
 def test_from_a_server_into_another(proxied: Logged, unproxied: Logged, tmp_path: Path) -> None:
@@ -183,11 +184,11 @@ def test_from_a_server_into_another(proxied: Logged, unproxied: Logged, tmp_path
 
 def test_names_that_a_server_changes_are_refused(proxied: Logged, tmp_path: Path) -> None:
     """MLflow's server decodes paths twice, and cuts them at # and ?."""
-    record = on_disk(tmp_path)
-    assert record.artifact_folder
+    own = on_disk(tmp_path)
+    assert own.artifact_folder
     for name in ("100%41", "a#b", "a?b"):
-        (Path(record.artifact_folder) / name).write_text("odd")
-    report = send(run(record), proxied.url)
+        (Path(own.artifact_folder) / name).write_text("odd")
+    report = send(run(own), proxied.url)
     assert refused(report) == [("100%41, a#b, a?b", 3)]
     assert files_of_run(MlflowClient(proxied.url), report.run_id) == sorted(WANTED)
 
@@ -197,6 +198,52 @@ def test_a_server_that_takes_no_files(unproxied: Logged, tmp_path: Path) -> None
     (loss,) = (found for found in report.findings if found.code == "artifacts-not-copied")
     assert "on its own disk" in loss.message
     assert report.failed
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of an object store with an empty bucket."""
+    with object_store() as (environment, files):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield files
+
+
+def test_from_and_to_an_object_store(bucket: Any, tmp_path: Path) -> None:
+    """The store is reached through the installed mlflow."""
+    source, target = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db"
+    client: Any = MlflowClient(source)
+    made = client.create_run(client.create_experiment("s3", "s3://bucket/source")).info
+    client.log_metric(made.run_id, "loss", 1.0)
+    client.log_artifacts(made.run_id, str(write_files(tmp_path / "files")))
+
+    def read() -> Run:
+        (found,) = MlflowSource().read(f"{tmp_path}/source.db", ReadOptions())
+        return found
+
+    report = send(read(), target)
+    assert report.artifacts == ArtifactCounts(4, SIZE, 4, SIZE)
+    assert not report.failed
+    assert (
+        downloaded(MlflowClient(target).get_run(made.run_id).info.artifact_uri, tmp_path) == WANTED
+    )
+
+    other = f"sqlite:///{tmp_path}/other.db"
+    MlflowClient(other).create_experiment("s3", "s3://bucket/other")
+    assert send(read(), other).artifacts == ArtifactCounts(4, SIZE, 4, SIZE)
+    copied = MlflowClient(other).get_run(made.run_id).info.artifact_uri
+    assert copied == f"s3://bucket/other/{made.run_id}/artifacts"
+    assert downloaded(copied, tmp_path) == WANTED
+    assert send(read(), other).artifacts == ArtifactCounts(4, SIZE, 0, 0)
+    assert check(read(), other).verified
+
+
+def test_an_object_store_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    uri = "s3://bucket/1/artifacts"
+    report = send(run(record(artifact_uri=uri)), f"sqlite:///{tmp_path}/target.db")
+    assert refused(report) == [(uri, 1)]
 
 
 @pytest.mark.parametrize("fault", [Cut(), Refuse(503)], ids=["cut", "busy"])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bridges.exporters.base import ExistingRun
+from bridges.exporters.mlflow.artifact_copy.client_tree import OBJECT_STORES, ClientTree
 from bridges.exporters.mlflow.artifact_copy.local_tree import LocalTree, is_below
 from bridges.exporters.mlflow.artifact_copy.sources import Owner, is_in_store
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree, check_path
@@ -108,11 +109,13 @@ class SqlHomes:
         return location
 
     def tree(self, location: str) -> WritableTree:
-        """The files in a local directory. Raises FileError for other locations."""
+        """The files in a directory or an object store. Raises FileError for other locations."""
         path = local_path(location)
-        if path is None:
-            raise FileError("the artifacts of the target are not local: export to its server")
-        return LocalTree(path)
+        if path is not None:
+            return LocalTree(path)
+        if location.startswith(OBJECT_STORES):
+            return ClientTree(location)
+        raise FileError("the artifacts of the target are on a server: export to its URL")
 
     def put(self, homes: Mapping[Owner, str]) -> None:
         """Store the locations of copied files. New runs of the experiment get one beside them."""

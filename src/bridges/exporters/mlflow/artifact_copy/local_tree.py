@@ -29,16 +29,22 @@ class LocalTree:
         self._partial = os.path.join(os.path.dirname(root), PARTIAL)
 
     def entries(self) -> Iterator[Entry]:
-        """All files by directory and name, and whatever cannot be read."""
+        """All files by directory and name, and whatever cannot be read.
+
+        Raises FileError if the tree as a whole cannot be listed.
+        """
         waiting = [""]
         while waiting:
             folder = waiting.pop()
             try:
                 with os.scandir(os.path.join(self.root, folder)) as found:
                     names = sorted(found, key=lambda each: each.name)
+            except FileNotFoundError:
+                continue
             except OSError as error:
-                if folder or os.path.lexists(self.root):
-                    yield Entry(folder or ".", problem=_reason(error))
+                if not folder:
+                    raise FileError(_reason(error)) from error
+                yield Entry(folder, problem=_reason(error))
                 continue
             for each in names:
                 path = f"{folder}/{each.name}" if folder else each.name
@@ -58,7 +64,7 @@ class LocalTree:
     def chunks(self, path: str) -> Iterator[bytes]:
         """The bytes of a file. Raises FileError."""
         with _system_errors():
-            yield from _read(self._at(path))
+            yield from read_chunks(self._at(path))
 
     def put(self, path: str, content: Content) -> None:
         """Write a file beside the tree, sync it, read it back, and rename it. Raises FileError."""
@@ -70,7 +76,7 @@ class LocalTree:
                 raise FileError("a symbolic link leads out of the directory of the copy")
             try:
                 write_file(self._partial, content)
-                if digest_of(_read(self._partial)) != content.digest:
+                if digest_of(read_chunks(self._partial)) != content.digest:
                     raise FileError("other bytes were read back than were written")
                 os.replace(self._partial, goal)
             finally:
@@ -93,7 +99,8 @@ def _entry(path: str, found: os.DirEntry[str]) -> Entry:
         return Entry(path, problem=_reason(error))
 
 
-def _read(path: str) -> Iterator[bytes]:
+def read_chunks(path: str) -> Iterator[bytes]:
+    """The bytes of a file, which is not a symbolic link. Raises OSError."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=0) as file:
         while chunk := file.read(CHUNK_BYTES):

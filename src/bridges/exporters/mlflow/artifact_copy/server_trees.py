@@ -8,16 +8,16 @@ and logged models as to MLflow's page.
 from __future__ import annotations
 
 import posixpath
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from bridges.errors import ExportError
+from bridges.exporters.mlflow.artifact_copy.listed_tree import Items, ListedTree
 from bridges.exporters.mlflow.artifact_copy.trees import (
     Content,
-    Entry,
     FileError,
     check_path,
     digest_of,
@@ -28,17 +28,15 @@ from bridges.http import FileBody, NoAnswerError
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 SCHEME = "mlflow-artifacts"
 CHANGED = frozenset("%#?")  # the server decodes paths twice, and cuts them
-MAX_DEPTH = 100  # of directories; deeper ones are the mistake of a server
 MAX_PAGES = 10_000  # of a directory
-Items = dict[str, tuple[bool, int]]  # by name: whether it is a directory, and the size
 
 
-class ServerTree(ABC):
-    """A directory on a server, which is listed directory by directory."""
+class ServerTree(ListedTree):
+    """A directory on a server."""
 
     def __init__(self, client: RestClient) -> None:
+        super().__init__()
         self._client = client
-        self._listed: tuple[str, Items] | None = None  # the directory that was listed last
 
     @abstractmethod
     def _pages(self, folder: str) -> Iterator[Mapping[str, Any]]:
@@ -48,40 +46,7 @@ class ServerTree(ABC):
     def _url(self, path: str) -> str:
         """The path of the request for a file."""
 
-    def entries(self) -> Iterator[Entry]:
-        """All files by directory and name, and whatever cannot be listed. Raises ExportError."""
-        waiting = [""]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                items = self._items(folder)
-            except FileError as error:
-                yield Entry(folder or ".", problem=str(error))
-                continue
-            for name, (is_folder, size) in sorted(items.items()):
-                path = f"{folder}/{name}" if folder else name
-                if not is_folder:
-                    yield Entry(path, size)
-                elif problem := _problem_of_folder(path):
-                    yield Entry(path, problem=problem)
-                else:
-                    waiting.append(path)
-
-    def size(self, path: str) -> int | None:
-        """The size of a file in bytes; None if it does not exist. Raises FileError, ExportError."""
-        folder, name = posixpath.split(path)
-        if self._listed is None or self._listed[0] != folder:
-            self._listed = folder, self._items(folder)
-        is_folder, size = self._listed[1].get(name, (True, 0))
-        return None if is_folder else size
-
-    def chunks(self, path: str) -> Iterator[bytes]:
-        """The bytes of a file. Raises FileError, ExportError."""
-        check_path(path)
-        with refusals():
-            yield from self._client.server.download(self._url(path), self._client.checked)
-
-    def _items(self, folder: str) -> Items:
+    def items(self, folder: str) -> Items:
         """The items of a directory; none if it does not exist. Raises FileError, ExportError."""
         items: Items = {}
         with refusals():
@@ -92,14 +57,11 @@ class ServerTree(ABC):
                         items[name] = bool(each.get("is_dir")), int(each.get("file_size") or 0)
         return items
 
-
-def _problem_of_folder(path: str) -> str:
-    """The reason why a directory is not listed; empty if it is."""
-    try:
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file. Raises FileError, ExportError."""
         check_path(path)
-    except FileError as error:
-        return str(error)
-    return "it is too deep" if path.count("/") >= MAX_DEPTH else ""
+        with refusals():
+            yield from self._client.server.download(self._url(path), self._client.checked)
 
 
 class ProxiedTree(ServerTree):
@@ -128,8 +90,7 @@ class ProxiedTree(ServerTree):
             self._client.checked(self._client.server.request("PUT", self._url(path), body))
         if digest_of(self.chunks(path)) != content.digest:
             raise FileError("other bytes were read back than were sent")
-        if self._listed is not None and self._listed[0] == posixpath.dirname(path):
-            self._listed[1][posixpath.basename(path)] = False, content.size
+        self.has_written(path, content)
 
 
 class RunTree(ServerTree):

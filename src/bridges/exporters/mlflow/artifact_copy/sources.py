@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bridges.exporters.mlflow.artifact_copy.client_tree import OBJECT_STORES, ClientTree
 from bridges.exporters.mlflow.artifact_copy.local_tree import LocalTree, is_below
 from bridges.exporters.mlflow.artifact_copy.server_trees import (
     ModelTree,
@@ -27,7 +28,7 @@ from bridges.exporters.mlflow.artifact_copy.server_trees import (
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, Tree
 from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.records import RunRecord
-from bridges.formats.mlflow_store.rest import RestClient
+from bridges.formats.mlflow_store.rest import RestClient, needs_mlflow
 
 SERVERS = ("http:", "https:")
 ARTIFACTS, MODELS, TRASH = "artifacts", "models", ".trash"
@@ -78,7 +79,12 @@ class SourceTrees:
         """The files of an owner; None without any. Raises FileError if they may not be read."""
         url = record.store
         if not url.startswith(SERVERS):
-            return _local_tree(owner, record)
+            return _tree_without_server(owner, record)
+        if needs_mlflow(url):
+            is_local = local_path(owner.location) is not None
+            return (
+                _tree_without_server(owner, record) if is_local else ClientTree(owner.location, url)
+            )
         if url not in self._clients:
             self._clients[url] = RestClient(url, "the location")
         client, root = self._clients[url], proxied_root(owner.location, url)
@@ -87,7 +93,7 @@ class SourceTrees:
         return ModelTree(client, owner.id) if owner.is_model else RunTree(client, owner.id)
 
 
-def _local_tree(owner: Owner, record: RunRecord) -> Tree | None:
+def _tree_without_server(owner: Owner, record: RunRecord) -> Tree | None:
     if owner.folder:
         folder = os.path.realpath(owner.folder)
         if not _is_allowed(folder, owner, record):
@@ -95,6 +101,8 @@ def _local_tree(owner: Owner, record: RunRecord) -> Tree | None:
         return LocalTree(folder)
     if not owner.location or _is_own(owner, record):
         return None
+    if owner.location.startswith(OBJECT_STORES):
+        return ClientTree(owner.location)
     if local_path(owner.location) is None:
         raise FileError("the files are not on this machine: export from the URL of their server")
     raise FileError("the location does not exist here: export where it does")

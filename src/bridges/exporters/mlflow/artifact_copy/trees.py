@@ -27,7 +27,10 @@ class Tree(Protocol):
     """A tree that files are read from."""
 
     def entries(self) -> Iterator[Entry]:
-        """All files, and the directories that cannot be listed. Raises ExportError."""
+        """All files, and the directories that cannot be listed.
+
+        Raises ExportError, and FileError if the tree as a whole cannot be listed.
+        """
         ...
 
     def size(self, path: str) -> int | None:
