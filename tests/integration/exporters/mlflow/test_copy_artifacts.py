@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -23,6 +24,7 @@ import yaml
 from bridges.cli.main import run as bridge_command
 from bridges.exporters import atomic_files
 from bridges.exporters.mlflow.artifact_copy import local_tree
+from bridges.exporters.mlflow.artifact_copy.local_tree import PARTIAL
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.formats.mlflow_store.records import LoggedModel, RunRecord
@@ -30,6 +32,7 @@ from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
 from bridges.report import ArtifactCounts, RunReport
 from bridges.testing.exporters import ROWS
+from tests.bounds import HANGS
 from tests.integration.exporters.mlflow.support import MlflowClient
 from tests.kills import Command, kill_often, start
 from tests.mlflow_records import head, record, run
@@ -457,7 +460,7 @@ def test_a_killed_export_leaves_no_half_file(
 
     def check() -> None:
         found = {Path(name).name: digest for name, digest in digests(copies).items()}
-        found.pop(local_tree.PARTIAL, None)
+        found = {name: at for name, at in found.items() if not name.startswith(PARTIAL)}
         assert found.items() <= wanted.items()
         assert set(files_of_run(MlflowClient(uri), made.info.run_id)) <= set(wanted)
 
@@ -465,7 +468,7 @@ def test_a_killed_export_leaves_no_half_file(
     assert export(tmp_path / "source.db", uri, "--copy-artifacts") == 0
     copied = MlflowClient(uri).get_run(made.info.run_id).info.artifact_uri
     assert downloaded(copied, tmp_path) == wanted
-    assert not [*copies.rglob(local_tree.PARTIAL)]
+    assert not [*copies.rglob(f"{PARTIAL}*")]
 
 
 def test_a_migration_copies_files_that_appeared_later(
@@ -494,6 +497,38 @@ def test_the_client_writer_copies_into_its_own_location(sqlite: str, tmp_path: P
     ]
     listed = {run.info.run_name: files_of_run(client, run.info.run_id) for run in runs}
     assert listed["parent"] == ["a.txt"]
+
+
+def test_two_exports_at_the_same_time_copy_each_file_whole(tmp_path: Path) -> None:
+    store = unpack_store("3.17.2", tmp_path / "source")
+    (own,) = store.glob(f"*/{FILE_RUN}/artifacts")
+    for number in range(40):
+        (own / f"{number}.bin").write_bytes(os.urandom(100_000))
+    command = [sys.executable, "-m", "bridges", "export", str(store), "--to", "mlflow"]
+    command += ["--tracking-uri", f"sqlite:///{tmp_path}/target.db", "--copy-artifacts", "--quiet"]
+    both = [subprocess.Popen(command, cwd=tmp_path) for _ in range(2)]
+    assert [each.wait(HANGS) for each in both] == [0, 0]
+    (copy,) = (tmp_path / "target-artifacts").glob(f"*/{FILE_RUN}/artifacts")
+    assert digests(copy) == digests(own)
+    assert not [*copy.parent.glob(f"{PARTIAL}*")]
+
+
+def test_a_database_of_a_server_is_told(sqlite: str, tmp_path: Path) -> None:
+    """Its files are on the server, whose address the database does not have."""
+    folder = tmp_path / head().run_id / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("a")
+    MlflowClient(sqlite).create_experiment("vision", "mlflow-artifacts:/1")
+    report = send(at(folder), sqlite)
+    assert refused(report) == [(folder.as_uri(), 1)]
+    assert "export to its URL" in next(f.message for f in report.findings if f.fails)
+
+
+def test_follow_copies_the_files_at_its_end(sqlite: str, tmp_path: Path) -> None:
+    store = unpack_store("3.17.2", tmp_path / "source")
+    waits = ["--follow", "--interval", "0.1", "--idle-timeout", "0.3"]
+    assert export(store, sqlite, "--copy-artifacts", *waits) == 0
+    assert len([p for p in (tmp_path / "target-artifacts").rglob("*") if p.is_file()]) == FILES
 
 
 def test_a_trainer_s_run_has_no_artifacts(sqlite: str) -> None:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from bridges.exporters.atomic_files import only_one
 from bridges.exporters.mlflow.artifact_copy.copy_tree import Copying, Mode
 from bridges.exporters.mlflow.artifact_copy.homes import Homes
+from bridges.exporters.mlflow.artifact_copy.local_tree import remove_leftovers
 from bridges.exporters.mlflow.artifact_copy.sources import Owner, SourceTrees, owners_of
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, NoFiles
+from bridges.formats.mlflow_store.artifact_location import local_path
 from bridges.formats.mlflow_store.records import RunRecord
 from bridges.report import ArtifactCounts
 from bridges.stream.finding import Finding
@@ -54,4 +56,6 @@ def _alone(home: str, mode: Mode) -> Iterator[None]:
         return
     name = hashlib.blake2b(home.encode(errors="surrogateescape"), digest_size=8).hexdigest()
     with only_one(f"artifacts-{name}"):
+        if path := local_path(home):
+            remove_leftovers(path)
         yield

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from bridges.exporters.mlflow.artifact_copy.trees import (
     Content,
@@ -22,6 +23,8 @@ from bridges.report import ArtifactCounts
 from bridges.stream.finding import Finding, Severity
 
 Mode = Literal["copy", "compare", "plan"]
+JOBS = 4  # threads for local files: most of the time of small ones is waiting for the disk
+MAX_WAITING = 64  # files
 ATTEMPTS = 3  # of a file whose transfer breaks off; each request has more of its own
 INTERVAL = 0.5  # seconds between messages of the progress
 MAX_NAMES = 5  # in a finding
@@ -45,23 +48,50 @@ class Copying:
     _problems: Counter[str] = field(default_factory=Counter)
     _names: dict[str, list[str]] = field(default_factory=dict)
     _next: float = 0.0
+    _read: int = 0
 
     def tree(self, source: Tree, target: WritableTree, label: str) -> None:
         """Copy or compare all files of a tree; `label` stands before their names in findings.
 
-        Raises ExportError.
+        Raises ExportError, and FileError if the source cannot be listed.
         """
-        for entry in source.entries():
+        for entry, outcome in self._outcomes(source, target):
             self.files += 1
             self.total_bytes += entry.size
+            if isinstance(outcome, FileError):
+                self.problem(f"{label}{entry.path}", str(outcome))
+            elif outcome is not None:
+                self.copied_files += 1
+                self.copied_bytes += outcome
+
+    def _outcomes(
+        self, source: Tree, target: WritableTree
+    ) -> Iterator[tuple[Entry, int | FileError | None]]:
+        """Each file with the copied bytes, None if it needs no copy, or its problem."""
+
+        def outcome(entry: Entry) -> int | FileError | None:
             try:
-                self._repeated(source, target, entry)
+                return self._repeated(source, target, entry)
             except FileError as error:
-                self.problem(f"{label}{entry.path}", str(error))
+                return error
+
+        if self.mode == "plan" or not (source.parallel and target.parallel):
+            yield from ((entry, outcome(entry)) for entry in source.entries())
+            return
+        pool, waiting = ThreadPoolExecutor(JOBS), deque[tuple[Entry, Future[Any]]]()
+        try:
+            for entry in source.entries():
+                waiting.append((entry, pool.submit(outcome, entry)))
+                if len(waiting) > MAX_WAITING:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            yield from ((entry, future.result()) for entry, future in waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _repeated(
         self, source: Tree, target: WritableTree, entry: Entry, attempts: int = ATTEMPTS
-    ) -> None:
+    ) -> int | None:
         """Begin a file again if its transfer breaks off. Raises FileError, ExportError."""
         try:
             return self._file(source, target, entry)
@@ -70,22 +100,20 @@ class Copying:
                 raise
         return self._repeated(source, target, entry, attempts - 1)
 
-    def _file(self, source: Tree, target: WritableTree, entry: Entry) -> None:
-        """Copy or compare a file. Raises FileError."""
+    def _file(self, source: Tree, target: WritableTree, entry: Entry) -> int | None:
+        """Copy or compare a file. Returns the copied bytes, None without any. Raises FileError."""
         if entry.problem:
             raise FileError(entry.problem)
         check_path(entry.path)
         if self._is_there(source, target, entry):
-            return
+            return None
         if self.mode == "compare":
             raise FileError(DIFFERS)
-        size = entry.size
-        if self.mode == "copy":
-            content = Content(source, entry, self._show)
-            target.put(entry.path, content)
-            size = content.size
-        self.copied_files += 1
-        self.copied_bytes += size
+        if self.mode == "plan":
+            return entry.size
+        content = Content(source, entry, self._show)
+        target.put(entry.path, content)
+        return content.size
 
     def _is_there(self, source: Tree, target: Tree, entry: Entry) -> bool:
         """Whether the target has an equal file."""
@@ -98,17 +126,17 @@ class Copying:
 
     def _shown(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self._show()
+            self._show(len(chunk))
             yield chunk
 
-    def _show(self) -> None:
-        """Report the progress from time to time."""
+    def _show(self, size: int) -> None:
+        """Report the progress from time to time; `size` more bytes were read."""
+        self._read += size
         now = time.monotonic()
         if now >= self._next:
-            done = "comparing" if self.mode == "compare" else "copying"
-            megabytes = f"{self.total_bytes / 1e6:,.0f} MB"
-            self.on_progress(f"{done} artifacts (file {self.files:,}, {megabytes}) of")
             self._next = now + INTERVAL
+            done = "comparing" if self.mode == "compare" else "copying"
+            self.on_progress(f"{done} artifacts ({self._read / 1e6:,.0f} MB) of")
 
     def problem(self, path: str, reason: str) -> None:
         """Count a file that cannot be copied, or that differs."""

@@ -15,6 +15,8 @@ Items = dict[str, tuple[bool, int]]  # by name: whether it is a directory, and t
 class ListedTree(ABC):
     """A tree of files that another program lists."""
 
+    parallel = False  # it has one connection
+
     def __init__(self) -> None:
         self._listed: tuple[str, Items] | None = None  # the directory that was listed last
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from stat import S_ISREG
 
 from bridges.exporters.atomic_files import sync_directory, unlink, write_file
@@ -17,16 +18,21 @@ from bridges.exporters.mlflow.artifact_copy.trees import (
     digest_of,
 )
 
-PARTIAL = ".bridges-partial"  # beside the root, where MLflow does not list it as an artifact
+PARTIAL = ".bridges-partial-"  # beside the root, where MLflow does not list it as an artifact
+MAX_WRITERS = 8  # threads that write at the same time
 IS_LINK = "it is a symbolic link, which is not followed: replace it by the file"
 
 
 class LocalTree:
     """The files below the directory `root`, which may not exist."""
 
+    parallel = True
+
     def __init__(self, root: str) -> None:
         self.root = root
-        self._partial = os.path.join(os.path.dirname(root), PARTIAL)
+        self._partials: SimpleQueue[str] = SimpleQueue()
+        for path in _partials(root):
+            self._partials.put(path)
 
     def entries(self) -> Iterator[Entry]:
         """All files by directory and name, and whatever cannot be read.
@@ -74,18 +80,31 @@ class LocalTree:
             os.makedirs(folder, exist_ok=True)
             if not is_below(folder, self.root):
                 raise FileError("a symbolic link leads out of the directory of the copy")
+            partial = self._partials.get()
             try:
-                write_file(self._partial, content)
-                if digest_of(read_chunks(self._partial)) != content.digest:
+                write_file(partial, content)
+                if digest_of(read_chunks(partial)) != content.digest:
                     raise FileError("other bytes were read back than were written")
-                os.replace(self._partial, goal)
+                os.replace(partial, goal)
             finally:
-                unlink(self._partial)
+                unlink(partial)
+                self._partials.put(partial)
             sync_directory(folder)
 
     def _at(self, path: str) -> str:
         check_path(path)
         return os.path.join(self.root, path)
+
+
+def remove_leftovers(root: str) -> None:
+    """Remove the unfinished files of a killed export. No other export may write into the tree."""
+    for path in _partials(root):
+        unlink(path)
+
+
+def _partials(root: str) -> Iterator[str]:
+    """The names of unfinished files, which are always the same ones."""
+    return (os.path.join(os.path.dirname(root), f"{PARTIAL}{n}") for n in range(MAX_WRITERS))
 
 
 def _entry(path: str, found: os.DirEntry[str]) -> Entry:

@@ -24,7 +24,9 @@ class Entry:
 
 
 class Tree(Protocol):
-    """A tree that files are read from."""
+    """A tree that files are read from. `parallel`: by several threads at the same time."""
+
+    parallel: bool
 
     def entries(self) -> Iterator[Entry]:
         """All files, and the directories that cannot be listed.
@@ -56,6 +58,8 @@ class WritableTree(Tree, Protocol):
 class NoFiles:
     """An empty tree."""
 
+    parallel = False
+
     def entries(self) -> Iterator[Entry]:
         """No files."""
         return iter(())
@@ -77,10 +81,10 @@ class Content:
     """The bytes of a file as chunks; each iteration reads the file anew.
 
     `expected` is its size in the listing of the tree. `digest` (SHA-256) and `size` are those of
-    the last iteration. `on_chunk` is called for each chunk.
+    the last iteration. `on_chunk` gets the size of each chunk.
     """
 
-    def __init__(self, tree: Tree, file: Entry, on_chunk: Callable[[], object]) -> None:
+    def __init__(self, tree: Tree, file: Entry, on_chunk: Callable[[int], object]) -> None:
         self._tree, self._path, self._on_chunk = tree, file.path, on_chunk
         self.expected = file.size
         self.digest, self.size = "", 0
@@ -90,7 +94,7 @@ class Content:
         for chunk in self._tree.chunks(self._path):
             total.update(chunk)
             self.size += len(chunk)
-            self._on_chunk()
+            self._on_chunk(len(chunk))
             yield chunk
         self.digest = total.hexdigest()
 
