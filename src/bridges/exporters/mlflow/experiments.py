@@ -16,6 +16,7 @@ DEFAULT_EXPERIMENT = "bridges"
 # MLflow shows such an experiment as one of training, not of prompts
 TRAINING_TAG = ("mlflow.experimentKind", "custom_model_development")
 ID_TAG = "bridges.experiment_id"  # the id in the source
+COPIES_TAG = "bridges.artifact_location"  # that of copied files, which only this target knows
 DEFAULT_ID = 0  # of the experiment in every database
 MAX_ID = 2**63 - 1
 _IS_UNUSED = (
@@ -103,7 +104,7 @@ class SqlExperiments:
     def _set_location(self, session: Session, experiment: int, wanted: Experiment) -> None:
         location = wanted.artifact_location
         if wanted.id and self._copies_artifacts:  # not that of the source
-            location = _server_location(session, experiment) or (
+            location = server_location(session, experiment) or (
                 f"{self._database.artifact_root}/{experiment}"
             )
         elif not location or not is_reachable(location):
@@ -152,7 +153,10 @@ def put_experiment_tags(session: Session, experiment: int, tags: Mapping[str, st
 
 def experiment_tags(wanted: Experiment) -> dict[str, str]:
     """The tags of a new experiment."""
-    return {**wanted.tags, ID_TAG: wanted.id} if wanted.id else dict([TRAINING_TAG])
+    if not wanted.id:
+        return dict([TRAINING_TAG])
+    tags = {key: text for key, text in wanted.tags.items() if key != COPIES_TAG}
+    return {**tags, ID_TAG: wanted.id}
 
 
 def _artifact_location(session: Session, experiment: int) -> str:
@@ -160,11 +164,11 @@ def _artifact_location(session: Session, experiment: int) -> str:
 
     It is below the working directory, as with the client, unless the database belongs to a server.
     """
-    located = _server_location(session, experiment)
+    located = server_location(session, experiment)
     return located or os.path.abspath(os.path.join("mlruns", str(experiment)))
 
 
-def _server_location(session: Session, experiment: int) -> str:
+def server_location(session: Session, experiment: int) -> str:
     """The artifact location in a database that belongs to a server; else empty.
 
     The default experiment of such a database has a URL, and the artifacts go beside its own.

@@ -260,8 +260,8 @@ class RestApi(RestClient):
         if local_path(location) is None:
             return ClientTree(location)
         raise FileError(
-            f"the server keeps artifacts on its own disk ({location}) and accepts no uploads:"
-            " start it with --serve-artifacts"
+            f"the server keeps artifacts on its own disk ({location}) and accepts no uploads: let"
+            " it proxy its artifacts"
         )
 
     def put_artifact(self, run: ApiRun, name: str, content: bytes) -> None:

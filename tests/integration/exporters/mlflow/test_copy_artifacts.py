@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow.artifacts
 import pytest
@@ -35,7 +35,7 @@ from bridges.testing.exporters import ROWS
 from tests.bounds import HANGS
 from tests.integration.exporters.mlflow.support import MlflowClient
 from tests.kills import Command, kill_often, start
-from tests.mlflow_records import head, record, run
+from tests.mlflow_records import VISION, head, record, run
 from tests.mlflow_stores import unpack_store
 from tests.servers import PostgreSQL
 from tests.support import make_run
@@ -360,6 +360,30 @@ def test_an_id_that_leads_out_of_the_target_has_no_copies(
     )
     assert refused(send(record(models=(model,), **known), sqlite)) == [(folder.as_uri(), 1)]
     assert [path.name for path in tmp_path.rglob("a")] == ["a"]
+
+
+@pytest.mark.parametrize("writer", ["direct", "client"])
+def test_a_link_of_an_earlier_export_is_no_place_for_copies(
+    writer: Literal["direct", "client"], sqlite: str, tmp_path: Path
+) -> None:
+    """A store names a directory of others first, and files to be put into it later."""
+    outside, store = tmp_path / "outside", tmp_path / "mlruns"
+    folder = store / "1" / head().run_id / "artifacts"
+    folder.mkdir(parents=True)
+    outside.mkdir()
+    (folder / "authorized_keys").write_text("mine")
+    there = replace(VISION, artifact_location=outside.as_uri())
+    exporter = MlflowExporter(MlflowOptions(sqlite))
+    linked = record(head(1, there), artifact_uri=outside.as_uri())
+    assert export_run(run(linked), exporter, ExportOptions()).verified
+    exporter = MlflowExporter(MlflowOptions(sqlite, mlflow_writer=writer, copy_artifacts=True))
+    for experiment in (there, VISION):
+        known = at(folder, of=head(1, experiment), store_folders=(str(store),))
+        report = export_run(run(known), exporter, ExportOptions())
+        assert report.failed is (writer == "client")
+    assert [*outside.iterdir()] == []
+    copies = [*(tmp_path / "target-artifacts").rglob("authorized_keys")]
+    assert len(copies) == (writer == "direct")
 
 
 def test_a_link_in_the_target_is_not_followed(sqlite: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.mlflow.api import Api
-from bridges.exporters.mlflow.artifact_copy.sources import Owner
+from bridges.exporters.mlflow.artifact_copy.sources import ARTIFACTS, Owner
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 
 
@@ -23,7 +23,12 @@ class ApiHomes:
         """The location of the run in the target. Raises FileError for a logged model."""
         if owner.is_model:
             raise FileError("the target does not have this logged model")
-        return self._api.get_run(self._existing.id).artifact_uri
+        location = self._api.get_run(self._existing.id).artifact_uri
+        if not location.endswith(f"/{self._existing.id}/{ARTIFACTS}"):
+            raise FileError(
+                "the run in the target points to other files, such as those of a source"
+            )
+        return location
 
     def tree(self, location: str) -> WritableTree:
         """The files at a location. Raises FileError."""
