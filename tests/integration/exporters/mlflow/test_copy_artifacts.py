@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -389,8 +390,8 @@ def test_a_link_of_an_earlier_export_is_no_place_for_copies(
 def test_a_link_in_the_target_is_not_followed(sqlite: str, tmp_path: Path) -> None:
     store, outside = tmp_path / "mlruns", tmp_path / "outside"
     folder = store / "1" / head().run_id / "artifacts"
-    (folder / "in").mkdir(parents=True)
-    (folder / "in" / "a").write_text("a")
+    (folder / "in" / "deeper").mkdir(parents=True)
+    (folder / "in" / "deeper" / "a").write_text("a")
     (folder / "b").write_text("b")
     outside.mkdir()
     known = at(folder, store_folders=(str(store),))
@@ -398,12 +399,11 @@ def test_a_link_in_the_target_is_not_followed(sqlite: str, tmp_path: Path) -> No
     copy = Path(
         MlflowClient(sqlite).get_run(head().run_id).info.artifact_uri.removeprefix("file://")
     )
-    (copy / "in" / "a").unlink()
-    (copy / "in").rmdir()
+    shutil.rmtree(copy / "in")
     (copy / "in").symlink_to(outside)
     (copy / "b").unlink()
     (copy / "b").symlink_to(outside / "b")
-    assert refused(send(known, sqlite)) == [("in/a", 1)]
+    assert refused(send(known, sqlite)) == [("in/deeper/a", 1)]
     assert [*outside.iterdir()] == []
     assert (copy / "b").read_text() == "b"
 

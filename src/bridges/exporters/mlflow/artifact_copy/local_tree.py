@@ -77,9 +77,9 @@ class LocalTree:
         goal = self._at(path)
         folder = os.path.dirname(goal)
         with _system_errors():
-            os.makedirs(folder, exist_ok=True)
             if not is_below(folder, self.root):
                 raise FileError("a symbolic link leads out of the directory of the copy")
+            os.makedirs(folder, exist_ok=True)
             partial = self._partials.get()
             try:
                 write_file(partial, content)
