@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
 
 from bridges.errors import ExportError
 from bridges.exporters.atomic_files import write_file
+from bridges.formats.mlflow_store.artifact_location import local_path
 
 ATTACHED_TAG = "bridges.attached"
 FOLDER = "source"  # within the run's artifacts
@@ -31,11 +31,10 @@ def put_file(artifact_uri: str, name: str, content: bytes) -> None:
 
     Raises ExportError.
     """
-    location = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}"
-    parts = urlsplit(location)
+    location, folder = f"{artifact_uri.rstrip('/')}/{FOLDER}/{name}", local_path(artifact_uri)
     try:
-        if parts.scheme in ("", "file"):
-            _put_local(unquote(parts.path) if parts.scheme else location, content)
+        if folder is not None:
+            _put_local(os.path.join(folder, FOLDER, name), content)
             return
         import fsspec  # slow import, not needed for local artifacts
 

@@ -270,7 +270,7 @@ class RestApi(RestClient):
         Raises ExportError for a server with artifacts on its own disk.
         """
         parts = urlsplit(run.artifact_uri)
-        if parts.scheme in ("", "file"):
+        if local_path(run.artifact_uri) is not None:
             raise ExportError(
                 f"{self.server.name}: the server keeps artifacts on its own disk "
                 f"({run.artifact_uri}) and accepts no uploads. Export without --attach-source."
