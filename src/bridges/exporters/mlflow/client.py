@@ -485,7 +485,7 @@ class ClientWriter:
         """The artifact locations of the run and its logged models."""
         from bridges.exporters.mlflow.artifact_copy.api_homes import ApiHomes
 
-        return ApiHomes(self._api, existing)
+        return ApiHomes(self._api, record, existing)
 
     def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
         """Store the files as artifacts of the run, once."""

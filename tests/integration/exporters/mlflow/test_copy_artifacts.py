@@ -523,6 +523,14 @@ def test_the_client_writer_copies_into_its_own_location(sqlite: str, tmp_path: P
     assert listed["parent"] == ["a.txt"]
 
 
+def test_the_client_writer_does_not_write_into_the_source(sqlite: str, tmp_path: Path) -> None:
+    """The usual place of its files is the file store."""
+    store = unpack_store("3.17.2", tmp_path)
+    before = digests(store)
+    assert export(store, sqlite, "--mlflow-writer", "client", "--copy-artifacts") == 1
+    assert digests(store) == before
+
+
 def test_two_exports_at_the_same_time_copy_each_file_whole(tmp_path: Path) -> None:
     store = unpack_store("3.17.2", tmp_path / "source")
     (own,) = store.glob(f"*/{FILE_RUN}/artifacts")
