@@ -572,13 +572,23 @@ def test_a_file_that_is_not_read_to_its_end_leaves_no_rest() -> None:
 def test_an_upload_is_read_anew_for_each_attempt() -> None:
     body = Pieces(b"one ", b"two")
     busy = answer(b"", b"HTTP/1.1 503 Busy\r\n")
-    with server(busy, answer(b"{}")) as (url, requests):
+
+    def after_the_body(script: Script) -> Script:
+        def read(connection: socket.socket) -> None:
+            while not requests[-1].endswith(b"two"):
+                requests[-1] += connection.recv(65_536)
+            script(connection)
+
+        return read
+
+    with server(after_the_body(busy), after_the_body(answer(b"{}"))) as (url, requests):
         connection = Connection(url, {}, pause=lambda seconds: None)
         connection.request("PUT", "/file", http.FileBody(body, 7))
     assert body.readings == 2
-    head = requests[1].split(b"\r\n\r\n")[0].lower()
-    assert b"content-length: 7" in head
-    assert b"chunked" not in head
+    head, _, sent = requests[1].partition(b"\r\n\r\n")
+    assert sent == b"one two"
+    assert b"content-length: 7" in head.lower()
+    assert b"chunked" not in head.lower()
 
 
 def test_an_upload_whose_file_is_gone_leaves_a_usable_connection() -> None:
@@ -589,7 +599,11 @@ def test_an_upload_whose_file_is_gone_leaves_a_usable_connection() -> None:
         yield b"half"
         raise GoneError
 
-    with server(answer(b"{}")) as (url, _):
+    def until_closed(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            pass
+
+    with server(until_closed, answer(b"{}")) as (url, _):
         connection = Connection(url, {})
         with pytest.raises(GoneError):
             connection.request("PUT", "/file", http.FileBody(broken(), 8))

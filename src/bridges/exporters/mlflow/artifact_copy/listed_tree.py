@@ -27,7 +27,7 @@ class ListedTree(ABC):
     def entries(self) -> Iterator[Entry]:
         """All files by directory and name, and whatever cannot be listed.
 
-        Raises ExportError, and FileError if the tree as a whole cannot be listed.
+        Raises ExportError, and FileError if the root cannot be listed.
         """
         waiting = [""]
         while waiting:

@@ -37,7 +37,7 @@ class LocalTree:
     def entries(self) -> Iterator[Entry]:
         """All files by directory and name, and whatever cannot be read.
 
-        Raises FileError if the tree as a whole cannot be listed.
+        Raises FileError if the root cannot be listed.
         """
         waiting = [""]
         while waiting:

@@ -31,7 +31,7 @@ class Tree(Protocol):
     def entries(self) -> Iterator[Entry]:
         """All files, and the directories that cannot be listed.
 
-        Raises ExportError, and FileError if the tree as a whole cannot be listed.
+        Raises ExportError, and FileError if the root cannot be listed.
         """
         ...
 
