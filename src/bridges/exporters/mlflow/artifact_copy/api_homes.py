@@ -1,4 +1,4 @@
-"""The artifact locations of copies in a store that is written through MLflow's API.
+"""The artifact locations of copies in a store written through MLflow's API.
 
 The store chooses the locations when it creates a run.
 """

@@ -1,4 +1,4 @@
-"""Artifacts at any location that the installed mlflow can reach, such as `s3://`.
+"""Artifacts at any location within reach of the installed mlflow, such as `s3://`.
 
 mlflow takes and gives files on disk only: each file is kept in a temporary directory for a moment.
 """
@@ -30,7 +30,7 @@ OBJECT_STORES = ("s3:", "gs:", "wasb:", "wasbs:", "abfs:", "abfss:", "r2:", "oss
 
 
 class ClientTree(ListedTree):
-    """The files at a location; `server` is the URL of the server that proxies them, if any.
+    """The files at a location; `server` is the URL of the proxying server, if any.
 
     Raises FileError.
     """

@@ -1,4 +1,4 @@
-"""Copies the files of a tree that are missing or different in another one, or compares the two."""
+"""Copies the missing and different files of a tree into another one, or compares the two."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_WAITING = 64  # files
 ATTEMPTS = 3  # of a file whose transfer breaks off; each request has more of its own
 INTERVAL = 0.5  # seconds between messages of the progress
 MAX_NAMES = 5  # in a finding
-DIFFERS = "the file in the target is missing, or differs from that of the source"
+DIFFERS = "the file in the target is missing or different"
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Copying:
             self.on_progress(f"{done} artifacts ({self._read / 1e6:,.0f} MB) of")
 
     def problem(self, path: str, reason: str) -> None:
-        """Count a file that cannot be copied, or that differs."""
+        """Count a file with a problem."""
         self._problems[reason] += 1
         names = self._names.setdefault(reason, [])
         if len(names) < MAX_NAMES:

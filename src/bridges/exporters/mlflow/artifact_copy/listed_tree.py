@@ -1,4 +1,4 @@
-"""Trees that are listed directory by directory, as those of servers and object stores."""
+"""Trees of servers and object stores, which are listed directory by directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ListedTree(ABC):
     parallel = False  # it has one connection
 
     def __init__(self) -> None:
-        self._listed: tuple[str, Items] | None = None  # the directory that was listed last
+        self._listed: tuple[str, Items] | None = None  # the last listed directory
 
     @abstractmethod
     def items(self, folder: str) -> Items:

@@ -19,7 +19,7 @@ from bridges.exporters.mlflow.artifact_copy.trees import (
 )
 
 PARTIAL = ".bridges-partial-"  # beside the root, where MLflow does not list it as an artifact
-MAX_WRITERS = 8  # threads that write at the same time
+MAX_WRITERS = 8  # threads writing at the same time
 IS_LINK = "it is a symbolic link, which is not followed: replace it by the file"
 
 

@@ -1,6 +1,6 @@
 """Artifacts of a tracking server, through its REST API.
 
-A server that proxies its artifacts (`mlflow-artifacts:` locations) stores and sends their files.
+A proxying server (`mlflow-artifacts:` locations) stores and sends their files.
 Other servers have artifacts on their own disk or in an object store; they send the files of runs
 and logged models as to MLflow's page.
 """
@@ -65,7 +65,7 @@ class ServerTree(ListedTree):
 
 
 class ProxiedTree(ServerTree):
-    """The files at a path of a server that proxies its artifacts; they can be written."""
+    """The files at a path of a proxying server; they can be written."""
 
     def __init__(self, client: RestClient, root: str) -> None:
         super().__init__(client)
@@ -94,7 +94,7 @@ class ProxiedTree(ServerTree):
 
 
 class RunTree(ServerTree):
-    """The files of a run that the server reads for its page."""
+    """The files of a run, as the server sends them to its page."""
 
     def __init__(self, client: RestClient, run_id: str) -> None:
         super().__init__(client)
@@ -116,7 +116,7 @@ class RunTree(ServerTree):
 
 
 class ModelTree(ServerTree):
-    """The files of a logged model that the server reads for its page."""
+    """The files of a logged model, as the server sends them to its page."""
 
     def __init__(self, client: RestClient, model_id: str) -> None:
         super().__init__(client)
@@ -132,7 +132,7 @@ class ModelTree(ServerTree):
 
 
 def proxied_root(location: str, url: str) -> str | None:
-    """The path of a location that the server at `url` proxies; None for other locations."""
+    """The path of a location proxied by the server at `url`; None for other locations."""
     parts = urlsplit(location)
     if parts.scheme == SCHEME and parts.netloc in ("", urlsplit(url).netloc):
         return parts.path
@@ -141,7 +141,7 @@ def proxied_root(location: str, url: str) -> str | None:
 
 
 class _OfSize:
-    """The chunks of a file. Raises FileError if its size is not the one that was announced."""
+    """The chunks of a file. Raises FileError if its size is another one than announced."""
 
     def __init__(self, content: Content) -> None:
         self._content = content

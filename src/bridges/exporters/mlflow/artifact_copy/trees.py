@@ -1,4 +1,4 @@
-"""File trees that artifacts are copied from and to; paths have `/` and are relative to the root."""
+"""Sources and targets of copies: file trees. Paths have `/` and are relative to the root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class FileError(Exception):
-    """A file that cannot be copied; the message is the reason, without the path."""
+    """The reason why a file cannot be copied, without its path."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Entry:
 
 
 class Tree(Protocol):
-    """A tree that files are read from. `parallel`: by several threads at the same time."""
+    """A readable tree. `parallel`: by several threads at the same time."""
 
     parallel: bool
 
@@ -45,7 +45,7 @@ class Tree(Protocol):
 
 
 class WritableTree(Tree, Protocol):
-    """A tree that files are written to."""
+    """A writable tree."""
 
     def put(self, path: str, content: Content) -> None:
         """Write a file in place of an older one, and compare the stored bytes with the content.
@@ -108,6 +108,6 @@ def digest_of(chunks: Iterable[bytes]) -> str:
 
 
 def check_path(path: str) -> None:
-    """Raise FileError for a path that may lead out of its tree."""
+    """Raise FileError for a path leading out of its tree."""
     if "\0" in path or {"", ".", ".."}.intersection(path.replace("\\", "/").split("/")):
         raise FileError("its name leads out of the directory of the artifacts")
