@@ -521,6 +521,7 @@ def test_the_client_writer_copies_into_its_own_location(sqlite: str, tmp_path: P
     ]
     listed = {run.info.run_name: files_of_run(client, run.info.run_id) for run in runs}
     assert listed["parent"] == ["a.txt"]
+    assert len([*tmp_path.glob("mlruns/*/models/*/artifacts/MLmodel")]) == 1
 
 
 def test_the_client_writer_does_not_write_into_the_source(sqlite: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 
 from bridges import http
@@ -64,6 +65,20 @@ class Logged:
         location = f"mlflow+{through or self.url}#/experiments/{self.experiment}/runs/{self.run_id}"
         (found,) = MlflowSource().read(location, ReadOptions())
         return found
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def downloaded_model(client: Any, model: Any, folder: Path) -> Digests:
+    """What mlflow downloads of a logged model."""
+    into = folder / "model"
+    into.mkdir()
+    mlflow.artifacts.download_artifacts(
+        artifact_uri=model.artifact_location, dst_path=str(into), tracking_uri=client.tracking_uri
+    )
+    return {Path(name).name: digest for name, digest in digests(into).items()}
 
 
 def write_files(folder: Path) -> Path:
@@ -178,7 +193,12 @@ def test_into_a_server(proxied: Logged, tmp_path: Path) -> None:
 def test_from_a_server_into_another(proxied: Logged, unproxied: Logged, tmp_path: Path) -> None:
     report = send(unproxied.read(), proxied.url)
     assert report.artifacts is not None
-    assert (report.artifacts.files, report.artifacts.copied_files) == (4, 4)
+    assert (report.artifacts.files, report.artifacts.copied_files) == (5, 5)
+    assert not report.failed
+    client: Any = MlflowClient(proxied.url)
+    (model,) = client.search_logged_models([report.place], f"source_run_id = '{report.run_id}'")
+    assert downloaded_model(client, model, tmp_path) == {"MLmodel": sha256(MODEL_FILE)}
+    assert check(unproxied.read(), proxied.url).verified
     assert files_of_run(MlflowClient(proxied.url), report.run_id) == sorted(WANTED)
 
 

@@ -27,7 +27,7 @@ from bridges.exporters.mlflow.artifact_copy.server_trees import (
 )
 from bridges.exporters.mlflow.artifact_copy.trees import FileError, Tree
 from bridges.formats.mlflow_store.artifact_location import local_path
-from bridges.formats.mlflow_store.records import RunRecord
+from bridges.formats.mlflow_store.records import RunRecord, model_identity
 from bridges.formats.mlflow_store.rest import RestClient, needs_mlflow
 
 SERVERS = ("http:", "https:")
@@ -44,12 +44,14 @@ class Owner:
     """A run or a logged model with artifacts.
 
     `id`, `location` and `folder` (the local directory, if it exists) are those of the source.
+    `identity`: the id of a model in the store that it was exported from first.
     """
 
     id: str
     location: str
     folder: str | None
     is_model: bool = False
+    identity: str = ""
 
     def below(self, name: str) -> str:
         """The path below the artifact location of an experiment; `name` is the new id."""
@@ -66,7 +68,13 @@ def owners_of(record: RunRecord) -> Iterator[Owner]:
     yield Owner(record.head.run_id, record.artifact_uri, record.artifact_folder)
     for model in record.models:
         location = model.artifact_location or ""
-        yield Owner(model.model_id, location, model.artifact_folder, is_model=True)
+        yield Owner(
+            model.model_id,
+            location,
+            model.artifact_folder,
+            is_model=True,
+            identity=model_identity(model),
+        )
 
 
 class SourceTrees:
