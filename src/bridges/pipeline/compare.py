@@ -26,8 +26,12 @@ Key = tuple[int, float, float]  # step, bits of the value, time
 
 
 def expected_points(layout: Layout, exporter: Exporter) -> Mapping[str, Points]:
-    """The points of each tag as the target stores them, in row order; made when they are used."""
-    return _Expected(layout, exporter)
+    """The points of each tag as the target stores them, in row order.
+
+    Those of a large run are made when they are used, each time.
+    """
+    expected = _Expected(layout, exporter)
+    return dict(expected) if layout.points <= PART else expected
 
 
 class _Expected(Mapping[str, Points]):

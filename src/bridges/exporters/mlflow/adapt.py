@@ -19,7 +19,7 @@ from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
-from bridges.stream.model import Int64, MetricStream, Series
+from bridges.stream.model import Int64, MetricStream, Series, Values
 from bridges.stream.naming import encodable
 from bridges.stream.tagging import named, renamed, under_tags
 
@@ -168,11 +168,16 @@ def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:
     return found
 
 
+def _is_plain(values: Values) -> bool:
+    """Whether no value (float64, n) is infinite, NaN or zero."""
+    return bool(np.isfinite(values).all() and values.all())
+
+
 def _inexact(layout: Layout) -> list[Finding]:
     """Findings for numbers that MLflow cannot store exactly."""
     rounded = clamped = zeros = 0
     for series in layout.stream.numbers:
-        if series.values.dtype == np.float64:
+        if series.values.dtype == np.float64 and not _is_plain(series.values):
             clamped += int(np.isinf(series.values).sum())
             zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
         if series.values.dtype == np.int64:

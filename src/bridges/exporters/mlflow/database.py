@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import accumulate, chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.stream.model import Float64, Int64
 
 TAGS_OF = (  # value and run id of the tags with one name in an experiment
     "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid"
@@ -155,10 +157,7 @@ def points_of(chunks: Iterable[NDArray[np.void]]) -> Points:
         values.append(np.where(chunk["is_nan"], np.nan, chunk["value"]) + 0.0)  # without -0.0
         times.append(chunk["time"].astype(np.int64))
     step, value, time = _joined(steps), _joined(values), _joined(times)
-    if (time[1:] < time[:-1]).any():
-        order = np.argsort(time, kind="stable")
-        step, value, time = step[order], value[order], time[order]
-    return Points(step, value, time / 1000.0)
+    return _by_time(Points(step, value, time / 1000.0))
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -173,7 +172,23 @@ def points_by_key(rows: Iterable[Row]) -> dict[str, Points]:
     by_key: dict[str, list[Row]] = {}
     for key, *point in rows:
         by_key.setdefault(key, []).append(tuple(point))
-    return {key: points_of([np.array(found, POINT)]) for key, found in by_key.items()}
+    ends = [*accumulate(map(len, by_key.values()), initial=0)]
+    points = np.array([*chain.from_iterable(by_key.values())], POINT)
+    step: Int64 = np.ascontiguousarray(points["step"])
+    value: Float64 = np.where(points["is_nan"], np.nan, points["value"]) + 0.0  # without -0.0
+    time: Float64 = points["time"] / 1000.0
+    parts = map(slice, ends, ends[1:])
+    return {
+        key: _by_time(Points(step[part], value[part], time[part]))
+        for key, part in zip(by_key, parts, strict=True)
+    }
+
+
+def _by_time(points: Points) -> Points:
+    if len(points.time) == 1 or not (points.time[1:] < points.time[:-1]).any():
+        return points
+    order = np.argsort(points.time, kind="stable")
+    return Points(points.step[order], points.value[order], points.time[order])
 
 
 class PointsByKey(Mapping[str, Points]):
