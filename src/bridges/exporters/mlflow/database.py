@@ -155,9 +155,8 @@ def points_of(chunks: Iterable[NDArray[np.void]]) -> Points:
     for chunk in chunks:
         steps.append(chunk["step"].astype(np.int64))
         values.append(np.where(chunk["is_nan"], np.nan, chunk["value"]) + 0.0)  # without -0.0
-        times.append(chunk["time"].astype(np.int64))
-    step, value, time = _joined(steps), _joined(values), _joined(times)
-    return _by_time(Points(step, value, time / 1000.0))
+        times.append(chunk["time"] / 1000.0)
+    return _by_time(Points(_joined(steps), _joined(values), _joined(times)))
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
