@@ -328,6 +328,7 @@ def test_a_new_database_needs_mlflow(path: Path, monkeypatch: pytest.MonkeyPatch
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr("bridges.exporters.mlflow.schema.releases", lambda names: {})
     assert failure(export(make_run(ROWS), path)) == (
         "mlflow is not installed. Install it with: pip install 'tracker-bridges[mlflow]'"
     )
