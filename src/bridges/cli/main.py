@@ -102,11 +102,10 @@ def app() -> None:
       bridge export outputs/ --to tensorboard
       bridge verify outputs/ --to tensorboard
 
-    A SOURCE is a trainer_state.json of Hugging Face's Trainer (transformers 3.5 to 5.x), a list of
-    log rows, or JSON lines, optionally gzipped. Give it as a path, a URL (s3://, hf://, …), or `-`
-    for standard input. A directory or a pattern yields every run once, with its checkpoints
-    merged. An MLflow store is a SOURCE, too: a directory such as mlruns, a database, or
-    mlflow+https://HOST.
+    A SOURCE is a directory, a file, a URL (s3://, hf://, …), a pattern, or `-` for standard input:
+    histories of Hugging Face's Trainer (trainer_state.json), MLflow stores (mlruns, a database,
+    mlflow+https://HOST), W&B runs (wandb, wandb://ENTITY/PROJECT), TensorBoard event files, and
+    tables of loggers. A directory yields every run once.
 
     \b
     Exit codes:

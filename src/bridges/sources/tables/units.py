@@ -1,4 +1,4 @@
-"""The tables of a directory, each with its format: what is read as runs, and what is left out."""
+"""The tables of a directory, each with its format: those read as runs, and those left out."""
 
 from __future__ import annotations
 
