@@ -16,11 +16,7 @@ from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_o
 from bridges.stream.finding import Finding
 from bridges.stream.model import Float64, Int64, Provenance, Values
 
-<<<<<<< HEAD
 # texts added by bridges: the state of the run, its params and its note
-=======
-# texts added by bridges: the state of the run, and the content of the Text page
->>>>>>> 16c3c6b (README, help and changelog name the new sources and targets)
 STATE, PARAMS, NOTE = (f"bridges/{name}{TEXT_SUFFIX}" for name in ("provenance", "params", "note"))
 OWN_TEXTS = (STATE, PARAMS, NOTE)
 MAX_SECONDS = 253_402_300_799  # the end of the year 9999
