@@ -132,7 +132,7 @@ def in_wandb(folder: Path) -> dict[str, list[Point]]:
 READERS = {"tensorboard": in_tensorboard, "mlflow": in_mlflow, "wandb": in_wandb}
 TAGS = {
     "tensorboard": {},
-    "mlflow": {"acc@1": "acc_1-71dfc155"},
+    "mlflow": {"acc@1": "acc1"},
     "wandb": {"_step": "tag/_step", "train/global_step": "tag/train/global_step"},
 }
 RENAMED = {
