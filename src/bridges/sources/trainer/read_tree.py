@@ -320,9 +320,12 @@ def _no_states(location: str, found: FoundFiles) -> MissingSourceError:
     ending = next((end for end in (".json", ".jsonl") if end in found.others), "")
     pattern = f"{location.rstrip('/')}/*{ending}"
     by_pattern = f", or all of them by a pattern in quotes: '{pattern}'" if ending else ""
+    has_tables = any(end in found.others for end in (".csv", ".tsv"))
+    certain = " In a directory, tables are read only if they are certainly logs."
     return MissingSourceError(
         location,
         found=f"no trainer_state.json below it ({kinds_of(found) or 'no files at all'})",
-        expected="the output directory of a Trainer, or a directory of several",
-        remedy=f"Name another directory, or the file itself if it has another name{by_pattern}.",
+        expected="output directories of a Trainer, or logs of another tracker or logger",
+        remedy="Name another directory, or the file itself if it has another name"
+        f"{by_pattern}.{certain if has_tables else ''}",
     )

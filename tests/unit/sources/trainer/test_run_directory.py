@@ -168,6 +168,12 @@ def test_a_tree_without_states_is_told(tmp_path: Path) -> None:
         read(tmp_path / "no*")
 
 
+def test_a_directory_of_uncertain_tables_says_when_tables_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("name,comment\na,b\n")
+    with pytest.raises(SourceError, match=r"Name .* the file itself .* certainly logs"):
+        [*read_runs(str(tmp_path), ExportOptions())]
+
+
 def test_patterns_name_directories_and_files(tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path / f"exp{number}", [{**row, "loss": number} for row in HISTORY])
