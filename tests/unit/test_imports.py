@@ -16,6 +16,7 @@ import pytest
 
 import bridges
 from bridges.migration.executors import PRELOADED
+from tests.mlflow_stores import unpack_store
 from tests.support import DATA, REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "bridges"
@@ -220,6 +221,14 @@ def test_an_export_of_a_directory_imports_what_it_needs(tmp_path: Path) -> None:
     assert loaded.intersection(HEAVY) == {"numpy", "pydantic_core"}
     assert loaded.isdisjoint(RARE)
     assert len(of_bridges(loaded)) <= 143, of_bridges(loaded)
+
+
+def test_an_export_of_an_mlflow_store_imports_no_other_source(tmp_path: Path) -> None:
+    store = unpack_store("2.9.2", tmp_path)
+    target = ["--to", "mlflow", "--tracking-uri", f"sqlite:///{tmp_path}/new.db"]
+    loaded = loaded_by("export", str(store), *target)
+    assert loaded.isdisjoint({"mlflow", "pydantic", "bridges.sources.tables.formats"})
+    assert loaded.isdisjoint({"bridges.sources.wandb.source", "bridges.sources.tensorboard.source"})
 
 
 def test_modules_known_by_name_exist() -> None:

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bridges.sources.folders import Folder, folder_at
-from bridges.sources.tables.formats import built_in
-from bridges.sources.tables.paths import head_of
-from bridges.sources.tables.recognise import recognise
-from bridges.sources.tables.units import has_usual_name, place_of, tables_in
 from bridges.sources.tensorboard.event_names import is_event_name
 
 SUFFIXES = (".csv", ".tsv", ".log", ".json", ".gz")
@@ -20,6 +16,15 @@ def claims_of(folder: Folder) -> Collection[str] | None:
     has_files = any(name.endswith(SUFFIXES) for name in folder.files)
     if not has_files and not any(name in TREES for name in folder.folders):
         return None
+    return _claimed(folder)
+
+
+def _claimed(folder: Folder) -> Collection[str] | None:
+    """The same for a directory that may have tables."""
+    # slow to import, and not needed for most trees
+    from bridges.sources.tables.formats import built_in
+    from bridges.sources.tables.units import has_usual_name, tables_in
+
     found = tables_in(folder, built_in())
     if found.units and all(unit.format.join == "directory" for unit in found.units):
         inner = (folder_at(folder.join(name)) for name in folder.folders)
@@ -34,5 +39,10 @@ def claims_of(folder: Folder) -> Collection[str] | None:
 
 def is_table(path: str) -> bool:
     """Whether a file is certainly the log of a training, by its name and content."""
+    from bridges.sources.tables.formats import built_in
+    from bridges.sources.tables.paths import head_of
+    from bridges.sources.tables.recognise import recognise
+    from bridges.sources.tables.units import place_of
+
     found = recognise(place_of(path), head_of(path), built_in())
     return found is not None and found.is_certain
