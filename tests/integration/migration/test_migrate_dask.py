@@ -106,7 +106,11 @@ def points(logdir: Path) -> dict[str, Any]:
     return {file.parent.relative_to(logdir).as_posix(): [*scalars([file])] for file in files}
 
 
-def test_a_scheduler_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_not_there_is_told(
+    tmp_path: Path, store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(
         bridges.ConfigError, match=f"the Dask scheduler {address} cannot be reached"
