@@ -89,7 +89,7 @@ class Limits:
         return f"{legal[: self.key - 9]}-{digest(key)}"
 
     def shortened_key(self, key: str) -> str:
-        """The key without illegal characters, as live loggers write it."""
+        """The key without its illegal characters; live loggers delete them, too."""
         kept = _REFUSED.sub("", key if self.colon else key.replace(":", ""))
         return self.legal_key(kept) if kept else self.legal_key(key)
 

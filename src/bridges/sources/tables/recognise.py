@@ -37,7 +37,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Place:
-    """A file and its surroundings: `has` tells whether a file is beside it, such as `../NAME`."""
+    """A file, and a function `has`: whether a file such as `../NAME` lies beside it."""
 
     path: str
     has: Callable[[str], bool] = lambda name: False

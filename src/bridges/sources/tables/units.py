@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -13,7 +14,7 @@ from bridges.sources.tables.formats import TableFormat
 from bridges.sources.tables.paths import beside, exists, folder_of, head_of, within
 from bridges.sources.tables.recognise import HEAD_BYTES, Place, Recognised, recognise, stem
 from bridges.sources.tables.text import EXPECTED, NEWLINE
-from bridges.sources.tables.trees import tables_below
+from bridges.sources.trainer.discovery import natural, walk
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 Formats = Mapping[str, TableFormat]
@@ -168,7 +169,7 @@ def _tree(folder: Folder, name: str, format: TableFormat, others: list[str]) -> 
         if is_inner and root.partition("/")[0] not in folder.folders:
             continue
         top = within(folder.path, root) if is_inner else folder.path
-        paths = tables_below(top) if is_inner else [folder.join(file) for file in folder.files]
+        paths = _files_below(top) if is_inner else [folder.join(file) for file in folder.files]
         files, left = _of_tree(paths, top, name, format, is_certain=is_inner)
         if files:
             others += left
@@ -204,3 +205,10 @@ def key_of(path: str, root: str) -> str:
     """The name of a metric from the path of its table, relative to `root`."""
     inner = path.replace("\\", "/").removeprefix(root.replace("\\", "/")).strip("/")
     return f"{inner.rpartition('/')[0]}/{stem(inner)}".strip("/")
+
+
+def _files_below(folder: str) -> list[str]:
+    """The files at and below a directory or URL; none if it cannot be listed."""
+    with suppress(Exception):  # deliberately broad: an unreadable directory has none
+        return sorted(walk(folder), key=natural)
+    return []

@@ -1,4 +1,4 @@
-"""Notes about the logs of other sources in a tree of the Trainer, of which only states are read."""
+"""Notes about other logs in a tree of the Trainer, where only its states are read."""
 
 from __future__ import annotations
 
