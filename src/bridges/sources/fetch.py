@@ -71,7 +71,7 @@ def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
             raise _missing(location, "standard input closed")
         return _read_stream(location, sys.stdin.buffer, most_of_stream)
     try:
-        _refuse_special(location)
+        refuse_special(location)
         with open(location, "rb") as file:
             if most is not None:
                 return file.read(most + 1)
@@ -113,7 +113,7 @@ def _parts(stream: Readable, most: int) -> Iterator[bytes]:
         most -= len(part)
 
 
-def _refuse_special(path: str) -> None:
+def refuse_special(path: str) -> None:
     """Raise SourceError for pipes, devices and sockets: reading one may never end.
 
     Standard input and the pipes of a shell's `<(…)` are allowed.

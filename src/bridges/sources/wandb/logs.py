@@ -13,7 +13,7 @@ from bridges.formats.wandb_log.log import HEADER, LogError
 from bridges.formats.wandb_log.reader import Gap, LogReader
 from bridges.formats.wandb_log.records import RunLog, RunRecord, run_record
 from bridges.formats.wandb_log.rows import HistoryColumns
-from bridges.sources.fetch import LFS_POINTER, MissingSourceError
+from bridges.sources.fetch import LFS_POINTER, MissingSourceError, refuse_special
 from bridges.sources.remote import opened
 from bridges.sources.wandb.places import LogPlace
 from bridges.stream.finding import Finding, Severity
@@ -80,11 +80,14 @@ def open_log(path: str) -> Iterator[BinaryIO]:
             files, own = opened(path)
             file = files.open(own, "rb")
         else:
+            refuse_special(path)  # opening a named pipe may never end
             file = open(path, "rb")  # noqa: SIM115 closed below
     except FileNotFoundError:
         raise MissingSourceError(
             path, found="nothing there", expected=EXPECTED, remedy="Check the path."
         ) from None
+    except SourceError:
+        raise
     except Exception as error:  # deliberately broad: every file system raises its own errors
         raise unreadable(path, error) from error
     with file:

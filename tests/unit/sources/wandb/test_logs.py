@@ -280,3 +280,12 @@ def test_rows_without_usable_times_and_steps_get_those_of_the_rows_before(tmp_pa
     assert run.stream.time.tolist() == [START * 1_000_000] * 5
     (found,) = [finding for finding in run.findings if finding.code == "row-without-time"]
     assert found.count == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "run-abc.wandb"
+    os.mkfifo(pipe)
+    for location in (pipe, tmp_path):
+        with pytest.raises(SourceError, match="found a named pipe"):
+            list(WandbSource().read(str(location), ReadOptions()))
