@@ -1,4 +1,4 @@
-"""The classes of the commands."""
+"""A command: its parameters are created on first use, and an interrupt ends with a message."""
 
 from __future__ import annotations
 
@@ -6,44 +6,6 @@ import click
 
 INTERRUPTED = 130
 WRITING = ("export", "migrate")
-LOOKING = ("diff", "explain", "ls", "report", "view")  # in bridges.cli.looking
-SECTIONS = {  # of `bridge --help`
-    "Look at runs": ("inspect", "ls", "diff", "report", "explain"),
-    "Write runs into trackers": ("export", "verify", "view"),
-    "Migrate many runs": ("init", "migrate", "schema"),
-    "Set up": ("sources", "targets", "completion"),
-}
-
-
-class Commands(click.Group):
-    """The group of all commands; those for looking are imported on first use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
-        return sorted({*self.commands, *LOOKING})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name."""
-        if cmd_name in LOOKING and cmd_name not in self.commands:
-            from bridges.cli.looking import COMMANDS
-
-            for command in COMMANDS:
-                self.add_command(command)
-        return super().get_command(ctx, cmd_name)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summary of each command, by section."""
-        width = max(map(len, self.list_commands(ctx)))
-        for title, names in SECTIONS.items():
-            with formatter.section(title):
-                found = ((name, self.get_command(ctx, name)) for name in names)
-                formatter.write_dl(
-                    [
-                        (name.ljust(width), each.get_short_help_str(200))
-                        for name, each in found
-                        if each
-                    ]
-                )
 
 
 class Command(click.Command):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridges.cli.command import INTERRUPTED, Command, Commands
+from bridges.cli.command import INTERRUPTED, Command
 from bridges.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from bridges.stream.model import Run
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+LOOKING = ("diff", "explain", "ls", "report", "view")  # in bridges.cli.looking
+SECTIONS = {  # of `bridge --help`
+    "Look at runs": ("inspect", "ls", "diff", "report", "explain"),
+    "Write runs into trackers": ("export", "verify", "view"),
+    "Migrate many runs": ("init", "migrate", "schema"),
+    "Set up": ("sources", "targets", "completion"),
+}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +81,37 @@ def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -
 
         click.echo(version_text())
         context.exit()
+
+
+class Commands(click.Group):
+    """The group of all commands; those for looking are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*self.commands, *LOOKING})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if cmd_name in LOOKING and cmd_name not in self.commands:
+            from bridges.cli.looking import COMMANDS
+
+            for command in COMMANDS:
+                self.add_command(command)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary of each command, by section."""
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                found = ((name, self.get_command(ctx, name)) for name in names)
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), each.get_short_help_str(200))
+                        for name, each in found
+                        if each
+                    ]
+                )
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -11,7 +11,7 @@ from bridges.errors import BridgeError, ConfigError, SourceError
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Source
+from bridges.sources.base import Selects, Source
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import ORDER, last_source, sources_at
 from bridges.sources.remote import forget_listings
@@ -82,10 +82,10 @@ def guarded(
     Any other error of the source is raised as a SourceError.
     """
     try:
-        if options.select:
+        if options.select and not isinstance(source, Selects):
             from bridges.sources.selection import selected
 
-            runs = selected(source, runs, options)
+            runs = selected(runs, options.select)
         yield from map(with_key_rules, runs)
     except BridgeError:
         raise

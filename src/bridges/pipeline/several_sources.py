@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bridges.errors import SourceError, TreeError
-from bridges.sources.base import Divides, Part, Source, Watched
+from bridges.sources.base import Divides, Part, Selects, Source, Watched
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.selection import selected
@@ -99,7 +99,10 @@ def _runs(
 ) -> Iterator[Run]:
     """The selected runs of a source; its errors are added to `errors`."""
     try:
-        yield from selected(source, source.read(location, options), options)
+        runs = source.read(location, options)
+        if options.select and not isinstance(source, Selects):
+            runs = selected(runs, options.select)
+        yield from runs
     except TreeError as error:
         errors += error.errors
     except SourceError as error:

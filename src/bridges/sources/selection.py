@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bridges.errors import ConfigError
-from bridges.sources.base import Selects, Source
-from bridges.sources.options import ReadOptions
 from bridges.stream.model import Run
 
 FIELDS = ("experiment", "run", "status")
@@ -62,17 +60,11 @@ def _condition(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def selected(source: Source, runs: Iterator[Run], options: ReadOptions) -> Iterator[Run]:
-    """The selected runs of a source, unless it selects them itself. The experiment of a run is its
-    group.
-    """
-    if not options.select or isinstance(source, Selects):
-        yield from runs
-        return
-    selection = Selection.of(options.select)
+def selected(runs: Iterator[Run], texts: Sequence[str]) -> Iterator[Run]:
+    """The runs that match a selection; the experiment of a run is its group."""
+    selection = Selection.of(texts)
     for run in runs:
-        names = run.path, run.name
         if selection.takes_experiment(run.group or "") and selection.takes(
-            *names, run.status, run.tags
+            run.path, run.name, run.status, run.tags
         ):
             yield run

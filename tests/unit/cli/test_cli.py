@@ -377,8 +377,8 @@ def commands() -> dict[str, click.Command]:
 
 
 def test_commands_that_are_imported_on_first_use() -> None:
-    from bridges.cli.command import LOOKING
     from bridges.cli.looking import COMMANDS
+    from bridges.cli.main import LOOKING
 
     assert sorted(str(command.name) for command in COMMANDS) == [*LOOKING]
     assert {*LOOKING} < {*commands()}
