@@ -65,6 +65,14 @@ SECTIONS = (
     ("Filter", "Filter", "Selects runs, rows and metrics; all conditions must hold."),
     ("StepFilter", "Filter: steps", ""),
     ("KeyFilter", "Filter: keys", ""),
+    (
+        "TableFormat",
+        "Keys of a format of tables",
+        "[Tables](../sources/tables.md#your-own-tables) shows its use.",
+    ),
+    ("Timestamp", "Format of tables: timestamp", "Times as instants."),
+    ("Elapsed", "Format of tables: elapsed", "A plain text, or a list, is short for `columns`."),
+    ("Sign", "Format of tables: surely", "All conditions of a sign must hold."),
     ("TargetSpec", "Keys of a target", "A plain text is short for `to`."),
     ("EngineSpec", "Keys of the engine", "How the runs are moved."),
 )
@@ -118,7 +126,8 @@ def _default(about: Mapping[str, Any]) -> str:
     if default in (None, "", [], {}) or isinstance(default, dict):
         return ""
     shown = str(default).lower() if isinstance(default, bool) else default
-    return f"`{', '.join(shown) if isinstance(shown, list) else shown}`"
+    text = ", ".join(shown) if isinstance(shown, list) else str(shown)
+    return f"`{text.replace(chr(9), 'TAB')}`"
 
 
 # --- findings ---------------------------------------------------------------------------------

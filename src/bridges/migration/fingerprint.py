@@ -22,6 +22,7 @@ from bridges.migration.config.config import SAME_RUNS, SourceSpec
 from bridges.migration.config.targets import TargetSpec
 from bridges.sources.base import Part
 from bridges.sources.remote import described
+from bridges.sources.tables.own_formats import declared
 from bridges.stream.layout import RULES
 from bridges.stream.model import Run
 
@@ -94,12 +95,14 @@ def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
 
     `place` is the default experiment or project of the target.
     """
-    settings = [
+    settings: list[object] = [
         [__version__, RULES],
         source.model_dump(mode="json", exclude={"location"}),
         target.model_dump(mode="json", exclude=LOCATING),
         place,
     ]
+    if formats := declared(source.read_options()):
+        settings.append({name: each.model_dump(mode="json") for name, each in formats.items()})
     text = json.dumps(settings, sort_keys=True, default=repr)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 

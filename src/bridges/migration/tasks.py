@@ -95,7 +95,7 @@ def plan(
     forget_listings(spec.location for spec in config.sources)
     for spec in config.sources:
         try:
-            source = source_of(spec.location, spec.source)
+            source = source_of(spec.location, spec.source, spec.read_options())
             places = _places(spec, source)
         except SourceError as error:
             failed += (unread(error, spec.location, target) for target in config.targets)

@@ -319,7 +319,7 @@ def _misnamed(run: Run, target: TargetSpec, error: ConfigError) -> RunReport:
 
 def _runs(task: Task) -> Iterator[Run]:
     options = task.source.read_options()
-    source = source_of(task.source.location, task.source.source)
+    source = source_of(task.source.location, task.source.source, options)
     if isinstance(task.place, str):
         runs = source.read(task.place, options)
     else:

@@ -109,7 +109,8 @@ class Following:
         self._wait, self._clock = wait or threading.Event().wait, clock
         appender = Appender(exporters, options, on_phase)
         self._places = [
-            Place(place, appender, lambda at: look(at, options.source)) for place in locations
+            Place(place, appender, lambda at: look(at, options.source, options.read))
+            for place in locations
         ]
         self._done = Tally()
         self._reported: set[str] = set()

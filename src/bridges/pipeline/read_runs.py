@@ -11,7 +11,7 @@ from bridges.errors import BridgeError, ConfigError, SourceError
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Selects, Source
+from bridges.sources.base import Configured, Selects, Source
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import ORDER, last_source, sources_at
 from bridges.sources.remote import forget_listings
@@ -24,7 +24,7 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     Raises SourceError, and ConfigError if one name is given for several runs.
     """
     forget_listings([location])
-    source = source_of(location, options.source)
+    source = source_of(location, options.source, options.read)
     runs = guarded(source.read(location, options.read), location, source, options.read)
     if options.run_name and not options.read.growing:
         runs = _only_one(runs, location)
@@ -42,25 +42,27 @@ def _named(source: Source, options: ExportOptions, run: Run) -> Run:
     )
 
 
-def source_of(location: str, name: str | None) -> Source:
+def source_of(location: str, name: str | None, options: ReadOptions | None = None) -> Source:
     """The source of that name; else the sources of a tree, or the first that claims the location,
     built-in ones first. Plug-ins come before tables that are not certainly logs.
+
+    Raises ConfigError for an unknown name, or for options that the source refuses.
     """
-    names = (name,) if name else sources_at(location)
+    names = (name,) if name else sources_at(location, options)
     if names:
-        sources = [_load(plugins.find("sources", name)) for name in names]
+        sources = [_load(plugins.find("sources", name), options) for name in names]
         return sources[0] if len(sources) == 1 else _together(sources)
     for plug_in in plugins.built_in("sources"):
         if plug_in.name in ORDER:  # `sources_at` has decided
             continue
-        source = _load(plug_in)
+        source = _load(plug_in, options)
         if source.claims(location):
             return source
     for plug_in in plugins.third_party("sources"):
-        source = _load(plug_in)
+        source = _load(plug_in, options)
         if source.claims(location):
             return source
-    return _load(plugins.find("sources", last_source(location)))
+    return _load(plugins.find("sources", last_source(location)), options)
 
 
 def _together(sources: Sequence[Source]) -> Source:
@@ -69,8 +71,10 @@ def _together(sources: Sequence[Source]) -> Source:
     return SeveralSources(sources)
 
 
-def _load(plug_in: plugins.PlugIn) -> Source:
+def _load(plug_in: plugins.PlugIn, options: ReadOptions | None) -> Source:
     source: Source = plug_in.load()()
+    if options is not None and isinstance(source, Configured):
+        return source.configured(options)
     return source
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bridges.pipeline.read_runs import source_of
 from bridges.sources.base import Watched
+from bridges.sources.options import ReadOptions
 from bridges.sources.remote import MISSING, described, forget_listings
 from bridges.sources.trainer.discovery import discover, walk
 from bridges.sources.trainer.locations import is_tree
@@ -29,7 +30,9 @@ class Stamp(NamedTuple):
 Stamps = Mapping[str, Stamp]
 
 
-def stamps(location: str, source: str | None = None) -> Stamps | None:
+def stamps(
+    location: str, source: str | None = None, options: ReadOptions | None = None
+) -> Stamps | None:
     """The stamp of each readable file at a location by path; of all files if a source is named and
     does not list them.
 
@@ -38,7 +41,7 @@ def stamps(location: str, source: str | None = None) -> Stamps | None:
     """
     try:
         forget_listings([location])
-        reader = source_of(location, source)
+        reader = source_of(location, source, options)
         if isinstance(reader, Watched):
             paths = reader.files(location)
         else:

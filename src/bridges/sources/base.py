@@ -116,6 +116,15 @@ class Divides(Protocol):
 
 
 @runtime_checkable
+class Configured(Protocol):
+    """A source whose files and parts depend on the reading options, as on formats of tables."""
+
+    def configured(self, options: ReadOptions) -> Source:
+        """The source with these options for all of its methods. Raises ConfigError."""
+        ...
+
+
+@runtime_checkable
 class Selects(Protocol):
     """A source with its own selection of runs, by `ReadOptions.select` and `deleted`.
 

@@ -47,7 +47,10 @@ def fetch(
     file in error messages. Raises SourceError, also for special files and git-LFS pointers.
     """
     is_url = "://" in location
-    data = (_fetch_url if is_url else _fetch_local)(location, most, most_of_stream)
+    if is_url:
+        data = _fetch_url(location, most, most_of_stream)
+    else:
+        data = _fetch_local(location, most, most_of_stream, expected)
     if most is not None and len(data) > most:
         raise SourceError(
             location,
@@ -65,10 +68,10 @@ def fetch(
     return data
 
 
-def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
+def _fetch_local(location: str, most: int | None, most_of_stream: int, expected: str) -> bytes:
     if location == "-":
         if sys.stdin is None:
-            raise _missing(location, "standard input closed")
+            raise _missing(location, "standard input closed", expected)
         return _read_stream(location, sys.stdin.buffer, most_of_stream)
     try:
         refuse_special(location)
@@ -78,11 +81,11 @@ def _fetch_local(location: str, most: int | None, most_of_stream: int) -> bytes:
             is_stream = special_kind(os.fstat(file.fileno()).st_mode) is not None
             return _read_stream(location, file, most_of_stream) if is_stream else file.read()
     except FileNotFoundError:
-        raise _missing(location, "nothing there") from None
+        raise _missing(location, "nothing there", expected) from None
     except IsADirectoryError:
         raise _is_directory(location) from None
     except ValueError:  # a NUL character
-        raise _missing(ascii(location)[1:-1], "an invalid file name") from None
+        raise _missing(ascii(location)[1:-1], "an invalid file name", expected) from None
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", "") or str(error) or "it does not fit into memory"
         raise SourceError(
@@ -234,11 +237,11 @@ def _too_slow(location: str, found: str) -> SourceError:
     )
 
 
-def _missing(location: str, found: str) -> MissingSourceError:
+def _missing(location: str, found: str, expected: str = EXPECTED) -> MissingSourceError:
     return MissingSourceError(
         location,
         found=found,
-        expected=EXPECTED,
+        expected=expected,
         remedy="Check the path; `-` reads standard input.",
     )
 

@@ -5,7 +5,7 @@ recognises it. No other source looks below a directory of a store or of a W&B ru
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -41,13 +41,22 @@ class Folder:
 Claim = Callable[[Folder], Collection[str] | None]
 
 
-def folders(location: str, unlisted: dict[str, str] | None = None) -> Iterator[Folder]:
+def folders(
+    location: str,
+    unlisted: dict[str, str] | None = None,
+    claim: Mapping[str, Claim] | None = None,
+) -> Iterator[Folder]:
     """The directories at and below a location (a path, URL or glob), outer before inner ones.
 
     Directories inside a claimed one that belong to the same source are left out. Each directory is
-    visited once. One that cannot be listed is added to `unlisted` with the reason.
+    visited once. One that cannot be listed is added to `unlisted` with the reason. `claim`: other
+    claims than those of `CLAIMS`, by source.
     """
-    claims = [(name, import_module(path).claims_of) for name, path in CLAIMS.items()]
+    own_claims = claim or {}
+    claims = [
+        (name, own_claims.get(name) or import_module(path).claims_of)
+        for name, path in CLAIMS.items()
+    ]
     missing = {} if unlisted is None else unlisted
     listed: Listing = _Remote(location, missing) if "://" in location else _Local(missing)
     waiting = listed.roots(location)[::-1]

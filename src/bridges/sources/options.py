@@ -103,6 +103,11 @@ class ReadChoices(Options):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ReadOptions(ReadChoices):
-    """How to read. `growing`: the run may still get rows, so results files are not appended."""
+    """How to read.
+
+    growing: the run may still get rows, so results files are not appended
+    tables: further formats of tables by name, each a `TableFormat` (which is slow to import)
+    """
 
     growing: bool = False
+    tables: tuple[tuple[str, object], ...] = ()

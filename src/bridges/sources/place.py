@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from bridges.sources.file_names import EVENT_FILE_NAME, STATE_NAME, TOOL_LOG_NAME
 from bridges.sources.trainer.locations import is_tree
+
+if TYPE_CHECKING:
+    from bridges.sources.folders import Claim
+    from bridges.sources.options import ReadOptions
 
 ORDER = ("mlflow", "wandb", "tensorboard", "tables")  # sources of trackers and loggers
 # forms of the addresses of MLflow stores
@@ -28,8 +34,11 @@ WANDB = "wandb://"  # ENTITY/PROJECT[/RUN]
 SQLITE, SQLITE_HEADER = "sqlite:///", b"SQLite format 3\0"
 
 
-def sources_at(location: str) -> tuple[str, ...]:
-    """The names of the sources in `ORDER` that read a location; none if others do."""
+def sources_at(location: str, options: ReadOptions | None = None) -> tuple[str, ...]:
+    """The names of the sources in `ORDER` that read a location; none if others do.
+
+    The formats of tables in the options count, too.
+    """
     address, _ = without_page(location)
     if is_address(address):
         return ("mlflow",)
@@ -37,25 +46,35 @@ def sources_at(location: str) -> tuple[str, ...]:
         return ("wandb",)
     tree = local_path(address)
     if not is_tree(tree):
-        return _by_name(tree)
+        return _by_name(tree, options)
     if _has_histories(tree):
         return ()
     from bridges.sources.folders import folders  # not needed for the Trainer's
 
-    found = {folder.source for folder in folders(tree)}
+    found = {folder.source for folder in folders(tree, claim=_claims_of(options))}
     return tuple(name for name in ORDER if name in found)
 
 
-def _by_name(location: str) -> tuple[str, ...]:
+def _claims_of(options: ReadOptions | None) -> Mapping[str, Claim]:
+    """The claims of directories for the formats of tables in the options."""
+    if options is None or not options.tables:
+        return {}
+    from bridges.sources.tables.claims import claim_by
+
+    return {"tables": claim_by(options)}
+
+
+def _by_name(location: str, options: ReadOptions | None) -> tuple[str, ...]:
     """The source of a single file with this name."""
     name = location.replace(os.sep, "/").rpartition("/")[2].removesuffix(".gz")
     if found := [source for source, pattern in FILE_NAMES.items() if pattern.search(name)]:
         return tuple(found[:1])
-    if not _MAYBE_TABLE.search(name):
+    has_formats = options is not None and bool(options.tables)
+    if not (has_formats or _MAYBE_TABLE.search(name)):
         return ()
     from bridges.sources.tables.claims import is_table  # not needed for other files
 
-    return ("tables",) if is_table(location) else ()
+    return ("tables",) if is_table(location, options) else ()
 
 
 def last_source(location: str) -> str:

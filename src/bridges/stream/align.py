@@ -31,13 +31,19 @@ def fill_steps(step: Int64, known: NDArray[np.bool_]) -> tuple[Int64, list[Findi
     return filled.astype(np.int64), [finding]
 
 
-def epoch_axis(stream: MetricStream) -> tuple[MetricStream, list[Finding]]:
+def epoch_axis(
+    stream: MetricStream, key: str | None = "epoch"
+) -> tuple[MetricStream, list[Finding]]:
     """Replace the step by round(epoch x 1000); a row without an epoch gets the previous one.
 
+    `key`: the metric with the epochs; None if the steps are epochs.
     The scale is for trackers with integer steps. A falling epoch (a resume) keeps its position in
     the log and is a finding.
     """
-    epoch = stream.epoch
+    epoch = np.full(len(stream), np.nan) if key is not None else stream.step.astype(np.float64)
+    if key is not None:
+        rows, values = stream.column(key)
+        epoch[rows] = values
     known = ~np.isnan(epoch) & (np.abs(epoch) < 2**53 / EPOCH_SCALE)
     scaled = np.rint(np.where(known, epoch, 0.0) * EPOCH_SCALE).astype(np.int64)
     axis, missing = fill_steps(scaled, known)

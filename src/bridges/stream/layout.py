@@ -165,7 +165,7 @@ def lay_out(
     stream, secrets = redact_stream(run.stream, keys=rules > EARLIEST_RULES)
     findings: list[Finding] = []
     if options.x_axis == "epoch" and not naming.any_axis:
-        stream, findings = epoch_axis(stream)
+        stream, findings = epoch_axis(stream, run.epoch_key)
     stream, dropped = apply_duplicates(stream, options.duplicates, stored.append_rows)
     if clock is None and options.clock is not None:
         require_clock(options.clock, run)

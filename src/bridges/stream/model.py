@@ -340,6 +340,7 @@ class Run:
     key_rules: the meaning of the keys
     identity: JSON values that identify the run, such as an id; if empty, its first row with a
         measured value does
+    epoch_key: the metric with the epoch of each row; None if the steps are epochs
     key: the run key stored by an earlier export, if the run was read from its target
     added: positions of rows that are not part of the history, for example from a results file;
         they affect neither the run key nor the digest
@@ -385,6 +386,7 @@ class Run:
     record: object = None
     append_only: bool = True
     folders: Mapping[str, str] = field(default_factory=dict)
+    epoch_key: str | None = "epoch"
     key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property

@@ -157,8 +157,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "5: engine.kind: found the text 'dsk'; expected 'local' or 'dask'. Did you mean 'dask'?",
         "5: engine.workers: found the number 0; expected no less than 1.",
         "5: engine.retries: found the number 1.5; expected a whole number.",
-        "6: enigne: found an unknown key; expected one of defaults, sources, targets, engine. "
-        "Did you mean 'engine'?",
+        "6: enigne: found an unknown key; expected one of defaults, tables, sources, targets, "
+        "engine. Did you mean 'engine'?",
     ]
 
 

@@ -121,8 +121,10 @@ def _tail(layout: Layout, part: Part) -> Iterator[bytes]:
 
 def axis_of(layout: Layout) -> str:
     """The metric on the x-axis."""
-    naming = layout.naming
-    return naming.epoch_key if layout.identity.options.get("x-axis") == "epoch" else naming.step_key
+    naming, key = layout.naming, layout.run.epoch_key
+    if layout.identity.options.get("x-axis") != "epoch" or key is None:
+        return naming.step_key
+    return naming.epoch_key if key == "epoch" else key
 
 
 def attaching(files: Iterable[str]) -> bytes:

@@ -7,6 +7,7 @@ override a source's, and a source's settings override the defaults.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from bridges.errors import ConfigError
 from bridges.migration import selection
@@ -25,6 +27,7 @@ from bridges.migration.config.models import RunSettings, Strict
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.templates import params_of, render
 from bridges.option import described, names
+from bridges.option_names import CONFIG_KEYS
 from bridges.pipeline.options import (
     ExportOptions,
     LayoutOptions,
@@ -32,6 +35,8 @@ from bridges.pipeline.options import (
     implied_source,
 )
 from bridges.sources.options import ReadChoices, ReadOptions
+from bridges.sources.tables.formats import TableFormat
+from bridges.sources.tables.own_formats import formats_of
 from bridges.stream.model import Run
 
 # keys of a target that change neither its location nor the data
@@ -143,6 +148,21 @@ class SourceSpec(RunSettings, frozen=True):
         return replace(run, group=render(self.group, run)) if self.group else run
 
 
+class SourceWithTables(SourceSpec, frozen=True):
+    """A source of a config that declares formats of tables."""
+
+    tables: Mapping[StrictStr, TableFormat] = Field(exclude=True)
+
+    @classmethod
+    def of(cls, source: SourceSpec, tables: Mapping[str, TableFormat]) -> SourceWithTables:
+        """The source with these formats."""
+        return cls.model_construct(source.model_fields_set, **dict(source), tables=tables)
+
+    def read_options(self) -> ReadOptions:
+        """The options of reading the runs, with the formats."""
+        return replace(super().read_options(), tables=tuple(self.tables.items()))
+
+
 @lru_cache(maxsize=64)  # called for every run
 def _options(**choices: object) -> ExportOptions:
     return ExportOptions.of(choices)
@@ -173,6 +193,10 @@ class MigrationConfig(Strict, frozen=True):
     defaults: Defaults = Field(
         default=Defaults(), description="Settings of all sources that do not set them."
     )
+    tables: Mapping[StrictStr, TableFormat] = Field(
+        default={},
+        description="Formats of tables by name, for `format`; sources recognise them, too.",
+    )
     sources: tuple[SourceSpec, ...] = Field(min_length=1, description="Where runs are read from.")
     targets: tuple[TargetSpec, ...] = Field(min_length=1, description="Where runs are written to.")
     engine: EngineSpec = Field(default=EngineSpec(), description="The worker processes.")
@@ -183,13 +207,18 @@ class MigrationConfig(Strict, frozen=True):
         cls, sources: tuple[SourceSpec, ...], info: ValidationInfo
     ) -> tuple[SourceSpec, ...]:
         defaults = info.data.get("defaults") or Defaults()
+        tables = info.data.get("tables") or {}
         completed = tuple(_completed(source, defaults) for source in sources)
+        if tables:
+            completed = tuple(SourceWithTables.of(source, tables) for source in completed)
         for source in completed:
             if source.attach_source and source.redact_home:
                 raise ValueError(
                     f"found attach_source and redact_home for {source.location}; expected one of "
                     "the two: an attached source is unchanged, home directories included"
                 )
+        if "tables" in info.data:  # else its own problems are reported
+            _require_formats(completed)
         return completed
 
     @field_validator("targets")
@@ -231,6 +260,25 @@ def _completed(source: SourceSpec, defaults: Defaults) -> SourceSpec:
     completed = source.model_copy(update=update)
     implied = implied_source(completed._choices)
     return completed.model_copy(update={"source": implied}) if implied else completed
+
+
+def _require_formats(sources: Iterable[SourceSpec]) -> None:
+    """Raises an error for the formats of tables that are unknown or cannot be read."""
+    problems: dict[tuple[int, str], str] = {}
+    for position, source in enumerate(sources):
+        if problem := _format_problem(source):
+            problems[position, "format"] = problem
+    if problems:
+        text = "; ".join(problems.values()).replace("{", "{{").replace("}", "}}")
+        raise PydanticCustomError("formats", text, {"problems": problems, "errors": []})
+
+
+def _format_problem(source: SourceSpec) -> str:
+    try:
+        formats_of(source.read_options())
+    except ConfigError as error:
+        return CONFIG_KEYS.message(str(error).removeprefix("--format "))
+    return ""
 
 
 def _free(name: str, taken: Counter[str]) -> str:

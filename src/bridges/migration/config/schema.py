@@ -12,15 +12,21 @@ from bridges.exporters.factory import model_of
 from bridges.migration.config.config import MigrationConfig
 from bridges.migration.config.targets import COMMON
 
-SHORT = {"SourceSpec": "location", "TargetSpec": "to"}  # models with a plain string as short form
+SHORT = {  # models with the value of one key as short form
+    "SourceSpec": "location",
+    "TargetSpec": "to",
+    "Elapsed": "columns",
+}
+
+FORM = ("type", "anyOf", "description")
 
 
 def config_schema() -> dict[str, Any]:
-    """The schema, with a plain string as alternative of the models in SHORT."""
+    """The schema, with the short form as alternative of the models in SHORT."""
     schema = MigrationConfig.model_json_schema()
     for name, key in SHORT.items():
         model = schema["$defs"][name]
-        text = {"type": "string", "description": model["properties"][key]["description"]}
+        text = {name: each for name, each in model["properties"][key].items() if name in FORM}
         kinds = _targets(model) if name == "TargetSpec" else [model]
         schema["$defs"][name] = {"title": name, "anyOf": [text, *kinds]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from bridges.exporters.built_in import PATHS
-from bridges.migration.config.text import Loc
+from bridges.sources.config_errors import Problems
+from bridges.sources.config_text import Loc
 from bridges.sources.trainer.locations import GLOB
 from bridges.stream.redact import redact, redact_text
 
@@ -33,7 +34,6 @@ _ADVICE = {
     "gs": "gcsfs reads GOOGLE_APPLICATION_CREDENTIALS from the environment",
 }
 _OTHER = "Pass it in an environment variable to the program that needs it"
-Problems = list[tuple[Loc, str]]
 
 
 def complete(data: object, folder: str, environ: Mapping[str, str]) -> tuple[object, Problems]:
@@ -100,7 +100,7 @@ def _is_secret(loc: Loc, value: object) -> bool:
         value = _USER_ALONE.sub(r"\1", value)  # a user name is not a secret
     if isinstance(value, str) and redact_text(value) != value:
         return True
-    if "rename" in loc:  # its keys are metrics, such as loss_per_token
+    if "rename" in loc or loc[0] == "tables":  # keys of metrics, such as loss_per_token
         return False
     return any(redact({part: value})[1] for part in loc if isinstance(part, str))
 

@@ -10,7 +10,7 @@ from bridges.sources.fetch import MissingSourceError
 from bridges.sources.folders import Folder
 from bridges.sources.options import ReadOptions
 from bridges.sources.tables.fold import fold_all
-from bridges.sources.tables.formats import built_in
+from bridges.sources.tables.own_formats import formats_of
 from bridges.sources.tables.run_names import name_of
 from bridges.sources.tables.runs import runs_of
 from bridges.sources.tables.units import Unit, tables_in
@@ -27,8 +27,9 @@ def with_tables(
     """
     tables: list[Run] = []
     findings: list[Finding] = []
+    formats, _ = formats_of(options)
     for folder in folders:
-        found = tables_in(folder, built_in())
+        found = tables_in(folder, formats)
         findings += [_unreadable(error) for error in found.errors]
         for unit in found.units:
             tables += _runs(unit, location, options, findings)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING
 
-from bridges.sources.folders import Folder, folder_at
+from bridges.sources.folders import Claim, Folder, folder_at
+from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.event_names import is_event_name
+
+if TYPE_CHECKING:
+    from bridges.sources.tables.formats import Formats
 
 SUFFIXES = (".csv", ".tsv", ".log", ".json", ".gz")
 TREES = ("plots", "scalars")  # directories of a tree of tables
@@ -16,33 +22,44 @@ def claims_of(folder: Folder) -> Collection[str] | None:
     has_files = any(name.endswith(SUFFIXES) for name in folder.files)
     if not has_files and not any(name in TREES for name in folder.folders):
         return None
-    return _claimed(folder)
+    from bridges.sources.tables.formats import built_in  # slow, and not needed for most trees
+
+    return _claimed(built_in(), folder)
 
 
-def _claimed(folder: Folder) -> Collection[str] | None:
-    """The same for a directory that may have tables."""
-    # slow to import, and not needed for most trees
-    from bridges.sources.tables.formats import built_in
+def claim_by(options: ReadOptions) -> Claim:
+    """The claim of the directories with tables of the formats in the options.
+
+    Raises ConfigError.
+    """
+    from bridges.sources.tables.own_formats import in_trees
+
+    return partial(_claimed, in_trees(options))
+
+
+def _claimed(formats: Formats, folder: Folder) -> Collection[str] | None:
+    """The same for a directory that may have tables of these formats."""
     from bridges.sources.tables.units import has_usual_name, tables_in
 
-    found = tables_in(folder, built_in())
+    found = tables_in(folder, formats)
     if found.units and all(unit.format.join == "directory" for unit in found.units):
         inner = (folder_at(folder.join(name)) for name in folder.folders)
         if any(is_event_name(name) for each in inner if each for name in each.files):
             return None  # the event files inside are the same training, and find these tables
-    is_empty = any(has_usual_name(path, built_in()) for path in found.empty)
+    is_empty = any(has_usual_name(path, formats) for path in found.empty)
     if not (found.units or found.errors or is_empty):
         return None
     has_tree = any(unit.format.join == "tree" and unit.root != folder.path for unit in found.units)
     return [name for name in folder.folders if name in TREES] if has_tree else ()
 
 
-def is_table(path: str) -> bool:
+def is_table(path: str, options: ReadOptions | None = None) -> bool:
     """Whether a file is certainly the log of a training, by its name and content."""
-    from bridges.sources.tables.formats import built_in
+    from bridges.sources.tables.own_formats import formats_of
     from bridges.sources.tables.paths import head_of
     from bridges.sources.tables.recognise import recognise
     from bridges.sources.tables.units import place_of
 
-    found = recognise(place_of(path), head_of(path), built_in())
+    formats, _ = formats_of(options or ReadOptions())
+    found = recognise(place_of(path), head_of(path), formats)
     return found is not None and found.is_certain

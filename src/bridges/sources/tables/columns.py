@@ -1,4 +1,4 @@
-"""The roles of a table's columns: step, time, metrics."""
+"""The roles of a table's columns: step, epoch, time, metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _TIME = re.compile(rf"(.+?)(?::({'|'.join(_UNITS)}))?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns of the step, the time and the time since the start; None: the table has none."""
+    """The columns of the step, the time and the time since the start; None: the table has none.
+
+    epoch: the column of the epoch; None if it is that of the step
+    """
 
     step: str | None
+    epoch: str | None
     timestamp: Timestamp | None
     elapsed: Elapsed | None
 
@@ -68,7 +72,8 @@ def roles_of(
     if elapsed is not None and not elapsed.file:
         known = tuple(name for name in elapsed.columns if name in columns)[:1]
         elapsed = elapsed.model_copy(update={"columns": known}) if known else None
-    return Roles(step, timestamp, elapsed)
+    epoch = next((name for name in format.epoch if name in columns), "epoch")
+    return Roles(step, None if epoch == step else epoch, timestamp, elapsed)
 
 
 def _existing(location: str, name: str, columns: Sequence[str], option: str) -> str:

@@ -6,13 +6,13 @@ Built-in formats are in `formats.toml`; users declare further ones in the same f
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 Unit = Literal["s", "ms", "us", "iso"]
+KEY = "tables"  # of the formats in a file
 MICROSECONDS = {"s": 1_000_000, "ms": 1000, "us": 1}  # by unit
 
 
@@ -31,7 +32,9 @@ def _as_elapsed(value: object) -> object:
     return {"columns": value} if isinstance(value, str | list | tuple) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+_NAMES_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+Formats = Mapping[str, "TableFormat"]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), WithJsonSchema(_NAMES_SCHEMA)]
 
 
 class _Model(BaseModel, frozen=True, extra="forbid"):
@@ -80,17 +83,25 @@ class TableFormat(_Model, frozen=True):
     first: str = Field(default="", description="The name of the first column.")
     surely: tuple[Sign, ...] | None = Field(
         default=None,
-        description="Signs of which one makes it certain. Without certainty, a directory's scan "
-        "leaves the file out. By default, files and columns suffice; [] is never certain.",
+        description="Any of these signs makes the format certain. A scan of a directory reads only "
+        "certain files. By default, its files and columns suffice; [] is never certain.",
     )
     step: Names = Field(
         default=(), description="The column of the step: the first existing one, else the row."
+    )
+    epoch: Names = Field(
+        default=("epoch",),
+        description="The column of the epoch, for the x-axis: the first existing one.",
     )
     timestamp: Timestamp | None = Field(default=None, description="The column of the time.")
     elapsed: Annotated[Elapsed | None, BeforeValidator(_as_elapsed)] = Field(
         default=None, description="The column of the time since the start, in seconds."
     )
-    missing: Names = Field(default=(), description="Cells that mean: not logged. Blank ones do.")
+    missing: Names = Field(default=(), description="Cells without a value, as blank ones.")
+    blank: Literal["absent", "nan"] = Field(
+        default="absent", description="Cells without a value were not logged, or are NaN."
+    )
+    strip: bool = Field(default=True, description="Remove blanks around the names of columns.")
     keep: Names = Field(default=(), description="Patterns of metrics, if not all columns are.")
     exclude: Names = Field(default=(), description="Patterns of columns which are no metrics.")
     join: Literal["directory", "tree"] | None = Field(
@@ -103,7 +114,13 @@ class TableFormat(_Model, frozen=True):
         description="Names of metrics: of their columns, or the path of their table.",
     )
     prefix: str = Field(
-        default="", description="Put before the names; {*} is the text of * in the file's name."
+        default="",
+        description="Put before the names of metrics; {stem} is the file's name without suffix, {*}"
+        " the text of * in it.",
+    )
+    group_by_parent: Names = Field(
+        default=(),
+        description="Patterns of the directory's name: its parent names the group of the runs.",
     )
     params: Names = Field(default=(), description="Files of settings, relative to the table.")
     last_step: str = Field(default="", description="The param with the planned number of steps.")
@@ -134,6 +151,18 @@ class TableFormat(_Model, frozen=True):
         if self.keep and not _matches(column, self.keep):
             return False
         return not _matches(column, self.exclude)
+
+
+MODELS: Mapping[str, type[BaseModel]] = {
+    "timestamp": Timestamp,
+    "elapsed": Elapsed,
+    "surely": Sign,
+}
+
+
+def model_at(loc: Sequence[str | int]) -> type[BaseModel]:
+    """The model of the last key of a location in a format, such as `timestamp.unit`."""
+    return MODELS[str(loc[0])] if len(loc) > 1 and loc[0] in MODELS else TableFormat
 
 
 def _matches(column: str, patterns: Names) -> bool:

@@ -1,80 +1,107 @@
-"""The formats to read tables with: the built-in ones, and those of a user's file."""
+"""The formats to read tables with: the built-in ones, and those that users declare."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping
 from functools import lru_cache
 
-from pydantic import ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
-from bridges.errors import BridgeError, ConfigError
+from bridges.errors import BridgeError, ConfigError, ConfigFileError
+from bridges.sources.config_errors import messages, problems_of
+from bridges.sources.config_text import READERS, Document, Loc
 from bridges.sources.fetch import fetch
-from bridges.sources.sidecars.yaml_settings import read_yaml
-from bridges.sources.tables.formats import TableFormat, built_in
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from bridges.sources.options import ReadOptions
+from bridges.sources.tables.formats import KEY, Formats, TableFormat, built_in, model_at
 
 MAX_BYTES = 250_000
-SUFFIXES = (".yaml", ".yml", ".toml")
-KEY = "tables"  # of the formats in a file
 
 
-def formats_of(choice: str | None) -> tuple[Mapping[str, TableFormat], str | None]:
-    """The formats for `--format`, the user's first, and the name of the chosen one, if any.
+def formats_of(options: ReadOptions) -> tuple[Formats, str | None]:
+    """The formats to read with, the user's first, and the name of the chosen one, if any.
 
-    `choice`: the name of a built-in format, or a YAML or TOML file with the key `tables`, with
-    `#NAME` behind it if one of its formats is meant. Raises ConfigError.
+    Raises ConfigError.
     """
-    if choice is None:
-        return built_in(), None
-    path, _, name = choice.partition("#")
-    if not path.lower().endswith(SUFFIXES):
-        if choice not in built_in():
-            raise ConfigError(
-                f"--format {choice!r}: expected {', '.join(built_in())}, or a YAML or TOML file "
-                f"with the key {KEY!r}"
-            )
-        return built_in(), choice
-    own = _read(path, _changed(path))
-    if name and name not in own:
-        raise ConfigError(f"--format {choice!r}: {path} has the formats {', '.join(own)}")
-    chosen = name or (next(iter(own)) if len(own) == 1 else None)
+    own, choice, chosen = declared(options), options.format, options.format
+    if choice is not None and _is_file(choice):
+        chosen = _chosen(choice)
+    elif choice is not None and choice not in {**own, **built_in()}:
+        known = ", ".join({**own, **built_in()})
+        raise ConfigError(
+            f"--format {choice!r}: expected {known}, or a YAML or TOML file with the key {KEY!r}"
+        )
     return {**own, **built_in(), **own}, chosen
 
 
+def declared(options: ReadOptions) -> Formats:
+    """The formats that the user declares. Raises ConfigError."""
+    own = {name: each for name, each in options.tables if isinstance(each, TableFormat)}
+    if options.format is None or not _is_file(options.format):
+        return own
+    path = options.format.partition("#")[0]
+    return {**own, **_read(path, _changed(path))}
+
+
+def in_trees(options: ReadOptions) -> Formats:
+    """The formats for the files in directories; a chosen one is certain by its name."""
+    formats, chosen = formats_of(options)
+    if chosen is None:
+        return formats
+    return {chosen: formats[chosen].model_copy(update={"surely": None})}
+
+
+def _is_file(choice: str) -> bool:
+    return choice.partition("#")[0].lower().endswith(tuple(READERS))
+
+
+def _chosen(choice: str) -> str | None:
+    """The format that `FILE#NAME` chooses, or the only one in `FILE`. Raises ConfigError."""
+    path, _, name = choice.partition("#")
+    found = _read(path, _changed(path))
+    if name and name not in found:
+        raise ConfigError(f"--format {choice!r}: {path} has the formats {', '.join(found)}")
+    return name or (next(iter(found)) if len(found) == 1 else None)
+
+
+class _Tables(RootModel[dict[str, TableFormat]]):
+    """The formats under the key of a file."""
+
+
 @lru_cache(maxsize=16)
-def _read(path: str, changed: int) -> Mapping[str, TableFormat]:
+def _read(path: str, changed: int) -> Formats:
     """The formats in a file. Raises ConfigError."""
-    try:
-        data = fetch(path, MAX_BYTES, "a file with formats of tables")
-        is_toml = path.lower().endswith(".toml")
-        found = tomllib.loads(data.decode()) if is_toml else read_yaml(data)
-    except (BridgeError, ValueError, TypeError) as error:
-        raise ConfigError(f"--format {path}: {error}") from None
-    entries = found.get(KEY)
-    if not isinstance(entries, dict) or not entries:
+    document = _document(path)
+    found = document.data.get(KEY) if isinstance(document.data, dict) else None
+    problems = [*document.problems]
+    if not problems and not (isinstance(found, dict) and found):
         raise ConfigError(
             f"--format {path}: found no formats; expected the key {KEY!r} with a format by name"
         )
-    return {str(name): parsed(path, str(name), entry) for name, entry in entries.items()}
+    if not problems:
+        try:
+            return _Tables.model_validate(found).root
+        except ValidationError as error:
+            problems += [((KEY, *loc), text) for loc, text in problems_of(error, _model)]
+    raise ConfigFileError([f"--format {text}" for text in messages(path, document, problems)])
 
 
-def parsed(path: str, name: str, entry: object) -> TableFormat:
-    """A format in a file. Raises ConfigError."""
+def _model(loc: Loc) -> type[BaseModel]:
+    return model_at(loc[1:])
+
+
+def _document(path: str) -> Document:
+    """The text of a file, parsed. Raises ConfigError."""
+    suffix = os.path.splitext(path)[1].lower()
     try:
-        return TableFormat.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, (KEY, name, *first["loc"])))
-        raise ConfigError(f"--format {path}: {place}: {first['msg']}") from None
+        return READERS[suffix](fetch(path, MAX_BYTES, "a file with formats of tables"))
+    except BridgeError as error:
+        raise ConfigError(f"--format {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--format {path}: {error}") from None
 
 
 def _changed(path: str) -> int:
+    """The time of the last change of a local file; 0 for other files."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:

@@ -25,6 +25,12 @@ def folder_of(path: str) -> str:
     return os.path.dirname(path) or os.curdir
 
 
+def name_in(path: str) -> str:
+    """The name of a file or directory; empty for a root."""
+    path = path if is_url(path) else os.path.abspath(path).replace(os.sep, "/")
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def beside(path: str, name: str) -> str:
     """The path of another file, relative to the directory of a file."""
     return within(folder_of(path), name)

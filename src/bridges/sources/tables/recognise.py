@@ -75,7 +75,7 @@ def _as(
     if format.format not in (None, "jsonl" if is_json else "csv"):
         return None
     separator = "" if is_json else _separator(head, format.separators)
-    columns = _json_columns(head) if is_json else _columns(head, separator)
+    columns = _json_columns(head) if is_json else _columns(head, separator, format.strip)
     if not columns or (not is_chosen and format.lacks(columns)):
         return None
     why = _sign_of(format, columns, place)
@@ -126,10 +126,10 @@ def _separator(head: bytes, separators: Sequence[str]) -> str:
     return max(separators, key=first.count)
 
 
-def _columns(head: bytes, separator: str) -> tuple[str, ...]:
+def _columns(head: bytes, separator: str, strip: bool) -> tuple[str, ...]:
     """The names in the first filled row."""
     first = next(iter(rows_of(head.lstrip().partition(NEWLINE)[0] + NEWLINE, separator)), None)
-    return tuple(cell.strip() for cell in first[1]) if first else ()
+    return tuple(cell.strip() if strip else cell for cell in first[1]) if first else ()
 
 
 def _json_columns(head: bytes) -> tuple[str, ...]:
@@ -154,8 +154,9 @@ def _has_good_rows(
 ) -> bool:
     """Whether the first row has the width of the header, and the first steps are numbers."""
     whole = head[: head.rfind(NEWLINE) + 1]
-    found = islice(rows_of(whole, separator), 1, FIRST_ROWS + 1)
-    rows = [cells for _, cells in found]
+    found = (cells for _, cells in islice(rows_of(whole, separator), 1, FIRST_ROWS + 1))
+    names = [name.strip() for name in columns]
+    rows = [cells for cells in found if [cell.strip() for cell in cells] != names]
     if rows and len(rows[0]) != len(columns):
         return False
     step = next((columns.index(name) for name in format.step if name in columns), None)

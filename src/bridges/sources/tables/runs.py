@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
+from posixpath import splitext
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.tables.columns import Roles
 from bridges.sources.tables.joined import join
 from bridges.sources.tables.params import Params, read_params
-from bridges.sources.tables.paths import exists, head_of, within
+from bridges.sources.tables.paths import exists, head_of, name_in, within
 from bridges.sources.tables.recognise import Place, recognise
 from bridges.sources.tables.table import Table, name_lines, read_table
 from bridges.sources.tables.text import TableText
@@ -82,6 +83,7 @@ def _part(
         source=table.text.location + ("" if not rows[0] else f"#{int(table.lines[rows[0]])}"),
         evidence=() if known else evidence_of(table.text, part.time, part.elapsed, settings),
         provenance=(table.text.provenance,),
+        epoch_key=table.roles.epoch,
     )
 
 
@@ -90,9 +92,8 @@ def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
     tables = [_prefixed(unit, path, read_table(path, known, options)) for path, known in unit.files]
     stream, time = join(tables)
     findings = [finding for table in tables for finding in table.findings]
-    run = _run(
-        unit, name, stream, params, [*findings, *_notes(tables[0].roles, stream, params, unit)]
-    )
+    findings += _notes(tables[0].roles, stream, params, unit)
+    run = _run(unit, name, stream, params, findings)
     evidence: tuple[Evidence, ...] = ()
     if stream.time is None:
         timed = evidence_of(tables[0].text, time, None, ())
@@ -101,6 +102,7 @@ def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
         run,
         evidence=evidence,
         provenance=tuple(table.text.provenance for table in tables),
+        epoch_key=tables[0].roles.epoch,
         append_only=False,
     )
 
@@ -114,12 +116,16 @@ def _prefixed(unit: Unit, path: str, table: Table) -> Table:
 def _key(unit: Unit, path: str, part: Series) -> str:
     if unit.format.key == "path":
         return key_of(path, unit.root)
-    return f"{unit.format.prefix.replace('{*}', _star(unit, path))}{part.key}"
+    if not unit.format.prefix:
+        return part.key
+    name = splitext(name_in(path).removesuffix(".gz"))[0]
+    prefix = unit.format.prefix.replace("{stem}", name)
+    return f"{prefix.replace('{*}', _star(unit, path))}{part.key}"
 
 
 def _star(unit: Unit, path: str) -> str:
     """The text of `*` in the name of a file."""
-    file = path.replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
+    file = name_in(path).removesuffix(".gz")
     for pattern in unit.format.files:
         match = re.fullmatch(translate(pattern).replace(".*", "(.*)", 1), file)
         if match and match.groups():
@@ -154,6 +160,7 @@ def _run(
     """A run of the unit, with its params."""
     return Run(
         name=redact_text(name),
+        group=_group(unit),
         stream=stream,
         source=unit.location,
         params=params.values,
@@ -163,6 +170,14 @@ def _run(
         key_style="tags",
         settings=replace(params.settings, output=name),
     )
+
+
+def _group(unit: Unit) -> str | None:
+    """The name of the directory around that of the run, if its format groups such runs."""
+    name = name_in(unit.folder)
+    if not any(fnmatchcase(name, pattern) for pattern in unit.format.group_by_parent):
+        return None
+    return redact_text(name_in(within(unit.folder, ".."))) or None
 
 
 def _format(unit: Unit) -> Finding:
@@ -189,7 +204,7 @@ def _notes(roles: Roles, stream: MetricStream, params: Params, unit: Unit) -> li
         message = f"the column {roles.step!r} is the step, as in the table: steps are epochs"
         found.append(Finding("table-steps-are-epochs", Severity.INFO, "all rows", message))
     if _status(unit, stream, params) == "unknown":
-        message = "nothing in a table tells whether its training ended"
+        message = "a table has no sign of the end of its training: the status is unknown"
         found.append(Finding("table-end-unknown", Severity.INFO, unit.location, message))
     return found
 

@@ -11,14 +11,13 @@ from bridges.sources.fetch import MissingSourceError
 from bridges.sources.folders import Folder, folders
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import TABLE_NAME, local_path
-from bridges.sources.tables.claims import is_table
-from bridges.sources.tables.own_formats import formats_of
+from bridges.sources.tables.claims import claim_by, is_table
+from bridges.sources.tables.own_formats import formats_of, in_trees
 from bridges.sources.tables.run_names import name_of
 from bridges.sources.tables.runs import runs_of
 from bridges.sources.tables.text import EXPECTED, load
 from bridges.sources.tables.units import (
     TABLE_SUFFIXES,
-    Formats,
     Found,
     Unit,
     named_table,
@@ -38,6 +37,7 @@ class TablePart:
 
     location: str
     folder: Folder | None
+    options: ReadOptions
     neighbour: str | None = None
 
     @property
@@ -45,7 +45,7 @@ class TablePart:
         """The tables, and the files of settings beside them."""
         if self.folder is None:
             return (self.location,)
-        return _files_of(self.folder)
+        return _files_of(self.folder, self.options)
 
     @property
     def size(self) -> int:
@@ -63,11 +63,20 @@ class TablesSource:
 
     name = "tables"
 
+    def __init__(self, options: ReadOptions | None = None) -> None:
+        self._options = options or ReadOptions()
+
+    def configured(self, options: ReadOptions) -> TablesSource:
+        """The source with the formats of the options. Raises ConfigError."""
+        formats_of(options)
+        return TablesSource(options)
+
     def claims(self, location: str) -> bool:
         """Whether it is named like a table, or a directory with one."""
         if is_tree(location):
-            return any(folder.source == self.name for folder in folders(location))
-        return TABLE_NAME.search(location) is not None or is_table(location)
+            found = folders(location, claim={self.name: claim_by(self._options)})
+            return any(folder.source == self.name for folder in found)
+        return TABLE_NAME.search(location) is not None or is_table(location, self._options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
         """The runs at a location; errors are raised after the last readable run.
@@ -78,7 +87,7 @@ class TablesSource:
         reading = _Reading(location, options)
         if is_tree(location):
             missing: dict[str, str] = {}
-            for folder in _folders(location, missing):
+            for folder in _folders(location, options, missing):
                 yield from reading.folder(folder)
             reading.errors += [unlisted(path, why) for path, why in missing.items()]
         else:
@@ -89,8 +98,9 @@ class TablesSource:
         """The parts of a location: one for each directory with tables. Raises SourceError."""
         location = local_path(location)
         if not is_tree(location):
-            return [TablePart(location, None)]
-        return [TablePart(location, folder) for folder in _folders(location, {})]
+            return [TablePart(location, None, self._options)]
+        found = _folders(location, self._options, {})
+        return [TablePart(location, folder, self._options) for folder in found]
 
     def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part. Raises SourceError, TreeError."""
@@ -105,18 +115,18 @@ class TablesSource:
         return [path for part in parts for path in part.files]
 
 
-def _folders(location: str, missing: dict[str, str]) -> list[Folder]:
+def _folders(location: str, options: ReadOptions, missing: dict[str, str]) -> list[Folder]:
     """The directories of tables; without any, all directories with files."""
-    found = list(folders(location, missing))
+    found = list(folders(location, missing, {TablesSource.name: claim_by(options)}))
     own = [folder for folder in found if folder.source == TablesSource.name]
     return own or [folder for folder in found if folder.files]
 
 
-def _files_of(folder: Folder) -> list[str]:
+def _files_of(folder: Folder, options: ReadOptions) -> list[str]:
     """The files of a directory from which its runs are read."""
     suffixes = (*TABLE_SUFFIXES, *SETTINGS_SUFFIXES, ".log", ".jsonl", ".ndjson", ".gz")
     own = [folder.join(name) for name in folder.files if name.endswith(suffixes)]
-    units = tables_in(folder, formats_of(None)[0]).units
+    units = tables_in(folder, in_trees(options)).units
     return [*dict.fromkeys((*own, *(path for unit in units for path in unit.paths)))]
 
 
@@ -131,11 +141,12 @@ class _Reading:
     runs: int = 0
 
     def __post_init__(self) -> None:
-        self._formats, self._chosen = formats_of(self.options.format)
+        self._formats, self._chosen = formats_of(self.options)
+        self._in_trees = in_trees(self.options)
 
     def folder(self, folder: Folder) -> Iterator[Run]:
         """The runs of the tables in a directory; unreadable ones become errors."""
-        found = tables_in(folder, self._of_trees())
+        found = tables_in(folder, self._in_trees)
         self.errors += found.errors
         self.notes += _left_out(folder, found)
         for unit in found.units:
@@ -157,13 +168,6 @@ class _Reading:
         unit = named_table(self.location, self._formats, self._chosen, text.data)
         for run in runs_of(unit, name_of(unit, self.location), self.options, text):
             yield self._with_notes(run)
-
-    def _of_trees(self) -> Formats:
-        """The formats for the files in directories; a chosen one is certain by its name."""
-        if self._chosen is None:
-            return self._formats
-        chosen = self._formats[self._chosen].model_copy(update={"surely": None})
-        return {self._chosen: chosen}
 
     def _with_notes(self, run: Run) -> Run:
         """The run with the notes since the last one."""

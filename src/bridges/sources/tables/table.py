@@ -123,6 +123,8 @@ def read_table(
     table = _with_roles(text, columns, lines, series, roles, damage)
     table.findings = [*text.findings, *findings, *table.findings, *damage.findings()]
     table.stream = _metrics(table.stream, known, roles)
+    if known.format.blank == "nan":
+        table.stream = with_nans(table.stream)
     has_values = _with_values(table.stream)
     if not has_values.any():
         raise empty(location, found="a table without values")
@@ -140,9 +142,10 @@ def _separated(text: TableText, known: Recognised, damage: Damage) -> Read:
         raise empty(text.location)
     line = text.data.count(NEWLINE, 0, start) + 1
     end = text.data.index(NEWLINE, start) + 1
-    header = _header(text.data[start:end], known.separator)
+    names = next(iter(rows_of(text.data[start:end], known.separator)))[1]
+    header = [name.strip() for name in names]
     damage.header = header
-    names, findings = _unique(header)
+    columns, findings = _unique(header if known.format.strip else names)
     repeated: list[int] = []
 
     def on_odd(number: int, cells: list[str]) -> None:
@@ -151,7 +154,7 @@ def _separated(text: TableText, known: Recognised, damage: Damage) -> Read:
         else:
             damage.add(number, cells)
 
-    cells = Cells(names, known.separator, known.format.missing, on_odd, header=header)
+    cells = Cells(columns, known.separator, known.format.missing, on_odd, header=header)
     cells.add(text.data[end:], line + 1)
     if repeated:
         message = "the line with the names of the columns is repeated: left out"
@@ -160,7 +163,7 @@ def _separated(text: TableText, known: Recognised, damage: Damage) -> Read:
             Finding("table-header-repeated", Severity.INFO, where, message, len(repeated))
         )
     series, found = cells.columns.series()
-    return [name for name in names if name is not None], cells.lines, series, [*findings, *found]
+    return [name for name in columns if name is not None], cells.lines, series, [*findings, *found]
 
 
 def _json(text: TableText, known: Recognised, damage: Damage) -> Read:
@@ -169,10 +172,6 @@ def _json(text: TableText, known: Recognised, damage: Damage) -> Read:
     series, found = rows.columns.series()
     names = [*dict.fromkeys(part.key for part in series)]
     return names, rows.lines, series, found
-
-
-def _header(line: bytes, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(iter(rows_of(line, separator)))[1]]
 
 
 def _unique(header: Sequence[str]) -> tuple[list[str | None], list[Finding]]:
@@ -240,6 +239,22 @@ def _metrics(stream: MetricStream, known: Recognised, roles: Roles) -> MetricStr
     kept = (part for part in stream.series if part.key not in others)
     series = tuple(part for part in kept if known.format.is_metric(part.key))
     return replace(stream, series=series)
+
+
+def with_nans(stream: MetricStream) -> MetricStream:
+    """The stream with NaN in the rows without a value, for each key with numbers."""
+    count, series = len(stream), [*stream.series]
+    for key in dict.fromkeys(part.key for part in stream.numbers):
+        own = [part for part in stream.series if part.key == key]
+        absent = np.setdiff1d(np.arange(count), np.concatenate([part.rows for part in own]))
+        floats = [part for part in own if part.values.dtype == np.float64]
+        rows = np.concatenate([absent, *(part.rows for part in floats)])
+        values = [np.full(len(absent), np.nan), *(part.values for part in floats)]
+        order = np.argsort(rows, kind="stable")
+        made = Series(key, rows[order], np.concatenate(values)[order])
+        series = [part for part in series if not any(part is each for each in floats)]
+        series += [made] if len(rows) else []
+    return replace(stream, series=tuple(series))
 
 
 def _with_values(stream: MetricStream) -> NDArray[np.bool_]:

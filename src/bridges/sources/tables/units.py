@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,14 +10,13 @@ from fnmatch import fnmatchcase
 from bridges.errors import SourceError
 from bridges.sources.fetch import LFS_POINTER
 from bridges.sources.folders import Folder
-from bridges.sources.tables.formats import TableFormat
+from bridges.sources.tables.formats import Formats, TableFormat
 from bridges.sources.tables.paths import beside, exists, folder_of, head_of, within
 from bridges.sources.tables.recognise import HEAD_BYTES, Place, Recognised, recognise, stem
 from bridges.sources.tables.text import EXPECTED, NEWLINE
 from bridges.sources.trainer.discovery import natural, walk
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-Formats = Mapping[str, TableFormat]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ def with_files_beside(runs: Sequence[Run], unit: Unit, options: ReadOptions) -> 
     found = [Folder(each.path, each.beside, each.folders) for each in unit.members]
     if unit.path not in {folder.path for folder in found}:
         found += filter(None, [folder_at(unit.path)])
-    if not any(name.endswith(TABLE_SUFFIXES) for folder in found for name in folder.files):
+    has_tables = any(name.endswith(TABLE_SUFFIXES) for each in found for name in each.files)
+    if not (has_tables or options.tables):
         yield from runs
         return
     from bridges.sources.tables.beside import with_tables  # not needed for most runs

@@ -119,6 +119,28 @@ def test_a_format_of_a_config_is_relative_to_it(tmp_path: Path) -> None:
     assert (run["run"], run["status"], run["points"]) == ("a.dat", "exported", 2)
 
 
+def test_formats_in_a_config(tree: Path) -> None:
+    """Declared in the config: recognised in trees; a change of the declaration is a new reading."""
+    put(tree / "tree/own/a.dat", "n,m,loss\n3,5,0.5\n4,6,0.25\n")
+    put(
+        tree / "m.yaml",
+        "tables: {own: {files: '*.dat', step: n, exclude: m}}\n"
+        "sources: [tree]\ntargets: [{to: tensorboard, logdir: tb}]\nengine: {workers: 2}\n",
+    )
+    found = documents(tree, "migrate", "m.yaml")["runs"]
+    assert sorted(run["run"] for run in found) == sorted([*NAMES, "own/a.dat"])
+    found = documents(tree, "migrate", "m.yaml")["runs"]
+    assert {run["status"] for run in found} == {"unchanged"}
+    assert all("known-by-its-files" in str(run["findings"]) for run in found)
+    put(tree / "tree/own/a.dat", "n,m,loss\n3,5,0.5\n4,6,0.25\n5,7,0.125\n")
+    found = documents(tree, "migrate", "m.yaml")["runs"]
+    assert [run["run"] for run in found if run["status"] == "appended"] == ["own/a.dat"]
+    put(tree / "m.yaml", (tree / "m.yaml").read_text().replace(", exclude: m", ""))
+    found = documents(tree, "migrate", "m.yaml")["runs"]
+    (run,) = (run for run in found if run["status"] != "unchanged")  # its first row is another
+    assert (run["run"].startswith("own/a.dat"), run["points"]) == (True, 6)
+
+
 def test_a_table_is_followed_line_by_line(tmp_path: Path) -> None:
     lines = [*SB3.splitlines(keepends=True), "6144,9,-1.0,0.25\n", "8192,12,-0.5,0.125\n"]
     path = put(tmp_path / "progress.csv", "".join(lines[:2]) + lines[2][:4])

@@ -148,10 +148,29 @@ def test_users_declare_formats(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("tables: {}", "found no formats; expected the key 'tables'"),
-        ("- a", "it is a YAML list, not a mapping"),
-        ("tables: {x: {step: a}}", "tables.x.files: Field required"),
-        ("tables: {x: {files: a, stepp: b}}", "tables.x.stepp: Extra inputs are not permitted"),
-        ("tables: {x: {files: a, timestamp: {column: t, unit: h}}}", "tables.x.timestamp.unit"),
+        ("- a", "found no formats; expected the key 'tables'"),
+        (
+            "tables:\n  x: {step: a}",
+            "f.yaml:2: tables.x.files: found no such key; it is required: Patterns of file names",
+        ),
+        (
+            "tables:\n  x:\n    files: a\n    stepp: b",
+            "f.yaml:4: tables.x.stepp: found an unknown key; expected one of about, files,",
+        ),
+        ("tables: {x: {files: a, stepp: b}}", "Did you mean 'step'?"),
+        (
+            "tables:\n  x:\n    files: a\n    timestamp:\n      column: t\n      unit: h",
+            "f.yaml:6: tables.x.timestamp.unit: found the text 'h'; expected 's', 'ms', 'us' or",
+        ),
+        (
+            "tables:\n  x:\n    files: a\n    elapsed: {columns: t, unit: iso}",
+            "f.yaml:4: tables.x.elapsed.unit: found the text 'iso'; expected 's', 'ms' or 'us'",
+        ),
+        ("tables:\n  x:\n    files: [a, 5]", "f.yaml:3: tables.x.files[1]: found the number 5"),
+        ("tables: {x: {files: a, blank: zero}}", "tables.x.blank: found the text 'zero'; expected"),
+        ("tables:\n  x: 5", "f.yaml:2: tables.x: found the number 5; expected a mapping of keys"),
+        ("tables:\n  x: {files: a}\n  x: {files: b}", "found this key on line 2 and on line 3"),
+        ("tables: {x: {files: &a [*a]}}", "--format"),
     ],
 )
 def test_wrong_declarations_are_named(tmp_path: Path, text: str, problem: str) -> None:

@@ -157,3 +157,6 @@ def _locations(keys: Mapping[str, object], table: Loc) -> Iterator[Loc]:
         yield (*table, key)
         if isinstance(value, dict):
             yield from _locations(value, (*table, key))
+
+
+READERS = {".yaml": read_yaml_text, ".yml": read_yaml_text, ".toml": read_toml_text}
