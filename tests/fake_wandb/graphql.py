@@ -13,6 +13,7 @@ from urllib.parse import quote
 from tests.fake_wandb.runs import FakeRun, Store, base64_text
 
 ENTITY = "fake-entity"  # of the API key
+SAMPLES = 500  # unless a request asks for another number
 OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 Json = dict[str, Any]
 
@@ -31,11 +32,13 @@ class GraphQL:
             **dict.fromkeys(project_run, self._project_run),
             "UpsertBucket": self._upsert,
             "RunResumeStatus": self._resume,
+            "RewindRun": self._rewind,
             "CreateRunFiles": self._create_files,
             "Runs": self._runs,
             "RunFiles": self._run_files,
             "HistoryPage": self._history_page,
             "SampledHistoryPage": self._sampled,
+            "RunFullHistory": self._full_history,
         }
 
     def answer(self, body: Mapping[str, Any]) -> Json:
@@ -84,21 +87,15 @@ class GraphQL:
             inserted = key not in self._store.runs
             run = self._store.get(key)
         run.update(variables)
-        bucket = {
-            "id": run.id,
-            "name": run.name,
-            "displayName": run.display_name or run.name,
-            "description": run.notes,
-            "config": run.config,
-            "sweepName": run.sweep,
-            "project": {
-                "id": base64_text(f"Project:v1:{run.project}"),
-                "name": run.project,
-                "entity": {"id": base64_text(f"Entity:{run.entity}"), "name": run.entity},
-            },
-            "historyLineCount": len(run.history),
-        }
-        return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
+        return {"upsertBucket": {"bucket": _bucket(run), "inserted": inserted}}
+
+    def _rewind(self, variables: Json) -> Json:
+        """Remove the rows behind a step: the run goes on from there."""
+        run, step = self._find(variables), variables["metricValue"]
+        if run is None:
+            return {"rewindRun": {"rewoundRun": None}}
+        run.history = [line for at, line in run.rows if at <= step]
+        return {"rewindRun": {"rewoundRun": _bucket(run)}}
 
     def _resume(self, variables: Json) -> Json:
         run = self._find(variables)
@@ -170,6 +167,17 @@ class GraphQL:
         some = [{key: row[key] for key in keys} for row in rows if row.keys() >= {*keys}]
         return {"project": {"run": {"sampledHistory": [some]}}}
 
+    def _full_history(self, variables: Json) -> Json:
+        """Some rows and system metrics, evenly chosen."""
+        run, count = self._find(variables), variables.get("samples") or SAMPLES
+        assert run is not None
+        events = [line for line in run.events if line is not None]
+        rows = [line for _, line in run.rows]
+        if self._as_served:
+            rows = [*_served(rows, rows)]
+        node = {"history": _sample(rows, count), "events": _sample(events, count)}
+        return {"project": {"run": node}}
+
     def _project_run(self, variables: Json) -> Json:
         run = self._find(variables)
         if run is None:
@@ -231,6 +239,24 @@ def _page(nodes: Sequence[Json]) -> Json:
     return {**_edges(nodes), "pageInfo": {"endCursor": None, "hasNextPage": False}}
 
 
+def _bucket(run: FakeRun) -> Json:
+    """A run in the answers to its writers."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "displayName": run.display_name or run.name,
+        "description": run.notes,
+        "config": run.config,
+        "sweepName": run.sweep,
+        "project": {
+            "id": base64_text(f"Project:v1:{run.project}"),
+            "name": run.project,
+            "entity": {"id": base64_text(f"Entity:{run.entity}"), "name": run.entity},
+        },
+        "historyLineCount": len(run.history),
+    }
+
+
 def _node(run: FakeRun) -> Json:
     """A run in the answers to `wandb.Api`."""
     last = max((step for step, _ in run.rows), default=-1)
@@ -250,7 +276,7 @@ def _node(run: FakeRun) -> Json:
         "description": run.notes,
         "notes": run.notes,
         "summaryMetrics": json.dumps(run.summary),
-        "systemMetrics": "{}",
+        "systemMetrics": json.dumps(_last(run.events)),
         "historyLineCount": len(run.history),
         "historyKeys": {"lastStep": last, "keys": {}},
         "createdAt": created,
@@ -259,6 +285,17 @@ def _node(run: FakeRun) -> Json:
         "stopped": False,
         "user": {"name": ENTITY, "username": ENTITY},
     }
+
+
+def _sample(lines: Sequence[str], count: int) -> Sequence[str]:
+    """At most `count` lines, evenly chosen."""
+    return lines[:: -(-len(lines) // count) or 1]
+
+
+def _last(lines: Sequence[str | None]) -> Json:
+    """The last system metrics."""
+    found = [json.loads(line) for line in lines if line is not None]
+    return {key: value for row in found[-1:] for key, value in row.items() if key[0] != "_"}
 
 
 def _file(name: str, size: int, md5: str) -> Json:

@@ -6,6 +6,7 @@ The field numbers are those of wandb's `wandb_internal.proto`.
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,9 +19,12 @@ from bridges.formats.wandb_log.rows import Path, item_json
 HISTORY, SUMMARY, CONFIG, FILES, STATS, ARTIFACT, TENSORBOARD, ALERT = 2, 3, 5, 6, 7, 8, 9, 10
 TELEMETRY, METRIC, CONTROL, RUN, EXIT, FINAL, HEADER, USED_ARTIFACT = 11, 12, 16, 17, 18, 20, 21, 25
 TELEMETRY_RELEASE, TELEMETRY_TRANSFORMERS, TELEMETRY_LABEL, LABEL_CODE = 5, 6, 9, 1
+TELEMETRY_FEATURES, TENSORBOARD_SYNC, SHARED_MODE = 3, 35, 67
 TRAINER_LABEL = "transformers_trainer"
 OTHERS = {ALERT: "alerts", ARTIFACT: "artifacts", USED_ARTIFACT: "used artifacts"}
+_double = struct.Struct("<d")
 MICROSECONDS = 1_000_000
+MAX_SECONDS = 1e11  # the year 5138
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class RunRecord:
     start: microseconds since 1970 UTC; 0: unknown
     config: JSON by path
     fork: id of the run from which it branched, if any
+    rewound_to: the last step that a rewind kept of the rows before; None without a rewind
+    is_resumed: resumes a run of its id, if there is one (since wandb 0.30)
     """
 
     run_id: str = ""
@@ -44,6 +50,8 @@ class RunRecord:
     sweep: str = ""
     start: int = 0
     fork: str = ""
+    rewound_to: int | None = None
+    is_resumed: bool = False
 
     @classmethod
     def of(cls, content: bytes) -> RunRecord:
@@ -58,9 +66,17 @@ class RunRecord:
             )
         }
         config = dict(items(_message(found.get(4, b""))))
-        start, branch = _time(found.get(17, b"")), dict(fields(_message(found.get(23, b""))))
-        fork = _text(branch.get(1, b""))
-        return cls(config=config, tags=tags, start=start, fork=fork, **texts)
+        fork, step = _branch(_message(found.get(23, b"")))
+        is_rewind = bool(fork) and fork == texts["run_id"]
+        return cls(
+            config=config,
+            tags=tags,
+            start=_time(found.get(17, b"")),
+            fork="" if is_rewind else fork,
+            rewound_to=step if is_rewind else None,
+            is_resumed=bool(found.get(24)),
+            **texts,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,7 @@ class RunLog:
     is_trainer: written by the callback of transformers
     transformers: its release; empty: unknown
     is_tensorboard: synced from event files
+    is_shared: written by several programs at once
     others: numbers of other records by kind
     """
 
@@ -110,6 +127,7 @@ class RunLog:
     is_trainer: bool = False
     transformers: str = ""
     is_tensorboard: bool = False
+    is_shared: bool = False
     others: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
 
@@ -162,11 +180,13 @@ class RunLog:
         self.config |= {path: json.loads(value) for path, value in updates.items()}
 
     def _note_writer(self, content: bytes) -> None:
-        """Take the release of wandb, and the label of its caller, from telemetry."""
+        """Take the release of wandb, its mode, and the label of its caller from telemetry."""
         found = dict(fields(content))
         self.writer = _text(found.get(TELEMETRY_RELEASE, b"")) or self.writer
         label = dict(fields(_message(found.get(TELEMETRY_LABEL, b""))))
         self.is_trainer |= _text(label.get(LABEL_CODE, b"")) == TRAINER_LABEL
+        features = dict(fields(_message(found.get(TELEMETRY_FEATURES, b""))))
+        self.is_shared |= bool(features.get(SHARED_MODE))
         self.transformers = _text(found.get(TELEMETRY_TRANSFORMERS, b"")) or self.transformers
 
 
@@ -193,6 +213,14 @@ def removed(content: bytes) -> Iterator[tuple[str, ...]]:
             yield item_json(_message(item))[0]
 
 
+def _branch(content: bytes) -> tuple[str, int]:
+    """The run and the step of a branch point."""
+    found = dict(fields(content))
+    value = found.get(2, bytes(8))
+    step: float = _double.unpack(value)[0] if isinstance(value, bytes) and len(value) == 8 else 0.0
+    return _text(found.get(1, b"")), int(step) if abs(step) < 2.0**63 else 0
+
+
 def _metric(content: bytes) -> MetricDefinition:
     found = dict(fields(content))
     name, glob, step = (_text(found.get(number, b"")) for number in (1, 2, 4))
@@ -208,16 +236,19 @@ def _stats(content: bytes) -> Stats:
             with suppress(ValueError):  # some releases write versions such as 12.4.1
                 if not name.startswith("_"):
                     values[name] = json.loads(value)
-    return Stats(_time(found.get(2, b"")), values)
+    time = _time(found.get(2, b""))
+    if not time:
+        raise LogError("system metrics have no time")
+    return Stats(time, values)
 
 
 def _time(content: int | bytes) -> int:
-    """A protobuf timestamp in microseconds."""
+    """A protobuf timestamp in microseconds; 0 for none, and for one after the year 5138."""
     found = dict(fields(_message(content)))
     seconds, nanoseconds = found.get(1, 0), found.get(2, 0)
     if not isinstance(seconds, int) or not isinstance(nanoseconds, int):
         raise LogError("a time is not a number")
-    return seconds * MICROSECONDS + nanoseconds // 1000
+    return seconds * MICROSECONDS + nanoseconds // 1000 if seconds < MAX_SECONDS else 0
 
 
 def _message(content: int | bytes) -> bytes:

@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 from pydantic_core import from_json
 
 from bridges.errors import SourceError
-from bridges.formats.wandb_log.records import RunLog, RunRecord, Stats
+from bridges.formats.wandb_log.records import RunLog, RunRecord
 from bridges.formats.wandb_log.rows import HistoryColumns
 from bridges.sources.sidecars.yaml_settings import read_yaml
 from bridges.sources.wandb.claims import HISTORY_NAME, METADATA_NAME
 from bridges.sources.wandb.logs import EmptyLogError, ReadLog, open_log
 from bridges.sources.wandb.places import CONFIG_NAME, EVENTS_NAME, SUMMARY_NAME, LogPlace
+from bridges.sources.wandb.rows import moments_of
 from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 
@@ -45,7 +46,8 @@ def read_early(place: LogPlace, history: HistoryColumns) -> ReadLog:
     code = metadata.get("exitcode")
     log.exit_code = code if isinstance(code, int) else None
     log.writer = str(own.get("cli_version", "")) if isinstance(own, dict) else ""
-    log.stats = [*_stats(files, found)]
+    if EVENTS_NAME in files:
+        log.stats = [*moments_of(_rows(files[EVENTS_NAME], found))]
     return found
 
 
@@ -129,14 +131,3 @@ def microseconds(text: object) -> int:
     time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
     whole = time.replace(microsecond=0)
     return round(whole.timestamp()) * SECOND + time.microsecond
-
-
-def _stats(files: Mapping[str, str], found: ReadLog) -> Iterator[Stats]:
-    """The system metrics of a run."""
-    if EVENTS_NAME not in files:
-        return
-    for row in _rows(files[EVENTS_NAME], found):
-        time = row.get("_timestamp")
-        if isinstance(time, (int, float)):
-            values = {key: value for key, value in row.items() if not key.startswith("_")}
-            yield Stats(round(time * SECOND), values)

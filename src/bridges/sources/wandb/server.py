@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,20 +18,25 @@ from bridges.formats.wandb_log.client import (
     open_api,
 )
 from bridges.formats.wandb_log.records import (
+    SHARED_MODE,
+    TENSORBOARD_SYNC,
     TRAINER_LABEL,
     MetricDefinition,
     RunLog,
     RunRecord,
+    Stats,
 )
 from bridges.formats.wandb_log.rows import HistoryColumns
 from bridges.log import log
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.selection import Selection
+from bridges.sources.wandb.content import Content
 from bridges.sources.wandb.early import microseconds
 from bridges.sources.wandb.logs import ReadLog
 from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
-from bridges.sources.wandb.runs import Content, run_of
+from bridges.sources.wandb.rows import moments_of
+from bridges.sources.wandb.runs import run_of
 from bridges.sources.wandb.values import as_numbers
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
@@ -39,6 +44,7 @@ from bridges.stream.model import Run
 RUNS_PER_PAGE = 50
 ROWS_PER_PAGE = 5_000  # aimed at
 MAX_GROWTH = 8  # of the steps in a page, from one to the next
+MAX_SAMPLES = 100_000  # of requests without pages: all rows, or all system metrics
 MAX_STEPS_OF_RETRY = 1_000_000  # a thousand requests
 ADDRESS = re.compile(r"wandb://([^/]+)/([^/]+)(?:/(?:runs/)?([^/]+))?/?\Z")
 STATUS = {
@@ -49,6 +55,9 @@ STATUS = {
     "running": "running",
 }
 NO_KEY = "Set WANDB_API_KEY, or run `wandb login`; WANDB_BASE_URL names another server."
+
+
+Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class _Reading:
             found = api.run(f"{self._address.place}/{run_id}")
             if not self._takes(found):
                 return None
-            content = content_of(self._address, found)
+            content = content_of(self._address, found, self._options)
         return run_of(content, self._options)
 
     def _takes(self, run: Any) -> bool:
@@ -165,25 +174,20 @@ class _Reading:
             raise self._errors[0] if one else TreeError(self._address.location, self._errors)
 
 
-def content_of(address: Address, run: Any) -> Content:
+def content_of(address: Address, run: Any, options: ReadOptions) -> Content:
     """The content of a run of the client. Raises the client's errors."""
     source = f"{address.server}/{run.id}"
-    history, findings = HistoryColumns(), list[Finding]()
-    lines, last = line_count(run), last_step(run)
-    for page in _pages(run, last, lines):
-        history.add_rows(page)
-    if history.count < lines and last < MAX_STEPS_OF_RETRY:
-        history = HistoryColumns()
-        history.add_rows(list(run.scan_history(**fresh(run.scan_history))))
-    if history.count < lines:
-        message = f"the server counts {lines:,} rows, and gave {history.count:,} of them"
-        lost = lines - history.count
-        findings.append(Finding("rows-missing", Severity.LOSS, source, message, lost))
+    history, findings = _rows(run, source)
+    log = _log(address, run, has_rows=history.count > 0)
+    log.stats = [*_system_metrics(run, is_wanted=options.system_metrics)]
+    if len(log.stats) >= MAX_SAMPLES:
+        message = f"the server gives no more than {MAX_SAMPLES:,} moments: others may be missing"
+        findings.append(Finding("system-sampled", Severity.WARNING, source, message))
     return Content(
         run.id,
         source,
         (),
-        [ReadLog(source, _log(address, run, has_rows=history.count > 0), history.count)],
+        [ReadLog(source, log, history.count)],
         [*as_numbers(history.columns())],
         history.count,
         history.rounded,
@@ -194,7 +198,42 @@ def content_of(address: Address, run: Any) -> Content:
     )
 
 
-def _pages(run: Any, last: int, lines: int) -> Iterator[list[Mapping[str, object]]]:
+def _rows(run: Any, source: str) -> tuple[HistoryColumns, list[Finding]]:
+    """The history rows, and a finding if there are fewer than the server counts."""
+    history, lines, last = HistoryColumns(), line_count(run), last_step(run)
+    for page in _pages(run, last, lines):
+        history.add_rows(page)
+    for retry in _retries(run, last, lines):
+        if history.count >= lines:
+            return history, []
+        other = HistoryColumns()
+        other.add_rows(retry())
+        history = other if other.count > history.count else history
+    message = f"the server counts {lines:,} rows, and gave {history.count:,} of them"
+    lost = lines - history.count
+    return history, [Finding("rows-missing", Severity.LOSS, source, message, lost)]
+
+
+def _retries(run: Any, last: int, lines: int) -> Iterator[Callable[[], list[Row]]]:
+    """Other requests for all rows.
+
+    The client asks for as many rows as there are steps, too few if rows share steps.
+    """
+    if lines <= MAX_SAMPLES:
+        yield lambda: list(run.history(samples=lines, pandas=False))
+    if last < MAX_STEPS_OF_RETRY:
+        yield lambda: list(run.scan_history(**fresh(run.scan_history)))
+
+
+def _system_metrics(run: Any, *, is_wanted: bool) -> Iterator[Stats]:
+    """The system metrics of a run; only the last ones, which cost no request, if not wanted."""
+    if is_wanted:
+        return moments_of(run.history(samples=MAX_SAMPLES, pandas=False, stream="system"))
+    last = run._attrs.get("systemMetrics")
+    return iter([Stats(0, last)] if isinstance(last, dict) and last else [])
+
+
+def _pages(run: Any, last: int, lines: int) -> Iterator[list[Row]]:
     """The history rows by ranges of steps, each of about `ROWS_PER_PAGE` rows.
 
     The client asks for 1,000 steps at a time, which takes thousands of requests for a run with
@@ -226,11 +265,13 @@ def _log(address: Address, run: Any, *, has_rows: bool) -> RunLog:
         notes=attributes.get("notes") or attributes.get("description") or "",
         tags=tuple(run.tags or ()),
         sweep=attributes.get("sweepName") or "",
+        fork=_parent(own, run.id),
         start=_started(own) or (0 if has_rows else microseconds(attributes.get("createdAt"))),
     )
     telemetry = own.get("t")
     telemetry = telemetry if isinstance(telemetry, dict) else {}
-    label = telemetry.get("9")
+    label, features = telemetry.get("9"), telemetry.get("3")
+    features = features if isinstance(features, list) else []
     return RunLog(
         run=record,
         config={(key,): value for key, value in dict(run.config).items()},
@@ -239,6 +280,8 @@ def _log(address: Address, run: Any, *, has_rows: bool) -> RunLog:
         writer=str(own.get("cli_version") or ""),
         transformers=str(telemetry.get("6") or ""),
         is_trainer=isinstance(label, dict) and label.get("1") == TRAINER_LABEL,
+        is_tensorboard=TENSORBOARD_SYNC in features,
+        is_shared=SHARED_MODE in features,
     )
 
 
@@ -256,6 +299,13 @@ def _started(own: Mapping[str, object]) -> int:
     found = writers.values() if isinstance(writers, dict) else ()
     times = [microseconds(each.get("startedAt")) for each in found if isinstance(each, dict)]
     return min((time for time in times if time), default=0)
+
+
+def _parent(own: Mapping[str, object], run_id: str) -> str:
+    """The id of the run from which another one was forked; empty for none, and for a rewind."""
+    branch = own.get("branch_point")
+    parent = str(branch.get("run_id") or "") if isinstance(branch, dict) else ""
+    return parent if parent != run_id else ""
 
 
 def _definitions(found: object) -> Iterator[MetricDefinition]:

@@ -115,6 +115,32 @@ def test_an_online_resume_is_one_run(tmp_path: Path) -> None:
     assert run.start == START * 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("logged", "steps"), [([0, 1], [3, 4]), ([2, 9], [3, 9]), ([7, 3], [7, 8]), ([5, 6], [5, 6])]
+)
+def test_an_offline_resume_is_numbered_on_as_wandb_sync_does_it(
+    logged: list[int], steps: list[int], tmp_path: Path
+) -> None:
+    write_run(tmp_path, [run_record(resume=True), *rows(0, 3), exit_record()], stamp=1)
+    own = [record for step in logged for record in rows(step, step + 1)]
+    second = [run_record(start=START + 9, resume=True), *own, exit_record()]
+    write_run(tmp_path, second, stamp=2)
+    (run,) = read(tmp_path)
+    assert run.stream.step.tolist() == [0, 1, 2, *steps]
+    found = [finding.count for finding in run.findings if finding.code == "resumed-steps"]
+    changed = sum(own != step for own, step in zip(logged, steps, strict=True))
+    assert found == [changed] * bool(changed)
+    assert "resumed-overlap" not in codes(run)
+
+
+def test_without_resume_the_steps_of_a_second_log_stay(tmp_path: Path) -> None:
+    for stamp in (1, 2):
+        write_run(tmp_path, [run_record(start=START + stamp), *rows(0, 2)], stamp=stamp)
+    (run,) = read(tmp_path)
+    assert run.stream.step.tolist() == [0, 1, 0, 1]
+    assert codes(run).count("resumed-overlap") == 1
+
+
 def test_an_empty_first_directory_is_no_run(tmp_path: Path) -> None:
     write_run(tmp_path, [run_record()], stamp=1)
     write_run(tmp_path, [run_record(start=START + 5), *rows(0, 3), exit_record()], stamp=2)
@@ -213,12 +239,32 @@ def test_system_metrics_are_rows_of_their_own(tmp_path: Path) -> None:
     assert run.stream.column("loss")[1].tolist() == [0.5, 1.5, 2.5]
 
 
-def test_a_fork_names_its_parent(tmp_path: Path) -> None:
+def branched(parent: str, step: int) -> bytes:
+    """The record of a run that goes on behind a step of another one, or of itself."""
     from wandb.proto import wandb_internal_pb2 as pb
 
-    record = pb.Record.FromString(run_record())
-    record.run.branch_point.run = "parent"
-    (run,) = read(write_run(tmp_path, [bytes(record.SerializeToString()), *rows(3, 5)]))
+    record = pb.Record.FromString(run_record(start=START + 99))
+    record.run.branch_point.run = parent
+    record.run.branch_point.value = step
+    return bytes(record.SerializeToString())
+
+
+def test_rows_behind_a_rewind_are_left_out(tmp_path: Path) -> None:
+    first = [run_record(), *rows(0, 3), row_record({"old": 1, "_step": 3, "_timestamp": START})]
+    write_run(tmp_path, [*first, *rows(4, 6)], stamp=1)
+    write_run(tmp_path, [branched("abc", 1), *rows(2, 4), exit_record()], stamp=2)
+    (run,) = read(tmp_path)
+    assert run.stream.step.tolist() == [0, 1, 2, 3]
+    assert run.stream.column("loss")[1].tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert run.stream.keys == ("loss",)
+    counts = {finding.code: finding.count for finding in run.findings}
+    assert counts["rows-rewound"] == 4
+    assert not {"forked-run", "resumed-overlap"} & {*counts}
+    assert "wandb.forked_from" not in run.facts
+
+
+def test_a_fork_names_its_parent(tmp_path: Path) -> None:
+    (run,) = read(write_run(tmp_path, [branched("parent", 2), *rows(3, 5)]))
     assert run.facts["wandb.forked_from"] == "parent"
     assert "forked-run" in codes(run)
     assert run.stream.step.tolist() == [3, 4]
@@ -280,6 +326,28 @@ def test_rows_without_usable_times_and_steps_get_those_of_the_rows_before(tmp_pa
     assert run.stream.time.tolist() == [START * 1_000_000] * 5
     (found,) = [finding for finding in run.findings if finding.code == "row-without-time"]
     assert found.count == 4
+
+
+@pytest.mark.parametrize("seconds", [10**17, -5])
+def test_impossible_times_of_a_run_and_of_system_metrics_are_none(
+    seconds: int, tmp_path: Path
+) -> None:
+    records = [run_record(start=seconds), *rows(0, 2), stats_record(seconds, {"cpu": 5})]
+    (run,) = read(write_run(tmp_path, [*records, exit_record()]), system_metrics=True)
+    assert run.start == START * 1_000_000
+    assert "system/cpu" not in run.stream.keys
+    assert codes(run).count("unreadable-records") == 1
+
+
+def test_system_metrics_of_an_early_run_without_a_time_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "wandb-metadata.json").write_text("{}")
+    (tmp_path / "wandb-history.jsonl").write_text('{"loss": 1, "_step": 0, "_timestamp": 5}\n')
+    events = [f'{{"system.cpu": 1, "_timestamp": {time}}}' for time in ("NaN", "1e300", "null", 7)]
+    (tmp_path / "wandb-events.jsonl").write_text("\n".join(events) + "\n")
+    (run,) = read(tmp_path, system_metrics=True)
+    assert run.stream.time is not None
+    assert run.stream.time.tolist() == [5_000_000, 7_000_000]
+    assert run.stream.column("system/cpu")[1].tolist() == [1]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
