@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +132,51 @@ def look(*folders: Path) -> list[tuple[str, int, int]]:
                     continue
                 found.append((path, status.st_size, status.st_mtime_ns))
     return sorted(found)
+
+
+# --- at each step in the file system ----------------------------------------------------------
+
+STEPS = re.compile(r"open|os\.(mkdir|rename|link|remove|rmdir|listdir|scandir)|shutil\.rmtree")
+
+
+def killed_at(step: int, folder: Path, action: Callable[[], object]) -> int:
+    """Run an action in a child that is killed just before the given step below a folder.
+
+    Returns its exit code: 0 if it had fewer steps.
+    """
+
+    def in_child() -> int:
+        taken = 0
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal taken
+            if not STEPS.fullmatch(event) or not str(arguments[0]).startswith(str(folder)):
+                return
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            taken += 1
+
+        sys.addaudithook(count)
+        action()
+        return 0
+
+    return wait_for(child(in_child))
+
+
+def child(action: Callable[[], int]) -> int:
+    """Start an action in a forked process; its id."""
+    process = os.fork()
+    if process:
+        return process
+    code = 99
+    try:
+        code = action()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def wait_for(process: int) -> int:
+    """The exit code of a child, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -72,7 +72,8 @@ def match_unordered(
         if one.complete and comparison.has_grown and "duplicates" in identity.options:
             raise _kept_points(one, identity)
     if not compared or compared[0][0].relation is Relation.OTHER:
-        return Match(run, identity, findings=tuple(_another_history(one) for _, one in compared))
+        others = () if run.shares_identity else compared
+        return Match(run, identity, findings=tuple(_another_history(one) for _, one in others))
     first, one = compared[0]
     is_equal = first.relation is Relation.EQUAL
     if one.complete and (first.relation is Relation.FEWER or (is_equal and first.without_steps)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from bridges.sources.remote import opened
@@ -49,7 +49,8 @@ def folders(
     """The directories at and below a location (a path, URL or glob), outer before inner ones.
 
     Directories inside a claimed one that belong to the same source are left out. Each directory is
-    visited once. One that cannot be listed is added to `unlisted` with the reason. `claim`: other
+    visited once. One that cannot be listed is added to `unlisted` with the reason. The claimed
+    directories of files that a glob matches come last, with these files only. `claim`: other
     claims than those of `CLAIMS`, by source.
     """
     own_claims = claim or {}
@@ -59,7 +60,22 @@ def folders(
     ]
     missing = {} if unlisted is None else unlisted
     listed: Listing = _Remote(location, missing) if "://" in location else _Local(missing)
-    waiting = listed.roots(location)[::-1]
+    roots, files = listed.matches(location)
+    yield from _below(roots, listed, claims)
+    for path, names in _by_directory(files).items():
+        folder = listed.folder(path)
+        if folder is not None:
+            chosen = Folder(path, tuple(name for name in folder.files if name in names), ())
+            source, _ = _claimed(chosen, claims)
+            if source is not None:
+                yield replace(chosen, source=source)
+
+
+def _below(
+    roots: Sequence[str], listed: Listing, claims: Sequence[tuple[str, Claim]]
+) -> Iterator[Folder]:
+    """The directories at and below some directories."""
+    waiting = [*roots][::-1]
     while waiting:
         folder = listed.folder(waiting.pop())
         if folder is None:
@@ -67,6 +83,15 @@ def folders(
         source, own = _claimed(folder, claims)
         yield Folder(folder.path, folder.files, folder.folders, source)
         waiting += [folder.join(name) for name in folder.folders if name not in own][::-1]
+
+
+def _by_directory(files: Sequence[str]) -> dict[str, set[str]]:
+    """The names of files by the path or URL of their directory."""
+    found: dict[str, set[str]] = {}
+    for path in files:
+        folder, name = path.rsplit("/", 1) if "://" in path else os.path.split(path)
+        found.setdefault(folder or os.curdir, set()).add(name)
+    return found
 
 
 def folder_at(path: str) -> Folder | None:
@@ -92,14 +117,13 @@ class _Local:
         self._unlisted = unlisted
         self._visited: set[tuple[int, int]] = set()
 
-    def roots(self, location: str) -> list[str]:
-        """The directories that a path or pattern names."""
+    def matches(self, location: str) -> tuple[list[str], list[str]]:
+        """The directories and the files that a path or pattern names."""
         if os.path.isdir(location) or not GLOB.search(location):
-            return [location]
+            return [location], []
         from glob import glob
 
-        found = sorted(glob(location, recursive=True), key=natural)
-        return [path for path in found if os.path.isdir(path)]
+        return _divided(sorted(glob(location, recursive=True), key=natural), os.path.isdir)
 
     def folder(self, path: str) -> Folder | None:
         """The listing of a directory; None if it was visited or cannot be listed."""
@@ -122,11 +146,13 @@ class _Remote:
         self._unlisted = unlisted
         self._files, self._path = opened(location)
 
-    def roots(self, location: str) -> list[str]:
-        """The URLs of the directories that a URL or pattern names."""
+    def matches(self, location: str) -> tuple[list[str], list[str]]:
+        """The URLs of the directories and of the files that a URL or pattern names."""
         is_glob = GLOB.search(location) is not None
         found = sorted(self._files.glob(self._path), key=natural) if is_glob else [self._path]
-        return [self._files.unstrip_protocol(path) for path in found if self._files.isdir(path)]
+        roots, files = _divided(found, self._files.isdir)
+        urls = self._files.unstrip_protocol
+        return [*map(urls, roots)], [*map(urls, files)] if is_glob else []
 
     def folder(self, path: str) -> Folder | None:
         """The listing of a directory; None if it cannot be listed."""
@@ -143,6 +169,16 @@ class _Remote:
 
 
 Listing = _Local | _Remote
+
+
+def _divided(
+    paths: Sequence[str], is_directory: Callable[[str], bool]
+) -> tuple[list[str], list[str]]:
+    """The directories among some paths, and the other paths."""
+    found = list[str](), list[str]()
+    for path in paths:
+        found[0 if is_directory(path) else 1].append(path)
+    return found
 
 
 def _folder(path: str, entries: Iterator[tuple[str, bool]]) -> Folder:

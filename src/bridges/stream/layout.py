@@ -175,7 +175,7 @@ def lay_out(
         timed, used_clock, notes = apply_clock(
             stream, run.key_rules, (), clock, stored.times, tick_of(rules)
         )
-    placed = _Placed.of(timed, naming, rules, run.key_style)
+    placed = _Placed.of(timed, naming, rules, run)
     identity = identity or identity_of(run, options.identity(run.key_style))
     params, left_out = _chosen_params(run.params, options.params)
     return Layout(
@@ -215,11 +215,11 @@ class _Placed:
     summary: dict[str, object]
     summary_rows: dict[str, int]
     findings: list[Finding]
-    key_style: str
+    run: Run
 
     @classmethod
-    def of(cls, stream: MetricStream, naming: Naming, rules: int, key_style: str) -> _Placed:
-        placed = cls([], [], {}, {}, [], key_style)
+    def of(cls, stream: MetricStream, naming: Naming, rules: int, run: Run) -> _Placed:
+        placed = cls([], [], {}, {}, [], run)
         for series in stream.series:
             for place, part in _by_place(series, naming):
                 placed._add(place, part)
@@ -227,7 +227,7 @@ class _Placed:
             tags, found = tag_table(naming, stream.keys)
             placed.findings = [*found, *placed.findings]
             placed._name(lambda series: ([replace(s, key=tags[s.key]) for s in series], []))
-        elif key_style == "tags":
+        elif run.key_style == "tags":
             tags = distinct_tags(stream.keys, encodable)
             placed._name(lambda series: ([part.under(tags[part.key]) for part in series], []))
             changed = [key for key, tag in tags.items() if key != tag]
@@ -249,7 +249,7 @@ class _Placed:
             if row >= self.summary_rows.get(series.key, 0):  # the value of the last row is kept
                 self.summary[series.key], self.summary_rows[series.key] = value, row
         else:
-            self.findings.append(_not_kept(series, self.key_style))
+            self.findings.append(_not_kept(series, self.run))
 
     def _name(self, tagged: Callable[[list[Series]], tuple[list[Series], list[Finding]]]) -> None:
         """Rename the series to their tags."""
@@ -271,12 +271,14 @@ def _by_place(series: Series, naming: Naming) -> list[tuple[Place, Series]]:
     return parts
 
 
-def _not_kept(series: Series, key_style: str) -> Finding:
+def _not_kept(series: Series, run: Run) -> Finding:
     kinds = {str: "text", list: "lists", dict: "objects", type(None): "null"}
     values = series.values.tolist()
     names = ", ".join(dict.fromkeys(kinds.get(type(v), type(v).__name__) for v in values))
     severity, why = Severity.INFO, "the live callback does not send it either"
-    if key_style == "tags":
+    if series.key in run.settings_texts:
+        why = "the params contain its settings"
+    elif run.key_style == "tags":
         severity, why = Severity.LOSS, "the target cannot store it"
     return Finding(
         "value-not-kept",

@@ -308,6 +308,7 @@ class Log:
     stream: MetricStream
     same: Int64
     identity: tuple[Any, ...] = ()
+    shares_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -327,6 +328,7 @@ class Run:
     source: location that the run was read from
     params: settings, with secrets masked
     param_files: the file of each param that is not from the source
+    settings_texts: the keys of texts whose content is also in the params
     facts: outcome and properties of the run, as stored by the source
     trial: identifies a trial of a search; `trial_name` and `trial_params` are set by the search
     writer: releases of the library that may have written it, such as "4.41-4.49"
@@ -341,6 +343,7 @@ class Run:
     identity: JSON values that identify the run, such as an id; if empty, its first row with a
         measured value does
     epoch_key: the metric with the epoch of each row; None if the steps are epochs
+    shares_identity: other runs of its source have this identity, as attempts before a resume do
     key: the run key stored by an earlier export, if the run was read from its target
     added: positions of rows that are not part of the history, for example from a results file;
         they affect neither the run key nor the digest
@@ -372,6 +375,7 @@ class Run:
     project: str | None = None
     key_style: str = "trainer"
     identity: tuple[Any, ...] = ()
+    shares_identity: bool = False
     key: str | None = None
     added: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
@@ -387,6 +391,7 @@ class Run:
     append_only: bool = True
     folders: Mapping[str, str] = field(default_factory=dict)
     epoch_key: str | None = "epoch"
+    settings_texts: frozenset[str] = frozenset()
     key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property

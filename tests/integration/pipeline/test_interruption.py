@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
-import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +35,7 @@ from tests.integration.exporters.tensorboard.support import (
     visible,
     write_state,
 )
+from tests.kills import child, killed_at, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,35 +141,15 @@ def test_killed_again_and_again_in_one_place(case: Case, tmp_path: Path) -> None
     logdir = tmp_path / "logs"
     begin(case, logdir)
     for steps in [3, 5, 7, 4, 8, 6, 9, 10]:
-        wait_for(child(partial(killed_at, steps, case.state, logdir)))
+        killed_at(steps, logdir, partial(export, case.state, logdir))
     check_after_a_kill(case, logdir)
-
-
-STEPS = re.compile(r"open|os\.(mkdir|rename|link|remove|rmdir|listdir|scandir)|shutil\.rmtree")
-
-
-def killed_at(step: int, state: Path, logdir: Path) -> int:
-    """Export, and be killed just before the given step in the log directory (in a child)."""
-    taken = 0
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal taken
-        if not STEPS.fullmatch(event) or not str(arguments[0]).startswith(str(logdir)):
-            return
-        if taken == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        taken += 1
-
-    sys.addaudithook(count)
-    export(state, logdir)
-    return 0
 
 
 def test_killed_at_every_step_in_the_file_system(case: Case, tmp_path: Path) -> None:
     for step in range(200):
         logdir = tmp_path / str(step)
         begin(case, logdir)
-        code = wait_for(child(partial(killed_at, step, case.state, logdir)))
+        code = killed_at(step, logdir, partial(export, case.state, logdir))
         check_after_a_kill(case, logdir)
         if code == 0:
             break
@@ -181,25 +159,6 @@ def test_killed_at_every_step_in_the_file_system(case: Case, tmp_path: Path) -> 
 
 
 # --- processes --------------------------------------------------------------------------------
-
-
-def child(action: Callable[[], int]) -> int:
-    """Start an action in a forked process; its id."""
-    process = os.fork()
-    if process:
-        return process
-    code = 99
-    try:
-        code = action()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def wait_for(process: int) -> int:
-    """The exit code of a child, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def at_once(actions: Sequence[Callable[[], Any]]) -> list[int]:

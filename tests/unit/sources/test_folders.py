@@ -55,6 +55,42 @@ def test_a_pattern_names_several_directories(tmp_path: Path) -> None:
     assert listed(tmp_path / "run*") == expected
 
 
+def test_a_pattern_names_files_in_several_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run10/x.tfevents", "run9/x.tfevents", "run9/y.tfevents", "run9/in/x.tfevents"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "x.tfevents").touch()
+
+    def chosen(pattern: object) -> list[tuple[str, tuple[str, ...]]]:
+        return [(folder.path, (*folder.files,)) for folder in folders(str(pattern))]
+
+    only = ("x.tfevents",)
+    nine, ten = (str(tmp_path / name) for name in ("run9", "run10"))
+    assert chosen(tmp_path / "run*" / "x*") == [(nine, only), (ten, only)]
+    files = fsspec.filesystem("memory")
+    files.pipe({"/tree/a/x.tfevents": b"1", "/tree/a/y.tfevents": b"2", "/tree/b/x.tfevents": b"3"})
+    try:
+        expected = [("memory:///tree/a", ("x.tfevents",)), ("memory:///tree/b", ("x.tfevents",))]
+        assert chosen("memory://tree/*/x.tfevents") == expected
+    finally:
+        files.rm("/tree", recursive=True)
+    # files beside directories; a directory is visited once
+    monkeypatch.chdir(tmp_path)
+    mixed: list[tuple[str, tuple[str, ...]]] = [
+        ("run9", ("x.tfevents", "y.tfevents")),
+        ("run9/in", only),
+        ("run10", only),
+    ]
+    assert chosen("*") == [*mixed, (".", only)]
+    assert chosen("r*/*") == [
+        ("run9/in", only),
+        ("run9", ("x.tfevents", "y.tfevents")),
+        mixed[2],
+    ]
+
+
 def test_directories_of_other_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     files = fsspec.filesystem("memory")
     files.pipe({"/tree/a/x.log": b"1", "/tree/b/y.log": b"2"})

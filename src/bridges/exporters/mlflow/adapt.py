@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridges.exporters.mlflow.details import carried, carried_params, record_of
 from bridges.exporters.mlflow.limits import Limits
-from bridges.exporters.mlflow.metric_names import names_of
+from bridges.exporters.mlflow.metric_names import names_of, stored_names
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
@@ -79,7 +79,10 @@ def _with_legal_keys(layout: Layout, limits: Limits) -> tuple[Sequence[Series], 
         kept = [part for part in series if part.key not in changed]
         return kept, [_refused_keys(changed, points, layout.naming.is_live)]
     if layout.run.key_style == "tags":
-        legal = names_of(layout, limits)
+        legal, stored_as = names_of(layout, limits), stored_names(layout)
+        changed = [key for key in changed if stored_as.get(key) != legal[key]]
+        if not changed:
+            return [part.under(legal[part.key]) for part in series], []
     message = f"MLflow does not accept these keys; the first one becomes {legal[changed[0]]!r}"
     found = renamed(changed, series, message)
     if layout.run.key_style == "tags":

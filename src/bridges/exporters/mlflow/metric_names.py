@@ -18,7 +18,8 @@ from bridges.stream.tagging import distinct_tags
 def names_of(layout: Layout, limits: Limits) -> Mapping[str, str]:
     """The name of each key. Raises ExportError if two keys have the same name."""
     if isinstance(layout.run.record, RunRecord):
-        return distinct_tags(layout.stream.keys, limits.legal_key)
+        stored = stored_names(layout)
+        return distinct_tags(layout.stream.keys, lambda key: limits.legal_key(stored.get(key, key)))
     names: dict[str, str] = {}
     keys: dict[str, str] = {}
     for key in layout.stream.keys:
@@ -31,6 +32,13 @@ def names_of(layout: Layout, limits: Limits) -> Mapping[str, str]:
             )
         names[key] = name
     return names
+
+
+def stored_names(layout: Layout) -> dict[str, str]:
+    """The names in an MLflow store of the keys that an export into this store renamed."""
+    record = layout.run.record
+    renamed = record.head.renamed if isinstance(record, RunRecord) else {}
+    return {key: name for name, key in renamed.items()}
 
 
 def changed_names(layout: Layout, limits: Limits) -> dict[str, str]:

@@ -16,7 +16,7 @@ from bridges.exporters.base import Labels
 from bridges.exporters.description import description
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.metric_names import changed_names
-from bridges.formats.mlflow_store.records import KEY_TAG
+from bridges.formats.mlflow_store.records import KEY_TAG, RENAMED_TAG
 from bridges.stream.clock import MILLISECOND
 from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64, MetricStream, Series, Values
@@ -25,7 +25,6 @@ from bridges.stream.redact import redact_text
 
 POINTS = 1 << 16  # of a metric column: bounds the memory of its copies
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
-RENAMED_TAG = "bridges.renamed"  # the keys of the source by their names in MLflow
 MAX_FLOAT64 = 1.7976931348623157e308  # SQL stores hold an infinity as this
 STATUS = {
     "finished": "FINISHED",

@@ -248,6 +248,8 @@ class TensorBoardExporter(BaseExporter):
         finally:
             unlink(partial)
         sync_directory(existing.location)
+        if parts:
+            parts.remove_leftovers(existing.location, segments(existing.location, layout.key))
         return existing.location
 
     def read_back(self, existing: ExistingRun) -> Recorded:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridges.exporters.atomic_files import sync_directory, unlink, write_file
-from bridges.exporters.tensorboard.names import part_name, partial_name
+from bridges.exporters.tensorboard.names import part_name, partial_name, segment_of
 from bridges.exporters.tensorboard.records import part_records
-from bridges.exporters.tensorboard.segments import Segment, read_event_file
+from bridges.exporters.tensorboard.segments import Segment, names_in, read_event_file
 from bridges.formats.events.content import EventFile
 from bridges.stream.layout import Layout
 
@@ -51,6 +51,15 @@ class Parts:
             )
             if os.path.basename(path) not in {*names}:
                 unlink(os.path.join(directory, path))
+
+    def remove_leftovers(self, directory: str, published: Iterable[Segment]) -> None:
+        """Remove parts of killed exports: those of a segment published with another history."""
+        digests = {os.path.basename(each.path): each.state.digest for each in published}
+        for folder in {os.path.dirname(path) for path in self.paths}:
+            for name in names_in(os.path.join(directory, folder)):
+                segment = segment_of(name)
+                if segment in digests and name != part_name(segment, digests[segment]):
+                    unlink(os.path.join(directory, folder, name))
 
 
 def read_parts(path: str, folders: Sequence[str], digest: str) -> Iterator[tuple[str, EventFile]]:

@@ -16,9 +16,7 @@ FILE = re.compile(
     r"(?:events\.out\.tfevents)?\.(\d{10,})\.bridges\.([0-9a-f]{32})\.\d{10}(\.partial)?"
 )
 ATTEMPT = re.compile(r"(\.\d{10,}\.bridges\.([0-9a-f]{32})\.(\d{10})\.partial)-[0-9a-f]{8}")
-PART = re.compile(
-    r"events\.out\.tfevents\.(\d{10,})\.bridges\.([0-9a-f]{32})\.(\d{10})\.[0-9a-f]{8}\.part"
-)
+PART = re.compile(rf"({SEGMENT.pattern})\.[0-9a-f]{{8}}\.part")
 HIDDEN = re.compile(r"\.bridges-([0-9a-f]{32})(?:-[0-9a-f]{8})?")
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
@@ -54,6 +52,12 @@ def segment_name(key: str, start: int, row: int) -> str:
 def part_name(segment: str, digest: str) -> str:
     """The name of a part of a segment in another directory; `digest` is stored in its state."""
     return f"{segment}.{digest[:8]}.part"
+
+
+def segment_of(name: str) -> str | None:
+    """The segment of a part, by the name of the part or of its unfinished file; else None."""
+    match = PART.fullmatch(final_name(name) if name.startswith(".") else name)
+    return match[1] if match else None
 
 
 def partial_name(name: str) -> str:

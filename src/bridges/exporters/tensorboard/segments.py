@@ -16,7 +16,14 @@ from bridges.errors import ExportError, VerifyError
 from bridges.exporters.atomic_files import unlink
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.state import UNREADABLE, State
-from bridges.exporters.tensorboard.names import ATTEMPT, FILE, HIDDEN, PART, SEGMENT, final_name
+from bridges.exporters.tensorboard.names import (
+    ATTEMPT,
+    FILE,
+    HIDDEN,
+    SEGMENT,
+    final_name,
+    segment_of,
+)
 from bridges.exporters.tensorboard.records import (
     FOLDERS,
     PARAMS_TAG,
@@ -135,8 +142,7 @@ def remove_parts(directory: str, key: str) -> None:
     """Remove all parts of an unpublished run, and the empty directories."""
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
-            found = PART.fullmatch(final_name(name) if name.startswith(".") else name)
-            if found and found[2] == key:
+            if f".{key}." in (segment_of(name) or ""):
                 unlink(os.path.join(folder, name))
         if folder != directory:
             with suppress(OSError):  # not empty

@@ -5,7 +5,9 @@ Times are milliseconds since 1970 UTC, as MLflow stores them; None: not recorded
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +22,7 @@ NOTE_TAG, USER_TAG = "mlflow.note.content", "mlflow.user"
 KEY_TAG, STATE_TAG, GROUP_TAG = "bridges.key", "bridges.state", "bridges.group"
 MODEL_TAG = "bridges.model_id"  # of a logged model: its id in the source
 SUPERSEDED_TAG = "bridges.superseded"  # another export of the same run won
+RENAMED_TAG = "bridges.renamed"  # of an exported run: JSON with the source's keys by their names
 DEFAULT_WORKSPACE = "default"
 
 
@@ -147,6 +150,15 @@ class RunHead:
     def parent_id(self) -> str | None:
         """The id of the parent run."""
         return self.tags.get(PARENT_TAG)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The source's keys of an exported run by their names in MLflow, where these differ."""
+        with suppress(ValueError):
+            found = json.loads(self.tags.get(RENAMED_TAG, "{}"))
+            if isinstance(found, dict):
+                return {name: key for name, key in found.items() if isinstance(key, str)}
+        return {}
 
 
 @dataclass(frozen=True)

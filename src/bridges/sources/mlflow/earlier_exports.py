@@ -2,12 +2,14 @@
 
 Exporting them onward continues the run of a direct export. The metrics of a Trainer's run get the
 names of the Trainer's callback in each target again; a copy of a run of another MLflow store, to
-which a server gave a new id, keeps its metrics' names.
+which a server gave a new id, keeps its metrics' names. Keys of another tracker regain the
+characters that MLflow refuses.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bridges.formats.mlflow_store.records import (
@@ -25,6 +27,7 @@ TRAINER, TAGS = "trainer", "tags"  # key styles
 
 def as_exported(run: Run, head: RunHead) -> Run:
     """The run with the key and the names of its export; unchanged if there was none."""
+    run = _with_original_keys(run, head.renamed)
     key, tags = stored_key(head), head.tags
     if not key:
         return run
@@ -33,6 +36,17 @@ def as_exported(run: Run, head: RunHead) -> Run:
         return run
     group = tags.get(GROUP_TAG)
     return replace(run, key_style=TRAINER, group=group, project=None, parents=(), facts={})
+
+
+def _with_original_keys(run: Run, renamed: Mapping[str, str]) -> Run:
+    """The run with the keys of its source in place of their names in MLflow."""
+    taken = {*run.stream.keys}
+    keys = {name: key for name, key in renamed.items() if name in taken and key not in taken}
+    if not keys:
+        return run
+    series = [part.under(keys.get(part.key, part.key)) for part in run.stream.series]
+    series.sort(key=lambda part: part.key)
+    return replace(run, stream=replace(run.stream, series=tuple(series)))
 
 
 def stored_key(head: RunHead) -> str:

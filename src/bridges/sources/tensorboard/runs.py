@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.earlier_exports import exported
 from bridges.sources.tensorboard.event_log import EventLog
 from bridges.sources.tensorboard.joining import Group, Member
 from bridges.sources.tensorboard.rows import DirectoryPoints, stream_of
+from bridges.sources.tensorboard.trainer_texts import trainer_settings
 from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
@@ -24,30 +26,36 @@ def runs_of(group: Group, options: ReadOptions) -> Iterator[Run]:
     """The run of a group, and with --superseded keep, the attempts before its resumes."""
     parts = [(member, training.parts) for member, training in group.parts]
     parts += [(each, [LogPart(log) for log in each.logs]) for each in group.sessions]
-    yield _run(group.name, parts, group, options)
+    attempts: list[tuple[Member, Sequence[LogPart]]] = []
     if options.superseded == "keep":
         attempts = [
             (member, attempt) for member, training in group.parts for attempt in training.attempts
         ]
-        for number, (member, attempt) in enumerate(attempts, 1):
-            name = f"{group.name}/superseded" + (f"-{number}" if number > 1 else "")
-            yield _run(name, [(member, attempt)], group, options)
+    yield replace(_run(group.name, parts, group, options), shares_identity=bool(attempts))
+    for number, (member, attempt) in enumerate(attempts, 1):
+        name = f"{group.name}/superseded" + (f"-{number}" if number > 1 else "")
+        yield replace(_run(name, [(member, attempt)], group, options), shares_identity=True)
 
 
 def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
     logs = [part.log for _, found in parts for part in found]
     known = exported(logs)
+    first, stream = _first(logs), stream_of(_directories(parts, group, options))
     params, masked = redact(_params(parts), home=options.redact_home)
+    settings, in_params, in_texts = trainer_settings(
+        stream, first.path, redact_home=options.redact_home
+    )
     began = [log.start for log in logs if log.start is not None]
-    first = _first(logs)
+    findings = _findings(group, logs, known.status, options)
     return Run(
         name=redact_text(name),
-        stream=stream_of(_directories(parts, group, options)),
+        stream=stream,
         source=first.path,
-        params=params,
+        params={**params, **settings},
+        settings_texts=in_params,
         status=known.status,
         tags=known.tags,
-        findings=(_format(logs), *masked, *_findings(group, logs, known.status, options)),
+        findings=(_format(logs), *masked, *in_texts, *findings),
         provenance=tuple(log.provenance for log in logs if log.provenance),
         key_style="tags",
         identity=_identity(first),
@@ -134,7 +142,7 @@ def _findings(
         found.append(Finding("times-out-of-range", Severity.WARNING, logs[0].path, message, bad))
     if status == "unknown" and not options.growing:
         message = (
-            "nothing in event files tells whether the training ended: targets show it as finished"
+            "event files do not record the end of a training: targets show the run as finished"
         )
         found.append(Finding("event-end-unknown", Severity.INFO, logs[0].path, message))
     if any(training.in_turns for _, training in group.parts):

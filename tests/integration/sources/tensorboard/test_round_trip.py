@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import numpy as np
@@ -24,9 +29,11 @@ from bridges.pipeline.options import ExportOptions
 from bridges.report import BatchReport
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.source import TensorBoardSource
+from bridges.stream.finding import Severity
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run
 from tests.event_files import START, USUAL, hparams, losses, tagged, text, write
+from tests.kills import killed_at
 from tests.support import SHARED
 
 MICROSECOND = 1e-6
@@ -109,6 +116,67 @@ def test_exporting_an_export_onward_is_the_same_run(tmp_path: Path) -> None:
     assert [run.status for run in (*first.runs, *second.runs)] == ["exported", "unchanged"]
 
 
+def test_keys_have_their_refused_characters_again_after_mlflow(tmp_path: Path) -> None:
+    tags = ("metrics/mAP50(B)", "% time", "loss")
+    events = [tagged(START + n, n, tag, n / 3) for n in range(4) for tag in tags]
+    write(tmp_path / "logs" / "yolo", events)
+    stores = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
+    bridges.export(tmp_path / "logs", to="mlflow", tracking_uri=stores[0])
+    (run,) = bridges.read(stores[0])
+    assert {*run.stream.keys} == {*tags}
+    (report,) = bridges.export(stores[0], to="tensorboard", logdir=tmp_path / "out").runs
+    assert report.verified
+    mine = accumulated(Path(str(report.location)))
+    assert mine == accumulated(tmp_path / "logs" / "yolo")
+    assert export(tmp_path / "logs", tmp_path / "out").runs[0].status == "unchanged"
+    # a copy in MLflow keeps the names of the store, and is read with the same keys
+    for _ in range(2):
+        (report,) = bridges.export(stores[0], to="mlflow", tracking_uri=stores[1]).runs
+        codes = {each.code for each in report.findings}
+        assert (report.verified, codes) == (True, {"clock-source", "artifacts-not-found"})
+    with closing(connect(tmp_path / "two.db")) as database:
+        keys = database.execute("select distinct key from metrics order by key").fetchall()
+    assert keys == [(" time",), ("loss",), ("metrics/mAP50B",)]
+    assert {*bridges.read(stores[1])[0].stream.keys} == {*tags}
+
+
+@pytest.mark.parametrize("tag", ["{", "[]", '{"loss": 1}', '{"loss": "acc", "other": "x(y)"}'])
+def test_other_texts_in_the_tag_of_renamed_keys(tmp_path: Path, tag: str) -> None:
+    write(tmp_path / "logs" / "a", [tagged(START, 0, "loss", 1), tagged(START, 0, "acc", 1)])
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    bridges.export(tmp_path / "logs", to="mlflow", tracking_uri=uri)
+    with closing(connect(tmp_path / "mlflow.db")) as database, database:
+        (run,) = database.execute("select run_uuid from runs").fetchone()
+        database.execute("insert into tags values ('bridges.renamed', ?, ?)", (tag, run))
+    assert {*bridges.read(uri)[0].stream.keys} == {"loss", "acc"}
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "mlflow", "wandb"])
+def test_superseded_points_are_unchanged_the_second_time(tmp_path: Path, target: str) -> None:
+    write(tmp_path / "logs" / "a", losses(START, range(10)))
+    write(tmp_path / "logs" / "a", losses(START + 100, range(5, 12)), at=START + 100)
+    every: dict[str, dict[str, Any]] = {
+        "tensorboard": {"logdir": tmp_path / "out"},
+        "mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"},
+        "wandb": {"wandb_dir": tmp_path / "out"},
+    }
+    statuses = []
+    for _ in range(2):
+        report = bridges.export(tmp_path / "logs", to=target, superseded="keep", **every[target])
+        assert all(run.verified for run in report.runs)
+        severe = [
+            each
+            for run in report.runs
+            for each in run.findings
+            if each.severity is not Severity.INFO
+        ]
+        assert severe == []
+        statuses.append([(run.run, run.status) for run in report.runs])
+    assert statuses == [
+        [("a", status), ("a/superseded", status)] for status in ("exported", "unchanged")
+    ]
+
+
 @pytest.mark.parametrize("target", ["tensorboard", "mlflow", "wandb"])
 def test_a_run_grows_in_every_target(tmp_path: Path, target: str) -> None:
     every: dict[str, dict[str, Any]] = {
@@ -177,6 +245,37 @@ def test_of_two_exports_the_parts_of_the_first_stay(
     after = read(tmp_path / "out")["a"]
     assert after.stream.points == run.stream.points
     assert {each.code for each in after.findings} <= USUAL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+@pytest.mark.parametrize("is_append", [False, True], ids=["new", "append"])
+def test_a_joined_run_killed_at_every_step_leaves_no_parts(tmp_path: Path, is_append: bool) -> None:
+    """The killed export had a shorter history than the one after it."""
+    logs, before = tmp_path / "logs", tmp_path / "before"
+    if is_append:
+        keras(logs / "a", steps=2)
+        export(logs, before)
+    found = set()
+    for step in range(200):
+        out = tmp_path / str(step)
+        if is_append:
+            shutil.copytree(before, out)
+        keras(logs / "a", steps=4)
+        code = killed_at(step, out, partial(export, logs, out))
+        keras(logs / "a", steps=6)
+        (report,) = export(logs, out).runs
+        assert report.verified
+        after = read(out)["a"]
+        assert after.stream.points == read(logs)["a"].stream.points
+        parts = [path for path in out.rglob("*") if "part" in path.name]
+        segments = [path for path in (out / "a").iterdir() if path.is_file()]
+        assert len(parts) == 2 * len(segments)
+        found.add(len(segments))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert code == 0, "the export never came to its end"
+    assert found == ({2, 3} if is_append else {1, 2})
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the corpus of event files is not at {CORPUS}")

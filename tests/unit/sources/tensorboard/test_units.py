@@ -83,6 +83,16 @@ def test_runs_are_named_by_their_path_below_the_location(
     assert unit_of(os.listdir()[0]).name == "y y"
 
 
+def test_a_pattern_names_event_files(tmp_path: Path) -> None:
+    for name in ("a/x", "a/y", "b"):
+        write(tmp_path / "runs" / name, losses(START, range(2)))
+        write(tmp_path / "runs" / name, losses(START, range(2)), at=START + 1)
+    pattern = f"{tmp_path}/runs/**/events.out.tfevents.1700000000*"
+    found = units_at(pattern, {})
+    assert [(unit.name, len(unit.files)) for unit in found] == [("a/x", 1), ("a/y", 1), ("b", 1)]
+    assert sources_at(pattern) == ("tensorboard",)
+
+
 def test_a_numbered_version_has_the_name_of_its_directory(tmp_path: Path) -> None:
     logs = tmp_path / "lightning_logs"
     for number in (3, 10):
