@@ -209,18 +209,30 @@ def test_an_export_imports_what_it_needs(tmp_path: Path) -> None:
     assert len(of_bridges(loaded)) <= 125, of_bridges(loaded)
 
 
-def test_an_export_of_a_directory_imports_what_it_needs(tmp_path: Path) -> None:
-    """Without a log, event files or results beside the states, nothing is imported for them."""
+def output_directory(tmp_path: Path) -> str:
+    """A run's output directory with one checkpoint."""
     folder = tmp_path / "out" / "checkpoint-500"
     folder.mkdir(parents=True)
     rows = [{"loss": 1.5, "step": 250}, {"loss": 0.5, "step": 500}]
     state = {"global_step": 500, "max_steps": 500, "log_history": rows}
     (folder / "trainer_state.json").write_text(json.dumps(state))
+    return str(folder.parent)
+
+
+def test_an_export_of_a_directory_imports_what_it_needs(tmp_path: Path) -> None:
+    """Without a log, event files or results beside the states, nothing is imported for them."""
     target = ["--to", "tensorboard", "--logdir", str(tmp_path / "tb")]
-    loaded = loaded_by("export", str(folder.parent), *target)
+    loaded = loaded_by("export", output_directory(tmp_path), *target)
     assert loaded.intersection(HEAVY) == {"numpy", "pydantic_core"}
     assert loaded.isdisjoint(RARE)
     assert len(of_bridges(loaded)) <= 143, of_bridges(loaded)
+
+
+def test_an_export_to_wandb_imports_nothing_of_event_files(tmp_path: Path) -> None:
+    target = ["--to", "wandb", "--wandb-dir", str(tmp_path / "offline")]
+    loaded = loaded_by("export", output_directory(tmp_path), *target)
+    assert "bridges.formats.wandb_log.rows" in loaded
+    assert loaded.isdisjoint({"bridges.formats.events.reader", "numpy.ma"})
 
 
 def test_an_export_of_an_mlflow_store_imports_no_other_source(tmp_path: Path) -> None:

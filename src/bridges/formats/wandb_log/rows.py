@@ -312,10 +312,11 @@ class _Text:
             found.append(items)
             at = stop
         found.append(self._items_by_hand(rows, at, end, odd))
-        items, by_hand = _Items.joined(found), np.unique(np.concatenate(odd))
-        if len(by_hand):
-            items = items.only(~np.isin(items.row, by_hand))
-        return items, by_hand
+        items, by_hand = _Items.joined(found), np.concatenate(odd)
+        if not len(by_hand):
+            return items, by_hand
+        by_hand = np.unique(by_hand)
+        return items.only(~np.isin(items.row, by_hand)), by_hand
 
     def _items_by_hand(self, rows: Int64, at: Int64, end: Int64, odd: list[Int64]) -> _Items:
         """The other items of few rows, one by one; rows with other items are added to `odd`."""

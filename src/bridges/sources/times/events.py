@@ -12,14 +12,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridges.errors import BridgeError
-from bridges.formats.events.content import EventFile, ScalarPart
-from bridges.formats.events.reader import decode
-from bridges.formats.events.tfrecord import EventFileError
 from bridges.huggingface.callback_naming import CallbackNaming
 from bridges.sources.fetch import fetch
 from bridges.sources.file_names import EVENTS_NAME
@@ -30,6 +28,9 @@ from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Evidence, Float64, Int64, MetricStream, Run, Series, Values
 from bridges.stream.pace import MAX_TIME
 from bridges.stream.tagging import tag_table
+
+if TYPE_CHECKING:
+    from bridges.formats.events.content import EventFile, ScalarPart
 
 PROCESS = re.compile(r"tfevents\.\d+\.(.+\.\d+)\.\d+$")
 SHARED = frozenset({"epoch", "learning_rate"})  # equal in all runs of one recipe
@@ -139,6 +140,9 @@ class EventFiles:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
+        from bridges.formats.events.reader import decode  # most runs have no event files
+        from bridges.formats.events.tfrecord import EventFileError
+
         try:
             data = fetch(path, expected="an event file")
             if data and not data.strip(b"\0"):
