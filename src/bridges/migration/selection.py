@@ -106,7 +106,12 @@ def rename_keys(run: Run, rules: Mapping[str, str]) -> Run:
     where = ", ".join(f"{key} → {name}" for key, name in changed.items())
     points = sum(len(series.rows) for series in run.stream.series if series.key in changed)
     note = _note(RENAMED, where, "these metrics are renamed", points)
-    return replace(run, stream=run.stream.map_keys(changed), findings=(*run.findings, note))
+    return replace(
+        run,
+        stream=run.stream.map_keys(changed),
+        earlier_values={changed.get(key, key): each for key, each in run.earlier_values.items()},
+        findings=(*run.findings, note),
+    )
 
 
 def renamed(key: str, rules: Mapping[str, str]) -> str:

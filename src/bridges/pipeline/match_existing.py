@@ -34,9 +34,7 @@ def _match(run: Run, target: Target, *, is_written: bool) -> tuple[Sequence[Exis
     identity = target.identity(run)
     seen = target.exporter.find(identity)
     if not run.append_only:
-        from bridges.pipeline.match_unordered import match_unordered
-
-        return seen, match_unordered(run, identity, seen, target)
+        return _match_unordered(run, identity, seen, target)
     keys = (identity.key, identity.earlier)
     own = known_to(run, (one for one in seen if one.key in keys), target.exporter)
     others = [one.existing.location for one in own if has_other_params(run, one, target.exporter)]
@@ -57,6 +55,30 @@ def _match(run: Run, target: Target, *, is_written: bool) -> tuple[Sequence[Exis
     from bridges.pipeline.match_logged import match_logged
 
     return seen, match_logged(new, fitting, target, is_written=is_written)
+
+
+def _match_unordered(
+    run: Run, identity: Identity, seen: Sequence[ExistingRun], target: Target
+) -> tuple[Sequence[ExistingRun], Match]:
+    """The match of a run whose rows have no order of their own, or of a table in it."""
+    from bridges.pipeline.match_unordered import match_unordered
+
+    if not run.folded:
+        return seen, match_unordered(run, identity, seen, target)
+    from bridges.pipeline.match_folded import left_out, parts_of
+
+    parts = parts_of(run, target)
+    own = [existing for existing in seen if existing.key not in parts]
+    match = match_unordered(run, identity, own, target)
+    if match.known or len(own) == len(seen):
+        return seen, match
+    for part in parts.values():
+        stored, found = _match(part, target, is_written=False)
+        if found.known:
+            note = left_out(run, part, found.known.existing)
+            noted = replace(found.run, findings=(*found.run.findings, note))
+            return stored, replace(found, run=noted)
+    return seen, match
 
 
 def _found_by_tool_keys(run: Run, identity: Identity, target: Target) -> Sequence[ExistingRun]:

@@ -66,20 +66,34 @@ def match_unordered(
     if shorter:
         longest = max(shorter, key=lambda one: one.state.rows)
         return _matched(run, identity, longest, Relation.FEWER)
-    compared = [(_Comparison.of(run, identity, one, target), one) for one in known]
-    compared.sort(key=lambda pair: pair[0].relation.value)
-    for comparison, one in compared[:1]:
+    runs = [_as_written(run, one, target) for one in known]
+    pairs = zip(known, runs, strict=True)
+    compared = [(_Comparison.of(own, identity, one, target), one, own) for one, own in pairs]
+    compared.sort(key=lambda each: each[0].relation.value)
+    for comparison, one, _ in compared[:1]:
         if one.complete and comparison.has_grown and "duplicates" in identity.options:
             raise _kept_points(one, identity)
     if not compared or compared[0][0].relation is Relation.OTHER:
         others = () if run.shares_identity else compared
-        return Match(run, identity, findings=tuple(_another_history(one) for _, one in others))
-    first, one = compared[0]
+        return Match(run, identity, findings=tuple(_another_history(one) for _, one, _ in others))
+    first, one, own = compared[0]
+    if own is not run:
+        run, identity = own, target.identity(own)
     is_equal = first.relation is Relation.EQUAL
     if one.complete and (first.relation is Relation.FEWER or (is_equal and first.without_steps)):
         run = first.known_first(run, one)
     alike = max(0, len(exact) - 1)
     return _matched(run, identity, one, first.relation, alike)
+
+
+def _as_written(run: Run, one: Known, target: Target) -> Run:
+    """The run with the values that the target has of it, if a log was folded into it since then."""
+    if not run.earlier_values:
+        return run
+    from bridges.pipeline.match_folded import with_earlier_values
+
+    tags = _tags(run, target.identity(run), target)
+    return with_earlier_values(run, target.exporter.read_back(one.existing), tags, target.exporter)
 
 
 def _has_own_steps(run: Run, one: Known) -> bool:

@@ -66,6 +66,7 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
     is_log = run.identity and run.logged and run.key_style == "trainer"
     earlier = run_key(replace(run, identity=()), options) if is_log else None
     of_logs = [run_key(alone, options) for log in run.logs for alone in logs_alone(run, log)]
+    of_logs += [run_key(part, options) for part in run.folded]
     return Identity(
         key=key,
         digest=prefix_digest(run.history, len(run.history)),

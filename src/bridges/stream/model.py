@@ -200,6 +200,17 @@ class MetricStream:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierValues:
+    """Other values of some points of a key: at `step` (int64, n), `value` was `earlier` (float64,
+    n each).
+    """
+
+    step: Int64
+    value: Float64
+    earlier: Float64
+
+
 class Knows(Enum):
     """The content of a kind of evidence."""
 
@@ -342,6 +353,8 @@ class Run:
     key_rules: the meaning of the keys
     identity: JSON values that identify the run, such as an id; if empty, its first row with a
         measured value does
+    folded: logs of the same training that are part of the run, each as a run of its own
+    earlier_values: by key, the values that it had before other logs were folded into it
     epoch_key: the metric with the epoch of each row; None if the steps are epochs
     shares_identity: other runs of its source have this identity, as attempts before a resume do
     key: the run key stored by an earlier export, if the run was read from its target
@@ -392,6 +405,8 @@ class Run:
     folders: Mapping[str, str] = field(default_factory=dict)
     epoch_key: str | None = "epoch"
     settings_texts: frozenset[str] = frozenset()
+    folded: tuple[Run, ...] = ()
+    earlier_values: Mapping[str, EarlierValues] = field(default_factory=dict)
     key_rules: KeyRules = field(default_factory=PlainRules)
 
     @cached_property

@@ -110,7 +110,11 @@ class SourceSpec(RunSettings, frozen=True):
         taken = selection.select_keys(taken, self._takes)
         if len(run.stream) and not len(taken.stream):
             return None, "the filters exclude all of its rows"
-        return self._called(selection.rename_keys(taken, self.rename), run), ""
+        taken = selection.rename_keys(taken, self.rename)
+        if run.folded:
+            parts = (self._selected(part)[0] for part in run.folded)
+            taken = replace(taken, folded=tuple(filter(None, parts)))
+        return self._called(taken, run), ""
 
     def _refused(self, run: Run) -> str:
         if len(run.stream) < self.filter.min_rows:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Float64, Int64, Log, MetricStream, Run, Series
+from bridges.stream.model import EarlierValues, Float64, Int64, MetricStream, Run, Series
 
 OFFSETS = (0, 1)  # of the events' steps from those of the table
 SINGLE = 2.0**-23  # the distance of 32-bit values, relative to them
@@ -73,7 +73,7 @@ def fold_all(runs: Sequence[Run], tables: Sequence[Run]) -> Iterator[Run]:
             left.append(table)
             continue
         _, at, fit, own = max(fitting, key=lambda each: each[:2])
-        found[-at] = folded(found[-at], own, fit)
+        found[-at] = folded(found[-at], own, fit, table)
     yield from found
     yield from left
 
@@ -147,8 +147,8 @@ def _tolerance(cells: Float64) -> Float64:
     return np.asarray(half + size * SINGLE)
 
 
-def folded(events: Run, table: Run, fit: Fit) -> Run:
-    """The run of events with the cells of a table."""
+def folded(events: Run, table: Run, fit: Fit, whole: Run) -> Run:
+    """The run of events with the cells of a table, which is `whole` with the names of events."""
     stream, added = _with_cells(events.stream, table.stream, fit)
     near = fit.matched - fit.exact
     message = (
@@ -168,8 +168,22 @@ def folded(events: Run, table: Run, fit: Fit) -> Run:
         settings=table.settings,
         provenance=(*events.provenance, *table.provenance),
         findings=(*events.findings, note, *findings),
-        logs=(*events.logs, Log(table.stream, np.full(len(table.stream), -1))),
+        folded=(*events.folded, whole),
+        earlier_values={**events.earlier_values, **_earlier_values(events.stream, fit)},
     )
+
+
+def _earlier_values(events: MetricStream, fit: Fit) -> dict[str, EarlierValues]:
+    """The values of the events that have more digits in the table, by key."""
+    found = {}
+    for key, cells in fit.cells.items():
+        _, values = events.column(key)
+        before = values[cells.position]
+        changed = (before != cells.value) & ~(np.isnan(before) & np.isnan(cells.value))
+        if changed.any():
+            step = events.step[cells.event_row[changed]]
+            found[key] = EarlierValues(step, cells.value[changed], before[changed])
+    return found
 
 
 def _with_cells(events: MetricStream, table: MetricStream, fit: Fit) -> tuple[MetricStream, int]:

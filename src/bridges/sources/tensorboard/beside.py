@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bridges.sources.folders import Folder, folder_at
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.units import TABLE_SUFFIXES, Unit
 from bridges.stream.model import Run
@@ -12,9 +11,7 @@ from bridges.stream.model import Run
 
 def with_files_beside(runs: Sequence[Run], unit: Unit, options: ReadOptions) -> Iterator[Run]:
     """The runs of a unit with the tables in its directories; a table of another run comes last."""
-    found = [Folder(each.path, each.beside, each.folders) for each in unit.members]
-    if unit.path not in {folder.path for folder in found}:
-        found += filter(None, [folder_at(unit.path)])
+    found = unit.folders
     has_tables = any(name.endswith(TABLE_SUFFIXES) for each in found for name in each.files)
     if not (has_tables or options.tables):
         yield from runs

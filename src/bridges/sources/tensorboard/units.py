@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bridges.sources.folders import Folder, folders
+from bridges.sources.folders import Folder, folder_at, folders
 from bridges.sources.place import local_path
 from bridges.sources.remote import opened
 from bridges.sources.tensorboard.event_names import (
@@ -70,11 +70,21 @@ class Unit:
     def files(self) -> tuple[str, ...]:
         """The paths of all event files, and of tables and settings beside them."""
         found = [each.join(name) for each in self.members for name in each.events]
-        for each in self.members:
-            if any(name.endswith(TABLE_SUFFIXES) for name in each.beside):
+        for folder in self.folders:
+            if any(name.endswith(TABLE_SUFFIXES) for name in folder.files):
                 suffixes = (*TABLE_SUFFIXES, *SETTINGS_SUFFIXES)
-                found += [each.join(name) for name in each.beside if name.endswith(suffixes)]
+                found += [folder.join(name) for name in folder.files if name.endswith(suffixes)]
         return tuple(found)
+
+    @property
+    def folders(self) -> list[Folder]:
+        """The directories with files beside the event files: those of the event files, and the
+        common one.
+        """
+        found = [Folder(each.path, each.beside, each.folders) for each in self.members]
+        if self.path not in {folder.path for folder in found}:
+            found += filter(None, [folder_at(self.path)])
+        return found
 
     @property
     def size(self) -> int:
