@@ -70,3 +70,12 @@ def write(folder: Path, events: Sequence[bytes], *, at: float = START, name: str
     path = folder / (name or f"events.out.tfevents.{int(at)}.host.7.0")
     path.write_bytes(b"".join(proto.frames([version(at), *events])))
     return path
+
+
+def borders(data: bytes) -> list[int]:
+    """The offsets of the records of an event file, and its end."""
+    ends, at = [0], 0
+    while at < len(data):
+        at += 16 + int.from_bytes(data[at : at + 8], "little")
+        ends.append(at)
+    return ends

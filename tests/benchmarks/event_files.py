@@ -1,4 +1,4 @@
-"""Benchmarks of reading event files, in CPU seconds.
+"""Benchmarks of event files: of reading, in CPU seconds, and of an export into MLflow.
 
 Compared with EventAccumulator, and with the usual loop over TensorBoard's protobuf, which checks no
 CRC.
@@ -7,9 +7,12 @@ CRC.
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +21,34 @@ from bridges.formats.events import proto
 from bridges.formats.events.content import EventBytes, EventFile
 from bridges.formats.events.reader import decode, decode_many
 from bridges.formats.protobuf import integer, sized
-from tests.benchmarks.timing import least_cpu, line, millis, process
+from bridges.sources.options import ReadOptions
+from bridges.sources.tensorboard.source import TensorBoardSource
+from tests.benchmarks.mlflow import quiet, sqlite_store
+from tests.benchmarks.timing import BRIDGE, in_turn, least_cpu, line, millis, process
 
 TAGS = ("train/loss", "train/learning_rate", "train/grad_norm", "eval/accuracy", "epoch")
 SCALARS, SHARE = 1_000_000, 10  # EventAccumulator reads SCALARS / SHARE
 FILES, SCALARS_PER_FILE = 200, 1000
 OTHERS = Path(__file__).parents[3] / "shared" / "corpus_trackers" / "events"
+POINTS = 100_000  # of an export into MLflow
+LOOP = """
+import sys
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator(sys.argv[1], size_guidance={"scalars": 0, "tensors": 0})
+events.Reload()
+client = MlflowClient(sys.argv[2])
+run_id = client.create_run("0").info.run_id
+points = [
+    Metric(tag, event.value, round(event.wall_time * 1000), event.step)
+    for tag in events.Tags()["scalars"]
+    for event in events.Scalars(tag)
+]
+for start in range(0, len(points), 1000):
+    client.log_batch(run_id, points[start : start + 1000])
+client.set_terminated(run_id)
+"""
 READ = "import os, sys; from bridges.formats.events import reader; data = open({}, 'rb').read()"
 
 
@@ -132,6 +157,65 @@ def compare(title: str, datas: list[bytes], goal: str) -> None:
     line(f"{title}: protobuf loop", loop / ours, goal, millis(ours))
 
 
+def sources(folder: Path) -> None:
+    """Many small files in directories of their own, as a source: found, read, and made runs."""
+    for name, value in (("simple", proto.scalar_value), ("TF2", tensor_value)):
+        paths = []
+        for number in range(FILES):
+            path = folder / name / f"run{number}" / f"events.out.tfevents.{number}.host.{number}.0"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(event_file(value, SCALARS_PER_FILE, number))
+            paths.append(path)
+
+        def ours(place: Path = folder / name) -> int:
+            runs = TensorBoardSource().read(str(place), ReadOptions())
+            return sum(run.stream.points for run in runs)
+
+        def loop(files: list[Path] = paths) -> int:
+            found = (protobuf_loop(path.read_bytes()) for path in files)
+            return sum(len(column) for columns in found for column in columns.values())
+
+        assert ours() == loop() == FILES * SCALARS_PER_FILE
+        own, usual = least_cpu(ours, loop)
+        line(f"{FILES} runs of event files, {name}: protobuf loop", usual / own, "", millis(own))
+
+
+def into_mlflow(folder: Path) -> None:
+    """Whole processes into a new SQLite store: ours, verified, and the loop that people write."""
+    quiet()
+    logs = folder / "logs"
+    logs.mkdir()
+    (logs / "events.out.tfevents.1700000000.host.7.0").write_bytes(
+        event_file(proto.scalar_value, POINTS)
+    )
+    sqlite_store(folder / "empty.db")
+    code = folder / "loop.py"
+    code.write_text(LOOP)
+
+    def new_store(name: str) -> str:
+        shutil.copy(folder / "empty.db", folder / name)
+        return f"sqlite:///{folder / name}"
+
+    def bridge() -> list[str]:
+        target = ["--to", "mlflow", "--tracking-uri", new_store("ours.db"), "--verify"]
+        return [*BRIDGE, "export", str(logs), *target]
+
+    def loop() -> list[str]:
+        return [sys.executable, str(code), str(logs), new_store("theirs.db")]
+
+    (ours, _), (usual, _) = in_turn(bridge, loop, repeats=3)
+    counts = [count_of_metrics(folder / name) for name in ("ours.db", "theirs.db")]
+    assert counts == [POINTS, POINTS], counts
+    title = f"event file of {POINTS:,} scalars into MLflow, verified: EventAccumulator, log_batch"
+    line(title, usual / ours, "≥ 10", f"{millis(ours)}")
+
+
+def count_of_metrics(path: Path) -> int:
+    """The number of points in an SQLite store."""
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("select count(*) from metrics").fetchone()[0])
+
+
 def of_others(_: Path) -> None:
     """Event files of other people, where they are."""
     datas = [data for data in _others() if not isinstance(_decoded(data), Exception)]
@@ -159,5 +243,7 @@ def _decoded(data: bytes) -> EventFile | Exception:
 SECTIONS: dict[str, Callable[[Path], None]] = {
     "event_files_large": large,
     "event_files_many": many,
+    "event_files_as_source": sources,
     "event_files_of_others": of_others,
+    "event_files_into_mlflow": into_mlflow,
 }

@@ -26,6 +26,7 @@ from bridges.pipeline.small_runs import export_group, grouped
 from bridges.report import RunReport, failure
 from bridges.short_retries import short_retries
 from bridges.sources.base import Divides
+from bridges.sources.remote import forget_listings
 from bridges.sources.trainer.checkpoint_paths import output_of
 from bridges.sources.trainer.paths import with_rows
 from bridges.stream.model import Run
@@ -37,10 +38,13 @@ PLANS = 4  # plans with cached exporters
 
 
 class _Made(local):
-    """The cached exporters of a thread, by plan, target and experiment."""
+    """The cached exporters of a thread, by plan, target and experiment, and the last plan for each
+    location.
+    """
 
     def __init__(self) -> None:
         self.exporters: dict[tuple[str, str, str | None], Exporter] = {}
+        self.plans: dict[str, str] = {}
 
 
 _MADE = _Made()
@@ -123,6 +127,7 @@ def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
     first task, the error is raised. New receipts are saved.
     """
     began, done = time.perf_counter(), []
+    _forget_earlier_listings(tasks)
     for reading in _readings(tasks, dry_run):
         task = reading.task
         try:
@@ -137,6 +142,15 @@ def carry_out_all(tasks: Sequence[Task], *, dry_run: bool) -> AllDone:
             break
     _save_receipts(tasks, done)
     return [replace(each, receipts={}) for each in done], time.perf_counter() - began
+
+
+def _forget_earlier_listings(tasks: Sequence[Task]) -> None:
+    """Clear the listings of locations of an earlier plan: cluster workers outlive migrations."""
+    for task in tasks:
+        location = task.source.location
+        if _MADE.plans.setdefault(location, task.plan) != task.plan:
+            _MADE.plans[location] = task.plan
+            forget_listings([location])
 
 
 def _save_receipts(tasks: Sequence[Task], done: Sequence[Done]) -> None:

@@ -34,7 +34,7 @@ class Folder:
 
     def join(self, name: str) -> str:
         """The path of a file or directory in it."""
-        return f"{self.path.rstrip('/')}/{name}" if "://" in self.path else _join(self.path, name)
+        return joined(self.path, name)
 
 
 # The directories inside a folder that belong to its source, too; None for another's folder.
@@ -195,5 +195,8 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _join(folder: str, name: str) -> str:
+def joined(folder: str, name: str) -> str:
+    """The path or URL of a file or directory in another one."""
+    if "://" in folder:
+        return f"{folder.rstrip('/')}/{name}"
     return name if folder == os.curdir else os.path.join(folder, name)

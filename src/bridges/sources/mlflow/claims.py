@@ -15,7 +15,8 @@ def claims_of(folder: Folder) -> Collection[str] | None:
     """All directories in a file store or its part; beside a database, those of its artifacts."""
     if "://" in folder.path:
         return None  # file stores and databases are read from local disks only
-    if is_root(folder.path, [*folder.files, *folder.folders]) or is_part(folder.path):
+    names = (*folder.files, *folder.folders)
+    if is_root(folder.path, folder.folders) or is_part(folder.path, names):
         return folder.folders
-    names = (name for name in folder.files if name.endswith(DATABASE_FILES))
-    return ARTIFACTS if any(is_store_file(folder.join(name)) for name in names) else None
+    databases = (name for name in folder.files if name.endswith(DATABASE_FILES))
+    return ARTIFACTS if any(is_store_file(folder.join(name)) for name in databases) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -144,19 +144,21 @@ def stores_below(folder: str, depth: int = 0) -> Iterator[StoreLocation]:
                 yield from stores_below(path, depth + 1)
 
 
-def is_root(folder: str, names: list[str] | None = None) -> bool:
+def is_root(folder: str, names: Sequence[str] | None = None) -> bool:
     """Whether a directory is the root of a file store: one of its directories, or one of those in
-    its trash, is an experiment.
+    its trash, is an experiment. `names`: the names in it, if known.
     """
-    trash = os.path.join(folder, TRASH)
-    inside = [os.path.join(folder, name) for name in (_names(folder) if names is None else names)]
-    inside += [os.path.join(trash, name) for name in _names(trash)]
+    names = _names(folder) if names is None else names
+    inside = [os.path.join(folder, name) for name in names]
+    if TRASH in names:
+        trash = os.path.join(folder, TRASH)
+        inside += [os.path.join(trash, name) for name in _names(trash)]
     return any(_kind(path) == "experiment" for path in inside)
 
 
-def is_part(folder: str) -> bool:
-    """Whether a directory is that of an experiment or a run of a file store."""
-    return bool(_kind(folder))
+def is_part(folder: str, names: Sequence[str]) -> bool:
+    """Whether a directory, with these names in it, is that of an experiment or a run of a store."""
+    return (META in names or any(map(_is_run_name, names))) and bool(_kind(folder))
 
 
 def is_store_file(path: str) -> bool:

@@ -86,20 +86,22 @@ class EventLog:
         found = [(at, part) for at, each in enumerate(file.scalars.values()) for part in each]
         found += enumerate(of_texts.values(), len(file.scalars))
         dtype = small_integers(len(file.scalars) + len(of_texts))
-        codes = [np.full(len(part.step), at, dtype) for at, part in found]
         parts = [part for _, part in found]
+        code = np.repeat(
+            np.array([at for at, _ in found], dtype), [len(part.step) for part in parts]
+        )
         offset = _joined([part.offset for part in parts], np.int64)
         time, bad_times = _microseconds(_joined([part.wall_time for part in parts], float))
         order = np.argsort(offset, kind="stable")
         if of_texts and process_of(name_of(path)).startswith(EXPORTED):
-            is_text = _joined(codes, dtype)[order] >= len(file.scalars)
+            is_text = code[order] >= len(file.scalars)
             order = order[_texts_in_time(is_text, time[order])]
         start = file.first_time
         return cls(
             path,
             (*file.scalars, *(tag.removesuffix(TEXT_SUFFIX) for tag in of_texts)),
             len(file.scalars),
-            _joined(codes, dtype)[order],
+            code[order],
             _joined([part.step for part in parts], np.int64)[order],
             _joined([part.value for part in parts], np.float64)[order],
             time[order],

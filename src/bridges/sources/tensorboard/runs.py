@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from bridges.sources.options import ReadOptions
 from bridges.sources.tensorboard.earlier_exports import exported
@@ -31,13 +30,15 @@ def runs_of(group: Group, options: ReadOptions) -> Iterator[Run]:
         attempts = [
             (member, attempt) for member, training in group.parts for attempt in training.attempts
         ]
-    yield replace(_run(group.name, parts, group, options), shares_identity=bool(attempts))
+    yield _run(group.name, parts, group, options, shares_identity=bool(attempts))
     for number, (member, attempt) in enumerate(attempts, 1):
         name = f"{group.name}/superseded" + (f"-{number}" if number > 1 else "")
-        yield replace(_run(name, [(member, attempt)], group, options), shares_identity=True)
+        yield _run(name, [(member, attempt)], group, options, shares_identity=True)
 
 
-def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
+def _run(
+    name: str, parts: Parts, group: Group, options: ReadOptions, *, shares_identity: bool
+) -> Run:
     logs = [part.log for _, found in parts for part in found]
     known = exported(logs)
     first, stream = _first(logs), stream_of(_directories(parts, group, options))
@@ -59,6 +60,7 @@ def _run(name: str, parts: Parts, group: Group, options: ReadOptions) -> Run:
         provenance=tuple(log.provenance for log in logs if log.provenance),
         key_style="tags",
         identity=_identity(first),
+        shares_identity=shares_identity,
         key=known.key,
         start=min(began, default=None),
         note=known.note,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import local_path
-from bridges.sources.tensorboard.beside import with_files_beside
 from bridges.sources.tensorboard.event_names import is_event_name, name_of
 from bridges.sources.tensorboard.joining import groups
 from bridges.sources.tensorboard.reading import UnitReader
 from bridges.sources.tensorboard.runs import runs_of
-from bridges.sources.tensorboard.units import Unit, unit_of, units_at
+from bridges.sources.tensorboard.units import TABLE_SUFFIXES, Unit, unit_of, units_at
 from bridges.sources.trainer.discovery import unlisted as cannot_be_listed
 from bridges.sources.trainer.locations import is_tree
 from bridges.stream.finding import Finding, Severity
@@ -78,8 +77,9 @@ class _Reading:
         for unit, contents in self._reader.contents(units):
             found = groups(unit, contents, self._options.division)
             runs = [run for group in found for run in runs_of(group, self._options)]
-            for run in with_files_beside(runs, unit, self._options):
-                yield replace(run, findings=(*run.findings, *self._notes(run)))
+            for run in _with_tables(runs, unit, self._options):
+                notes = self._notes(run)
+                yield replace(run, findings=(*run.findings, *notes)) if notes else run
 
     def _notes(self, run: Run) -> list[Finding]:
         """Notes about files without points, and about a copy of an earlier run."""
@@ -114,3 +114,15 @@ class _Reading:
 def _units(location: str, unlisted: dict[str, str]) -> list[Unit]:
     place = local_path(location)
     return units_at(location, unlisted) if is_tree(place) else [unit_of(place)]
+
+
+def _with_tables(runs: Sequence[Run], unit: Unit, options: ReadOptions) -> Iterator[Run]:
+    """The runs with the tables in their directories; tables of other runs come last."""
+    found = unit.folders
+    has_tables = any(name.endswith(TABLE_SUFFIXES) for each in found for name in each.files)
+    if not (has_tables or options.tables):
+        yield from runs
+        return
+    from bridges.sources.tables.beside import with_tables  # not needed for most runs
+
+    yield from with_tables(runs, found, unit.location, options)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from bridges.sources.folders import Folder, folder_at, folders
+from bridges.sources.folders import Folder, folder_at, folders, joined
 from bridges.sources.place import local_path
 from bridges.sources.remote import opened
 from bridges.sources.tensorboard.event_names import (
@@ -51,7 +52,7 @@ class EventFolder:
 
     def join(self, name: str) -> str:
         """The path of a file in it."""
-        return Folder(self.path, (), ()).join(name)
+        return joined(self.path, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Unit:
     @property
     def size(self) -> int:
         """The bytes of all local files; 0 if unknown."""
-        return sum(os.path.getsize(path) for path in self.files if os.path.isfile(path))
+        return sum(map(_size, self.files))
 
     @property
     def neighbour(self) -> str | None:
@@ -162,6 +163,12 @@ def _home(folder: Folder, base: str, drafts: dict[str, _Draft], homes: dict[str,
     return parent if name in SPLITS else folder.path
 
 
+def _size(path: str) -> int:
+    with suppress(OSError):
+        return os.stat(path).st_size
+    return 0
+
+
 def _processes(names: Sequence[str]) -> set[str]:
     """The processes in the names of some event files."""
     return {process for process in map(process_of, names) if process}
@@ -211,6 +218,8 @@ def _below(path: str, base: str) -> str:
         return ""
     if "://" in path:
         return path.removeprefix(base).strip("/")
+    if path.startswith(f"{base}{os.sep}"):  # the usual case
+        return path[len(base) + 1 :].replace(os.sep, "/")
     return os.path.relpath(path, base).replace(os.sep, "/")
 
 

@@ -21,7 +21,18 @@ from bridges.stream.finding import Finding
 from bridges.stream.identity import prefix_digest
 from bridges.stream.model import Run
 from bridges.testing.sources import SourceContract
-from tests.event_files import START, USUAL, histogram, hparams, losses, scalars, tagged, text, write
+from tests.event_files import (
+    START,
+    USUAL,
+    borders,
+    histogram,
+    hparams,
+    losses,
+    scalars,
+    tagged,
+    text,
+    write,
+)
 
 LATER = START + 1000
 
@@ -79,14 +90,6 @@ def flipped(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-
-
-def borders(data: bytes) -> list[int]:
-    ends, at = [0], 0
-    while at < len(data):
-        at += 16 + int.from_bytes(data[at : at + 8], "little")
-        ends.append(at)
-    return ends
 
 
 def test_a_torn_tail_is_noted_but_not_while_it_grows(tmp_path: Path) -> None:
