@@ -74,12 +74,16 @@ class RowColumns:
 
     def append(self, key: str, positions: Int64, values: list[object]) -> None:
         """Append values of a key, in rows after its other rows; `rows` stays as it is."""
-        parts = self._parts.setdefault(key, {})
         split, rounded = typed_parts(positions, values)
         for part in split:
-            parts.setdefault(part[1].dtype.kind, []).append(part)
+            self.append_array(key, *part)
         if rounded:
             self._rounded.setdefault(key, []).extend(rounded)
+
+    def append_array(self, key: str, positions: Int64, values: Values) -> None:
+        """Append values of one type, as `append` does."""
+        parts = self._parts.setdefault(key, {})
+        parts.setdefault(values.dtype.kind, []).append((positions, values))
 
     def series(self) -> tuple[tuple[Series, ...], list[Finding]]:
         """Typed series of all keys in the order of their first occurrence, and findings.
@@ -88,13 +92,17 @@ class RowColumns:
         """
         series: list[Series] = []
         findings: list[Finding] = []
+        joined: dict[tuple[int, ...], tuple[Int64, object]] = {}  # columns can share their rows
         for key in [*self._parts]:
             if key in self._rounded:
                 findings.append(_int64_overflow(key, self._rounded[key]))
             for parts in self._parts.pop(key).values():
                 positions, values = zip(*parts, strict=True)
                 parts.clear()
-                series.append(Series(key, _joined(positions), _joined(values)))
+                ids = tuple(map(id, positions))
+                if ids not in joined:
+                    joined[ids] = _joined(positions), positions  # keeps the ids of its parts
+                series.append(Series(key, joined[ids][0], _joined(values)))
         return tuple(series), findings
 
 

@@ -1,7 +1,6 @@
 """Converts the cells of separated text to typed columns, a block of lines at a time.
 
-A block of numbers and blank cells is rewritten as one JSON list and parsed at once, which gives the
-nearest float64 of each cell and keeps integers. Other blocks are parsed row by row.
+Blocks of numbers and blank cells are converted at once, other blocks row by row.
 """
 
 from __future__ import annotations
@@ -9,21 +8,17 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, repeat
-from operator import is_not
-from types import NoneType
 
 import numpy as np
-from pydantic_core import from_json
 
+from bridges.sources.tables.numbers import NumberParser, Numbers
 from bridges.stream.columns import RowColumns
 from bridges.stream.model import Int64
 
-BLOCK_BYTES = 1 << 18  # its values stay in the processor's cache
+BLOCK_BYTES = 1 << 19  # its values stay in the processor's cache
+BLOCK_ROWS = 128  # at least, in wide tables: each column of a block costs
+MAX_BLOCK_BYTES = 1 << 24
 MAX_DIGITS = 4300  # of an integer that Python converts
-_NUMBER_BYTES = b"0123456789.,-+eE \n"
-_WORD_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/"
-_WORD = re.compile(rb"(?<![^,\n])[ ]*([+-]?[A-Za-z/]+)[ ]*(?![^,\n])")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _SPECIAL = {
@@ -32,7 +27,6 @@ _SPECIAL = {
     for word in ("nan", "inf", "infinity")
 }
 _TRUTH = {"True": True, "False": False, "true": True, "false": False}
-_END = b',"",'  # of a row; cells have no quotes then
 
 # an unreadable row: its line number, its cells
 OnOdd = Callable[[int, list[str]], None]
@@ -56,63 +50,45 @@ class Cells:
     ) -> None:
         self.columns = RowColumns()
         self._names, self._separator = names, separator
-        self._words = _json_words(missing)
+        self._missing = _cells_with(missing, separator)
         self._known: dict[str, object] = dict.fromkeys(("", *missing))
         self._on_odd, self._header = on_odd, [*header]
         self._lines: list[Int64] = []
-        self._has_blanks = False  # in the last block of numbers
 
     @property
     def lines(self) -> Int64:
         """The line number of each row (int64, n)."""
         return np.concatenate([np.empty(0, np.int64), *self._lines])
 
-    def add(self, text: bytes, line: int) -> None:
-        """Add the rows of a text of whole lines, the first with the number `line`."""
-        for block in blocks(text):
-            count = block.count(b"\n")
-            flat = self._as_numbers(block, count)
-            if flat is None:
-                self._has_blanks = True
-                self._add_rows(block, line)
+    def add(self, text: bytes, line: int, start: int = 0) -> None:
+        """Add the rows of whole lines of a text from `start`, which is in the line `line`."""
+        parser = NumberParser(len(self._names), self._separator, len(text))
+        for block in blocks(text, start):
+            numbers = parser.parse(self._without_missing(block))
+            if numbers is not None:
+                self._add_numbers(numbers, line)
+                line += len(numbers)
             else:
-                width = len(self._names)
-                columns = [flat[at :: width + 1] for at in range(width)]
-                self._add_columns(columns, np.arange(line, line + count))
-            line += count
+                self._add_rows(block, line)
+                line += block.count(b"\n")
 
-    def _as_numbers(self, block: bytes, count: int) -> list[object] | None:
-        """The cells of all rows, each row with an empty text behind it; None for other rows."""
-        if self._separator != ",":
-            if b"," in block:
-                return None
-            block = block.replace(self._separator.encode(), b",")
-        others = block.translate(None, _NUMBER_BYTES)
-        if others:
-            if others.translate(None, _WORD_BYTES):
-                return None
-            block = _WORD.sub(lambda word: self._words.get(word[1], b"?"), block)
-        flat = None if self._has_blanks or others else _parsed(block)
-        if flat is None:
-            flat, self._has_blanks = _parsed(_with_nulls(block)), True
-        width = len(self._names) + 1
-        if flat is None or len(flat) != count * width:
-            return None
-        return flat if flat[width - 1 :: width].count("") == count else None
+    def _without_missing(self, block: bytes) -> bytes:
+        """The block with blank cells in place of missing ones."""
+        if self._missing is None or not any(text.encode() in block for text in self._known if text):
+            return block
+        return self._missing.sub(b"", block)
 
-    def _add_columns(self, columns: Sequence[list[object]], lines: Int64) -> None:
-        """Add some rows by their columns; None: no value."""
-        first = self.columns.rows
-        every = np.arange(first, first + len(lines))
-        for name, values in zip(self._names, columns, strict=True):
-            if name is None:
-                continue
-            rows = every
-            if self._has_blanks and NoneType in {*map(type, values)}:
-                has_value = np.fromiter(map(is_not, values, repeat(None)), bool, len(values))
-                rows, values = every[has_value], [*compress(values, has_value)]
-            if values:
-                self.columns.append(name, rows, values)
+    def _add_numbers(self, numbers: Numbers, line: int) -> None:
+        """Add the rows of a block of numbers."""
+        rows = np.arange(self.columns.rows, self.columns.rows + len(numbers))
+        for at, name in enumerate(self._names):
+            if name is not None:
+                for part in numbers.parts(at, rows):
+                    self.columns.append_array(name, *part)
+        self._end_rows(np.arange(line, line + len(numbers)))
+
+    def _end_rows(self, lines: Int64) -> None:
+        """Count the rows on some lines, whose values were added."""
         self.columns.rows += len(lines)
         self._lines.append(lines)
 
@@ -126,10 +102,17 @@ class Cells:
                 lines.append(number)
             elif any(cell.strip() for cell in cells):
                 self._on_odd(number, cells)
-        if rows:
-            value = self._value
-            columns = [[*map(value, column)] for column in zip(*rows, strict=True)]
-            self._add_columns(columns, np.array(lines, np.int64))
+        for at, name in enumerate(self._names):
+            if name is not None:
+                self._add_column(name, [self._value(cells[at]) for cells in rows])
+        self._end_rows(np.array(lines, np.int64))
+
+    def _add_column(self, name: str, values: Sequence[object]) -> None:
+        """Add the values of the next rows; None: no value."""
+        filled = [at for at, value in enumerate(values) if value is not None]
+        if filled:
+            rows = self.columns.rows + np.array(filled, np.int64)
+            self.columns.append(name, rows, [values[at] for at in filled])
 
     def _is_header(self, cells: Sequence[str]) -> bool:
         """Whether a row repeats the names of the columns."""
@@ -170,43 +153,26 @@ def rows_of(block: bytes, separator: str, line: int = 1) -> Iterator[tuple[int, 
         end = reader.line_num
 
 
-def blocks(text: bytes) -> Iterator[bytes]:
-    """The text in blocks of whole rows; a quoted cell may contain line ends."""
-    start, size = 0, len(text)
+def blocks(text: bytes, start: int = 0) -> Iterator[bytes]:
+    """The text from `start` in blocks of whole rows; a quoted cell may contain line ends."""
+    size, has_quotes = len(text), b'"' in text
+    row = text.find(b"\n", start) + 1 - start
+    step = max(BLOCK_BYTES, min(BLOCK_ROWS * row, MAX_BLOCK_BYTES))
     while start < size:
-        end = text.find(b"\n", min(start + BLOCK_BYTES, size) - 1) + 1 or size
-        while end < size and text.count(b'"', start, end) % 2:
-            end = text.find(b"\n", end) + 1 or size
+        end = text.find(b"\n", min(start + step, size) - 1) + 1 or size
+        is_open = has_quotes and text.count(b'"', start, end) % 2
+        while is_open and end < size:
+            after = text.find(b"\n", end) + 1 or size
+            is_open ^= text.count(b'"', end, after) % 2
+            end = after
         yield text[start:end]
         start = end
 
 
-def _parsed(block: bytes) -> list[object] | None:
-    """The cells of all rows, each row with an empty text behind it; None if they are not JSON."""
-    try:
-        flat: list[object] = from_json(b"[" + block[:-1].replace(b"\n", _END) + b',""]')
-    except ValueError:
+def _cells_with(texts: Sequence[str], separator: str) -> re.Pattern[bytes] | None:
+    """A pattern of the cells with one of some texts; None without any."""
+    if not texts:
         return None
-    return flat
-
-
-def _with_nulls(block: bytes) -> bytes:
-    """The block with `null` in blank cells."""
-    if b",," in block:
-        block = block.replace(b",,", b",null,").replace(b",,", b",null,")
-    if b",\n" in block:
-        block = block.replace(b",\n", b",null\n")
-    if b"\n," in block:
-        block = block.replace(b"\n,", b"\nnull,")
-    return b"null" + block if block[:1] == b"," else block
-
-
-def _json_words(missing: Sequence[str]) -> dict[bytes, bytes]:
-    """The JSON of words for numbers and missing values, in some spellings."""
-    words: dict[bytes, bytes] = {}
-    for text in ("nan", "inf", "infinity"):
-        for spelling in {text, text.upper(), text.capitalize(), "NaN" if text == "nan" else text}:
-            for sign in ("", "+", "-"):
-                json = "NaN" if text == "nan" else f"{sign.strip('+')}Infinity"
-                words[f"{sign}{spelling}".encode()] = json.encode()
-    return words | {text.encode(): b"null" for text in missing}
+    border = re.escape(separator.encode())
+    choice = b"|".join(re.escape(text.encode()) for text in texts)
+    return re.compile(rb"(?<![^%b\n]) *(?:%b) *(?![^%b\n])" % (border, choice, border))

@@ -67,7 +67,7 @@ class JsonRows:
 
     def _refuse(self, line: int, text: bytes) -> None:
         damage = self._damage
-        if damage.is_cut and line == damage.last_line:
+        if line == damage.cut_line:
             damage.cut.append(line)
             return
         shown = text[:60].decode(errors="replace").strip()

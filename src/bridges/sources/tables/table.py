@@ -58,14 +58,13 @@ class Damage:
     location: str
     header: Sequence[str]
     salvage: bool
-    last_line: int
-    is_cut: bool
+    cut_line: int  # the last one, if it has no end; else 0
     lines: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
 
     def add(self, line: int, cells: Sequence[str]) -> None:
         """Add a row with another number of cells than the header."""
-        if self.is_cut and line == self.last_line:
+        if line == self.cut_line:
             self.cut.append(line)
             return
         width = len(self.header)
@@ -115,8 +114,8 @@ def read_table(
 ) -> Table:
     """The table of a file; `text`: its text, if it is loaded. Raises SourceError."""
     text = text or load(location, options)
-    line_count = text.data.count(NEWLINE)
-    damage = Damage(location, known.columns, options.salvage, line_count, text.is_cut)
+    last = text.data.count(NEWLINE) if text.is_cut else 0
+    damage = Damage(location, known.columns, options.salvage, last)
     reader = _json if not known.separator else _separated
     columns, lines, series, findings = reader(text, known, damage)
     roles = roles_of(location, columns, known.format, options)
@@ -155,7 +154,7 @@ def _separated(text: TableText, known: Recognised, damage: Damage) -> Read:
             damage.add(number, cells)
 
     cells = Cells(columns, known.separator, known.format.missing, on_odd, header=header)
-    cells.add(text.data[end:], line + 1)
+    cells.add(text.data, line + 1, end)
     if repeated:
         message = "the line with the names of the columns is repeated: left out"
         where = name_lines(repeated)

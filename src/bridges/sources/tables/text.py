@@ -47,7 +47,7 @@ def load(location: str, options: ReadOptions) -> TableText:
     if data and not data.endswith(NEWLINE):
         text.is_cut = True
         data = data[: data.rfind(NEWLINE) + 1] if options.growing else data + NEWLINE
-    if not data.strip():
+    if not data or data.isspace():
         raise empty(location)
     text.data = data
     return text

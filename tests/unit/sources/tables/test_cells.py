@@ -13,9 +13,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridges.sources.tables import cells as module
+from bridges.sources.tables import numbers
 from bridges.sources.tables.cells import Cells, blocks, number_of
 
 Odd = list[tuple[int, list[str]]]
+WAYS = ("arrow", "json", "rows")
+HALFWAY = (
+    "9007199254740993.0",  # between two integers
+    "9007199254740993.00000000000000000000000000000000000000000001",
+    "1.00000000000000011102230246251565404236316680908203125",
+    "1.00000000000000011102230246251565404236316680908203126",
+    "2.4703282292062327e-324",  # half of the smallest number
+    "2.4703282292062328e-324",
+    "2.2250738585072011e-308",
+    "1.7976931348623158e308",
+    "1.7976931348623159e308",
+    "8.41e-21",
+    "0.000000000000000000000000000000000000000000000000000000000000000000000000000001e78",
+)
+
+
+def use(way: str, patch: pytest.MonkeyPatch) -> None:
+    """Read blocks in one way only: by Arrow or JSON, or row by row."""
+    arrow = numbers._arrow
+    if way == "rows":
+        patch.setattr(numbers.NumberParser, "parse", lambda self, block: None)
+    else:
+        patch.setattr(numbers, "_arrow", lambda size: arrow(1 << 62) if way == "arrow" else None)
 
 
 def read(
@@ -78,6 +102,18 @@ def test_json_in_a_cell_is_text() -> None:
     assert found["a"] == {0: "[1, 2]", 1: '{"a": 1}', 2: "a\\nb", 3: "null"}
 
 
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_full_columns_share_their_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(way, monkeypatch)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 8)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 1)
+    cells, _, _ = read("", ["a", "b", "c"])
+    cells.add(b"1,0.5,\n2,1.5,1\n3,2.5,2\n", 2)
+    first, second, third = cells.columns.series()[0]
+    assert first.rows is second.rows
+    assert (first.rows.tolist(), third.rows.tolist()) == ([0, 1, 2], [1, 2])
+
+
 def test_missing_words_are_blank() -> None:
     _, found, _ = read("NA,1\n2,NA\n", ["a", "b"], missing=("NA",))
     assert found == {"a": {1: 2}, "b": {0: 1}}
@@ -103,6 +139,7 @@ def test_a_repeated_header_is_odd() -> None:
 
 def test_blocks_end_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", 8)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 1)
     text = b'1,2\n3,4\n"a\nb\nc",5\n6,7\n8,9\n'
     assert [*blocks(text)] == [b"1,2\n3,4\n", b'"a\nb\nc",5\n', b"6,7\n8,9\n"]
     cells, found, _ = read(text.decode(), ["a", "b"])
@@ -110,26 +147,41 @@ def test_blocks_end_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cells.lines.tolist() == [2, 3, 4, 7, 8]
 
 
-ANY_CELL = st.one_of(
+NUMBERS = st.one_of(
     st.floats().map(repr),
+    st.floats().map("{:.6g}".format),
+    st.floats(-1, 1).map("{:.18e}".format),
     st.integers().map(str),
+    st.integers(-(2**64), 2**64).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False).map(str),
+    st.sampled_from(HALFWAY),
+)
+ODD_CELLS = st.one_of(
     st.sampled_from(["", " ", "NA", "nan", "inf", "True", "1.0e3", " 2 ", "+4", "x", "1e999", "-"]),
+    st.sampled_from(
+        ["1_000", "0x10", "nan(1)", "Infinity", "-0", "5.", ".5", "1d5", "1.5.2", "-x"]
+    ),
     st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=6),
 )
 
 
-@given(st.lists(st.lists(ANY_CELL, min_size=3, max_size=3), min_size=1, max_size=20), st.data())
-def test_all_ways_give_what_python_reads(rows: list[list[str]], data: st.DataObject) -> None:
+@pytest.mark.parametrize("way", WAYS)
+@given(st.data())
+def test_all_ways_give_what_python_reads(way: str, data: st.DataObject) -> None:
     """Each cell is what `number_of` makes of it, whatever lies around it."""
+    cell = data.draw(st.sampled_from([NUMBERS, NUMBERS | st.just(""), NUMBERS | ODD_CELLS]))
+    width = data.draw(st.integers(1, 4))
+    rows = data.draw(
+        st.lists(st.lists(cell, min_size=width, max_size=width), min_size=1, max_size=20)
+    )
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
-    names = ["a", "b", "c"]
-    size = module.BLOCK_BYTES
-    module.BLOCK_BYTES = data.draw(st.integers(1, 64))
-    try:
+    names = ["a", "b", "c", "d"][:width]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_BYTES", data.draw(st.integers(1, 64)))
+        patch.setattr(module, "BLOCK_ROWS", 1)
+        use(way, patch)
         _, found, _ = read(file.getvalue(), names, missing=("NA",))
-    finally:
-        module.BLOCK_BYTES = size
     kept = [row for row in rows if [cell.strip() for cell in row] != names]
     for at, name in enumerate(names):
         expected = {
@@ -145,17 +197,63 @@ def _value(cell: str) -> object:
     if text in ("", "NA"):
         return None
     number = number_of(text)
-    if isinstance(number, int) and not isinstance(number, bool) and abs(number) >= 2**63:
+    if isinstance(number, int) and not isinstance(number, bool) and not -(2**63) <= number < 2**63:
         return float(number)
     return text if number is None else number
 
 
+@pytest.mark.parametrize("way", WAYS)
 @given(st.lists(st.floats(width=64), min_size=1, max_size=50))
-def test_floats_are_the_nearest_ones(values: list[float]) -> None:
+def test_floats_are_the_nearest_ones(way: str, values: list[float]) -> None:
     text = "".join(f"{value!r},1\n" for value in values)
     cells = Cells(["a", "b"], ",", (), lambda line, row: None)
-    cells.add(text.encode(), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        use(way, patch)
+        cells.add(text.encode(), 1)
     first, expected = cells.columns.series()[0][0], np.array(values)
     is_nan = np.isnan(expected)
     assert (np.isnan(first.values) == is_nan).all()
     assert (first.values[~is_nan].view(np.int64) == expected[~is_nan].view(np.int64)).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("text", HALFWAY)
+def test_halfway_cases_are_rounded_to_even(
+    way: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(way, monkeypatch)
+    _, found, _ = read(f"{text},-{text}\n", ["a", "b"])
+    assert found == {"a": {0: float(text)}, "b": {0: -float(text)}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_blocks_of_many_kinds_of_numbers(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(way, monkeypatch)
+    random = np.random.default_rng(5)
+    values = random.standard_normal((9_000, 3)) * 10.0 ** random.integers(-30, 30, (9_000, 3))
+    rows = [
+        [str(row), repr(a), f"{b:.6g}", "" if row % 3 else "0.5", f"{c:.17e}"]
+        for row, (a, b, c) in enumerate(values.tolist())
+    ]
+    _, found, _ = read("".join(",".join(row) + "\n" for row in rows), [*"sabec"])
+    for at, name in enumerate("sabec"):
+        expected = {row: number_of(cells[at]) for row, cells in enumerate(rows) if cells[at]}
+        assert repr(dict(sorted(found[name].items()))) == repr(expected)
+
+
+def test_a_stray_quote_costs_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 1)
+    text = Counted(b'1,"2\n' + b"3,4\n" * 1_000)
+    assert [*blocks(text)] == [text]
+    assert text.counted < 3 * len(text)
+
+
+class Counted(bytes):
+    """Bytes that know how many of them were searched for quotes."""
+
+    counted = 0
+
+    def count(self, sub: Any, start: Any = 0, end: Any = None) -> int:
+        self.counted += (len(self) if end is None else end) - start
+        return super().count(sub, start, end)
