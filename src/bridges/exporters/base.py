@@ -202,6 +202,20 @@ class Replaces(Protocol):
 
 
 @runtime_checkable
+class RemovesLeftovers(Protocol):
+    """An exporter without transactions: killed exports of a run may leave unfinished copies."""
+
+    def remove_leftovers(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun
+    ) -> int:
+        """Remove unfinished copies of a complete run, if there are any. Returns their number.
+
+        `seen` is the result of `find`. Raises ExportError.
+        """
+        ...
+
+
+@runtime_checkable
 class Relabels(Protocol):
     """An exporter whose target can change the name, group and tags of a run."""
 

@@ -18,6 +18,7 @@ from bridges.exporters.base import (
     Exporter,
     Labels,
     Relabels,
+    RemovesLeftovers,
     copies_artifacts,
 )
 from bridges.log import log
@@ -76,6 +77,9 @@ def _export_once(
         on_phase(run.name, "writing")
         existing = exporter.write(plan.layout, seen, existing)
         report = located(report, existing)
+    elif isinstance(exporter, RemovesLeftovers):
+        removed = exporter.remove_leftovers(plan.layout, seen, existing)
+        report = report.with_findings(_leftovers(exporter, removed))
     if options.labels and report.status != "exported":
         on_phase(run.name, "renaming")
         existing, findings = _relabelled(plan.layout, existing, exporter, options.labels)
@@ -145,6 +149,13 @@ def _pause_if_transient(attempt: int, retries: int) -> Iterator[None]:
         import random  # slow to import, and rarely needed
 
         time.sleep(2**attempt * random.uniform(0.5, 1.0))
+
+
+def _leftovers(exporter: Exporter, removed: int) -> list[Finding]:
+    if not removed:
+        return []
+    message = "interrupted exports left unfinished copies of this run, which are deleted"
+    return [Finding("leftovers-removed", Severity.INFO, exporter.name, message, removed)]
 
 
 def _relabelled(

@@ -10,10 +10,8 @@ import numpy as np
 from bridges.exporters.base import ConflictError, Points
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.api import Api, ApiRun
-from bridges.exporters.mlflow.state import RUNNING
-from bridges.exporters.state import UNREADABLE, State
+from bridges.exporters.mlflow.state import RUNNING, state_of
 from bridges.formats.mlflow_store.records import ACTIVE, STATE_TAG
-from bridges.stream.layout import Layout
 from bridges.stream.model import Float64, Int64
 
 QUIET_SECONDS = 2.0  # without a change of the run, before its writer counts as gone
@@ -46,7 +44,7 @@ def normalized(points: Points) -> Points:
 
 def writer_of(run: ApiRun) -> str | None:
     """The id of the writer of an interrupted write."""
-    state = _state(run)
+    state = state_of(run.tags.get(STATE_TAG, ""))
     return state.pending.writer if state and state.pending else None
 
 
@@ -64,19 +62,3 @@ def when_quiet(api: Api, run: ApiRun) -> ApiRun:
         if (run.latest, run.tags) != (before.latest, before.tags):
             quiet_since = time.monotonic()
     return run
-
-
-def has_history(run: ApiRun, layout: Layout) -> bool:
-    """Whether an active run has, or is being given, this history, and its settings agree."""
-    state = _state(run)
-    if state is None or run.stage != ACTIVE:
-        return False
-    goal = state.pending or state
-    return goal.digest == layout.digest and not state.settings.contradict(layout.run.settings)
-
-
-def _state(run: ApiRun) -> State | None:
-    try:
-        return State.parse(run.tags[STATE_TAG])
-    except UNREADABLE:
-        return None

@@ -15,8 +15,8 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ from bridges.exporters.mlflow.api import Api, ApiRun, Batch, NewRun, UncertainEr
 from bridges.exporters.mlflow.api_runs import (
     Point,
     comparable,
-    has_history,
     normalized,
     when_quiet,
     writer_of,
@@ -52,13 +51,18 @@ from bridges.exporters.mlflow.index import ApiRunIndex, receipts_in, save_receip
 from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import made_id
 from bridges.exporters.mlflow.model_copies import ModelCopies
+from bridges.exporters.mlflow.rivals import Settlement
 from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.exporters.mlflow.search_parents import SearchParents
+from bridges.exporters.mlflow.settling import Settling
 from bridges.exporters.mlflow.state import (
     RUNNING,
     MlflowRun,
+    existing_copies,
     existing_copy,
     existing_of,
     existing_runs,
+    incomplete,
     location_of,
     refuse_deleted,
 )
@@ -67,7 +71,6 @@ from bridges.exporters.state import State, begun_state, whole_state
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     DELETED,
-    KEY_TAG,
     STATE_TAG,
     SUPERSEDED_TAG,
     Experiment,
@@ -102,6 +105,7 @@ class ClientWriter:
         self._listings: dict[str, ApiRunIndex] | None = None  # by name of the experiment
         self._has_logs, self._logs_asked = False, -math.inf
         self._read: dict[str, ApiRun] = {}  # runs as read last, by id, until they are written
+        self._settling = Settling(api, self._log)
         self._links = Links()
         self._models = ModelCopies(api, self._copy_of)
 
@@ -123,7 +127,7 @@ class ClientWriter:
         if self._links.is_open(head) and experiment is not None:
             self._links.found(head.parent_id, self._parents(experiment, record, identity))
         self._links.seek(head)
-        return [existing_copy(run, identity.key, self._uri, head) for run in runs]
+        return existing_copies(self._uri, identity.key, head, runs)
 
     def _parents(self, experiment: str, record: RunRecord, identity: Identity) -> list[str]:
         """The ids of the possible parents, active ones only, of a run from MLflow."""
@@ -138,7 +142,7 @@ class ClientWriter:
             if wanted.name not in self._listings:
                 self._listings[wanted.name] = ApiRunIndex.load(self._api, experiment)
             return experiment, self._listings[wanted.name].with_key(key)
-        found = self._search(experiment, key) if experiment else []
+        found = self._settling.search(experiment, key) if experiment else []
         self._read |= {run.run_id: run for run in found if record is not None}
         return experiment, [*map(stored, found)]
 
@@ -188,10 +192,6 @@ class ClientWriter:
         """The receipts of all experiments of the store."""
         return receipts_in(self._api, self._uri)
 
-    def _search(self, experiment: str, key: str) -> list[ApiRun]:
-        found = self._api.search([experiment], KEY_TAG, key)
-        return [run for run in found if not stored(run).superseded]
-
     def _find_experiment(self, wanted: Experiment) -> str | None:
         """The id of an experiment; None if it does not exist. Raises ExportError if deleted."""
         if wanted.name not in self._experiments:
@@ -221,11 +221,12 @@ class ClientWriter:
         try:
             if record is not None and record.inputs:
                 self._api.log_inputs(run.run_id, record.inputs)
-            self._fill(run, columns, layout, state, params, seen)
+            self._fill(run, columns, params, state)
+            self._settling.settle(run, Settlement.of(layout, seen, existing))
             self._models.put(run, layout)
             self._end(run, details, is_copy=record is not None)
         except ExportError as error:
-            if error.transient or not self._is_deleted(run):
+            if error.transient or not self._settling.is_deleted(run.run_id):
                 raise
             raise ConflictError from None  # a concurrent export of the run won
         self._read.pop(run.run_id, None)
@@ -262,24 +263,16 @@ class ClientWriter:
             self._api.delete_run(run.run_id)
 
     def _fill(
-        self,
-        run: ApiRun,
-        columns: list[MetricColumn],
-        layout: Layout,
-        state: State,
-        params: dict[str, str],
-        seen: Sequence[ExistingRun],
+        self, run: ApiRun, columns: list[MetricColumn], params: dict[str, str], state: State
     ) -> None:
-        """Log the points, and settle concurrent exports."""
+        """Log params and points, then the state."""
         final = {STATE_TAG: state.text(self.limits.tag)}
         for batch in batches(columns, params, final, self.limits):
             self._log(run.run_id, batch)
-        self._settle(run.experiment, run, layout, seen)
 
-    def _is_deleted(self, run: ApiRun) -> bool:
-        with suppress(ExportError):
-            return self._api.get_run(run.run_id).stage != "active"
-        return False
+    def remove_leftovers(self, settlement: Settlement) -> int:
+        """Delete unfinished copies of a complete run. Returns their number."""
+        return self._settling.remove_leftovers(settlement)
 
     def _begin(
         self, layout: Layout, details: Details, seen: Sequence[ExistingRun]
@@ -307,7 +300,7 @@ class ClientWriter:
         new = NewRun(experiment, name, details.start, tags, details.user)
 
         def made_by_me() -> ApiRun | None:
-            runs = self._search(experiment, layout.key)
+            runs = self._settling.search(experiment, layout.key)
             return next((run for run in runs if writer_of(run) == writer), None)
 
         return self._create_once(new, made_by_me)
@@ -317,24 +310,20 @@ class ClientWriter:
         key = rows.parent_key(layout)
         if key is None:
             return None
-        parents = self._active(experiment, key)
-        if not parents:
-            its = parent_details(layout, self.limits)
-            new = NewRun(experiment, its.name, its.start, its.tags, its.user)
-            mine = self._create_once(new, lambda: next(iter(self._active(experiment, key)), None))
-            parents = self._active(experiment, key) or [mine]
-            if mine.run_id != parents[0].run_id:  # a concurrent export created one too
-                self._supersede(mine)
-        end = max(parents[0].end or 0, rows.ended(layout))
-        if end != parents[0].end:
-            self._api.set_status(parents[0].run_id, "FINISHED", end)
-        return parents[0].run_id
+        its = parent_details(layout, self.limits)
+        new = NewRun(experiment, its.name, its.start, its.tags, its.user)
+        active = partial(self._active, experiment, key)
+        parents = SearchParents(self._api, self._settling, key, active)
+        create = partial(self._create_once, new, lambda: next(iter(active()), None))
+        return parents.get(create, rows.ended(layout))
 
     def _active(self, experiment: str, key: str) -> list[ApiRun]:
         """The active runs with a run key; all writers agree on the first one."""
-        runs = [run for run in self._search(experiment, key) if run.stage == "active"]
+        runs = [run for run in self._settling.search(experiment, key) if run.stage == ACTIVE]
         direct_id = made_id(experiment, key, 0)  # the direct writer does not supersede runs
-        return sorted(runs, key=lambda run: (run.run_id != direct_id, run.run_id))
+        return sorted(
+            runs, key=lambda run: (run.run_id != direct_id, run.status == RUNNING, run.run_id)
+        )
 
     def _create_once(
         self, new: NewRun, look: Callable[[], ApiRun | None], attempts: int = ATTEMPTS
@@ -351,7 +340,8 @@ class ClientWriter:
     ) -> tuple[ApiRun, list[MetricColumn]]:
         """Begin to write an existing run. Returns the run and its missing points."""
         run, record = self._api.get_run(existing.id), record_of(layout)
-        if self._as_found(run, existing, record) != existing:
+        now = self._as_found(run, existing, record)
+        if SUPERSEDED_TAG in run.tags or existing not in (now, incomplete(now)):
             raise ConflictError
         if run.stage != ACTIVE:  # as in its own store
             self._api.restore_run(run.run_id)
@@ -418,35 +408,6 @@ class ClientWriter:
             if (time, step, repr(value)) not in stored_points[key]
         ]
         return self._log(run_id, replace(batch, metrics=missing), attempts - 1)
-
-    def _settle(
-        self, experiment: str, mine: ApiRun, layout: Layout, seen: Sequence[ExistingRun]
-    ) -> None:
-        """Keep one of the runs that concurrent exports of a run created; those `seen` before are
-        other runs.
-
-        Raises ConflictError if another one wins.
-        """
-        known = {mine.run_id, *(run.id for run in seen)}
-        rivals = [
-            run
-            for run in self._search(experiment, layout.key)
-            if run.run_id not in known and has_history(run, layout)
-        ]
-        for run in rivals:
-            if run.status != RUNNING or run.run_id < mine.run_id:
-                self._supersede(mine)
-                raise ConflictError
-        for run in rivals:
-            self._supersede(run)
-
-    def _supersede(self, run: ApiRun) -> None:
-        try:
-            self._log(run.run_id, Batch(tags={SUPERSEDED_TAG: "true"}))
-            self._api.delete_run(run.run_id)
-        except ExportError:
-            if not self._is_deleted(run):  # if it is, its own export was faster
-                raise
 
     def read_back(self, existing: ExistingRun) -> Recorded:
         """All points of the run."""

@@ -37,10 +37,13 @@ from bridges.exporters.mlflow.latest_points import LatestPoints
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import (
+    SET_END,
+    SET_STAGE,
     SqlRunIndex,
     SqlRuns,
     copied_ids,
     counted,
+    delete_leftovers,
     find_run,
     free_id,
     made_ids,
@@ -53,12 +56,15 @@ from bridges.exporters.mlflow.related import (
     stored_id,
     with_stored_models,
 )
+from bridges.exporters.mlflow.rivals import Settlement
 from bridges.exporters.mlflow.schema import installed_release
 from bridges.exporters.mlflow.state import (
     MlflowRun,
+    existing_copies,
     existing_copy,
     existing_of,
     existing_runs,
+    incomplete,
     location_of,
     refuse_deleted,
 )
@@ -167,7 +173,7 @@ class DirectWriter:
                     parents = self._parents(session, experiment, record, identity)
                     self._links.found(head.parent_id, parents)
         self._links.seek(head)
-        return [existing_copy(run, identity.key, self._uri, head) for run in found]
+        return existing_copies(self._uri, identity.key, head, found)
 
     def _parents(
         self, session: Session, experiment: int | None, record: RunRecord, identity: Identity
@@ -180,8 +186,7 @@ class DirectWriter:
     def findings(self, layout: Layout) -> list[Finding]:
         """Findings about the place of a run in the target."""
         record = record_of(layout)
-        is_orphan = record is not None and self._links.is_orphan(record.head)
-        return [orphan(record.head)] if record and is_orphan else []
+        return [orphan(record.head)] if record and self._links.is_orphan(record.head) else []
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run may have one of these keys, according to the tags read so far."""
@@ -241,6 +246,13 @@ class DirectWriter:
         self._links.made(record_of(layout), written.id, self._set_parent)
         return written
 
+    def remove_leftovers(self, settlement: Settlement) -> int:
+        """Delete unfinished copies of a complete run, which clients left. Returns their number."""
+        if len(settlement.seen) < 2:
+            return 0
+        with self._database.transaction(write=True) as session:
+            return delete_leftovers(session, settlement)
+
     def _set_parent(self, run_id: str, parent: str) -> None:
         with self._database.transaction(write=True) as session:
             put_pairs(session, "tags", run_id, {PARENT_TAG: parent})
@@ -297,10 +309,8 @@ class DirectWriter:
         record = record_of(layout)
         if record is None:
             return made_ids(experiment, layout.key)
-        ids, width = (
-            copied_ids(record.head.run_id, layout.digest),
-            self.limits.width("runs.run_uuid"),
-        )
+        width = self.limits.width("runs.run_uuid")
+        ids = copied_ids(record.head.run_id, layout.digest)
         return ids if width is None else (each for each in ids if 0 < len(each) <= width)
 
     def _parent(self, session: Session, experiment: int, layout: Layout) -> str | None:
@@ -347,8 +357,7 @@ class DirectWriter:
                 session.execute(f"delete from {table} where run_uuid = ?", (run_id,))
             put_pairs(session, "params", run_id, layout.params)
         if record is None:
-            statement = "update runs set status = ?, end_time = ? where run_uuid = ?"
-            session.execute(statement, (details.status, details.end, run_id))
+            session.execute(SET_END, (details.status, details.end, run_id))
         else:
             self._add_details(session, run_id, layout, details)
             self._put_related(session, layout, int(existing.place), run_id)
@@ -366,7 +375,7 @@ class DirectWriter:
             now = existing_copy(counted(session, run), existing.key, self._uri, record.head)
         elif run is not None:
             now = existing_of(run, existing.key, self._uri, existing.place)
-        if run is None or now != existing:
+        if run is None or existing not in (now, incomplete(now)):
             raise ConflictError
 
     def _add_details(self, session: Session, run_id: str, layout: Layout, details: Details) -> None:
@@ -374,11 +383,9 @@ class DirectWriter:
         stored = self._stored_details(session, run_id)
         ended = status_to_set(details, stored)
         if ended:
-            statement = "update runs set status = ?, end_time = ? where run_uuid = ?"
-            session.execute(statement, (*ended, run_id))
+            session.execute(SET_END, (*ended, run_id))
         if details.stage != stored.stage == ACTIVE:
-            statement = "update runs set lifecycle_stage = ?, deleted_time = ? where run_uuid = ?"
-            session.execute(statement, (details.stage, details.deleted, run_id))
+            session.execute(SET_STAGE, (details.stage, details.deleted, run_id))
         tags = {key: text for key, text in details.tags.items() if key not in stored.tags}
         params = {key: text for key, text in layout.params.items() if key not in stored.params}
         put_pairs(session, "tags", run_id, tags)

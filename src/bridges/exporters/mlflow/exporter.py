@@ -26,6 +26,7 @@ from bridges.exporters.mlflow.experiments import DEFAULT_EXPERIMENT
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.params import ParamRules
+from bridges.exporters.mlflow.rivals import Settlement
 from bridges.exporters.mlflow.schema import UnknownSchemaError
 from bridges.exporters.receipts import RunReceipt
 from bridges.formats.mlflow_store.records import RunRecord
@@ -65,6 +66,10 @@ class Writer(Protocol):
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Write a new run, or the missing rows of an existing one."""
+        ...
+
+    def remove_leftovers(self, settlement: Settlement) -> int:
+        """Delete unfinished copies of a complete run. Returns their number."""
         ...
 
     def read_back(self, existing: ExistingRun) -> Recorded:
@@ -206,6 +211,12 @@ class MlflowExporter(BaseExporter):
     ) -> ExistingRun:
         """Write a new run, or the missing rows of an existing one."""
         return self._writer.write(layout, seen, existing)
+
+    def remove_leftovers(
+        self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun
+    ) -> int:
+        """Delete unfinished copies of a complete run. Returns their number."""
+        return self._writer.remove_leftovers(Settlement.of(layout, seen, existing))
 
     def batch(self) -> AbstractContextManager[None] | None:
         """One transaction of the direct writer for several runs, which copies no files."""

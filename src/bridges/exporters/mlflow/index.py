@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bridges.exporters.mlflow.api import Api, ApiRun, Batch
+from bridges.exporters.mlflow.rivals import keys_to_settle
 from bridges.exporters.mlflow.state import RECEIPT_TAG, MlflowRun, receipt_in
 from bridges.exporters.receipts import RunReceipt
 from bridges.formats.mlflow_store.records import KEY_TAG, STATE_TAG, SUPERSEDED_TAG
@@ -43,14 +44,19 @@ def save_receipts(api: Api, runs: Sequence[RunReceipt]) -> None:
 
 
 def receipts_in(api: Api, uri: str) -> Iterator[RunReceipt]:
-    """The valid receipts of all experiments; locations begin with `uri`."""
+    """The valid receipts of all experiments; locations begin with `uri`.
+
+    That of a run with an unfinished copy is not, so that the next export removes the copy.
+    """
     experiments = api.experiments()
     while part := [*islice(experiments, EXPERIMENTS_PER_SEARCH)]:
-        for run in api.search(part, RECEIPT_TAG):
-            key, text = run.tags.get(KEY_TAG, ""), run.tags[RECEIPT_TAG]
-            found = receipt_in(stored(run), key, text, uri, run.experiment)
-            if found:
-                yield found
+        found, runs = [], []
+        for run in api.search(part, KEY_TAG):
+            key, text = run.tags[KEY_TAG], run.tags.get(RECEIPT_TAG, "")
+            runs.append((key, stored(run)))
+            found.append(receipt_in(stored(run), key, text, uri, run.experiment))
+        young = keys_to_settle(runs)
+        yield from (one for one in found if one and not young.get(one.key, set()) - {one.id})
 
 
 def stored(run: ApiRun) -> MlflowRun:

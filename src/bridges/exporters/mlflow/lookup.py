@@ -8,15 +8,17 @@ digest of the id and its content.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Any
 
-from bridges.exporters.mlflow.database import Session
+from bridges.exporters.mlflow.database import Session, put_pairs
+from bridges.exporters.mlflow.rivals import Settlement, Verdict
 from bridges.exporters.mlflow.state import MlflowRun
-from bridges.formats.mlflow_store.records import KEY_TAG, STATE_TAG, SUPERSEDED_TAG
+from bridges.formats.mlflow_store.records import DELETED, KEY_TAG, STATE_TAG, SUPERSEDED_TAG
 
 FindRun = Callable[[str], MlflowRun | None]  # by its id, deleted or not
 _TAG = "(select value from tags where tags.key = '{}' and tags.run_uuid = runs.run_uuid)"
@@ -25,6 +27,8 @@ COLUMNS = (
     f" {_TAG.format(STATE_TAG)}, {_TAG.format(SUPERSEDED_TAG)}, runs.experiment_id"
 )  # of a stored run
 KEY = _TAG.format(KEY_TAG)
+SET_END = "update runs set status = ?, end_time = ? where run_uuid = ?"
+SET_STAGE = "update runs set lifecycle_stage = ?, deleted_time = ? where run_uuid = ?"
 
 
 @dataclass(frozen=True)
@@ -193,3 +197,19 @@ def stored_run(row: Sequence[Any]) -> MlflowRun:
     return MlflowRun(
         row[0], row[1] or "", row[2], row[3], row[4] or "", superseded, experiment=experiment
     )
+
+
+def delete_leftovers(session: Session, settlement: Settlement) -> int:
+    """Delete the unfinished copies of a complete run. Returns their number."""
+    losers = [run_id for run_id in settlement.seen if _is_leftover(session, run_id, settlement)]
+    for run_id in losers:
+        put_pairs(session, "tags", run_id, {SUPERSEDED_TAG: "true"})
+        session.execute(SET_STAGE, (DELETED, time.time_ns() // 1_000_000, run_id))
+    return len(losers)
+
+
+def _is_leftover(session: Session, run_id: str, settlement: Settlement) -> bool:
+    run, complete = find_run(session, run_id), settlement.existing
+    if run is None or complete is None or not run.is_active or run_id == complete.id:
+        return False
+    return settlement.verdict(complete.id, run) is Verdict.OURS

@@ -8,13 +8,14 @@ interrupted one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ExistingRun
 from bridges.exporters.receipts import Receipt, RunReceipt
-from bridges.exporters.state import NO_STATE, UNREADABLE, State
+from bridges.exporters.state import NO_STATE, UNREADABLE, Pending, State
 from bridges.formats.mlflow_store.records import (
     ACTIVE,
     KEY_TAG,
@@ -23,12 +24,14 @@ from bridges.formats.mlflow_store.records import (
     RunHead,
 )
 from bridges.stream.clock import RECORDED
-from bridges.stream.identity import Identity
+from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.layout import RULES
+from bridges.stream.model import MetricStream
 
 RECEIPT_TAG = "bridges.mark"
 OWN_TAGS = (KEY_TAG, STATE_TAG, RECEIPT_TAG, SUPERSEDED_TAG, "bridges.attached")  # of a target
 RUNNING = "RUNNING"
+_NO_ROWS = prefix_digest(MetricStream(np.empty(0, np.int64), np.empty(0, np.uint8), ()), 0)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class MlflowRun:
 RunsOf = Callable[[str], tuple[int | str | None, list[MlflowRun]]]
 
 
+def state_of(text: str) -> State | None:
+    """The state in the tag of a run; None if it is missing or unreadable."""
+    try:
+        return State.parse(text)
+    except UNREADABLE:
+        return None
+
+
 def location_of(uri: str, experiment: int | str, run_id: str) -> str:
     """The location of a run; `uri` is the store's name in messages."""
     return f"{uri}#/experiments/{experiment}/runs/{run_id}"
@@ -69,8 +80,46 @@ def existing_runs(uri: str, identity: Identity, runs_of: RunsOf) -> list[Existin
     for key in identity.keys:
         experiment, runs = runs_of(key)
         if experiment is not None:
-            found += [existing_of(run, key, uri, experiment) for run in runs]
+            made = [existing_of(run, key, uri, experiment) for run in runs]
+            found += _settled_first(runs, made)
     return found
+
+
+def existing_copies(uri: str, key: str, head: RunHead, runs: list[MlflowRun]) -> list[ExistingRun]:
+    """The runs with the id or the key of a run of another store, as `find` returns them."""
+    return _settled_first(runs, [existing_copy(run, key, uri, head) for run in runs])
+
+
+def _settled_first(runs: list[MlflowRun], found: list[ExistingRun]) -> list[ExistingRun]:
+    """The existing runs of a key, `found` from `runs`: young ones come last, by id, as all exports
+    are to choose the same run, and beside others they count as incomplete.
+    """
+    if sum(run.is_active for run in runs) < 2:
+        return found
+    young = {run.run_id for run in runs if run.is_active and is_young(run)}
+    settled = [existing for existing in found if existing.id not in young]
+    rest = [incomplete(existing) for existing in found if existing.id in young]
+    return [*settled, *sorted(rest, key=lambda existing: existing.id)]
+
+
+def is_young(run: MlflowRun) -> bool:
+    """Whether the first export of a run has not ended yet.
+
+    The copy of a running run stays young.
+    """
+    state = state_of(run.state) if run.status == RUNNING else None
+    return state is not None and not (state.append_rows if state.pending else state.append_rows[1:])
+
+
+def begun(state: State) -> State:
+    """The state of a first export before its end."""
+    pending = state.pending or Pending(state.rows, state.digest, "")
+    return replace(state, rows=0, digest=_NO_ROWS, append_rows=(), times="", pending=pending)
+
+
+def incomplete(existing: ExistingRun) -> ExistingRun:
+    """A young run as one whose first export has not ended."""
+    return replace(existing, state=begun(existing.state), complete=False)
 
 
 def existing_copy(run: MlflowRun, key: str, uri: str, head: RunHead) -> ExistingRun:
@@ -80,9 +129,8 @@ def existing_copy(run: MlflowRun, key: str, uri: str, head: RunHead) -> Existing
     as the original is, so its completeness depends on its state alone.
     """
     is_deleted = not run.is_active and head.stage == ACTIVE
-    try:
-        state = State.parse(run.state)
-    except UNREADABLE:
+    state = state_of(run.state)
+    if state is None:
         state = State(run.points, "", RECORDED.name, (run.points,), {}, rules=RULES)
     return ExistingRun(
         key=key,
@@ -99,13 +147,12 @@ def existing_copy(run: MlflowRun, key: str, uri: str, head: RunHead) -> Existing
 def existing_of(run: MlflowRun, key: str, uri: str, experiment: int | str) -> ExistingRun:
     """The run as `find` returns it. Raises ExportError for an unreadable state tag."""
     location = location_of(uri, experiment, run.run_id)
-    try:
-        state = State.parse(run.state) if run.is_active else NO_STATE
-    except UNREADABLE:
+    state = state_of(run.state) if run.is_active else NO_STATE
+    if state is None:
         raise ExportError(
             f"{location}: its tag {STATE_TAG} was changed, so its stored rows are unknown. "
             "Delete the run for good (mlflow gc) and export it again."
-        ) from None
+        )
     return ExistingRun(
         key=key,
         name=run.name,
@@ -138,10 +185,9 @@ def receipt_in(
     receipt = Receipt.parse(text)
     if receipt is None or not key or not run.is_active or run.superseded:
         return None
-    with suppress(*UNREADABLE):
-        state = State.parse(run.state)
-        is_over = run.status != RUNNING or state.style == "tags"
-        if is_over and state.agrees_with(receipt):
-            location = location_of(uri, experiment, run.run_id)
-            return RunReceipt(key, run.name, location, receipt, run.run_id, str(experiment))
-    return None
+    state = state_of(run.state)
+    is_over = run.status != RUNNING or (state is not None and state.style == "tags")
+    if state is None or not is_over or not state.agrees_with(receipt):
+        return None
+    location = location_of(uri, experiment, run.run_id)
+    return RunReceipt(key, run.name, location, receipt, run.run_id, str(experiment))

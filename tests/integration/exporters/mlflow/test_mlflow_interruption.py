@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests import kills, mlflow_records
+from tests.bounds import HANGS
 from tests.integration.exporters.mlflow.support import Judged, command, judge, long_history
 from tests.proxy import FaultyProxy
 from tests.servers import PostgreSQL
@@ -102,6 +103,41 @@ def interrupt_one(
     kills.kill_often(KILLS, 7, begin, check)
 
 
+class Pairs:
+    """Two exports of a run at the same time, of which the first is killed."""
+
+    def __init__(self, make: Callable[[], Exports], file: Path, watch: Callable[[], HasBegun]):
+        self.make, self.file, self.watch = make, file, watch
+        clean = make()
+        clean.whole(file)
+        (self.expected,) = clean.runs()
+        self.exports = clean
+        self.other: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> kills.Command:
+        self.exports = self.make()
+        command, has_begun = self.exports.order(self.file), self.watch()
+        self.other = kills.start(command)
+        return kills.Command(kills.start(command), has_begun)
+
+    def check(self) -> None:
+        """The export that was left alone ends, and one more leaves exactly one complete run."""
+        assert self.other is not None
+        assert self.other.wait(HANGS) == 0
+        self.exports.whole(self.file)
+        assert self.exports.runs() == [self.expected]
+
+
+def interrupt_one_of_two(
+    uri: str, folder: Path, kind: str, watch: Callable[[], HasBegun], *more: str
+) -> None:
+    """Kill one of two exports at random moments."""
+    file = Path("1") if kind == "copies" else long_history(folder, 3000)
+    make = Copies if kind == "copies" else Exports
+    pairs = Pairs(lambda: make(uri, *more), file, watch)
+    kills.kill_often(2 * KILLS, 11, pairs.begin, pairs.check)
+
+
 Interrupt = Callable[[str, Callable[[], HasBegun]], None]
 KINDS = pytest.mark.parametrize("kind", ["trainings", "copies"])
 
@@ -125,6 +161,7 @@ def test_through_a_server(mlflow_url: str, tmp_path: Path, kind: str) -> None:
             return sum(path.endswith(WRITES) for _, path, _ in [*proxy.log])
 
         by_kind(kind, tmp_path)(proxy.url, watch)
+        interrupt_one_of_two(proxy.url, tmp_path, kind, watch)
 
 
 @KINDS
@@ -140,6 +177,7 @@ def test_straight_into_postgresql(postgres: PostgreSQL, tmp_path: Path, kind: st
             return lambda: position() != before
 
         by_kind(kind, tmp_path)(uri, watch)
+        interrupt_one_of_two(uri, tmp_path, kind, watch)
 
 
 @KINDS
@@ -152,5 +190,19 @@ def test_through_the_installed_client(
         before = kills.look(tmp_path)
         return lambda: kills.look(tmp_path) != before
 
-    more = "--mlflow-writer", "client"
-    by_kind(kind, tmp_path, *more)(f"sqlite:///{tmp_path}/mlflow.db", watch)
+    uri, more = f"sqlite:///{tmp_path}/mlflow.db", ("--mlflow-writer", "client")
+    by_kind(kind, tmp_path, *more)(uri, watch)
+    interrupt_one_of_two(uri, tmp_path, kind, watch, *more)
+
+
+@KINDS
+def test_one_of_two_straight_into_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def watch() -> HasBegun:
+        before = kills.look(tmp_path)
+        return lambda: kills.look(tmp_path) != before
+
+    interrupt_one_of_two(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, kind, watch)
