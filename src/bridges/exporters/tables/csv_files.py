@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from operator import not_
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from bridges.exporters.tables.table import TEXT, Column, Numbers, Table, Texts
 
 SUFFIX = ".csv"
 LINES_AT_ONCE = 1 << 14
+CHARS_AT_ONCE = 1 << 20
 MAX_CELL_CHARS = 1 << 30
 _SPECIAL = re.compile('[",\r\n]')
 
@@ -34,17 +36,33 @@ def read(path: str, types: Mapping[str, str]) -> Table:
     csv.field_size_limit(MAX_CELL_CHARS)
     columns = {name: _Reading(kind) for name, kind in types.items()}
     with open(path, newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
         try:
-            names = next(lines, [])
+            names = next(csv.reader(file), [])
             places = {name: names.index(name) for name in types}
-            while some := [*islice(lines, LINES_AT_ONCE)]:
-                cells = [*zip(*some, strict=True)]
+            for cells in _columns(file, len(names)):
                 for name, place in places.items():
                     columns[name].add(cells[place])
         except (csv.Error, IndexError) as error:
             raise ValueError(error) from None
     return {name: column.column() for name, column in columns.items()}
+
+
+def _columns(file: TextIO, width: int) -> Iterator[Sequence[Sequence[str]]]:
+    """The cells of each column, of some lines at once. Raises ValueError for other widths."""
+    while lines := file.readlines(CHARS_AT_ONCE):
+        text = "".join(lines)
+        cells = text.replace("\n", ",\n,").split(",")  # after each row, a cell with its line end
+        ends = cells[width :: width + 1]
+        if '"' in text or "\r" in text or ends != ["\n"] * len(lines) or cells.pop():
+            yield from _columns_by_csv(chain(lines, file))
+            return
+        yield [cells[place :: width + 1] for place in range(width)]
+
+
+def _columns_by_csv(lines: Iterable[str]) -> Iterator[Sequence[Sequence[str]]]:
+    rows = csv.reader(lines)
+    while some := [*islice(rows, LINES_AT_ONCE)]:
+        yield [*zip(*some, strict=True)]
 
 
 def _pieces(table: Table) -> Iterator[bytes]:
@@ -74,7 +92,18 @@ def _cells(column: Column) -> list[str]:
 
 
 def _of_numbers(column: Numbers) -> list[str]:
-    values, kind = column.values, column.values.dtype.kind
+    """The texts of numbers; those of equal ones in succession are made once."""
+    values = column.values
+    bits = values.view(f"i{values.itemsize}")
+    is_new = np.concatenate([[True], bits[1:] != bits[:-1]])[: len(bits)]
+    texts = _texts(values[is_new])
+    if len(texts) == len(values):
+        return texts
+    return [*map(texts.__getitem__, (np.cumsum(is_new) - 1).tolist())]
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    kind = values.dtype.kind
     if kind == "M":
         return [f"{text}Z" for text in np.datetime_as_string(values, unit="us").tolist()]
     if kind == "b":
@@ -102,12 +131,15 @@ class _Reading:
     def add(self, cells: Sequence[str]) -> None:
         """Add cells. Raises ValueError for one of another type."""
         if self._kind == TEXT:
-            codes = [self._names.setdefault(cell, len(self._names)) for cell in cells]
-            self._values.append(np.array(codes, np.int64))
+            for cell in dict.fromkeys(cells):
+                self._names.setdefault(cell, len(self._names))
+            self._values.append(np.array([*map(self._names.__getitem__, cells)], np.int64))
             return
-        missing = np.array([not cell for cell in cells], bool)
-        filled = [cell or "0" for cell in cells] if missing.any() else cells
-        self._values.append(_parsed(filled, self._kind))
+        missing = np.zeros(len(cells), bool)
+        if "" in cells:
+            missing = np.array([*map(not_, cells)])
+            cells = [cell or "0" for cell in cells]
+        self._values.append(_parsed(cells, self._kind))
         self._missing.append(missing)
 
     def column(self) -> Column:
