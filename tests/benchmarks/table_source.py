@@ -13,12 +13,13 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.tables.source import TablesSource
 from tests.benchmarks.timing import in_turn, least_cpu, line, millis
 
-ROWS, COLUMNS = 100_000, 10
-CELLS = ROWS * COLUMNS
+CELLS = 1_000_000
+COLUMNS = 10
 KINDS: dict[str, Callable[[float, int], str]] = {
     "17 digits": lambda value, at: repr(value),
     "6 digits": lambda value, at: f"{value:.6g}",
     "half of them blank": lambda value, at: repr(value) if at % 2 else "",
+    "2,000 columns": lambda value, at: repr(value),
 }
 OURS = "import bridges, sys; [run] = bridges.read(sys.argv[1]); print(run.stream.points)"
 PANDAS = "import pandas, sys; print(pandas.read_csv(sys.argv[1]).size)"
@@ -27,9 +28,11 @@ PANDAS = "import pandas, sys; print(pandas.read_csv(sys.argv[1]).size)"
 def make(path: Path, kind: str) -> Path:
     """A table as Lightning writes it."""
     cell = KINDS[kind]
-    values = np.random.default_rng(1).standard_normal((ROWS, COLUMNS - 2)).tolist()
+    columns = 2_000 if kind == "2,000 columns" else COLUMNS
+    shape = (CELLS // columns, columns - 2)
+    values = np.random.default_rng(1).standard_normal(shape).tolist()
     with open(path, "w") as file:
-        file.write(",".join(["epoch", "step", *(f"m{n}" for n in range(COLUMNS - 2))]) + "\n")
+        file.write(",".join(["epoch", "step", *(f"m{n}" for n in range(columns - 2))]) + "\n")
         for row, numbers in enumerate(values):
             cells = (cell(value, row + at) for at, value in enumerate(numbers))
             file.write(",".join([str(row // 1000), str(row), *cells]) + "\n")

@@ -20,7 +20,7 @@ from bridges.stream.model import Float64, Int64, Values
 
 Bools = NDArray[np.bool_]
 
-ARROW_BYTES = 8 << 20  # of a table for which the import of Arrow pays
+ARROW_BYTES = 16 << 20  # of a table for which the import of Arrow pays
 _MAX_BYTES = 2**31 - 2  # of a block: its offsets are int32
 _LINE_FEED, _DOT, _NINE = b"\n.9"
 _QUOTE, *_NO_NUMBERS = b'"', b"x", b"X", b"("  # to Arrow, 0x1A and nan(1) are numbers
