@@ -38,9 +38,10 @@ test: $(READY)
 test-all: test
 	$(PYTEST) -m slow
 
-# Foreign releases, each in an environment of its own; it needs uv. The results are written to
-# tests/golden/mlflow_releases.md.
+# Foreign releases, each in an environment of its own; it needs uv. The results of MLflow's are
+# written to tests/golden/mlflow_releases.md. The newest writers of event files come first.
 slow: $(READY)
+	$(BIN)/python -m tests.golden.check_event_writers
 	$(BIN)/python -m tests.golden.check_mlflow_releases
 
 check: $(READY)

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from sqlite3 import connect
@@ -138,6 +139,19 @@ def test_keys_have_their_refused_characters_again_after_mlflow(tmp_path: Path) -
         keys = database.execute("select distinct key from metrics order by key").fetchall()
     assert keys == [(" time",), ("loss",), ("metrics/mAP50B",)]
     assert {*bridges.read(stores[1])[0].stream.keys} == {*tags}
+
+
+def test_runs_are_read_back_equal_from_wandb(tmp_path: Path) -> None:
+    keras(tmp_path / "logs" / "a")
+    values = [0.1, float("nan"), float("-inf"), -0.0, 1e-45]
+    events = [tagged(START + n, n - 2, "metrics/mAP50(B)", value) for n, value in enumerate(values)]
+    write(tmp_path / "logs" / "b", [hparams(START, lr=0.5), text(START, -2, "note", "hi"), *events])
+    bridges.export(tmp_path / "logs", to="wandb", wandb_dir=tmp_path / "out")
+    before = read(tmp_path / "logs")
+    after = {run.name: run for run in bridges.read(tmp_path / "out")}
+    assert before.keys() == after.keys()
+    for name, run in before.items():
+        assert_same(replace(run, folders={}), after[name])
 
 
 @pytest.mark.parametrize("tag", ["{", "[]", '{"loss": 1}', '{"loss": "acc", "other": "x(y)"}'])

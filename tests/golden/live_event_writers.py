@@ -1,0 +1,116 @@
+"""Writes logs with PyTorch, tensorboardX, Keras, Lightning and Stable-Baselines3.
+
+It imports nothing of bridges; `check_event_writers.py` runs it in an environment of its own:
+`python live_event_writers.py DIRECTORY WRITER`, a process for each writer, as TensorFlow and
+Lightning crash together. The writer `points` adds `points.json`: the points as TensorFlow reads
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+STEPS = 12
+
+
+def tensorflow(folder: Path) -> None:
+    """Scalars of TensorFlow 2, and a training with the callback of Keras."""
+    files = import_module("event_files")
+    files.scalars(folder / "scalars")
+    files.keras(folder / "keras")
+
+
+def _curves(writer: Any) -> None:
+    for step in range(STEPS):
+        writer.add_scalar("loss", 1 / (step + 1), step)
+        writer.add_scalars("acc", {"train": step / 7, "val": step / 9}, step)
+    writer.add_text("note", "hello *you*", 3)
+    writer.add_hparams({"lr": 0.1, "layers": 3, "name": "x"}, {"hp/accuracy": 0.5})
+
+
+def pytorch(folder: Path) -> None:
+    """All kinds of a training, and one that is resumed with `purge_step`."""
+    summary_writer: Any = import_module("torch.utils.tensorboard").SummaryWriter
+    with summary_writer(str(folder / "curves")) as writer:
+        _curves(writer)
+    for first in (0, 5):
+        with summary_writer(str(folder / "resumed"), purge_step=first or None) as writer:
+            for step in range(first, first + STEPS):
+                writer.add_scalar("loss", step + first, step)
+
+
+def tensorboardx(folder: Path) -> None:
+    """The same with tensorboardX."""
+    with import_module("tensorboardX").SummaryWriter(str(folder)) as writer:
+        _curves(writer)
+
+
+def lightning(folder: Path) -> None:
+    """Two trainings with the logger of Lightning, `version_0` and `version_1`."""
+    torch: Any = import_module("torch")
+    pl: Any = import_module("lightning.pytorch")
+    loggers: Any = import_module("lightning.pytorch.loggers")
+
+    class Model(pl.LightningModule):  # type: ignore[misc] # the package is not installed here
+        def __init__(self, lr: float) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(3, 1)
+
+        def _loss(self, batch: Any, name: str) -> Any:
+            loss = self.layer(batch[0]).square().mean()
+            self.log(name, loss)
+            return loss
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return self._loss(batch, "train_loss")
+
+        def validation_step(self, batch: Any, _: int) -> None:
+            self._loss(batch, "val_loss")
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
+
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(24, 3)), 4)
+    for rate in (0.1, 0.2):
+        trainer = pl.Trainer(
+            max_epochs=3,
+            log_every_n_steps=1,
+            accelerator="cpu",
+            logger=loggers.TensorBoardLogger(str(folder)),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(Model(rate), data, data)
+
+
+def stable_baselines3(folder: Path) -> None:
+    """The logger of Stable-Baselines3, with a table beside the event file."""
+    module: Any = import_module("stable_baselines3.common.logger")
+    logger = module.configure(str(folder / "PPO_1"), ["tensorboard", "csv"])
+    for step in range(STEPS):
+        logger.record("rollout/ep_rew_mean", step / 3)
+        logger.record("train/loss", float("nan") if step == 2 else step / 5)
+        logger.record("time/total_timesteps", step * 2048, exclude="tensorboard")
+        logger.dump(step * 2048)
+    logger.close()
+
+
+def points(root: Path) -> None:
+    """The points of all files, as TensorFlow reads them."""
+    points_of = import_module("event_files").points_of
+    found = {str(path.relative_to(root)): points_of(path) for path in root.rglob("*tfevents*")}
+    (root / "points.json").write_text(json.dumps(found))
+
+
+WRITERS = {each.__name__: each for each in (tensorflow, pytorch, tensorboardx, lightning)}
+WRITERS[stable_baselines3.__name__] = stable_baselines3
+
+if __name__ == "__main__":
+    where, name = Path(sys.argv[1]), sys.argv[2]
+    points(where) if name == "points" else WRITERS[name](where / name)
