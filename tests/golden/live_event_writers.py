@@ -55,26 +55,26 @@ def lightning(folder: Path) -> None:
     pl: Any = import_module("lightning.pytorch")
     loggers: Any = import_module("lightning.pytorch.loggers")
 
-    class Model(pl.LightningModule):  # type: ignore[misc] # the package is not installed here
-        def __init__(self, lr: float) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.layer = torch.nn.Linear(3, 1)
+    def init(self: Any, lr: float) -> None:
+        pl.LightningModule.__init__(self)
+        self.save_hyperparameters({"lr": lr})
+        self.layer = torch.nn.Linear(3, 1)
 
-        def _loss(self, batch: Any, name: str) -> Any:
-            loss = self.layer(batch[0]).square().mean()
-            self.log(name, loss)
-            return loss
+    def loss(self: Any, batch: Any, name: str) -> Any:
+        found = self.layer(batch[0]).square().mean()
+        self.log(name, found)
+        return found
 
-        def training_step(self, batch: Any, _: int) -> Any:
-            return self._loss(batch, "train_loss")
+    def validate(self: Any, batch: Any, _: int) -> None:
+        loss(self, batch, "val_loss")
 
-        def validation_step(self, batch: Any, _: int) -> None:
-            self._loss(batch, "val_loss")
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
-
+    methods = {
+        "__init__": init,
+        "training_step": lambda self, batch, _: loss(self, batch, "train_loss"),
+        "validation_step": validate,
+        "configure_optimizers": lambda self: torch.optim.SGD(self.parameters(), self.hparams.lr),
+    }
+    model: Any = type("Model", (pl.LightningModule,), methods)
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(24, 3)), 4)
     for rate in (0.1, 0.2):
         trainer = pl.Trainer(
@@ -86,7 +86,7 @@ def lightning(folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(Model(rate), data, data)
+        trainer.fit(model(rate), data, data)
 
 
 def stable_baselines3(folder: Path) -> None:

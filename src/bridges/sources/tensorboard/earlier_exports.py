@@ -29,7 +29,9 @@ class Exported:
 def exported(logs: Sequence[EventLog]) -> Exported:
     """The export in some files; an empty one if they are not from bridges."""
     for log in logs:
-        state = _parsed(log.own_texts.get(STATE, ""))
+        if STATE not in log.own_texts:
+            continue
+        state = _parsed(log.own_texts[STATE])
         if state.get("bridges") and state.get("style") == "tags":
             key = "" if state.get("layout") else str(state.get("key", ""))
             tags, status = state.get("tags"), str(state.get("status", "unknown"))

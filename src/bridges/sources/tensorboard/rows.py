@@ -6,7 +6,7 @@ Consecutive points of a directory with one step are a row; a repeated key opens 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,28 +37,28 @@ def stream_of(directories: Sequence[DirectoryPoints]) -> MetricStream:
     return points.stream()
 
 
+COLUMNS = ("code", "step", "value", "time")
+
+
 @dataclass(frozen=True)
 class _Columns:
-    """Some points (n each): code of the key, step, value, time and row."""
+    """Some points (n each): code of the key, step, value and time."""
 
     code: Codes
     step: Int64
     value: Float64
     time: Int64
-    row: Int64
 
     @classmethod
     def joined(cls, parts: Sequence[_Columns]) -> _Columns:
         """The points of all parts."""
         if len(parts) == 1:
             return parts[0]
-        names = ("code", "step", "value", "time", "row")
-        return cls(*(_joined([getattr(part, name) for part in parts]) for name in names))
+        return cls(*(_joined([getattr(part, name) for part in parts]) for name in COLUMNS))
 
     def take(self, chosen: slice | Int64) -> _Columns:
         """Some points, or all in another order."""
-        names = ("code", "step", "value", "time", "row")
-        return _Columns(*(getattr(self, name)[chosen] for name in names))
+        return _Columns(*(getattr(self, name)[chosen] for name in COLUMNS))
 
 
 class _Points:
@@ -68,6 +68,8 @@ class _Points:
         self._codes: dict[tuple[str, bool], int] = {}
         self._texts: list[str] = []
         self._columns: list[_Columns] = []
+        self._by_code: list[Int64] = []  # for each directory, the order of its points by code
+        self._row: list[Int64] = []  # for each directory, the row of each point
         self._rows = 0
         self._row_steps: list[Int64] = []
         self._row_times: list[Int64] = []
@@ -87,10 +89,13 @@ class _Points:
             points = points.take(np.argsort(_joined(latest), kind="stable"))
         if not len(points.step):
             return
-        is_first = _row_starts(points.code, points.step)
+        by_code = np.argsort(points.code, kind="stable")
+        is_first = _row_starts(points.code, points.step, by_code)
         row = np.cumsum(is_first) - 1 + self._rows
         self._rows = int(row[-1]) + 1
-        self._columns.append(replace(points, row=row))
+        self._columns.append(points)
+        self._by_code.append(by_code)
+        self._row.append(row)
         self._row_steps.append(points.step[is_first])
         self._row_times.append(points.time[is_first])
 
@@ -102,8 +107,7 @@ class _Points:
             value = np.where(tag < log.numbers, value, value + len(self._texts))
             self._texts += log.texts
         code = self._code_of(prefix, log)[tag]
-        no_row = np.broadcast_to(np.int64(-1), len(tag))
-        return _Columns(code, log.step[kept], value, log.time[kept], no_row)
+        return _Columns(code, log.step[kept], value, log.time[kept])
 
     def _code_of(self, prefix: str, log: EventLog) -> Codes:
         """The code of each tag of a file."""
@@ -114,30 +118,33 @@ class _Points:
 
     def stream(self) -> MetricStream:
         """The stream of all points."""
-        points = _Columns.joined(self._columns)
+        points, row = _Columns.joined(self._columns), _joined(self._row)
         step, time = _joined(self._row_steps), _joined(self._row_times)
-        if len(self._row_times) > 1:
+        if len(self._by_code) == 1:
+            (by_code,) = self._by_code
+        else:
+            by_code = np.argsort(points.code, kind="stable")
             latest = [np.maximum.accumulate(times) for times in self._row_times]
             order = np.argsort(_joined(latest), kind="stable")
             position = np.empty(len(order), np.int64)
             position[order] = np.arange(len(order))
             step, time = step[order], time[order]
-            points = replace(points, row=position[points.row])
-        points = points.take(np.argsort(points.code, kind="stable"))
+            row = position[row]
         kind = np.full(len(step), RowKind.CUSTOM, np.uint8)
-        return MetricStream(step, kind, self._series(points, time), time)
+        series = self._series(points.take(by_code), row[by_code], time)
+        return MetricStream(step, kind, series, time)
 
-    def _series(self, points: _Columns, row_time: Int64) -> tuple[Series, ...]:
+    def _series(self, points: _Columns, row: Int64, row_time: Int64) -> tuple[Series, ...]:
         """The series of sorted points. They have times of their own if these are not the rows'."""
         ends = np.searchsorted(points.code, np.arange(len(self._codes) + 1)).tolist()
-        has_times = bool((points.time != row_time[points.row]).any())
+        has_times = bool((points.time != row_time[row]).any())
         series = []
         for (key, is_text), first, last in zip(self._codes, ends[:-1], ends[1:], strict=True):
             if first < last:
                 value = points.value[first:last]
                 values = self._texts_at(value) if is_text else value
                 time = points.time[first:last] if has_times else None
-                series.append(Series(key, points.row[first:last], values, time))
+                series.append(Series(key, row[first:last], values, time))
         return tuple(series)
 
     def _texts_at(self, positions: Float64) -> Values:
@@ -147,15 +154,16 @@ class _Points:
 
 
 def _without_last_row(points: _Columns) -> _Columns:
-    last = int(np.flatnonzero(_row_starts(points.code, points.step))[-1])
+    by_code = np.argsort(points.code, kind="stable")
+    last = int(np.flatnonzero(_row_starts(points.code, points.step, by_code))[-1])
     return points.take(slice(last))
 
 
-def _row_starts(code: Codes, step: Int64) -> Mask:
-    """Whether each point begins a row (bool, n)."""
+def _row_starts(code: Codes, step: Int64, by_code: Int64) -> Mask:
+    """Whether each point begins a row (bool, n); `by_code` sorts the points by code."""
     is_first = np.ones(len(step), bool)
     is_first[1:] = step[1:] != step[:-1]
-    previous = _previous(code)
+    previous = _previous(code, by_code)
     start = np.maximum.accumulate(np.where(is_first, np.arange(len(step)), 0))
     if not (previous >= start).any():
         return is_first
@@ -170,9 +178,8 @@ def _row_starts(code: Codes, step: Int64) -> Mask:
     return is_first
 
 
-def _previous(code: Codes) -> Int64:
+def _previous(code: Codes, order: Int64) -> Int64:
     """The position of the point before each one with the same code; -1 for the first."""
-    order = np.argsort(code, kind="stable")
     previous = np.full(len(code), -1, np.int64)
     is_same = code[order[1:]] == code[order[:-1]]
     previous[order[1:][is_same]] = order[:-1][is_same]
