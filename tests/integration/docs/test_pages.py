@@ -15,7 +15,7 @@ from docs.samples import write_samples
 from bridges import plugins
 from tests.integration.docs import pages
 from tests.integration.exporters.wandb.support import environment as wandb_environment
-from tests.integration.exporters.wandb.support import wandb_server
+from tests.integration.exporters.wandb.support import sync, wandb_server
 from tests.object_store import object_store
 from tests.servers import PostgreSQL
 from tests.support import REPOSITORY
@@ -28,7 +28,7 @@ PAGES = {
 }
 NEED_SERVERS = {
     *("docs/targets/mlflow.md", "docs/targets/wandb.md"),
-    *("docs/sources/anywhere.md", "docs/sources/mlflow.md"),
+    *("docs/sources/anywhere.md", "docs/sources/mlflow.md", "docs/sources/wandb.md"),
 }
 FROM_A_CHECKOUT = {"README.md", "docs/quickstart.md"}  # these install and activate themselves
 RUNNABLE = {"sh", "python", "console"}
@@ -55,6 +55,11 @@ def services(
             replacing["postgresql://me@localhost/mlflow"] = database
         if "--mode online" in commands or "wandb sync" in commands:
             environment |= wandb_environment(stack.enter_context(wandb_server()))
+        if "wandb://my-team/vision" in commands:
+            url = stack.enter_context(wandb_server("--as-served"))
+            sync(url, folder / "sync", *sorted((folder / "project" / "wandb").iterdir()))
+            environment |= wandb_environment(url)
+            replacing |= {"my-team/vision": "fake-entity/golden", "3xk1f2ab": "id-steps"}
         if "s3://bucket" in commands:
             found, files = stack.enter_context(object_store())
             files.put(str(folder / "outputs"), "bucket/outputs", recursive=True)

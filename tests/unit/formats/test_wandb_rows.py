@@ -81,8 +81,8 @@ def test_of_several_values_of_a_key_in_a_row_the_last_one_counts() -> None:
 
 def test_integers_beyond_int64_are_the_nearest_float_and_counted() -> None:
     history, _ = read_columns(LogReader(io.BytesIO(log_of([row_record({"n": 2**64})]))).pieces())
-    assert history.rounded == 1
     assert rows_in([*history.columns()], 1) == [{("n",): 2.0**64}]
+    assert history.rounded == 1
 
 
 def test_a_value_that_is_not_json_is_counted_and_the_others_are_read() -> None:
@@ -186,3 +186,22 @@ def test_rows_of_many_keys_are_those_of_the_protocol_buffers(keys: int, count: i
     rows[1] |= ODD[1]
     data = log_of(map(row_record, rows))
     assert exactly(rows_in(*columns_of(data))) == exactly(rows_of(data))
+
+
+def test_pieces_with_few_rows_of_many_keys_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridges.formats.wandb_log.rows.MAX_SINGLE_VALUES", 2000)
+    rows: list[dict[Any, object]] = [
+        {**{f"layers.{number}": at + number / 7 for number in range(500)}, "a": at}
+        for at in range(20)
+    ]
+    rows[3] |= ODD[0]
+    rows[4] |= {"bad": Raw("1,2")}
+    history = HistoryColumns()
+    for piece in LogReader(io.BytesIO(log_of(map(row_record, rows))), BLOCK_BYTES).pieces():
+        assert len(piece) < 3
+        history.add(piece)
+    del rows[4]["bad"]
+    assert exactly(rows_in([*history.columns()], 20)) == exactly(
+        rows_of(log_of(map(row_record, rows)))
+    )
+    assert history.unreadable == 1

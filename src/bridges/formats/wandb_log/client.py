@@ -85,8 +85,9 @@ def status_of(error: BaseException) -> int | None:
 
 
 def lacks_key(error: BaseException) -> bool:
-    """Whether there is no valid API key: the client raises AuthenticationError also if the server
-    did not reject the key.
+    """Whether there is no valid API key.
+
+    AuthenticationError alone is no proof: the client also raises it for a server that fails.
     """
     status = status_of(error)
     may_pass = status is None or status == 429 or status >= 500

@@ -2,7 +2,7 @@
 
 Most rows of a run have the same number of items, in any order. So the first items of all rows are
 located together, then the second ones, and so on; the items are split by key, and the values of a
-key are parsed together. Other rows are read item by item.
+key are parsed together. Other rows, and those of a piece with few rows, are read item by item.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 WORD = 8  # bytes compared at once
 FEW_KEYS = 16
 FEW_ROWS = 32  # whose items are faster read one by one
+MAX_SINGLE_VALUES = 500_000  # some 50 MB
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses no bit
 KEPT_SUMMARIES = 2  # of those that follow each row: the last ones
 _double = struct.Struct("<d")
@@ -74,13 +75,14 @@ class HistoryColumns:
     """The columns of history rows from the pieces of one or more logs.
 
     count: rows so far
-    rounded: integers beyond int64, which become floats
+    rounded: integers beyond int64, which become floats; complete after `columns`
     unreadable: unreadable values or rows, which are left out
     """
 
     def __init__(self) -> None:
         self.count = self.rounded = self.unreadable = 0
         self._parts: dict[Path, dict[str, list[tuple[Int64, Values]]]] = {}  # and by dtype.kind
+        self._single = _SingleValues()
 
     def add(self, records: Records) -> list[bytes]:
         """Add the rows of a piece. Returns its other records, without summaries of single rows."""
@@ -101,6 +103,9 @@ class HistoryColumns:
         self.count += len(rows)
 
     def _add_rows(self, text: _Text, start: Int64, end: Int64) -> None:
+        if len(start) < FEW_ROWS:
+            self._add_few(text.content, start, end)
+            return
         items, odd = text.items(start, end)
         is_wide = len(items.key) > FEW_KEYS * len(start)  # then all values are parsed at once
         values = text.all_values(items.value, items.value_size) if is_wide else None
@@ -117,6 +122,22 @@ class HistoryColumns:
         for row in odd.tolist():
             self._add_by_hand(row, text.content[int(start[row]) : int(end[row])])
         self.count += len(start)
+
+    def _add_few(self, content: bytes, start: Int64, end: Int64) -> None:
+        """Add rows one by one: the few rows of a piece may have thousands of keys each."""
+        for first, stop in zip(start.tolist(), end.tolist(), strict=True):
+            found = _plain_row(content, first, stop)
+            if found is None:
+                self._add_by_hand(0, content[first:stop])
+            else:
+                self._single.add(self.count, found)
+            self.count += 1
+        if self._single.count >= MAX_SINGLE_VALUES:
+            self._put_single()
+
+    def _put_single(self) -> None:
+        for key, rows, values in self._single.taken():
+            self._put((key.decode(errors="replace"),), rows - self.count, values)
 
     def _add_values(
         self, path: Path, rows: Int64, values: list[object], order: Int64 | None = None
@@ -174,11 +195,34 @@ class HistoryColumns:
 
     def columns(self) -> Iterator[Column]:
         """The columns of all rows, one for each path and type. Call it once."""
+        self._put_single()
         for path in [*self._parts]:
             for parts in self._parts.pop(path).values():
                 rows, values = map(np.concatenate, zip(*parts, strict=True))
                 parts.clear()
                 yield Column(path, *_sorted(rows, values))
+
+
+class _SingleValues:
+    """Values of single rows by key, collected over pieces."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._found: dict[bytes, tuple[list[int], list[object]]] = {}
+
+    def add(self, row: int, found: Mapping[bytes, object]) -> None:
+        """Add the values of a row."""
+        for key, value in found.items():
+            rows, values = self._found.get(key) or self._found.setdefault(key, ([], []))
+            rows.append(row)
+            values.append(value)
+        self.count += len(found)
+
+    def taken(self) -> Iterator[tuple[bytes, Int64, list[object]]]:
+        """All values so far, which are removed: key, rows and values."""
+        for key, (rows, values) in self._found.items():
+            yield key, np.array(rows, np.int64), values
+        self.count, self._found = 0, {}
 
 
 def _sorted(rows: Int64, values: Values) -> tuple[Int64, Values]:
@@ -430,11 +474,16 @@ def _plain_items(
     found = []
     try:
         while at < end and content[at] != STEP_TAG:
-            size, name = read_varint(content, at + 1)
-            stop = name + size
-            key_size, key = read_varint(content, name + 1)
+            size, name = content[at + 1], at + 2  # most sizes are one byte
+            if size >= 0x80:
+                size, name = read_varint(content, at + 1)
+            stop, key_size, key = name + size, content[name + 1], name + 2
+            if key_size >= 0x80:
+                key_size, key = read_varint(content, name + 1)
             tail = key + key_size
-            value_size, value = read_varint(content, tail + 2)
+            value_size, value = content[tail + 2], tail + 3
+            if value_size >= 0x80:
+                value_size, value = read_varint(content, tail + 2)
             is_plain = content[at] == ITEM_TAG and content[name] in (KEY_TAG, NESTED_TAG)
             is_plain &= stop <= end and content[tail : tail + 2] == VALUE_TAG
             if not is_plain or not value_size or value + value_size != stop:
@@ -444,6 +493,22 @@ def _plain_items(
     except IndexError:
         return None
     return found
+
+
+def _plain_row(content: bytes, at: int, end: int) -> dict[bytes, object] | None:
+    """The values of a row by key; None if it has other items, or values that are not JSON."""
+    items = _plain_items(content, 0, at, end)
+    if items is None:
+        return None
+    joined = b",".join([content[value : value + size] for *_, value, size in items])
+    try:
+        values: list[object] = from_json(b"[%s]" % joined)
+    except ValueError:
+        return None
+    if len(values) != len(items):
+        return None
+    keys = [content[key : key + size] for _, key, size, *_ in items]
+    return dict(zip(keys, values, strict=True))
 
 
 _NO_ITEMS = _Items(*(np.empty(0, np.int64) for _ in range(5)))
