@@ -98,7 +98,7 @@ def clocked(
     A run of tags keeps the recorded times of its source exactly, unless a clock is forced or the
     target has stored other times. For other runs, recorded times are evidence.
     """
-    recorded = _recorded_times(stream)
+    recorded = _recorded_times(run, stream)
     if recorded is None:
         return apply_clock(stream, run.key_rules, run.evidence, source, stored, tick)
     if run.key_style == "tags" and source is None and stored is None:
@@ -106,15 +106,15 @@ def clocked(
     return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, stored, tick)
 
 
-def _recorded_times(stream: MetricStream) -> Evidence | None:
-    """The times recorded in the source as evidence; None unless every row has one.
+def _recorded_times(run: Run, stream: MetricStream) -> Evidence | None:
+    """The times and the start recorded in the source; None unless every row has a time.
 
     Without a time of its own, a row has the time of its first point.
     """
     time = stream.first_times() if stream.time is None else stream.time
     if (time == NO_TIME).any() or (not len(time) and stream.time is None):
         return None
-    return Evidence(RECORDED, np.arange(len(stream)), time, "the source")
+    return Evidence(RECORDED, np.arange(len(stream)), time, "the source", run.start)
 
 
 def _as_recorded(

@@ -153,6 +153,18 @@ def test_a_log_cut_anywhere_gives_its_first_rows() -> None:
     assert len(rows) == len(ROWS)
 
 
+@pytest.mark.slow
+def test_a_log_cut_at_any_byte_of_its_last_blocks_gives_its_first_rows() -> None:
+    data = log_of(ROWS)
+    all_rows, last = rows_of(data), 0
+    for size in range(len(data) // BLOCK_BYTES * BLOCK_BYTES - BLOCK_BYTES, len(data)):
+        rows, _ = read(data[:size])
+        assert rows == all_rows[: len(rows)]
+        assert len(rows) - (last or len(rows)) in (0, 1)  # each one as soon as it is complete
+        last = len(rows)
+    assert last == len(all_rows) - 1
+
+
 def test_rows_behind_a_damaged_block_are_read() -> None:
     data = bytearray(log_of(ROWS))
     data[BLOCK_BYTES + 5000] ^= 1

@@ -62,6 +62,14 @@ class Content:
             found |= log.log.summary
         return found
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing follows: a log has its exit code and, later up to 0.17, its summary."""
+        if self.status is not None:
+            return self.status not in ("running", "unfinished")
+        last = self.logs[-1].log
+        return last.exit_code is not None and bool(last.summary)
+
     def keep(self, is_kept: Mask) -> None:
         """Remove the other rows (bool, n) from the columns."""
         position = np.cumsum(is_kept) - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bridges.formats.wandb_log.records import RunRecord
+from bridges.formats.wandb_log.records import RunLog, RunRecord
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.options import ReadOptions
 from bridges.sources.wandb.content import Content
@@ -21,7 +21,13 @@ from bridges.sources.wandb.earlier_exports import (
 )
 from bridges.sources.wandb.rows import rows_of, with_system_metrics
 from bridges.sources.wandb.steps import STEP, Rows, StepChooser, choose_steps, placed
-from bridges.sources.wandb.trainer import STEP_KEY, as_logged, is_trainer, settings_of
+from bridges.sources.wandb.trainer import (
+    STEP_KEY,
+    as_logged,
+    is_trainer,
+    lacks_final,
+    settings_of,
+)
 from bridges.sources.wandb.values import LeftOut, series_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64, MetricStream, RowKind, Run, Series
@@ -97,6 +103,9 @@ def _history(content: Content, earlier: Earlier, options: ReadOptions) -> _Histo
     series, left = series_of(content.columns, is_exact=earlier.is_exact and not content.is_remote)
     stream, steps, is_of_trainer = _stream(content, options, earlier, rows, time, series)
     findings += _left_out(left)
+    if is_of_trainer and not content.has_ended and lacks_final(stream):
+        stream = stream.take(np.arange(len(stream) - 1))  # a target cannot change it later
+        findings.append(_final_row_waits(content))
     if not (is_of_trainer or earlier.key) or options.step_column:
         findings += steps
     if content.stats and options.system_metrics:
@@ -123,17 +132,8 @@ def _stream(
 ) -> tuple[MetricStream, list[Finding], bool]:
     """The stream of a run, findings about its steps, and whether it is the Trainer's."""
     logs = [log.log for log in content.logs]
-    keys = {part.key for part in series}
-    is_of_trainer = earlier.style != "tags" and is_trainer(logs, keys)
-    default, forced = STEP, options.step_column
-    if is_of_trainer:
-        forced = forced or STEP_KEY  # it falls if a process trains twice
-    elif any(log.is_tensorboard for log in logs):
-        default = TENSORBOARD_STEP
-    elif earlier.style == "tags":
-        forced = forced or EXPORTED_STEP
-    definitions = [each for log in logs for each in log.metrics]
-    chooser = StepChooser(rows, series, definitions, default, forced)
+    is_of_trainer = earlier.style != "tags" and is_trainer(logs, {part.key for part in series})
+    chooser = _step_chooser(logs, rows, series, options, earlier, is_of_trainer=is_of_trainer)
     kept = [part for part in series if part.key != STEP_KEY or not is_of_trainer]
     if earlier.style == "tags":
         kept = original_keys(kept)
@@ -146,6 +146,26 @@ def _stream(
         kind = row_kinds(len(step), moved)
     moved.sort(key=lambda part: part.key)
     return MetricStream(step, kind, tuple(moved), time[original]), findings, is_of_trainer
+
+
+def _step_chooser(
+    logs: Sequence[RunLog],
+    rows: Rows,
+    series: Sequence[Series],
+    options: ReadOptions,
+    earlier: Earlier,
+    *,
+    is_of_trainer: bool,
+) -> StepChooser:
+    default, forced = STEP, options.step_column
+    if is_of_trainer:
+        forced = forced or STEP_KEY  # it falls if a process trains twice
+    elif any(log.is_tensorboard for log in logs):
+        default = TENSORBOARD_STEP
+    elif earlier.style == "tags":
+        forced = forced or EXPORTED_STEP
+    definitions = [each for log in logs for each in log.metrics]
+    return StepChooser(rows, series, definitions, default, forced)
 
 
 def _identity(content: Content, rows: Rows, series: Sequence[Series]) -> tuple[object, ...]:
@@ -258,6 +278,14 @@ def _system_skipped(content: Content) -> Finding:
     count = sum(len(moment.values) for moment in content.stats)
     message = "system metrics (CPU, memory, GPU) are left out; --system-metrics reads them, too"
     return Finding("system-skipped", Severity.INFO, content.source, message, count)
+
+
+def _final_row_waits(content: Content) -> Finding:
+    message = (
+        "the last row has only an epoch, and the run has no end: it is left out until the final "
+        "values of the training are there"
+    )
+    return Finding("final-row-waits", Severity.INFO, content.source, message)
 
 
 def _no_exit(content: Content, status: str) -> list[Finding]:

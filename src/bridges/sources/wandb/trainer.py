@@ -14,7 +14,7 @@ from bridges.formats.wandb_log.records import MetricDefinition, RunLog
 from bridges.formats.wandb_log.rows import Path
 from bridges.huggingface.callback_naming import SUMMARY_KEYS
 from bridges.huggingface.settings_digests import digests
-from bridges.stream.model import Int64, Series
+from bridges.stream.model import Int64, MetricStream, Series
 from bridges.stream.settings import Settings
 
 STEP_KEY = "train/global_step"
@@ -78,6 +78,14 @@ def _final(series: Sequence[Series], summary: Mapping[Path, object]) -> list[Ser
         for key, value in values.items()
         if len(bare) and isinstance(value, (int, float))
     ]
+
+
+def lacks_final(stream: MetricStream) -> bool:
+    """Whether the last row has only an epoch, counts and some final values: others may follow."""
+    last = len(stream) - 1
+    keys = {part.key for part in stream.series if len(part.rows) and part.rows[-1] == last}
+    others = {key for key in keys if key != "epoch" and not is_count(key)}
+    return bool(keys) and others < {*SUMMARY_KEYS}
 
 
 def is_count(key: str) -> bool:

@@ -5,6 +5,7 @@ The server is our own (see `tests/fake_wandb`).
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 import bridges
 from bridges.stream.model import Run
-from tests.bounds import HANGS
+from tests.bounds import HANGS, until
 from tests.integration.exporters.wandb.support import environment, wandb_server
 from tests.integration.sources.wandb.test_server import described, read
 
@@ -128,3 +129,40 @@ def test_a_run_synced_from_event_files_has_their_steps(local: dict[str, Run]) ->
         rows, values = run.stream.column(key)
         assert run.stream.step[rows].tolist() == [0, 10, 20, 30]
         assert len(values) == 4
+
+
+WRITER = """
+import sys, time, wandb
+
+with wandb.init(id="grows", project="live", mode="offline") as run:
+    for at in range(60):
+        run.log({"loss": at + 0.5})
+        time.sleep(0.1)
+wandb.teardown()
+"""
+
+
+def test_a_run_is_followed_while_the_client_writes_it(tmp_path: Path) -> None:
+    quiet = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1"}
+    env = {**environment("http://127.0.0.1:9"), **quiet}
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path / "events"), "--json"]
+    with subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env=env) as writer:
+        until(lambda: bool([*tmp_path.glob("wandb/*/run-grows.wandb")]), writer)
+        following = [*COMMAND, str(tmp_path / "wandb"), *target, "--follow", "--idle-timeout", "60"]
+        done = subprocess.run(following, capture_output=True, text=True, timeout=HANGS)
+        assert writer.wait() == 0
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (run["rows"], run["verified"]) == (60, True)
+    (report,) = json.loads(_export(tmp_path / "wandb", target))["runs"]
+    assert (report["status"], report["rows"]) == ("unchanged", 60)
+
+
+COMMAND = [sys.executable, "-m", "bridges", "export"]
+
+
+def _export(folder: Path, target: list[str]) -> str:
+    done = subprocess.run(
+        [*COMMAND, str(folder), *target], capture_output=True, text=True, check=True
+    )
+    return done.stdout

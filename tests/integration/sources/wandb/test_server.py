@@ -28,6 +28,7 @@ from tests.wandb_runs import RELEASES, unpack_runs
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wandb-online")]
 
 PROJECT = "wandb://fake-entity/golden"
+ONCE = ("trainer", "steps", "metrics", "resumed", "media", "labels")
 START = 1_700_000_000
 READ = """
 import json, sys
@@ -53,6 +54,7 @@ def described(run: Run) -> dict[str, Any]:
         "labels": [run.status, run.group, dict(run.tags), run.note, run.project],
         "params": run.params,
         "codes": [finding.code for finding in run.findings],
+        "media": [f.message for f in run.findings if f.code == "media-skipped"],
         "steps": run.stream.step.tolist(),
         "rows": [repr(sorted(row.items())) for row in run.stream],
     }
@@ -105,7 +107,7 @@ def test_runs_are_the_same_in_their_directories_and_on_the_server(
     assert found.keys() == local.keys()
     assert found["resumed"]["steps"] == [0, 1, 2, 3, 4, 5]
     for name in local.keys() - {"values"}:  # where a text "NaN" alone is a number
-        for what in ("identity", "style", "labels", "params", "steps", "rows"):
+        for what in ("identity", "style", "labels", "params", "steps", "rows", "media"):
             assert found[name][what] == local[name][what], (name, what)
     assert found["values"]["identity"][0] == local["values"]["identity"][0]
     assert sum(run["codes"].count("run-without-rows") for run in found.values()) == 1
@@ -127,13 +129,13 @@ def test_a_run_is_exported_once_from_both_places(server: str, folder: Path, tmp_
     target = ["--to", "mlflow", "--tracking-uri", f"sqlite:///{tmp_path / 'target.db'}", "--json"]
     for source, status in ((folder, "exported"), (PROJECT, "unchanged")):
         command = [sys.executable, "-m", "bridges", "export", str(source), *target]
-        command += ["--select", "run=trainer", "--select", "run=steps", "--select", "run=metrics"]
+        command += [part for name in ONCE for part in ("--select", f"run={name}")]
         done = subprocess.run(
             command, env=environment(server), capture_output=True, text=True, timeout=HANGS
         )
         assert done.returncode == 0, done.stdout + done.stderr
         runs = json.loads(done.stdout)["runs"]
-        assert [(run["status"], run["verified"]) for run in runs] == [(status, True)] * 3
+        assert [(run["status"], run["verified"]) for run in runs] == [(status, True)] * len(ONCE)
 
 
 def test_system_metrics_are_those_of_the_directories(server: str, folder: Path) -> None:

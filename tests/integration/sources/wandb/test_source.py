@@ -62,6 +62,14 @@ def points_in(database: Path) -> Counter[tuple[Any, ...]]:
         return Counter(connection.execute(POINTS).fetchall())
 
 
+def labels_in(database: Path) -> Counter[tuple[Any, ...]]:
+    """The names, bounds and params of all runs in a database."""
+    bounds = "name, status, start_time, end_time"
+    query = f"select {bounds}, key, value from runs join params using (run_uuid)"
+    with closing(sqlite3.connect(database)) as connection:
+        return Counter(connection.execute(query).fetchall())
+
+
 def rows(first: int, stop: int) -> list[bytes]:
     """Rows with these steps."""
     return [
@@ -102,6 +110,7 @@ def test_a_trainers_run_by_way_of_wandb_is_that_of_a_direct_export(
     assert export(source, direct) == ["exported"]
     assert export(tmp_path / "runs", onward) == ["exported"]
     assert points_in(onward) == points_in(direct)
+    assert labels_in(onward) == labels_in(direct)
     assert export(tmp_path / "runs", direct) == ["unchanged"]
     assert export(source, onward) == ["unchanged"]
 

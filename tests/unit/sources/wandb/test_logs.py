@@ -149,6 +149,16 @@ def test_an_empty_first_directory_is_no_run(tmp_path: Path) -> None:
     assert "resumed-overlap" not in codes(run)
 
 
+@pytest.mark.parametrize(("end", "count"), [([exit_record()], 1), ([], 0)])
+def test_a_run_of_summary_values_alone_is_read_once_it_has_ended(
+    end: list[bytes], count: int, tmp_path: Path
+) -> None:
+    """wandb-core writes the summary of a row before the row."""
+    write_run(tmp_path, [run_record("other"), *rows(0, 1), exit_record()], "other")
+    write_run(tmp_path, [run_record(), summary_record({"best": 0.5}), *end])
+    assert [run.name for run in read(tmp_path)].count("abc") == count
+
+
 def test_a_copied_latest_run_is_left_out_and_a_link_is_no_copy(tmp_path: Path) -> None:
     path = write_run(tmp_path, [run_record(), *rows(0, 3), exit_record()])
     latest = tmp_path / "wandb" / "latest-run"

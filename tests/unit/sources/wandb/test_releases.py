@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.wandb.source import WandbSource
+from bridges.stream.identity import identity_of, prefix_digest
 from bridges.stream.model import Run
 from tests.support import codes
 from tests.wandb_logs import rows_of
@@ -213,3 +215,28 @@ def test_system_metrics_are_read_on_request(unpacked: dict[str, Path]) -> None:
     added = {*more.stream.keys} - {*run.stream.keys}
     assert added
     assert all(key.startswith("system/") for key in added)
+
+
+@pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.slow), pytest.param(53, id="some")]
+)
+@pytest.mark.parametrize("name", ["metrics", "steps", "trainer"])
+@pytest.mark.parametrize("release", ["0.10.33", "0.16.6", RELEASES[-1]])
+def test_a_log_cut_at_any_byte_is_the_beginning_of_its_run(
+    release: str, name: str, stride: int, unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    """So a later export of the complete log appends: the run key and the first rows stay."""
+    (source,) = unpacked[release].glob(f"*-id-{name}/*.wandb")
+    data, path = source.read_bytes(), tmp_path / source.name
+    (whole,) = runs_in(source).values()
+    counts = set()
+    for size in range(0, len(data), stride):
+        path.write_bytes(data[:size])
+        try:
+            (run,) = runs_in(path).values()
+        except MissingSourceError:  # no rows yet
+            continue
+        counts.add(count := len(run.stream))
+        assert identity_of(run).key == identity_of(whole).key
+        assert prefix_digest(run.stream, count) == prefix_digest(whole.stream, count)
+    assert len(counts) > 2

@@ -105,6 +105,27 @@ def test_whole_floats_of_the_trainer_are_floats_again(tmp_path: Path) -> None:
     assert rows_of(run) == [repr(sorted(expected.items()))]
 
 
+FINAL = {"train_runtime": 2.5, "train_samples_per_second": 4.0, "train_steps_per_second": 0.4,
+         "train_loss": 0.5, "total_flos": 1e12}  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [0, 1, 5])
+def test_the_last_row_of_a_run_without_an_end_waits_for_all_its_final_values(
+    known: int, tmp_path: Path
+) -> None:
+    """A target could not add them to a row that it has."""
+    loss = row({"train/loss": 0.5, "train/epoch": 1, AXIS: 10}, 0)
+    records = [run_record(), *DEFINITIONS, loss, row({"train/epoch": 1, AXIS: 10}, 1)]
+    final = [*FINAL.items()][:known]
+    records += [summary_record(dict([each]), is_user=True) for each in final]
+    run = read(write_run(tmp_path / "open", records))
+    assert len(run.stream) == (2 if known == len(FINAL) else 1)
+    codes = [finding.code for finding in run.findings]
+    assert codes.count("final-row-waits") == 2 - len(run.stream)
+    run = read(write_run(tmp_path / "ended", [*records, summary_record({"a": 1}), exit_record()]))
+    assert len(run.stream) == 2
+
+
 def test_a_log_of_something_else_with_the_axis_of_the_trainer_is_not_the_trainers(
     tmp_path: Path,
 ) -> None:
