@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from bridges.formats.wandb_log.items import Path, item_json
 from bridges.formats.wandb_log.log import LogError, fields
-from bridges.formats.wandb_log.rows import Path, item_json
 
 # fields of a record
 HISTORY, SUMMARY, CONFIG, FILES, STATS, ARTIFACT, TENSORBOARD, ALERT = 2, 3, 5, 6, 7, 8, 9, 10

@@ -8,8 +8,7 @@ key are parsed together. Other rows, and those of a piece with few rows, are rea
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,28 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from bridges.formats.protobuf import read_varint
 from bridges.formats.wandb_log.batch import by_size
-from bridges.formats.wandb_log.log import LogError, fields
+from bridges.formats.wandb_log.items import (
+    ITEM_TAG,
+    KEY_TAG,
+    NESTED_TAG,
+    STEP_TAG,
+    VALUE_TAG,
+    Path,
+    item_value,
+    plain_items,
+    plain_row,
+)
+from bridges.formats.wandb_log.log import fields
 from bridges.formats.wandb_log.reader import PADDING, Records
 from bridges.stream.columns import typed_parts, values_by_key
 from bridges.stream.model import Int64, Values
 
 NUMBER_TAG, HISTORY_TAG, SUMMARY_TAG = 0x08, 0x12, 0x1A  # fields 1, 2 and 3 of a record
-ITEM_TAG, STEP_TAG = 0x0A, 0x12  # fields 1 and 2 of a row
-KEY_TAG, NESTED_TAG = 0x0A, 0x12  # fields 1 and 2 of an item: the writers up to 0.17, and since
-VALUE_TAG = b"\x82\x01"  # field 16, a text: the value of an item as JSON
 WORD = 8  # bytes compared at once
 FEW_KEYS = 16
 FEW_ROWS = 32  # whose items are faster read one by one
 MAX_SINGLE_VALUES = 500_000  # some 50 MB
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses no bit
 KEPT_SUMMARIES = 2  # of those that follow each row: the last ones
-_double = struct.Struct("<d")
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Path = tuple[str, ...]  # the names of a value: several for a value in an object
 
 
 class Column(NamedTuple):
@@ -126,7 +130,7 @@ class HistoryColumns:
     def _add_few(self, content: bytes, start: Int64, end: Int64) -> None:
         """Add rows one by one: the few rows of a piece may have thousands of keys each."""
         for first, stop in zip(start.tolist(), end.tolist(), strict=True):
-            found = _plain_row(content, first, stop)
+            found = plain_row(content, first, stop)
             if found is None:
                 self._add_by_hand(0, content[first:stop])
             else:
@@ -170,7 +174,7 @@ class HistoryColumns:
             for number, item in fields(content):
                 if number == 1 and isinstance(item, bytes):
                     with self._counting():
-                        path, value = _item(item)
+                        path, value = item_value(item)
                         found[path] = value
         for path, value in found.items():
             self._put(path, np.array([row]), [value])
@@ -231,55 +235,6 @@ def _sorted(rows: Int64, values: Values) -> tuple[Int64, Values]:
         return rows, values
     order = np.argsort(rows, kind="stable")
     return rows[order], values[order]
-
-
-def item_json(item: bytes) -> tuple[Path, bytes]:
-    """The path and the JSON of an item of a row, config or summary. Raises LogError."""
-    names, value = [], b"null"
-    for number, content in fields(item):
-        if number in (1, 2) and isinstance(content, bytes):
-            names.append(content.decode(errors="replace"))
-        elif number == 16 and isinstance(content, bytes):
-            value = content
-    return tuple(names) or ("",), value
-
-
-def _item(item: bytes) -> tuple[Path, object]:
-    """The path and the value of an item, as JSON or as a typed value of wandb 0.31."""
-    path, text = item_json(item)
-    value: object = json.loads(text)  # also takes lone surrogates
-    for number, content in fields(item):
-        if number in _TYPED:
-            value = _TYPED[number](content)
-    return path, value
-
-
-_TYPED: dict[int, Callable[[int | bytes], object]] = {
-    4: bool,
-    5: lambda content: _zigzag(content),
-    6: lambda content: _number(content),
-    7: lambda content: _sized(content).decode(),
-    8: lambda content: json.loads(_sized(content)),
-}
-
-
-def _zigzag(content: int | bytes) -> int:
-    if not isinstance(content, int):
-        raise LogError("an integer of a row is not a number")
-    return content >> 1 ^ -(content & 1)
-
-
-def _number(content: int | bytes) -> float:
-    if not isinstance(content, bytes) or len(content) != _double.size:
-        raise LogError("a number of a row is not a float64")
-    (number,) = _double.unpack(content)
-    return float(number)
-
-
-def _sized(content: int | bytes) -> bytes:
-    if not isinstance(content, bytes):
-        raise LogError("a value of a row is a number")
-    return content
 
 
 class _Text:
@@ -366,7 +321,7 @@ class _Text:
         """The other items of few rows, one by one; rows with other items are added to `odd`."""
         found: list[tuple[int, int, int, int, int]] = []
         for row, start, stop in zip(rows.tolist(), at.tolist(), end.tolist(), strict=True):
-            items = _plain_items(self.content, row, start, stop)
+            items = plain_items(self.content, row, start, stop)
             if items is None:
                 odd.append(np.array([row]))
             else:
@@ -465,50 +420,6 @@ class _Text:
         listed = np.full((len(start), size + 1), ord(","), np.uint8)
         listed[:, :size] = windows[start].view(np.uint8).reshape(-1, size)
         return listed.tobytes()
-
-
-def _plain_items(
-    content: bytes, row: int, at: int, end: int
-) -> list[tuple[int, int, int, int, int]] | None:
-    """The items of a row, in the columns of `_Items`; None if it has others."""
-    found = []
-    try:
-        while at < end and content[at] != STEP_TAG:
-            size, name = content[at + 1], at + 2  # most sizes are one byte
-            if size >= 0x80:
-                size, name = read_varint(content, at + 1)
-            stop, key_size, key = name + size, content[name + 1], name + 2
-            if key_size >= 0x80:
-                key_size, key = read_varint(content, name + 1)
-            tail = key + key_size
-            value_size, value = content[tail + 2], tail + 3
-            if value_size >= 0x80:
-                value_size, value = read_varint(content, tail + 2)
-            is_plain = content[at] == ITEM_TAG and content[name] in (KEY_TAG, NESTED_TAG)
-            is_plain &= stop <= end and content[tail : tail + 2] == VALUE_TAG
-            if not is_plain or not value_size or value + value_size != stop:
-                return None
-            found.append((row, key, key_size, value, value_size))
-            at = stop
-    except IndexError:
-        return None
-    return found
-
-
-def _plain_row(content: bytes, at: int, end: int) -> dict[bytes, object] | None:
-    """The values of a row by key; None if it has other items, or values that are not JSON."""
-    items = _plain_items(content, 0, at, end)
-    if items is None:
-        return None
-    joined = b",".join([content[value : value + size] for *_, value, size in items])
-    try:
-        values: list[object] = from_json(b"[%s]" % joined)
-    except ValueError:
-        return None
-    if len(values) != len(items):
-        return None
-    keys = [content[key : key + size] for _, key, size, *_ in items]
-    return dict(zip(keys, values, strict=True))
 
 
 _NO_ITEMS = _Items(*(np.empty(0, np.int64) for _ in range(5)))

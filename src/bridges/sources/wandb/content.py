@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bridges.formats.wandb_log.items import Path
 from bridges.formats.wandb_log.records import RunRecord, Stats
-from bridges.formats.wandb_log.rows import Column, Path
+from bridges.formats.wandb_log.rows import Column
 from bridges.sources.wandb.logs import ReadLog
 from bridges.sources.wandb.steps import Mask
 from bridges.stream.finding import Finding

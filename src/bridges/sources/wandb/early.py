@@ -51,6 +51,12 @@ def read_early(place: LogPlace, history: HistoryColumns) -> ReadLog:
     return found
 
 
+def early_head(place: LogPlace) -> RunRecord:
+    """The labels in the metadata of an early run; an empty record if they cannot be read."""
+    paths = [path for path in place.files if path.endswith(METADATA_NAME)]
+    return _record(_json(paths[0], ReadLog(place.path, RunLog())), place.run_id)
+
+
 def _rows(path: str, found: ReadLog) -> Iterator[dict[str, object]]:
     """The objects in JSON lines; a cut last line is left out."""
     try:

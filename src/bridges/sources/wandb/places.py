@@ -40,14 +40,6 @@ def logs_at(location: str, unlisted: dict[str, str]) -> list[LogPlace]:
     return [log for folder in claimed for log in _logs_in(folder)]
 
 
-def by_run(logs: list[LogPlace]) -> list[list[LogPlace]]:
-    """The logs of each run id, in the order of their first log."""
-    found: dict[str, list[LogPlace]] = {}
-    for log in logs:
-        found.setdefault(log.run_id, []).append(log)
-    return [*found.values()]
-
-
 def _file(path: str) -> LogPlace:
     name = path.replace(os.sep, "/").rpartition("/")[2]
     if name == HISTORY_NAME:
@@ -71,7 +63,8 @@ def _early(folder: str, names: Sequence[str]) -> LogPlace:
     name = folder.rstrip("/").replace(os.sep, "/").rpartition("/")[2]
     place = Folder(folder, (), ())
     files = tuple(place.join(each) for each in EARLY_FILES if each in names)
-    return LogPlace(folder, name.split("-", 2)[-1], files, is_early=True)
+    run_id = name if name == LATEST else name.split("-", 2)[-1]
+    return LogPlace(folder, run_id, files, is_early=True)
 
 
 def _real(folder: Folder) -> Folder:

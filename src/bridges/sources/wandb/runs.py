@@ -78,7 +78,7 @@ def run_of(content: Content, options: ReadOptions) -> Run:
         params=params,
         facts=_facts(content, record, history.stream.keys, home=home),
         tags=dict.fromkeys(record.tags, ""),
-        group=record.group or None,
+        group=record.group or record.sweep or None,
         status=status,
         writer=_writer(content) if history.is_of_trainer else None,
         findings=(*_of_logs(content), *history.findings, *_no_exit(content, status), *masked),

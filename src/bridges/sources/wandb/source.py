@@ -13,11 +13,11 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.place import WANDB, local_path
 from bridges.sources.selection import Selection
 from bridges.sources.wandb.content import Content
-from bridges.sources.wandb.directories import Ordered, in_order
+from bridges.sources.wandb.directories import Ordered, by_run, in_order
 from bridges.sources.wandb.early import read_early
 from bridges.sources.wandb.logs import EmptyLogError, ReadLog, read_wandb
 from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
-from bridges.sources.wandb.places import LogPlace, by_run, logs_at
+from bridges.sources.wandb.places import LogPlace, logs_at
 from bridges.sources.wandb.runs import run_of
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from bridges.formats.wandb_log.items import Path
 from bridges.formats.wandb_log.records import MetricDefinition, RunLog
-from bridges.formats.wandb_log.rows import Path
 from bridges.huggingface.callback_naming import SUMMARY_KEYS
 from bridges.huggingface.settings_digests import digests
 from bridges.stream.model import Int64, MetricStream, Series

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bridges.formats.wandb_log.rows import Column, Path
+from bridges.formats.wandb_log.items import Path
+from bridges.formats.wandb_log.rows import Column
 from bridges.stream.columns import as_array, typed_parts
 from bridges.stream.model import Int64, Series, Values
 from bridges.stream.tagging import digest

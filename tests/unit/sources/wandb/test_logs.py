@@ -26,6 +26,7 @@ from tests.wandb_logs import (
     summary_record,
     write_run,
 )
+from tests.wandb_runs import unpack_runs
 
 START = 1_700_000_000
 
@@ -300,6 +301,16 @@ def test_relative_paths_and_single_directories_are_read(tmp_path: Path) -> None:
     assert not WandbSource().claims(os.fspath(Path(__file__).parent))
 
 
+@pytest.mark.parametrize(("own", "group"), [({}, "sweep1"), ({"run_group": "mine"}, "mine")])
+def test_the_sweep_is_the_group_of_runs_without_one(
+    own: dict[str, Any], group: str, tmp_path: Path
+) -> None:
+    record = run_record(sweep_id="sweep1", **own)
+    (run,) = read(write_run(tmp_path, [record, *rows(0, 1), exit_record()]))
+    assert run.group == group
+    assert run.facts["wandb.sweep_id"] == "sweep1"
+
+
 def test_a_remote_folder_is_read(tmp_path: Path) -> None:
     import fsspec
 
@@ -310,6 +321,43 @@ def test_a_remote_folder_is_read(tmp_path: Path) -> None:
     for place in (folder, f"{folder}/offline-run-20240101_000000-abc/run-abc.wandb"):
         (run,) = WandbSource().read(place, ReadOptions())
         assert len(run.stream) == 3
+
+
+def test_all_kinds_of_runs_are_read_from_a_remote_folder(tmp_path: Path) -> None:
+    """Resumed runs, a copied `latest-run`, and runs of JSON lines; they are the local ones."""
+    import fsspec
+
+    for release in ("0.9.7", "0.31.0"):
+        folder = unpack_runs(release, tmp_path / release)
+        newest = sorted(folder.iterdir())[-1]
+        shutil.copytree(newest, folder / "latest-run")
+        files = fsspec.filesystem("memory")
+        files.put(str(folder), f"/all-{release}/wandb", recursive=True)
+        remote = WandbSource().read(f"memory://all-{release}/wandb", ReadOptions())
+        found, local = ({run.name: run for run in runs} for runs in (remote, read(folder)))
+        assert found.keys() == local.keys()
+        for name, run in found.items():
+            identity, expected = identity_of(run), identity_of(local[name])
+            assert (identity.key, identity.digest) == (expected.key, expected.digest)
+        copies = [f for run in found.values() for f in run.findings]
+        assert [f.code for f in copies].count("duplicate-directory") == 1
+
+
+def test_an_early_run_cut_at_any_byte_is_the_beginning_of_its_run(tmp_path: Path) -> None:
+    (place,) = unpack_runs("0.9.7", tmp_path).glob("*-id-steps")
+    history = place / "wandb-history.jsonl"
+    content = history.read_bytes()
+    (whole,) = read(place)
+    counts = set()
+    for size in range(content.index(b"\n"), len(content)):
+        history.write_bytes(content[:size])
+        (run,) = read(place)
+        counts.add(count := len(run.stream))
+        assert identity_of(run).key == identity_of(whole).key
+        assert prefix_digest(run.stream, count) == prefix_digest(whole.stream, count)
+        is_cut = content[size - 1 : size] != b"\n" and content[size : size + 1] != b"\n"
+        assert ("torn-tail" in codes(run)) == is_cut
+    assert counts == {*range(1, len(whole.stream) + 1)}
 
 
 def test_one_id_in_two_projects_is_two_runs(tmp_path: Path) -> None:
