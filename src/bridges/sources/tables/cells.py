@@ -11,22 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bridges.sources.tables.numbers import NumberParser, Numbers
+from bridges.sources.tables.numbers import NumberParser, Numbers, number_of
 from bridges.stream.columns import RowColumns
 from bridges.stream.model import Int64
 
 BLOCK_BYTES = 1 << 19  # its values stay in the processor's cache
 BLOCK_ROWS = 128  # at least, in wide tables: each column of a block costs
 MAX_BLOCK_BYTES = 1 << 24
-MAX_DIGITS = 4300  # of an integer that Python converts
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_SPECIAL = {
-    f"{sign}{word}": float(f"{sign}{word}")
-    for sign in ("", "+", "-")
-    for word in ("nan", "inf", "infinity")
-}
-_TRUTH = {"True": True, "False": False, "true": True, "false": False}
 
 # an unreadable row: its line number, its cells
 OnOdd = Callable[[int, list[str]], None]
@@ -65,7 +56,7 @@ class Cells:
         parser = NumberParser(len(self._names), self._separator, len(text))
         for block in blocks(text, start):
             numbers = parser.parse(self._without_missing(block))
-            if numbers is not None:
+            if numbers is not None and not self._has_header(numbers):
                 self._add_numbers(numbers, line)
                 line += len(numbers)
             else:
@@ -85,6 +76,8 @@ class Cells:
             if name is not None:
                 for part in numbers.parts(at, rows):
                     self.columns.append_array(name, *part)
+                if at in numbers.texts:
+                    self._add_column(name, [*map(self._value, numbers.texts[at])])
         self._end_rows(np.arange(line, line + len(numbers)))
 
     def _end_rows(self, lines: Int64) -> None:
@@ -114,6 +107,10 @@ class Cells:
             rows = self.columns.rows + np.array(filled, np.int64)
             self.columns.append(name, rows, [values[at] for at in filled])
 
+    def _has_header(self, numbers: Numbers) -> bool:
+        """Whether a row among numbers may repeat the names of the columns."""
+        return any(cell.strip() in self._header[:1] for cell in numbers.texts.get(0, ()))
+
     def _is_header(self, cells: Sequence[str]) -> bool:
         """Whether a row repeats the names of the columns."""
         return cells[0].strip() in self._header[:1] and [*map(str.strip, cells)] == self._header
@@ -125,15 +122,6 @@ class Cells:
             return self._known[text]
         value = number_of(text)
         return text if value is None else value
-
-
-def number_of(text: str) -> bool | int | float | None:
-    """The number or truth value with this text; None for other texts."""
-    if _INTEGER.fullmatch(text):
-        return int(text) if len(text) <= MAX_DIGITS else float(text)
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    return _TRUTH.get(text, _SPECIAL.get(text.lower()))
 
 
 def rows_of(block: bytes, separator: str, line: int = 1) -> Iterator[tuple[int, list[str]]]:

@@ -1,15 +1,16 @@
-"""Converts blocks of numbers and blank cells to arrays.
+"""Converts blocks of numbers and blank cells to arrays; columns of texts may lie between them.
 
-NumPy finds the separators. Arrow, or else one JSON list of all cells, gives the nearest float64 of
-each cell and keeps integers.
+NumPy finds the separators. Arrow, or else one JSON list of all numbers, gives the nearest float64
+of each cell and keeps integers.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 
 import numpy as np
@@ -21,12 +22,32 @@ from bridges.stream.model import Float64, Int64, Values
 Bools = NDArray[np.bool_]
 
 ARROW_BYTES = 16 << 20  # of a table for which the import of Arrow pays
+SAMPLE_ROWS = 16
+MAX_DIGITS = 4300  # of an integer that Python converts
 _MAX_BYTES = 2**31 - 2  # of a block: its offsets are int32
 _LINE_FEED, _DOT, _NINE = b"\n.9"
-_QUOTE, *_NO_NUMBERS = b'"', b"x", b"X", b"("  # to Arrow, 0x1A and nan(1) are numbers
+_OTHER_ROWS = (b'"', b"\r")  # a block with such rows is left to the module csv
+_NO_NUMBERS = (b"x", b"X", b"(")  # to Arrow, 0x1A and nan(1) are numbers
 _NUMBER_BYTES = b"0123456789.,-+eE \n"
 _WORD = re.compile(rb"(?<![^,\n])[ ]*[+]?(-?)(nan|inf|infinity)(?![^,\n])", re.IGNORECASE)
 _JSON_WORDS = {b"n": b"NaN%.0b", b"i": b"%bInfinity"}
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_SPECIAL = {
+    f"{sign}{word}": float(f"{sign}{word}")
+    for sign in ("", "+", "-")
+    for word in ("nan", "inf", "infinity")
+}
+_TRUTH = {"True": True, "False": False, "true": True, "false": False}
+
+
+def number_of(text: str) -> bool | int | float | None:
+    """The number or truth value with this text; None for other texts."""
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= MAX_DIGITS else float(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    return _TRUTH.get(text, _SPECIAL.get(text.lower()))
 
 
 @dataclass
@@ -34,7 +55,7 @@ class Cells:
     """The cells of a block of whole lines, row by row.
 
     offsets: the begin and the end of each cell in turn, and the end of the text (int32, 2 n + 1)
-    is_float, is_int: the kind of a cell, if it is a number (n); a blank cell has none
+    is_float, is_int: the kind of a cell, if it is a number (n); other cells have none
     """
 
     text: bytes
@@ -43,18 +64,26 @@ class Cells:
     is_float: Bools
     is_int: Bools
 
+    def texts(self, chosen: slice) -> list[str]:
+        """The texts of some cells."""
+        starts, ends = self.offsets[:-1:2][chosen], self.offsets[1::2][chosen]
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return [self.text[start:end].decode(errors="replace") for start, end in spans]
+
 
 @dataclass
 class Numbers:
     """The values of the cells of a block; each array is rows × columns.
 
-    The value of a cell is in `floats` if it `is_float`, in `ints` if it `is_int`.
+    The value of a cell is in `floats` if it `is_float`, in `ints` if it `is_int`. `texts` has the
+    cells of the columns of texts, by the position of the column.
     """
 
     is_float: Bools
     is_int: Bools
     floats: Float64
     ints: Int64
+    texts: dict[int, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -82,21 +111,38 @@ class NumberParser:
     def __init__(self, columns: int, separator: str, size: int) -> None:
         self._columns, self._separator = columns, separator.encode()
         self._float_columns = np.zeros(columns, bool)  # of the block before
+        self._is_text = np.zeros(columns, bool)  # whether a column has texts
         arrow = _arrow(size)
         self._converters = [_by_json] if arrow is None else [arrow, _by_json]
 
     def parse(self, block: bytes) -> Numbers | None:
         """The numbers of a block; None if it has other cells, or a line of another width."""
-        cells = None if _QUOTE in block else self._cells(block)
+        cells = None if any(map(block.__contains__, _OTHER_ROWS)) else self._cells(block)
         if cells is None:
             return None
-        values = next(filter(None, (convert(cells) for convert in self._converters)), None)
+        values = self._values(cells)
+        if values is None and self._find_texts(cells):
+            return self.parse(block)
         if values is None:
             return None
         shape = (-1, self._columns)
         is_float, is_int = cells.is_float.reshape(shape), cells.is_int.reshape(shape)
         self._float_columns = np.logical_or.reduce(is_float)
-        return Numbers(is_float, is_int, values[0].reshape(shape), values[1].reshape(shape))
+        places = np.flatnonzero(self._is_text).tolist()
+        texts = {at: cells.texts(slice(at, None, self._columns)) for at in places}
+        return Numbers(is_float, is_int, values[0].reshape(shape), values[1].reshape(shape), texts)
+
+    def _values(self, cells: Cells) -> tuple[Float64, Int64] | None:
+        return next(filter(None, (convert(cells) for convert in self._converters)), None)
+
+    def _find_texts(self, cells: Cells) -> bool:
+        """Note columns whose first cells are no numbers; whether there are new ones."""
+        before = self._is_text.copy()
+        texts = [*map(str.strip, cells.texts(slice(SAMPLE_ROWS * self._columns)))]
+        for at in np.flatnonzero(~before).tolist():
+            filled = [text for text in texts[at :: self._columns] if text]
+            self._is_text[at] = bool(filled) and not any(map(_is_number, filled))
+        return bool((self._is_text & ~before).any())
 
     def _cells(self, block: bytes) -> Cells | None:
         """The cells of a block; None if a line is blank or has another number of them."""
@@ -106,8 +152,8 @@ class NumberParser:
         is_line_end: Bools = text == _LINE_FEED
         is_end = is_line_end | (text == self._separator[0])
         ends = np.flatnonzero(is_end)
-        row_ends = ends[self._columns - 1 :: self._columns]
-        if len(ends) != np.count_nonzero(is_line_end) * self._columns:
+        rows, row_ends = np.count_nonzero(is_line_end), ends[self._columns - 1 :: self._columns]
+        if len(ends) != rows * self._columns:
             return None
         offsets = np.empty(2 * len(ends) + 1, np.int32)
         offsets[0], offsets[1::2] = 0, ends
@@ -115,6 +161,10 @@ class NumberParser:
         has_value = offsets[1::2] > offsets[:-1:2]
         if not is_line_end[row_ends].all() or (self._columns == 1 and not has_value.all()):
             return None
+        if self._is_text.any():
+            if (offsets[1::2] - offsets[:-1:2]).max() > csv.field_size_limit():
+                return None
+            has_value &= np.tile(~self._is_text, rows)
         is_float = self._is_float(text, is_end, ends, has_value)
         return Cells(block, self._separator, offsets, is_float, has_value & ~is_float)
 
@@ -128,12 +178,16 @@ class NumberParser:
         """
         is_dot = text == _DOT
         likely = (has_value.reshape(-1, self._columns) & self._float_columns).ravel()
-        if np.count_nonzero(is_dot) == np.count_nonzero(likely):
+        if np.count_nonzero(is_dot) == np.count_nonzero(likely) and not self._is_text.any():
             return likely
         is_float = np.zeros(len(ends), bool)
         marks = np.flatnonzero((is_dot | (text > _NINE)) & ~is_end)
         is_float[np.searchsorted(ends, marks)] = True
-        return is_float
+        return is_float & has_value
+
+
+def _is_number(text: str) -> bool:
+    return type(number_of(text)) in (int, float)
 
 
 def _arrow(size: int) -> Convert | None:
@@ -191,8 +245,7 @@ def _json_text(cells: Cells) -> bytes | None:
     text = cells.text
     has_value = cells.is_float | cells.is_int
     if not has_value.all():
-        is_kept = np.ones(len(text), bool)
-        is_kept[cells.offsets[1::2][~has_value]] = False
+        is_kept = np.repeat(has_value, np.diff(cells.offsets[::2]))  # with its separator
         text = np.frombuffer(text, np.uint8)[is_kept].tobytes()
     if cells.separator != b",":
         if b"," in text:

@@ -10,8 +10,9 @@ from itertools import islice
 
 from pydantic_core import from_json
 
-from bridges.sources.tables.cells import number_of, rows_of
+from bridges.sources.tables.cells import rows_of
 from bridges.sources.tables.formats import Sign, TableFormat
+from bridges.sources.tables.numbers import number_of
 from bridges.sources.tables.text import BOM, NEWLINE, body_start, with_plain_ends
 
 HEAD_BYTES = 1 << 16

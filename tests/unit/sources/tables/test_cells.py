@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bridges.sources.tables import cells as module
 from bridges.sources.tables import numbers
-from bridges.sources.tables.cells import Cells, blocks, number_of
+from bridges.sources.tables.cells import Cells, blocks
+from bridges.sources.tables.numbers import number_of
 
 Odd = list[tuple[int, list[str]]]
 WAYS = ("arrow", "json", "rows")
@@ -164,19 +165,21 @@ ODD_CELLS = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=6),
 )
 
+WORDS = st.sampled_from(["a", "b c", "v1.2", "2024-01-01", "True", "é", "", "NA"])
+
 
 @pytest.mark.parametrize("way", WAYS)
 @given(st.data())
 def test_all_ways_give_what_python_reads(way: str, data: st.DataObject) -> None:
     """Each cell is what `number_of` makes of it, whatever lies around it."""
-    cell = data.draw(st.sampled_from([NUMBERS, NUMBERS | st.just(""), NUMBERS | ODD_CELLS]))
-    width = data.draw(st.integers(1, 4))
-    rows = data.draw(
-        st.lists(st.lists(cell, min_size=width, max_size=width), min_size=1, max_size=20)
-    )
+    kinds = st.sampled_from([NUMBERS, NUMBERS | st.just(""), NUMBERS | ODD_CELLS, WORDS])
+    columns = data.draw(st.lists(kinds, min_size=1, max_size=4))
+    width = len(columns)
+    names = ["a", "b", "c", "d"][:width]
+    row = st.tuples(*columns) | st.sampled_from([tuple(names)])
+    rows = data.draw(st.lists(row, min_size=1, max_size=20))
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
-    names = ["a", "b", "c", "d"][:width]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_BYTES", data.draw(st.integers(1, 64)))
         patch.setattr(module, "BLOCK_ROWS", 1)
