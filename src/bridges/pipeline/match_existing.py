@@ -35,7 +35,7 @@ def _match(run: Run, target: Target, *, is_written: bool) -> tuple[Sequence[Exis
     seen = target.exporter.find(identity)
     if not run.append_only:
         return _match_unordered(run, identity, seen, target)
-    keys = (identity.key, identity.earlier)
+    keys = (identity.key, identity.earlier, identity.onward)
     own = known_to(run, (one for one in seen if one.key in keys), target.exporter)
     others = [one.existing.location for one in own if has_other_params(run, one, target.exporter)]
     own = [known for known in own if known.existing.location not in others]

@@ -18,7 +18,7 @@ from bridges.pipeline.target import Target
 from bridges.report import RunReport
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Values
+from bridges.stream.model import Run, Values
 from bridges.stream.trend import main_metric, trend
 
 
@@ -118,7 +118,9 @@ class Plan:
         """Findings about the existing run."""
         match, known = self.match, self.match.known
         if known is None:
-            return []
+            identity = match.identity
+            is_unsure = match.run.key and identity.options and identity.onward is None
+            return [_original_unknown(match.run)] if is_unsure else []
         findings = []
         if match.is_longer_there:
             findings.append(_target_is_longer(known.state.history, self.layout.history))
@@ -203,6 +205,14 @@ def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
 def _target_is_longer(there: int, rows: int) -> Finding:
     message = f"the target holds {there} rows of this history, and the source only {rows}"
     return Finding("target-is-longer", Severity.INFO, "all rows", message)
+
+
+def _original_unknown(run: Run) -> Finding:
+    message = (
+        "with these options, an export of the original of this run is another run: export to "
+        "this target either always the original, or always this copy"
+    )
+    return Finding("original-unknown", Severity.INFO, run.source, message)
 
 
 def _several_fit(existing: ExistingRun, alike: int) -> Finding:

@@ -30,6 +30,8 @@ class Identity:
     key: the run key
     aliases: other keys under which earlier exports may have stored the run
     earlier: the key of the run in the first version, if different
+    onward: with layout options, the key of its export from a target of an earlier export, or for a
+        run from such a target, the key of an export of its original
     options: the non-default layout options
     digest: the prefix digest of the complete history
     settings: distinguish runs with equal rows
@@ -45,6 +47,7 @@ class Identity:
     settings: Settings = field(default_factory=Settings)
     project: str | None = None
     earlier: str | None = None
+    onward: str | None = None
     record: object = None
 
     @property
@@ -58,26 +61,38 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
 
     The aliases of a run with logs beside it are the keys of exports of a log alone. The first
     version computed the key of a log from its first row with a measured value. A copy of
-    a tracker's run, which has a stored key, has the key of its own identity as alias.
+    a tracker's run, which has a stored key, has the key of its own identity as alias. Layout
+    options give a run and its copy in a target different keys, each the alias of the other.
     """
     key = run_key(run, options)
     is_copy = run.key and run.identity and run.key_style == "tags"
     own = run_key(replace(run, key=None), options) if is_copy else None
     is_log = run.identity and run.logged and run.key_style == "trainer"
     earlier = run_key(replace(run, identity=()), options) if is_log else None
+    onward = _onward_key(run, options) if options else None
     of_logs = [run_key(alone, options) for log in run.logs for alone in logs_alone(run, log)]
     of_logs += [run_key(part, options) for part in run.folded]
     return Identity(
         key=key,
         digest=prefix_digest(run.history, len(run.history)),
         path=run.path,
-        aliases=tuple(a for a in dict.fromkeys([earlier, own, *of_logs]) if a and a != key),
+        aliases=tuple(a for a in dict.fromkeys([earlier, own, onward, *of_logs]) if a and a != key),
         options=options or {},
         settings=run.settings,
         project=run.project,
         earlier=earlier,
+        onward=onward,
         record=run.record,
     )
+
+
+def _onward_key(run: Run, options: Mapping[str, str]) -> str | None:
+    """See `Identity.onward`; None if a stored key is not that of the rows or the identity."""
+    if not run.key:
+        return key_of([run_key(run)], None, options)
+    is_copy = run.key_style == "tags"
+    original = replace(run, key=None, identity=run.identity if is_copy else ())
+    return run_key(original, options) if run_key(original) == run.key else None
 
 
 def logs_alone(run: Run, log: Log) -> list[Run]:

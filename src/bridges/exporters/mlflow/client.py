@@ -64,6 +64,7 @@ from bridges.exporters.mlflow.state import (
     existing_runs,
     incomplete,
     location_of,
+    of_layout,
     refuse_deleted,
 )
 from bridges.exporters.receipts import RunReceipt
@@ -123,7 +124,7 @@ class ClientWriter:
         head, (experiment, runs) = record.head, self._found(identity.key, record)
         for key in identity.aliases:
             runs = runs or self._found(key, record)[1]
-        runs = runs or self._by_id(head.run_id)
+        runs = runs or of_layout(self._by_id(head.run_id), identity.options)
         if self._links.is_open(head) and experiment is not None:
             self._links.found(head.parent_id, self._parents(experiment, record, identity))
         self._links.seek(head)

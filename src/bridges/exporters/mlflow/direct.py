@@ -162,12 +162,12 @@ class DirectWriter:
         return existing_runs(self._uri, identity, self._found)
 
     def _find_copies(self, identity: Identity, record: RunRecord) -> list[ExistingRun]:
-        head, found = record.head, []
+        head, options, found = record.head, identity.options, []
         if self._database.exists():
             with self._database.transaction() as session:
                 experiment = self._experiments.find(session, self._wanted(record))
                 ids = copied_ids(head.run_id, identity.digest)
-                found = self._runs.copies(session, experiment, identity.keys, ids)
+                found = self._runs.copies(session, experiment, identity.keys, ids, options)
                 found = [counted(session, run) for run in found]
                 if self._links.is_open(head):
                     parents = self._parents(session, experiment, record, identity)
@@ -180,7 +180,7 @@ class DirectWriter:
     ) -> list[str]:
         """The ids of the possible parents of a run from MLflow, active ones first."""
         ids, keys = filter(None, [record.head.parent_id]), parent_keys(record, identity)
-        found = self._runs.copies(session, experiment, keys, ids)
+        found = self._runs.copies(session, experiment, keys, ids, identity.options)
         return [run.run_id for run in sorted(found, key=lambda run: run.is_active)][::-1]
 
     def findings(self, layout: Layout) -> list[Finding]:
@@ -306,8 +306,7 @@ class DirectWriter:
         session.execute(_RUN, row)
 
     def _ids(self, experiment: int, layout: Layout) -> Iterator[str]:
-        record = record_of(layout)
-        if record is None:
+        if (record := record_of(layout)) is None:
             return made_ids(experiment, layout.key)
         width = self.limits.width("runs.run_uuid")
         ids = copied_ids(record.head.run_id, layout.digest)
@@ -342,7 +341,8 @@ class DirectWriter:
             found = self._runs.with_key(session, experiment, layout.key, is_fresh=True)
         else:
             ids = self._ids(experiment, layout)
-            found = self._runs.copies(session, experiment, [layout.key], ids, is_fresh=True)
+            keys, options = [layout.key], layout.identity.options
+            found = self._runs.copies(session, experiment, keys, ids, options, is_fresh=True)
         if {run.run_id for run in found} - {run.id for run in seen}:
             raise ConflictError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -17,7 +17,7 @@ from typing import Any
 
 from bridges.exporters.mlflow.database import Session, put_pairs
 from bridges.exporters.mlflow.rivals import Settlement, Verdict
-from bridges.exporters.mlflow.state import MlflowRun
+from bridges.exporters.mlflow.state import MlflowRun, of_layout
 from bridges.formats.mlflow_store.records import DELETED, KEY_TAG, STATE_TAG, SUPERSEDED_TAG
 
 FindRun = Callable[[str], MlflowRun | None]  # by its id, deleted or not
@@ -120,17 +120,18 @@ class SqlRuns:
         experiment: int | None,
         keys: Sequence[str],
         ids: Iterable[str],
+        options: Mapping[str, str],
         *,
         is_fresh: bool = False,
     ) -> list[MlflowRun]:
         """The runs of all experiments with the first of these ids, and those with one of the run
-        keys in an experiment (None: it does not exist).
+        keys in an experiment (None: it does not exist), if they have these layout options.
         """
         tagged: list[str] = []
         if experiment is not None:
             for key in keys:
                 tagged += self._tagged(session, experiment, key, is_fresh).get(key, ())
-        return _found(partial(find_run, session), ids, tagged)
+        return of_layout(_found(partial(find_run, session), ids, tagged), options)
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run has one of these keys; True if no tags were read yet."""

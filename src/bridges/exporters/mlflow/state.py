@@ -7,7 +7,7 @@ interrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,6 +100,15 @@ def _settled_first(runs: list[MlflowRun], found: list[ExistingRun]) -> list[Exis
     settled = [existing for existing in found if existing.id not in young]
     rest = [incomplete(existing) for existing in found if existing.id in young]
     return [*settled, *sorted(rest, key=lambda existing: existing.id)]
+
+
+def of_layout(runs: Iterable[MlflowRun], options: Mapping[str, str]) -> list[MlflowRun]:
+    """The runs that bridges wrote with these layout options, and those of other programs.
+
+    A run with other options is another run, even if it has the id of its original.
+    """
+    states = [(run, state_of(run.state)) for run in runs]
+    return [run for run, state in states if state is None or dict(state.layout) == dict(options)]
 
 
 def is_young(run: MlflowRun) -> bool:

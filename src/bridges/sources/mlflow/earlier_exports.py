@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from bridges.formats.mlflow_store.records import (
@@ -20,9 +21,11 @@ from bridges.formats.mlflow_store.records import (
     SUPERSEDED_TAG,
     RunHead,
 )
+from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
 TRAINER, TAGS = "trainer", "tags"  # key styles
+_FLAGS = {"callback": "callback-version"}  # other names of options in states
 
 
 def as_exported(run: Run, head: RunHead) -> Run:
@@ -30,7 +33,8 @@ def as_exported(run: Run, head: RunHead) -> Run:
     run = _with_original_keys(run, head.renamed)
     key, tags = stored_key(head), head.tags
     if not key:
-        return run
+        options = _options(tags.get(STATE_TAG, ""))
+        return run if not options else replace(run, findings=(*run.findings, _as_stored(options)))
     run = replace(run, key=key)
     if _style(tags[STATE_TAG]) == TAGS:
         return run
@@ -64,6 +68,22 @@ def stored_key(head: RunHead) -> str:
 def is_superseded(head: RunHead) -> bool:
     """Whether the run was deleted by an export because a concurrent export wrote it, too."""
     return SUPERSEDED_TAG in head.tags
+
+
+def _options(state: str) -> Mapping[str, str]:
+    """The options that changed steps, names or points of an export."""
+    with suppress(ValueError, KeyError, TypeError):
+        return dict(json.loads(state)["layout"])
+    return {}
+
+
+def _as_stored(options: Mapping[str, str]) -> Finding:
+    chosen = " ".join(f"--{_FLAGS.get(name, name)} {value}" for name, value in options.items())
+    message = (
+        "an earlier export wrote this run with these options; it is read as MLflow holds it, and "
+        "is another run than its original"
+    )
+    return Finding("exported-with-options", Severity.INFO, chosen, message)
 
 
 def _style(state: str) -> str | None:

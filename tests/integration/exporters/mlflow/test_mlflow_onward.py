@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 
 import bridges
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
+from bridges.pipeline.export_run import export_run
+from bridges.pipeline.options import ExportOptions
 from tests.integration.exporters.mlflow.support import MlflowClient, ViewType
 from tests.mlflow_stores import unpack_database
+from tests.support import DATA, make_run
 
 PARENT = "mlflow.parentRunId"
 START = 1_700_000_000_000
@@ -184,3 +189,89 @@ def test_a_superseded_run_is_not_read(store: Path, tmp_path: Path) -> None:
     client.set_tag(lost, "bridges.superseded", "true")
     client.delete_run(lost)
     assert [run.name for run in bridges.read(copy, deleted=True)] == [TOP, CHILD]
+
+
+STATE: str | Path = DATA.parents[1] / "configs" / "example-run" / "trainer_state.json"
+LAYOUTS: list[dict[str, Any]] = [
+    {"x_axis": "epoch"},
+    {"duplicates": "last"},
+    {"duplicates": "first"},
+    {"naming": "raw"},
+    {"callback_version": "4.20"},
+    {"x_axis": "epoch", "duplicates": "last"},
+]
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("options", LAYOUTS, ids=str)
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_a_trainers_run_and_its_copy_are_one_run_with_any_layout(
+    tmp_path: Path, target: str, options: dict[str, Any], first: str
+) -> None:
+    """Stored runs keep the keys that each export gave them; the other export finds them."""
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    bridges.export(STATE, to="mlflow", tracking_uri=copy)
+    sources = [STATE, copy] if first == "original" else [copy, STATE]
+    into: dict[str, Any] = {"to": "tensorboard", "logdir": tmp_path / "runs"}
+    if target == "mlflow":
+        into = {"to": "mlflow", "tracking_uri": f"sqlite:///{tmp_path}/other.db"}
+    reports = [bridges.export(source, **into, **options).runs[0] for source in (*sources, *sources)]
+    assert [report.status for report in reports] == ["exported", *["unchanged"] * 3]
+    assert {report.verified for report in reports} == {True}
+    assert len({report.location for report in reports}) == 1
+    for status in ("exported", "unchanged"):  # without options, it is another run
+        plain = bridges.export(copy, **into).runs[0]
+        assert (plain.status, plain.verified) == (status, True)
+        assert plain.location != reports[0].location
+
+
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_a_copy_of_a_run_of_mlflow_is_the_same_run_with_any_layout(
+    store: Path, tmp_path: Path, first: str
+) -> None:
+    copy, logdir = f"sqlite:///{tmp_path}/copy.db", tmp_path / "runs"
+    send(store, copy)
+    sources: list[str | Path] = [store, copy] if first == "original" else [copy, store]
+    found = [
+        bridges.export(source, to="tensorboard", logdir=logdir, duplicates="last")
+        for source in (*sources, *sources)
+    ]
+    statuses = [[run.status for run in report.runs] for report in found]
+    assert statuses == [["exported"] * 3, *[["unchanged"] * 3] * 3]
+
+
+@pytest.mark.parametrize("writer", ["direct", "client"])
+def test_a_layout_makes_another_run_of_a_run_of_mlflow(
+    store: Path, tmp_path: Path, writer: str
+) -> None:
+    """Though the first one has its id, in a database."""
+    target, options = f"sqlite:///{tmp_path}/target.db", {"mlflow_writer": writer}
+    for layout in ({}, {"duplicates": "last"}, {"x_axis": "epoch"}):
+        assert send(store, target, **options, **layout) == ["exported"] * 3
+    for layout in ({}, {"duplicates": "last"}, {"x_axis": "epoch"}):
+        assert send(store, target, **options, **layout) == ["unchanged"] * 3
+
+
+def test_a_run_stored_with_a_layout_is_read_as_it_is_and_says_so(tmp_path: Path) -> None:
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    bridges.export(STATE, to="mlflow", tracking_uri=copy, x_axis="epoch", duplicates="last")
+    report = bridges.export(copy, to="tensorboard", logdir=tmp_path / "runs")
+    (found,) = (f for f in report.runs[0].findings if f.code == "exported-with-options")
+    assert found.where == "--x-axis epoch --duplicates last"
+    assert report.exit_code == 0
+
+
+def test_a_trial_exported_onward_with_a_layout_says_that_its_original_is_another_run(
+    tmp_path: Path,
+) -> None:
+    """MLflow does not hold the name of the trial, which is part of its key."""
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    rows = [{"loss": 1.5, "step": 1}, {"loss": 0.5, "step": 2}]
+    trial = make_run(rows, name="t", trial="0", group="search")
+    exporter = MlflowExporter(MlflowOptions(copy))
+    assert export_run(trial, exporter, ExportOptions()).verified
+    into: dict[str, Any] = {"to": "tensorboard", "logdir": tmp_path / "runs"}
+    plain = bridges.export(copy, **into).runs
+    onward = bridges.export(copy, **into, x_axis="epoch", source="mlflow").runs
+    told = [[f.code for f in run.findings].count("original-unknown") for run in (*plain, *onward)]
+    assert (sum(told[: len(plain)]), sum(told[len(plain) :])) == (0, 1)
