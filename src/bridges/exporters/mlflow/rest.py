@@ -30,6 +30,7 @@ from bridges.exporters.mlflow.artifact_copy.trees import FileError, WritableTree
 from bridges.exporters.mlflow.artifacts import FOLDER, put_file
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.formats.mlflow_store.artifact_location import local_path
+from bridges.formats.mlflow_store.connections import Connections
 from bridges.formats.mlflow_store.models import (
     MODELS_PER_PAGE,
     STATUS_NAMES,
@@ -57,6 +58,7 @@ class RestApi(RestClient):
     def __init__(self, url: str) -> None:
         super().__init__(url, "--tracking-uri")
         self.url = url
+        self._connections = Connections(url, "--tracking-uri")
 
     @cached_property
     def limits(self) -> Limits:
@@ -165,13 +167,15 @@ class RestApi(RestClient):
         self.post("runs/update", body)
 
     def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, Points]:
-        """All points of these keys, page by page."""
-        return {key: self._points(run_id, key) for key in keys}
+        """All points of these keys, page by page, over several connections."""
 
-    def _points(self, run_id: str, key: str) -> Points:
-        found = self.history(run_id, key)
-        with self.understood():
-            return _points(found)
+        def points(client: RestClient, key: str) -> Points:
+            found = client.history(run_id, key)
+            with client.understood():
+                return _points(found)
+
+        wanted = [*keys]
+        return dict(zip(wanted, self._connections.map(points, wanted), strict=True))
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""

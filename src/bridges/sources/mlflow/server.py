@@ -7,18 +7,16 @@ have the latest point that the server names for its key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
 
 from bridges.errors import ExportError, SourceError
+from bridges.formats.mlflow_store.connections import Connections
 from bridges.formats.mlflow_store.models import (
     MODELS_PER_PAGE,
     links_of_answer,
@@ -45,7 +43,6 @@ ITEMS_PER_PAGE = 1_000
 TRACES_PER_PAGE = 500  # MLflow's maximum
 MAX_TRACES = 5_000  # more are not counted: their answers are large
 IDS_PER_QUERY = 100  # in a URL
-CONNECTIONS = 4  # for the keys of a run
 NOT_OFFERED = ("", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
 EXPECTED = "an answer of an MLflow tracking server"
 T = TypeVar("T")
@@ -58,8 +55,7 @@ class ServerStore:
         self.location = url.rstrip("/")
         self.errors: list[SourceError] = []
         self._client = RestClient(url, "the location")
-        self._clients: SimpleQueue[RestClient] = SimpleQueue()  # more connections, idle
-        self._pool: ThreadPoolExecutor | None = None
+        self._connections = Connections(url, "the location")
         self._models: dict[str, dict[str, list[LoggedModel]]] = {}  # by experiment and run
 
     def experiments(self) -> list[Experiment]:
@@ -133,33 +129,8 @@ class ServerStore:
         )
 
     def _metrics(self, head: RunHead, latest: Sequence[Mapping[str, Any]]) -> list[Metric]:
-        """The history of each key, over several connections if there are several keys."""
-
-        def read(point: Mapping[str, Any]) -> Metric:
-            return self._over_a_connection(lambda client: _metric(client, head, point))
-
-        if len(latest) < 2:
-            return [_metric(self._client, head, point) for point in latest]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(CONNECTIONS)
-        waiting = [self._pool.submit(copy_context().run, read, point) for point in latest]
-        try:
-            return [each.result() for each in waiting]
-        finally:
-            for each in waiting:
-                each.cancel()
-
-    def _over_a_connection(self, work: Callable[[RestClient], T]) -> T:
-        """The result of `work` with a connection of its own."""
-        client = (
-            RestClient(self.location, "the location")
-            if self._clients.empty()
-            else self._clients.get()
-        )
-        try:
-            return work(client)
-        finally:
-            self._clients.put(client)
+        """The history of each key, over several connections."""
+        return self._connections.map(lambda client, point: _metric(client, head, point), latest)
 
     def _models_of(self, head: RunHead) -> list[LoggedModel]:
         """The logged models of a run; all of its experiment are read at once."""
