@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from pydantic_core import from_json
 
-from bridges.sources.tables.numbers import NumberParser, Numbers, number_of
+from bridges.sources.tables.numbers import NUMBER_BYTES, NumberParser, Numbers, number_of
 from bridges.stream.columns import RowColumns
 from bridges.stream.model import Int64
 
@@ -97,7 +98,8 @@ class Cells:
                 self._on_odd(number, cells)
         for at, name in enumerate(self._names):
             if name is not None:
-                self._add_column(name, [self._value(cells[at]) for cells in rows])
+                cells = [row[at] for row in rows]
+                self._add_column(name, _numbers(cells) or [*map(self._value, cells)])
         self._end_rows(np.array(lines, np.int64))
 
     def _add_column(self, name: str, values: Sequence[object]) -> None:
@@ -122,6 +124,24 @@ class Cells:
             return self._known[text]
         value = number_of(text)
         return text if value is None else value
+
+
+def _numbers(cells: Sequence[str]) -> list[object] | None:
+    """The numbers in some cells, with None for blank ones; None if there are other cells."""
+    filled = [cell for cell in cells if cell]
+    text = ",".join(filled).encode()
+    if text.translate(None, NUMBER_BYTES):
+        return None
+    try:
+        found: list[object] = from_json(b"[%b]" % text)
+    except ValueError:
+        return None
+    if len(found) != len(filled):
+        return None
+    numbers = iter(found)
+    return (
+        found if len(found) == len(cells) else [next(numbers) if cell else None for cell in cells]
+    )
 
 
 def rows_of(block: bytes, separator: str, line: int = 1) -> Iterator[tuple[int, list[str]]]:

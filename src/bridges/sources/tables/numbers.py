@@ -28,7 +28,7 @@ _MAX_BYTES = 2**31 - 2  # of a block: its offsets are int32
 _LINE_FEED, _DOT, _NINE = b"\n.9"
 _OTHER_ROWS = (b'"', b"\r")  # a block with such rows is left to the module csv
 _NO_NUMBERS = (b"x", b"X", b"(")  # to Arrow, 0x1A and nan(1) are numbers
-_NUMBER_BYTES = b"0123456789.,-+eE \n"
+NUMBER_BYTES = b"0123456789.,-+eE \n"
 _WORD = re.compile(rb"(?<![^,\n])[ ]*[+]?(-?)(nan|inf|infinity)(?![^,\n])", re.IGNORECASE)
 _JSON_WORDS = {b"n": b"NaN%.0b", b"i": b"%bInfinity"}
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -251,8 +251,8 @@ def _json_text(cells: Cells) -> bytes | None:
         if b"," in text:
             return None
         text = text.replace(cells.separator, b",")
-    if text.translate(None, _NUMBER_BYTES):
+    if text.translate(None, NUMBER_BYTES):
         text = _WORD.sub(lambda word: _JSON_WORDS[word[2][:1].lower()] % word[1], text)
-        if text.translate(None, _NUMBER_BYTES + b"NaInfity"):
+        if text.translate(None, NUMBER_BYTES + b"NaInfity"):
             return None
     return text[:-1].replace(b"\n", b",")

@@ -18,6 +18,7 @@ from bridges.sources.tables.cells import Cells, blocks
 from bridges.sources.tables.numbers import number_of
 
 Odd = list[tuple[int, list[str]]]
+INF = float("inf")
 WAYS = ("arrow", "json", "rows")
 HALFWAY = (
     "9007199254740993.0",  # between two integers
@@ -103,6 +104,16 @@ def test_json_in_a_cell_is_text() -> None:
     assert found["a"] == {0: "[1, 2]", 1: '{"a": 1}', 2: "a\\nb", 3: "null"}
 
 
+def test_numbers_beside_quoted_texts_are_converted_by_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(module, "number_of", lambda text: seen.append(text))
+    _, found, _ = read('1,"a, b",0.5\n-2,c,\n,"""d""",1e999\n', ["a", "b", "c"])
+    assert found == {"a": {0: 1, 1: -2}, "b": {0: "a, b", 1: "c", 2: '"d"'}, "c": {0: 0.5, 2: INF}}
+    assert seen == ["a, b", "c", '"d"']
+
+
 @pytest.mark.parametrize("way", WAYS[:2])
 def test_full_columns_share_their_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(way, monkeypatch)
@@ -165,7 +176,7 @@ ODD_CELLS = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=6),
 )
 
-WORDS = st.sampled_from(["a", "b c", "v1.2", "2024-01-01", "True", "é", "", "NA"])
+WORDS = st.sampled_from(["a", "b, c", "v1.2", "2024-01-01", "True", "é", "", "NA"])
 
 
 @pytest.mark.parametrize("way", WAYS)
