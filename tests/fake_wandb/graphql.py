@@ -137,7 +137,8 @@ class GraphQL:
         filters = json.loads(variables.get("filters") or "{}")
         nodes = [_node(run) for run in runs if _matches(run, filters)]
         project = {"internalId": "1", "runCount": len(nodes), "readOnly": False}
-        return {"project": {**project, "runs": _page(nodes)}}
+        runs_page = _page(nodes, variables.get("cursor"), variables.get("perPage") or len(nodes))
+        return {"project": {**project, "runs": runs_page}}
 
     def _run_files(self, variables: Json) -> Json:
         run = self._find(variables)
@@ -234,9 +235,13 @@ def _edges(nodes: Sequence[Json]) -> Json:
     return {"edges": [{"node": node, "cursor": str(at)} for at, node in enumerate(nodes)]}
 
 
-def _page(nodes: Sequence[Json]) -> Json:
-    """The only page of a listing."""
-    return {**_edges(nodes), "pageInfo": {"endCursor": None, "hasNextPage": False}}
+def _page(nodes: Sequence[Json], after: str | None = None, count: int | None = None) -> Json:
+    """A page of a listing: up to `count` nodes behind a cursor."""
+    start = int(after) + 1 if after else 0
+    stop = len(nodes) if count is None else min(start + count, len(nodes))
+    edges = _edges(nodes)["edges"][start:stop]
+    info = {"endCursor": str(stop - 1), "hasNextPage": stop < len(nodes)}
+    return {"edges": edges, "pageInfo": info}
 
 
 def _bucket(run: FakeRun) -> Json:

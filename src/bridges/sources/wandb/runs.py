@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bridges.formats.wandb_log.records import RunLog, RunRecord
+from bridges.formats.wandb_log.records import MAX_SECONDS, RunLog, RunRecord
 from bridges.huggingface.trainer_keys import row_kinds
 from bridges.sources.options import ReadOptions
 from bridges.sources.wandb.content import Content
@@ -29,6 +29,7 @@ from bridges.sources.wandb.trainer import (
     settings_of,
 )
 from bridges.sources.wandb.values import LeftOut, series_of
+from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64, MetricStream, RowKind, Run, Series
 from bridges.stream.redact import redact, redact_text
@@ -230,10 +231,20 @@ def _status(content: Content, options: ReadOptions) -> str:
 
 
 def _bounds(content: Content, time: Int64) -> tuple[int | None, int | None]:
-    """Start and end of a run in microseconds since 1970 UTC."""
+    """Start and end of a run in microseconds since 1970 UTC: without rows, by its duration."""
     starts = [log.run.start for log in content.logs if log.run.start]
-    start = min(starts) if starts else int(time.min()) if len(time) else None
-    return start, int(time.max()) if len(time) else start
+    if len(time):
+        return min(starts, default=int(time.min())), int(time.max())
+    start = min(starts, default=None)
+    return start, None if start is None else start + round(_duration(content) * SECOND)
+
+
+def _duration(content: Content) -> float:
+    """The duration of a run in seconds, as wandb notes it in the summary; 0: unknown."""
+    own = content.summary.get(("_wandb",))  # up to 0.17, and on servers
+    found = own.get("runtime") if isinstance(own, dict) else None
+    found = content.summary.get(("_wandb", "runtime"), found)
+    return found if isinstance(found, (int, float)) and 0 <= found < MAX_SECONDS else 0
 
 
 def _of_logs(content: Content) -> list[Finding]:

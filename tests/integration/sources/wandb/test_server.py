@@ -34,6 +34,8 @@ READ = """
 import json, sys
 from tests.integration.sources.wandb.test_server import described
 import bridges
+from bridges.sources.wandb import server
+server.RUNS_PER_PAGE = 3
 found, error = [], ""
 try:
     for run in bridges.read(sys.argv[1], **json.loads(sys.argv[2])):
@@ -150,6 +152,26 @@ def test_system_metrics_are_those_of_the_directories(server: str, folder: Path) 
         assert any("system/" in row for row in found[name]["rows"])
         if name != "values":
             assert found[name]["rows"] == described(run)["rows"]
+
+
+def test_runs_are_listed_page_by_page(server: str) -> None:
+    before = requests(server).get("Runs", 0)
+    found, _ = read(server, PROJECT)
+    assert len(found) == 7
+    assert requests(server)["Runs"] - before >= 3
+
+
+@pytest.mark.parametrize("code", ["429", "500"])
+def test_a_server_that_goes_on_failing_is_one_message(code: str, tmp_path: Path) -> None:
+    rows = [row_record({"loss": 0.5, "_step": 0, "_timestamp": START})]
+    path = write_run(tmp_path, [run_record(project="p"), *rows, exit_record()])
+    options = ["--fail-first", "100000", "--fail-codes", code, "--fail-on", "history"]
+    with wandb_server(*options, "--retry-after", "0") as url:
+        sync(url, tmp_path / "logs", path.parent)
+        found, error = read(url, "wandb://fake-entity/p")
+    assert not found
+    assert f"HTTP {code}" in error
+    assert "Try again later" in error
 
 
 def test_runs_are_selected_before_their_rows_are_asked_for(server: str) -> None:

@@ -220,6 +220,29 @@ def test_the_status_is_that_of_the_exit(code: int, status: str, tmp_path: Path) 
     assert run.status == status
 
 
+def test_rounded_integers_and_masked_secrets_are_counted(tmp_path: Path) -> None:
+    config = {"hub_token": "hf_" + "a" * 34, "key": "sk-" + "b" * 40}
+    row = row_record({"n": 2**64, "loss": 0.5, "_step": 0, "_timestamp": START})
+    (run,) = read(write_run(tmp_path, [run_record(config=config), row, exit_record()]))
+    assert run.stream.column("n")[1].tolist() == [2.0**64]
+    counts = {finding.code: finding.count for finding in run.findings}
+    assert counts["integer-beyond-int64"] == 1
+    assert counts["secret-masked"] == 2
+
+
+@pytest.mark.parametrize("is_core", [True, False])
+def test_a_run_without_rows_ends_after_its_duration(is_core: bool, tmp_path: Path) -> None:
+    from wandb.proto import wandb_internal_pb2 as pb
+
+    own = pb.Record()
+    item = own.summary.update.add(value_json="90" if is_core else '{"runtime": 90}')
+    item.nested_key.extend(["_wandb", "runtime"] if is_core else ["_wandb"])
+    records = [run_record(), summary_record({"best": 0.5}, is_user=True)]
+    path = write_run(tmp_path, [*records, bytes(own.SerializeToString()), exit_record()])
+    (run,) = read(path)
+    assert (run.start, run.end) == (START * 1_000_000, (START + 90) * 1_000_000)
+
+
 def test_secrets_and_home_directories_are_masked(tmp_path: Path) -> None:
     config = {"hub_token": "hf_" + "a" * 34, "_wandb": {"e": {"x": {"email": "a@b.c"}}}}
     records = [
