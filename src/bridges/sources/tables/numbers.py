@@ -133,6 +133,7 @@ class NumberParser:
         return Numbers(is_float, is_int, values[0].reshape(shape), values[1].reshape(shape), texts)
 
     def _values(self, cells: Cells) -> tuple[Float64, Int64] | None:
+        """The values by the first conversion that knows all cells."""
         return next(filter(None, (convert(cells) for convert in self._converters)), None)
 
     def _find_texts(self, cells: Cells) -> bool:
@@ -146,44 +147,53 @@ class NumberParser:
 
     def _cells(self, block: bytes) -> Cells | None:
         """The cells of a block; None if a line is blank or has another number of them."""
-        if len(block) > _MAX_BYTES:
-            return None
         text = np.frombuffer(block, np.uint8)
         is_line_end: Bools = text == _LINE_FEED
         is_end = is_line_end | (text == self._separator[0])
         ends = np.flatnonzero(is_end)
-        rows, row_ends = np.count_nonzero(is_line_end), ends[self._columns - 1 :: self._columns]
-        if len(ends) != rows * self._columns:
+        if len(block) > _MAX_BYTES or not self._has_rows(ends, is_line_end):
             return None
-        offsets = np.empty(2 * len(ends) + 1, np.int32)
-        offsets[0], offsets[1::2] = 0, ends
-        offsets[2::2] = offsets[1::2] + 1
-        has_value = offsets[1::2] > offsets[:-1:2]
-        if not is_line_end[row_ends].all() or (self._columns == 1 and not has_value.all()):
+        offsets = _offsets(ends)
+        sizes = offsets[1::2] - offsets[:-1:2]
+        if self._is_text.any() and sizes.max() > csv.field_size_limit():
             return None
-        if self._is_text.any():
-            if (offsets[1::2] - offsets[:-1:2]).max() > csv.field_size_limit():
-                return None
-            has_value &= np.tile(~self._is_text, rows)
-        is_float = self._is_float(text, is_end, ends, has_value)
-        return Cells(block, self._separator, offsets, is_float, has_value & ~is_float)
+        may_be_number = (sizes > 0).reshape(-1, self._columns) & ~self._is_text
+        is_float = self._is_float(text, is_end, ends, may_be_number)
+        return Cells(block, self._separator, offsets, is_float, may_be_number.ravel() & ~is_float)
+
+    def _has_rows(self, ends: Int64, is_line_end: Bools) -> bool:
+        """Whether the cells with these ends are filled rows of the right width."""
+        if len(ends) != np.count_nonzero(is_line_end) * self._columns:
+            return False
+        is_blank_line = self._columns == 1 and (np.diff(ends, prepend=-1) == 1).any()
+        return (
+            bool(is_line_end[ends[self._columns - 1 :: self._columns]].all()) and not is_blank_line
+        )
 
     def _is_float(
-        self, text: NDArray[np.uint8], is_end: Bools, ends: Int64, has_value: Bools
+        self, text: NDArray[np.uint8], is_end: Bools, ends: Int64, may_be_number: Bools
     ) -> Bools:
-        """Whether a cell has a dot or a letter (n), if all cells are numbers.
+        """Whether a cell has a dot or a letter (n), if all of these cells are numbers.
 
         A number has one dot at most. So if there are as many dots as cells in the columns of floats
         and the others are integers, each of these cells has one.
         """
         is_dot = text == _DOT
-        likely = (has_value.reshape(-1, self._columns) & self._float_columns).ravel()
+        likely = may_be_number & self._float_columns
         if np.count_nonzero(is_dot) == np.count_nonzero(likely) and not self._is_text.any():
-            return likely
+            return likely.ravel()
         is_float = np.zeros(len(ends), bool)
         marks = np.flatnonzero((is_dot | (text > _NINE)) & ~is_end)
         is_float[np.searchsorted(ends, marks)] = True
-        return is_float & has_value
+        return is_float & may_be_number.ravel()
+
+
+def _offsets(ends: Int64) -> NDArray[np.int32]:
+    """The begin and the end of each cell in turn, and the end of the text (2 n + 1)."""
+    offsets = np.empty(2 * len(ends) + 1, np.int32)
+    offsets[0], offsets[1::2] = 0, ends
+    offsets[2::2] = offsets[1::2] + 1
+    return offsets
 
 
 def _is_number(text: str) -> bool:
