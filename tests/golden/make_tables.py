@@ -1,53 +1,69 @@
-"""Writes tests/data/tables: what DVCLive and CatBoost leave behind, by the programs themselves.
+"""Make tests/data/tables: tables by Lightning, Keras, Stable-Baselines3, DVCLive and CatBoost.
 
-python -m venv writers && writers/bin/pip install dvclive catboost
-writers/bin/python tests/golden/make_tables.py tests/data/tables
+A virtual environment is made and thrown away, in which `table_writers.py` writes the files. With
+`--check`, the files of these and of older releases are compared with pandas, and not kept. From the
+repository's root:
+
+    python -m tests.golden.make_tables [--check] [LIBRARY ...]
 """
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
+import subprocess
 import sys
-from importlib import import_module
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tests.support import DATA
 
-def dvclive(folder: Path) -> None:
-    """A training of three steps with params, and one metric with a nested name."""
-    live_class = import_module("dvclive").Live
+TARGET = DATA / "tables"
+WRITER = Path(__file__).with_name("table_writers.py")
+NEWEST = {
+    "lightning": ["lightning==2.6.6", "torch==2.14.1"],
+    "keras": ["keras==3.15.1", "torch==2.14.1"],
+    "sb3": ["stable-baselines3==2.9.2", "torch==2.14.1"],
+    "dvclive": ["dvclive==3.49.1"],
+    "catboost": ["catboost==1.2.10"],
+}
+OLDER = {
+    "lightning": ["lightning==2.2.5", "torch==2.14.1"],
+    "keras": ["keras==3.3.3", "torch==2.14.1"],
+    "sb3": ["stable-baselines3==2.3.2", "torch==2.14.1"],
+    "dvclive": ["dvclive==3.42.0"],
+}
 
-    with live_class(str(folder), save_dvc_exp=False, dvcyaml=None, report=None) as live:
-        live.log_params({"lr": 0.1, "layers": [1, 2]})
-        for step in range(3):
-            live.log_metric("loss", 1 / (step + 3), timestamp=True)
-            live.log_metric("val/deep/acc (top 1)", step / 7)
-            if step == 2:
-                live.log_metric("nan", float("nan"))
-            live.next_step()
+
+def write(releases: Mapping[str, list[str]], names: Iterable[str], target: Path) -> None:
+    """Write the tables of some libraries, in one environment each."""
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="tables-") as folder:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            python = str(Path(folder) / "bin" / "python")
+            install = [python, "-m", "pip", "install", "--quiet", *releases[name]]
+            subprocess.run(install, check=True)
+            subprocess.run([python, str(WRITER), str(target), name], check=True)
 
 
-def catboost(folder: Path) -> None:
-    """Eight iterations with an evaluation set; event files beside the tables."""
-    rng = random.Random(1)
-    rows = [[rng.random(), rng.random()] for _ in range(60)]
-    target = [3 * a - b for a, b in rows]
-    model = import_module("catboost").CatBoostRegressor(
-        iterations=8, depth=2, train_dir=str(folder), verbose=False, thread_count=1, random_seed=1
-    )
-    model.fit(rows[:40], target[:40], eval_set=(rows[40:], target[40:]))
-    shutil.rmtree(folder / "tmp", ignore_errors=True)
+def check(names: Iterable[str]) -> None:
+    """Compare the tables of both sets of releases with pandas. Raises AssertionError."""
+    from tests.unit.sources.tables.test_writers import compare_all
+
+    for releases in (NEWEST, OLDER):
+        chosen = [name for name in names if name in releases]
+        with tempfile.TemporaryDirectory(prefix="written-") as folder:
+            write(releases, chosen, Path(folder))
+            cells = compare_all(Path(folder))
+            print(f"{', '.join(chosen)}: {cells} cells equal what pandas reads")
 
 
 def main() -> None:
-    """Write both directories anew."""
-    out = Path(sys.argv[1])
-    os.environ["DVC_STUDIO_OFFLINE"] = "true"
-    for write in (dvclive, catboost):
-        folder = out / write.__name__
-        shutil.rmtree(folder, ignore_errors=True)
-        write(folder)
+    """Write or check the tables of the given libraries, or of all."""
+    names = [name for name in sys.argv[1:] if name in NEWEST] or [*NEWEST]
+    if "--check" in sys.argv:
+        check(names)
+    else:
+        write(NEWEST, names, TARGET)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def _trainings(
     unit: Unit, table: Table, name: str, params: Params, options: ReadOptions
 ) -> Iterator[Run]:
     """The runs of one table, each followed by its superseded rows if these are kept."""
-    found = trainings_of(table.stream.step, is_one=options.division != "training")
+    step, is_one = table.stream.step, options.division != "training"
+    found = trainings_of(step, table.elapsed, is_one=is_one)
     for number, training in enumerate(found, 1):
         findings = table.findings if number == 1 else []
         if len(found) > 1 and number == 1:
@@ -75,7 +76,7 @@ def _part(
     """The run of some rows of a table."""
     part = table if len(rows) == len(table.lines) else table.take(rows)
     stream = with_times(part.stream, part.time)
-    notes = _notes(table.roles, stream, params, unit)
+    notes = [*_notes(table.roles, stream, params, unit), *_restarts(part)]
     settings = near(unit.folder, unit.format.params)
     known = stream.time is not None
     return replace(
@@ -207,6 +208,18 @@ def _notes(roles: Roles, stream: MetricStream, params: Params, unit: Unit) -> li
         message = "a table has no sign of the end of its training: the status is unknown"
         found.append(Finding("table-end-unknown", Severity.INFO, unit.location, message))
     return found
+
+
+def _restarts(table: Table) -> list[Finding]:
+    """A note if the time since the start falls: each process of a training begins with 0."""
+    if table.elapsed is None:
+        return []
+    elapsed = table.elapsed[~np.isnan(table.elapsed)]
+    count = int((np.diff(elapsed) < 0).sum())
+    if not count:
+        return []
+    message = "the elapsed time begins again: the time until the training was resumed is unknown"
+    return [Finding("table-time-restarts", Severity.INFO, table.text.location, message, count)]
 
 
 def _several(table: Table, count: int) -> Finding:

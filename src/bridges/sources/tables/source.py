@@ -26,6 +26,7 @@ from bridges.sources.tables.units import (
 from bridges.sources.trainer.discovery import unlisted
 from bridges.sources.trainer.locations import is_tree
 from bridges.stream.finding import Finding, Severity
+from bridges.stream.identity import run_key
 from bridges.stream.model import Run
 
 SETTINGS_SUFFIXES = (".yaml", ".yml", ".json")
@@ -139,6 +140,7 @@ class _Reading:
     errors: list[SourceError] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     runs: int = 0
+    _sources: dict[str, str] = field(default_factory=dict)  # of the runs read, by key
 
     def __post_init__(self) -> None:
         self._formats, self._chosen = formats_of(self.options)
@@ -170,9 +172,13 @@ class _Reading:
             yield self._with_notes(run)
 
     def _with_notes(self, run: Run) -> Run:
-        """The run with the notes since the last one."""
+        """The run with the notes since the last one, and one about an earlier equal run."""
         self.runs += 1
         notes, self.notes = self.notes, []
+        first = self._sources.setdefault(run_key(run), run.source)
+        if first != run.source:
+            message = f"it begins with the same row as {first}: a target holds them as one run"
+            notes.append(Finding("run-twice", Severity.INFO, run.source, message))
         return replace(run, findings=(*notes, *run.findings)) if notes else run
 
     def end(self, *, is_part: bool = False) -> None:

@@ -1,7 +1,8 @@
 """The trainings in one table: a falling step begins another one, or resumes the same.
 
 A fall to the first step of the training or below begins a training of its own. A fall into the
-middle is a resume, and supersedes the rows with the steps from there on.
+middle is a resume, and supersedes the rows with the steps from there on. So does a step that is
+repeated while the time since the start falls.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridges.stream.model import Int64
+from bridges.stream.model import Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,18 @@ class Training:
     superseded: Int64
 
 
-def trainings_of(step: Int64, *, is_one: bool = False) -> list[Training]:
-    """The trainings in rows with these steps (int64, n); `is_one`: each fall is a resume."""
-    falls = np.flatnonzero(np.diff(step) < 0) + 1
+def trainings_of(
+    step: Int64, elapsed: Float64 | None = None, *, is_one: bool = False
+) -> list[Training]:
+    """The trainings in rows with these steps (int64, n); `is_one`: each fall is a resume.
+
+    `elapsed`: the time since the start (n; NaN: none).
+    """
+    change = np.diff(step)
+    is_fall = change < 0
+    if elapsed is not None:
+        is_fall |= (change == 0) & (np.diff(elapsed) < 0)
+    falls = np.flatnonzero(is_fall) + 1
     if not len(falls):
         return [Training(np.arange(len(step)), np.empty(0, np.int64))]
     if is_one:

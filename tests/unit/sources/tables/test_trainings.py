@@ -34,6 +34,16 @@ def test_a_step_that_falls_into_the_middle_is_a_resume() -> None:
     assert split(0, 5, 3, 4, 0, 2, 1) == [([0, 3, 4], [5]), ([0, 1], [2])]
 
 
+def test_a_repeated_step_is_a_resume_if_the_time_falls() -> None:
+    step, elapsed = np.array([1, 2, 3, 3, 4, 1, 1]), np.array([5.0, 9, 14, 5, 9, 5, 4])
+    found = [
+        (step[part.rows].tolist(), step[part.superseded].tolist())
+        for part in trainings_of(step, elapsed)
+    ]
+    assert found == [([1, 2, 3, 4], [3]), ([1], []), ([1], [])]
+    assert [len(part.rows) for part in trainings_of(step)] == [5, 2]
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
 def test_each_row_is_in_one_training_and_steps_never_fall(steps: list[int]) -> None:
     step = np.array(steps, np.int64)
