@@ -27,10 +27,9 @@ NEWEST = {
     "catboost": ["catboost==1.2.10"],
 }
 OLDER = {
-    "lightning": ["lightning==2.2.5", "torch==2.14.1"],
+    "lightning": ["lightning==2.2.5", "torch==2.14.1", "setuptools<80"],
     "keras": ["keras==3.3.3", "torch==2.14.1"],
     "sb3": ["stable-baselines3==2.3.2", "torch==2.14.1"],
-    "dvclive": ["dvclive==3.42.0"],
 }
 
 

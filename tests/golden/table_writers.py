@@ -13,6 +13,7 @@ import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def lightning(folder: Path) -> None:
@@ -21,32 +22,34 @@ def lightning(folder: Path) -> None:
     main = import_module("lightning.pytorch")
     loggers = import_module("lightning.pytorch.loggers")
 
-    class Model(main.LightningModule):  # type: ignore[name-defined,misc]
-        def __init__(self, lr: float = 0.1, act: object = torch.nn.ReLU) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.layer = torch.nn.Linear(2, 1)
+    def begin(self: Any) -> None:
+        main.LightningModule.__init__(self)
+        self.save_hyperparameters({"lr": 0.1, "act": torch.nn.ReLU})
+        self.layer = torch.nn.Linear(2, 1)
 
-        def training_step(self, batch: list[object], number: int) -> object:
-            loss = self.layer(batch[0]).pow(2).mean()
-            self.log("train_loss", loss)
-            if self.current_epoch == 1:
-                self.log("late", float("nan"))
-            return loss
+    def training_step(self: Any, batch: list[Any], number: int) -> object:
+        loss = self.layer(batch[0]).pow(2).mean()
+        self.log("train_loss", loss)
+        if self.current_epoch == 1:
+            self.log("late", float("nan"))
+        return loss
 
-        def validation_step(self, batch: list[object], number: int) -> None:
-            self.log("val_loss", self.layer(batch[0]).pow(2).mean())
+    def validation_step(self: Any, batch: list[Any], number: int) -> None:
+        self.log("val_loss", self.layer(batch[0]).pow(2).mean())
 
-        def configure_optimizers(self) -> object:
-            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
+    def configure_optimizers(self: Any) -> object:
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
 
+    steps = (training_step, validation_step, configure_optimizers)
+    methods = {"__init__": begin, **{step.__name__: step for step in steps}}
+    model = type("Model", (main.LightningModule,), methods)()
     main.seed_everything(1)
     data = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(torch.rand(8, 2)), batch_size=2
     )
     logger = loggers.CSVLogger(str(folder), name="lightning_logs", flush_logs_every_n_steps=2)
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    main.Trainer(max_epochs=2, logger=logger, log_every_n_steps=1, **quiet).fit(Model(), data, data)
+    main.Trainer(max_epochs=2, logger=logger, log_every_n_steps=1, **quiet).fit(model, data, data)
 
 
 def keras(folder: Path) -> None:

@@ -28,6 +28,7 @@ from bridges.exporters.base import (
 from bridges.pipeline.compare import bits
 from bridges.pipeline.match import Known, Match
 from bridges.pipeline.target import Target
+from bridges.stream.added import moved
 from bridges.stream.align import keys_without_steps, rows_without_steps, steps_from_order
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.identity import Identity, prefix_digest
@@ -196,7 +197,8 @@ class _Comparison:
 
     def known_first(self, run: Run, one: Known) -> Run:
         """The run with as many rows of known points as the target has, then rows of new points."""
-        stream = _known_first(run.stream, self, one)
+        stream, position = _known_first(run.stream, self, one)
+        run = replace(run, evidence=tuple(moved(each, position) for each in run.evidence))
         if not self.without_steps:
             return replace(run, stream=stream)
         first = one.state.rows
@@ -336,8 +338,11 @@ def _is_new(*columns: NDArray[np.int64] | Mask) -> Mask:
     return new
 
 
-def _known_first(stream: MetricStream, compared: _Comparison, one: Known) -> MetricStream:
-    """The stream with as many rows of known points as the target has, then rows of new points.
+def _known_first(
+    stream: MetricStream, compared: _Comparison, one: Known
+) -> tuple[MetricStream, Int64]:
+    """The stream with as many rows of known points as the target has, then rows of new points; and
+    the new position of each row, or of its first point (int64, n).
 
     A row has points of one time and step, and one of each key, as when they were written.
     """
@@ -366,7 +371,9 @@ def _known_first(stream: MetricStream, compared: _Comparison, one: Known) -> Met
         for mine in [np.flatnonzero(part == at)]
     )
     time = None if stream.time is None else stream.time[first]
-    return MetricStream(step[is_first], stream.kind[first], series, time)
+    position = np.full(len(stream), -1, np.int64)
+    position[row[::-1]] = rows[::-1]
+    return MetricStream(step[is_first], stream.kind[first], series, time), position
 
 
 def _moments(stream: MetricStream) -> Int64:

@@ -96,14 +96,36 @@ def clocked(
     """The stream of a run with times; see `apply_clock`.
 
     A run of tags keeps the recorded times of its source exactly, unless a clock is forced or the
-    target has stored other times. For other runs, recorded times are evidence.
+    target has stored other times. For other runs, recorded times are evidence. Without recorded
+    times, rows in no order have a time for each step: further rows do not move it.
     """
     recorded = _recorded_times(run, stream)
+    if recorded is None and run.key_style == "tags" and not run.append_only:
+        return _by_step(run, stream, source, stored, tick)
     if recorded is None:
         return apply_clock(stream, run.key_rules, run.evidence, source, stored, tick)
     if run.key_style == "tags" and source is None and stored is None:
         return _as_recorded(run, stream, recorded)
     return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, stored, tick)
+
+
+def _by_step(
+    run: Run, stream: MetricStream, source: str | None, stored: StoredTimes | None, tick: int
+) -> tuple[MetricStream, Clock, list[Finding]]:
+    """The stream with one time for all rows of a step."""
+    _, first, place = np.unique(stream.step, return_index=True, return_inverse=True)
+    evidence = []
+    for one in run.evidence:
+        rows, chosen = np.unique(place[one.rows], return_index=True)
+        evidence.append(replace(one, rows=rows, time=one.time[chosen]))
+    if stored is not None:
+        rows, chosen = np.unique(place[stored.rows], return_index=True)
+        stored = replace(stored, rows=rows, time=stored.time[chosen])
+    steps, clock, findings = apply_clock(
+        stream.take(first), run.key_rules, evidence, source, stored, tick
+    )
+    assert steps.time is not None
+    return stream.at(steps.time[place]), clock, findings
 
 
 def _recorded_times(run: Run, stream: MetricStream) -> Evidence | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from bridges.sources.fetch import fetch
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.plain_values import plain_values
 from bridges.sources.sidecars.yaml_settings import read_yaml
-from bridges.sources.tables.paths import exists, head_of, within
+from bridges.sources.tables.paths import exists, head_of, is_url, unreadable, within
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.redact import redact
 from bridges.stream.settings import Settings
@@ -46,9 +47,10 @@ def read_params(folder: str, names: tuple[str, ...], *, redact_home: bool = Fals
     params = Params()
     for name in names:
         path = within(folder, name)
-        if not exists(path):
-            continue
         try:
+            if not exists(path):
+                _require_absent(path)
+                continue
             _add(params, path, redact_home)
         except (SourceError, ValueError, TypeError, RecursionError) as error:
             message = f"not read as settings: {error}"
@@ -59,6 +61,14 @@ def read_params(folder: str, names: tuple[str, ...], *, redact_home: bool = Fals
         where = f"{len(params.values)} params"
         params.findings.append(Finding("params-beside", Severity.INFO, where, message, len(used)))
     return params
+
+
+def _require_absent(path: str) -> None:
+    """Raises SourceError for a pipe, a directory or the like with the name of settings."""
+    if is_url(path) or not os.path.lexists(path):
+        return
+    if error := unreadable(path):
+        raise error
 
 
 def _add(params: Params, path: str, redact_home: bool) -> None:

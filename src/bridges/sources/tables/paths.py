@@ -7,6 +7,8 @@ import posixpath
 import zlib
 from contextlib import suppress
 
+from bridges.errors import SourceError
+from bridges.sources.fetch import refuse_special
 from bridges.sources.remote import opened
 from bridges.sources.tables.recognise import HEAD_BYTES
 
@@ -65,6 +67,28 @@ def head_of(path: str, size: int = HEAD_BYTES) -> bytes:
     with suppress(zlib.error):
         return zlib.decompressobj(wbits=31).decompress(data, size)
     return b""
+
+
+def unreadable(path: str) -> SourceError | None:
+    """The error for a local path without readable content: a pipe, a broken link, another's file;
+    None for others, and for an empty file.
+    """
+    if is_url(path):
+        return None
+    try:
+        refuse_special(path)
+        with open(path, "rb") as file:
+            if not file.read(1) or head_of(path):
+                return None
+        found = "gzip data that cannot be unpacked"
+    except SourceError as error:
+        return error
+    except OSError as error:
+        is_link = os.path.islink(path) and not os.path.exists(path)
+        found = "a broken link" if is_link else f"a file that cannot be read ({error.strerror})"
+        found = "a directory" if isinstance(error, IsADirectoryError) else found
+    remedy = "Check its permissions and its content, or remove it."
+    return SourceError(path, found=found, expected="a readable file", remedy=remedy)
 
 
 def _local_head(path: str, size: int) -> bytes:

@@ -6,26 +6,29 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase, translate
+from itertools import combinations
 from posixpath import splitext
 
 import numpy as np
 
+from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.tables.columns import Roles
 from bridges.sources.tables.joined import join
 from bridges.sources.tables.params import Params, read_params
 from bridges.sources.tables.paths import exists, head_of, name_in, within
-from bridges.sources.tables.recognise import Place, recognise
+from bridges.sources.tables.recognise import Place, Recognised, recognise
 from bridges.sources.tables.table import Table, name_lines, read_table
-from bridges.sources.tables.text import TableText
+from bridges.sources.tables.text import TableText, empty
 from bridges.sources.tables.times import evidence_of, near, with_times, without_mtime
 from bridges.sources.tables.trainings import trainings_of
 from bridges.sources.tables.units import Unit, key_of
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import Evidence, Int64, MetricStream, Run, Series
+from bridges.stream.model import Evidence, Int64, Log, MetricStream, Run, Series
 from bridges.stream.redact import redact_text
 
 EPOCHS = ("epoch", "epochs")
+MAX_FIRST_VALUES = 4  # of a joined run, whose subsets are tried as its first row
 
 
 def runs_of(
@@ -90,9 +93,13 @@ def _part(
 
 def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
     """The run of all tables of a directory."""
-    tables = [_prefixed(unit, path, read_table(path, known, options)) for path, known in unit.files]
+    findings: list[Finding] = []
+    read = [_with_rows(unit, path, known, options, findings) for path, known in unit.files]
+    tables = [table for table in read if table is not None]
+    if not tables:
+        raise empty(unit.location, found="tables without values")
     stream, time = join(tables)
-    findings = [finding for table in tables for finding in table.findings]
+    findings += [finding for table in tables for finding in table.findings]
     findings += _notes(tables[0].roles, stream, params, unit)
     run = _run(unit, name, stream, params, findings)
     evidence: tuple[Evidence, ...] = ()
@@ -105,6 +112,30 @@ def _joined(unit: Unit, name: str, params: Params, options: ReadOptions) -> Run:
         provenance=tuple(table.text.provenance for table in tables),
         epoch_key=tables[0].roles.epoch,
         append_only=False,
+        logs=_partial_starts(stream),
+    )
+
+
+def _with_rows(
+    unit: Unit, path: str, known: Recognised, options: ReadOptions, findings: list[Finding]
+) -> Table | None:
+    """A table of a unit; None if its first row is yet to come, which is a finding."""
+    try:
+        return _prefixed(unit, path, read_table(path, known, options))
+    except MissingSourceError as error:
+        findings.append(without_rows(error))
+        return None
+
+
+def _partial_starts(stream: MetricStream) -> tuple[Log, ...]:
+    """The first row as it was before all tables had it: an earlier export has one of their keys."""
+    first = stream.take(np.zeros(1, np.int64))
+    if len(first.series) > MAX_FIRST_VALUES:
+        return ()
+    return tuple(
+        Log(replace(first, series=some), np.full(1, -1))
+        for count in range(1, len(first.series))
+        for some in combinations(first.series, count)
     )
 
 
@@ -220,6 +251,11 @@ def _restarts(table: Table) -> list[Finding]:
         return []
     message = "the elapsed time begins again: the time until the training was resumed is unknown"
     return [Finding("table-time-restarts", Severity.INFO, table.text.location, message, count)]
+
+
+def without_rows(error: MissingSourceError) -> Finding:
+    """The note about a table without rows."""
+    return Finding("table-empty", Severity.INFO, error.source, f"{error.found}: left out")
 
 
 def _several(table: Table, count: int) -> Finding:

@@ -14,7 +14,7 @@ from bridges.sources.place import TABLE_NAME, local_path
 from bridges.sources.tables.claims import claim_by, is_table
 from bridges.sources.tables.own_formats import formats_of, in_trees
 from bridges.sources.tables.run_names import name_of
-from bridges.sources.tables.runs import runs_of
+from bridges.sources.tables.runs import runs_of, without_rows
 from bridges.sources.tables.text import EXPECTED, load
 from bridges.sources.tables.units import (
     TABLE_SUFFIXES,
@@ -160,7 +160,7 @@ class _Reading:
             for run in runs_of(unit, name_of(unit, self.location), self.options):
                 yield self._with_notes(run)
         except MissingSourceError as error:
-            self.notes.append(_without_rows(error))
+            self.notes.append(without_rows(error))
         except SourceError as error:
             self.errors.append(error)
 
@@ -211,8 +211,3 @@ def _left_out(folder: Folder, found: Found) -> list[Finding]:
         where, count = ", ".join(found.uncertain[:3]), len(found.uncertain)
         notes.append(Finding("table-uncertain", Severity.INFO, where, message, count))
     return notes
-
-
-def _without_rows(error: MissingSourceError) -> Finding:
-    message = f"{error.found}: no run"
-    return Finding("table-empty", Severity.INFO, error.source, message)

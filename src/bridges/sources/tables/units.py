@@ -11,7 +11,7 @@ from bridges.errors import SourceError
 from bridges.sources.fetch import LFS_POINTER
 from bridges.sources.folders import Folder
 from bridges.sources.tables.formats import Formats, TableFormat
-from bridges.sources.tables.paths import beside, exists, folder_of, head_of, within
+from bridges.sources.tables.paths import beside, exists, folder_of, head_of, unreadable, within
 from bridges.sources.tables.recognise import HEAD_BYTES, Place, Recognised, recognise, stem
 from bridges.sources.tables.text import EXPECTED, NEWLINE
 from bridges.sources.trainer.discovery import natural, walk
@@ -96,10 +96,12 @@ def _certain(path: str, formats: Formats, found: Found) -> Recognised | None:
     table = None if not head.strip() else recognise(place_of(path), head, formats)
     if table is not None and table.is_certain and table.format.join != "tree":
         return table
-    if head.startswith(LFS_POINTER):
-        if has_usual_name(path, formats):
-            found.errors.append(lfs_pointer(path))
-    elif not head.strip():
+    is_usual = has_usual_name(path, formats)
+    error = lfs_pointer(path) if head.startswith(LFS_POINTER) else None
+    error = error if head else unreadable(path)
+    if error and is_usual:
+        found.errors.append(error)
+    elif not (head.strip() or error):
         found.empty.append(path)
     elif path.endswith(TABLE_SUFFIXES):
         found.uncertain.append(path)
