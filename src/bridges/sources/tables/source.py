@@ -117,9 +117,15 @@ class TablesSource:
 
 
 def _folders(location: str, options: ReadOptions, missing: dict[str, str]) -> list[Folder]:
-    """The directories of tables; without any, all directories with files."""
-    found = list(folders(location, missing, {TablesSource.name: claim_by(options)}))
-    own = [folder for folder in found if folder.source == TablesSource.name]
+    """The directories of tables; without any, all directories with files.
+
+    For a chosen format, those with event files, too.
+    """
+    claim = {TablesSource.name: claim_by(options)}
+    if options.format is not None:
+        claim["tensorboard"] = claim[TablesSource.name]
+    found = list(folders(location, missing, claim))
+    own = [folder for folder in found if folder.source in claim]
     return own or [folder for folder in found if folder.files]
 
 

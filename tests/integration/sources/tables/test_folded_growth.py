@@ -25,12 +25,12 @@ from tests.unit.sources.tables.tables import put
 STEPS = (10, 20, 30, 40)
 
 
-def events(folder: Path, count: int, *tags: str) -> None:
+def events(folder: Path, count: int, *tags: str, start: float = START) -> None:
     """An event file with the losses of the first steps, and a value of each of the tags."""
     for path in folder.glob("*tfevents*"):
         path.unlink()
     points = [
-        tagged(START + n, step, tag, 1 / (step + 3))
+        tagged(start + n, step, tag, 1 / (step + 3))
         for n, step in enumerate(STEPS[:count])
         for tag in ("loss", *tags)
     ]

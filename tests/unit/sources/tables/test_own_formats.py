@@ -16,7 +16,8 @@ from bridges.sources.tables.source import TablesSource
 from bridges.stream.layout import lay_out
 from bridges.stream.model import Run
 from bridges.stream.options import LayoutChoices
-from tests.unit.sources.tables.tables import KERAS, LIGHTNING, points, put
+from tests.event_files import START, tagged, write
+from tests.unit.sources.tables.tables import KERAS, LIGHTNING, SB3, points, put
 
 
 def declared(**formats: dict[str, Any]) -> ReadOptions:
@@ -126,6 +127,15 @@ def test_a_chosen_format_reads_all_directories(
     source = TablesSource().configured(options)
     found = {run.name for run in source.read(str(mixed(tmp_path / "x")), options)}
     assert found == {name.removesuffix("/metrics") for name in names}
+
+
+def test_a_chosen_format_is_read_beside_event_files(tmp_path: Path) -> None:
+    write(tmp_path / "a", [tagged(START, 1, "loss", 0.5)])
+    put(tmp_path / "a/progress.csv", SB3)
+    put(tmp_path / "b/progress.csv", SB3)
+    options = ReadOptions(format="sb3")
+    source = TablesSource().configured(options)
+    assert [run.name for run in source.read(str(tmp_path), options)] == ["a", "b"]
 
 
 def test_the_files_of_declared_formats_are_watched(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bridges
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
+from bridges.pipeline.read_runs import source_of
 from bridges.pipeline.watching import stamps
+from bridges.sources.options import ReadOptions
 from bridges.sources.tables.source import TablesSource
 from bridges.stream.identity import prefix_digest, run_key
 from bridges.testing.sources import SourceContract
@@ -240,3 +243,34 @@ def test_urls(tmp_path: Path) -> None:
         assert one("memory://tables/version_0/metrics.csv").stream.points == 6
     finally:
         files.rm("/tables", recursive=True)
+
+
+def test_integers_that_are_rounded_are_counted(tmp_path: Path) -> None:
+    text = "step,big,loss\n1,9223372036854775807,1\n2,123456789012345678901234,2\n"
+    run = one(put(tmp_path / "a.csv", text))
+    assert points(run)["big"] == [(1, 2**63 - 1), (2, 1.2345678901234568e23)]
+    (found,) = (each for each in run.findings if each.code == "integer-beyond-int64")
+    assert "big" in f"{found.where} {found.message}"
+
+
+def test_a_table_through_event_files_and_back(tmp_path: Path) -> None:
+    """All numbers return with their steps, as 32-bit values."""
+    for name, text in {"a/metrics.csv": LIGHTNING, "b/progress.csv": SB3}.items():
+        put(tmp_path / "x" / name, text)
+    for name, text in DVCLIVE.items():
+        put(tmp_path / "x/dvclive" / name, text)
+    report = bridges.export(str(tmp_path / "x"), to="tensorboard", logdir=str(tmp_path / "tb"))
+    assert report.exit_code == 0
+    source = source_of(str(tmp_path / "tb"), None)
+    back = {run.name: run for run in source.read(str(tmp_path / "tb"), ReadOptions())}
+    for run in runs(tmp_path / "x"):
+        name = run.name.rpartition("/")[2]
+        expected = {
+            key: [(step, float(np.float32(value))) for step, value in each]
+            for key, each in points(run).items()
+        }
+        (found,) = (each for other, each in back.items() if other.rpartition("/")[2] == name)
+        assert {key: sorted(each) for key, each in points(found).items()} == {
+            key: sorted(each) for key, each in expected.items()
+        }
+        assert run_key(found) == run_key(run)
