@@ -32,8 +32,10 @@ def object_store() -> Iterator[tuple[dict[str, str], Any]]:
                 key="someone", secret="secret", endpoint_url=found["AWS_ENDPOINT_URL"]
             )
             until(lambda: _bucket(files), server)
+            s3fs.S3FileSystem.clear_instance_cache()  # that of another server, in this process
             yield found, files
         finally:
+            s3fs.S3FileSystem.clear_instance_cache()
             server.terminate()
 
 

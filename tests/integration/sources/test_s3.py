@@ -63,7 +63,6 @@ def test_a_process_that_lives_on_sees_what_others_wrote_meanwhile(
     with object_store() as (found, _):
         for name, value in found.items():
             monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
         other = s3fs.S3FileSystem(skip_instance_cache=True)
         other.pipe("bucket/out/one/trainer_state.json", state(HISTORY[:4]))
         targets = [{"to": "tensorboard", "logdir": str(tmp_path / "migrated")}]
