@@ -1,6 +1,7 @@
 """Match a run of event files and a table with a run that was exported from only one of them.
 
 Of a run of event files alone, the target keeps the values, and gets those that only the table has.
+Rows that the table had before the event files keep the times that they got then.
 The run of a table alone goes on with the rows of the table.
 """
 
@@ -14,7 +15,9 @@ from bridges.exporters.base import ExistingRun, Exporter, Points, Recorded, as_s
 from bridges.pipeline.compare import bits
 from bridges.pipeline.target import Target
 from bridges.stream.finding import Finding, Severity
-from bridges.stream.model import EarlierValues, Int64, Run, Series
+from bridges.stream.model import EarlierValues, Int64, MetricStream, Run, Series
+
+TICK = 1000  # microseconds, to which some targets round times
 
 
 def parts_of(run: Run, target: Target) -> dict[str, Run]:
@@ -39,7 +42,57 @@ def left_out(run: Run, part: Run, one: ExistingRun) -> Finding:
     return Finding("events-left-out", severity, one.location, message, max(1, lost))
 
 
-def with_earlier_values(
+def as_written(run: Run, recorded: Recorded, tags: dict[str, str], exporter: Exporter) -> Run:
+    """The run with the values and times that the target has of its points."""
+    return _with_stored_times(
+        _with_earlier_values(run, recorded, tags, exporter), recorded, tags, exporter
+    )
+
+
+def _with_stored_times(
+    run: Run, recorded: Recorded, tags: dict[str, str], exporter: Exporter
+) -> Run:
+    """The run with the time of each point that the target has at another time."""
+    stream = run.stream
+    if stream.time is None:
+        return run
+    row_time, series = stream.time.copy(), []
+    for part in stream.series:
+        points = recorded.points.get(tags.get(part.key, ""))
+        if points is not None and part.is_number:
+            time = _stored_times(part, stream, points, exporter)
+            is_moved = time != stream.times(part)
+            row_time[part.rows[is_moved]] = time[is_moved]
+            part = replace(part, time=time) if is_moved.any() else part
+        series.append(part)
+    if not (row_time != stream.time).any():
+        return run
+    kept = (  # points at the time of their row stay there
+        part if part.time is not None else replace(part, time=stream.times(part)) for part in series
+    )
+    return replace(run, stream=replace(stream, series=tuple(kept), time=row_time))
+
+
+def _stored_times(part: Series, stream: MetricStream, points: Points, exporter: Exporter) -> Int64:
+    """The times of the values, in the target where it has one with the same step and value."""
+    own = stream.times(part)
+    there = dict(
+        zip(
+            zip(points.step.tolist(), bits(points.value).tolist(), strict=True),
+            np.rint(points.time * 1e6).astype(np.int64).tolist(),
+            strict=True,
+        )
+    )
+    values = bits(as_stored(exporter, part.values)).tolist()
+    mine = [*zip(stream.step[part.rows].tolist(), values, strict=True)]
+    is_unique = len(there) == len(points.step) and len({*mine}) == len(mine)
+    if not is_unique:  # times cannot be told apart
+        return own
+    found = np.array([there.get(each, at) for each, at in zip(mine, own.tolist(), strict=True)])
+    return np.where(np.abs(found - own) < TICK, own, found).astype(np.int64)
+
+
+def _with_earlier_values(
     run: Run, recorded: Recorded, tags: dict[str, str], exporter: Exporter
 ) -> Run:
     """The run with those values of its event files that the target has instead of the table's."""

@@ -59,14 +59,15 @@ def match_unordered(
     known = [_known(run, existing, target.exporter) for existing in seen if not existing.deleted]
     exact = [one for one in known if one.complete and one.state.digest == identity.digest]
     if exact and not _has_own_steps(run, exact[0]):
-        return _matched(run, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
+        own = _as_written(run, exact[0], target)
+        return _matched(own, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
     known = exact[:1] or known
     shorter = [
         one for one in known if one.complete and _begins(run, one) and not _has_own_steps(run, one)
     ]
     if shorter:
         longest = max(shorter, key=lambda one: one.state.rows)
-        return _matched(run, identity, longest, Relation.FEWER)
+        return _matched(_as_written(run, longest, target), identity, longest, Relation.FEWER)
     runs = [_as_written(run, one, target) for one in known]
     pairs = zip(known, runs, strict=True)
     compared = [(_Comparison.of(own, identity, one, target), one, own) for one, own in pairs]
@@ -88,13 +89,13 @@ def match_unordered(
 
 
 def _as_written(run: Run, one: Known, target: Target) -> Run:
-    """The run with the values that the target has of it, if a log was folded into it since then."""
-    if not run.earlier_values:
+    """The run with the values and times that the target has of it, if logs are folded into it."""
+    if not run.folded:
         return run
-    from bridges.pipeline.match_folded import with_earlier_values
+    from bridges.pipeline.match_folded import as_written
 
     tags = _tags(run, target.identity(run), target)
-    return with_earlier_values(run, target.exporter.read_back(one.existing), tags, target.exporter)
+    return as_written(run, target.exporter.read_back(one.existing), tags, target.exporter)
 
 
 def _has_own_steps(run: Run, one: Known) -> bool:

@@ -40,11 +40,11 @@ def events(folder: Path, count: int, *tags: str, start: float = START) -> None:
 
 def table(folder: Path, count: int) -> None:
     """A table of Stable-Baselines3 with the losses of the first steps, and the learning rate."""
-    rows = [f"{step},{n},{1 / (step + 3)},{step / 7}\n" for n, step in enumerate(STEPS[:count])]
+    rows = [f"{step},{n},{1 / (step + 3)},{step / 7},nan\n" for n, step in enumerate(STEPS[:count])]
     if rows:
         put(
             folder / "progress.csv",
-            "time/total_timesteps,time/time_elapsed,loss,lr\n" + "".join(rows),
+            "time/total_timesteps,time/time_elapsed,loss,lr,variance\n" + "".join(rows),
         )
 
 
@@ -87,7 +87,12 @@ def grown(folder: Path, exporter: Exporter, states: Iterable[tuple[int, int]]) -
 
 @pytest.mark.parametrize(
     ("first", "middle"),
-    [*product([(1, 0), (2, 0), (1, 1), (2, 1), (2, 2)], [(2, 2), (3, 2), (3, 3), (4, 2)])],
+    [
+        *product(
+            [(1, 0), (2, 0), (1, 1), (2, 1), (1, 2), (2, 2)],
+            [(2, 2), (3, 2), (2, 3), (3, 3), (4, 2), (2, 4)],
+        )
+    ],
 )
 def test_events_first_or_ahead_of_their_table(
     tmp_path: Path, first: tuple[int, int], middle: tuple[int, int]
@@ -99,6 +104,7 @@ def test_events_first_or_ahead_of_their_table(
     assert {tag: sorted(each.step.tolist()) for tag, each in points.items()} == {
         "loss": [*STEPS],
         "lr": [*STEPS],
+        "variance": [*STEPS],
     }
     for step, value in zip(points["loss"].step, points["loss"].value, strict=True):
         assert value == pytest.approx(1 / (step + 3), rel=1e-7)
@@ -107,8 +113,10 @@ def test_events_first_or_ahead_of_their_table(
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "memory"])
 def test_events_before_their_table_in_each_target(tmp_path: Path, target: str) -> None:
     exporter = TARGETS[target](tmp_path)
-    reports = grown(tmp_path, exporter, [(2, 0), (2, 1), (4, 3), (4, 4)])
-    assert [report.status for report in reports] == ["exported", *["appended"] * 3]
+    states = [(2, 0), (2, 1), (2, 3), (3, 3), (4, 3), (4, 4)]
+    reports = grown(tmp_path, exporter, states)
+    assert reports[0].status == "exported"
+    assert {report.status for report in reports[1:]} == {"appended", "unchanged"}
     assert len({report.location for report in reports}) == 1
     if target != "tensorboard":  # it has 32 bits in any case
         assert "event-values-kept" in codes(reports[1])
@@ -158,7 +166,7 @@ def test_both_at_once_while_they_grow_is_one_run(tmp_path: Path) -> None:
     target = MemoryExporter()
     following = Following([str(tmp_path / "a")], [target], ExportOptions(), Pace(), wait=wait)
     (report,) = following.run().runs
-    assert (report.verified, report.points, len(target.runs)) == (True, 8, 1)
+    assert (report.verified, report.points, len(target.runs)) == (True, 12, 1)
 
 
 def test_a_table_that_grows_alone_is_followed(tmp_path: Path) -> None:
