@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic_core import from_json
 
 from bridges.sources.tables.cells import BLOCK_BYTES
+from bridges.sources.tables.damage import Damage
 from bridges.sources.tables.text import NEWLINE, TableText
 from bridges.stream.columns import RowColumns
 from bridges.stream.model import Int64
-
-if TYPE_CHECKING:
-    from bridges.sources.tables.table import Damage
 
 Row = dict[str, object]
 

@@ -14,11 +14,12 @@ import numpy as np
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.options import ReadOptions
 from bridges.sources.tables.columns import Roles
+from bridges.sources.tables.damage import name_lines
 from bridges.sources.tables.joined import join
 from bridges.sources.tables.params import Params, read_params
 from bridges.sources.tables.paths import exists, head_of, name_in, within
 from bridges.sources.tables.recognise import Place, Recognised, recognise
-from bridges.sources.tables.table import Table, name_lines, read_table
+from bridges.sources.tables.table import Table, read_table
 from bridges.sources.tables.text import TableText, empty
 from bridges.sources.tables.times import evidence_of, near, with_times, without_mtime
 from bridges.sources.tables.trainings import trainings_of

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridges.sources.tables.damage import Damage
 from bridges.stream.model import Int64, Series
 
 MAX_STEP = 2.0**63
 EXPECTED = "a whole number, as the step"
 
 
-class Refuses(Protocol):
-    """Takes unreadable rows."""
-
-    def refuse(self, line: int, found: str, expected: str, column: str = "") -> None:
-        """Add a row. Raises SourceError if it must not be left out."""
-        ...
-
-
 def steps_of(
-    parts: Sequence[Series], count: int, lines: Int64, damage: Refuses, column: str | None
+    parts: Sequence[Series], count: int, lines: Int64, damage: Damage, column: str | None
 ) -> tuple[Int64, NDArray[np.bool_], NDArray[np.bool_]]:
     """The step of each row, whether it has one, and whether it is readable (n each).
 
