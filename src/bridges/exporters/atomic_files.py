@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -31,6 +31,31 @@ def write_file(path: str, content: Iterable[Any]) -> None:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+
+
+def put_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Store files (content by name) in a folder, each as a whole; equal ones stay untouched."""
+    for name, content in files.items():
+        path = os.path.join(folder, name)
+        if _holds(path, content):
+            continue
+        os.makedirs(folder, exist_ok=True)
+        partial = os.path.join(folder, f".{os.urandom(4).hex()}.partial")
+        try:
+            write_file(partial, [content])
+            os.replace(partial, path)
+        finally:
+            unlink(partial)
+        sync_directory(folder)
+
+
+def _holds(path: str, content: bytes) -> bool:
+    """Whether a file has this content."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == content
+    except FileNotFoundError:
+        return False
 
 
 def sync_file(path: str) -> None:

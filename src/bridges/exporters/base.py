@@ -32,6 +32,7 @@ class ExistingRun:
                 unknown (see `SettlesCompleteness`)
     `deleted`   True if a user deleted the run: it cannot be continued
     `counted`   row count and last step, counted by the target itself
+    `missing`   parts without which a finished run is incomplete: not asked for before, or removed
     """
 
     key: str
@@ -43,6 +44,7 @@ class ExistingRun:
     complete: bool | None = field(default=True, compare=False)
     deleted: bool = False
     counted: tuple[int, int] | None = None
+    missing: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

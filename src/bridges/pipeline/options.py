@@ -84,7 +84,7 @@ class RunChoices(Options):
     ] = None
     verify: Annotated[bool, Option("Read every point back and compare it.")] = True
     attach_source: Annotated[
-        bool, Option("Keep the source file beside the run (mlflow, wandb).")
+        bool, Option("Keep the source file with the run (not in tensorboard).")
     ] = False
 
 

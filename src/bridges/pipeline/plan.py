@@ -130,9 +130,7 @@ class Plan:
         if self.gaps.different:
             findings.append(_params_differ(self.gaps.different))
         if not known.complete:
-            message = "an earlier export was interrupted; the missing rows are added"
-            name = self.target.exporter.name
-            findings.append(Finding("interrupted-before", Severity.INFO, name, message))
+            findings.append(_incomplete(known.existing, self.target.exporter.name))
         return findings
 
     def _results_not_added(self) -> list[Finding]:
@@ -200,6 +198,14 @@ def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:
     becomes = "infinity" if code == "overflow-to-infinity" else "zero"
     message = f"{target} stores these values as {becomes}, as it does for the live callback"
     return Finding(code, Severity.WARNING, f"tag {tag!r}", message, count)
+
+
+def _incomplete(existing: ExistingRun, target: str) -> Finding:
+    if existing.missing:
+        message = "the run in the target lacks this part, which is added"
+        return Finding("part-added", Severity.INFO, ", ".join(existing.missing), message)
+    message = "an earlier export was interrupted; the missing rows are added"
+    return Finding("interrupted-before", Severity.INFO, target, message)
 
 
 def _target_is_longer(there: int, rows: int) -> Finding:

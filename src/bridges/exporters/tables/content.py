@@ -134,8 +134,12 @@ def run_row(layout: Layout, run: str, state: State, *, complete: bool) -> Table:
     return {name: row[name] for name in RUNS}
 
 
-def existing_run(row: Table, location: str, *, complete: bool) -> ExistingRun:
-    """The run of a row of the table of runs. Raises ValueError, KeyError, TypeError."""
+def existing_run(row: Table, location: str, missing: tuple[str, ...]) -> ExistingRun:
+    """The run of a row of the table of runs; `missing` names tables that it lacks.
+
+    Raises ValueError, KeyError, TypeError.
+    """
+    is_settled = bool(numbers(row, "complete")[0])
     text = {name: texts(row, name).tolist()[0] for name in ("key", "name", "run", "state")}
     return ExistingRun(
         key=text["key"],
@@ -143,7 +147,8 @@ def existing_run(row: Table, location: str, *, complete: bool) -> ExistingRun:
         location=location,
         state=State.of(json.loads(text["state"])),
         id=text["run"],
-        complete=complete and bool(numbers(row, "complete")[0]),
+        complete=is_settled and not missing,
+        missing=missing if is_settled else (),
     )
 
 

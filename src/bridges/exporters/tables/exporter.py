@@ -26,7 +26,7 @@ from bridges import (
     VerifyError,
     whole_state,
 )
-from bridges.exporters.atomic_files import locked, system_errors
+from bridges.exporters.atomic_files import locked, put_files, system_errors
 from bridges.exporters.base import Labels
 from bridges.exporters.description import metadata
 from bridges.exporters.receipts import ReceiptFile, RunReceipt
@@ -37,6 +37,7 @@ from bridges.exporters.tables.files import (
     OTHERS,
     PARAMS,
     RUNS,
+    SOURCES,
     UNREADABLE,
     WIDE,
     Format,
@@ -127,6 +128,11 @@ class TableExporter(BaseExporter):
                 self._put_row(run, {**row, **{k: Texts.of([text]) for k, text in changed.items()}})
             return self._existing(run)
 
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Store the files beside the tables, in a folder of the run."""
+        with system_errors(self.out):
+            put_files(os.path.join(self.out, SOURCES, existing.id), files)
+
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts in a file of the directory; a write to a run makes its receipt invalid."""
         suffix = self._files.format.SUFFIX
@@ -143,11 +149,11 @@ class TableExporter(BaseExporter):
 
     def _existing(self, run: str) -> ExistingRun:
         """A run by its row. Raises ExportError if the row is damaged."""
-        files = self._files
-        is_whole = files.has(METRICS, run) and (files.has(WIDE, run) or not self._is_wide)
+        files, needed = self._files, (METRICS, *([WIDE] if self._is_wide else []))
         try:
             row, location = files.load(RUNS, run), files.path(METRICS, run)
-            return content.existing_run(row, location, complete=is_whole)
+            missing = tuple(table for table in needed if not files.has(table, run))
+            return content.existing_run(row, location, missing)
         except UNREADABLE:
             raise ExportError(
                 f"{files.path(RUNS, run)}: the row of a run is damaged, so its stored rows are "

@@ -1,6 +1,7 @@
 """The files of the tables: one per run and table, each replaced as a whole.
 
     OUT/metrics/RUN.parquet  OUT/texts/…  OUT/params/…  OUT/wide/…  OUT/runs/…
+    OUT/sources/RUN/NAME     attached files
 
 Readers take a folder as one table, so nothing else lies in it, and unfinished files are hidden.
 """
@@ -20,6 +21,7 @@ from bridges.exporters.tables import content
 from bridges.exporters.tables.table import Table
 
 METRICS, OTHERS, PARAMS, WIDE, RUNS = "metrics", "texts", "params", "wide", "runs"
+SOURCES = "sources"  # attached files, in a folder for each run
 TYPES = {
     METRICS: content.METRICS,
     OTHERS: content.TEXTS,

@@ -32,6 +32,7 @@ from bridges import (
     encodable,
     whole_state,
 )
+from bridges.exporters.atomic_files import put_files, system_errors
 from bridges.exporters.base import Labels
 from bridges.exporters.receipts import Receipt, RunReceipt
 from bridges.exporters.trackio import stored
@@ -44,6 +45,7 @@ from bridges.exporters.trackio.projects import (
     SUFFIX,
     canonical,
     directory,
+    files_of_run,
     refusal,
 )
 from bridges.exporters.trackio.rows import recorded, rows_of
@@ -172,6 +174,11 @@ class TrackioExporter(BaseExporter):
             if name != existing.name:
                 stored.rename(database, existing.id, name)
         return replace(existing, name=name)
+
+    def attach(self, existing: ExistingRun, files: Mapping[str, bytes]) -> None:
+        """Store the files among the project's files, in a folder of the run."""
+        with system_errors(self._directory):
+            put_files(files_of_run(self._directory, existing.place, existing.id), files)
 
     def save_receipts(self, runs: Sequence[RunReceipt]) -> None:
         """Save receipts in the state of their runs; a write to a run removes its receipt."""

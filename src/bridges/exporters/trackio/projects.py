@@ -26,6 +26,11 @@ def canonical(project: str) -> str:
     return "".join(c for c in project if c.isalnum() or c in "-_") or "default"
 
 
+def files_of_run(directory: str, project: str, run_id: str) -> str:
+    """The folder of a run below that of the project's files, which the dashboard lists."""
+    return os.path.join(directory, "media", project, "files", run_id)
+
+
 def refusal(project: str) -> str:
     """Why Trackio refuses a name; empty for a legal one."""
     name = canonical(project)

@@ -105,7 +105,10 @@ def test_a_wide_table_is_added_later_and_then_kept_up_to_date(to: str, tmp_path:
     out, source = tmp_path / "out", write(tmp_path, SHORT)
     export(source, to, out)
     assert not (out / "wide").exists()
-    export(source, to, out, wide=True)
+    report = export(source, to, out, wide=True)
+    added = {found.code: found.where for found in report.findings if found.severity.value == "info"}
+    assert added["part-added"] == "wide"
+    assert "interrupted-before" not in added
     assert len(points(out, to, "wide")) == len(SHORT)
     export(write(tmp_path, ROWS), to, out)
     assert len(points(out, to, "wide")) == len(ROWS) - 1
@@ -152,6 +155,22 @@ def test_a_changed_point_is_found(source: Path, tmp_path: Path) -> None:
         report = bridges.verify(state, to="csv", out=out)
         assert report.exit_code == 1, (table, old)
         shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_source_file_is_kept_beside_the_tables(to: str, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = export(source, to, out, attach_source=True)
+    assert "source-not-attached" not in [found.code for found in report.findings]
+    run = Path(report.location or "").stem
+    path = out / "sources" / run / "trainer_state.json"
+    assert path.read_bytes() == source.read_bytes()
+    before = stamps(out)
+    assert export(source, to, out, attach_source=True).status == "unchanged"
+    assert stamps(out) == before
+    longer = write(tmp_path, [*ROWS, {"loss": 0.5, "step": 41}])
+    export(longer, to, out, attach_source=True)
+    assert path.read_bytes() == longer.read_bytes()
 
 
 def test_two_formats_do_not_share_a_directory(source: Path, tmp_path: Path) -> None:

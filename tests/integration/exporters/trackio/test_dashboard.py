@@ -17,6 +17,7 @@ from playwright.sync_api import expect
 
 import bridges
 from tests import kills
+from tests.bounds import HANGS
 from tests.integration.browser import chromium_page, save
 from tests.integration.exporters.tensorboard.support import (
     ENVIRONMENT,
@@ -25,6 +26,7 @@ from tests.integration.exporters.tensorboard.support import (
     write_state,
 )
 from tests.integration.exporters.trackio.dashboard import OFFLINE, dashboard
+from tests.integration.exporters.trackio.test_database import FILES, OLD, make_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +34,8 @@ pytestmark = [
 ]
 
 ROWS = training_rows(300)
-KILLS = 12
+KILLS = 50
+LIVE_KILLS = 4
 LIVE = """
 import sys, time, trackio
 trackio.init(project="p", name="live", embed=False)
@@ -78,7 +81,7 @@ def expected(rows: list[dict[str, Any]], at: int) -> dict[str, Any]:
 def test_the_dashboards_requests_give_every_value_step_and_time(tmp_path: Path) -> None:
     """Also after the server has converted the file to its own tables."""
     folder, source = tmp_path / "t", write(tmp_path, ROWS[:200])
-    export(source, folder)
+    export(source, folder, attach_source=True)
     with dashboard(folder) as shown:
         assert shown.ask("get_all_projects") == ["p"]
         (run,) = shown.ask("get_runs_for_project", project="p")
@@ -95,8 +98,29 @@ def test_the_dashboards_requests_give_every_value_step_and_time(tmp_path: Path) 
         assert sorted(shown.ask("get_metrics_for_run", **about)) == sorted(
             {key for row in logs for key in row} - {"step"}
         )
+        (file,) = shown.ask("get_project_files", project="p")
+        assert file["name"] == f"{run['id']}/trainer_state.json"
     (again,) = bridges.verify(source, to="trackio", trackio_dir=folder, project="p").runs
     assert again.verified
+
+
+@pytest.mark.parametrize("release", OLD)
+def test_trackio_converts_files_of_old_releases(release: str, tmp_path: Path) -> None:
+    """As the message says that refuses them; then they are written."""
+    folder, source = tmp_path / "t", write(tmp_path, ROWS)
+    folder.mkdir()
+    make_file(folder / "p.db", FILES[release])
+    options: dict[str, Any] = {"to": "trackio", "trackio_dir": folder, "project": "p"}
+    (refused,) = bridges.export(source, **options).runs
+    assert "Start `trackio show`" in refused.findings[-1].message
+    with dashboard(folder):
+        pass
+    run_id = export(source, folder)
+    assert count(folder / "p.db", run_id) == len(ROWS)
+    with dashboard(folder) as shown:
+        names = {run["name"] for run in shown.ask("get_runs_for_project", project="p")}
+    assert names >= {"live", "other"}
+    assert len(names) == 3
 
 
 def test_a_browser_shows_the_charts(tmp_path: Path) -> None:
@@ -119,28 +143,13 @@ def test_a_live_training_logs_beside_an_export(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     source = write(tmp_path, training_rows(60_000))
     export(write(tmp_path / "other", ROWS), folder)
-    environment = {**ENVIRONMENT, **OFFLINE, "TRACKIO_DIR": str(folder)}
-    live = subprocess.Popen(
-        [sys.executable, "-c", LIVE],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert live.stdout is not None
-    while "started" not in (line := live.stdout.readline()):
-        assert line, live.communicate()
+    live = start_live(folder)
     run_id = export(source, folder)
     _, errors = live.communicate(timeout=300)
     assert live.returncode == 0, errors
     path = folder / "p.db"
     assert count(path, run_id) == 66_000
-    with closing(sqlite3.connect(path)) as database:
-        query = "SELECT step, metrics FROM metrics WHERE run_name = 'live' ORDER BY step"
-        found = database.execute(query).fetchall()
-    assert [(step, json.loads(text)) for step, text in found] == [
-        (step, {"loss": step}) for step in range(400)
-    ]
+    assert live_rows(path) == [(step, {"loss": step}) for step in range(400)]
     (again,) = bridges.verify(source, to="trackio", trackio_dir=folder, project="p").runs
     assert again.verified
 
@@ -151,9 +160,11 @@ def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
     if is_new:
         kept.mkdir()
     else:
+        kept.mkdir()
+        make_file(kept / "p.db", FILES["0.43.0"])
         export(write(tmp_path, rows[:30_000]), kept)
     source = write(tmp_path, rows)
-    path = folder / "p.db"
+    path, foreign = folder / "p.db", foreign_rows(kept / "p.db")
 
     def begin() -> kills.Command:
         shutil.rmtree(folder, ignore_errors=True)
@@ -167,9 +178,76 @@ def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
         if path.exists():
             with closing(sqlite3.connect(path)) as database:
                 assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert foreign_rows(path) == foreign
         assert count(path, export(source, folder)) == len(rows)
+        assert foreign_rows(path) == foreign
 
     kills.kill_often(KILLS // 2, 22, begin, check)
+
+
+def test_killed_beside_a_live_training(tmp_path: Path) -> None:
+    """The training loses no row, whenever the export dies; the next export is complete."""
+    folder, rows = tmp_path / "t", training_rows(120_000)
+    path, source = folder / "p.db", write(tmp_path, rows)
+    lives: list[subprocess.Popen[str]] = []
+
+    def begin() -> kills.Command:
+        shutil.rmtree(folder, ignore_errors=True)
+        lives.append(start_live(folder))
+        options = ["--to", "trackio", "--project", "p", "--trackio-dir", str(folder)]
+        process = kills.start(bridge_command("export", source, *options), env=ENVIRONMENT)
+        return kills.Command(process, lambda: has_ours(path))
+
+    def check() -> None:
+        live = lives.pop()
+        _, errors = live.communicate(timeout=HANGS)
+        assert live.returncode == 0, errors
+        assert live_rows(path) == [(step, {"loss": step}) for step in range(400)]
+        assert count(path, export(source, folder)) == len(rows)
+        assert live_rows(path) == [(step, {"loss": step}) for step in range(400)]
+
+    kills.kill_often(LIVE_KILLS, 23, begin, check)
+
+
+def has_ours(path: Path) -> bool:
+    """Whether the project holds a state of bridges."""
+    with closing(sqlite3.connect(path, timeout=60)) as database:
+        query = "SELECT count(*) FROM project_metadata WHERE key LIKE 'bridges:%'"
+        (found,) = database.execute(query).fetchone()
+    return bool(found)
+
+
+def foreign_rows(path: Path) -> list[tuple[Any, ...]]:
+    """All rows of metrics and configs that others wrote; none without a file."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as database:
+        query = "SELECT * FROM metrics WHERE log_id NOT LIKE 'bridges:%' ORDER BY id"
+        configs = "SELECT * FROM configs WHERE config NOT LIKE '%\"bridges\"%' ORDER BY id"
+        return [*database.execute(query), *database.execute(configs)]
+
+
+def live_rows(path: Path) -> list[tuple[int, Any]]:
+    """Step and metrics of the rows of the live training."""
+    with closing(sqlite3.connect(path)) as database:
+        query = "SELECT step, metrics FROM metrics WHERE run_name = 'live' ORDER BY step"
+        return [(step, json.loads(text)) for step, text in database.execute(query)]
+
+
+def start_live(folder: Path) -> subprocess.Popen[str]:
+    """A training that logs, after its start."""
+    environment = {**ENVIRONMENT, **OFFLINE, "TRACKIO_DIR": str(folder)}
+    live = subprocess.Popen(
+        [sys.executable, "-c", LIVE],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert live.stdout is not None
+    while "started" not in (line := live.stdout.readline()):
+        assert line, live.communicate()
+    return live
 
 
 def test_exports_that_meet_write_a_run_once(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from bridges.report import RunReport
 from bridges.stream.model import MetricStream, Run, Series
 from bridges.testing.exporters import ROWS
 from bridges.views.viewers import viewers
+from tests.golden.make_trackio_files import FOLDER
 from tests.integration.exporters.tensorboard.support import training_rows, write_state
 from tests.support import make_run
 
@@ -301,12 +302,8 @@ def test_the_viewer_of_a_directory_and_of_a_project(tmp_path: Path) -> None:
 
 # --- versions ---------------------------------------------------------------------------------
 
-OF_0_20 = """
-    CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp TEXT NOT NULL,
-        run_name TEXT NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL, log_id TEXT);
-    CREATE TABLE configs (id INTEGER PRIMARY KEY AUTOINCREMENT, run_name TEXT NOT NULL,
-        config TEXT NOT NULL, created_at TEXT NOT NULL, UNIQUE(run_name));
-    INSERT INTO metrics (timestamp, run_name, step, metrics) VALUES ('t', 'r', 0, '{}');"""
+FILES = {path.stem: path.read_text() for path in FOLDER.glob("*.sql")}  # of each release
+OLD = ("0.15.0", "0.17.0", "0.20.2")
 OF_0_24 = """
     CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL,
         timestamp TEXT NOT NULL, run_name TEXT NOT NULL, step INTEGER NOT NULL,
@@ -317,7 +314,13 @@ OF_0_24 = """
         VALUES ('a', '2026-01-01T00:00:00+00:00', 'r', 0, '{"x": 1}');"""
 REFUSED = {
     "newer": (f"{OF_0_24} PRAGMA user_version = 3;", "version 3 of Trackio's tables"),
-    "older": (OF_0_20, "tables of Trackio before 0.24. Start `trackio show` of release 0.41"),
+    **{
+        release: (
+            FILES[release],
+            "tables of Trackio before 0.24. Start `trackio show` of release 0.41 or later once",
+        )
+        for release in OLD
+    },
     "other": ("CREATE TABLE runs (x); CREATE TABLE metrics (x);", "is not a project of Trackio"),
 }
 
@@ -346,6 +349,44 @@ def test_a_file_of_an_earlier_version_is_taken(tmp_path: Path) -> None:
     assert len(rows_of(path, report.run_id)) == len(ROWS)
     assert rows_of(path, "a") == [(0, "2026-01-01T00:00:00+00:00", {"x": 1})]
     assert query(path, "PRAGMA user_version") == [(0,)]
+
+
+@pytest.mark.parametrize("release", sorted(FILES.keys() - {*OLD}))
+def test_files_of_releases_are_written_and_foreign_rows_stay(release: str, tmp_path: Path) -> None:
+    """Every row of every table that the release left is the same, to the byte."""
+    path = tmp_path / "huggingface.db"
+    make_file(path, FILES[release])
+    before = content_of(path)
+    report = export(make_run(ROWS[:3]), tmp_path)
+    assert export(make_run(ROWS), tmp_path).status == "appended"
+    assert len(rows_of(path, report.run_id)) == len(ROWS)
+    after = content_of(path)
+    assert {table: after[table][: len(rows)] for table, rows in before.items()} == before
+    added = {table: len(after[table]) - len(rows) for table, rows in before.items()}
+    expected = {"metrics": len(ROWS), "configs": 1, "project_metadata": 1}
+    assert {table: count for table, count in added.items() if count} == expected
+    versions = query(path, "PRAGMA user_version")
+    assert versions == [(2 if release == "0.43.0" else 0,)]
+
+
+def content_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables, with their types; the counters of SQLite itself left out."""
+    tables = query(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    names = [name for (name,) in tables if not name.startswith("sqlite_")]
+    return {name: query(path, f"SELECT rowid, * FROM {name} ORDER BY rowid") for name in names}
+
+
+def test_a_source_file_is_kept_among_the_files_of_the_project(tmp_path: Path) -> None:
+    state = write_state(tmp_path / "s" / "trainer_state.json", training_rows(3))
+    options: dict[str, Any] = {"to": "trackio", "trackio_dir": tmp_path / "t", "project": "p"}
+    (report,) = bridges.export(state, attach_source=True, **options).runs
+    assert "source-not-attached" not in [found.code for found in report.findings]
+    path = tmp_path / "t" / "media" / "p" / "files" / report.run_id / "trainer_state.json"
+    assert path.read_bytes() == state.read_bytes()
+    before = path.stat().st_mtime_ns
+    bridges.export(state, attach_source=True, **options)
+    assert path.stat().st_mtime_ns == before
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
 def test_a_file_that_is_no_database_is_one_message(tmp_path: Path) -> None:
