@@ -31,16 +31,24 @@ def with_legal_keys(layout: Layout, legal: Callable[[str], str], target: str) ->
 
 
 def with_changed_values(layout: Layout, change: Callable[[object], object], message: str) -> Layout:
-    """The layout with other texts and objects, and a finding with the number of changed ones."""
+    """The layout with other texts and objects, and a finding with the number of changed ones.
+
+    Values of the summary are changed, too.
+    """
     pairs = [
         (part, part if part.is_number else _changed(part, change)) for part in layout.stream.series
     ]
     count = sum(_differences(before, after) for before, after in pairs if before is not after)
+    summary = {
+        key: value if isinstance(value, bool | int | float) else change(value)
+        for key, value in layout.summary.items()
+    }
+    count += sum(repr(summary[key]) != repr(value) for key, value in layout.summary.items())
     if not count:
         return layout
     found = Finding("value-cleaned", Severity.INFO, "texts and objects", message, count)
     stream = replace(layout.stream, series=tuple(after for _, after in pairs))
-    return replace(layout, stream=stream, findings=(*layout.findings, found))
+    return replace(layout, stream=stream, summary=summary, findings=(*layout.findings, found))
 
 
 def _changed(series: Series, change: Callable[[object], object]) -> Series:

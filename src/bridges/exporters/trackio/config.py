@@ -12,6 +12,7 @@ from typing import Any
 from bridges import Layout, __version__
 from bridges.exporters.description import metadata
 from bridges.exporters.trackio.adapt import clean
+from bridges.exporters.trackio.rows import SPECIAL
 
 OWN = ("_Username", "_Created", "_Group", "bridges")
 OWN_BEGINS = ("summary/", "tags/")
@@ -43,7 +44,8 @@ def params_in(config: Mapping[str, Any]) -> dict[str, object]:
 def summary_in(config: Mapping[str, Any]) -> dict[str, object]:
     """The values of the summary in a config."""
     begin = OWN_BEGINS[0]
-    return {k.removeprefix(begin): v for k, v in config.items() if k.startswith(begin)}
+    values = {k.removeprefix(begin): v for k, v in config.items() if k.startswith(begin)}
+    return {k: SPECIAL.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
 
 
 def _json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -219,6 +219,22 @@ def test_values_that_trackio_cannot_hold_are_changed_and_counted(tmp_path: Path)
     assert export(make_run(rows), tmp_path, LayoutOptions(naming="raw")).status == "unchanged"
 
 
+def test_a_summary_keeps_nan_infinity_and_texts(tmp_path: Path) -> None:
+    """Also a text that Trackio takes for a number, and NaN within a list."""
+    last: dict[str, Any] = {"train_runtime": math.inf, "train_loss": math.nan, "total_flos": "NaN"}
+    more = {"train_steps_per_second": [math.nan], "step": 1}
+    rows = [{"loss": 1.0, "step": 1}, {**last, **more}]
+    report = export(make_run(rows), tmp_path)
+    assert [f.count for f in report.findings if f.code == "value-cleaned"] == [2]
+    config = config_of(tmp_path / "huggingface.db", report.run_id)
+    found = {key: value for key, value in config.items() if key.startswith("summary/")}
+    assert found == {
+        **{"summary/train_runtime": "Infinity", "summary/train_loss": "NaN"},
+        **{"summary/total_flos": "'NaN'", "summary/train_steps_per_second": ["NaN"]},
+    }
+    assert export(make_run(rows), tmp_path).status == "unchanged"
+
+
 def test_names_are_changed_where_they_are_asked_for(tmp_path: Path) -> None:
     state = write_state(tmp_path / "s" / "trainer_state.json", training_rows(3))
     folder = tmp_path / "t"
