@@ -156,13 +156,13 @@ def test_a_live_training_logs_beside_an_export(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new project", "longer"])
 def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
-    folder, kept, rows = tmp_path / "t", tmp_path / "kept", training_rows(120_000)
+    folder, kept, rows = tmp_path / "t", tmp_path / "kept", training_rows(60_000)
     if is_new:
         kept.mkdir()
     else:
         kept.mkdir()
         make_file(kept / "p.db", FILES["0.43.0"])
-        export(write(tmp_path, rows[:30_000]), kept)
+        export(write(tmp_path, rows[:5_000]), kept)
     source = write(tmp_path, rows)
     path, foreign = folder / "p.db", foreign_rows(kept / "p.db")
 
@@ -187,7 +187,7 @@ def test_killed_at_random_moments(is_new: bool, tmp_path: Path) -> None:
 
 def test_killed_beside_a_live_training(tmp_path: Path) -> None:
     """The training loses no row, whenever the export dies; the next export is complete."""
-    folder, rows = tmp_path / "t", training_rows(120_000)
+    folder, rows = tmp_path / "t", training_rows(60_000)
     path, source = folder / "p.db", write(tmp_path, rows)
     lives: list[subprocess.Popen[str]] = []
 
