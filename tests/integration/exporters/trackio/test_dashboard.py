@@ -211,7 +211,13 @@ def test_killed_beside_a_live_training(tmp_path: Path) -> None:
 
 def has_ours(path: Path) -> bool:
     """Whether the project holds a state of bridges."""
+    if not path.exists():
+        return False
     with closing(sqlite3.connect(path, timeout=60)) as database:
+        if not database.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'project_metadata'"
+        ).fetchone():
+            return False
         query = "SELECT count(*) FROM project_metadata WHERE key LIKE 'bridges:%'"
         (found,) = database.execute(query).fetchone()
     return bool(found)
