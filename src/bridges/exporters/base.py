@@ -210,7 +210,7 @@ class RemovesLeftovers(Protocol):
     def remove_leftovers(
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun
     ) -> int:
-        """Remove unfinished copies of a complete run, if there are any. Returns their number.
+        """Remove unfinished copies of a complete run, if any. Returns their number.
 
         `seen` is the result of `find`. Raises ExportError.
         """

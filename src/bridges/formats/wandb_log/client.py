@@ -85,7 +85,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def lacks_key(error: BaseException) -> bool:
-    """Whether there is no valid API key.
+    """Whether a valid API key is missing.
 
     AuthenticationError alone is no proof: the client also raises it for a server that fails.
     """

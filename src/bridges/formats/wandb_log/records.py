@@ -35,7 +35,7 @@ class RunRecord:
     config: JSON by path
     fork: id of the run from which it branched, if any
     rewound_to: the last step that a rewind kept of the rows before; None without a rewind
-    is_resumed: resumes a run of its id, if there is one (since wandb 0.30)
+    is_resumed: resumes an existing run of its id (since wandb 0.30)
     """
 
     run_id: str = ""

@@ -127,7 +127,7 @@ class Cells:
 
 
 def _numbers(cells: Sequence[str]) -> list[object] | None:
-    """The numbers in some cells, with None for blank ones; None if there are other cells."""
+    """The numbers in some cells, with None for blank ones; None for other cells."""
     filled = [cell for cell in cells if cell]
     text = ",".join(filled).encode()
     if text.translate(None, NUMBER_BYTES):

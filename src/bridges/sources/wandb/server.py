@@ -217,7 +217,7 @@ def _rows(run: Any, source: str) -> tuple[HistoryColumns, list[Finding]]:
 def _retries(run: Any, last: int, lines: int) -> Iterator[Callable[[], list[Row]]]:
     """Other requests for all rows.
 
-    The client asks for as many rows as there are steps, too few if rows share steps.
+    The client asks for one row for each step, too few if rows share steps.
     """
     if lines <= MAX_SAMPLES:
         yield lambda: list(run.history(samples=lines, pandas=False))
