@@ -130,7 +130,7 @@ class RunLines:
         if report.failed and report.status != "failed":
             mark, colour = "!", "red"
         head = click.style(f"{mark} {status:<9} ", fg=colour, bold=True)
-        line = f"{head}{printable(report.run)}  {_facts(report)}"
+        line = f"{head}{printable(report.run)}  {_facts(report, status)}"
         return "\n".join([line, *self._findings(report)])
 
     def _findings(self, report: RunReport) -> Iterator[str]:
@@ -147,11 +147,12 @@ class RunLines:
             yield _codes(notes)
 
 
-def _facts(report: RunReport) -> str:
+def _facts(report: RunReport, status: str) -> str:
     if not report.rows and report.status == "failed":
         return click.style(f"({report.target})", dim=True)
     new = f", {report.new_points:,} new" if report.status in ("appended", "planned") else ""
     checked = {True: ", verified", False: ", NOT VERIFIED", None: ""}[report.verified]
+    checked = "" if status == "verified" else checked
     where = f" → {printable(report.location or report.target)}"
     counts = f"{count_noun(report.rows, 'row')}, {count_noun(report.points, 'point')}{new}{checked}"
     return f"{counts}{_artifacts(report)}{where}" + click.style(

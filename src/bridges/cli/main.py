@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -149,7 +149,7 @@ def app() -> None:
     Exit codes:
       0    all runs are complete in the target
       1    a run failed or lost data
-      2    bad usage
+      2    bad usage, or nothing to read at a location
       130  interrupted
     """
 
@@ -272,7 +272,25 @@ def _prepare(
     if "tags" in given:
         given["tags"] = pairs("--tag", given["tags"])
     own = {name: given.pop(name) for name in [*given] if name not in CHOICES}
+    _check_flags(own, targets)
     return make_exporters(targets, own, texts), ExportOptions.of(given)
+
+
+def _check_flags(flags: Iterable[str], targets: Sequence[str]) -> None:
+    """Raises ConfigError for an option of another target."""
+    from bridges import plugins
+    from bridges.exporters.factory import option_names
+
+    taken = {name for target in targets for name in option_names(target)}
+    for flag in flags:
+        if flag not in taken:
+            names = [each.name for each in plugins.built_in("exporters")]
+            own = [name for name in names if flag in option_names(name)]
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} is an option of {' and '.join(own)}, "
+                f"and --to names {', '.join(targets)}. "
+                "Leave it out, or add the target to --to."
+            )
 
 
 @app.command(cls=Command, short_help="Show runs: rows, steps, epochs, clock, metrics, findings.")

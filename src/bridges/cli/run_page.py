@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridges.cli.console import COLOURS, printable
+from bridges.cli.console import COLOURS, count_noun, printable
 from bridges.stream.clock import clocked
 from bridges.stream.finding import Finding
 from bridges.stream.identity import run_key
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_KEYS = 60  # rows of the table without -v
 MAX_PARAMS = 20
+MAX_PARAM_CHARS = 200
 LONGEST_WITH_COUNT = 32  # columns of a metric's name beside which a narrow page has counts
 WIDE_COLUMNS = 100  # of a terminal, for the column of first values
 
@@ -118,7 +119,7 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
 
     console = Console()
     console.print(Rule(Text(printable(document["run"]), "bold"), align="left", style="dim"))
-    console.print(_head(document))
+    console.print(_head(document, verbose))
     if document["keys"]:
         console.print()
         console.print(_table(document["keys"], verbose, narrow=console.width < WIDE_COLUMNS))
@@ -129,15 +130,14 @@ def print_page(document: dict[str, Any], verbose: bool) -> None:
     console.print()
 
 
-def _head(document: dict[str, Any]) -> Table:
+def _head(document: dict[str, Any], verbose: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in document["kinds"].items())
     steps, epochs, clock = document["steps"], document["epochs"], document["clock"]
     lines = [
         ("source", document["source"]),
-        ("rows", f"{document['rows']:,} ({kinds or 'none'}), {document['points']:,} points"),
+        ("rows", f"{_rows(document)}, {count_noun(document['points'], 'point')}"),
         ("steps", f"{steps[0]:,} to {steps[1]:,}" if steps else "none"),
         ("epochs", f"{epochs[0]:.4g} to {epochs[1]:.4g}" if epochs else "none"),
         ("clock", f"{clock['source']}, {_beginning(clock)}, {clock['seconds']:,.0f} s"),
@@ -145,7 +145,7 @@ def _head(document: dict[str, Any]) -> Table:
     ]
     if document["key_style"] == "trainer":
         lines.insert(-1, ("written by", f"transformers {document['written_by'] or 'unknown'}"))
-    lines += [("params", _some(document["params"]))]
+    lines += [("params", _some(document["params"], verbose))]
     head = Table.grid(padding=(0, 1, 0, 0))
     head.add_column(no_wrap=True)
     head.add_column(overflow="fold")
@@ -153,6 +153,13 @@ def _head(document: dict[str, Any]) -> Table:
         if value:
             head.add_row(Text(name, "dim"), Text(printable(str(value))))
     return head
+
+
+def _rows(document: dict[str, Any]) -> str:
+    """The number of rows, and that of each kind; logs of other programs have one kind only."""
+    counts = document["kinds"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return f"{document['rows']:,}" + (f" ({kinds})" if {*counts} - {"custom"} else "")
 
 
 def _beginning(clock: dict[str, Any]) -> str:
@@ -163,11 +170,22 @@ def _beginning(clock: dict[str, Any]) -> str:
     return f"from {clock['start'][:19].replace('T', ' ')} UTC{known}"
 
 
-def _some(params: dict[str, Any]) -> str:
+def _some(params: dict[str, Any], verbose: bool) -> str:
     """The first params; `--json` has all, with their files."""
-    shown = ", ".join(f"{key}={value}" for key, value in [*params.items()][:MAX_PARAMS])
+    shown = ", ".join(
+        f"{key}={value if verbose else _cut(value)}"
+        for key, value in [*params.items()][:MAX_PARAMS]
+    )
     left = len(params) - MAX_PARAMS
     return f"{shown} … and {left} more (--json shows all)" if left > 0 else shown
+
+
+def _cut(value: object) -> str:
+    """The beginning of a long value, and its length."""
+    text = str(value)
+    if len(text) <= MAX_PARAM_CHARS:
+        return text
+    return f"{text[:MAX_PARAM_CHARS]}… ({len(text):,} characters, -v shows all)"
 
 
 def _table(keys: list[dict[str, Any]], verbose: bool, narrow: bool) -> Table:

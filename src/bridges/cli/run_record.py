@@ -21,7 +21,8 @@ PLACE_CODES = frozenset(  # findings of a location, not of a run
     {
         *("files-ignored", "checkpoint-without-state", "empty-saves", "other-store"),
         *("deleted-runs", "empty-experiment", "not-carried"),
-        *("events-empty", "not-event-files"),
+        *("events-empty", "not-event-files", "table-empty", "table-uncertain"),
+        *("empty-log", "run-without-rows"),
     }
 )
 SHOWN_CODES = frozenset(  # findings with their own text in the tree
@@ -67,7 +68,8 @@ class Record:
         is_tracked, has_tags = run.record is not None, run.key_style == "tags"
         outer, _, name = run.path.rpartition("/")
         folder = _output(run) if run.saves and not has_tags else outer
-        parts = (run.group or "", *run.parents) if is_tracked else tuple(folder.split("/"))
+        own = (run.group,) if run.group else ()
+        parts = (*own, *run.parents) if is_tracked else tuple(folder.split("/"))
         return cls(
             name=run.name if is_tracked else name if has_tags else run.path,
             source=run.source,
@@ -75,7 +77,7 @@ class Record:
             parts=parts if folder or is_tracked else (),
             nests=is_tracked or has_tags,
             search=run.group if run.trial is not None else None,
-            states=0 if has_tags else len(run.saves),
+            states=0 if is_tracked or has_tags else len(run.saves),
             forked=run.forked,
             head=tuple(_head(run)),
             made_from=tuple(_made_from(run)),

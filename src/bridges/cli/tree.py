@@ -6,7 +6,6 @@ Only a small record of each run is kept, so a location can contain thousands of 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -189,10 +188,11 @@ def _counts(node: _Node, with_states: bool = False) -> list[Part]:
 
 def _notes(place: Place) -> Iterator[_Line]:
     """The findings of the location, one line for each code."""
-    for code, times in Counter(note.code for note in place.notes).items():
+    for code in dict.fromkeys(note.code for note in place.notes):
         notes = [note for note in place.notes if note.code == code]
         worst, count = notes[0], sum(note.count for note in notes)
-        more = f", and {times - 1:,} other directories" if times > 1 else ""
+        others = len({note.message for note in notes}) - 1
+        more = f"; {others:,} more of this kind (-v shows all)" if others else ""
         head = f"{worst.severity.value} {code}" + (f" ({count:,}×)" if count > 1 else "")
         line = [(head, COLOURS[worst.severity]), (f"{worst.message}{more}", "dim")]
         yield _Line(line, indent=2)

@@ -19,6 +19,8 @@ import pytest
 from bridges import __version__
 from bridges.cli.main import app, run
 from bridges.cli.version import TRACKERS
+from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.options import MlflowOptions
 from tests.bounds import HANGS
 from tests.support import DATA, state
 
@@ -67,6 +69,12 @@ def test_the_page_of_an_mlflow_run_or_of_several(capsys: pytest.CaptureFixture[s
     several, _ = bridge(capsys, "export", "small.json", "other.json", *store)
     assert several.splitlines()[-2] == command
     assert several.splitlines()[-1].strip() == f"{page}?workflowType=machine_learning"
+
+
+def test_runs_in_several_experiments_are_shown_by_the_list_of_experiments() -> None:
+    exporter = MlflowExporter(MlflowOptions(tracking_uri="sqlite:///m.db"))
+    places = [f"sqlite:///m.db#/experiments/{number}/runs/a{number}" for number in (1, 2)]
+    assert exporter.view_page(places) == "http://127.0.0.1:5000/#/experiments"
 
 
 def test_the_json_document(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +149,15 @@ def test_no_such_source_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
             "unknown option 'depth' for tensorboard. Options: logdir.",
         ),
         (["--to", "tensorboard", "-o", "logdr=x"], "Did you mean 'logdir'? Options: logdir."),
-        (["--to", "memory", "--logdir", "x"], "unknown option 'logdir' for memory. Options: none."),
+        (
+            ["--to", "memory", "--logdir", "x"],
+            "--logdir is an option of tensorboard, and --to names memory. ",
+        ),
+        (
+            ["--to", "tensorboard,csv", "--tracking-uri", "x"],
+            "--tracking-uri is an option of mlflow, and --to names tensorboard, csv. ",
+        ),
+        (["--to", "mlflow", "--out", "x"], "--out is an option of csv and parquet, and"),
         (["--to", "tensorboard", "--logdir", "s3://b/x"], "local directory"),
         (["small.json", "--run-name", "x", "--to", "tensorboard"], "--run-name names one run"),
         (["--to", "tensorboard", "--source", "xml"], "unknown source 'xml'"),
@@ -181,7 +197,7 @@ def test_dry_run_then_export_then_verify(capsys: pytest.CaptureFixture[str]) -> 
     assert "not-in-target" in out
     bridge(capsys, "export", *target)
     out, _ = bridge(capsys, "verify", *target)
-    assert out.startswith("✓ verified  small  2 rows, 4 points, verified → runs/small")
+    assert out.startswith("✓ verified  small  2 rows, 4 points → runs/small")
 
 
 def test_an_error_of_many_runs_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridges.cli.main import run
+from bridges.cli.run_page import inspect, print_page
 from bridges.cli.tree import Place, print_tree
 from bridges.stream.finding import Finding, Severity
 from tests.support import GROUNDTRUTH, make_run, needs_corpus, needs_groundtruth
@@ -156,12 +158,11 @@ def test_what_is_told_of_the_place(tmp_path: Path, capsys: pytest.CaptureFixture
     for number in range(5):
         put(tmp_path / "tree" / f"bad{number}", []).write_text("{")
     lines = screen(capsys, "tree", code=1)
-    assert lines[:6] == [
+    assert lines[:5] == [
         "tree · 3 runs · 3 states",
         "  info files-ignored (3×) · files that are not histories, settings or results: 3 .pt",
-        "  warning checkpoint-without-state (3×)",
-        "  checkpoint-9: no trainer_state.json, as after a crash while saving, "
-        "and 2 other directories",
+        "  warning checkpoint-without-state (3×) · "
+        "checkpoint-9: no trainer_state.json, as after a crash while saving",
         "  error not read · tree/bad0/trainer_state.json, tree/bad1/trainer_state.json, "
         "tree/bad2/trainer_state.json and 2 more",
         "├── exp0 · 8 rows · steps 1 to 8 · unknown · loss 0 ▅▅▅▅▅▅▅▅",
@@ -224,6 +225,45 @@ def test_several_runs_of_another_source(capsys: pytest.CaptureFixture[str]) -> N
         "-v shows the page of each",
         "",
     ]
+
+
+def test_runs_of_a_tracker_without_a_group_are_not_below_an_empty_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = Place("wandb")
+    for name, group in (("alone", None), ("grouped", "sweep"), ("other", "sweep")):
+        source = f"wandb/run-{name}/run-{name}.wandb"
+        one = make_run(HISTORY, name=name, group=group, source=source, record=object())
+        place.add(replace(one, saves=(source,)))
+    print_tree(place, verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.split(" · ")[0] for line in lines if " · " in line]
+    assert lines[0] == "wandb · 3 runs"
+    assert heads == ["wandb", "├── alone", "└── sweep/", "    ├── grouped", "    └── other"]
+
+
+def test_notes_of_one_kind_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place("mlruns")
+    for name, kinds in (("a", "traces (1)"), ("b", "traces (2)"), ("c", "traces (2)")):
+        note = Finding("not-carried", Severity.INFO, name, f"not exported: {kinds}", 2)
+        place.add(make_run(HISTORY, name=name, source=f"mlruns/{name}", findings=(note,)))
+    print_tree(place, verbose=False)
+    second = capsys.readouterr().out.splitlines()[1]
+    assert second == (
+        "  info not-carried (6×) · not exported: traces (1); 1 more of this kind (-v shows all)"
+    )
+
+
+def test_the_page_of_a_run_cuts_long_params_and_counts_one_point(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = inspect(make_run([{"loss": 1.0, "step": 1}], params={"text": "x" * 6000}))
+    print_page(document | {"kinds": {"custom": 1}}, verbose=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    (rows,) = [line for line in lines if line.startswith("rows")]
+    assert rows.split(maxsplit=1)[1] == "1, 1 point"
+    assert "x… (6,000 characters, -v shows all)" in " ".join(line.strip() for line in lines)
+    assert len(lines) < 30
 
 
 def test_of_many_runs_no_stream_is_kept() -> None:

@@ -212,7 +212,8 @@ def test_large_integers_can_be_shown(
     (tmp_path / "training_args.bin").write_bytes(zipped(pickle.dumps({"y": int(HUGE, 16)})))
     assert bridge(["inspect", str(tmp_path), *options]) == 0
     out, err = capsys.readouterr()
-    assert (HUGE in "".join(out.split()), err) == (True, "")
+    shown = HUGE if options else HUGE[:190] + "…"
+    assert (shown in "".join(out.split()), err) == (True, "")
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "toml"])

@@ -301,12 +301,15 @@ class MlflowExporter(BaseExporter):
         return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)}"
 
     def view_page(self, locations: Sequence[str]) -> str:
-        """The page of a single run; for several runs, the page of the last one's experiment."""
+        """The page of a single run, of a single experiment, or the list of experiments."""
         start, _, route = locations[-1].partition("#")
-        page = f"{start if self._is_server else UI_URL}#{route}"
+        url = start if self._is_server else UI_URL
         if len(locations) == 1:
-            return page
-        return page[: page.rindex("/runs/")] + TRAINING_RUNS
+            return f"{url}#{route}"
+        experiments = {each.rpartition("/runs/")[0] for each in locations}
+        if len(experiments) > 1:
+            return f"{url}#/experiments"
+        return f"{url}#{route.rpartition('/runs/')[0]}{TRAINING_RUNS}"
 
 
 class _NotDirectError(Exception):

@@ -240,7 +240,7 @@ def _not_carried(store: Store) -> list[Finding]:
     kinds = {kind: count for kind, count in sorted(store.left_out().items()) if count}
     if not kinds:
         return []
-    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    listed = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
     message = f"not exported, as no target takes them: {listed}"
     return [Finding("not-carried", Severity.INFO, store.location, message, sum(kinds.values()))]
 

@@ -109,7 +109,7 @@ def _why(sign: Sign, columns: Sequence[str], place: Place) -> str:
         words += [f"in {place.parent}" if is_inside else ""]
     if sign.pairs:
         own = [name for name in columns[1:] if name not in sign.without]
-        words += ["with a partner for each" if _is_paired(own, sign.pairs) else ""]
+        words += ["each with its validation column" if _is_paired(own, sign.pairs) else ""]
     return ", ".join(words) if all(words) else ""
 
 

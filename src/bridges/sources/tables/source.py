@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from bridges.errors import SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
 from bridges.sources.folders import Folder, folders
+from bridges.sources.notes import with_notes
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import TABLE_NAME, local_path
 from bridges.sources.tables.claims import claim_by, is_table
@@ -86,13 +87,8 @@ class TablesSource:
         """
         location = local_path(location)
         reading = _Reading(location, options)
-        if is_tree(location):
-            missing: dict[str, str] = {}
-            for folder in _folders(location, options, missing):
-                yield from reading.folder(folder)
-            reading.errors += [unlisted(path, why) for path, why in missing.items()]
-        else:
-            yield from reading.file()
+        runs = reading.tree() if is_tree(location) else reading.file()
+        yield from with_notes(runs, reading.notes)
         reading.end()
 
     def split(self, location: str) -> list[TablePart]:
@@ -107,7 +103,8 @@ class TablesSource:
         """The runs of a part. Raises SourceError, TreeError."""
         assert isinstance(part, TablePart)
         reading = _Reading(part.location, options)
-        yield from reading.file() if part.folder is None else reading.folder(part.folder)
+        runs = reading.file() if part.folder is None else reading.folder(part.folder)
+        yield from with_notes(runs, reading.notes)
         reading.end(is_part=part.folder is not None)
 
     def files(self, location: str) -> list[str]:
@@ -139,7 +136,7 @@ def _files_of(folder: Folder, options: ReadOptions) -> list[str]:
 
 @dataclass
 class _Reading:
-    """The reading of a location: its errors, and the notes for its next run."""
+    """The reading of a location: its errors, and notes about files without a run."""
 
     location: str
     options: ReadOptions
@@ -151,6 +148,13 @@ class _Reading:
     def __post_init__(self) -> None:
         self._formats, self._chosen = formats_of(self.options)
         self._in_trees = in_trees(self.options)
+
+    def tree(self) -> Iterator[Run]:
+        """The runs of all directories; those that cannot be listed become errors."""
+        missing: dict[str, str] = {}
+        for folder in _folders(self.location, self.options, missing):
+            yield from self.folder(folder)
+        self.errors += [unlisted(path, why) for path, why in missing.items()]
 
     def folder(self, folder: Folder) -> Iterator[Run]:
         """The runs of the tables in a directory; unreadable ones become errors."""
@@ -164,7 +168,7 @@ class _Reading:
         """The runs of a unit; an error is kept."""
         try:
             for run in runs_of(unit, name_of(unit, self.location), self.options):
-                yield self._with_notes(run)
+                yield self._counted(run)
         except MissingSourceError as error:
             self.notes.append(without_rows(error))
         except SourceError as error:
@@ -175,17 +179,17 @@ class _Reading:
         text = load(self.location, self.options)
         unit = named_table(self.location, self._formats, self._chosen, text.data)
         for run in runs_of(unit, name_of(unit, self.location), self.options, text):
-            yield self._with_notes(run)
+            yield self._counted(run)
 
-    def _with_notes(self, run: Run) -> Run:
-        """The run with the notes since the last one, and one about an earlier equal run."""
+    def _counted(self, run: Run) -> Run:
+        """The run, with a note about an earlier one of the same first row."""
         self.runs += 1
-        notes, self.notes = self.notes, []
         first = self._sources.setdefault(run_key(run), run.source)
-        if first != run.source:
-            message = f"it begins with the same row as {first}: a target holds them as one run"
-            notes.append(Finding("run-twice", Severity.INFO, run.source, message))
-        return replace(run, findings=(*notes, *run.findings)) if notes else run
+        if first == run.source:
+            return run
+        message = f"it begins with the same row as {first}: a target holds them as one run"
+        note = Finding("run-twice", Severity.INFO, run.source, message)
+        return replace(run, findings=(note, *run.findings))
 
     def end(self, *, is_part: bool = False) -> None:
         """Raises the errors; without any, MissingSourceError if no run was read."""

@@ -166,6 +166,6 @@ def _not_carried(logs: Sequence[EventLog]) -> list[Finding]:
         shown = ", ".join(map(repr, [tag for tag in tags if tag][:MAX_SHOWN]))
         more = f" and {len(tags) - MAX_SHOWN} more" if len(tags) > MAX_SHOWN else ""
         where = f"{kind} {shown}{more}" if shown else kind
-        message = f"not exported, as no target takes them: {tags.total():,} {kind}"
+        message = f"not exported, as no target takes them: {kind} ({tags.total():,})"
         found.append(Finding("not-carried", Severity.INFO, where, message, tags.total()))
     return found

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
-
-
-def with_notes(runs: Iterator[Run], notes: list[Finding]) -> Iterator[Run]:
-    """The runs, each with the notes added before it; these are removed.
-
-    The last run waits until all others are read, for the notes behind it.
-    """
-    last: Run | None = None
-    for run in runs:
-        if last is not None:
-            yield last
-        last = replace(run, findings=(*notes, *run.findings))
-        notes.clear()
-    if last is not None:
-        yield replace(last, findings=(*last.findings, *notes))
 
 
 def is_empty(run: Run) -> bool:

@@ -252,7 +252,7 @@ def _of_logs(content: Content) -> list[Finding]:
     found = [*content.findings, *(finding for log in content.logs for finding in log.findings)]
     others = sum((log.log.others for log in content.logs), Counter[str]())
     if others:
-        listed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(others.items()))
+        listed = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(others.items()))
         message = f"not exported, as no target takes them: {listed}"
         where = content.source
         found.append(Finding("not-carried", Severity.INFO, where, message, others.total()))
@@ -271,7 +271,7 @@ def _of_logs(content: Content) -> list[Finding]:
 def _left_out(left: LeftOut) -> list[Finding]:
     found = []
     if left.media:
-        listed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left.media.items()))
+        listed = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(left.media.items()))
         message = f"media are not exported, as no target takes them: {listed}"
         count = left.media.total()
         found.append(Finding("media-skipped", Severity.INFO, "all rows", message, count))

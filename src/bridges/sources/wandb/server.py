@@ -29,12 +29,13 @@ from bridges.formats.wandb_log.records import (
 from bridges.formats.wandb_log.rows import HistoryColumns
 from bridges.log import log
 from bridges.sources.fetch import MissingSourceError
+from bridges.sources.notes import with_notes
 from bridges.sources.options import ReadOptions
 from bridges.sources.selection import Selection
 from bridges.sources.wandb.content import Content
 from bridges.sources.wandb.early import microseconds
 from bridges.sources.wandb.logs import ReadLog
-from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
+from bridges.sources.wandb.notes import is_empty, notes_on
 from bridges.sources.wandb.rows import moments_of
 from bridges.sources.wandb.runs import run_of
 from bridges.sources.wandb.values import as_numbers

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bridges.errors import SourceError, TreeError
 from bridges.formats.wandb_log.rows import HistoryColumns
 from bridges.sources.fetch import MissingSourceError
+from bridges.sources.notes import with_notes
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import WANDB, local_path
 from bridges.sources.selection import Selection
@@ -16,7 +17,7 @@ from bridges.sources.wandb.content import Content
 from bridges.sources.wandb.directories import Ordered, by_run, in_order
 from bridges.sources.wandb.early import read_early
 from bridges.sources.wandb.logs import EmptyLogError, ReadLog, read_wandb
-from bridges.sources.wandb.notes import is_empty, notes_on, with_notes
+from bridges.sources.wandb.notes import is_empty, notes_on
 from bridges.sources.wandb.places import LogPlace, logs_at
 from bridges.sources.wandb.runs import run_of
 from bridges.stream.finding import Finding, Severity
@@ -102,7 +103,7 @@ class _Reading:
         self._location, self._options = location, options
         self._selection = Selection.of(options.select)
         self._errors: list[SourceError] = []
-        self._notes: list[Finding] = []  # see `with_notes`
+        self._notes: list[Finding] = []  # see `sources.notes`
         self._read = self._unselected = self._empty = 0
 
     def logs(self) -> list[LogPlace]:

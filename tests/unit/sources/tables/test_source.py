@@ -77,6 +77,15 @@ def test_values_and_steps(tmp_path: Path) -> None:
     assert [part.values.dtype for part in run.stream.series] == [np.int64, np.float64, np.float64]
 
 
+def test_an_empty_table_behind_the_last_run_is_a_note_of_it(tmp_path: Path) -> None:
+    for version, text in enumerate((LIGHTNING, LIGHTNING, LIGHTNING.splitlines()[0] + "\n")):
+        put(tmp_path / f"lightning_logs/version_{version}/metrics.csv", text)
+    first, last = runs(tmp_path)
+    assert "table-empty" not in codes(first)
+    (note,) = [finding for finding in last.findings if finding.code == "table-empty"]
+    assert note.where.endswith("version_2/metrics.csv")
+
+
 def test_the_time_and_the_step_are_no_metrics(tmp_path: Path) -> None:
     run = one(put(tmp_path / "results.csv", ULTRALYTICS))
     keys = {"train/box_loss", "metrics/mAP50(B)", "val/box_loss", "lr/pg0"}

@@ -177,7 +177,7 @@ def test_media_are_counted_by_type(release: str, unpacked: dict[str, Path]) -> N
     assert {*run.stream.keys} == {"loss", "group.score"}
     (found,) = [finding for finding in run.findings if finding.code == "media-skipped"]
     assert found.count == 8
-    assert found.message.endswith(": 2 histogram, 4 html-file, 2 table-file")
+    assert found.message.endswith(": histogram (2), html-file (4), table-file (2)")
 
 
 @pytest.mark.parametrize("release", [*RELEASES, EARLY])
