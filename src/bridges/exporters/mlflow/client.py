@@ -36,6 +36,8 @@ from bridges.exporters.mlflow.api_runs import (
 from bridges.exporters.mlflow.details import (
     UNENDED,
     Details,
+    carried_experiment,
+    carried_inputs,
     details_of,
     orphan,
     parent_details,
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
 ATTEMPTS = 8  # of a request with an unknown outcome; the store is checked before each repetition
+MAX_NAME = 500  # of an experiment, in SQLite
 ASK_AGAIN = 60.0  # seconds, if the experiment has no runs from logs
 # tags of runs from the logs of tools, and of runs that hold rows of one
 OF_LOGS = (("mlflow.source.name", "%.jsonl%"), (STATE_TAG, "%logged%"))
@@ -137,7 +140,7 @@ class ClientWriter:
 
     def _found(self, key: str, record: object = None) -> tuple[str | None, list[MlflowRun]]:
         """The experiment of a run and its runs with a run key."""
-        wanted = wanted_experiment(self._named, record)
+        wanted = self._wanted(record)
         experiment = self._find_experiment(wanted)
         if self._listings is not None:
             if wanted.name not in self._listings:
@@ -168,7 +171,11 @@ class ClientWriter:
         if record is None:
             return []
         found = [orphan(record.head)] if self._links.is_orphan(record.head) else []
-        experiment = self._experiments.get(wanted_experiment(self._named, record).name)
+        own, wanted = wanted_experiment(self._named, record), self._wanted(record)
+        is_whole = own.name == wanted.name  # a stored one may have a name beyond the limits
+        shorter = replace(own, name=wanted.name[:1]) if is_whole else own
+        found += carried_experiment(shorter, self.limits)[1]
+        experiment = self._experiments.get(wanted.name)
         return [*found, *self._models.findings(layout, experiment)]
 
     def may_hold(self, keys: Collection[str]) -> bool:
@@ -178,7 +185,7 @@ class ClientWriter:
         """
         if self._listings is not None:
             return any(self._found(key)[1] for key in keys)
-        wanted = wanted_experiment(self._named, None)
+        wanted = self._wanted(None)
         is_due = time.monotonic() > self._logs_asked + ASK_AGAIN
         if is_due and (found := self._find_experiment(wanted)):
             self._has_logs = any(self._api.has_like(found, *log) for log in OF_LOGS)
@@ -192,6 +199,15 @@ class ClientWriter:
     def receipts(self) -> Iterator[RunReceipt]:
         """The receipts of all experiments of the store."""
         return receipts_in(self._api, self._uri)
+
+    def _wanted(self, record: object) -> Experiment:
+        """The experiment of a run: that of a name beyond the limits if it exists, else with a cut
+        name.
+        """
+        own = wanted_experiment(self._named, record)
+        fitted = carried_experiment(own, self.limits)[0]
+        is_cut = len(own.name) > len(fitted.name) and len(own.name) <= MAX_NAME
+        return replace(fitted, name=own.name) if is_cut and self._find_experiment(own) else fitted
 
     def _find_experiment(self, wanted: Experiment) -> str | None:
         """The id of an experiment; None if it does not exist. Raises ExportError if deleted."""
@@ -221,7 +237,7 @@ class ClientWriter:
             params = {k: str(v) for k, v in layout.params.items() if k not in run.params}
         try:
             if record is not None and record.inputs:
-                self._api.log_inputs(run.run_id, record.inputs)
+                self._api.log_inputs(run.run_id, carried_inputs(record, self.limits)[0])
             self._fill(run, columns, params, state)
             self._settling.settle(run, Settlement.of(layout, seen, existing))
             self._models.put(run, layout)
@@ -280,7 +296,7 @@ class ClientWriter:
     ) -> tuple[ApiRun, list[MetricColumn]]:
         """Create a run. Returns it, and the points to log."""
         refuse_deleted(seen, layout.key, self._force)
-        wanted = wanted_experiment(self._named, layout.run.record)
+        wanted = self._wanted(layout.run.record)
         experiment = self._find_experiment(wanted)
         if experiment is None:
             self._api.create_experiment(wanted.name, experiment_tags(wanted))

@@ -21,6 +21,8 @@ from bridges.formats.mlflow_store.records import (
     NAME_TAG,
     NOTE_TAG,
     PARENT_TAG,
+    Experiment,
+    Input,
     LoggedModel,
     RunHead,
     RunRecord,
@@ -29,12 +31,18 @@ from bridges.stream.clock import RECORDED
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
 from bridges.stream.naming import encodable
-from bridges.stream.tagging import distinct_tags, named
+from bridges.stream.tagging import digest, distinct_tags, named
 
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 UNENDED = ("RUNNING", "SCHEDULED")
 SOURCE_TYPES = ("NOTEBOOK", "JOB", "LOCAL", "UNKNOWN", "PROJECT")
 EDITED_TAGS = (NAME_TAG, NOTE_TAG)  # people change them on the page of a run
+_OF_DATASET = {  # columns of datasets by field
+    "name": "name",
+    "digest": "digest",
+    "source_type": "dataset_source_type",
+    "source": "dataset_source",
+}
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -132,8 +140,10 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
         artifact_uri=uri,
     )
     if not limits.takes_artifact_uri:
-        of_models = _models_by_api(record, limits)
-        return details, [*findings, *fit.findings, *_by_api_only(record), *of_models]
+        if details.name:  # the API accepts no other name in the tag
+            details = replace(details, tags={**tags, NAME_TAG: details.name})
+        of_api = [*carried_inputs(record, limits)[1], *_models_by_api(record, limits)]
+        return details, [*findings, *fit.findings, *_by_api_only(record), *of_api]
     for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
         pass
     return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
@@ -147,6 +157,47 @@ def _artifact_link(record: RunRecord, fit: _Fit) -> tuple[str, list[Finding]]:
     if fit.limits.copies_artifacts:
         return _Fit(fit.limits).uri(uri), []
     return fit.uri(uri), findings
+
+
+def carried_experiment(experiment: Experiment, limits: Limits) -> tuple[Experiment, list[Finding]]:
+    """The experiment of a record within the limits of its target, and a finding for each change.
+
+    One named by the user is unchanged. A cut name ends with a digest, so it stays the only one.
+    """
+    if not experiment.id:
+        return experiment, []
+    fit = _Fit(limits)
+    name = fit.text(experiment.name, "experiments.name", "the experiment's name")
+    if len(name) < len(encodable(experiment.name)):
+        name = f"{name[:-9]}-{digest(experiment.name)}"
+    location, width = experiment.artifact_location, limits.width("experiments.artifact_location")
+    if limits.copies_artifacts or not limits.takes_artifact_uri:
+        location = ""  # that of the target
+    if location and width is not None and len(location) > width:
+        fit.too_long(location, "the experiment gets a location of the target", width)
+        location = ""
+    tags = fit.pairs(experiment.tags, "experiment_tags")
+    return replace(experiment, name=name, artifact_location=location, tags=tags), fit.findings
+
+
+def carried_inputs(record: RunRecord, limits: Limits) -> tuple[tuple[Input, ...], list[Finding]]:
+    """The inputs of a record within the limits of MLflow's API, and a finding for each change."""
+    fit, inputs = _Fit(limits), []
+    for each in record.inputs:
+        where = f"dataset {each.dataset.name!r}"
+        columns = {name: getattr(each.dataset, name) or "" for name in _OF_DATASET}
+        fitted = {
+            name: fit.text(text, f"datasets.{_OF_DATASET[name]}", where)
+            for name, text in columns.items()
+        }
+        tags = {
+            fit.text(key, "input_tags.name", f"the key {key!r} of an input"): fit.text(
+                text, "input_tags.value", f"tag {key!r} of an input"
+            )
+            for key, text in each.tags.items()
+        }
+        inputs.append(Input(replace(each.dataset, **fitted), tags))
+    return tuple(inputs), fit.findings
 
 
 def related_of(
@@ -178,6 +229,9 @@ def carried_models(
     models = tuple(
         replace(
             model,
+            name=fit.text(model.name, "logged_models.name", f"model {model.name!r}"),
+            model_type=model.model_type
+            and fit.text(model.model_type, "logged_models.model_type", f"model {model.name!r}"),
             params=fit.pairs(model.params, "params"),
             tags=fit.pairs(model.tags, "tags"),
             metrics=tuple(replace(p, key=limits.legal_key(p.key)) for p in model.metrics),
@@ -306,12 +360,16 @@ class _Fit:
         width = self.limits.width("runs.artifact_uri")
         if width is None or len(uri) <= width:
             return uri
+        self.too_long(uri, "the run gets a location of its experiment", width)
+        return ""
+
+    def too_long(self, uri: str, instead: str, width: int) -> None:
+        """Add the finding for an artifact location."""
         message = (
             f"the artifact location is longer than {width} characters, the limit of the target; "
-            "the run gets a location of its experiment"
+            f"{instead}"
         )
         self._add("artifact-uri-too-long", Severity.LOSS, uri, message)
-        return ""
 
     def _add(self, code: str, severity: Severity, where: str, message: str, count: int = 1) -> None:
         self.findings.append(Finding(code, severity, where, message, count))

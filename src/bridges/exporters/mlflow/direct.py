@@ -25,6 +25,7 @@ from bridges.exporters.mlflow.database import (
 )
 from bridges.exporters.mlflow.details import (
     Details,
+    carried_experiment,
     details_of,
     orphan,
     parent_details,
@@ -141,7 +142,7 @@ class DirectWriter:
 
     def _wanted(self, record: object) -> Experiment:
         """The experiment of a run with this record."""
-        return wanted_experiment(self._named, record)
+        return carried_experiment(wanted_experiment(self._named, record), self.limits)[0]
 
     def preload(self) -> None:
         """List the runs of the experiment; later `find` calls use that listing."""
@@ -186,7 +187,8 @@ class DirectWriter:
     def findings(self, layout: Layout) -> list[Finding]:
         """Findings about the place of a run in the target."""
         record = record_of(layout)
-        return [orphan(record.head)] if record and self._links.is_orphan(record.head) else []
+        found = [orphan(record.head)] if record and self._links.is_orphan(record.head) else []
+        return [*found, *carried_experiment(wanted_experiment(self._named, record), self.limits)[1]]
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run may have one of these keys, according to the tags read so far."""
@@ -295,9 +297,7 @@ class DirectWriter:
 
     def _insert_run(self, session: Session, experiment: int, run_id: str, details: Details) -> None:
         uri = details.artifact_uri
-        if not uri:
-            statement = "select artifact_location from experiments where experiment_id = ?"
-            uri = f"{one_row(session, statement, (experiment,))[0]}/{run_id}/artifacts"
+        uri = uri or self._experiments.location_of_run(session, experiment, run_id)
         row = (
             *(run_id, details.name, details.source_type, details.source_name, details.entry_point),
             *(details.user, details.status, details.start, details.end, details.deleted),

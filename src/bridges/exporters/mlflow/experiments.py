@@ -65,6 +65,7 @@ class SqlExperiments:
         """The id of the experiment, which is created if needed."""
         found = self.find(session, wanted)
         if found is None:
+            self._check_width(wanted.name, "experiments.name", "the experiment's name")
             return self._create(session, wanted)
         if found == DEFAULT_ID and wanted.id == str(DEFAULT_ID) and _is_unused(session):
             return self._adopt(session, wanted)
@@ -109,10 +110,25 @@ class SqlExperiments:
             )
         elif not location or not is_reachable(location):
             location = _artifact_location(session, experiment)
+        self._check_width(location, "experiments.artifact_location", "the artifact location")
         session.execute(
             "update experiments set artifact_location = ? where experiment_id = ?",
             (location, experiment),
         )
+
+    def _check_width(self, text: str, column: str, what: str) -> None:
+        """Raises ExportError for a text that the user or the target gave, if it is too long."""
+        width = self._database.widths.get(column)
+        if width is not None and len(text) > width:
+            message = f"{what} is longer than {width} characters, the limit of the target"
+            raise ExportError(f"{message}: {text}. Choose a shorter one.")
+
+    def location_of_run(self, session: Session, experiment: int, run_id: str) -> str:
+        """The artifact location of a new run. Raises ExportError if it is too long."""
+        statement = "select artifact_location from experiments where experiment_id = ?"
+        uri = f"{one_row(session, statement, (experiment,))[0]}/{run_id}/artifacts"
+        self._check_width(uri, "runs.artifact_uri", "the artifact location of a run")
+        return uri
 
     def _kept_id(self, session: Session, wanted: Experiment) -> int | None:
         """The id of the source, if the database is a new one and takes it; else None.

@@ -13,6 +13,19 @@ from dataclasses import dataclass, field
 
 from bridges.stream.tagging import digest
 
+OF_API = {  # lengths that each server takes, whatever its database
+    "datasets.dataset_source_type": 36,
+    "datasets.dataset_source": 65_535,
+    "datasets.digest": 36,
+    "datasets.name": 500,
+    "experiment_tags.value": 5000,
+    "experiments.name": 256,
+    "input_tags.name": 255,
+    "input_tags.value": 500,
+    "logged_models.model_type": 500,
+    "logged_models.name": 500,
+    "runs.user_id": 256,
+}
 _KEY = re.compile(r"[/\w.\- :]*\Z")
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
@@ -58,8 +71,8 @@ class Limits:
         """The maximum length of a value from an MLflow store; None for no limit."""
         if self.widths is not None:
             return self.widths.get(column)
-        of_api = {"params.value": self.param, "tags.value": self.tag, "runs.name": self.name}
-        return of_api.get(column)
+        own = {"params.value": self.param, "tags.value": self.tag, "runs.name": self.name}
+        return own.get(column) or OF_API.get(column)
 
     def carried_key(self, key: str) -> str:
         """The key of a param or tag from an MLflow store; a database takes any that

@@ -128,13 +128,22 @@ def _model(
         "status_message": message and fit(message, "logged_models.status_message", where),
     }
     yield Row("logged_models", {**own, **values})
-    for key, text in model.params.items():
-        yield Row("logged_model_params", {**own, "param_key": key, "param_value": text})
-    for key, text in model.tags.items():
-        yield Row("logged_model_tags", {**own, "tag_key": key, "tag_value": text})
+    for kind, pairs in (("param", model.params), ("tag", model.tags)):
+        table, name, value = f"logged_model_{kind}s", f"{kind}_key", f"{kind}_value"
+        for key, text in pairs.items():
+            its = f"{kind} {key!r} of {where}"
+            fitted = {
+                name: fit(key, f"{table}.{name}", its),
+                value: fit(text, f"{table}.{value}", its),
+            }
+            yield Row(table, {**own, **fitted})
+    metrics = {
+        key: fit(key, f"{METRICS}.metric_name", f"metric {key!r} of {where}")
+        for key in dict.fromkeys(point.key for point in model.metrics)
+    }
     for point in model.metrics:
         at = {
-            "metric_name": point.key,
+            "metric_name": metrics[point.key],
             "metric_timestamp_ms": point.time,
             "metric_step": point.step,
             "metric_value": point.value,

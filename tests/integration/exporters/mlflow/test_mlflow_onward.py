@@ -275,3 +275,28 @@ def test_a_trial_exported_onward_with_a_layout_says_that_its_original_is_another
     onward = bridges.export(copy, **into, x_axis="epoch", source="mlflow").runs
     told = [[f.code for f in run.findings].count("original-unknown") for run in (*plain, *onward)]
     assert (sum(told[: len(plain)]), sum(told[len(plain) :])) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["copy", "trainer"])
+def test_a_run_deleted_in_the_target_is_not_written_again(
+    store: Path, tmp_path: Path, kind: str
+) -> None:
+    """By an export and by a migration, which has a receipt of it; all other runs are known."""
+    source, target = (store if kind == "copy" else STATE), f"sqlite:///{tmp_path}/target.db"
+    config = {"sources": [str(source)], "targets": [{"to": "mlflow", "tracking_uri": target}]}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    assert bridges.migrate(tmp_path / "config.yaml").exit_code == 0
+    first = bridges.export(source, to="mlflow", tracking_uri=target).runs[0]
+    MlflowClient(target).delete_run(first.run_id)
+    for _ in range(2):
+        migrated = bridges.migrate(tmp_path / "config.yaml")
+        exported = bridges.export(source, to="mlflow", tracking_uri=target)
+        for report in (migrated, exported):
+            assert report.exit_code == 1
+            (failed,) = (run for run in report.runs if run.status == "failed")
+            message = failed.findings[-1].message
+            assert f"then deleted in MLflow ({first.run_id}). Restore it in MLflow" in message
+    again = bridges.export(source, to="mlflow", tracking_uri=target, options={"force": True})
+    assert again.exit_code == 0
+    MlflowClient(target).restore_run(first.run_id)
+    assert bridges.export(source, to="mlflow", tracking_uri=target).exit_code == 0
