@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 from bridges import BatchReport, export
 from tests.mlflow_defects import DEFECTS, POINTS, RUN, SOUND, Defect, StoreFolder
+from tests.mlflow_stores import RELEASES, REPEATS, unpack_store
 from tests.unit.sources.mlflow.test_real_stores import (
     IN_DATABASES,
     STORES,
@@ -67,3 +71,34 @@ def test_real_stores_arrive(row: dict[str, str], tmp_path: Path) -> None:
     assert (found_runs + runs, found_points + points) == (int(row["runs"]), int(row["points"]))
     assert {run.status for run in report.runs} == {"exported"}
     assert all(run.verified for run in report.runs)
+
+
+def numbers(report: BatchReport) -> list[tuple[str, int, int]]:
+    return sorted((run.source, run.rows, run.new_points) for run in report.runs)
+
+
+def check_numbers(location: Path, target: Path) -> None:
+    """`inspect` shows every run, and a dry run has the numbers of the export."""
+    into: dict[str, Any] = {"to": "mlflow", "tracking_uri": f"sqlite:///{target}"}
+    planned = export(location, **into, dry_run=True)
+    assert not target.exists()
+    done = export(location, **into)
+    assert numbers(planned) == numbers(done)
+    assert {run.status for run in done.runs} == {"exported"}
+    command = [sys.executable, "-m", "bridges", "inspect", str(location), "--json"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(json.loads(shown.stdout)["runs"]) == len(done.runs)
+
+
+@needs_stores
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["name"])
+def test_numbers_before_the_export_of_a_real_store(row: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with tarfile.open(STORES / f"{row['name']}.tar.gz") as archive:
+        archive.extractall(source, filter="data")
+    check_numbers(source, tmp_path / "target.db")
+
+
+@pytest.mark.parametrize("release", [*RELEASES, REPEATS])
+def test_numbers_before_the_export_of_a_generated_store(release: str, tmp_path: Path) -> None:
+    check_numbers(unpack_store(release, tmp_path / "source"), tmp_path / "target.db")
