@@ -97,13 +97,17 @@ def plain_number(text: str) -> str | int | float:
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    """The tags of a run, its user and its parent, under names of MLflow."""
+    """The tags, user, parent, datasets and logged models of a run, under names of MLflow."""
     head = record.head
     found = {
         "mlflow.run_id": head.run_id,
         "mlflow.experiment": head.experiment.name,
         "mlflow.user": head.tags.get(USER_TAG) or record.user,
         "mlflow.parent_run_id": head.parent_id or "",
+        "mlflow.datasets": ", ".join(
+            f"{each.dataset.name} ({each.dataset.digest})" for each in record.inputs
+        ),
+        "mlflow.models": ", ".join(f"{model.name} ({model.model_id})" for model in record.models),
     }
     known = (NAME_TAG, PARENT_TAG, NOTE_TAG, USER_TAG)
     tags = {f"mlflow.tags.{key}": text for key, text in head.tags.items() if key not in known}

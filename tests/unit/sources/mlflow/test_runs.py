@@ -8,7 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bridges.formats.mlflow_store.records import Experiment, Metric, RunHead, RunRecord
+from bridges.formats.mlflow_store.records import (
+    Dataset,
+    Experiment,
+    Input,
+    LoggedModel,
+    Metric,
+    RunHead,
+    RunRecord,
+)
 from bridges.sources.mlflow.families import families
 from bridges.sources.mlflow.runs import plain_number, run_of, stream_of
 from bridges.stream.model import MetricStream
@@ -85,6 +93,16 @@ def test_secrets_are_masked_in_params_and_tags_of_the_run_and_its_record() -> No
     assert run.facts["mlflow.tags.api_key"] == "<API_KEY>"
     assert run.facts["mlflow.tags.team"] == "a"
     assert run.facts["mlflow.user"] == "u"
+
+
+def test_other_targets_get_the_names_of_datasets_and_logged_models() -> None:
+    head = RunHead("ab", EXPERIMENT, "x", status="FINISHED")
+    inputs = (Input(Dataset("train", "d1")), Input(Dataset("eval", "d2")))
+    models = (LoggedModel("m-1", "net", "READY"),)
+    run = run_of(RunRecord(head, inputs=inputs, models=models), [], "mlruns")
+    assert run.facts["mlflow.datasets"] == "train (d1), eval (d2)"
+    assert run.facts["mlflow.models"] == "net (m-1)"
+    assert "mlflow.models" not in run_of(RunRecord(head), [], "mlruns").facts
 
 
 def test_users_and_home_directories_are_masked_on_request() -> None:
