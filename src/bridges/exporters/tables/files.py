@@ -31,7 +31,7 @@ TYPES = {
 KEY_CHARS = 8  # of the run key, in file names
 MAX_NAME_BYTES = 150
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
-_PLAIN = re.compile(r"[\w ,:=@%+./'*-]*")  # no character has a meaning in double quotes
+_PLAIN = re.compile(r"[\w ,:=@%+./'*()-]*")  # no character has a meaning in double quotes
 _UNSAFE = re.compile(r"""[\x00-\x20\x7f<>:"|?*\\/\[\]{}=%#&;$!`']+""")
 
 
@@ -125,7 +125,8 @@ class TableFiles(NamedTuple):
 def show_command(out: str, suffix: str) -> str:
     """The command of DuckDB that shows the points below a directory."""
     pattern = os.path.join(out, METRICS, f"*{suffix}").replace("'", "''")
-    query = f"FROM '{pattern}'"
+    table = f"read_csv('{pattern}', header=true)" if suffix == ".csv" else f"'{pattern}'"
+    query = f"FROM {table}"
     return "duckdb -c " + (f'"{query}"' if _PLAIN.fullmatch(query) else shlex.quote(query))
 
 

@@ -17,6 +17,13 @@ from bridges.sources.tables.text import EXPECTED, NEWLINE
 from bridges.sources.trainer.discovery import natural, walk
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+OUR_TABLES = {  # written by the target `csv`: the first columns by directory
+    "metrics": b"run,key,row,step,",
+    "texts": b"run,key,row,step,",
+    "params": b"run,param,",
+    "runs": b"run,name,group,key,",
+    "wide": b"row,step,epoch,time,",
+}
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,18 @@ def _clocks(folder: Folder, formats: Formats) -> set[str]:
     return {folder.join(column.file) for column in columns if column and column.file}
 
 
+def _is_ours(path: str, head: bytes) -> bool:
+    """Whether a table was written by an export, so that repeating it does not read its output."""
+    first = OUR_TABLES.get(place_of(path).parent)
+    return first is not None and head.startswith(first)
+
+
 def _certain(path: str, formats: Formats, found: Found) -> Recognised | None:
     """The format of a table if it is certain; else the file is added to `found`."""
     head = head_of(path)
     table = None if not head.strip() else recognise(place_of(path), head, formats)
-    if table is not None and table.is_certain and table.format.join != "tree":
+    is_certain = table is not None and table.is_certain and table.format.join != "tree"
+    if is_certain and not _is_ours(path, head):
         return table
     is_usual = has_usual_name(path, formats)
     error = lfs_pointer(path) if head.startswith(LFS_POINTER) else None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars
 import pytest
 
@@ -347,3 +348,34 @@ def test_a_reader_sees_the_old_or_the_new_points(tmp_path: Path) -> None:
     reader.join()
     assert seen <= {*sizes}
     assert seen
+
+
+@pytest.mark.parametrize(
+    ("to", "shown"), [("parquet", "'{}'"), ("csv", "read_csv('{}', header=true)")]
+)
+def test_the_printed_command_reads_the_points_beside_an_empty_table(
+    to: str, shown: str, source: Path, tmp_path: Path
+) -> None:
+    """Without `header`, DuckDB takes the names of an empty first table as values."""
+    export(source, to, tmp_path / "out")
+    pattern = f"{tmp_path}/out/metrics/*.{to}"
+    if to == "csv":
+        first = tmp_path / "out" / "metrics" / "0.csv"
+        first.write_text(next(iter((tmp_path / "out" / "metrics").glob("*.csv"))).open().readline())
+    with pytest.raises(ConfigError) as caught:
+        viewers([str(tmp_path / "out")])
+    query = f"FROM {shown.format(pattern)}"
+    assert str(caught.value).endswith(f'duckdb -c "{query}"')
+    assert duckdb.sql(f"SELECT sum(value) > 0 {query}").fetchall() == [(True,)]
+
+
+def test_a_repeated_export_does_not_read_its_own_tables(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+
+    def exported() -> list[str]:
+        out = str(tmp_path / "csv")
+        report = bridges.export(tmp_path, to="csv", out=out, wide=True, format="csv")
+        return [run.status for run in report.runs]
+
+    assert exported() == ["exported"]
+    assert exported() == ["unchanged"]
