@@ -24,6 +24,7 @@ TARGETS = {  # the options in a draft
     "wandb": ("project: {experiment}", "mode: offline  # files for `wandb sync`"),
     "trackio": ("project: {experiment}",),
     "parquet": ("out: tables",),
+    "csv": ("out: tables-csv",),
 }
 UNIQUE = ("{parent|}/{name}", "{name}-{trial|}")  # templates for equal names
 
