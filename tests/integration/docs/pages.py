@@ -20,7 +20,7 @@ from tests.support import REPOSITORY
 
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
-INSTALL = "pip install '.[tensorboard,mlflow,postgresql,wandb]'"
+INSTALL = "pip install '.[tensorboard,mlflow,postgresql,wandb,parquet]'"
 LEFT_OUT = {"make test": "it would run this test", INSTALL: "this environment has it"}
 DEMO = "make --no-print-directory demo READY=ready"  # whose environment is there already
 MARK = "--- block %d"

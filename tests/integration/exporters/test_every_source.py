@@ -18,12 +18,14 @@ import duckdb
 import pytest
 
 import bridges
+from bridges.stream.clock import clocked
 from bridges.stream.model import Run
 
 DATA = Path(__file__).parents[2] / "data"
 SOURCES = {
     "event files": "event_files",
-    "tables": "tables",
+    "tables of DVCLive": "tables/dvclive",
+    "tables of Lightning": "tables/lightning",
     "MLflow 3": "mlflow_stores/3.17.2.tar.xz",
     "MLflow with repeats": "mlflow_stores/repeats.tar.xz",
     "W&B 0.9": "wandb_runs/0.9.7.tar.xz",
@@ -49,13 +51,14 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def expected(runs: Iterable[Run]) -> Counter[Point]:
-    """All numbers of runs with the tags of a tracker."""
+    """All numbers of runs with the tags of a tracker; runs without times have synthetic ones."""
     found: Counter[Point] = Counter()
     for run in runs:
         assert run.key_style == "tags"
-        for part in run.stream.numbers:
-            times = run.stream.times(part).tolist()
-            steps, values = run.stream.step[part.rows].tolist(), part.values.tolist()
+        stream, *_ = clocked(run, run.stream)
+        for part in stream.numbers:
+            times = stream.times(part).tolist()
+            steps, values = stream.step[part.rows].tolist(), part.values.tolist()
             points = zip(steps, values, times, strict=True)
             found.update((part.key, step, repr(value), time) for step, value, time in points)
     return found
