@@ -135,7 +135,7 @@ def interrupt_one_of_two(
     file = Path("1") if kind == "copies" else long_history(folder, 3000)
     make = Copies if kind == "copies" else Exports
     pairs = Pairs(lambda: make(uri, *more), file, watch)
-    kills.kill_often(2 * KILLS, 11, pairs.begin, pairs.check)
+    kills.kill_often(KILLS, 11, pairs.begin, pairs.check)
 
 
 Interrupt = Callable[[str, Callable[[], HasBegun]], None]
