@@ -115,7 +115,7 @@ def memory(folder: Path) -> None:
     million = f"{keys * points / 1e6:g} M points"
     for name, what, goal in (
         ("large", f"{keys} keys", "≤ 2"),
-        ("one key", "one key", "≤ 4"),
+        ("one key", "one key", "≤ 2"),
     ):
         own = (peaks[name] - peaks["many"]) / columns
         line(

@@ -86,7 +86,7 @@ def _stored_times(part: Series, stream: MetricStream, points: Points, exporter: 
     values = bits(as_stored(exporter, part.values)).tolist()
     mine = [*zip(stream.step[part.rows].tolist(), values, strict=True)]
     is_unique = len(there) == len(points.step) and len({*mine}) == len(mine)
-    if not is_unique:  # times cannot be told apart
+    if not is_unique:  # equal points may have different times
         return own
     found = np.array([there.get(each, at) for each, at in zip(mine, own.tolist(), strict=True)])
     return np.where(np.abs(found - own) < TICK, own, found).astype(np.int64)

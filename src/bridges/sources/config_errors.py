@@ -1,4 +1,4 @@
-"""The errors of a config file: the line of each value, what was found and what was expected."""
+"""Messages for the errors in a config file: line, key, value found, value expected."""
 
 from __future__ import annotations
 

@@ -319,7 +319,6 @@ class Log:
     stream: MetricStream
     same: Int64
     identity: tuple[Any, ...] = ()
-    shares_identity: bool = False
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,12 @@ def _model(
         "status_message": message and fit(message, "logged_models.status_message", where),
     }
     yield Row("logged_models", {**own, **values})
+    for row in (*_model_pairs(model, fit, where), *_model_metrics(model, run_id, source_id, fit)):
+        yield Row(row.table, {**own, **row.values})
+
+
+def _model_pairs(model: LoggedModel, fit: Fit, where: str) -> Iterator[Row]:
+    """The params and tags of a model, without its ids."""
     for kind, pairs in (("param", model.params), ("tag", model.tags)):
         table, name, value = f"logged_model_{kind}s", f"{kind}_key", f"{kind}_value"
         for key, text in pairs.items():
@@ -136,14 +142,18 @@ def _model(
                 name: fit(key, f"{table}.{name}", its),
                 value: fit(text, f"{table}.{value}", its),
             }
-            yield Row(table, {**own, **fitted})
-    metrics = {
-        key: fit(key, f"{METRICS}.metric_name", f"metric {key!r} of {where}")
+            yield Row(table, fitted)
+
+
+def _model_metrics(model: LoggedModel, run_id: str, source_id: str, fit: Fit) -> Iterator[Row]:
+    """The points of a model, without its ids."""
+    names = {
+        key: fit(key, f"{METRICS}.metric_name", f"metric {key!r} of model {model.name!r}")
         for key in dict.fromkeys(point.key for point in model.metrics)
     }
     for point in model.metrics:
         at = {
-            "metric_name": metrics[point.key],
+            "metric_name": names[point.key],
             "metric_timestamp_ms": point.time,
             "metric_step": point.step,
             "metric_value": point.value,
@@ -151,7 +161,7 @@ def _model(
             "dataset_name": point.dataset_name,
             "dataset_digest": point.dataset_digest,
         }
-        yield Row(METRICS, {**own, **at})
+        yield Row(METRICS, at)
 
 
 def _digest(*parts: object) -> str:

@@ -85,9 +85,9 @@ def status_of(error: BaseException) -> int | None:
 
 
 def lacks_key(error: BaseException) -> bool:
-    """Whether a valid API key is missing.
+    """Whether the API key is missing or was refused.
 
-    AuthenticationError alone is no proof: the client also raises it for a server that fails.
+    The client also raises AuthenticationError if the server fails; the key may be valid then.
     """
     status = status_of(error)
     may_pass = status is None or status == 429 or status >= 500

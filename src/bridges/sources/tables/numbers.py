@@ -50,8 +50,13 @@ def number_of(text: str) -> bool | int | float | None:
     return _TRUTH.get(text, _SPECIAL.get(text.lower()))
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, and no truth value."""
+    return type(number_of(text)) in (int, float)
+
+
 @dataclass
-class Cells:
+class Block:
     """The cells of a block of whole lines, row by row.
 
     offsets: the begin and the end of each cell in turn, and the end of the text (int32, 2 n + 1)
@@ -102,7 +107,7 @@ class Numbers:
 
 
 # the floats and integers of cells (n each); None if a cell is not a plain number
-Convert = Callable[[Cells], tuple[Float64, Int64] | None]
+Convert = Callable[[Block], tuple[Float64, Int64] | None]
 
 
 class NumberParser:
@@ -132,20 +137,20 @@ class NumberParser:
         texts = {at: cells.texts(slice(at, None, self._columns)) for at in places}
         return Numbers(is_float, is_int, values[0].reshape(shape), values[1].reshape(shape), texts)
 
-    def _values(self, cells: Cells) -> tuple[Float64, Int64] | None:
+    def _values(self, cells: Block) -> tuple[Float64, Int64] | None:
         """The values by the first conversion that knows all cells."""
         return next(filter(None, (convert(cells) for convert in self._converters)), None)
 
-    def _find_texts(self, cells: Cells) -> bool:
+    def _find_texts(self, cells: Block) -> bool:
         """Note columns whose first cells are no numbers; whether there are new ones."""
         before = self._is_text.copy()
         texts = [*map(str.strip, cells.texts(slice(SAMPLE_ROWS * self._columns)))]
         for at in np.flatnonzero(~before).tolist():
             filled = [text for text in texts[at :: self._columns] if text]
-            self._is_text[at] = bool(filled) and not any(map(_is_number, filled))
+            self._is_text[at] = bool(filled) and not any(map(is_number, filled))
         return bool((self._is_text & ~before).any())
 
-    def _cells(self, block: bytes) -> Cells | None:
+    def _cells(self, block: bytes) -> Block | None:
         """The cells of a block; None if a line is blank or has another number of them."""
         text = np.frombuffer(block, np.uint8)
         is_line_end: Bools = text == _LINE_FEED
@@ -159,7 +164,7 @@ class NumberParser:
             return None
         may_be_number = (sizes > 0).reshape(-1, self._columns) & ~self._is_text
         is_float = self._is_float(text, is_end, ends, may_be_number)
-        return Cells(block, self._separator, offsets, is_float, may_be_number.ravel() & ~is_float)
+        return Block(block, self._separator, offsets, is_float, may_be_number.ravel() & ~is_float)
 
     def _has_rows(self, ends: Int64, is_line_end: Bools) -> bool:
         """Whether the cells with these ends are filled rows of the right width."""
@@ -196,10 +201,6 @@ def _offsets(ends: Int64) -> NDArray[np.int32]:
     return offsets
 
 
-def _is_number(text: str) -> bool:
-    return type(number_of(text)) in (int, float)
-
-
 def _arrow(size: int) -> Convert | None:
     """Conversion by Arrow; None if it is not installed, or its import does not pay."""
     if size < ARROW_BYTES and "pyarrow" not in sys.modules:
@@ -210,7 +211,7 @@ def _arrow(size: int) -> Convert | None:
     except ImportError:
         return None
 
-    def values(cells: Cells, is_own: Bools, dtype: type[np.generic]) -> Values:
+    def values(cells: Block, is_own: Bools, dtype: type[np.generic]) -> Values:
         is_valid = np.zeros(2 * len(is_own), bool)  # the texts between cells are null
         is_valid[::2] = is_own
         buffers = (np.packbits(is_valid, bitorder="little"), cells.offsets, cells.text)
@@ -220,7 +221,7 @@ def _arrow(size: int) -> Convert | None:
         found = texts.cast(pyarrow.from_numpy_dtype(dtype)).buffers()[1]
         return np.frombuffer(found, dtype, len(is_valid))[::2]
 
-    def convert(cells: Cells) -> tuple[Float64, Int64] | None:
+    def convert(cells: Block) -> tuple[Float64, Int64] | None:
         if any(text in cells.text for text in _NO_NUMBERS):
             return None
         try:
@@ -231,7 +232,7 @@ def _arrow(size: int) -> Convert | None:
     return convert
 
 
-def _by_json(cells: Cells) -> tuple[Float64, Int64] | None:
+def _by_json(cells: Block) -> tuple[Float64, Int64] | None:
     """Conversion of all cells as one JSON list."""
     text = _json_text(cells)
     if text is None:
@@ -250,7 +251,7 @@ def _by_json(cells: Cells) -> tuple[Float64, Int64] | None:
     return floats, ints
 
 
-def _json_text(cells: Cells) -> bytes | None:
+def _json_text(cells: Block) -> bytes | None:
     """The filled cells as members of a JSON list; None if they have other characters."""
     text = cells.text
     has_value = cells.is_float | cells.is_int

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from bridges.sources.tables.cells import rows_of
 from bridges.sources.tables.formats import Sign, TableFormat
-from bridges.sources.tables.numbers import number_of
+from bridges.sources.tables.numbers import is_number
 from bridges.sources.tables.text import BOM, NEWLINE, body_start, with_plain_ends
 
 HEAD_BYTES = 1 << 16
@@ -162,11 +162,7 @@ def _has_good_rows(
         return False
     step = next((columns.index(name) for name in format.step if name in columns), None)
     steps = [cells[step] for cells in rows if step is not None and len(cells) == len(columns)]
-    return all(not cell.strip() or _is_number(cell) for cell in steps)
-
-
-def _is_number(cell: str) -> bool:
-    return type(number_of(cell.strip())) in (int, float)
+    return all(not cell.strip() or is_number(cell.strip()) for cell in steps)
 
 
 def stem(path: str) -> str:
