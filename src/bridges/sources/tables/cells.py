@@ -43,6 +43,8 @@ class Cells:
         self.columns = RowColumns()
         self._names, self._separator = names, separator
         self._missing = _cells_with(missing, separator)
+        self._plain = NUMBER_BYTES + separator.encode()
+        self._are_words = all(text.encode().translate(None, self._plain) for text in missing)
         self._known: dict[str, object] = dict.fromkeys(("", *missing))
         self._on_odd, self._header = on_odd, [*header]
         self._lines: list[Int64] = []
@@ -66,7 +68,11 @@ class Cells:
 
     def _without_missing(self, block: bytes) -> bytes:
         """The block with blank cells in place of missing ones."""
-        if self._missing is None or not any(text.encode() in block for text in self._known if text):
+        if self._missing is None:
+            return block
+        if self._are_words and not block.translate(None, self._plain):  # numbers only
+            return block
+        if not any(text.encode() in block for text in self._known if text):
             return block
         return self._missing.sub(b"", block)
 

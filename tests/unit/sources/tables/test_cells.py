@@ -126,6 +126,14 @@ def test_full_columns_share_their_rows(way: str, monkeypatch: pytest.MonkeyPatch
     assert (first.rows.tolist(), third.rows.tolist()) == ([0, 1, 2], [1, 2])
 
 
+@pytest.mark.parametrize("missing", ["-", "-1", "NA"])
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_missing_cells_may_look_like_numbers(missing: str, separator: str) -> None:
+    text = f"{missing},1\n2,{missing}\n".replace(",", separator)
+    _, found, _ = read(text, ["a", "b"], separator, (missing,))
+    assert found == {"a": {1: 2}, "b": {0: 1}}
+
+
 def test_missing_words_are_blank() -> None:
     _, found, _ = read("NA,1\n2,NA\n", ["a", "b"], missing=("NA",))
     assert found == {"a": {1: 2}, "b": {0: 1}}
