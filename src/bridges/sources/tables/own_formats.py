@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-
-from pydantic import BaseModel, RootModel, ValidationError
+from typing import TYPE_CHECKING
 
 from bridges.errors import BridgeError, ConfigError, ConfigFileError
-from bridges.sources.config_errors import messages, problems_of
-from bridges.sources.config_text import READERS, Document, Loc
 from bridges.sources.fetch import fetch
 from bridges.sources.options import ReadOptions
 from bridges.sources.tables.formats import KEY, Formats, TableFormat, built_in, model_at
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from bridges.sources.config_text import Document, Loc
+
 MAX_BYTES = 250_000
+SUFFIXES = (".yaml", ".yml", ".toml")
 
 
 def formats_of(options: ReadOptions) -> tuple[Formats, str | None]:
@@ -51,7 +54,7 @@ def in_trees(options: ReadOptions) -> Formats:
 
 
 def _is_file(choice: str) -> bool:
-    return choice.partition("#")[0].lower().endswith(tuple(READERS))
+    return choice.partition("#")[0].lower().endswith(SUFFIXES)
 
 
 def _chosen(choice: str) -> str | None:
@@ -63,13 +66,13 @@ def _chosen(choice: str) -> str | None:
     return name or (next(iter(found)) if len(found) == 1 else None)
 
 
-class _Tables(RootModel[dict[str, TableFormat]]):
-    """The formats under the key of a file."""
-
-
 @lru_cache(maxsize=16)
 def _read(path: str, changed: int) -> Formats:
     """The formats in a file. Raises ConfigError."""
+    from pydantic import TypeAdapter, ValidationError  # not needed without a file
+
+    from bridges.sources.config_errors import messages, problems_of
+
     document = _document(path)
     found = document.data.get(KEY) if isinstance(document.data, dict) else None
     problems = [*document.problems]
@@ -79,7 +82,7 @@ def _read(path: str, changed: int) -> Formats:
         )
     if not problems:
         try:
-            return _Tables.model_validate(found).root
+            return TypeAdapter(dict[str, TableFormat]).validate_python(found)
         except ValidationError as error:
             problems += [((KEY, *loc), text) for loc, text in problems_of(error, _model)]
     raise ConfigFileError([f"--format {text}" for text in messages(path, document, problems)])
@@ -91,6 +94,8 @@ def _model(loc: Loc) -> type[BaseModel]:
 
 def _document(path: str) -> Document:
     """The text of a file, parsed. Raises ConfigError."""
+    from bridges.sources.config_text import READERS
+
     suffix = os.path.splitext(path)[1].lower()
     try:
         return READERS[suffix](fetch(path, MAX_BYTES, "a file with formats of tables"))
