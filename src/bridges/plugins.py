@@ -85,9 +85,10 @@ def find(kind: str, name: str) -> PlugIn:
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)
+    command = "bridge sources" if kind == "sources" else "bridge targets"
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
-        f"unknown {kind[:-1]} {name!r}. {hint}Installed: {', '.join(known)} (see `bridge targets`)."
+        f"unknown {kind[:-1]} {name!r}. {hint}Installed: {', '.join(known)} (see `{command}`)."
     )
 
 

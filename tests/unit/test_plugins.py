@@ -186,6 +186,11 @@ def test_an_unknown_target_names_the_nearest() -> None:
     )
 
 
+def test_an_unknown_source_names_the_command_that_lists_them() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean 'wandb'\?.*\(see `bridge sources`\)\.$"):
+        plugins.find("sources", "wand")
+
+
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         make_exporters(["memory"], {"logdir": "x"})

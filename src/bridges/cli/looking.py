@@ -20,8 +20,8 @@ def ls(
 ) -> int:
     """List runs, one line each.
 
-    A line has rows, steps, last and best values of the main metrics, and differing params: in a
-    pipe, these only with --columns name,params, --csv or --json.
+    A line has rows, steps, last and best values of the main metrics, and differing params. If the
+    output is not a terminal, params need --columns name,params, --csv or --json.
 
     The best value is the minimum if the name of the metric has a word such as loss, error,
     perplexity, wer, cer, mae or rmse, else the maximum; greater_is_better decides for

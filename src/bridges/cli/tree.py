@@ -59,10 +59,22 @@ class Place:
 
 @dataclass
 class _Node:
-    """A directory of the tree: its runs, and its sub-directories by name."""
+    """A directory of the tree: its runs, and its sub-directories by name.
+
+    `nested` has the runs inside a run by its source, where several runs have the same name.
+    """
 
     runs: list[Record] = field(default_factory=list)
     folders: dict[str, _Node] = field(default_factory=dict)
+    nested: dict[str, _Node] = field(default_factory=dict)
+
+    def add(self, run: Record) -> None:
+        """Add a run. The folder of its name belongs to an earlier run of the same name."""
+        if run.name in self.folders:
+            twins = [one for one in self.runs if one.nests and one.name == run.name]
+            if twins:
+                self.nested[twins[-1].source] = self.folders.pop(run.name)
+        self.runs.append(run)
 
     @property
     def forks(self) -> list[Record]:
@@ -80,7 +92,7 @@ class _Node:
     def all(self) -> Iterator[Record]:
         """All runs of this directory and below."""
         yield from self.runs
-        for node in self.folders.values():
+        for node in (*self.folders.values(), *self.nested.values()):
             yield from node.all
 
 
@@ -91,7 +103,7 @@ def print_tree(place: Place, verbose: bool) -> None:
 
     root = _directories(place.location, place.records)
     label = _Line([(place.location, "bold"), *_counts(root, with_states=True)])
-    tree = Tree(Group(label, *_notes(place)), guide_style="dim")
+    tree = Tree(Group(label, *_notes(place, verbose)), guide_style="dim")
     _grow(tree, root, len(place.records) if verbose else MAX_RUNS)
     console = Console()
     console.print(tree)
@@ -125,18 +137,22 @@ def _directories(location: str, records: Sequence[Record]) -> _Node:
         node = root
         for name in names[len(shared) :]:
             node = node.folders.setdefault(name, _Node())
-        node.runs.append(record)
+        node.add(record)
     return root
 
 
 def _grow(tree: Tree, node: _Node, most: int) -> None:
     """Add the runs and directories of a node, at most `most`."""
     first, forks, folders = node.first, node.forks, dict(node.folders)
+    owners = {run.name: run.source for run in first if run.nests}  # the last run of a name
     for run in first[:most]:
         name = run.state if run.states and len(node.runs) > 1 else run.name
         branch = _add_run(tree, run, name, forks, most)
-        if run.nests and run.name in folders:
-            _grow(branch, folders.pop(run.name), most)
+        inner = node.nested.get(run.source)
+        if inner is None and owners.get(run.name) == run.source:
+            inner = folders.pop(run.name, None)
+        if inner is not None:
+            _grow(branch, inner, most)
     for name, folder in [*folders.items()][: max(0, most - len(first))]:
         _add_folder(tree, name, folder, most)
     _more(tree, len(first) + len(folders) - most)
@@ -186,10 +202,13 @@ def _counts(node: _Node, with_states: bool = False) -> list[Part]:
     return [*parts, (count_noun(states, "state"), "")] if with_states and states else parts
 
 
-def _notes(place: Place) -> Iterator[_Line]:
-    """The findings of the location, one line for each code."""
-    for code in dict.fromkeys(note.code for note in place.notes):
-        notes = [note for note in place.notes if note.code == code]
+def _notes(place: Place, verbose: bool) -> Iterator[_Line]:
+    """The findings of the location, one line for each code; `verbose`: for each message."""
+    kinds: dict[tuple[str, ...], list[Finding]] = {}
+    for note in place.notes:
+        kind = (note.code, note.message) if verbose else (note.code,)
+        kinds.setdefault(kind, []).append(note)
+    for (code, *_), notes in kinds.items():
         worst, count = notes[0], sum(note.count for note in notes)
         others = len({note.message for note in notes}) - 1
         more = f"; {others:,} more of this kind (-v shows all)" if others else ""

@@ -76,7 +76,7 @@ class RunChoices(Options):
     source: Annotated[
         str | None,
         Option(
-            "Read with this source (see `bridge targets`).",
+            "Read with this source (see `bridge sources`).",
             unset="the first that reads the location",
             metavar="NAME",
             alias="from",

@@ -105,7 +105,7 @@ def clocked(
     if recorded is None:
         return apply_clock(stream, run.key_rules, run.evidence, source, stored, tick)
     if run.key_style == "tags" and source is None and stored is None:
-        return _as_recorded(run, stream, recorded)
+        return *_as_recorded(run, stream, recorded), []
     return apply_clock(stream, run.key_rules, (*run.evidence, recorded), source, stored, tick)
 
 
@@ -139,9 +139,7 @@ def _recorded_times(run: Run, stream: MetricStream) -> Evidence | None:
     return Evidence(RECORDED, np.arange(len(stream)), time, "the source", run.start)
 
 
-def _as_recorded(
-    run: Run, stream: MetricStream, recorded: Evidence
-) -> tuple[MetricStream, Clock, list[Finding]]:
+def _as_recorded(run: Run, stream: MetricStream, recorded: Evidence) -> tuple[MetricStream, Clock]:
     """The stream with the recorded times of rows and points, unchanged.
 
     The run starts and ends when its tracker says so, else with its first and last point.
@@ -152,9 +150,7 @@ def _as_recorded(
     first, last = (int(times.min()), int(times.max())) if len(times) else (known[0], known[-1])
     start = first if run.start is None else run.start
     end = last if run.end is None else run.end
-    found = Finding("clock-source", Severity.INFO, "all rows", f"times are {RECORDED.words}")
-    clock = Clock(RECORDED.name, RECORDED.name, start, end)
-    return replace(stream, time=recorded.time), clock, [found]
+    return replace(stream, time=recorded.time), Clock(RECORDED.name, RECORDED.name, start, end)
 
 
 def _is_instant(kind: EvidenceKind) -> bool:
@@ -353,6 +349,8 @@ def _clock_findings(
             why = "the log contains no times, so each step counts as one second"
         message = f"times are synthetic and start on 2000-01-01: {why}"
         return [*findings, Finding("clock-synthetic", Severity.INFO, "all rows", message)]
+    if kind is RECORDED:
+        return findings  # as expected
     origin = known.named(clock.origin) or known.start
     assert origin is not None
     return [*findings, _source_finding(kind, pace, origin)]

@@ -133,3 +133,11 @@ def test_every_point_is_there_once(to: str, source: Path, tmp_path: Path) -> Non
     again = [each.status for each in bridges.export(source, **options).runs if each.location]
     assert {*again} == {"unchanged"}
     assert read(out) == points
+
+
+def test_recorded_times_are_no_finding(source: Path, tmp_path: Path) -> None:
+    """A clock is named only if there was a choice or a lack."""
+    for _ in range(2):
+        batch = bridges.export(source, to="csv", out=tmp_path / "out")
+        found = {note.code for report in batch.runs for note in report.findings}
+        assert "clock-source" not in found

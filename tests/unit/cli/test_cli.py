@@ -362,6 +362,13 @@ def test_version_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trainer_state" in out
 
 
+def test_sources_are_named_by_what_they_read(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = bridge(capsys, "sources")
+    for name in ("MLflow", "Trainer", "TensorBoard", "W&B", "LLaMA-Factory", "CSV, TSV"):
+        assert name in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     out, _ = bridge(capsys, "completion", shell)

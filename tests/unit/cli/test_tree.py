@@ -254,6 +254,45 @@ def test_notes_of_one_kind_are_one_line(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
+def test_with_all_details_each_note_of_the_place_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = Place("mlruns")
+    for name, kinds in (("a", "traces (1)"), ("b", "traces (2)"), ("c", "traces (2)")):
+        note = Finding("not-carried", Severity.INFO, name, f"not exported: {kinds}", 2)
+        place.add(make_run(HISTORY, name=name, source=f"mlruns/{name}", findings=(note,)))
+    print_tree(place, verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        "  info not-carried (2×) · not exported: traces (1)",
+        "  info not-carried (4×) · not exported: traces (2)",
+    ]
+    assert "-v shows all" not in "".join(lines)
+
+
+def test_runs_are_below_their_own_parent_if_others_have_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As MLflow's stores have them: each parent is followed by its children."""
+    place = Place("mlruns")
+    for number, (name, parents) in enumerate(
+        [("search", ()), ("a", ("search",)), ("search", ()), ("search", ()), ("b", ("search",))]
+    ):
+        source = f"mlruns/{number}"
+        one = make_run(HISTORY, name=name, group="exp", source=source, record=object())
+        place.add(replace(one, parents=parents, saves=(source,)))
+    print_tree(place, verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line.split(" · ")[0] for line in lines if " · 8 rows" in line]
+    assert heads == [
+        "├── search",
+        "│   └── a",
+        "├── search",
+        "└── search",
+        "    └── b",
+    ]
+
+
 def test_the_page_of_a_run_cuts_long_params_and_counts_one_point(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

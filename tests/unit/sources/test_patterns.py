@@ -76,3 +76,11 @@ def test_a_broken_file_of_a_pattern_is_an_error(tmp_path: Path) -> None:
 def test_of_a_directory_the_message_has_the_pattern() -> None:
     with pytest.raises(SourceError, match=r"in quotes: '.*/flat/\*\.json'"):
         read(FLAT)
+
+
+def test_a_table_of_unknown_origin_asks_for_its_format(tmp_path: Path) -> None:
+    (tmp_path / "losses.csv").write_text("update;loss\n1;2.5\n2;1.5\n")
+    with pytest.raises(SourceError) as caught:
+        bridges.read(tmp_path / "*.csv")
+    assert caught.value.found == "no log that matches (1 .csv)"
+    assert "name the file itself, or give its format with format" in caught.value.remedy

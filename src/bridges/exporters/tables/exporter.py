@@ -87,7 +87,8 @@ class TableExporter(BaseExporter):
                 self._refuse_changes(layout, seen, existing)
                 run = existing.id if existing else self._files.free_run(layout)
                 state = whole_state(layout, existing.state if existing else None)
-                self._publish(layout, run, state)
+                with self._files.without_leftovers(run):
+                    self._publish(layout, run, state)
                 return self._existing(run)
 
     def can_replace(self, existing: ExistingRun, rows: int) -> bool:

@@ -117,6 +117,23 @@ class TableFiles(NamedTuple):
         if os.path.isdir(folder):
             sync_directory(folder)
 
+    @contextmanager
+    def without_leftovers(self, run: str) -> Iterator[None]:
+        """Remove unfinished files of a run: those of a killed export, and own ones after an error.
+
+        They take space on a full disk, and those of a killed export must not be put in place.
+        """
+        self._remove_unfinished(run)
+        try:
+            yield
+        except Exception:
+            self._remove_unfinished(run)
+            raise
+
+    def _remove_unfinished(self, run: str) -> None:
+        for table in (METRICS, OTHERS, PARAMS, WIDE, RUNS):
+            unlink(self._partial(table, run))
+
     def _partial(self, table: str, run: str) -> str:
         """The path of an unfinished file. Under a lock, only one export writes it."""
         return os.path.join(self.out, table, f".{run}{self.format.SUFFIX}.partial")

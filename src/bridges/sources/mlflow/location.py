@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -74,13 +74,13 @@ def stores_at(location: str) -> Iterator[StoreLocation]:
     elif DATABASE.match(given):
         yield StoreLocation("postgresql", given, given, experiment, run)
     else:
-        for folder in _folders(local_path(given)):
-            for store in _file_stores(folder):
+        for path in _matches(local_path(given)):
+            for store in _local_stores(path):
                 yield replace(store, experiment=experiment, run=run) if experiment else store
 
 
-def _folders(location: str) -> list[str]:
-    """The directories of a pattern, or the location itself."""
+def _matches(location: str) -> list[str]:
+    """The files and directories of a pattern, or the location itself."""
     if not GLOB.search(location) or os.path.exists(location):
         return [location]
     from glob import glob
@@ -95,11 +95,13 @@ def _page_of(location: str) -> tuple[str, str | None, str | None]:
     return (address, found["experiment"], found["run"]) if found else (address, None, None)
 
 
-def _file_stores(folder: str) -> Iterator[StoreLocation]:
-    """The store of a root, experiment or run, else the stores below a directory."""
+def _local_stores(folder: str) -> Iterator[StoreLocation]:
+    """The store of a root, experiment, run or database, else the stores below a directory."""
     folder = folder.rstrip("/") or folder
     kind = _kind(folder)
-    if kind == "run":
+    if os.path.isfile(folder):
+        yield from _databases([folder])
+    elif kind == "run":
         experiment, run = os.path.split(_with_parents(folder, 2))
         root, experiment = os.path.split(experiment)
         yield _of_files(_root(root), experiment, run)
@@ -133,15 +135,19 @@ def stores_below(folder: str, depth: int = 0) -> Iterator[StoreLocation]:
     if is_root(folder, names):
         yield _of_files(folder)
         return
-    for name in names:
-        path = os.path.join(folder, name)
-        if name.endswith(DATABASE_FILES) and is_store_file(path):
-            yield StoreLocation("sqlite", path, path)
+    yield from _databases(os.path.join(folder, name) for name in names)
     if depth < MAX_DEPTH:
         for name in names:
             path = os.path.join(folder, name)
             if name[0] != "." and os.path.isdir(path) and not os.path.islink(path):
                 yield from stores_below(path, depth + 1)
+
+
+def _databases(paths: Iterable[str]) -> Iterator[StoreLocation]:
+    """The SQLite stores among some files."""
+    for path in paths:
+        if path.endswith(DATABASE_FILES) and is_store_file(path):
+            yield StoreLocation("sqlite", path, path)
 
 
 def is_root(folder: str, names: Sequence[str] | None = None) -> bool:

@@ -56,7 +56,7 @@ class RunsPart:
 
 
 class MlflowSource:
-    """Reads the runs of tracking stores."""
+    """Reads MLflow stores: mlruns, databases, tracking servers."""
 
     name = "mlflow"
     selects = True

@@ -61,7 +61,7 @@ class TablePart:
 
 
 class TablesSource:
-    """Reads tables of loggers: a single one, or all in a tree."""
+    """Reads tables of loggers: CSV, TSV and JSON lines."""
 
     name = "tables"
 

@@ -21,7 +21,7 @@ from bridges.stream.model import Run
 
 
 class TensorBoardSource:
-    """Reads the trainings in event files, which have `tfevents` in their names."""
+    """Reads event files of TensorBoard (`*tfevents*`)."""
 
     name = "tensorboard"
 

@@ -20,7 +20,7 @@ from bridges.sources.trainer.discovery import FoundFiles, discover, natural, unl
 from bridges.sources.trainer.file_cache import UnchangedFiles
 from bridges.sources.trainer.file_sidecars import partition_around
 from bridges.sources.trainer.folding import FoldedRun, Save, fold
-from bridges.sources.trainer.locations import is_tree
+from bridges.sources.trainer.locations import GLOB, is_tree
 from bridges.sources.trainer.not_a_history import OtherFileError
 from bridges.sources.trainer.partitions import Partition, partitions, single_partition
 from bridges.sources.trainer.paths import label_of, name_of, names_of
@@ -320,12 +320,16 @@ def _no_states(location: str, found: FoundFiles) -> MissingSourceError:
     ending = next((end for end in (".json", ".jsonl") if end in found.others), "")
     pattern = f"{location.rstrip('/')}/*{ending}"
     by_pattern = f", or all of them by a pattern in quotes: '{pattern}'" if ending else ""
+    tables = (
+        " Tables are read only if they are certainly logs of trainings: name the file itself, or "
+        "give its format with --format (`bridge sources` lists the formats)."
+    )
     has_tables = any(end in found.others for end in (".csv", ".tsv"))
-    certain = " In a directory, tables are read only if they are certainly logs."
+    missing = "no log that matches" if GLOB.search(location) else "no trainer_state.json below it"
     return MissingSourceError(
         location,
-        found=f"no trainer_state.json below it ({kinds_of(found) or 'no files at all'})",
+        found=f"{missing} ({kinds_of(found) or 'no files at all'})",
         expected="output directories of a Trainer, or logs of another tracker or logger",
         remedy="Name another directory, or the file itself if it has another name"
-        f"{by_pattern}.{certain if has_tables else ''}",
+        f"{by_pattern}.{tables if has_tables else ''}",
     )

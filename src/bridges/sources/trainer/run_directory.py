@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RunDirectorySource:
-    """Reads every run of a directory tree."""
+    """Reads the runs of the Trainer in a directory tree."""
 
     name = "run_directory"
 

@@ -84,7 +84,7 @@ _state_fields = validator_of(
 
 
 class TrainerStateSource(FileSource):
-    """Reads one history from a file, an fsspec URL or standard input."""
+    """Reads a history of the Trainer: a file, a URL or standard input."""
 
     name = "trainer_state"
 

@@ -15,7 +15,10 @@ from bridges.stream.model import Run
 
 
 class TrainerLogSource(FileSource):
-    """Reads the log of LLaMA-Factory or ms-swift; a file of Trainer rows is read as such."""
+    """Reads logs of LLaMA-Factory and ms-swift.
+
+    A file of Trainer rows is read as such.
+    """
 
     name = "trainer_log"
 

@@ -43,7 +43,7 @@ class LogsPart:
 
 
 class WandbSource:
-    """Reads local runs, and those on W&B servers."""
+    """Reads W&B runs: wandb directories, .wandb files, W&B servers."""
 
     name = "wandb"
     selects = True

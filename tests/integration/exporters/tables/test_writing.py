@@ -297,7 +297,19 @@ def test_a_full_disk_is_one_message(
         (report,) = bridges.export(source, to="csv", out=tmp_path / "out").runs
     message = f"{tmp_path / 'out'}: cannot be written: No space left on device"
     assert (report.status, report.findings[-1].message) == ("failed", message)
+    assert not [*tmp_path.rglob("*.partial")]
     assert export(source, "csv", tmp_path / "out").status in ("exported", "appended")
+
+
+def test_an_unfinished_file_of_a_killed_export_is_not_put_in_place(tmp_path: Path) -> None:
+    out, source = tmp_path / "out", write(tmp_path, SHORT)
+    run = Path(export(source, "csv", out).location or "").name
+    for table in ("texts", "wide"):
+        (out / table).mkdir()
+        (out / table / f".{run}.partial").write_text("run,row,key,step,json\nold,1,note,1,1\n")
+    write_state(source, training_rows(40))
+    assert export(source, "csv", out).status == "appended"
+    assert not [*(out / "texts").iterdir(), *(out / "wide").iterdir()]
 
 
 @pytest.mark.slow

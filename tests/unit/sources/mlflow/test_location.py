@@ -186,6 +186,15 @@ def test_a_pattern_names_several_stores(tmp_path: Path) -> None:
     assert sources_at(pattern) == ("mlflow",)
 
 
+def test_a_pattern_names_databases(tmp_path: Path) -> None:
+    core = ("runs", "metrics", "experiments")
+    for name, tables in (("a.db", core), ("b.db", core), ("other.db", ("users",))):
+        make_database(tmp_path / name, *tables)
+    pattern = str(tmp_path / "*.db")
+    expected = [("sqlite", str(tmp_path / name), None, None) for name in ("a.db", "b.db")]
+    assert (found(pattern), sources_at(pattern)) == (expected, ("mlflow",))
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "back").symlink_to(tmp_path)
