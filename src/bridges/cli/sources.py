@@ -22,11 +22,11 @@ def print_sources(as_json: bool) -> int:
         return 0
     click.secho("sources (--source NAME)", bold=True)
     for entry in found:
-        click.echo(printable(f"  {entry.name:<16}{_reads(entry)}"))
+        click.echo(printable(f"  {entry.name:<14}{_reads(entry)}"))
     click.secho("formats of tables (--format NAME)", bold=True)
     for name, each in formats.items():
-        click.echo(printable(f"  {name:<16}{each.about}"))
-        click.echo(printable(f"  {'':<16}{_files(each)}"))
+        click.echo(printable(f"  {name:<14}{each.about}"))
+        click.echo(printable(f"  {'':<14}{_files(each)}"))
     return 0
 
 

@@ -103,8 +103,7 @@ BAD_SOURCES = {
     "drop: loss": "drop: found the text 'loss'; expected a list.",
     "verify: 'yes'": "verify: found the text 'yes'; expected true or false.",
     "source: trainer_stat": "source: unknown source 'trainer_stat'. Did you mean "
-    f"'trainer_state'? Installed: {SOURCES} (see `bridge "
-    "targets`).",
+    f"'trainer_state'? Installed: {SOURCES} (see `bridge sources`).",
     "group: ${HF_TOKEN}": "group: found ${HF_TOKEN}, by its name a credential; expected "
     "none in this file. Pass it in an environment variable to the program that needs it.",
     "group: ${NOT_SET}": "group: found ${NOT_SET}, which is not set; expected an environment "
