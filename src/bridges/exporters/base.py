@@ -6,7 +6,7 @@ All state lives in the target. An exporter keeps none between calls: the caller 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -73,6 +73,18 @@ class Recorded:
     summary: Mapping[str, object] = field(default_factory=dict)
     params: Mapping[str, object] | None = None
     findings: tuple[Finding, ...] = ()
+
+
+@runtime_checkable
+class ReadsPieces(Protocol):
+    """A mapping in `Recorded.points` that can read the points of a tag in pieces.
+
+    Points of a large run need as much memory as the run itself.
+    """
+
+    def pieces(self, tag: str) -> Iterator[Points]:
+        """The points of a tag, sorted by step; within a step usually in the order of writing."""
+        ...
 
 
 @dataclass(frozen=True)

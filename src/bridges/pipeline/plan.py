@@ -10,7 +10,7 @@ import numpy as np
 
 from bridges.errors import ExportError
 from bridges.exporters.base import NO_GAPS, ExistingRun, KeepsRecords, Points, RecordGaps, as_stored
-from bridges.pipeline.compare import expected_points
+from bridges.pipeline.compare import expected_points, stored_values
 from bridges.pipeline.continuing import continued
 from bridges.pipeline.match import Match
 from bridges.pipeline.saved_rows import rows_lacking
@@ -99,7 +99,7 @@ class Plan:
 
     def _losses(self) -> list[Finding]:
         """Finite numbers that the target stores as infinity, and others that it stores as zero."""
-        if all(_has_neither(points.value) for points in self.expected.values()):  # the usual case
+        if all(map(_has_neither, stored_values(self.expected))):  # the usual case
             return []
         findings, exporter = [], self.target.exporter
         for series in self.layout.stream.numbers:

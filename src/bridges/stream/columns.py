@@ -110,6 +110,13 @@ def _joined(arrays: Sequence[Values]) -> Values:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
+def join_parts(parts: list[Values]) -> Values:
+    """Arrays as one. The list is emptied, so that columns joined in turn need little memory."""
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    parts.clear()
+    return whole
+
+
 def appended(stream: MetricStream, other: MetricStream) -> MetricStream:
     """The rows of one stream followed by the rows of another, without times."""
     series = {(part.key, part.values.dtype.kind): part for part in stream.series}

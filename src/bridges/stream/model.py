@@ -186,7 +186,7 @@ class MetricStream:
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         if len(parts) == 1:
-            return parts[0].rows, parts[0].values.astype(np.float64)
+            return parts[0].rows, parts[0].values.astype(np.float64, copy=False)
         rows = np.concatenate([part.rows for part in parts])
         values = np.concatenate([part.values.astype(np.float64) for part in parts])
         order = np.argsort(rows, kind="stable")

@@ -22,11 +22,13 @@ def main_metric(stream: MetricStream, rules: KeyRules) -> str:
 def trend(stream: MetricStream, key: str, width: int = TREND_VALUES) -> tuple[float, ...]:
     """At most `width` values of a metric: means of equal parts of its finite values."""
     values = stream.column(key)[1]
-    values = values[np.isfinite(values)]
+    is_finite = np.isfinite(values)
+    values = values if is_finite.all() else values[is_finite]
     if len(values) > width:
         edges = np.arange(width + 1) * len(values) // width
         sizes = edges[1:] - edges[:-1]
-        shares = values / np.repeat(sizes, sizes)  # summing first could overflow
+        shares = np.repeat(sizes.astype(np.float64), sizes)
+        np.divide(values, shares, out=shares)  # summing first could overflow
         with np.errstate(over="ignore"):
             means = np.add.reduceat(shares, edges[:-1])
         if np.isinf(means).any():  # shares of the largest float may round up

@@ -31,6 +31,7 @@ from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.pipeline.read_runs import read_runs
 from bridges.pipeline.small_runs import MAX_VALUES
 from bridges.pipeline.target import Target
+from bridges.report import RunReport
 from bridges.sources.mlflow import source
 from bridges.sources.mlflow.columns import ROWS_PER_CHUNK, ColumnBuilder
 from bridges.sources.mlflow.runs import run_of, stream_of
@@ -176,3 +177,27 @@ def test_a_store_is_read_one_large_run_at_a_time(
         assert len(run.stream) == 10
         del run
     assert len(seen) == 3
+
+
+def test_a_run_of_one_key_needs_less_than_twice_its_columns(tmp_path: Path) -> None:
+    """Read from files, written to SQLite and compared, and read from there."""
+    peaks_of_a_copy(tmp_path / "small", 10)  # imports what it needs
+    tracemalloc.clear_traces()
+    points = KEYS * POINTS * 3 // 4
+    peaks = peaks_of_a_copy(tmp_path / "large", points)
+    assert max(peaks) < 2 * points * POINT_BYTES / COLUMNS
+
+
+def peaks_of_a_copy(root: Path, points: int) -> list[float]:
+    """The most memory for reading, for exporting (with the run), and for reading the target."""
+    make(root / "mlruns", 1, 1, points, 0, 0)
+    uri = f"sqlite:///{root}/copy.db"
+    reading = peak(lambda: [*read_runs(f"{root}/mlruns", ExportOptions())])
+    runs = [*read_runs(f"{root}/mlruns", ExportOptions())]
+    held = tracemalloc.get_traced_memory()[0] / COLUMNS
+    reports: list[RunReport] = []
+    exporter = MlflowExporter(MlflowOptions(uri))
+    exporting = peak(lambda: reports.append(export_run(runs[0], exporter, ExportOptions())))
+    assert reports[0].verified
+    runs.clear()
+    return [reading, held + exporting, peak(lambda: [*read_runs(uri, ExportOptions())])]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bridges.errors import ExportError
 from bridges.exporters.base import Points
 from bridges.exporters.mlflow.rows import MetricColumn
+from bridges.stream.columns import join_parts
 from bridges.stream.model import Float64, Int64
 
 TAGS_OF = (  # value and run id of the tags with one name in an experiment
@@ -76,8 +77,11 @@ class Session(Protocol):
         """All points of a run by key, sorted by time."""
         ...
 
-    def read_key(self, run_id: str, key: str) -> Points:
-        """The points of a key, sorted by time."""
+    def read_key(self, run_id: str, key: str) -> Iterator[Points]:
+        """The points of a key in pieces, at least one, sorted by step.
+
+        Those of one step are usually in the order of writing.
+        """
         ...
 
 
@@ -149,21 +153,20 @@ def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, obj
     session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
 
 
-def points_of(chunks: Iterable[NDArray[np.void]]) -> Points:
-    """The points in chunks with the fields of POINT, sorted by time."""
+def points_of(pieces: Iterable[Points]) -> Points:
+    """The points in some pieces, at least one, sorted by time."""
     steps, values, times = [], [], []
-    for chunk in chunks:
-        steps.append(chunk["step"].astype(np.int64))
-        values.append(np.where(chunk["is_nan"], np.nan, chunk["value"]) + 0.0)  # without -0.0
-        times.append(chunk["time"] / 1000.0)
-    return _by_time(Points(_joined(steps), _joined(values), _joined(times)))
+    for piece in pieces:
+        steps.append(piece.step)
+        values.append(piece.value)
+        times.append(piece.time)
+    return _by_time(Points(*map(join_parts, (steps, values, times))))
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """The parts, which are freed, as one array."""
-    joined = np.concatenate(parts)
-    parts.clear()
-    return joined
+def piece_of(rows: NDArray[np.void]) -> Points:
+    """The points in rows with the fields of POINT."""
+    value = np.where(rows["is_nan"], np.nan, rows["value"]) + 0.0  # without -0.0
+    return Points(rows["step"].astype(np.int64), value, rows["time"] / 1000.0)
 
 
 def points_by_key(rows: Iterable[Row]) -> dict[str, Points]:
@@ -197,10 +200,17 @@ class PointsByKey(Mapping[str, Points]):
         self._database, self._run_id, self._keys = database, run_id, dict.fromkeys(keys)
 
     def __getitem__(self, key: str) -> Points:
+        return points_of(self.pieces(key))
+
+    def pieces(self, key: str) -> Iterator[Points]:
+        """The points of a key in pieces; see `ReadsPieces`."""
         if key not in self._keys:
             raise KeyError(key)
         with self._database.transaction() as session:
-            return session.read_key(self._run_id, key)
+            yield from session.read_key(self._run_id, key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, points_by_key, points_of
+from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, piece_of, points_by_key
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
 from bridges.formats.mlflow_store.postgres import SCHEME, connect, message_of
@@ -109,9 +109,9 @@ def encode_points(run_id: str, column: MetricColumn) -> bytes:
     return tuples.tobytes()
 
 
-def decode_points(blocks: Iterable[Buffer]) -> Points:
-    """The points of one key from a binary COPY of step, value, is_nan and timestamp."""
-    return points_of(_tuples(blocks))
+def decode_points(blocks: Iterable[Buffer]) -> Iterator[Points]:
+    """The points in a binary COPY of step, value, is_nan and timestamp, in pieces."""
+    return map(piece_of, _tuples(blocks))
 
 
 def _tuples(blocks: Iterable[Buffer]) -> Iterator[NDArray[np.void]]:
@@ -189,14 +189,14 @@ class PostgresSession:
         )
         return points_by_key(self.execute(statement, (run_id,)))
 
-    def read_key(self, run_id: str, key: str) -> Points:
-        """The points of a key, sorted by time."""
+    def read_key(self, run_id: str, key: str) -> Iterator[Points]:
+        """The points of a key in pieces, at least one, by step, time and value."""
         statement = (
             "copy (select step, value, is_nan, timestamp from metrics where run_uuid = %s"
-            " and key = %s order by timestamp) to stdout (format binary)"
+            " and key = %s order by step, timestamp, is_nan, value) to stdout (format binary)"
         )
         with self._connection.cursor() as cursor, cursor.copy(statement, (run_id, key)) as copy:
-            return decode_points(copy)
+            yield from decode_points(copy)
 
 
 def _placed(statement: str) -> Any:

@@ -23,7 +23,7 @@ from bridges.stream.model import Float64, Int64, MetricStream, Series, Values
 from bridges.stream.naming import encodable
 from bridges.stream.redact import redact_text
 
-POINTS = 1 << 16  # of a metric column: bounds the memory of its copies
+POINTS = 1 << 14  # of a metric column: bounds the memory of its copies
 NAME_TAG, PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 MAX_FLOAT64 = 1.7976931348623157e308  # SQL stores hold an infinity as this
 STATUS = {

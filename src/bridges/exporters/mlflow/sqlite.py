@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.atomic_files import publish_once, system_errors, unlink
@@ -23,8 +22,8 @@ from bridges.exporters.mlflow.database import (
     TAG_ORDER,
     TAGS_OF,
     Row,
+    piece_of,
     points_by_key,
-    points_of,
 )
 from bridges.exporters.mlflow.related import KEYS
 from bridges.exporters.mlflow.rows import MetricColumn
@@ -103,22 +102,17 @@ class SqliteSession:
         )
         return points_by_key(rows)
 
-    def read_key(self, run_id: str, key: str) -> Points:
-        """The points of a key, sorted by time."""
+    def read_key(self, run_id: str, key: str) -> Iterator[Points]:
+        """The points of a key in pieces, at least one, by step and row id."""
         # without the hint SQLite scans this key's points of all runs
         rows = self._database.execute(  # not logged, as it is the same for each key
             "select step, value, is_nan, timestamp from metrics"
-            f" indexed by {self._index} where run_uuid = ? and key = ?",
+            f" indexed by {self._index} where run_uuid = ? and key = ? order by step",
             (run_id, key),
         )
-        return points_of(_chunks(rows))
-
-
-def _chunks(rows: sqlite3.Cursor) -> Iterator[NDArray[np.void]]:
-    """The rows as arrays with the fields of POINT, at least one."""
-    yield np.empty(0, POINT)
-    while some := rows.fetchmany(ROWS_PER_CHUNK):
-        yield np.array(some, POINT)
+        yield piece_of(np.empty(0, POINT))
+        while some := rows.fetchmany(ROWS_PER_CHUNK):
+            yield piece_of(np.array(some, POINT))
 
 
 def _rows(run_id: str, column: MetricColumn) -> Iterator[Row]:

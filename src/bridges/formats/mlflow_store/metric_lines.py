@@ -13,6 +13,7 @@ from enum import Enum
 import numpy as np
 from pydantic_core import from_json
 
+from bridges.stream.columns import join_parts
 from bridges.stream.model import Float64, Int64
 
 PIECE_BYTES = 1 << 17  # the lists of parsed numbers stay in the processor's cache
@@ -168,7 +169,9 @@ class _Parser:
         columns = self._columns or [_columns([], [], [])]
         time, value, step = columns[0]
         if len(columns) > 1:
-            time, value, step = map(np.concatenate, zip(*columns, strict=True))
+            parts = [*map(list, zip(*columns, strict=True))]
+            columns.clear()
+            time, value, step = map(join_parts, parts)
         is_seconds = not self._has_steps and _are_seconds(time)
         return MetricLines(time * 1000 if is_seconds else time, value, step, self._odd, is_seconds)
 

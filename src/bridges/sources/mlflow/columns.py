@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridges.formats.mlflow_store.records import Metric
+from bridges.stream.columns import join_parts
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Int64
 
@@ -80,8 +81,12 @@ class ColumnBuilder:
         codes, *columns = self._chunks
         if not codes:
             return []
-        code = np.concatenate(codes)
-        codes.clear()
+        if len(self._keys) == 1:  # nothing to sort
+            (key,) = self._keys
+            codes.clear()
+            metric = Metric(key, *map(join_parts, columns))
+            return [metric] if len(metric.value) else []
+        code = join_parts(codes)
         order = np.argsort(code, kind="stable")
         ends = np.cumsum(np.bincount(code, minlength=len(self._keys)))
         parts = [np.split(_sorted(column, order), ends[:-1]) for column in columns]
@@ -107,9 +112,7 @@ class ColumnBuilder:
 
 def _sorted(chunks: list[NDArray[Any]], order: Int64) -> NDArray[Any]:
     """The chunks, which are freed, as one array in this order."""
-    joined = np.concatenate(chunks)
-    chunks.clear()
-    return joined[order]
+    return join_parts(chunks)[order]
 
 
 def whole(value: object) -> int | None:

@@ -24,6 +24,7 @@ from bridges.formats.mlflow_store.records import (
 )
 from bridges.sources.mlflow.earlier_exports import as_exported
 from bridges.stream.clock import MILLISECOND
+from bridges.stream.columns import join_parts
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import (
     Float64,
@@ -163,23 +164,30 @@ def _stream_of_increasing(metrics: list[Metric]) -> MetricStream | None:
     sorted by them, as a run logs them; else None. Empties the list of metrics if they are so.
     """
     clocks, clock_of = _clocks(metrics)
-    if not clocks:
-        return None
-    ends = np.cumsum([len(time) for time, _ in clocks])
-    time, step = (
-        np.concatenate([time for time, _ in clocks]),
-        np.concatenate([step for _, step in clocks]),
-    )
-    is_later = _is_later(time, step)
-    is_later[ends[:-1]] = True  # the first points of the other clocks
-    if not is_later.all():
+    if not clocks or not all(_is_later(time, step) for time, step in clocks):
         return None
     named = [(metric.key, metric.value, at) for metric, at in zip(metrics, clock_of, strict=True)]
     metrics.clear()
+    time, step, rows = _merged(clocks)
+    series = tuple(Series(key, rows[clock], value) for key, value, clock in sorted(named, key=_key))
+    kind = np.full(len(time), RowKind.CUSTOM, np.uint8)
+    return MetricStream(step, kind, series, time)
+
+
+def _merged(clocks: list[tuple[Int64, Int64]]) -> tuple[Int64, Int64, list[Int64]]:
+    """Time (µs) and step of the rows of some clocks, and the rows of each clock.
+
+    Empties the list. Columns are made one by one, because they may be large.
+    """
+    ends = np.cumsum([len(time) for time, _ in clocks])
+    times, steps = map(list, zip(*clocks, strict=True))
     clocks.clear()
+    time = join_parts(times)
+    if len(ends) == 1:
+        return time * MILLISECOND, join_parts(steps), [np.arange(len(time))]
     order = np.argsort(time, kind="stable")  # faster than sorting by step, too
-    time = time[order]  # one by one, because they may be large
-    step = step[order]
+    time = time[order]
+    step = join_parts(steps)[order]
     if ((time[1:] == time[:-1]) & (step[1:] < step[:-1])).any():
         by_step = np.lexsort((step, time))
         order = order[by_step]
@@ -187,16 +195,14 @@ def _stream_of_increasing(metrics: list[Metric]) -> MetricStream | None:
         step = step[by_step]
         del by_step
     is_first = ~_equal_to_previous(time, step)
-    number: Int64 = np.cumsum(is_first, dtype=np.int64)
+    time = time[is_first]
+    step = step[is_first]
+    time *= MILLISECOND
+    number = np.cumsum(is_first, dtype=np.min_scalar_type(len(order)))
     number -= 1
     row = np.empty(len(order), np.int64)
     row[order] = number
-    del order, number
-    rows = np.split(row, ends[:-1])
-    series = tuple(Series(key, rows[clock], value) for key, value, clock in sorted(named, key=_key))
-    time, step = time[is_first], step[is_first]
-    time *= MILLISECOND
-    return MetricStream(step, np.full(len(time), RowKind.CUSTOM, np.uint8), series, time)
+    return time, step, np.split(row, ends[:-1])
 
 
 def _clocks(metrics: Sequence[Metric]) -> tuple[list[tuple[Int64, Int64]], list[int]]:
@@ -220,11 +226,13 @@ def _is_clock(metric: Metric, time: Int64, step: Int64) -> bool:
     return np.array_equal(metric.time, time) and np.array_equal(metric.step, step)
 
 
-def _is_later(time: Int64, step: Int64) -> NDArray[np.bool_]:
-    """Whether each point (n) is later than the one before it, by time and step (bool, n)."""
-    is_later = np.ones(len(time), bool)
-    is_later[1:] = (time[1:] > time[:-1]) | ((time[1:] == time[:-1]) & (step[1:] > step[:-1]))
-    return is_later
+def _is_later(time: Int64, step: Int64) -> bool:
+    """Whether each point is later than the one before it, by time and step."""
+    is_later = time[1:] > time[:-1]
+    if is_later.all():
+        return True
+    is_later |= (time[1:] == time[:-1]) & (step[1:] > step[:-1])
+    return bool(is_later.all())
 
 
 def _key(named: tuple[str, Float64, int]) -> str:
