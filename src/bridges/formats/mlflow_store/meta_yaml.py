@@ -7,12 +7,13 @@ PyYAML reads other YAML. Values are taken from its nodes, so aliases are never e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 UNENDED = ""
 MAX_DIGITS = 20
 MAX_YAML_BYTES = 1 << 20  # PyYAML is slow
+MAX_DEPTH = 100
 LFS_POINTER, CONFLICT = "version https://git-lfs", "<<<<<<< "
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _NULL_TAG, _MAP_TAG = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
@@ -103,14 +104,28 @@ def _from_nodes(text: str) -> Meta:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=loader)
-    except (yaml.YAMLError, RecursionError) as error:
+        _check_depth(yaml.parse(text, loader))
+        node = yaml.compose(text, loader)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = "" if mark is None else f"line {mark.line + 1}"
-        raise MetaError("invalid YAML", place) from None
+        raise MetaError("invalid YAML", _line(mark)) from None
     if not isinstance(node, yaml.MappingNode):
         raise MetaError("YAML without a mapping")
     return {key: _node_value(value) for key, value in _pairs(node)}
+
+
+def _check_depth(events: Iterable[Any]) -> None:
+    """Raise MetaError for values nested too deep: PyYAML before 6.0.4 crashes on them."""
+    depth = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if depth > MAX_DEPTH:
+            raise MetaError(f"YAML of more than {MAX_DEPTH} levels", _line(event.start_mark))
+
+
+def _line(mark: Any) -> str:
+    return "" if mark is None else f"line {mark.line + 1}"
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, timezone
 
 import numpy as np
 
 from bridges.sources.tables.formats import MICROSECONDS, Elapsed, Timestamp
+from bridges.sources.times.iso import microseconds
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import NO_TIME, Float64, Int64, Series
 from bridges.stream.pace import MAX_TIME
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def times_of(
@@ -45,7 +42,7 @@ def times_of(
 def _microseconds(part: Series, column: Timestamp) -> Int64:
     """The times of some values; 0 for other values."""
     if column.unit == "iso":
-        return np.array([_from_text(value) for value in part.values.tolist()], np.int64)
+        return np.array([microseconds(value) for value in part.values.tolist()], np.int64)
     scale = MICROSECONDS[column.unit]
     if part.values.dtype == np.int64:
         largest = MAX_TIME * 1_000_000 // scale
@@ -55,16 +52,6 @@ def _microseconds(part: Series, column: Timestamp) -> Int64:
         is_time = np.isfinite(times) & (np.abs(times) < 2.0**62)
         return np.rint(np.where(is_time, times, 0.0)).astype(np.int64)
     return np.zeros(len(part.rows), np.int64)
-
-
-def _from_text(value: object) -> int:
-    """The time in an ISO 8601 text; without a zone, in UTC. 0 for other values."""
-    with suppress(ValueError, OverflowError):
-        time = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-        time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-        span = time - _EPOCH
-        return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
-    return 0
 
 
 def elapsed_of(series: Sequence[Series], column: Elapsed | None, count: int) -> Float64 | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 
 from pydantic_core import from_json
 
@@ -12,11 +11,11 @@ from bridges.errors import SourceError
 from bridges.formats.wandb_log.records import RunLog, RunRecord
 from bridges.formats.wandb_log.rows import HistoryColumns
 from bridges.sources.sidecars.yaml_settings import read_yaml
+from bridges.sources.times.iso import microseconds
 from bridges.sources.wandb.claims import HISTORY_NAME, METADATA_NAME
 from bridges.sources.wandb.logs import EmptyLogError, ReadLog, open_log
 from bridges.sources.wandb.places import CONFIG_NAME, EVENTS_NAME, SUMMARY_NAME, LogPlace
 from bridges.sources.wandb.rows import moments_of
-from bridges.stream.clock import SECOND
 from bridges.stream.finding import Finding, Severity
 
 ROWS_AT_ONCE = 4096
@@ -126,14 +125,3 @@ def _record(metadata: Mapping[str, object], run_id: str) -> RunRecord:
     return RunRecord(
         run_id, project=text("project"), name=text("name"), notes=text("notes"), start=start
     )
-
-
-def microseconds(text: object) -> int:
-    """An ISO time in microseconds since 1970, in UTC if it has no zone; 0 for anything else."""
-    try:
-        time = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return 0
-    time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-    whole = time.replace(microsecond=0)
-    return round(whole.timestamp()) * SECOND + time.microsecond

@@ -32,8 +32,8 @@ from bridges.sources.fetch import MissingSourceError
 from bridges.sources.notes import with_notes
 from bridges.sources.options import ReadOptions
 from bridges.sources.selection import Selection
+from bridges.sources.times.iso import microseconds
 from bridges.sources.wandb.content import Content
-from bridges.sources.wandb.early import microseconds
 from bridges.sources.wandb.logs import ReadLog
 from bridges.sources.wandb.notes import is_empty, notes_on
 from bridges.sources.wandb.rows import moments_of

@@ -121,7 +121,6 @@ def test_aliases_are_not_expanded() -> None:
         (b"a: b\n<<<<<<< HEAD\n", "a merge conflict of git", "line 2"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", ""),
         (b"a: '" + b"x" * 2**20 + b"\n", "1,048,581 characters", ""),
-        (b"a: " + b"[" * 10**5, "invalid YAML", ""),
     ],
 )
 def test_other_content_is_named(data: bytes, found: str, place: str) -> None:
@@ -129,6 +128,22 @@ def test_other_content_is_named(data: bytes, found: str, place: str) -> None:
         read_meta(data)
     assert caught.value.found == found
     assert caught.value.place.startswith(place)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a: " + b"[" * 10**5,
+        b"a: " + b"[" * 10**5 + b"]" * 10**5,
+        b"a:\n " + b"- " * 10**5 + b"x\n",
+        b"{a: " * 10**5 + b"1" + b"}" * 10**5,
+    ],
+    ids=["open", "closed", "items", "mappings"],
+)
+def test_deep_values_are_refused(data: bytes) -> None:
+    with pytest.raises(MetaError, match=r"YAML of more than 100 levels|invalid YAML") as caught:
+        read_meta(data)
+    assert caught.value.place.startswith("line ")
 
 
 @pytest.mark.parametrize(
