@@ -175,7 +175,8 @@ class MigrationProgress(Progress):
         label = min(MAX_LABEL, max(len(count.label) for count in counts))
         done = max(len(f"{count.total:,}") for count in counts) * 2 + 1
         others = (0, done, len("100,000 runs/s"), len("100:00:00 left"))
-        room = width - sum(others) - 2 * len(others)  # for label and bar
+        padding = 2 * (len(others) + 1)  # rich before 14.3 counts that of the last column too
+        room = width - sum(others) - padding  # for label and bar
         label = max(1, min(label, room - 1))  # figures have priority
         bar = max(1, min(MAX_BAR, room - label))
         widths = (label, *others)
