@@ -39,9 +39,10 @@ test-all: test
 	$(PYTEST) -m slow
 
 # Foreign releases, each in an environment of its own; it needs uv. The results of MLflow's are
-# written to tests/golden/mlflow_releases.md. The newest writers of event files come first.
+# written to tests/golden/mlflow_releases.md. The writers of event files and of tables come first.
 slow: $(READY)
 	$(BIN)/python -m tests.golden.check_event_writers
+	$(BIN)/python -m tests.golden.make_tables --check
 	$(BIN)/python -m tests.golden.check_mlflow_releases
 
 check: $(READY)

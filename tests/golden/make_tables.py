@@ -28,7 +28,7 @@ NEWEST = {
 }
 OLDER = {
     "lightning": ["lightning==2.2.5", "torch==2.14.1", "setuptools<80"],
-    "keras": ["keras==3.3.3", "torch==2.14.1"],
+    "keras": ["keras==3.3.3", "torch==2.14.1", "packaging"],
     "sb3": ["stable-baselines3==2.3.2", "torch==2.14.1"],
 }
 

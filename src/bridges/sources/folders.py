@@ -182,7 +182,9 @@ def _divided(
 
 
 def _folder(path: str, entries: Iterator[tuple[str, bool]]) -> Folder:
-    inside = sorted(entries, key=lambda entry: natural(entry[0]))
+    inside = [*entries]
+    if len(inside) > 1:
+        inside.sort(key=lambda entry: natural(entry[0]))
     files = tuple(name for name, is_folder in inside if not is_folder)
     return Folder(path, files, tuple(name for name, is_folder in inside if is_folder))
 

@@ -7,6 +7,7 @@ import random
 import struct
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,6 +223,29 @@ def test_one_damaged_file_of_many_is_named_and_the_others_are_read() -> None:
             assert found.texts == alone.texts
             assert (found.torn, found.damaged) == (alone.torn, alone.damaged)
             assert (found.start, found.first_time) == (alone.start, alone.first_time)
+
+
+def test_files_with_equal_lengths_of_records_keep_their_own_tags_and_damage() -> None:
+    """Where the records of one file lie counts for the next ones; nothing else does."""
+
+    def file(tags: str, seed: int) -> bytes:
+        values = np.random.default_rng(seed).random((80, len(tags))).astype("<f4")
+        records = [
+            proto.summary_event(seed + step, step, [proto.scalar_value(tag, value.tobytes())])
+            for step, row in enumerate(values)
+            for tag, value in zip(tags, row, strict=True)
+        ]
+        return b"".join(proto.frames([proto.file_version_event(float(seed)), *records]))
+
+    datas = [file("abc", 1), file("abc", 2), file("bca", 3), file("abc", 4), file("abc", 5)]
+    assert len({*map(len, datas)}) == 1
+    datas[3] = flipped(datas[3], 2000)
+    found = [*decode_many([EventBytes(f"f{n}", data, {}) for n, data in enumerate(datas)])]
+    assert isinstance(found[3], EventFileError)
+    for number in (0, 1, 2, 4):
+        each = found[number]
+        assert isinstance(each, EventFile)
+        assert points(each) == points(decode("", datas[number]))
 
 
 def test_too_many_tags_in_one_file_of_many() -> None:

@@ -156,3 +156,23 @@ def test_a_header_is_a_length_and_its_crc() -> None:
         assert not is_record_header(bytes([header[0] ^ 1]) + header[1:])
     assert not is_record_header(bytes(12))
     assert not is_record_header(b"version https://git-lfs")
+
+
+@given(CYCLES.filter(bool), CYCLES.filter(bool))
+def test_other_data_fit_only_if_all_their_lengths_are_equal(
+    cycles: list[tuple[list[int], int]], others: list[tuple[list[int], int]]
+) -> None:
+    want = lengths_of(cycles)
+    frames = find_records(framed(want)[:-1] + b"x", complete=False)
+    for lengths in (want, want[::-1], lengths_of(others)):
+        assert frames.fit(framed(lengths)[:-1] + b"x") == (lengths == want)
+
+
+def test_data_that_may_end_with_zeros_or_inside_of_a_record_never_fit() -> None:
+    data = framed([20, 30] * 40)[:-1] + b"x"
+    frames = find_records(data, complete=False)
+    assert frames.fit(data)
+    for other in (data[:-1] + b"\0", data[:-1], b""):
+        assert not frames.fit(other)
+    cut = data[:-5] + b"x"
+    assert not find_records(cut, complete=False).fit(cut)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
@@ -96,9 +97,7 @@ class EventFile:
     def first_time(self) -> float | None:
         """The lowest finite wall time of all records."""
         columns = {id(part.wall_time): part.wall_time for part in self.parts}
-        times = np.concatenate([np.array(self.other_times), *columns.values()])
-        first = float(np.min(times, where=np.isfinite(times), initial=np.inf))
-        return first if np.isfinite(first) else None
+        return lowest([*columns.values(), np.array(self.other_times, np.float64)])
 
     def points(self, tag: str) -> ScalarPart:
         """All points of a tag as one part."""
@@ -109,6 +108,18 @@ class EventFile:
         return ScalarPart(
             *(np.concatenate([getattr(one, name) for one in parts]) for name in names)
         )
+
+
+def lowest(columns: Iterable[Float64]) -> float | None:
+    """The lowest finite number of some columns; None without any."""
+    found = []
+    for column in columns:
+        low = float(column.min()) if len(column) else math.inf
+        if not math.isfinite(low):
+            low = float(column.min(where=np.isfinite(column), initial=math.inf))
+        found.append(low)
+    low = min(found, default=math.inf)
+    return low if math.isfinite(low) else None
 
 
 class EventBytes(NamedTuple):

@@ -15,7 +15,7 @@ import os
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -143,7 +143,7 @@ def _decode_joined(
     files: Sequence[EventBytes], rules: Rules
 ) -> Iterator[EventFile | EventFileError]:
     """Decode files together."""
-    frames = [find_records(file.data, complete=rules.complete) for file in files]
+    frames = _frames(files, complete=rules.complete)
     drafts = [Draft(file, rules, found.torn) for file, found in zip(files, frames, strict=True)]
     for draft, found in zip(drafts, frames, strict=True):
         if found.torn and (not found.is_cut or (rules.complete and not rules.salvage)):
@@ -160,6 +160,17 @@ def _decode_joined(
         return
     for draft in drafts:
         yield _salvaged(draft, rules) if rules.salvage else draft.finished()
+
+
+def _frames(files: Sequence[EventBytes], *, complete: bool) -> list[Frames]:
+    """The records of each file. Runs of one program often have the same, found once."""
+    frames: list[Frames] = []
+    for _, data, _ in files:
+        if frames and frames[-1].fit(data):
+            frames.append(frames[-1])
+        else:
+            frames.append(find_records(data, complete=complete))
+    return frames
 
 
 def _salvaged(draft: Draft, rules: Rules) -> EventFile | EventFileError:
@@ -195,29 +206,43 @@ class _Decoder:
     def decode(self, frames: Sequence[Frames]) -> None:
         """Decode the records of each file. Raises _TooManyTagsError."""
         loose: dict[Group, list[Int64]] = {}
-        for base, found in zip(self._bases, frames, strict=False):
+        pairs = zip(frames, self._bases, strict=False)
+        for _, alike in groupby(pairs, key=lambda pair: id(pair[0])):
+            (found, first), *others = alike
+            bases = np.array([first, *(base for _, base in others)])
             for length, offsets in found.others.items():
-                loose.setdefault((length, b""), []).append(np.array(offsets, np.int64) + base)
+                where = _repeated(np.array(offsets, np.int64), bases)
+                loose.setdefault((length, b""), []).append(where)
             for cycle in found.cycles:
-                self._cycle(base, cycle, loose)
+                if cycle.repeats < MIN_CYCLES:
+                    self._add_cycle(bases, cycle, loose)
+                else:
+                    self._decode_cycles(bases, cycle, loose)
         singles = [self._groups(length, where) for length, where in _merged_groups(loose)]
         if singles:
             self._singles(np.sort(np.concatenate(singles)))
         self._share_columns()
 
-    def _cycle(self, base: int, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
-        """Decode repeated records, in regions that stay in the cache."""
-        firsts = [base + cycle.offset + place for place in cycle.places]
-        size, records = cycle.size, [*zip(firsts, cycle.lengths, strict=True)]
-        if cycle.repeats < MIN_CYCLES:  # decoded with those of other cycles
-            for first, length in records:
-                where = np.arange(first, first + cycle.repeats * size, size)
-                tag = first_tag(self._data, first + HEADER)
-                loose.setdefault((length, tag), []).append(where)
-            return
+    def _add_cycle(self, bases: Int64, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
+        """Add repeated records of equal files, to be decoded with those of other cycles."""
+        at, size = cycle.offset, cycle.size
+        for length in cycle.lengths:
+            tag = first_tag(self._data, int(bases[0]) + at + HEADER)
+            where = np.arange(at, at + cycle.repeats * size, size)
+            loose.setdefault((length, tag), []).append(_repeated(where, bases))
+            at += length + HEADER + FOOTER
+
+    def _decode_cycles(self, bases: Int64, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
+        """Decode repeated records of equal files, in regions that stay in the cache."""
+        for base in bases.tolist():
+            self._decode_cycle(base + cycle.offset, cycle, loose)
+
+    def _decode_cycle(self, first: int, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
+        size = cycle.size
         alike: dict[tuple[int, Shape | None], list[int]] = {}  # first records of equal shape
-        for first, length in records:
+        for length in cycle.lengths:
             alike.setdefault((length, self._shape(first, length)), []).append(first)
+            first += length + HEADER + FOOTER
         at_once = max(1024, BLOCK_BYTES // size)
         for start in range(0, cycle.repeats, at_once):
             starts = np.arange(start, min(start + at_once, cycle.repeats)) * size
@@ -326,16 +351,12 @@ class _Decoder:
         bases = np.array(self._bases)
         for key, parts in self._columns.items():
             offset, step, raw, time = _sorted(parts)
-            bounds = np.searchsorted(offset, bases).tolist()
-            for number, (low, high) in enumerate(pairwise(bounds)):
+            bounds = np.searchsorted(offset, bases)
+            offset = offset - np.repeat(bases[:-1], np.diff(bounds))
+            for draft, (low, high) in zip(self._drafts, pairwise(bounds.tolist()), strict=True):
                 if low < high:
-                    part = Part(
-                        offset[low:high] - self._bases[number],
-                        step[low:high],
-                        raw[low:high],
-                        time[low:high],
-                    )
-                    self._drafts[number].parts[key] = [part]
+                    own = slice(low, high)
+                    draft.parts[key] = [Part(offset[own], step[own], raw[own], time[own])]
 
 
 def _merged_groups(groups: dict[Group, list[Int64]]) -> Iterator[tuple[int, Int64]]:
@@ -354,6 +375,11 @@ def _merged_groups(groups: dict[Group, list[Int64]]) -> Iterator[tuple[int, Int6
         several[-1] = [*several[-1], *minor.pop(length, ())]
         yield from ((length, _joined(found)) for found in several)
     yield from ((length, _joined(found)) for length, found in minor.items())
+
+
+def _repeated(offsets: Int64, bases: Int64) -> Int64:
+    """Offsets within a file, for each file that begins at one of the bases."""
+    return (offsets + bases[:, None]).ravel()
 
 
 def _joined(found: Sequence[Int64]) -> Int64:

@@ -11,13 +11,13 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import accumulate
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from bridges.formats.events.crc32c import crc32c, crc32c_each, mask
+from bridges.stream.model import Int64
 
 HEADER, FOOTER = 12, 4  # bytes around the data
 RECORDS_PER_CHECK = 256  # CRCs are checked in batches, for which the data are copied
@@ -97,22 +97,14 @@ def records_fit(data: bytes, records: Sequence[tuple[int, int]]) -> list[bool]:
 
 
 class Cycle(NamedTuple):
-    """Records whose data lengths repeat: the offset of the first, the lengths, and how often."""
+    """Records whose data lengths repeat: the offset of the first, the lengths, how often they
+    follow each other, and the bytes of one repetition.
+    """
 
     offset: int
     lengths: tuple[int, ...]
     repeats: int
-
-    @property
-    def size(self) -> int:
-        """The bytes of one repetition."""
-        return sum(self.lengths) + len(self.lengths) * (HEADER + FOOTER)
-
-    @property
-    def places(self) -> list[int]:
-        """The offset of each record from the beginning of its repetition."""
-        sizes = [length + HEADER + FOOTER for length in self.lengths]
-        return [*accumulate(sizes[:-1], initial=0)]
+    size: int
 
 
 @dataclass
@@ -134,6 +126,26 @@ class Frames:
         """Add records by their offsets and data lengths."""
         for start, length in zip(starts, lengths, strict=True):
             self.others[length].append(start)
+
+    def fit(self, data: bytes) -> bool:
+        """Whether other data have the same records, and end with the last one."""
+        if self.torn or self.stop != len(data) or not data or not data[-1]:
+            return False
+        starts, lengths = self._bounds
+        stored = np.ndarray(len(data) - 7, "<i8", data, 0, (1,))[starts]
+        return bool((stored == lengths).all())
+
+    @cached_property
+    def _bounds(self) -> tuple[Int64, Int64]:
+        """The offset and the data length of each record."""
+        groups = [(length, np.array(found, np.int64)) for length, found in self.others.items()]
+        for at, lengths, repeats, size in self.cycles:
+            for length in lengths:
+                groups.append((length, np.arange(at, at + repeats * size, size)))
+                at += length + HEADER + FOOTER
+        sizes = np.array([length for length, _ in groups])
+        counts = [len(starts) for _, starts in groups]
+        return np.concatenate([starts for _, starts in groups]), sizes.repeat(counts)
 
 
 def _offsets() -> array[int]:
@@ -191,16 +203,16 @@ def _repeated(data: bytes, offset: int, end: int, lengths: Sequence[int]) -> Cyc
     that the ones before it determine, so the result is exact.
     """
     count = _period(lengths)
-    cycle = Cycle(offset, tuple(lengths[len(lengths) - count :]), 0)
-    size = cycle.size
+    repeated = tuple(lengths[len(lengths) - count :])
+    size = sum(repeated) + count * (HEADER + FOOTER)
     room, done, guess = (end - offset) // size if count else 0, 0, FIRST_GUESS
     while done < room:
         wanted = min(guess, room - done)
-        found = _equal_cycles(data, offset + done * size, cycle.lengths, size, wanted)
+        found = _equal_cycles(data, offset + done * size, repeated, size, wanted)
         done, guess = done + found, guess * GUESS_GROWTH
         if found < wanted:
             break
-    return cycle._replace(repeats=done)
+    return Cycle(offset, repeated, done, size)
 
 
 def _period(lengths: Sequence[int]) -> int:
@@ -218,7 +230,7 @@ def _equal_cycles(data: bytes, offset: int, lengths: Sequence[int], size: int, m
     for length in lengths:
         differs = np.ndarray(most, "<u8", data, offset, (size,)) != length
         offset += length + HEADER + FOOTER
-        if differs.any():
+        if np.count_nonzero(differs):
             most = int(differs.argmax())
             if not most:
                 return 0

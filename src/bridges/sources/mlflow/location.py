@@ -28,6 +28,7 @@ MAX_DEPTH = 12  # of directories in which stores are looked for
 # a page of MLflow's UI: https://host/#/experiments/1/runs/abc
 _PAGE = re.compile(r"#/experiments/(?P<experiment>[^/?]+)(?:/runs/(?P<run>[^/?]+))?")
 _RUN_LINE = re.compile(rb"^\s*(run_id|run_uuid)\s*:", re.MULTILINE)
+_RUN_NAME = re.compile("[0-9a-f]{32}")
 _EXPERIMENT_LINE = re.compile(rb"^\s*experiment_id\s*:", re.MULTILINE)
 
 
@@ -196,7 +197,7 @@ def _kind(folder: str) -> str:
 
 
 def _is_run_name(name: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{32}", name) is not None
+    return _RUN_NAME.fullmatch(name) is not None
 
 
 def _head(folder: str) -> bytes | None:

@@ -10,16 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bridges.formats.events.content import TEXT_SUFFIX, EventFile, ScalarPart, Text
+from bridges.formats.events.content import TEXT_SUFFIX, EventFile, ScalarPart, Text, lowest
 from bridges.formats.events.hparams import SessionEnd, SessionStart
 from bridges.sources.tensorboard.event_names import EXPORTED, name_of, process_of
 from bridges.stream.finding import Finding
-from bridges.stream.model import Float64, Int64, Provenance, Values
+from bridges.stream.model import Float64, Int64, Provenance
 
 # texts added by bridges: the state of the run, its params and its note
 STATE, PARAMS, NOTE = (f"bridges/{name}{TEXT_SUFFIX}" for name in ("provenance", "params", "note"))
 OWN_TEXTS = (STATE, PARAMS, NOTE)
+MAX_INT16 = 2**15 - 1
 MAX_SECONDS = 253_402_300_799  # the end of the year 9999
+NOTHING = np.empty(0, np.int64)
+EMPTY = ScalarPart(NOTHING, NOTHING, np.empty(0), np.empty(0))
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int16] | Int64
 
@@ -83,30 +86,25 @@ class EventLog:
         """The columns of a decoded file."""
         texts = [text for text in file.texts if text.tag not in OWN_TEXTS]
         of_texts = _parts_of_texts(texts)
-        found = [(at, part) for at, each in enumerate(file.scalars.values()) for part in each]
-        found += enumerate(of_texts.values(), len(file.scalars))
-        dtype = small_integers(len(file.scalars) + len(of_texts))
-        parts = [part for _, part in found]
-        code = np.repeat(
-            np.array([at for at, _ in found], dtype), [len(part.step) for part in parts]
-        )
-        offset = _joined([part.offset for part in parts], np.int64)
-        time, bad_times = _microseconds(_joined([part.wall_time for part in parts], float))
-        order = np.argsort(offset, kind="stable")
+        by_tag = [*file.scalars.values(), *([part] for part in of_texts.values())]
+        found = [(at, part) for at, parts in enumerate(by_tag) for part in parts]
+        code, offset, step, value, seconds = _columns(found, len(by_tag))
+        time, bad_times = _microseconds(seconds)
+        order = offset.argsort(kind="stable")
         if of_texts and process_of(name_of(path)).startswith(EXPORTED):
             is_text = code[order] >= len(file.scalars)
             order = order[_texts_in_time(is_text, time[order])]
-        start = file.first_time
+        start = lowest([seconds, np.array(file.other_times, np.float64)])
         return cls(
             path,
             (*file.scalars, *(tag.removesuffix(TEXT_SUFFIX) for tag in of_texts)),
             len(file.scalars),
             code[order],
-            _joined([part.step for part in parts], np.int64)[order],
-            _joined([part.value for part in parts], np.float64)[order],
+            step[order],
+            value[order],
             time[order],
             tuple(text.text for text in texts),
-            _restarts(file, offset[order]),
+            _restarts(file, offset[order]) if file.restarts else (),
             None if start is None or abs(start) > MAX_SECONDS else round(start * 1e6),
             tuple(session for _, session in file.sessions),
             file.others,
@@ -154,9 +152,9 @@ class EventLog:
         return {key: value for start in starts for key, value in start.params.items()}
 
 
-def small_integers(count: int) -> type[np.int16] | type[np.int64]:
-    """The dtype of `count` codes: int16 if they fit, as it is sorted much faster."""
-    return np.int16 if count < np.iinfo(np.int16).max else np.int64
+def as_codes(numbers: Int64, count: int) -> Codes:
+    """Numbers below `count` as int16 if they fit, as it is sorted much faster."""
+    return numbers.astype(np.int16) if count <= MAX_INT16 else numbers
 
 
 def _parts_of_texts(texts: Sequence[Text]) -> dict[str, ScalarPart]:
@@ -186,21 +184,29 @@ def _texts_in_time(is_text: Mask, time: Int64) -> Int64:
 
 
 def _restarts(file: EventFile, offset: Int64) -> tuple[tuple[int, int], ...]:
-    if not file.restarts:  # the usual case
-        return ()
     before = np.searchsorted(offset, [at for at, _ in file.restarts]).tolist()
     return tuple((at, step) for at, (_, step) in zip(before, file.restarts, strict=True))
 
 
-def _joined(columns: Sequence[Values], dtype: type) -> Values:
-    joined = np.concatenate(columns) if columns else np.empty(0)
-    return joined.astype(dtype, copy=False)
+def _columns(
+    found: Sequence[tuple[int, ScalarPart]], tags: int
+) -> tuple[Codes, Int64, Int64, Float64, Float64]:
+    """The codes, offsets, steps, values and wall times of the points of all parts (n each)."""
+    parts = [part for _, part in found] or [EMPTY]
+    counts = [len(part.step) for part in parts]
+    return (
+        as_codes(np.repeat([at for at, _ in found] or [0], counts), tags),
+        np.concatenate([part.offset for part in parts]),
+        np.concatenate([part.step for part in parts]),
+        np.concatenate([part.value for part in parts], dtype=np.float64),
+        np.concatenate([part.wall_time for part in parts]),
+    )
 
 
 def _microseconds(seconds: Float64) -> tuple[Int64, int]:
     """Times in microseconds (int64, n); 0 for invalid ones, and the number of these."""
     is_valid = np.abs(seconds) <= MAX_SECONDS  # false for NaN
-    bad = len(seconds) - int(is_valid.sum())
+    bad = len(seconds) - int(np.count_nonzero(is_valid))
     if bad:
         seconds = np.where(is_valid, seconds, 0.0)
     return np.rint(seconds * 1e6).astype(np.int64), bad

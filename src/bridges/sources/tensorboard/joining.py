@@ -185,7 +185,8 @@ def _joined(unit: Unit, members: Sequence[Member], *, is_one: bool) -> list[Grou
                 found.append(Group("", [(member, training)]))
             else:
                 group.parts.append((member, training))
-    found.sort(key=lambda group: group.began)
+    if len(found) > 1:
+        found.sort(key=lambda group: group.began)
     for member in members:
         if not (member.folder.within or any(map(len, member.logs))):
             _add_without_points(member, found)

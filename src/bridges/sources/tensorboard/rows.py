@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from bridges.sources.tensorboard.event_log import Codes, EventLog, Mask, small_integers
+from bridges.sources.tensorboard.event_log import Codes, EventLog, Mask, as_codes
 from bridges.sources.tensorboard.trainings import LogPart
 from bridges.stream.model import Float64, Int64, MetricStream, RowKind, Series, Values
 
@@ -37,11 +38,7 @@ def stream_of(directories: Sequence[DirectoryPoints]) -> MetricStream:
     return points.stream()
 
 
-COLUMNS = ("code", "step", "value", "time")
-
-
-@dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
     """Some points (n each): code of the key, step, value and time."""
 
     code: Codes
@@ -54,11 +51,17 @@ class _Columns:
         """The points of all parts."""
         if len(parts) == 1:
             return parts[0]
-        return cls(*(_joined([getattr(part, name) for part in parts]) for name in COLUMNS))
+        return cls(
+            _joined([part.code for part in parts]),
+            _joined([part.step for part in parts]),
+            _joined([part.value for part in parts]),
+            _joined([part.time for part in parts]),
+        )
 
-    def take(self, chosen: slice | Int64) -> _Columns:
+    def take(self, chosen: slice | Int64 | Mask) -> _Columns:
         """Some points, or all in another order."""
-        return _Columns(*(getattr(self, name)[chosen] for name in COLUMNS))
+        code, step, value, time = self
+        return _Columns(code[chosen], step[chosen], value[chosen], time[chosen])
 
 
 class _Points:
@@ -67,9 +70,8 @@ class _Points:
     def __init__(self) -> None:
         self._codes: dict[tuple[str, bool], int] = {}
         self._texts: list[str] = []
-        self._columns: list[_Columns] = []
-        self._by_code: list[Int64] = []  # for each directory, the order of its points by code
-        self._row: list[Int64] = []  # for each directory, the row of each point
+        self._columns: list[_Columns] = []  # for each directory, its points sorted by code
+        self._row: list[Int64] = []  # for each directory, the row of each of these points
         self._rows = 0
         self._row_steps: list[Int64] = []
         self._row_times: list[Int64] = []
@@ -89,54 +91,51 @@ class _Points:
             points = points.take(np.argsort(_joined(latest), kind="stable"))
         if not len(points.step):
             return
-        by_code = np.argsort(points.code, kind="stable")
-        is_first = _row_starts(points.code, points.step, by_code)
-        row = np.cumsum(is_first) - 1 + self._rows
-        self._rows = int(row[-1]) + 1
-        self._columns.append(points)
-        self._by_code.append(by_code)
-        self._row.append(row)
-        self._row_steps.append(points.step[is_first])
-        self._row_times.append(points.time[is_first])
+        by_code = points.code.argsort(kind="stable")
+        starts, row = _rows(points.code, points.step, by_code)
+        self._columns.append(points.take(by_code))
+        self._row.append(row[by_code] + self._rows if self._rows else row[by_code])
+        self._row_steps.append(points.step[starts])
+        self._row_times.append(points.time[starts])
+        self._rows += len(starts)
 
     def _columns_of(self, prefix: str, part: LogPart) -> _Columns:
         """The points of a part, without rows."""
-        log, kept = part.log, slice(None) if part.kept is None else part.kept
-        tag, value = log.tag[kept], log.value[kept]
+        log, tag, value = part.log, part.log.tag, part.log.value
         if log.texts:
             value = np.where(tag < log.numbers, value, value + len(self._texts))
             self._texts += log.texts
-        code = self._code_of(prefix, log)[tag]
-        return _Columns(code, log.step[kept], value, log.time[kept])
+        is_first = not self._codes  # its codes are the positions of its tags
+        codes = self._code_of(prefix, log)
+        points = _Columns(tag if is_first else codes[tag], log.step, value, log.time)
+        return points if part.kept is None else points.take(part.kept)
 
     def _code_of(self, prefix: str, log: EventLog) -> Codes:
         """The code of each tag of a file."""
+        known = self._codes
         names = [(prefix + tag, at >= log.numbers) for at, tag in enumerate(log.tags)]
-        codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
-        found = np.array(codes, np.int64)
-        return found.astype(np.int16) if small_integers(len(self._codes)) is np.int16 else found
+        found = [known.setdefault(name, len(known)) for name in names]
+        return as_codes(np.array(found, np.int64), len(known))
 
     def stream(self) -> MetricStream:
         """The stream of all points."""
         points, row = _Columns.joined(self._columns), _joined(self._row)
         step, time = _joined(self._row_steps), _joined(self._row_times)
-        if len(self._by_code) == 1:
-            (by_code,) = self._by_code
-        else:
-            by_code = np.argsort(points.code, kind="stable")
+        if len(self._columns) > 1:
             latest = [np.maximum.accumulate(times) for times in self._row_times]
             order = np.argsort(_joined(latest), kind="stable")
             position = np.empty(len(order), np.int64)
             position[order] = np.arange(len(order))
+            by_code = np.argsort(points.code, kind="stable")
             step, time = step[order], time[order]
-            row = position[row]
-        kind = np.full(len(step), RowKind.CUSTOM, np.uint8)
-        series = self._series(points.take(by_code), row[by_code], time)
-        return MetricStream(step, kind, series, time)
+            points, row = points.take(by_code), position[row[by_code]]
+        kind = np.empty(len(step), np.uint8)
+        kind.fill(RowKind.CUSTOM)
+        return MetricStream(step, kind, self._series(points, row, time), time)
 
     def _series(self, points: _Columns, row: Int64, row_time: Int64) -> tuple[Series, ...]:
         """The series of sorted points. They have times of their own if these are not the rows'."""
-        ends = np.searchsorted(points.code, np.arange(len(self._codes) + 1)).tolist()
+        ends = points.code.searchsorted(np.arange(len(self._codes) + 1)).tolist()
         has_times = bool((points.time != row_time[row]).any())
         series = []
         for (key, is_text), first, last in zip(self._codes, ends[:-1], ends[1:], strict=True):
@@ -155,27 +154,34 @@ class _Points:
 
 def _without_last_row(points: _Columns) -> _Columns:
     by_code = np.argsort(points.code, kind="stable")
-    last = int(np.flatnonzero(_row_starts(points.code, points.step, by_code))[-1])
-    return points.take(slice(last))
+    starts, _ = _rows(points.code, points.step, by_code)
+    return points.take(slice(int(starts[-1])))
 
 
-def _row_starts(code: Codes, step: Int64, by_code: Int64) -> Mask:
-    """Whether each point begins a row (bool, n); `by_code` sorts the points by code."""
+def _rows(code: Codes, step: Int64, by_code: Int64) -> tuple[Int64, Int64]:
+    """The first point of each row (int64, rows), and the row of each point (int64, n).
+
+    `by_code` sorts the points by code.
+    """
     is_first = np.ones(len(step), bool)
-    is_first[1:] = step[1:] != step[:-1]
-    previous = _previous(code, by_code)
-    start = np.maximum.accumulate(np.where(is_first, np.arange(len(step)), 0))
-    if not (previous >= start).any():
-        return is_first
+    np.not_equal(step[1:], step[:-1], out=is_first[1:])
+    row = is_first.cumsum() - 1
+    sorted_row, sorted_code = row[by_code], code[by_code]
+    is_again = (sorted_row[1:] == sorted_row[:-1]) & (sorted_code[1:] == sorted_code[:-1])
+    if not is_again.any():
+        return is_first.nonzero()[0], row
     # a row from `s` on ends at the first later point with another step or a repeated key
-    last = np.maximum.accumulate(np.where(is_first, np.arange(len(step)) - 1, previous))
+    last = np.maximum.accumulate(
+        np.where(is_first, np.arange(len(step)) - 1, _previous(code, by_code))
+    )
     following = np.searchsorted(last, np.arange(len(step))).tolist()
-    is_first[:] = False
-    at = 0
+    starts, at = [], 0
     while at < len(step):
-        is_first[at] = True
+        starts.append(at)
         at = following[at]
-    return is_first
+    is_first[:] = False
+    is_first[starts] = True
+    return np.array(starts), is_first.cumsum() - 1
 
 
 def _previous(code: Codes, order: Int64) -> Int64:
@@ -187,4 +193,6 @@ def _previous(code: Codes, order: Int64) -> Int64:
 
 
 def _joined(columns: Sequence[Values]) -> Values:
+    if len(columns) == 1:
+        return columns[0]
     return np.concatenate(columns) if columns else np.empty(0, np.int64)

@@ -111,6 +111,9 @@ class Training:
 
     def add(self, log: EventLog, relation: Relation) -> None:
         """Add a file."""
+        if not (self.parts or log.restarts):
+            self.parts.append(LogPart(log))
+            return
         before, count = tuple(self.parts), 0
         steps = self.steps if before else {}
         self.in_turns |= bool(before) and self.overlaps(log) and not self._is_appended(log)
@@ -155,7 +158,10 @@ def trainings(logs: Iterable[EventLog], *, is_one: bool = False) -> list[Trainin
     """
     found: list[Training] = []
     without_points: list[EventLog] = []
-    for log in sorted(logs, key=lambda log: (log.began, natural(log.path))):
+    in_order = [*logs]
+    if len(in_order) > 1:
+        in_order.sort(key=lambda log: (log.began, natural(log.path)))
+    for log in in_order:
         if not len(log) and not (found and log.restarts):
             without_points.append(log)
             continue

@@ -36,8 +36,10 @@ def test_a_row_ends_where_the_step_or_a_key_comes_again(points: list[tuple[int, 
     codes, steps = (list(column) for column in zip(*points, strict=True))
     code = np.array(codes, np.int64)
     by_code = np.argsort(code, kind="stable")
-    found = rows._row_starts(code, np.array(steps, np.int64), by_code)
-    assert found.tolist() == one_by_one(codes, steps)
+    starts, row = rows._rows(code, np.array(steps, np.int64), by_code)
+    is_first = one_by_one(codes, steps)
+    assert starts.tolist() == np.flatnonzero(is_first).tolist()
+    assert row.tolist() == (np.cumsum(is_first) - 1).tolist()
 
 
 def test_consecutive_events_of_a_step_are_one_row(tmp_path: Path) -> None:
