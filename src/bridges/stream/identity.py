@@ -35,7 +35,7 @@ class Identity:
     options: the non-default layout options
     digest: the prefix digest of the complete history
     settings: distinguish runs with equal rows
-    path, project: the location of a new run (path: group and name)
+    path, project, own_projects: the location of a new run (path: group and name)
     record: `Run.record`
     """
 
@@ -46,6 +46,7 @@ class Identity:
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     project: str | None = None
+    own_projects: Mapping[str, str] = field(default_factory=dict)
     earlier: str | None = None
     onward: str | None = None
     record: object = None
@@ -80,6 +81,7 @@ def identity_of(run: Run, options: Mapping[str, str] | None = None) -> Identity:
         options=options or {},
         settings=run.settings,
         project=run.project,
+        own_projects=run.own_projects,
         earlier=earlier,
         onward=onward,
         record=run.record,

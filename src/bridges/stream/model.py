@@ -347,6 +347,7 @@ class Run:
     forked: location of another run with the same first rows, and the number of these rows
     run_name: name given at the start of the training, if any
     project: project that the logging library sets for its trackers, if any
+    own_projects: by target, the project that the training's arguments name for this target only
     key_style: `trainer` (keys that each target names by the rules of its live callback) or `tags`
         (a tracker's tags, which all targets use unchanged)
     key_rules: the meaning of the keys
@@ -385,6 +386,7 @@ class Run:
     trial_params: Mapping[str, Any] = field(default_factory=dict)
     run_name: str | None = None
     project: str | None = None
+    own_projects: Mapping[str, str] = field(default_factory=dict)
     key_style: str = "trainer"
     identity: tuple[Any, ...] = ()
     shares_identity: bool = False

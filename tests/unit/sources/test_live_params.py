@@ -19,7 +19,7 @@ from bridges.cli.main import run as bridge
 from bridges.exporters.mlflow.limits import Limits
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.pipeline.options import LayoutOptions
-from bridges.sources.sidecars.live_params import project_of, run_name_of
+from bridges.sources.sidecars.live_params import own_projects, project_of, run_name_of
 from bridges.stream.identity import run_key
 from bridges.stream.layout import lay_out
 from tests.support import DATA, make_run, state
@@ -333,3 +333,39 @@ targets: [{to: mlflow, tracking_uri: "sqlite:///%s"}]
 def test_the_project_of_a_library(file: str, keys: tuple[str, ...], project: str | None) -> None:
     files = {"multi_dataset_batch_sampler": f"/x/{file}"} if file else {}
     assert project_of(files, keys) == project
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "expected"),
+    [
+        ("mine", "training_args.bin", {"trackio": "mine"}),
+        ("huggingface", "training_args.bin", {}),  # the default
+        ("", "training_args.bin", {}),
+        (7, "training_args.bin", {}),
+        ("mine", "config.json", {}),  # a setting of the model
+    ],
+)
+def test_the_project_in_the_arguments_is_that_of_trackio(
+    given: object, file: str, expected: dict[str, str]
+) -> None:
+    assert own_projects({"project": given}, {"project": f"/x/{file}"}) == expected
+
+
+def test_a_run_goes_to_the_trackio_project_of_its_arguments(path: Path) -> None:
+    """A run that an earlier release wrote into the usual project stays there."""
+    plain = run_with(path.parent / "plain", training_args__bin=arguments(project="my.x", seed=1))
+    folder = path.parent / "trackio"
+    bridges.export(plain, to="trackio", trackio_dir=folder, project="huggingface")
+    other = run_with(path.parent / "other", training_args__bin=arguments(project="p", seed=2))
+    for status in ("exported", "unchanged"):
+        first, second = (
+            bridges.export(run, to="trackio", trackio_dir=folder).runs[0] for run in (plain, other)
+        )
+        assert (first.status, first.verified) == ("unchanged", True)
+        assert first.location.startswith(str(folder / "huggingface.db"))
+        assert (second.status, second.verified) == (status, True)
+        assert second.location.startswith(str(folder / "p.db"))
+    (given,) = bridges.export(other, to="trackio", trackio_dir=folder, project="q").runs
+    assert given.location.startswith(str(folder / "q.db"))
+    (run,) = bridges.read(plain)
+    assert (run.project, run.own_projects) == (None, {"trackio": "my.x"})

@@ -27,6 +27,7 @@ from bridges import (
     Identity,
     Layout,
     Recorded,
+    Run,
     Severity,
     VerifyError,
     encodable,
@@ -55,7 +56,8 @@ from bridges.exporters.trackio.stored import UNREADABLE, StoredRun
 class TrackioExporter(BaseExporter):
     """Writes runs into the SQLite files of Trackio's projects.
 
-    Without a project, a run goes to the project of its source, else to the live callback's.
+    Without a project, a run goes to the project that its arguments name, else to that of its
+    source, else to the live callback's.
     """
 
     name = "trackio"
@@ -75,7 +77,7 @@ class TrackioExporter(BaseExporter):
 
     def adapt(self, layout: Layout) -> Layout:
         """The layout with Trackio's keys and values, and a finding for each change."""
-        layout, project = adapt(layout), self._given or layout.run.project or DEFAULT_PROJECT
+        layout, project = adapt(layout), self._chosen(layout.run)
         if canonical(project) == project:
             return layout
         message = f"Trackio calls the project {canonical(project)!r}"
@@ -87,8 +89,9 @@ class TrackioExporter(BaseExporter):
         return values
 
     def find(self, identity: Identity) -> list[ExistingRun]:
-        """The runs with one of the keys, in the run's project and in the default one."""
-        projects = dict.fromkeys([self._project(identity.project), self.place])
+        """The runs with one of the keys, in the run's projects and in the default one."""
+        usual = canonical(self._given or identity.project or DEFAULT_PROJECT)
+        projects = dict.fromkeys([self._project(identity), usual, self.place])
         found: list[ExistingRun] = []
         for file in map(self._file, projects):
             with file.reading() as database:
@@ -99,7 +102,7 @@ class TrackioExporter(BaseExporter):
         self, layout: Layout, seen: Sequence[ExistingRun], existing: ExistingRun | None
     ) -> ExistingRun:
         """Write a new run, or the missing rows of an existing one, some rows per transaction."""
-        file = self._file(existing.place if existing else self._project(layout.run.project))
+        file = self._file(existing.place if existing else self._project(layout.run))
         is_kept = existing is not None and bool(existing.complete) and not layout.replaces
         start = existing.state.rows if existing and is_kept else 0
         name = existing.name if existing else encodable(layout.run.name)
@@ -205,9 +208,13 @@ class TrackioExporter(BaseExporter):
             return f"{before}trackio show"
         return f"{before}trackio show --project {shlex.quote(files.pop()[: -len(SUFFIX)])}"
 
-    def _project(self, of_run: str | None) -> str:
-        """The name on disk of the project of a run. Raises ExportError for a reserved one."""
-        project = self._given or of_run or DEFAULT_PROJECT
+    def _chosen(self, run: Run | Identity) -> str:
+        """The project of a new run."""
+        return self._given or run.own_projects.get(self.name) or run.project or DEFAULT_PROJECT
+
+    def _project(self, run: Run | Identity) -> str:
+        """The name on disk of the project of a new run. Raises ExportError for a reserved one."""
+        project = self._chosen(run)
         if why := refusal(project):
             raise ExportError(f"project {project!r}: {why}. Choose another one with --project.")
         return canonical(project)

@@ -11,7 +11,8 @@ from bridges.option import Option, Options
 class TrackioOptions(Options):
     """The project of the runs, its directory, and the step of a row.
 
-    Without a `project`, a run goes to the project of its library, else to `huggingface`.
+    Without a `project`, a run goes to the one that its arguments name, else to that of its library,
+    else to `huggingface`.
     """
 
     project: Annotated[

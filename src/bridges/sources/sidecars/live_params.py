@@ -14,6 +14,7 @@ from bridges.sources.sidecars.json_settings import read_json
 CONFIG, ARGUMENTS = "config.json", "training_args.bin"
 MAX_NAME_CHARS = 250
 _NUMBERED = ("id2label", "pruned_heads")  # entries of a model's config with integer keys
+_DEFAULT_PROJECT = "huggingface"
 _SETFIT_LOSS = "embedding_loss"
 _SENTENCE_TRANSFORMERS_SETTING = "multi_dataset_batch_sampler"  # of its trainers only
 
@@ -75,6 +76,16 @@ def project_of(files: Mapping[str, str], keys: Sequence[str]) -> str | None:
         return "setfit"
     is_known = _is_argument(_SENTENCE_TRANSFORMERS_SETTING, files)
     return "sentence-transformers" if is_known else None
+
+
+def own_projects(params: Mapping[str, object], files: Mapping[str, str]) -> dict[str, str]:
+    """By target, the project that the argument `project` names; only Trackio's callback uses it.
+
+    The argument's default does not count.
+    """
+    given = params.get("project")
+    is_set = isinstance(given, str) and given not in ("", _DEFAULT_PROJECT)
+    return {"trackio": str(given)} if is_set and _is_argument("project", files) else {}
 
 
 def _is_argument(key: str, files: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bridges.sources.file_names import RESULTS_NAME
 from bridges.sources.options import ReadOptions
-from bridges.sources.sidecars.live_params import project_of, run_name_of
+from bridges.sources.sidecars.live_params import own_projects, project_of, run_name_of
 from bridges.sources.sidecars.settings_files import Settings, read_settings
 from bridges.sources.times.events import EventFiles
 from bridges.sources.times.evidence import with_evidence
@@ -171,6 +171,7 @@ def _with_settings(
         name=redact_text(name),
         run_name=given_name,
         project=project_of(settings.files, run.stream.keys),
+        own_projects=own_projects(settings.params, settings.files),
         params=settings.params,
         param_files=settings.files,
         settings=replace(settings.identity(run.settings), output=output),
