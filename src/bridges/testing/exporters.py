@@ -19,18 +19,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridges.exporters.base import ConflictError, ExistingRun, Exporter, Preloads
+from bridges.exporters.base import ConflictError, ExistingRun, Exporter, KeepsParams, Preloads
 from bridges.exporters.receipts import Receipt, RunReceipt, SupportsReceipts
 from bridges.pipeline.compare import compare, expected_points
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.pipeline.target import Target
 from bridges.stream.layout import Layout, Stored
-from bridges.stream.model import Run
+from bridges.stream.model import MetricStream, RowKind, Run, Series
 from bridges.stream.settings import Settings
 from bridges.testing.runs import make_run
 
@@ -107,6 +108,41 @@ class ExporterContract:
         assert compare(layout, recorded, expected_points(layout, exporter)) == []
         count = sum(len(points.step) for points in recorded.points.values())
         assert count + len(recorded.others) + len(recorded.summary) == layout.points
+
+    def test_points_keep_their_own_times(self, open_target: OpenTarget) -> None:
+        """Runs of trackers: the times of points differ within a row, repeat, and decrease."""
+        start, rows = 1_700_000_000_000_000, np.array([0, 1, 2])
+        offsets = {"a": [0, -5000, 9000], "b": [7000, 7000, 7000], "c": [1000, 2000, 3000]}
+        series = tuple(
+            Series(key, rows, np.array([0.5, 1.5, 2.5]), start + np.array(times))
+            for key, times in offsets.items()
+        )
+        stream = MetricStream(np.array([5, 5, 9]), np.full(3, RowKind.CUSTOM, np.uint8), series)
+        run = Run(
+            *("run", stream, "test"), key_style="tags", identity=("id",), start=start, end=start
+        )
+        for status in ("exported", "unchanged"):
+            report = export(run, open_target())
+            assert (report.status, report.verified) == (status, True), report.findings
+
+    def test_final_values_may_be_nan_or_infinite(self, open_target: OpenTarget) -> None:
+        final = {**ROWS[-1], "train_loss": math.nan, "train_runtime": math.inf}
+        run = make_run([*ROWS[:2], {**final, "train_steps_per_second": -math.inf}])
+        for status in ("exported", "unchanged"):
+            report = export(run, open_target())
+            assert (report.status, report.verified) == (status, True), report.findings
+
+    def test_params_are_kept(self, open_target: OpenTarget) -> None:
+        params = {"learning_rate": 5e-05, "layers": 4, "model": "a b", "é": "ü"}
+        exporter, run = open_target(), make_run(ROWS, params=params)
+        if not isinstance(exporter, KeepsParams):
+            pytest.skip("this exporter stores no params")
+        export(run, exporter)
+        (existing,) = self.found(run, exporter)
+        stored = exporter.stored_params(existing)
+        assert {key: str(stored.get(key)) for key in params} == {
+            k: str(v) for k, v in params.items()
+        }
 
     def test_a_second_export_changes_nothing(self, open_target: OpenTarget) -> None:
         run = make_run(ROWS)
@@ -205,6 +241,17 @@ class ExporterContract:
         first = export(make_run(ROWS), open_target())
         again = export(make_run(ROWS, name="moved"), open_target())
         assert (again.status, again.location) == ("unchanged", first.location)
+
+    def test_a_run_is_found_by_an_alias(self, open_target: OpenTarget) -> None:
+        """Earlier exports may have stored it under another key."""
+        run = make_run(ROWS)
+        export(run, open_target())
+        exporter = open_target()
+        identity = Target(exporter, LayoutOptions()).identity(run)
+        other = replace(identity, key="0" * len(identity.key), aliases=(identity.key,))
+        assert [found.location for found in exporter.find(other)] == [
+            found.location for found in self.found(run, exporter)
+        ]
 
     def test_names_that_are_no_text_are_taken(self, open_target: OpenTarget) -> None:
         """Paths may contain bytes other than UTF-8, and names come from paths."""
