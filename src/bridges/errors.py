@@ -15,6 +15,7 @@ Exceptions of other packages are translated at the call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 DISTRIBUTION = "tracker-bridges"  # on PyPI, `bridges` is another project
 
@@ -43,6 +44,11 @@ class SourceError(BridgeError):
         self.expected = expected
         self.remedy = remedy
         super().__init__(self._text())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Parts with errors are sent to workers; exceptions are pickled without keywords."""
+        keywords = {name: getattr(self, name) for name in ("found", "expected", "remedy", "place")}
+        return partial(type(self), self.source, **keywords), ()
 
     def add_remedy(self, text: str) -> None:
         """Add a sentence to the remedy."""

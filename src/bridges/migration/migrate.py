@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 
@@ -10,7 +10,7 @@ from bridges.migration.config.config import MigrationConfig
 from bridges.migration.config.file import load
 from bridges.migration.engine import Engine
 from bridges.migration.known_runs import KnownRuns
-from bridges.migration.tasks import Done, Task, plan
+from bridges.migration.tasks import Done, Task, plan, unread
 from bridges.option_names import CONFIG_KEYS, PARAMETERS
 from bridges.progress import Progress
 from bridges.report import BatchReport, RunReport
@@ -35,6 +35,9 @@ class Migration:
     on_left_out: Callable[[str, str], None] = lambda source, why: None
     on_wait: Callable[[str, str, float], None] = lambda label, why, seconds: None
     left_out: int = field(default=0, init=False)
+    _read: set[tuple[str, tuple[str, ...]]] = field(  # see `_selection`, with a run or an error
+        default_factory=set, init=False
+    )
 
     def run(self) -> None:
         """Run the migration. Raises ConfigError and MissingDependencyError.
@@ -48,6 +51,7 @@ class Migration:
             self._report(failed)
             engine = Engine(self.config.engine, self.dry_run, self._done, self.on_wait)
             engine.run(self._unknown(tasks))
+            self._report(self._without_runs(tasks))
 
     def _unknown(self, tasks: Sequence[Task]) -> list[Task]:
         """Report the known runs, and return the tasks without them."""
@@ -62,7 +66,18 @@ class Migration:
         self._known.forget()
         return todo
 
+    def _without_runs(self, tasks: Sequence[Task]) -> Iterator[RunReport]:
+        """A failure for each location whose tasks had neither a run nor an error."""
+        from bridges.sources.selection import none_selected
+
+        for location, select in dict.fromkeys(map(_selection, tasks)):
+            if (location, select) not in self._read:
+                error = none_selected(location)
+                yield from (unread(error, location, to) for to in self.config.targets)
+
     def _done(self, task: Task, done: Done) -> None:
+        if done.reports or done.left_out:
+            self._read.add(_selection(task))
         if task.is_first:  # other tasks read the same runs again
             self.left_out += len(done.left_out)
             for source, why in done.left_out:
@@ -74,6 +89,11 @@ class Migration:
     def _report(self, reports: Iterable[RunReport]) -> None:
         for report in reports:
             self.on_report(CONFIG_KEYS.findings(report))
+
+
+def _selection(task: Task) -> tuple[str, tuple[str, ...]]:
+    """The location of a task, and the patterns of its runs."""
+    return task.source.location, task.source.select
 
 
 def migrate(

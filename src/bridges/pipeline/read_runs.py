@@ -26,6 +26,8 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
     forget_listings([location])
     source = source_of(location, options.source, options.read)
     runs = guarded(source.read(location, options.read), location, source, options.read)
+    if options.read.select and not options.read.growing:
+        runs = _some_selected(runs, location)
     if options.run_name and not options.read.growing:
         runs = _only_one(runs, location)
     yield from map(partial(_named, source, options), runs)  # keeps no run
@@ -100,6 +102,18 @@ def guarded(
             expected=f"a location of the source {source.name!r}",
             remedy="If it is what it should be, this is a bug of that source.",
         ) from error
+
+
+def _some_selected(runs: Iterator[Run], location: str) -> Iterator[Run]:
+    """The selected runs of a location. Raises MissingSourceError without any."""
+    from bridges.sources.selection import none_selected
+
+    first = next(runs, None)
+    if first is None:
+        raise none_selected(location)
+    yield first
+    del first  # it may be large, and the next one is read now
+    yield from runs
 
 
 def _only_one(runs: Iterator[Run], location: str) -> Iterator[Run]:

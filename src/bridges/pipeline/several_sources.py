@@ -73,11 +73,14 @@ class SeveralSources:
 
     def split(self, location: str) -> list[PartOfSource]:
         """The parts of all sources. Raises SourceError."""
-        return [
-            PartOfSource(position, part)
-            for position, source in enumerate(self._sources)
-            for part in _parts(source, location)
-        ]
+        parts: list[PartOfSource] = []
+        errors: list[SourceError] = []
+        for position, source in enumerate(self._sources):
+            found = _parts(source, location, errors)
+            parts += (PartOfSource(position, part) for part in found)
+        if errors and not parts:
+            raise errors[0]
+        return parts
 
     def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
         """The runs of a part from `split`. Raises SourceError, TreeError."""
@@ -113,6 +116,13 @@ def _has_nothing(error: SourceError, location: str) -> bool:
     return isinstance(error, MissingSourceError) and error.source == location
 
 
-def _parts(source: Source, location: str) -> Sequence[Part]:
+def _parts(source: Source, location: str, errors: list[SourceError]) -> Sequence[Part]:
+    """The parts of a source; if it has no selected run, the error is added to `errors`."""
     assert isinstance(source, Divides), source.name
-    return source.split(location)
+    try:
+        return source.split(location)
+    except SourceError as error:
+        if not _has_nothing(error, location):
+            raise
+        errors.append(error)
+        return ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bridges.errors import ConfigError
+from bridges.sources.fetch import MissingSourceError
 from bridges.stream.model import Run
 
 FIELDS = ("experiment", "run", "status")
@@ -58,6 +59,16 @@ def _condition(text: str) -> tuple[str, str]:
             f"{', '.join(FIELDS)} and tag.NAME, such as experiment='vision*'"
         )
     return found[1], found[2]
+
+
+def none_selected(location: str) -> MissingSourceError:
+    """The error of a location whose runs do not match the selection."""
+    return MissingSourceError(
+        location,
+        found="runs, none of them selected",
+        expected="runs",
+        remedy="Check the patterns of --select: `bridge ls` shows names and experiments.",
+    )
 
 
 def selected(runs: Iterator[Run], texts: Sequence[str]) -> Iterator[Run]:

@@ -91,3 +91,21 @@ def test_parts_are_read_by_their_own_source() -> None:
     ]
     found = [run.name for part in parts for run in source.read_part(part, ReadOptions())]
     assert found == ["a", "b", "c"]
+
+
+def test_a_source_without_parts_is_an_error_only_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_parts(self: Fake, location: str) -> list[FilePart]:
+        if self.error:
+            raise self.error
+        return [FilePart(name) for name in self.runs]
+
+    monkeypatch.setattr(Fake, "split", without_parts)
+    nothing = Fake("one", error=broken(MissingSourceError, "tree"))
+    (part,) = SeveralSources([nothing, Fake("two", "c")]).split("tree")
+    assert (part.source, part.location) == (1, "c")
+    with pytest.raises(MissingSourceError):
+        SeveralSources([nothing, nothing]).split("tree")
+    with pytest.raises(SourceError, match="tree/x"):
+        SeveralSources([Fake("one", error=broken(SourceError, "tree/x")), Fake("two", "c")]).split(
+            "tree"
+        )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+import bridges
+from bridges import BatchReport
 from bridges.errors import ConfigError
+from bridges.migration.config.config import MigrationConfig
 from bridges.pipeline.options import ExportOptions
 from bridges.sources.selection import Selection
+from tests.event_files import START, losses, write
+from tests.support import state
 
 RUN = ("baseline-3", "ab12", "FINISHED", {"team/x": "vision", "stage": "dev=1"})
 
@@ -45,3 +53,34 @@ def test_experiments_are_taken_by_pattern() -> None:
 def test_another_condition_is_refused_before_anything_is_read(text: str) -> None:
     with pytest.raises(ConfigError, match="expected KEY=PATTERN"):
         ExportOptions.of({"select": [text]})
+
+
+@pytest.mark.parametrize("way", ["export", "migration"])
+@pytest.mark.parametrize("kind", ["states", "event files"])
+def test_a_location_without_a_selected_run_is_an_error(kind: str, way: str, tmp_path: Path) -> None:
+    (source := tmp_path / "source").mkdir()
+    if kind == "states":
+        (source / "trainer_state.json").write_bytes(state([{"loss": 1.0, "step": 1}]))
+    else:
+        write(source, losses(START, range(3)))
+
+    def exit_code(select: str) -> tuple[int, BatchReport]:
+        target: dict[str, Any] = {"to": "tensorboard", "logdir": tmp_path / "runs" / select}
+        if way == "export":
+            report = bridges.export(source, select=[select], **target)
+        else:
+            target["logdir"] = str(target["logdir"])
+            chosen = {"location": str(source), "select": [select]}
+            engine = {"workers": 1}
+            report = bridges.migrate(
+                MigrationConfig.model_validate(
+                    {"sources": [chosen], "targets": [target], "engine": engine}
+                )
+            )
+        return report.exit_code, report
+
+    assert exit_code("run=*")[0] == 0
+    code, report = exit_code("run=nothing")
+    (failed,) = report.runs
+    assert (code, failed.status) == (2, "failed")
+    assert "found runs, none of them selected" in failed.findings[0].message

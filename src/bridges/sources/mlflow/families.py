@@ -18,6 +18,11 @@ class Nested:
     has_children: bool = False
 
     @property
+    def outermost(self) -> RunHead:
+        """The outermost run around it, or the run itself."""
+        return (*self.around, self.head)[0]
+
+    @property
     def parents(self) -> tuple[str, ...]:
         """The names of the runs around it."""
         return tuple(head.shown_name for head in self.around)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from bridges.errors import SourceError
 from bridges.formats.mlflow_store.records import RunHead
 from bridges.formats.mlflow_store.uri import shown_uri
 from bridges.sources.place import (
@@ -25,8 +26,6 @@ from bridges.sources.trainer.locations import GLOB
 META, TRASH = "meta.yaml", ".trash"
 HEAD_BYTES = 8192  # of a meta.yaml: enough for its ids
 MAX_DEPTH = 12  # of directories in which stores are looked for
-# a page of MLflow's UI: https://host/#/experiments/1/runs/abc
-_PAGE = re.compile(r"#/experiments/(?P<experiment>[^/?]+)(?:/runs/(?P<run>[^/?]+))?")
 _RUN_LINE = re.compile(rb"^\s*(run_id|run_uuid)\s*:", re.MULTILINE)
 _RUN_NAME = re.compile("[0-9a-f]{32}")
 _EXPERIMENT_LINE = re.compile(rb"^\s*experiment_id\s*:", re.MULTILINE)
@@ -63,7 +62,7 @@ class StoreLocation:
 
 
 def stores_at(location: str) -> Iterator[StoreLocation]:
-    """The store with this address, or all stores below a directory."""
+    """The store with this address, or all stores below a directory. Raises SourceError."""
     given, experiment, run = _page_of(location)
     address = given.removeprefix(SQLITE)
     if found := SERVER.fullmatch(given):
@@ -75,9 +74,10 @@ def stores_at(location: str) -> Iterator[StoreLocation]:
     elif DATABASE.match(given):
         yield StoreLocation("postgresql", given, given, experiment, run)
     else:
+        is_part = experiment or run
         for path in _matches(local_path(given)):
             for store in _local_stores(path):
-                yield replace(store, experiment=experiment, run=run) if experiment else store
+                yield replace(store, experiment=experiment, run=run) if is_part else store
 
 
 def _matches(location: str) -> list[str]:
@@ -90,10 +90,26 @@ def _matches(location: str) -> list[str]:
 
 
 def _page_of(location: str) -> tuple[str, str | None, str | None]:
-    """The address without a page of MLflow's UI, and experiment and run of that page."""
+    """The address without a page of MLflow's UI, and experiment and run of that page.
+
+    Such as `http://host/#/experiments/1/runs/abc`. Raises SourceError for other pages.
+    """
     address, page = without_page(location)
-    found = _PAGE.match(page)
-    return (address, found["experiment"], found["run"]) if found else (address, None, None)
+    match page.partition("?")[0].removeprefix("#/").strip("/").split("/"):
+        case ["" | "experiments"]:
+            return address, None, None
+        case ["experiments", experiment, "runs", run, *_]:
+            return address, experiment, run
+        case ["experiments", experiment, *_]:
+            return address, experiment, None
+        case ["runs", run, *_]:
+            return address, None, run
+    raise SourceError(
+        location,
+        found=f"the page {page!r}",
+        expected="a page of an experiment or a run",
+        remedy="Use #/experiments/ID, #/experiments/ID/runs/ID or #/runs/ID, or no page for all.",
+    )
 
 
 def _local_stores(folder: str) -> Iterator[StoreLocation]:

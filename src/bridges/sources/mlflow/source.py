@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from bridges.errors import SourceError, TreeError
 from bridges.formats.mlflow_store.records import ACTIVE, RunHead
@@ -24,18 +25,22 @@ from bridges.stream.model import Run
 
 RUNS_PER_PART = 64
 DEFAULT_EXPERIMENT = "Default"
+Group = tuple[list[Nested], list[Finding]]  # runs, and notes for the first of them
 
 
 @dataclass(frozen=True)
 class RunsPart:
     """Some runs of a store for a worker: nested runs come with the runs around them.
 
-    If each run has a mark, the marks are compared instead of files.
+    If each run has a mark, the marks are compared instead of files. The first run gets the `notes`.
+    `errors` are those of runs and stores that cannot be read.
     """
 
     location: str
     store: StoreLocation
     runs: tuple[Nested, ...]
+    notes: tuple[Finding, ...] = ()
+    errors: tuple[SourceError, ...] = ()
     size: int = 0
     neighbour: str | None = None
 
@@ -61,6 +66,13 @@ class MlflowSource:
     name = "mlflow"
     selects = True
 
+    def __init__(self, options: ReadOptions | None = None) -> None:
+        self._options = options or ReadOptions()
+
+    def configured(self, options: ReadOptions) -> MlflowSource:
+        """The source whose parts have the selected runs only."""
+        return MlflowSource(options)
+
     def claims(self, location: str) -> bool:
         """Whether it is the address of a database or server, or a directory with a store."""
         is_folder = os.path.isdir(location)
@@ -84,14 +96,21 @@ class MlflowSource:
         return [path for files in found for path in files or ()]
 
     def split(self, location: str) -> list[RunsPart]:
-        """The parts of a location, without regard to the options. Raises SourceError."""
-        return [part for place in _stores(location) for part in _parts(location, place)]
+        """The parts of the selected runs at a location; errors are in the last part.
+
+        Raises MissingSourceError if no run is selected.
+        """
+        reading, places = _Reading(self._options), _stores(location)
+        parts = [part for place in places for part in reading.parts(location, place)]
+        if errors := reading.errors(location, is_empty=not parts):
+            parts.append(RunsPart(location, places[0], (), errors=errors))
+        return parts
 
     def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
         """The selected runs of a part. Raises SourceError, TreeError."""
         assert isinstance(part, RunsPart)
         reading = _Reading(options)
-        yield from reading.store(part.store, part)
+        yield from reading.part(part)
         reading.end(part.location, is_part=True)
 
 
@@ -104,14 +123,26 @@ class _Reading:
         self._errors: list[SourceError] = []
         self._read = self._unselected = self._in_trash = 0
 
-    def store(self, place: StoreLocation, part: RunsPart | None = None) -> Iterator[Run]:
-        """The selected runs of a store, or of a part of it."""
+    def store(self, place: StoreLocation) -> Iterator[Run]:
+        """The selected runs of a store."""
+        return self._with_notes(place, lambda store: self._selected(store, place))
+
+    def part(self, part: RunsPart) -> Iterator[Run]:
+        """The selected runs of a part."""
+        self._errors += part.errors
+        chosen = [nested for nested in part.runs if self._takes(nested.head, part.store)]
+        if chosen:
+            yield from self._with_notes(part.store, lambda store: [(chosen, [*part.notes])])
+
+    def _with_notes(
+        self, place: StoreLocation, groups: Callable[[Store], Iterable[Group]]
+    ) -> Iterator[Run]:
+        """The runs of some groups; the first one of each has its notes."""
         try:
             store = open_store(place, is_growing=self._growing)
-            notes = _not_carried(store) if part is None else []
-            groups = iter([("", part.runs)]) if part else _experiments(store, place)
-            for chosen, left_out in self._selected(groups, place):
-                notes += left_out
+            notes: list[Finding] = []
+            for chosen, more in groups(store):
+                notes += more
                 for run in self._runs(store, place, chosen):
                     yield replace(run, findings=(*notes, *run.findings))
                     notes = []
@@ -120,16 +151,26 @@ class _Reading:
         except SourceError as error:
             self._errors.append(error)
 
-    def _selected(
-        self, groups: Iterator[tuple[str, Sequence[Nested]]], place: StoreLocation
-    ) -> Iterator[tuple[list[Nested], list[Finding]]]:
-        """The selected runs of each group (experiment and runs), with notes about the others.
+    def parts(self, location: str, place: StoreLocation) -> Iterator[RunsPart]:
+        """The parts of a store: families of runs, which are not read yet."""
+        try:
+            store = open_store(place)
+            for chosen, notes in self._selected(store, place):
+                for runs in _in_parts(chosen):
+                    yield RunsPart(location, place, _marked(store, runs), tuple(notes))
+                    notes = []
+            self._errors += store.errors
+        except SourceError as error:
+            self._errors.append(error)
 
-        A group without selected runs only adds its notes to those of the group before it.
+    def _selected(self, store: Store, place: StoreLocation) -> Iterator[Group]:
+        """The selected runs of each experiment, with notes about the others.
+
+        An experiment without selected runs only adds its notes to those of the one before it.
         """
         chosen: list[Nested] = []
-        notes: list[Finding] = []
-        for experiment, runs in groups:
+        notes = _not_carried(store)
+        for experiment, runs in _experiments(store, place):
             taken = [nested for nested in runs if self._takes(nested.head, place)]
             if chosen and taken:
                 yield chosen, notes
@@ -184,11 +225,15 @@ class _Reading:
 
     def end(self, location: str, *, is_part: bool = False) -> None:
         """Raises the errors; without any, MissingSourceError if no run was read."""
-        if not (self._read or self._errors or is_part):
-            self._errors.append(self._no_runs(location))
-        if self._errors:
-            one = len(self._errors) == 1
-            raise self._errors[0] if one else TreeError(location, self._errors)
+        errors = self.errors(location, is_empty=not (self._read or is_part))
+        if errors:
+            raise errors[0] if len(errors) == 1 else TreeError(location, errors)
+
+    def errors(self, location: str, *, is_empty: bool) -> tuple[SourceError, ...]:
+        """The errors so far. Raises MissingSourceError without any, if no run was read."""
+        if is_empty and not self._errors:
+            raise self._no_runs(location)
+        return tuple(self._errors)
 
     def _no_runs(self, location: str) -> SourceError:
         found, remedy = "an MLflow store with 0 runs", "Check which store the runs were logged to."
@@ -245,20 +290,16 @@ def _not_carried(store: Store) -> list[Finding]:
     return [Finding("not-carried", Severity.INFO, store.location, message, sum(kinds.values()))]
 
 
-def _parts(location: str, place: StoreLocation) -> Iterator[RunsPart]:
-    """The parts of a store: whole families, at least `RUNS_PER_PART` runs each but the last."""
-    store = open_store(place)
-    for experiment in with_distinct_names(store.experiments()):
-        if place.experiment not in (None, experiment.id, experiment.name):
-            continue
-        waiting: list[Nested] = []
-        for family in families(store.heads(experiment)):
-            waiting += family
-            if len(waiting) >= RUNS_PER_PART:
-                yield RunsPart(location, place, _marked(store, waiting))
-                waiting = []
-        if waiting:
-            yield RunsPart(location, place, _marked(store, waiting))
+def _in_parts(runs: Sequence[Nested]) -> Iterator[list[Nested]]:
+    """The runs in parts of at least `RUNS_PER_PART` runs but the last; no family is divided."""
+    waiting: list[Nested] = []
+    for _, family in groupby(runs, lambda nested: nested.outermost.run_id):
+        waiting += family
+        if len(waiting) >= RUNS_PER_PART:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
 def _marked(store: Store, runs: Sequence[Nested]) -> tuple[Nested, ...]:

@@ -317,6 +317,81 @@ def test_a_migration_splits_a_store_and_knows_its_runs_again(
     assert not known or database or "known-by-its-files" in known
 
 
+def migrate(store: Path, folder: Path, code: int = 0, **source: Any) -> dict[str, Any]:
+    """The JSON report of a migration into an SQLite database."""
+    target = {"to": "mlflow", "tracking_uri": f"sqlite:///{folder}/target.db"}
+    config = {"sources": [{"location": str(store), **source}], "targets": [target]}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    report: dict[str, Any] = json.loads(run("migrate", folder / "config.yaml", "--json", code=code))
+    return report
+
+
+def test_a_migration_reports_a_run_that_cannot_be_read(store: Path, tmp_path: Path) -> None:
+    """Its `meta.yaml` is damaged, so that no part of the store has it."""
+    every = bridges.read(store)
+    child = next(one for one in every if one.name == "child 1 é")
+    (Path(child.source) / "meta.yaml").write_text("<<<<<<< HEAD\n")
+    report = migrate(store, tmp_path, code=1)
+    (bad,) = [one for one in report["runs"] if one["status"] == "failed"]
+    assert bad["findings"][0]["message"].startswith(f"{child.source}/meta.yaml: line 1: found a")
+    assert sum(one["status"] == "exported" for one in report["runs"]) == len(every) - 1
+
+
+def test_a_migration_exports_the_store_beside_a_damaged_one(store: Path, tmp_path: Path) -> None:
+    database = unpack_database(RELEASE, tmp_path)
+    with database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"damaged")
+    report = migrate(tmp_path, tmp_path, code=1)
+    (bad,) = [one for one in report["runs"] if one["status"] == "failed"]
+    assert "found a damaged database" in bad["findings"][0]["message"]
+    assert report["totals"]["exported"] == len(bridges.read(store))
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("none selected", "19 runs, none of them selected"),
+        ("deleted", "an MLflow store with deleted runs only (19)"),
+        ("empty", "an MLflow store with 0 runs"),
+    ],
+)
+def test_a_migration_without_a_run_fails(
+    kind: str, found: str, store: Path, tmp_path: Path
+) -> None:
+    if kind == "deleted":
+        for meta in store.rglob("meta.yaml"):
+            meta.write_text(meta.read_text().replace("stage: active", "stage: deleted"))
+    elif kind == "empty":
+        for path in (path for path in store.iterdir() if path.name != "0"):
+            shutil.rmtree(path)
+        for path in (path for path in (store / "0").iterdir() if path.is_dir()):
+            shutil.rmtree(path)
+    select = ["run=nothing"] if kind == "none selected" else []
+    (failed,) = migrate(store, tmp_path, code=2, select=select)["runs"]
+    assert (failed["status"], failed["source"]) == ("failed", str(store))
+    assert found in failed["findings"][0]["message"]
+
+
+def test_a_migration_has_the_notes_of_an_export(tmp_path: Path) -> None:
+    """Also of experiments of which it reads no run."""
+    store = unpack_store("3.17.2", tmp_path)
+    of_store = {"not-carried", "empty-experiment", "deleted-runs"}
+
+    def notes(report: dict[str, Any]) -> Counter[tuple[str, str]]:
+        found = [note for one in report["runs"] for note in one["findings"]]
+        return Counter(
+            {(each["code"], each["where"]): each["count"] for each in found
+             if each["code"] in of_store}
+        )  # fmt: skip
+
+    exported = notes(export(store, tmp_path))
+    assert {code for code, _ in exported} == of_store
+    assert exported.total() == 4 + 1 + 2
+    (tmp_path / "target.db").unlink()
+    assert notes(migrate(store, tmp_path)) == exported
+
+
 def test_a_trainers_run_in_mlflow_is_the_same_run_when_it_is_read_from_there(
     tmp_path: Path,
 ) -> None:

@@ -117,6 +117,15 @@ def test_a_page_of_the_ui_names_an_experiment_or_a_run() -> None:
     assert found(run) == [("server", "http://host:5000", "3", RUN)]
     page = f"sqlite:///m.db#/experiments/3/runs/{RUN}"
     assert found(page) == [("sqlite", "m.db", "3", RUN)]
+    assert found(f"sqlite:///m.db#/runs/{RUN}") == [("sqlite", "m.db", None, RUN)]
+    searched = f"{base}/#/experiments/3/runs?searchFilter=&orderByAsc=false"
+    assert found(searched) == [("server", "http://host:5000", "3", None)]
+
+
+@pytest.mark.parametrize("page", ["#/models", "#/compare-runs?runs=[1,2]", "#/run/1"])
+def test_another_page_of_the_ui_is_an_error(page: str) -> None:
+    with pytest.raises(SourceError, match="expected a page of an experiment or a run"):
+        bridges.read(f"sqlite:///m.db{page}")
 
 
 def test_a_page_names_a_part_of_a_file_store(tmp_path: Path) -> None:
