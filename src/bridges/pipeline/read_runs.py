@@ -11,7 +11,7 @@ from bridges.errors import BridgeError, ConfigError, SourceError
 from bridges.log import log
 from bridges.pipeline.key_rules import with_key_rules
 from bridges.pipeline.options import ExportOptions
-from bridges.sources.base import Configured, Selects, Source
+from bridges.sources.base import Configured, Selects, Shares, Source
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import ORDER, last_source, sources_at
 from bridges.sources.remote import forget_listings
@@ -70,7 +70,10 @@ def source_of(location: str, name: str | None, options: ReadOptions | None = Non
 def _together(sources: Sequence[Source]) -> Source:
     from bridges.pipeline.several_sources import SeveralSources
 
-    return SeveralSources(sources)
+    names = [source.name for source in sources]
+    return SeveralSources(
+        [source.among(names) if isinstance(source, Shares) else source for source in sources]
+    )
 
 
 def _load(plug_in: plugins.PlugIn, options: ReadOptions | None) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -132,6 +132,15 @@ class Selects(Protocol):
     """
 
     selects: bool
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A source that reads fewer runs of a tree beside certain others."""
+
+    def among(self, others: Collection[str]) -> Source:
+        """The source beside the sources of these names."""
+        ...
 
 
 @runtime_checkable

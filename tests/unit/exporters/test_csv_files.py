@@ -87,3 +87,15 @@ def test_columns_in_another_order_and_a_last_line_without_end(tmp_path: Path) ->
     path.write_text("value,more,key\n1.5,x,a\n2.5,y,b")
     found = csv_files.read(str(path), {"key": "text", "value": "float64"})
     assert is_equal(found, {"key": Texts.of("ab"), "value": Numbers(np.array([1.5, 2.5]))})
+
+
+def test_long_cells_are_read_and_the_limit_of_the_process_stays(tmp_path: Path) -> None:
+    table = {"key": Texts.of(['a"' * 100_000])}
+    path = str(tmp_path / "x.csv")
+    csv_files.write(path, table)
+    before = csv.field_size_limit(1_000)
+    try:
+        assert is_equal(csv_files.read(path, types_of(table)), table)
+        assert csv.field_size_limit() == 1_000
+    finally:
+        csv.field_size_limit(before)

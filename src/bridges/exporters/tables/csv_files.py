@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from operator import not_
 from typing import Any, TextIO
@@ -23,6 +25,7 @@ SUFFIX = ".csv"
 LINES_AT_ONCE = 1 << 14
 CHARS_AT_ONCE = 1 << 20
 MAX_CELL_CHARS = 1 << 30
+_LIMIT = threading.Lock()
 _SPECIAL = re.compile('[",\r\n]')
 
 
@@ -33,9 +36,8 @@ def write(path: str, table: Table) -> None:
 
 def read(path: str, types: Mapping[str, str]) -> Table:
     """Read a file with columns of these types. Raises OSError, ValueError for other files."""
-    csv.field_size_limit(MAX_CELL_CHARS)
     columns = {name: _Reading(kind) for name, kind in types.items()}
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8") as file, _long_cells():
         try:
             names = next(csv.reader(file), [])
             places = {name: names.index(name) for name in types}
@@ -45,6 +47,17 @@ def read(path: str, types: Mapping[str, str]) -> Table:
         except (csv.Error, IndexError) as error:
             raise ValueError(error) from None
     return {name: column.column() for name, column in columns.items()}
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Allow the module csv, which has one limit for the process, to read long cells."""
+    with _LIMIT:
+        before = csv.field_size_limit(MAX_CELL_CHARS)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _columns(file: TextIO, width: int) -> Iterator[Sequence[Sequence[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from bridges.sources.tensorboard.event_names import is_event_name
 
 if TYPE_CHECKING:
     from bridges.sources.tables.formats import Formats
+    from bridges.sources.tables.units import Unit
 
 SUFFIXES = (".csv", ".tsv", ".log", ".json", ".gz")
 TREES = ("plots", "scalars")  # directories of a tree of tables
@@ -24,33 +25,41 @@ def claims_of(folder: Folder) -> Collection[str] | None:
         return None
     from bridges.sources.tables.formats import built_in  # slow, and not needed for most trees
 
-    return _claimed(built_in(), folder)
+    return _claimed(built_in(), folder, shared=True)
 
 
-def claim_by(options: ReadOptions) -> Claim:
+def claim_by(options: ReadOptions, *, shared: bool = True) -> Claim:
     """The claim of the directories with tables of the formats in the options.
 
-    Raises ConfigError.
+    `shared`: without those that belong to the event files in their directories. Raises ConfigError.
     """
     from bridges.sources.tables.own_formats import in_trees
 
-    return partial(_claimed, in_trees(options))
+    return partial(_claimed, in_trees(options), shared=shared)
 
 
-def _claimed(formats: Formats, folder: Folder) -> Collection[str] | None:
+def _claimed(formats: Formats, folder: Folder, *, shared: bool) -> Collection[str] | None:
     """The same for a directory that may have tables of these formats."""
     from bridges.sources.tables.units import has_usual_name, tables_in
 
     found = tables_in(folder, formats)
-    if found.units and all(unit.format.join == "directory" for unit in found.units):
-        inner = (folder_at(folder.join(name)) for name in folder.folders)
-        if any(is_event_name(name) for each in inner if each for name in each.files):
-            return None  # the event files inside are the same training, and find these tables
+    if shared and has_events(folder, found.units):
+        return None  # the event files inside are the same training, and find these tables
     is_empty = any(has_usual_name(path, formats) for path in found.empty)
     if not (found.units or found.errors or is_empty):
         return None
     has_tree = any(unit.format.join == "tree" and unit.root != folder.path for unit in found.units)
     return [name for name in folder.folders if name in TREES] if has_tree else ()
+
+
+def has_events(folder: Folder, units: Sequence[Unit]) -> bool:
+    """Whether event files lie in a directory with tables, or inside it if it is one run."""
+    if any(map(is_event_name, folder.files)):
+        return True
+    if not units or any(unit.format.join != "directory" for unit in units):
+        return False
+    inner = (folder_at(folder.join(name)) for name in folder.folders)
+    return any(is_event_name(name) for each in inner if each for name in each.files)
 
 
 def is_table(path: str, options: ReadOptions | None = None) -> bool:

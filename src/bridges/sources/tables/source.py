@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridges.errors import SourceError, TreeError
 from bridges.sources.fetch import MissingSourceError
-from bridges.sources.folders import Folder, folders
+from bridges.sources.folders import Claim, Folder, folder_at, folders
 from bridges.sources.notes import with_notes
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import TABLE_NAME, local_path
-from bridges.sources.tables.claims import claim_by, is_table
+from bridges.sources.tables.claims import claim_by, has_events, is_table
 from bridges.sources.tables.own_formats import formats_of, in_trees
+from bridges.sources.tables.paths import is_url
 from bridges.sources.tables.run_names import name_of
 from bridges.sources.tables.runs import runs_of, without_rows
-from bridges.sources.tables.text import EXPECTED, load
+from bridges.sources.tables.text import EXPECTED, empty, load
 from bridges.sources.tables.units import (
     TABLE_SUFFIXES,
     Found,
@@ -61,23 +62,30 @@ class TablePart:
 
 
 class TablesSource:
-    """Reads tables of loggers: CSV, TSV and JSON lines."""
+    """Reads tables of loggers: CSV, TSV and JSON lines.
+
+    `shared`: the source of event files reads the tables beside these.
+    """
 
     name = "tables"
 
-    def __init__(self, options: ReadOptions | None = None) -> None:
-        self._options = options or ReadOptions()
+    def __init__(self, options: ReadOptions | None = None, *, shared: bool = False) -> None:
+        self._options, self._shared = options or ReadOptions(), shared
 
     def configured(self, options: ReadOptions) -> TablesSource:
         """The source with the formats of the options. Raises ConfigError."""
         formats_of(options)
         return TablesSource(options)
 
+    def among(self, others: Collection[str]) -> TablesSource:
+        """The source without the tables that one of the others reads."""
+        return TablesSource(self._options, shared="tensorboard" in others)
+
     def claims(self, location: str) -> bool:
         """Whether it is named like a table, or a directory with one."""
         if is_tree(location):
-            found = folders(location, claim={self.name: claim_by(self._options)})
-            return any(folder.source == self.name for folder in found)
+            claims = _claims(self._options, shared=self._shared)
+            return any(folder.source == self.name for folder in folders(location, claim=claims))
         return TABLE_NAME.search(location) is not None or is_table(location, self._options)
 
     def read(self, location: str, options: ReadOptions) -> Iterator[Run]:
@@ -87,7 +95,7 @@ class TablesSource:
         """
         location = local_path(location)
         reading = _Reading(location, options)
-        runs = reading.tree() if is_tree(location) else reading.file()
+        runs = reading.tree(shared=self._shared) if is_tree(location) else reading.file()
         yield from with_notes(runs, reading.notes)
         reading.end()
 
@@ -96,7 +104,7 @@ class TablesSource:
         location = local_path(location)
         if not is_tree(location):
             return [TablePart(location, None, self._options)]
-        found = _folders(location, self._options, {})
+        found = _folders(location, self._options, {}, shared=self._shared)
         return [TablePart(location, folder, self._options) for folder in found]
 
     def read_part(self, part: object, options: ReadOptions) -> Iterator[Run]:
@@ -113,16 +121,19 @@ class TablesSource:
         return [path for part in parts for path in part.files]
 
 
-def _folders(location: str, options: ReadOptions, missing: dict[str, str]) -> list[Folder]:
-    """The directories of tables; without any, all directories with files.
+def _claims(options: ReadOptions, *, shared: bool) -> Mapping[str, Claim]:
+    """The claim of directories with tables; `shared`: not of those with event files."""
+    claim = {TablesSource.name: claim_by(options, shared=shared)}
+    return claim if shared else {"tensorboard": lambda folder: None, **claim}
 
-    For a chosen format, those with event files, too.
-    """
-    claim = {TablesSource.name: claim_by(options)}
-    if options.format is not None:
-        claim["tensorboard"] = claim[TablesSource.name]
-    found = list(folders(location, missing, claim))
-    own = [folder for folder in found if folder.source in claim]
+
+def _folders(
+    location: str, options: ReadOptions, missing: dict[str, str], *, shared: bool
+) -> list[Folder]:
+    """The directories of tables; without any, all directories with files."""
+    claims = _claims(options, shared=shared)
+    found = list(folders(location, missing, claims))
+    own = [folder for folder in found if folder.source == TablesSource.name]
     return own or [folder for folder in found if folder.files]
 
 
@@ -149,10 +160,10 @@ class _Reading:
         self._formats, self._chosen = formats_of(self.options)
         self._in_trees = in_trees(self.options)
 
-    def tree(self) -> Iterator[Run]:
+    def tree(self, *, shared: bool) -> Iterator[Run]:
         """The runs of all directories; those that cannot be listed become errors."""
         missing: dict[str, str] = {}
-        for folder in _folders(self.location, self.options, missing):
+        for folder in _folders(self.location, self.options, missing, shared=shared):
             yield from self.folder(folder)
         self.errors += [unlisted(path, why) for path, why in missing.items()]
 
@@ -160,7 +171,7 @@ class _Reading:
         """The runs of the tables in a directory; unreadable ones become errors."""
         found = tables_in(folder, self._in_trees)
         self.errors += found.errors
-        self.notes += _left_out(folder, found)
+        self.notes += [*_left_out(folder, found), *_beside_events(folder, found.units)]
         for unit in found.units:
             yield from self._runs(unit)
 
@@ -178,6 +189,8 @@ class _Reading:
         """The runs of a single table. Raises SourceError."""
         text = load(self.location, self.options)
         unit = named_table(self.location, self._formats, self._chosen, text.data)
+        folder = None if self.location == "-" or is_url(unit.folder) else folder_at(unit.folder)
+        self.notes += _beside_events(folder, [unit]) if folder else []
         for run in runs_of(unit, name_of(unit, self.location), self.options, text):
             yield self._counted(run)
 
@@ -201,12 +214,25 @@ class _Reading:
 
     def _nothing(self) -> MissingSourceError:
         found = "; ".join(f"{note.message} ({note.where})" for note in self.notes)
+        if {note.code for note in self.notes} == {"table-empty"}:
+            return empty(self.location, found)
         return MissingSourceError(
             self.location,
             found=found or "no table that is certainly a log of a training",
             expected=EXPECTED,
             remedy="Name the file itself, or give its format with --format.",
         )
+
+
+def _beside_events(folder: Folder, units: Sequence[Unit]) -> list[Finding]:
+    """A note about event files beside tables, which may be of the same training."""
+    if not (units and has_events(folder, units)):
+        return []
+    message = (
+        "event files lie beside these tables, which are exported alone. If both are of one "
+        "training, export their directory without --source: then they are one run"
+    )
+    return [Finding("table-beside-events", Severity.INFO, folder.path, message, len(units))]
 
 
 def _left_out(folder: Folder, found: Found) -> list[Finding]:

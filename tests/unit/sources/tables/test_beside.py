@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bridges.pipeline.read_runs import source_of
+from bridges.sources.base import Divides
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import sources_at
 from bridges.stream.model import Run
@@ -116,3 +117,42 @@ def test_real_pairs(tmp_path: Path, repository: str, exact: int, fewer: int, alo
 def read_events(folder: Path) -> list[Run]:
     """The runs of the event files alone."""
     return list(source_of(str(folder), "tensorboard").read(str(folder), ReadOptions()))
+
+
+def test_named_tables_are_read_without_their_events(tmp_path: Path) -> None:
+    events(tmp_path / "PPO_1", (10, 0.1), (20, 0.2))
+    put(tmp_path / "PPO_1/progress.csv", SB3)
+    put(tmp_path / "lightning_logs/version_0/metrics.csv", LIGHTNING)
+    events(tmp_path / "m/catboost_info/learn", (0, 1.5), (1, 1.25), tag="RMSE")
+    put(tmp_path / "m/catboost_info/learn_error.tsv", "iter\tRMSE\n0\t1.5\n1\t1.25\n")
+    assert len(read(tmp_path)) == 3
+    source = source_of(str(tmp_path), "tables")
+    assert source.claims(str(tmp_path))
+    found = {run.name: run for run in source.read(str(tmp_path), ReadOptions())}
+    assert {*found} == {"PPO_1", "m/catboost_info", "lightning_logs/version_0"}
+    assert found["PPO_1"].stream.column("loss")[1].tolist() == [0.1, 0.2]
+    assert not any("table-folded" in codes(run) for run in found.values())
+    assert isinstance(source, Divides)
+    parts = source.split(str(tmp_path))
+    assert {run.name for part in parts for run in source.read_part(part, ReadOptions())} == {*found}
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_table_alone_says_that_event_files_lie_beside_it(tmp_path: Path, is_file: bool) -> None:
+    events(tmp_path / "PPO_1", (10, 0.1), (20, 0.2))
+    path = Path(put(tmp_path / "PPO_1/progress.csv", SB3))
+    place = path if is_file else tmp_path
+    (run,) = source_of(str(place), "tables").read(str(place), ReadOptions())
+    (note,) = (each for each in run.findings if each.code == "table-beside-events")
+    assert (note.where, note.fails) == (str(path.parent), False)
+    assert "export their directory without --source" in note.message
+    next(path.parent.glob("*tfevents*")).unlink()
+    (run,) = source_of(str(place), "tables").read(str(place), ReadOptions())
+    assert "table-beside-events" not in codes(run)
+
+
+def test_catboost_tables_alone_have_event_files_inside(tmp_path: Path) -> None:
+    events(tmp_path / "catboost_info/learn", (0, 1.5), (1, 1.25), tag="RMSE")
+    put(tmp_path / "catboost_info/learn_error.tsv", "iter\tRMSE\n0\t1.5\n1\t1.25\n")
+    (run,) = source_of(str(tmp_path), "tables").read(str(tmp_path), ReadOptions())
+    assert "table-beside-events" in codes(run)

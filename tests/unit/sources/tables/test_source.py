@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bridges
+from bridges.errors import SourceError
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
@@ -283,3 +284,12 @@ def test_a_table_through_event_files_and_back(tmp_path: Path) -> None:
             key: sorted(each) for key, each in expected.items()
         }
         assert run_key(found) == run_key(run)
+
+
+def test_an_empty_table_has_the_remedy_of_an_empty_file(tmp_path: Path) -> None:
+    path = put(tmp_path / "metrics.csv", "")
+    for place in (path, str(tmp_path)):
+        with pytest.raises(SourceError) as caught:
+            runs(place)
+        assert caught.value.remedy.startswith("The training logged nothing")
+        assert "empty" in caught.value.found
