@@ -198,6 +198,16 @@ class HasOptions(Protocol):
 
 
 @runtime_checkable
+class OwnsDirectory(Protocol):
+    """An exporter whose directory no other target may share."""
+
+    @property
+    def own_directory(self) -> str:
+        """The path of the directory."""
+        ...
+
+
+@runtime_checkable
 class SettlesCompleteness(Protocol):
     """An exporter whose `find` leaves `complete` at None."""
 

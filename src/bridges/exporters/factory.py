@@ -8,13 +8,14 @@ it. A class without a model gets the options as keyword arguments.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from bridges import plugins
 from bridges.errors import ConfigError
-from bridges.exporters.base import Exporter
+from bridges.exporters.base import Exporter, OwnsDirectory
 from bridges.option import Options
 
 V = TypeVar("V")
@@ -58,10 +59,27 @@ def make_exporters(
     unknown = {*options, *texts}.difference(*taken)
     if unknown:
         raise _unknown(min(unknown), targets, sorted(set().union(*taken)), others)
-    return [
+    exporters = [
         _made(target, _taken(options, names), _taken(texts, names))
         for target, names in zip(targets, taken, strict=True)
     ]
+    require_own_directories(exporters)
+    return exporters
+
+
+def require_own_directories(exporters: Sequence[Exporter]) -> None:
+    """Raises ConfigError if two targets share a directory that is to be of one target."""
+    owners: dict[str, Exporter] = {}
+    for exporter in exporters:
+        if isinstance(exporter, OwnsDirectory):
+            path = exporter.own_directory
+            owner = owners.setdefault(os.path.realpath(path), exporter)
+            if owner.name != exporter.name:
+                raise ConfigError(
+                    f"--out {path}: found the targets {owner.name} and {exporter.name}; expected "
+                    "a directory for each. Give each its own --out (on the command line: in two "
+                    "exports), or leave --out away."
+                )
 
 
 def _unknown(

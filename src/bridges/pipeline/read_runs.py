@@ -96,6 +96,10 @@ def guarded(
 
             runs = selected(runs, options.select)
         yield from map(with_key_rules, runs)
+    except SourceError as error:
+        from bridges.sources.exported import named
+
+        raise named(error, location) from error.__cause__
     except BridgeError:
         raise
     except Exception as error:  # deliberately broad: a source may come from a plug-in

@@ -66,6 +66,11 @@ class TableExporter(BaseExporter):
         self._lock = os.path.join(self.out, LOCK)
         self._receipts = ReceiptFile(os.path.join(self.out, RECEIPTS), self.out)
 
+    @property
+    def own_directory(self) -> str:
+        """The directory: readers take each of its folders as one table of one format."""
+        return self.out
+
     def as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         """The same numbers: integers and booleans keep their type."""
         return values

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bridges.errors import ConfigError
+from bridges.exporters.factory import require_own_directories
 from bridges.migration import selection
 from bridges.migration.config.engine_options import EngineChoices
 from bridges.migration.config.models import RunSettings, Strict
@@ -253,6 +254,11 @@ class MigrationConfig(Strict, frozen=True):
                     f"{', '.join(SAME_RUNS)}"
                 )
             seen.append((target.label, content))
+        owners = [target for target in targets if target.owns_directory]
+        try:
+            require_own_directories([target.exporter() for target in owners])
+        except ConfigError as error:
+            raise ValueError(CONFIG_KEYS.message(str(error))) from None
         return targets
 
 

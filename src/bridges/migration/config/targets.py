@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from bridges import plugins
 from bridges.errors import BridgeError, ConfigError
 from bridges.exporters.base import Exporter
 from bridges.exporters.built_in import MODELS
@@ -62,6 +63,11 @@ class TargetSpec(Strict, frozen=True, extra="allow"):
     def options(self) -> dict[str, object]:
         """The options of the exporter."""
         return {k: v for k, v in (self.model_extra or {}).items() if v is not None}
+
+    @property
+    def owns_directory(self) -> bool:
+        """Whether its exporter has a directory of its own."""
+        return hasattr(plugins.find("exporters", self.to).load(), "own_directory")
 
     def exporter(self, experiment: str | None = None) -> Exporter:
         """A new exporter. `experiment` applies if the target sets none. Raises ConfigError."""

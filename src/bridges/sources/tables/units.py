@@ -17,12 +17,13 @@ from bridges.sources.tables.text import EXPECTED, NEWLINE
 from bridges.sources.trainer.discovery import natural, walk
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+WIDE = "wide"
 OUR_TABLES = {  # written by the target `csv`: the first columns by directory
     "metrics": b"run,key,row,step,",
     "texts": b"run,key,row,step,",
     "params": b"run,param,",
     "runs": b"run,name,group,key,",
-    "wide": b"row,step,epoch,time,",
+    WIDE: b"row,step,epoch,time,",
 }
 
 
@@ -136,6 +137,13 @@ def has_usual_name(path: str, formats: Formats) -> bool:
 def named_table(path: str, formats: Formats, chosen: str | None, text: bytes) -> Unit:
     """The table of a file named by the user. Raises SourceError if it is not a table."""
     place, head = place_of(path), text[:HEAD_BYTES]
+    if chosen is None and place.parent != WIDE and _is_ours(path, head):
+        raise SourceError(
+            path,
+            found="a table that an export wrote",
+            expected=EXPECTED,
+            remedy="Name the source of its run, or its file in the folder `wide`.",
+        )
     table = recognise(place, head, formats, chosen)
     if table is None and chosen is None:
         name = "jsonl" if head.lstrip()[:1] == b"{" else "csv"

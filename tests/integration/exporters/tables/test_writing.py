@@ -184,6 +184,22 @@ def test_two_formats_do_not_share_a_directory(source: Path, tmp_path: Path) -> N
     )
 
 
+def test_both_formats_with_one_directory_are_an_error_before_the_first_run(
+    source: Path, tmp_path: Path
+) -> None:
+    out, config = tmp_path / "out", tmp_path / "c.yaml"
+    message = "found the targets parquet and csv; expected a directory for each"
+    with pytest.raises(ConfigError, match=message):
+        bridges.export(source, to=["parquet", "csv"], out=out)
+    config.write_text(
+        f"sources: [{source}]\ntargets:\n  - {{to: parquet, out: {out}}}\n"
+        f"  - {{to: csv, out: {out}/../out}}\n"
+    )
+    with pytest.raises(ConfigError, match=message):
+        bridges.migrate(config, workers=1)
+    assert not out.exists()
+
+
 def test_both_formats_have_their_own_default(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
