@@ -100,6 +100,18 @@ def test_runs_of_every_release_are_exported_once(release: str, tmp_path: Path) -
     assert run(*map(str, verified))
 
 
+@pytest.mark.parametrize("release", ["0.10.33", "0.19.11", NEWEST])
+def test_the_steps_in_mlflow_are_those_of_the_defined_metrics(release: str, tmp_path: Path) -> None:
+    """`val/*` is defined against the epoch, `train/*` against the global step."""
+    (path,) = unpack_runs(release, tmp_path).glob("*-id-metrics/*.wandb")
+    assert export(path, tmp_path / "target.db") == ["exported"]
+    steps: dict[str, list[int]] = {}
+    for _, key, step, *_ in sorted(points_in(tmp_path / "target.db")):
+        steps.setdefault(key, []).append(step)
+    assert steps["val/acc"] == [0, 1, 2]
+    assert steps["train/loss"] == [10, 20, 30, 40, 50, 60]
+
+
 @pytest.mark.parametrize("scenario", ["nan_loss", "epoch_two_eval_sets", "steps_eval_predict"])
 def test_a_trainers_run_by_way_of_wandb_is_that_of_a_direct_export(
     scenario: str, tmp_path: Path
