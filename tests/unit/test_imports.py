@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 import bridges
 from bridges.migration.executors import PRELOADED
+from tests.benchmarks.mlflow_files import make
 from tests.mlflow_stores import unpack_store
 from tests.support import DATA, REPOSITORY
 
@@ -241,6 +243,32 @@ def test_an_export_of_an_mlflow_store_imports_no_other_source(tmp_path: Path) ->
     loaded = loaded_by("export", str(store), *target)
     assert loaded.isdisjoint({"mlflow", "pydantic", "bridges.sources.tables.formats"})
     assert loaded.isdisjoint({"bridges.sources.wandb.source", "bridges.sources.tensorboard.source"})
+    assert loaded.isdisjoint({"shutil", "bridges.exporters.mlflow.api"})
+
+
+def test_an_export_of_metrics_with_few_points_needs_no_json_parser(tmp_path: Path) -> None:
+    make(tmp_path / "mlruns", runs=2, keys=2, points=1, params=1, tags=1)
+    target = ["--to", "mlflow", "--tracking-uri", f"sqlite:///{tmp_path}/new.db"]
+    assert "pydantic_core" not in loaded_by("export", str(tmp_path / "mlruns"), *target)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts the threads of Linux")
+def test_numpy_starts_no_threads() -> None:
+    """Those of OpenBLAS spin for a while, which takes as much time as a small export."""
+    code = (
+        "import os, sys\n"
+        "sys.argv = ['bridge', '--version']\n"
+        "from bridges.__main__ import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "import numpy\n"
+        "print('THREADS', len(os.listdir('/proc/self/task')))\n"
+    )
+    others = {key: text for key, text in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=others
+    )
+    assert done.stdout.rpartition("THREADS")[2].split() == ["1"]
 
 
 def test_modules_known_by_name_exist() -> None:

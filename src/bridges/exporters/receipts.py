@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic_core import from_json
-
 from bridges.report import RunReport
 
 SPARE_LINES = 1000  # void lines that a file may have, in addition to as many as are valid
@@ -202,6 +200,8 @@ class ReceiptFile:
 
 
 def _parsed(line: bytes) -> Any:
+    from pydantic_core import from_json  # slow to import
+
     try:
         return from_json(line)
     except ValueError:  # pydantic rejects lone surrogates, which encode undecodable path bytes

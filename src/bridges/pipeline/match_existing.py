@@ -11,7 +11,6 @@ from bridges.pipeline.compare import holds_rows
 from bridges.pipeline.earlier_settings import has_other_params
 from bridges.pipeline.match import Known, Match, allows, known_to
 from bridges.pipeline.target import Target
-from bridges.sources.tuning_logs.run_keys import keys_in_logs
 from bridges.stream.identity import Identity, prefix_digest
 from bridges.stream.layout import Stored
 from bridges.stream.model import Run
@@ -89,6 +88,8 @@ def _found_by_tool_keys(run: Run, identity: Identity, target: Target) -> Sequenc
     exporter = target.exporter
     if run.identity or run.key_style != "trainer":
         return ()
+    from bridges.sources.tuning_logs.run_keys import keys_in_logs  # imports pydantic's core
+
     keys = sorted({*keys_in_logs(run, identity.options)} - {*identity.keys})
     if not keys or (isinstance(exporter, KnowsKeys) and not exporter.may_hold(keys)):
         return ()

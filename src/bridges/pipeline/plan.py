@@ -16,9 +16,10 @@ from bridges.pipeline.match import Match
 from bridges.pipeline.saved_rows import rows_lacking
 from bridges.pipeline.target import Target
 from bridges.report import RunReport
+from bridges.stream.columns import are_plain
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import Layout
-from bridges.stream.model import Run, Values
+from bridges.stream.model import Run
 from bridges.stream.trend import main_metric, trend
 
 
@@ -99,7 +100,7 @@ class Plan:
 
     def _losses(self) -> list[Finding]:
         """Finite numbers that the target stores as infinity, and others that it stores as zero."""
-        if all(map(_has_neither, stored_values(self.expected))):  # the usual case
+        if are_plain(stored_values(self.expected)):  # the usual case
             return []
         findings, exporter = [], self.target.exporter
         for series in self.layout.stream.numbers:
@@ -187,11 +188,6 @@ def _refuse(layout: Layout, target: str) -> None:
                 f"({finding.message}), so nothing was written. Export the run again when its "
                 "history has rows."
             )
-
-
-def _has_neither(stored: Values) -> bool:
-    """Whether no value is infinite, NaN or zero."""
-    return bool(np.isfinite(stored).all() and stored.all())
 
 
 def _out_of_range(code: str, tag: str, count: int, target: str) -> Finding:

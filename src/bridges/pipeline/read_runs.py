@@ -36,12 +36,10 @@ def read_runs(location: str, options: ExportOptions) -> Iterator[Run]:
 def _named(source: Source, options: ExportOptions, run: Run) -> Run:
     """The run with the name, group and tags of the options."""
     log("read", "%s: %d rows of %s", source.name, len(run.stream), run.source)
-    return replace(
-        run,
-        name=options.run_name or run.run_name or run.name,
-        group=options.group or run.group,
-        tags={**run.tags, **options.tags},
-    )
+    name, group = options.run_name or run.run_name or run.name, options.group or run.group
+    if (name, group) == (run.name, run.group) and not options.tags:
+        return run
+    return replace(run, name=name, group=group, tags={**run.tags, **options.tags})
 
 
 def source_of(location: str, name: str | None, options: ReadOptions | None = None) -> Source:

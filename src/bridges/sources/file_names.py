@@ -6,6 +6,7 @@ import re
 
 STATE_NAME = re.compile(r"trainer_state[\w. -]*\.json(\.gz)?\Z")  # and copies with a longer name
 TOOL_LOG_NAME = re.compile(r"(trainer_log|logging)[\w. -]*\.jsonl(\.gz)?\Z")
+HISTORY_NAME = re.compile(f"{STATE_NAME.pattern}|{TOOL_LOG_NAME.pattern}")
 RESULTS_NAME = re.compile(r"\w+_results\.json\Z")
 EVENTS_NAME = re.compile(r"events\.out\.tfevents\.(\d{9,11})\.")
 # TensorBoard reads every file with `tfevents` in its name; not so the metadata of macOS, notes, and

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bridges.sources.file_names import EVENT_FILE_NAME, STATE_NAME, TOOL_LOG_NAME
+from bridges.sources.file_names import EVENT_FILE_NAME, HISTORY_NAME
 from bridges.sources.trainer.locations import is_tree
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _has_histories(tree: str) -> bool:
     """Whether a tree has a file with the name of a history of the Trainer."""
     from bridges.sources.trainer.discovery import walk
 
-    names = (path.replace(os.sep, "/").rpartition("/")[2] for path in walk(tree))
-    return any(STATE_NAME.match(name) or TOOL_LOG_NAME.match(name) for name in names)
+    is_history = HISTORY_NAME.match
+    return any(is_history(path.replace(os.sep, "/").rpartition("/")[2]) for path in walk(tree))
 
 
 def is_address(location: str) -> bool:

@@ -6,7 +6,7 @@ costs a few dozen nanoseconds per value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 
@@ -15,6 +15,7 @@ import numpy as np
 from bridges.stream.finding import Finding, Severity, name_rows
 from bridges.stream.model import Int64, MetricStream, Series, Values
 
+FEW_VALUES = 64  # of a column
 Piece = tuple[Int64, list[object]]
 
 
@@ -265,3 +266,18 @@ def _int64_overflow(key: str, rows: list[int]) -> Finding:
         "integers beyond 2^63-1 are kept as the nearest float64, as a live callback sends them",
         len(rows),
     )
+
+
+def are_plain(columns: Iterable[Values]) -> bool:
+    """Whether no number is infinite, NaN or zero. Short columns are checked together."""
+    short: list[Values] = []
+    for column in columns:
+        if len(column) <= FEW_VALUES:
+            short.append(column)
+        elif not _is_plain(column):
+            return False
+    return not short or _is_plain(np.concatenate(short))
+
+
+def _is_plain(values: Values) -> bool:
+    return bool(np.isfinite(values).all() and values.all())

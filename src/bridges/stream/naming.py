@@ -132,4 +132,4 @@ class PlainRules:
 
 def encodable(text: str) -> str:
     """The text with lone surrogates as escapes, because UTF-8 cannot encode them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -17,9 +17,10 @@ from bridges.exporters.mlflow.metric_names import names_of, stored_names
 from bridges.exporters.mlflow.params import ParamRules, params_of
 from bridges.exporters.mlflow.rows import MAX_FLOAT64, stored
 from bridges.stream.clock import MILLISECOND
+from bridges.stream.columns import are_plain
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.layout import EARLIEST_RULES, Layout
-from bridges.stream.model import Int64, MetricStream, Series, Values
+from bridges.stream.model import Int64, MetricStream, Series
 from bridges.stream.naming import encodable
 from bridges.stream.tagging import named, renamed, under_tags
 
@@ -108,6 +109,9 @@ def _without_repeats(stream: MetricStream) -> tuple[MetricStream, list[Finding]]
         by_key.setdefault(part.key, []).append(part)
     kept, count, merged = [], 0, 0
     for parts in by_key.values():
+        if len(parts) == 1 and _is_increasing(stream.step[parts[0].rows]):  # the usual case
+            kept += parts
+            continue
         fresh = _is_first(stream, parts)
         if fresh.all():
             kept += parts
@@ -138,8 +142,6 @@ def _is_first(
     """Mask of the points of a key without their exact repeats (bool, n), by the values as MLflow
     stores them, or unless `clamped` with infinities.
     """
-    if len(parts) == 1 and _is_increasing(stream.step[parts[0].rows]):  # the usual case
-        return np.ones(len(parts[0].rows), bool)
     rows = np.concatenate([part.rows for part in parts])
     time = np.concatenate([stream.times(part) for part in parts])
     value = np.concatenate([np.asarray(part.values, np.float64) for part in parts])
@@ -153,7 +155,7 @@ def _is_first(
 
 
 def _is_increasing(step: Int64) -> bool:
-    return bool((step[1:] > step[:-1]).all())
+    return len(step) < 2 or bool((step[1:] > step[:-1]).all())
 
 
 def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:
@@ -171,16 +173,13 @@ def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:
     return found
 
 
-def _is_plain(values: Values) -> bool:
-    """Whether no value (float64, n) is infinite, NaN or zero."""
-    return bool(np.isfinite(values).all() and values.all())
-
-
 def _inexact(layout: Layout) -> list[Finding]:
     """Findings for numbers that MLflow cannot store exactly."""
     rounded = clamped = zeros = 0
-    for series in layout.stream.numbers:
-        if series.values.dtype == np.float64 and not _is_plain(series.values):
+    numbers = layout.stream.numbers
+    are_floats_plain = are_plain(part.values for part in numbers if part.values.dtype == np.float64)
+    for series in numbers:
+        if series.values.dtype == np.float64 and not are_floats_plain:
             clamped += int(np.isinf(series.values).sum())
             zeros += int(((series.values == 0) & np.signbit(series.values)).sum())
         if series.values.dtype == np.int64:

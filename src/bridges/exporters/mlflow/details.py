@@ -180,6 +180,19 @@ def carried_experiment(experiment: Experiment, limits: Limits) -> tuple[Experime
     return replace(experiment, name=name, artifact_location=location, tags=tags), fit.findings
 
 
+class CarriedExperiment:
+    """`carried_experiment`, kept for the next run, which is usually of the same experiment."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Experiment, Limits, tuple[Experiment, list[Finding]]] | None = None
+
+    def __call__(self, experiment: Experiment, limits: Limits) -> tuple[Experiment, list[Finding]]:
+        """The experiment within the limits, and a finding for each change."""
+        if self._last is None or self._last[0] is not experiment or self._last[1] is not limits:
+            self._last = experiment, limits, carried_experiment(experiment, limits)
+        return self._last[2]
+
+
 def carried_inputs(record: RunRecord, limits: Limits) -> tuple[tuple[Input, ...], list[Finding]]:
     """The inputs of a record within the limits of MLflow's API, and a finding for each change."""
     fit, inputs = _Fit(limits), []
@@ -321,6 +334,11 @@ def _models_by_api(record: RunRecord, limits: Limits) -> list[Finding]:
     ]
 
 
+def _is_plain(text: str, width: int | None) -> bool:
+    """Whether any target stores a text as it is: the usual case."""
+    return text.isascii() and "\0" not in text and (width is None or len(text) <= width)
+
+
 @dataclass
 class _Fit:
     """Fits texts into the columns of a target, and collects a finding for each change."""
@@ -337,8 +355,12 @@ class _Fit:
             message = f"MLflow does not accept these keys; one becomes {keys[changed[0]]!r}"
             where = f"{table} {named(changed)}"
             self._add("key-changed", Severity.WARNING, where, message, len(changed))
+        width = self.limits.width(column)
         return {
-            keys[key]: self.text(text, column, f"{kind} {key!r}") for key, text in pairs.items()
+            keys[key]: text
+            if _is_plain(text, width)
+            else self.text(text, column, f"{kind} {key!r}")
+            for key, text in pairs.items()
         }
 
     def text(self, text: str, column: str, where: str) -> str:

@@ -24,8 +24,8 @@ from bridges.exporters.mlflow.database import (
     put_pairs,
 )
 from bridges.exporters.mlflow.details import (
+    CarriedExperiment,
     Details,
-    carried_experiment,
     details_of,
     orphan,
     parent_details,
@@ -123,6 +123,7 @@ class DirectWriter:
         self._links = Links()
         self._limits = Limits()
         self._detailed: tuple[ref[Layout], Details] | None = None
+        self._experiment_of = CarriedExperiment()
         self._unchecked: list[Callable[[Session], None]] | None = None  # of the runs in a batch
 
     @property
@@ -140,16 +141,16 @@ class DirectWriter:
             self._limits = limits
         return limits
 
-    def _wanted(self, record: object) -> Experiment:
-        """The experiment of a run with this record."""
-        return carried_experiment(wanted_experiment(self._named, record), self.limits)[0]
+    def _wanted(self, record: object) -> tuple[Experiment, list[Finding]]:
+        """The experiment of a run with this record, and findings about it."""
+        return self._experiment_of(wanted_experiment(self._named, record), self.limits)
 
     def preload(self) -> None:
         """List the runs of the experiment; later `find` calls use that listing."""
         listing = SqlRunIndex(None, {}, {})
         if self._database.exists():
             with self._database.transaction() as session:
-                found = self._experiments.find(session, self._wanted(None))
+                found = self._experiments.find(session, self._wanted(None)[0])
                 listing = SqlRunIndex.load(session, found)
         self._listing = listing
 
@@ -166,7 +167,7 @@ class DirectWriter:
         head, options, found = record.head, identity.options, []
         if self._database.exists():
             with self._database.transaction() as session:
-                experiment = self._experiments.find(session, self._wanted(record))
+                experiment = self._experiments.find(session, self._wanted(record)[0])
                 ids = copied_ids(head.run_id, identity.digest)
                 found = self._runs.copies(session, experiment, identity.keys, ids, options)
                 found = [counted(session, run) for run in found]
@@ -188,7 +189,7 @@ class DirectWriter:
         """Findings about the place of a run in the target."""
         record = record_of(layout)
         found = [orphan(record.head)] if record and self._links.is_orphan(record.head) else []
-        return [*found, *carried_experiment(wanted_experiment(self._named, record), self.limits)[1]]
+        return [*found, *self._wanted(record)[1]]
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run may have one of these keys, according to the tags read so far."""
@@ -203,7 +204,7 @@ class DirectWriter:
         if not self._database.exists():
             return None, []
         with self._database.transaction() as session:
-            experiment = self._experiments.find(session, self._wanted(None))
+            experiment = self._experiments.find(session, self._wanted(None)[0])
             if experiment is None:
                 return None, []
             return experiment, self._runs.with_key(session, experiment, key)
@@ -262,9 +263,8 @@ class DirectWriter:
     def _details(self, layout: Layout, *, is_new: bool) -> Details:
         """The details of a run, with its parent in the target."""
         details, record = self._own_details(layout), record_of(layout)
-        if record is None:
-            return details
-        return details.under(self._links.parent_of(record.head, is_new=is_new))
+        parent = self._links.parent_of(record.head, is_new=is_new) if record else None
+        return details.under(parent) if record else details
 
     def _own_details(self, layout: Layout) -> Details:
         """The details of a run without its new parent, kept for the next call."""
@@ -273,7 +273,7 @@ class DirectWriter:
         return self._detailed[1]
 
     def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
-        experiment = self._experiments.ensure(session, self._wanted(layout.run.record))
+        experiment = self._experiments.ensure(session, self._wanted(layout.run.record)[0])
         refuse_deleted(seen, layout.key, self._force)
         run_id = free_id(session, self._ids(experiment, layout))
         details = self._details(layout, is_new=True)

@@ -18,7 +18,6 @@ from bridges.errors import ConfigError, ExportError, pip_line
 from bridges.exporters.base import BaseExporter, ExistingRun, Labels, Recorded, RecordGaps
 from bridges.exporters.mlflow import rows
 from bridges.exporters.mlflow.adapt import adapt
-from bridges.exporters.mlflow.api import Api
 from bridges.exporters.mlflow.database import Database
 from bridges.exporters.mlflow.details import record_of
 from bridges.exporters.mlflow.direct import DirectWriter
@@ -38,6 +37,7 @@ from bridges.stream.layout import Layout
 from bridges.stream.model import Values
 
 if TYPE_CHECKING:
+    from bridges.exporters.mlflow.api import Api
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
     from bridges.exporters.mlflow.artifact_copy.sources import SourceTrees
 

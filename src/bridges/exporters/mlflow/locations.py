@@ -22,7 +22,17 @@ def is_reachable(location: str) -> bool:
 
 @lru_cache(maxsize=1)  # asked several times for each run
 def _uri_of(folder: str) -> str:
-    return Path(folder).resolve().as_uri()
+    """The URI of a directory without symbolic links."""
+    parts = (run := os.path.dirname(folder)), folder
+    if any(map(os.path.islink, parts)):
+        return Path(folder).resolve().as_uri()
+    experiment = os.path.dirname(run)
+    return Path(f"{_resolved(experiment)}{folder[len(experiment) :]}").as_uri()
+
+
+@lru_cache(maxsize=1)  # the directories of runs lie in that of their experiment
+def _resolved(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def artifact_uri(record: RunRecord) -> tuple[str, list[Finding]]:

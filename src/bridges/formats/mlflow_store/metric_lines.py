@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
-from pydantic_core import from_json
 
 from bridges.stream.columns import join_parts
 from bridges.stream.model import Float64, Int64
@@ -181,7 +180,7 @@ def _are_seconds(time: Int64) -> bool:
     return bool(len(time) and time.min() >= 0 and time.max() < SECONDS_BELOW)
 
 
-def _columns(times: list[int], values: list[float], steps: list[int]) -> Columns:
+def _columns(times: Sequence[float], values: Sequence[float], steps: Sequence[float]) -> Columns:
     return np.array(times, np.int64), np.array(values, np.float64), np.array(steps, np.int64)
 
 
@@ -207,7 +206,7 @@ def _as_json(data: bytes) -> Columns | None:
         if rest != _FLOAT_LINE * line_count:
             return _as_json_of_any(data)
     try:
-        found = from_json(b"[%b]" % data.translate(_COMMAS)[:-1])
+        found = _numbers(data)
         return _columns(found[0::3], found[1::3], found[2::3])
     except (ValueError, OverflowError):
         return None
@@ -221,10 +220,18 @@ def _as_json_of_any(data: bytes) -> Columns | None:
     if rest != _LINE * (len(rest) // len(_LINE)) or b"-0 " in data:
         return None
     try:
-        found = from_json(b"[%b]" % data.translate(_COMMAS)[:-1])
+        found = _numbers(data)
         times, steps = np.array(found[0::3]), np.array(found[2::3])
         values = np.array(found[1::3], np.float64)
     except (ValueError, OverflowError):
         return None
     are_integers = times.dtype == np.int64 and steps.dtype == np.int64
     return (times, values, steps) if are_integers else None
+
+
+def _numbers(data: bytes) -> list[float]:
+    """All fields of whole lines of numbers. Raises ValueError."""
+    from pydantic_core import from_json  # slow to import, and not needed for metrics of few points
+
+    found: list[float] = from_json(b"[%b]" % data.translate(_COMMAS)[:-1])
+    return found

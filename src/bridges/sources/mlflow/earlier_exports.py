@@ -72,8 +72,9 @@ def is_superseded(head: RunHead) -> bool:
 
 def _options(state: str) -> Mapping[str, str]:
     """The options that changed steps, names or points of an export."""
-    with suppress(ValueError, KeyError, TypeError):
-        return dict(json.loads(state)["layout"])
+    if state:
+        with suppress(ValueError, KeyError, TypeError):
+            return dict(json.loads(state)["layout"])
     return {}
 
 
@@ -88,6 +89,8 @@ def _as_stored(options: Mapping[str, str]) -> Finding:
 
 def _style(state: str) -> str | None:
     """The style of the keys in the state of a continued export, else None."""
+    if not state:
+        return None
     try:
         found = json.loads(state)
         style = found.get("style", TRAINER)

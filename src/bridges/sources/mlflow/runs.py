@@ -39,6 +39,7 @@ from bridges.stream.redact import redact, redact_text
 
 ANYONE = "user"  # in place of a masked user name
 LONG = 8  # points of a key; shorter keys are sorted faster than compared with each other
+_FIRST_OF_NUMBERS = frozenset("-0123456789in")  # as Python prints them, with inf and nan
 STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed", "RUNNING": "running"}
 
 
@@ -87,6 +88,8 @@ def run_of(
 
 def plain_number(text: str) -> str | int | float:
     """The number with this text in Python; other texts stay."""
+    if text[:1] not in _FIRST_OF_NUMBERS:
+        return text
     for kind in (int, float):
         try:
             number = kind(text)

@@ -144,7 +144,7 @@ class _Reading:
             for chosen, more in groups(store):
                 notes += more
                 for run in self._runs(store, place, chosen):
-                    yield replace(run, findings=(*notes, *run.findings))
+                    yield replace(run, findings=(*notes, *run.findings)) if notes else run
                     notes = []
                     del run  # it may be large, and the next one is read now
             self._errors += store.errors
@@ -196,8 +196,10 @@ class _Reading:
     def _run(self, store: Store, place: StoreLocation, nested: Nested) -> Run:
         """One run. Raises SourceError."""
         record, metrics = store.read(nested.head)
+        if nested.parent_key:
+            record = replace(record, parent_key=nested.parent_key)
         return run_of(
-            replace(record, parent_key=nested.parent_key),
+            record,
             metrics,
             place.source_of(nested.head),
             nested.parents,
