@@ -82,11 +82,14 @@ class Answer:
 class NoAnswerError(ExportError):
     """No answer, or a busy server, after all retries.
 
-    `done` is False if the request was not carried out, and None if it may have been.
+    `done` is False if the request was not carried out, and None if it may have been. `status` is
+    that of the last answer; 0 without one.
     """
 
-    def __init__(self, message: str, done: bool | None, answered: bool = False) -> None:
-        self.done = done
+    def __init__(
+        self, message: str, done: bool | None, answered: bool = False, status: int = 0
+    ) -> None:
+        self.done, self.status = done, status
         super().__init__(message, transient=True, waited=True, answered=answered)
 
 
@@ -272,7 +275,8 @@ class Connection:
     def _busy(self, answer: Answer) -> NoAnswerError:
         text = answer.body[:200].decode(errors="replace").strip()
         done = False if answer.status in NOT_DONE_STATUSES else None
-        return NoAnswerError(f"{self.name} answers {answer.status} ({text})", done, True)
+        message = f"{self.name} answers {answer.status} ({text})"
+        return NoAnswerError(message, done, True, answer.status)
 
     def _once(self, method: str, path: str, body: bytes | FileBody | None) -> Answer:
         """Send a request once. A connection closed by the server is opened again."""

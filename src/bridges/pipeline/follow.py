@@ -213,7 +213,7 @@ class Appender:
             options, read=read, verify=False, attach_source=False, copy_files=False
         )
         self._exporters, self._on_phase = exporters, on_phase
-        self._held: set[tuple[int, str | None, str]] = set()  # histories in the targets
+        self._held: set[tuple[object, ...]] = set()  # histories in the targets
 
     def append(self, location: str, on_report: OnReport) -> tuple[list[Seen], list[RunReport]]:
         """Export the runs of a location, with `on_report` for each. Returns runs and reports."""
@@ -231,7 +231,13 @@ class Appender:
     def _export(
         self, run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase
     ) -> RunReport:
-        history = id(exporter), run.trial, prefix_digest(run.stream, len(run.stream))
+        digest = prefix_digest(run.stream, len(run.stream))
+        history = (
+            id(exporter),
+            run.trial,
+            repr(run.identity),
+            digest,
+        )  # trackers may hold equal runs
         # rows without a measured value do not identify the run yet
         if history in self._held or not any(map(run.key_rules.is_measured, run.stream.keys)):
             return RunReport(run.source, run.name, exporter.name, "unchanged", len(run.stream))

@@ -286,6 +286,24 @@ def test_a_server_that_fails_at_times(fault: Fault, proxied: Logged, tmp_path: P
     assert files_of_run(MlflowClient(proxied.url), report.run_id) == sorted(WANTED)
 
 
+def test_a_file_that_a_server_cannot_send_is_a_loss(proxied: Logged, tmp_path: Path) -> None:
+    """MLflow 3.12 answers 500 for names beyond ASCII; all other files are copied."""
+
+    def script(method: str, path: str, number: int) -> Fault | None:
+        is_file = method == "GET" and "artifact" in path and "list" not in path
+        return Refuse(500) if is_file and "%C3%A9" in path else None
+
+    with FaultyProxy(proxied.url, script) as source, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http, "FIRST_PAUSE", 0.01)
+        report = send(proxied.read(source.url), f"sqlite:///{tmp_path}/target.db")
+    assert report.verified, report.findings
+    (lost,) = (found for found in report.findings if found.fails)
+    assert (lost.code, lost.where, lost.count) == ("artifacts-not-copied", "deep/er/é b+c.bin", 1)
+    assert "answers 500" in lost.message
+    assert report.artifacts is not None
+    assert report.artifacts.copied_files == len(FILES)  # the file of the model is one more
+
+
 def test_a_server_that_is_gone_is_asked_again_by_a_later_export(
     proxied: Logged, tmp_path: Path
 ) -> None:

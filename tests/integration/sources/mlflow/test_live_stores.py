@@ -7,11 +7,13 @@ during the polls; mlflow's client compares.
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ from typing import Any
 import pytest
 
 import bridges
+from bridges.exporters.memory import MemoryExporter
+from bridges.pipeline.follow import Following
+from bridges.pipeline.options import ExportOptions, Pace
 from bridges.sources.mlflow.location import stores_at
 from tests.bounds import HANGS, until
 from tests.integration.sources.mlflow.oracle import MlflowClient
+from tests.mlflow_defects import LINES, LOSS, NEIGHBOUR, OTHER, RUN, TIME, StoreFolder
 
 RUNS, STEPS, BATCH = 2, 400, 20
 TRAINING = f"""
@@ -150,3 +156,82 @@ def test_points_logged_while_following_arrive_once(
     assert {status for _, status, *_ in expected} == {"FINISHED"}
     assert sum(report.new_points for report in reports) == expected.total()
     assert len(reports) > RUNS  # in parts
+
+
+def test_runs_with_equal_points_are_all_followed(tmp_path: Path) -> None:
+    """Each is in the target after the first poll."""
+    folder = StoreFolder(tmp_path / "mlruns")
+    folder.make()
+    appended: list[bridges.RunReport] = []
+    following = Following(
+        [str(folder.root)],
+        [MemoryExporter()],
+        ExportOptions(),
+        Pace(),
+        on_append=appended.append,
+        wait=lambda seconds: True,
+    )
+    assert following.run().exit_code == 0
+    assert {Path(report.source).name for report in appended} == {RUN, NEIGHBOUR, OTHER}
+
+
+# each is a sound line, but not the one that is being written
+HALVES = {
+    "a value": (f"{TIME + 9} 0.12", "5 7\n"),
+    "a step": (f"{TIME + 9} 0.125 1", "7\n"),
+    "the end of the line": (f"{TIME + 9} 0.125 17", "\n"),
+    "a time": (f"{(TIME + 9) // 10}", f"{(TIME + 9) % 10} 0.125 17\n"),
+}
+
+
+@pytest.mark.parametrize("cut", HALVES)
+def test_half_a_line_is_not_taken_while_following(cut: str, tmp_path: Path) -> None:
+    """The line is completed after polls that saw its first half."""
+    folder = StoreFolder(tmp_path / "mlruns")
+    folder.make()
+    for run_id in (RUN, NEIGHBOUR):
+        meta = folder.experiment / run_id / "meta.yaml"
+        meta.write_text(meta.read_text().replace("status: 3", "status: 1"))
+    target, half, rest = tmp_path / "target.db", *HALVES[cut]
+
+    def points(run_id: str) -> list[tuple[int, float, int]]:
+        query = "select timestamp, value, step from metrics where run_uuid = ? order by timestamp"
+        if not target.exists():
+            return []
+        with closing(sqlite3.connect(target)) as database:
+            return database.execute(query, (run_id,)).fetchall()
+
+    def has(run_id: str, count: int) -> Callable[[], bool]:
+        return lambda: len(points(run_id)) == count
+
+    def write(run_id: str, text: str) -> None:
+        with (folder.experiment / run_id / LOSS).open("a") as file:
+            file.write(text)
+
+    stop, followed = threading.Event(), list[bridges.BatchReport]()
+
+    def follow() -> None:
+        into: dict[str, Any] = {"to": "mlflow", "tracking_uri": f"sqlite:///{target}"}
+        pace: dict[str, Any] = {"interval": 0.01, "idle_timeout": HANGS, "stop": stop}
+        followed.append(bridges.follow(folder.root, **into, **pace))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    sound = len(LINES.splitlines())
+    try:
+        until(has(RUN, sound))
+        until(has(NEIGHBOUR, sound))
+        write(RUN, half)
+        for number in range(3):  # the second and third poll begin after the half was written
+            write(NEIGHBOUR, f"{TIME + 20 + number} 0.5 {20 + number}\n")
+            until(has(NEIGHBOUR, sound + 1 + number))
+        assert len(points(RUN)) == sound
+        write(RUN, rest)
+        until(has(RUN, sound + 1))
+    finally:
+        stop.set()
+        thread.join(HANGS)
+    (time, value, step) = points(RUN)[-1]
+    expected = [float(part) for part in f"{half}{rest}".split()]
+    assert [time, value, step] == expected
+    assert followed[0].exit_code == 0

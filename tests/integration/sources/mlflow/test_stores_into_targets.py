@@ -1,10 +1,11 @@
-"""The oldest file stores, and one with exact repeats, into each kind of MLflow target.
+"""File stores of every release, and one with exact repeats, into each kind of MLflow target.
 
 The source is read here from its plain files, the target by mlflow's own client.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import uuid
 from collections import Counter
@@ -15,39 +16,48 @@ import pytest
 import yaml
 
 import bridges
+from tests.bounds import HANGS
 from tests.integration.sources.mlflow.oracle import MlflowClient
-from tests.mlflow_stores import REPEATS, unpack_store
+from tests.mlflow_stores import RELEASES, REPEATS, unpack_store
 from tests.servers import PostgreSQL
 
 STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 LARGEST = sys.float_info.max
-SERVER_PARAM, SERVER_TAG = 6000, 8000  # characters; MLflow's API takes no longer ones
+LIMITS = {  # characters of params and tags; SQLite takes any
+    "server": (6000, 8000),
+    "postgres": (8000, 8000),
+}
+RUNS = {"0.8.2": 15, "1.0.0": 16, "1.30.1": 16, REPEATS: 1}
+LATER_RUNS = 19  # of later releases
+PARENT = "mlflow.parentRunId"
 IN_SECONDS = 1e11  # times of MLflow 0.8's functions are below
 Told = tuple[Any, ...]
 
 
-def in_files(root: Path, *, is_for_server: bool) -> Counter[Told]:
-    """The runs of a file store; a server gets shorter texts, and makes up missing names of runs,
-    so that these are their ids.
+def in_files(root: Path, target: str, *, deleted: bool = True) -> Counter[Told]:
+    """The runs of a file store as a target holds them: one with limits gets shorter texts, and a
+    server makes up missing names of runs, so that these are their ids.
     """
-    folders = [*root.glob("[0-9]*"), *root.glob(".trash/[0-9]*")]
+    folders = [*root.glob("[0-9]*"), *(root.glob(".trash/[0-9]*") if deleted else ())]
     names: dict[Path, str] = {}
     for folder in folders:
         meta = folder / "meta.yaml"
         names[folder] = yaml.safe_load(meta.read_text())["name"] if meta.exists() else ""
-    return Counter(
-        _run(meta.parent, names[folder], is_for_server)
+    told = [
+        _run(meta.parent, names[folder], target)
         for folder in folders
         for meta in folder.glob("*/meta.yaml")
         if meta.parent.name != "models"
-    )
+    ]
+    runs = Counter(_with_parents({folder.name: run for folder, run in told}))
+    return Counter({run: count for run, count in runs.items() if deleted or run[6] == "active"})
 
 
-def _run(folder: Path, experiment: str, is_for_server: bool) -> Told:
-    param, tag = (SERVER_PARAM, SERVER_TAG) if is_for_server else (None, None)
+def _run(folder: Path, experiment: str, target: str) -> tuple[Path, Told]:
+    param, tag = LIMITS.get(target, (None, None))
     meta = yaml.safe_load((folder / "meta.yaml").read_text())
     tags, params = _texts(folder / "tags", tag), _texts(folder / "params", param)
-    name = meta.get("run_name") or meta["name"] or tags.get("mlflow.runName")
+    name = meta.get("run_name") or meta.get("name") or tags.get("mlflow.runName")
     is_deleted = ".trash" in folder.parts or meta["lifecycle_stage"] == "deleted"
     points = {
         point
@@ -55,8 +65,8 @@ def _run(folder: Path, experiment: str, is_for_server: bool) -> Told:
         if file.is_file()
         for point in _points(file, str(file.relative_to(folder / "metrics")))
     }
-    return _told(
-        (experiment, name or (folder.name if is_for_server else "")),
+    return folder, _told(
+        (experiment, name or (folder.name if target == "server" else "")),
         (STATUS[meta["status"]], meta["start_time"], meta["end_time"] or None, meta["user_id"]),
         "deleted" if is_deleted else "active",
         params,
@@ -65,13 +75,20 @@ def _run(folder: Path, experiment: str, is_for_server: bool) -> Told:
     )
 
 
+def _with_parents(runs: dict[str, Told]) -> list[Told]:
+    """The runs by id, each with the name of its parent in place of the id."""
+    names = {run_id: run[1] for run_id, run in runs.items()}
+    return [(*run[:-1], names.get(run[-1], run[-1])) for run in runs.values()]
+
+
 def _told(name: Told, columns: Told, stage: str, params: Any, tags: Any, points: Any) -> Told:
-    links = {"mlflow.parentRunId"}
-    own = {key: text for key, text in tags.items() if key not in links and key[:8] != "bridges."}
+    own = {key: text for key, text in tags.items() if key[:8] != "bridges."}
     own.pop("mlflow.runName", None)
+    parent = own.pop(PARENT, "")
     return (
         *(*name, *columns, stage),
         *(tuple(sorted(params.items())), tuple(sorted(own.items())), tuple(sorted(points))),
+        parent,
     )
 
 
@@ -103,11 +120,14 @@ def in_target(uri: str, names: set[str]) -> Counter[Told]:
     """The runs of these experiments that bridges wrote."""
     client = MlflowClient(uri)
     found = [each for each in client.search_experiments(3) if each.name in names]
-    told: list[Told] = []
+    told: dict[str, Told] = {}
     for experiment in found:
         for run in client.search_runs([experiment.experiment_id], "", 3):
             info, data = run.info, run.data
             if "bridges.key" not in data.tags:
+                continue
+            if "bridges.superseded" in data.tags:  # of two exports at once, which one gave up
+                assert info.lifecycle_stage == "deleted"
                 continue
             points = [
                 (key, point.step, point.timestamp, _stored(point.value))
@@ -115,46 +135,114 @@ def in_target(uri: str, names: set[str]) -> Counter[Told]:
                 for point in client.get_metric_history(info.run_id, key)
             ]
             assert len({*points}) == len(points)
-            told.append(
-                _told(
-                    (experiment.name, info.run_name or ""),
-                    (info.status, info.start_time, info.end_time or None, info.user_id),
-                    info.lifecycle_stage,
-                    data.params,
-                    data.tags,
-                    points,
-                )
+            told[info.run_id] = _told(
+                (experiment.name, info.run_name or ""),
+                (info.status, info.start_time, info.end_time or None, info.user_id),
+                info.lifecycle_stage,
+                data.params,
+                data.tags,
+                points,
             )
-    return Counter(told)
+    return Counter(_with_parents(told))
 
 
-@pytest.fixture(params=["empty", "used", "postgres", "server"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def new_target(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
     """A target; a used one has an experiment and a run of its own."""
-    if request.param == "postgres":
+    if kind == "postgres":
         postgres: PostgreSQL = request.getfixturevalue("postgres")
         return postgres.create_database(uuid.uuid4().hex)
-    if request.param == "server":
+    if kind == "server":
         return str(request.getfixturevalue("mlflow_url"))
-    uri = f"sqlite:///{tmp_path}/target.db"
-    if request.param == "used":
+    uri = f"sqlite:///{folder}/target.db"
+    if kind == "used":
         client = MlflowClient(uri)
         client.create_run(client.create_experiment("exp A"))
         client.create_experiment("another")
     return uri
 
 
-@pytest.mark.parametrize("name", ["0.8.2", REPEATS])
-def test_a_target_holds_all_of_a_store(name: str, uri: str, tmp_path: Path) -> None:
-    store = unpack_store(name, tmp_path)
-    is_server = uri.startswith("http")
-    expected = in_files(store, is_for_server=is_server)
-    assert expected.total() == (15 if name == "0.8.2" else 1)
+QUICK = ("0.8.2", REPEATS)  # into every target; the others are slow
+NAMES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in RELEASES[1:])]
+KINDS = pytest.mark.parametrize("kind", ["empty", "used", "postgres", "server"])
+
+
+def own_names(store: Path) -> None:
+    """Give the experiments names that no other test uses in the server."""
+    prefix = uuid.uuid4().hex
+    for meta in (*store.glob("*/meta.yaml"), *store.glob(".trash/*/meta.yaml")):
+        meta.write_text(meta.read_text().replace("\nname: ", f"\nname: {prefix} "))
+
+
+@KINDS
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_holds_all_of_a_store(
+    name: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    store, uri = unpack_store(name, tmp_path), new_target(kind, request, tmp_path)
+    if kind == "server":
+        own_names(store)
+    expected = in_files(store, kind)
+    assert expected.total() == RUNS.get(name, LATER_RUNS)
     report = bridges.export(store, to="mlflow", tracking_uri=uri, deleted=True, verify=True)
     assert {(run.status, run.verified) for run in report.runs} == {("exported", True)}
     losses = {note.code for run in report.runs for note in run.findings if note.severity == "loss"}
-    assert losses <= ({"value-cut"} if is_server else set())
+    assert losses <= ({"value-cut"} if kind in LIMITS else set())
     found = in_target(uri, {experiment for experiment, *_ in expected})
     assert found == expected
     again = bridges.export(store, to="mlflow", tracking_uri=uri, deleted=True)
     assert {run.status for run in again.runs} == {"unchanged"}
+
+
+@pytest.mark.parametrize("name", ["0.8.2", "1.0.0", "1.30.1", "3.17.2"])
+def test_deleted_runs_are_left_out_unless_they_are_asked_for(name: str, tmp_path: Path) -> None:
+    """Releases before 2.3 mark the runs of a deleted experiment by their place only."""
+    store, uri = unpack_store(name, tmp_path), f"sqlite:///{tmp_path}/target.db"
+    for deleted in (False, True):
+        bridges.export(store, to="mlflow", tracking_uri=uri, deleted=deleted)
+        expected = in_files(store, "empty", deleted=deleted)
+        assert in_target(uri, {experiment for experiment, *_ in expected}) == expected
+    stages = {run[0]: run[6] for run in expected if run[1] == "in deleted exp"}
+    assert stages == {"to-delete": "deleted"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["empty", "used", "postgres", "server"])
+def test_two_exports_of_a_store_at_once_write_each_run_once(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Each process reads the whole store."""
+    store, uri = unpack_store("3.17.2", tmp_path), new_target(kind, request, tmp_path)
+    if kind == "server":
+        own_names(store)
+    command = [sys.executable, "-m", "bridges", "export", str(store), "--deleted"]
+    command += ["--to", "mlflow", "--tracking-uri", uri]
+    quiet = subprocess.DEVNULL
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=quiet, stderr=quiet) for _ in range(2)]
+    cut = int(kind in LIMITS)  # texts that are too long are a loss
+    assert [process.wait(HANGS) for process in both] == [cut, cut]
+    expected = in_files(store, kind)
+    assert in_target(uri, {experiment for experiment, *_ in expected}) == expected
+    again = bridges.export(store, to="mlflow", tracking_uri=uri, deleted=True)
+    assert {(run.status, run.verified) for run in again.runs} == {("unchanged", True)}
+
+
+@pytest.mark.parametrize("kind", ["empty", "postgres", "server"])
+def test_a_repeated_point_of_a_logged_model_is_one_point_of_each(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """`log_model` logs the point again to link it with the model, which stays linked."""
+    store, uri = unpack_store(REPEATS, tmp_path), new_target(kind, request, tmp_path)
+    (metric,) = store.glob("*/*/metrics/acc")
+    assert len(metric.read_text().splitlines()) == 2
+    report = bridges.export(store, to="mlflow", tracking_uri=uri)
+    (exported,) = report.runs
+    assert report.exit_code == 0
+    client: Any = MlflowClient(uri)
+    (point,) = client.get_metric_history(exported.run_id, "acc")
+    assert (point.value, point.step) == (0.9, 0)
+    (output,) = client.get_run(exported.run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.source_run_id, str(model.status)) == (exported.run_id, "READY")
+    assert [(each.key, each.value, each.run_id) for each in model.metrics] == [
+        ("acc", 0.9, exported.run_id)
+    ]

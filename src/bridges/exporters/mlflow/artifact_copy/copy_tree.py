@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Literal
 
 from bridges.exporters.mlflow.artifact_copy.trees import (
@@ -92,10 +93,15 @@ class Copying:
     def _repeated(
         self, source: Tree, target: WritableTree, entry: Entry, attempts: int = ATTEMPTS
     ) -> int | None:
-        """Begin a file again if its transfer breaks off. Raises FileError, ExportError."""
+        """Begin a file again if its transfer breaks off. Raises FileError, ExportError.
+
+        A server error (500) concerns this file alone: MLflow 3.12 cannot send names beyond ASCII.
+        """
         try:
             return self._file(source, target, entry)
         except NoAnswerError as error:
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise FileError(str(error)) from error
             if attempts == 1 or not error.answered:
                 raise
         return self._repeated(source, target, entry, attempts - 1)
