@@ -36,6 +36,7 @@ from tests.mlflow_records import START, record
 STORES = {  # runs, keys, points of a key, params and tags
     "long": ((RUNS, len(KEYS), POINTS, 4, 4), f"{RUNS * len(KEYS) * POINTS:,} points", "≥ 5"),
     "small": ((170, 7, 1, 18, 6), "170 small runs", "≥ 10"),
+    "few": ((23, 5, 146, 14, 6), f"23 runs, {23 * 5 * 146:,} points", "≥ 10"),
 }
 LARGE_KEYS, LARGE_POINTS, POINT_BYTES = 20, 50_000, 24  # of a key; step, time and value
 MANY = 100  # runs with as many points together
@@ -79,7 +80,7 @@ def into_sqlite(folder: Path, name: str) -> None:
 
 
 def into_postgresql(folder: Path) -> None:
-    """Both stores into PostgreSQL."""
+    """All stores into PostgreSQL."""
     from tests.servers import postgresql
 
     with postgresql() as server:
@@ -203,6 +204,7 @@ def points_of(column: MetricColumn) -> Iterator[tuple[object, ...]]:
 SECTIONS: dict[str, Callable[[Path], None]] = {
     "mlflow_copies": partial(into_sqlite, name="long"),
     "mlflow_small_copies": partial(into_sqlite, name="small"),
+    "mlflow_few_copies": partial(into_sqlite, name="few"),
     "mlflow_copies_postgresql": into_postgresql,
     "mlflow_copies_memory": memory,
     "mlflow_copies_inserts": inserts,

@@ -35,6 +35,8 @@ def continued(match: Match, target: Target) -> Layout:
     known = match.known
     if known is None or match.is_longer_there or match.replaces:
         layout = target.lay_out(match.run, match.identity)
+        if not (match.replaces or match.findings):
+            return layout
         findings = (*layout.findings, *match.findings)
         return replace(layout, replaces=match.replaces, findings=findings)
     kept = _kept(match, known, target)

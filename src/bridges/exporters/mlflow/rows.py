@@ -6,8 +6,9 @@ import getpass
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,21 +74,38 @@ def ended(layout: Layout) -> int:
 
 def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
     """The metrics of the rows from `start` on, key by key; long ones in pieces of POINTS."""
+    some, count = list[Series](), 0
+    for part in _pieces(layout, start):
+        if some and count + len(part.rows) > POINTS:
+            yield from _columns(layout.stream, some)
+            some, count = [], 0
+        some.append(part)
+        count += len(part.rows)
+    if some:
+        yield from _columns(layout.stream, some)
+
+
+def _pieces(layout: Layout, start: int) -> Iterator[Series]:
     for series in layout.stream.numbers:
         part = series.slice(start, layout.rows)
-        if 0 < len(part.rows) <= POINTS:
-            yield _column(layout.stream, part)
+        if len(part.rows) <= POINTS:
+            yield part
             continue
         for at in range(0, len(part.rows), POINTS):
-            yield _column(layout.stream, part.only(slice(at, at + POINTS)))
+            yield part.only(slice(at, at + POINTS))
 
 
-def _column(stream: MetricStream, part: Series) -> MetricColumn:
-    is_nan = np.isnan(np.asarray(part.values, np.float64))
-    value = np.where(is_nan, 0.0, stored(part.values))
-    return MetricColumn(
-        part.key, value, is_nan, stream.times(part) // MILLISECOND, stream.step[part.rows]
-    )
+def _columns(stream: MetricStream, parts: Sequence[Series]) -> Iterator[MetricColumn]:
+    """The columns of some series; short ones are converted together."""
+    values = np.concatenate([np.asarray(part.values, np.float64) for part in parts])
+    is_nan = np.isnan(values)
+    value = np.where(is_nan, 0.0, stored(values))
+    time = np.concatenate([stream.times(part) for part in parts]) // MILLISECOND
+    step = stream.step[np.concatenate([part.rows for part in parts])]
+    ends = [*accumulate((len(part.rows) for part in parts), initial=0)]
+    for part, at in zip(parts, map(slice, ends, ends[1:]), strict=True):
+        if len(part.rows):
+            yield MetricColumn(part.key, value[at], is_nan[at], time[at], step[at])
 
 
 def run_name(layout: Layout, limits: Limits) -> str:
