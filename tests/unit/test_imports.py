@@ -271,6 +271,14 @@ def test_numpy_starts_no_threads() -> None:
     assert done.stdout.rpartition("THREADS")[2].split() == ["1"]
 
 
+def test_an_export_of_a_table_imports_no_pydantic(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step,loss\n0,1,0.5\n")
+    target = ["--to", "tensorboard", "--logdir", str(tmp_path / "tb")]
+    loaded = loaded_by("export", str(tmp_path / "metrics.csv"), *target)
+    assert "bridges.sources.tables.formats" in loaded
+    assert "pydantic" not in loaded
+
+
 def test_modules_known_by_name_exist() -> None:
     names = [*RARE, *NOT_OF_ONE_FILE, *PRELOADED]
     assert [name for name in names if find_spec(name) is None] == []

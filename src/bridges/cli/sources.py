@@ -8,6 +8,7 @@ import click
 
 from bridges import plugins
 from bridges.cli.console import print_json, printable
+from bridges.option import Options, described
 from bridges.sources.tables.formats import TableFormat, built_in
 
 
@@ -17,7 +18,7 @@ def print_sources(as_json: bool) -> int:
     formats = built_in()
     if as_json:
         listed = [{**entry._asdict(), "reads": _reads(entry)} for entry in found]
-        tables = {name: each.model_dump(exclude_defaults=True) for name, each in formats.items()}
+        tables = {name: _keys(each) for name, each in formats.items()}
         print_json({"sources": listed, "tables": tables})
         return 0
     click.secho("sources (--source NAME)", bold=True)
@@ -28,6 +29,19 @@ def print_sources(as_json: bool) -> int:
         click.echo(printable(f"  {name:<14}{each.about}"))
         click.echo(printable(f"  {'':<14}{_files(each)}"))
     return 0
+
+
+def _keys(model: Options) -> dict[str, object]:
+    """The keys of a format that differ from their defaults."""
+    defaults = {field.name: field.default for field in described(type(model))}
+    values = ((name, getattr(model, name)) for name in defaults)
+    return {name: _plain(value) for name, value in values if value != defaults[name]}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [*map(_plain, value)]
+    return _keys(value) if isinstance(value, Options) else value
 
 
 def _reads(entry: plugins.PlugIn) -> str:

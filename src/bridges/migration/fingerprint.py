@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 
 from bridges import __version__
 from bridges.exporters.built_in import PATHS
@@ -102,7 +103,7 @@ def settings_of(source: SourceSpec, target: TargetSpec, place: str) -> str:
         place,
     ]
     if formats := declared(source.read_options()):
-        settings.append({name: each.model_dump(mode="json") for name, each in formats.items()})
+        settings.append({name: asdict(each) for name, each in formats.items()})
     text = json.dumps(settings, sort_keys=True, default=repr)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 

@@ -8,11 +8,13 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bridges.option import Options, described
 from bridges.sources.config_text import Document, Loc
 from bridges.stream.redact import redact_text
 
 Problems = list[tuple[Loc, str]]
-ModelOf = Callable[[Loc], type[BaseModel]]  # the model of the last key of a location
+Model = type[BaseModel] | type[Options]
+ModelOf = Callable[[Loc], Model]  # the model of the last key of a location
 EXPECTED = {  # pydantic's error types in plain words
     "string_type": "a text",
     "string_too_short": "a non-empty text",
@@ -23,6 +25,7 @@ EXPECTED = {  # pydantic's error types in plain words
     "tuple_type": "a list",
     "mapping_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
+    "dataclass_type": "a mapping of keys to values",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
     "too_short": "at least one",
@@ -84,10 +87,10 @@ def _location(loc: Loc) -> Loc:
 def _words(error: ErrorDetails, loc: Loc, model_of: ModelOf) -> str:
     """The message of an error: the value found and the value expected."""
     kind, value = error["type"], error["input"]
-    if kind == "extra_forbidden":
-        return _unknown(str(loc[-1]), [*model_of(loc).model_fields])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown(str(loc[-1]), [*_keys_of(model_of(loc))])
     if kind == "missing":
-        known = model_of(loc).model_fields[str(loc[-1])].description
+        known = _keys_of(model_of(loc))[str(loc[-1])]
         return f"found no such key; it is required: {known}"
     if "error" in error.get("ctx", {}):
         text = str(error["ctx"]["error"])
@@ -107,6 +110,13 @@ def _words(error: ErrorDetails, loc: Loc, model_of: ModelOf) -> str:
         return f"found a text of {len(value):,} characters; expected no more than {most:,}."
     expected = EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")
     return f"found {shown(value)}; expected {expected}."
+
+
+def _keys_of(model: Model) -> dict[str, str | None]:
+    """The description of each key of a model."""
+    if issubclass(model, BaseModel):
+        return {name: field.description for name, field in model.model_fields.items()}
+    return {field.name: field.about.help for field in described(model)}
 
 
 def _unknown(name: str, known: list[str]) -> str:

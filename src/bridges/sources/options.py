@@ -106,7 +106,7 @@ class ReadOptions(ReadChoices):
     """How to read.
 
     growing: the run may still get rows, so results files are not appended
-    tables: further formats of tables by name, each a `TableFormat` (which is slow to import)
+    tables: further formats of tables by name, each a `TableFormat` (not needed by other sources)
     """
 
     growing: bool = False

@@ -17,6 +17,7 @@ from bridges.migration.config.config import Defaults, EngineSpec, MigrationConfi
 from bridges.migration.config.models import Filter, KeyFilter, StepFilter
 from bridges.migration.config.targets import TargetSpec
 from bridges.migration.config.values import complete
+from bridges.option import Options
 from bridges.sources.config_errors import messages, problems_of, shown
 from bridges.sources.config_text import READERS, Document, Loc
 from bridges.sources.tables.formats import KEY, model_at
@@ -76,7 +77,7 @@ def _read(file: str) -> Document:
     return document
 
 
-def _model(loc: Loc) -> type[BaseModel]:
+def _model(loc: Loc) -> type[BaseModel] | type[Options]:
     """The model of the last key of a location."""
     if loc[0] == KEY and len(loc) > 2:
         return model_at(loc[2:])

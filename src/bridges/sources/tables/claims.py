@@ -23,7 +23,7 @@ def claims_of(folder: Folder) -> Collection[str] | None:
     has_files = any(name.endswith(SUFFIXES) for name in folder.files)
     if not has_files and not any(name in TREES for name in folder.folders):
         return None
-    from bridges.sources.tables.formats import built_in  # slow, and not needed for most trees
+    from bridges.sources.tables.formats import built_in  # not needed for most trees
 
     return _claimed(built_in(), folder, shared=True)
 

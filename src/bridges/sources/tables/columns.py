@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 from bridges.errors import ConfigError, SourceError
 from bridges.sources.options import ReadOptions
@@ -46,7 +46,7 @@ def time_column(text: str) -> Timestamp | Elapsed:
     name, unit = match[1], match[2] or "s"
     if unit == "elapsed":
         return Elapsed(columns=(name,))
-    return Timestamp.model_validate({"column": name, "unit": unit})
+    return Timestamp(column=name, unit=cast(Unit, unit))
 
 
 def roles_of(
@@ -71,7 +71,7 @@ def roles_of(
         timestamp = None
     if elapsed is not None and not elapsed.file:
         known = tuple(name for name in elapsed.columns if name in columns)[:1]
-        elapsed = elapsed.model_copy(update={"columns": known}) if known else None
+        elapsed = replace(elapsed, columns=known) if known else None
     epoch = next((name for name in format.epoch if name in columns), "epoch")
     return Roles(step, None if epoch == step else epoch, timestamp, elapsed)
 

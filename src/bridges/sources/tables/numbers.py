@@ -21,7 +21,7 @@ from bridges.stream.model import Float64, Int64, Values
 
 Bools = NDArray[np.bool_]
 
-ARROW_BYTES = 16 << 20  # of a table for which the import of Arrow pays
+ARROW_BYTES = 10 << 20  # of a table for which the import of Arrow pays
 SAMPLE_ROWS = 16
 MAX_DIGITS = 4300  # of an integer that Python converts
 _MAX_BYTES = 2**31 - 2  # of a block: its offsets are int32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,7 @@ from bridges.sources.options import ReadOptions
 from bridges.sources.tables.formats import KEY, Formats, TableFormat, built_in, model_at
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from bridges.option import Options
     from bridges.sources.config_text import Document, Loc
 
 MAX_BYTES = 250_000
@@ -50,7 +50,7 @@ def in_trees(options: ReadOptions) -> Formats:
     formats, chosen = formats_of(options)
     if chosen is None:
         return formats
-    return {chosen: formats[chosen].model_copy(update={"surely": None})}
+    return {chosen: replace(formats[chosen], surely=None)}
 
 
 def _is_file(choice: str) -> bool:
@@ -88,7 +88,7 @@ def _read(path: str, changed: int) -> Formats:
     raise ConfigFileError([f"--format {text}" for text in messages(path, document, problems)])
 
 
-def _model(loc: Loc) -> type[BaseModel]:
+def _model(loc: Loc) -> type[Options]:
     return model_at(loc[1:])
 
 

@@ -172,8 +172,8 @@ def _clock_beside(unit: Unit, stream: MetricStream, options: ReadOptions) -> tup
     path = within(unit.folder, column.file) if column and column.file else ""
     if column is None or not path or not exists(path):
         return ()
-    own = column.model_copy(update={"file": ""})
-    format = unit.format.model_copy(update={"elapsed": own, "surely": None})
+    own = replace(column, file="")
+    format = replace(unit.format, elapsed=own, surely=None)
     known = recognise(Place(path), head_of(path), {"clock": format}, "clock")
     if known is None:
         return ()

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from bridges.pipeline.read_runs import source_of
 from bridges.pipeline.watching import stamps
+from bridges.sources.config_text import READERS
 from bridges.sources.options import ReadOptions
-from bridges.sources.tables.formats import TableFormat
+from bridges.sources.tables import formats
+from bridges.sources.tables.formats import TableFormat, built_in
 from bridges.sources.tables.source import TablesSource
 from bridges.stream.layout import lay_out
 from bridges.stream.model import Run
@@ -20,10 +23,10 @@ from tests.event_files import START, tagged, write
 from tests.unit.sources.tables.tables import KERAS, LIGHTNING, SB3, points, put
 
 
-def declared(**formats: dict[str, Any]) -> ReadOptions:
+def declared(**own: dict[str, Any]) -> ReadOptions:
     """Options with formats of a config."""
-    made = ((name, TableFormat.model_validate(each)) for name, each in formats.items())
-    return ReadOptions(tables=tuple(made))
+    made = TypeAdapter(dict[str, TableFormat]).validate_python(own)
+    return ReadOptions(tables=tuple(made.items()))
 
 
 def read(location: object, options: ReadOptions) -> list[Run]:
@@ -150,3 +153,11 @@ def test_a_declared_format_replaces_a_built_in_one(tmp_path: Path) -> None:
     put(tmp_path / "version_0/metrics.csv", LIGHTNING)
     (run,) = read(tmp_path, declared(lightning={"files": "metrics.csv", "step": "epoch"}))
     assert run.stream.step.tolist() == [0, 0, 0]
+
+
+def test_the_built_in_formats_are_those_of_their_file_as_pydantic_reads_it() -> None:
+    path = Path(formats.__file__).with_name("formats.toml")
+    read = READERS[".toml"](path.read_bytes()).data
+    checked = TypeAdapter(dict[str, TableFormat]).validate_python(read)
+    assert built_in() == checked
+    assert [*built_in()] == [*checked]
