@@ -59,7 +59,8 @@ def match_unordered(
     known = [_known(run, existing, target.exporter) for existing in seen if not existing.deleted]
     exact = [one for one in known if one.complete and one.state.digest == identity.digest]
     if exact and not _has_own_steps(run, exact[0]):
-        own = _as_written(run, exact[0], target)
+        is_same = bool(run.folded) and _has_equal_times(run, identity, exact[0], target)
+        own = run if is_same else _as_written(run, exact[0], target)
         return _matched(own, identity, exact[0], Relation.EQUAL, alike=len(exact) - 1)
     known = exact[:1] or known
     shorter = [
@@ -96,6 +97,12 @@ def _as_written(run: Run, one: Known, target: Target) -> Run:
 
     tags = _tags(run, target.identity(run), target)
     return as_written(run, target.exporter.read_back(one.existing), tags, target.exporter)
+
+
+def _has_equal_times(run: Run, identity: Identity, one: Known, target: Target) -> bool:
+    """Whether the target has all points at the times of the run, by their digest."""
+    layout = target.lay_out(run, identity, Stored(rules=one.state.rules))
+    return layout.times_digest(layout.rows) == one.state.times != ""
 
 
 def _has_own_steps(run: Run, one: Known) -> bool:

@@ -85,6 +85,19 @@ def grown(folder: Path, exporter: Exporter, states: Iterable[tuple[int, int]]) -
     return reports
 
 
+def test_an_unchanged_run_is_matched_without_reading_its_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = MemoryExporter()
+    events(tmp_path / "PPO_1", 4)
+    table(tmp_path / "PPO_1", 4)
+    exported(tmp_path, exporter)
+    monkeypatch.setattr(exporter, "read_back", lambda existing: pytest.fail("read"))
+    options = ExportOptions(verify=False)
+    (report,) = for_each_run(export_run, [str(tmp_path)], [exporter], options).runs
+    assert report.status == "unchanged"
+
+
 @pytest.mark.parametrize(
     ("first", "middle"),
     [
