@@ -6,7 +6,7 @@ directory stay separate and get unique names.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -109,20 +109,29 @@ def _add_notes(errors: Sequence[SourceError], notes: Sequence[Finding]) -> None:
 
 
 def _in_batches(runs: Iterator[Run]) -> Iterator[Run]:
-    """Read small runs in batches before yielding them; an error is raised after the read runs."""
-    ahead: list[Run] = []
+    """Read small runs in batches before yielding them, and keep none of the yielded ones.
+
+    An error is raised after the read runs.
+    """
+    ahead: deque[Run] = deque()
     rows = 0
     try:
         for run in runs:
             ahead.append(run)
             rows += len(run.stream)
             if rows >= MIN_ROWS_AHEAD:
-                yield from ahead
-                ahead, rows = [], 0
+                yield from _emptied(ahead)
+                rows = 0
     except BridgeError:
-        yield from ahead
+        yield from _emptied(ahead)
         raise
-    yield from ahead
+    yield from _emptied(ahead)
+
+
+def _emptied(runs: deque[Run]) -> Iterator[Run]:
+    """The runs, each removed when it is yielded."""
+    while runs:
+        yield runs.popleft()
 
 
 def _read_file(partition: Partition, options: ReadOptions) -> Iterator[Run]:
