@@ -17,11 +17,14 @@ import pytest
 
 from bridges.errors import ExportError, SourceError
 from bridges.exporters.base import ConflictError
+from bridges.exporters.mlflow import direct
+from bridges.exporters.mlflow.database import FEW_POINTS
 from bridges.exporters.mlflow.direct import DirectWriter
 from bridges.exporters.mlflow.exporter import MlflowExporter
+from bridges.exporters.mlflow.lookup import SqlRuns
 from bridges.exporters.mlflow.options import MlflowOptions
-from bridges.exporters.mlflow.postgres import PostgresDatabase
-from bridges.exporters.mlflow.sqlite import SqliteDatabase
+from bridges.exporters.mlflow.postgres import PostgresDatabase, PostgresSession
+from bridges.exporters.mlflow.sqlite import SqliteDatabase, SqliteSession
 from bridges.formats.mlflow_store.records import LoggedModel, ModelMetric
 from bridges.pipeline.export_run import export_run
 from bridges.pipeline.options import ExportOptions
@@ -158,6 +161,85 @@ def test_a_bad_run_leaves_nothing_and_the_others_arrive(
             assert found.fetchone()[0] == COUNT - 1
     assert [each.status for each in export(uri, small())].count("exported") == 1
     assert stored(uri) == COUNT
+
+
+REFUSAL = {
+    "sqlite": "create trigger no_bad before insert on params when new.value = 'bad'"
+    " begin select raise(abort, 'no'); end",
+    "postgresql": "alter table params add constraint no_bad check (value <> 'bad')",
+}
+
+
+@pytest.mark.parametrize("few", [FEW_POINTS, 0])
+def test_a_row_that_the_database_refuses_fails_its_run_alone(
+    uri: str, few: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The statements of a run are sent together: the first error is the one reported."""
+    monkeypatch.setattr(direct, "FEW_POINTS", few)
+    export(uri, small(1))
+    with opened(uri) as database:
+        database.execute(REFUSAL[uri.partition(":")[0]])
+        database.commit()
+    runs = small()
+    runs[4] = run(record(head(5), params={"a": "fine", "b": "bad"}))
+    reports = export(uri, runs)
+    assert [each.status for each in reports].count("failed") == 1
+    (finding,) = [each for each in reports[4].findings if each.code == "failed"]
+    assert "no" in finding.message
+    assert "aborted" not in finding.message
+    assert stored(uri) == COUNT - 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_of_a_group_takes_few_queries(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each query waits for an answer: for the run, and for its points and details read back."""
+    queries: list[str] = []
+    for kind in (SqliteSession, PostgresSession):
+        execute = kind.execute
+
+        def counted(self: Any, statement: str, *values: Any, _execute: Any = execute) -> Any:
+            queries.extend([statement] * statement.startswith("select"))
+            return _execute(self, statement, *values)
+
+        monkeypatch.setattr(kind, "execute", counted)
+    to = exporter(uri)
+    export(uri, small(2), to)
+    queries.clear()
+    counts = []
+    for many in (10, 20):
+        first = 100 * many
+        runs = [run(record(head(first + number))) for number in range(many)]
+        assert all(each.verified for each in export(uri, runs, to))
+        counts.append(len([each for each in queries if "max(rowid)" not in each]))
+        queries.clear()
+    assert counts[1] - counts[0] == 3 * 10
+
+
+def test_an_id_that_another_writer_takes_first_is_found(
+    postgres: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look-up of the run and its insertion."""
+    uri = postgres.create_database(uuid.uuid4().hex)
+    export(uri, small(1))
+    free_id, taken = SqlRuns.free_id, list[str]()
+
+    def late(self: Any, *values: Any) -> str:
+        run_id = free_id(self, *values)
+        if run_id == head(5).run_id and not taken:
+            taken.append(run_id)
+            with opened(uri) as database:
+                database.execute(
+                    "insert into runs (run_uuid, name, status, lifecycle_stage, experiment_id)"
+                    " select %s, name, status, lifecycle_stage, experiment_id from runs limit 1",
+                    (run_id,),
+                )
+                database.commit()
+        return run_id
+
+    monkeypatch.setattr(SqlRuns, "free_id", late)
+    reports = export(uri, small())
+    assert [each.verified for each in reports] == [True] * COUNT
+    assert (stored(uri), len(taken)) == (COUNT, 1)
 
 
 @pytest.mark.parametrize("error", [ExportError("gone", transient=True), ConflictError()])

@@ -23,6 +23,8 @@ TAGS_OF = (  # value and run id of the tags with one name in an experiment
 TAG_ORDER = " order by tags.run_uuid"
 
 
+FEW_POINTS = 500  # of a run: they are read and written with as few statements as possible
+FEW_OF_KEY = 50  # points on average: one query for all keys is faster
 Row = tuple[Any, ...]  # one value a column
 POINT = np.dtype(
     [("step", np.int64), ("value", np.float64), ("is_nan", np.bool_), ("time", np.int64)]
@@ -52,12 +54,26 @@ class Session(Protocol):
         """Run one statement for each row."""
         ...
 
+    def upsert(self, table: str, run_id: str, columns: Mapping[str, Sequence[object]]) -> None:
+        """Insert rows of a run, given by column, in place of those with the same `key`.
+
+        The values of a column have one type, and the keys differ.
+        """
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """Inside, statements are sent without waiting for the one before; the end raises errors.
+
+        For runs of few points.
+        """
+        ...
+
     def lock(self, run_id: str) -> None:
         """Lock the run for other writers until the transaction ends."""
         ...
 
     def tags_since(
-        self, position: int | None, name: str, value: str, experiment: int
+        self, position: int | None, name: str, values: Sequence[str], experiment: int
     ) -> tuple[list[Any], int]:
         """The tags called `name` in an experiment (rows of value and run id), and a position.
 
@@ -73,8 +89,8 @@ class Session(Protocol):
         """The keys of a run, and the number of points of each."""
         ...
 
-    def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, sorted by time."""
+    def read_points(self, run_id: str, limit: int) -> dict[str, Points] | None:
+        """All points of a run by key, sorted by time; None for more points than the limit."""
         ...
 
     def read_key(self, run_id: str, key: str) -> Iterator[Points]:
@@ -140,17 +156,25 @@ def one_row(session: Session, statement: str, values: Sequence[object]) -> Row:
     """The only row of a statement. Raises ExportError if another program deleted it."""
     row = session.execute(statement, values).fetchone()
     if row is None:
-        raise ExportError("the run or its experiment was deleted during the export; export again")
+        raise deleted_meanwhile()
     return row
+
+
+def deleted_meanwhile() -> ExportError:
+    """The error for a run or an experiment that another program deleted."""
+    return ExportError("the run or its experiment was deleted during the export; export again")
+
+
+def on_conflict(columns: Iterable[str]) -> str:
+    """The end of an insertion that replaces rows of a run with the same `key`."""
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "key")
+    return f"on conflict (key, run_uuid) do update set {changes}"
 
 
 def put_pairs(session: Session, table: str, run_id: str, pairs: Mapping[str, object]) -> None:
     """Set params or tags of a run."""
-    statement = (
-        f"insert into {table} (key, value, run_uuid) values (?, ?, ?)"
-        " on conflict (key, run_uuid) do update set value = excluded.value"
-    )
-    session.executemany(statement, [(key, value, run_id) for key, value in pairs.items()])
+    if pairs:
+        session.upsert(table, run_id, {"key": [*pairs], "value": [*pairs.values()]})
 
 
 def points_of(pieces: Iterable[Points]) -> Points:
@@ -217,3 +241,15 @@ class PointsByKey(Mapping[str, Points]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def stored_points(database: Database, run_id: str) -> Mapping[str, Points]:
+    """The points of a run by key; those of many points are read key by key when they are used."""
+    with database.transaction() as session:
+        points = session.read_points(run_id, FEW_POINTS)
+        if points is not None:
+            return points
+        keys = session.keys(run_id)
+        count = sum(of_key for _, of_key in keys)
+        points = session.read_points(run_id, count) if count < FEW_OF_KEY * len(keys) else None
+    return PointsByKey(database, run_id, [key for key, _ in keys]) if points is None else points

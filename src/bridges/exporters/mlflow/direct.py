@@ -7,21 +7,23 @@ on SQLite and PostgreSQL; the differences are behind the `Session` of `database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import ref
 
 from bridges.exporters.base import ConflictError, ExistingRun, Recorded, RecordGaps
 from bridges.exporters.mlflow import artifacts, rows
 from bridges.exporters.mlflow.database import (
+    FEW_POINTS,
     Database,
-    PointsByKey,
     Session,
     one_row,
     put_pairs,
+    stored_points,
 )
 from bridges.exporters.mlflow.details import (
     CarriedExperiment,
@@ -33,20 +35,20 @@ from bridges.exporters.mlflow.details import (
     related_of,
 )
 from bridges.exporters.mlflow.experiments import SqlExperiments, wanted_experiment
-from bridges.exporters.mlflow.gaps import StoredDetails, gaps_between, status_to_set
+from bridges.exporters.mlflow.gaps import gaps_between, status_to_set, stored_details
 from bridges.exporters.mlflow.latest_points import LatestPoints
 from bridges.exporters.mlflow.limits import Limits, limits_of
 from bridges.exporters.mlflow.links import Links, parent_keys
 from bridges.exporters.mlflow.lookup import (
     SET_END,
     SET_STAGE,
+    FindRun,
     SqlRunIndex,
     SqlRuns,
     copied_ids,
     counted,
     delete_leftovers,
     find_run,
-    free_id,
     made_ids,
 )
 from bridges.exporters.mlflow.receipts import receipts_in, save_receipts
@@ -85,13 +87,21 @@ from bridges.stream.layout import Layout
 if TYPE_CHECKING:
     from bridges.exporters.mlflow.artifact_copy.homes import Homes
 
-FEW_POINTS = 50  # of a key on average: one query for all is faster
 REWRITTEN_TABLES = ("latest_metrics", "metrics", "params")  # for an incomplete or replaced run
 _RUN = (
     "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,"
     " start_time, end_time, deleted_time, source_version, lifecycle_stage, artifact_uri,"
     " experiment_id) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A new run, and the ids of the runs with its key: its own, and those that `find` saw."""
+
+    experiment: int
+    layout: Layout
+    seen: frozenset[str]
 
 
 class DirectWriter:
@@ -124,7 +134,7 @@ class DirectWriter:
         self._limits = Limits()
         self._detailed: tuple[ref[Layout], Details] | None = None
         self._experiment_of = CarriedExperiment()
-        self._unchecked: list[Callable[[Session], None]] | None = None  # of the runs in a batch
+        self._unchecked: list[_Made] | None = None  # of the runs in a batch
 
     @property
     def limits(self) -> Limits:
@@ -218,14 +228,25 @@ class DirectWriter:
 
     @contextmanager
     def _batch(self) -> Iterator[None]:
-        with self._rereads_tags(), self._database.batch() as session:
+        with self._rereads_tags(), self._experiments.cached(), self._database.batch() as session:
             self._unchecked = []
             try:
                 yield
-                for check in self._unchecked:
-                    check(session)
+                self._check_all(session, self._unchecked)
             finally:
                 self._unchecked = None
+
+    def _check_all(self, session: Session, made: Sequence[_Made]) -> None:
+        """Raises ConflictError if another writer created one of these runs since `find`.
+
+        Called last in the transaction, as a client may create its run before its end.
+        """
+        # of the ids of a run its own is in use, and the next one is not
+        ids = [id for one in made for id in islice(self._ids(one.experiment, one.layout), 2)]
+        keys = [(one.experiment, one.layout.key) for one in made]
+        find = self._runs.refresh(session, keys, ids)
+        for one in made:
+            self._check_seen(session, one, find)
 
     @contextmanager
     def _rereads_tags(self) -> Iterator[None]:
@@ -234,6 +255,7 @@ class DirectWriter:
             yield
         except BaseException:
             self._runs = SqlRuns()
+            self._experiments.forget()
             raise
 
     def write(
@@ -275,29 +297,28 @@ class DirectWriter:
     def _create(self, session: Session, layout: Layout, seen: Sequence[ExistingRun]) -> ExistingRun:
         experiment = self._experiments.ensure(session, self._wanted(layout.run.record)[0])
         refuse_deleted(seen, layout.key, self._force)
-        run_id = free_id(session, self._ids(experiment, layout))
+        run_id = self._runs.free_id(session, self._ids(experiment, layout))
         details = self._details(layout, is_new=True)
-        self._insert_run(session, experiment, run_id, details)
-        put_pairs(session, "params", run_id, layout.params)
-        parent = self._parent(session, experiment, layout)
-        tags = {**details.tags, **({rows.PARENT_TAG: parent} if parent else {})}
-        put_pairs(session, "tags", run_id, tags)
         state = whole_state(layout)
-        self._write_rows(session, run_id, layout, 0, state)
-        self._put_related(session, layout, experiment, run_id)
+        with session.together() if layout.points <= FEW_POINTS else nullcontext():
+            self._insert_run(session, experiment, run_id, details)
+            put_pairs(session, "params", run_id, layout.params)
+            parent = self._parent(session, experiment, layout)
+            tags = {**details.tags, **({rows.PARENT_TAG: parent} if parent else {})}
+            put_pairs(session, "tags", run_id, tags)
+            self._write_rows(session, run_id, layout, 0, state)
+            self._put_related(session, layout, experiment, run_id)
         location = location_of(self._uri, experiment, run_id)
-        name = details.name or run_id
-        made = ExistingRun(layout.key, name, location, state, run_id, str(experiment))
-        check = partial(self._check_seen, experiment=experiment, layout=layout, seen=[*seen, made])
+        name, place = details.name or run_id, str(experiment)
+        new = _Made(experiment, layout, frozenset([run_id, *(run.id for run in seen)]))
         if self._unchecked is None:
-            check(session)
+            self._check_all(session, [new])
         else:
-            self._unchecked.append(check)
-        return made
+            self._unchecked.append(new)
+        return ExistingRun(layout.key, name, location, state, run_id, place)
 
     def _insert_run(self, session: Session, experiment: int, run_id: str, details: Details) -> None:
-        uri = details.artifact_uri
-        uri = uri or self._experiments.location_of_run(session, experiment, run_id)
+        uri = details.artifact_uri or self._experiments.location_of_run(session, experiment, run_id)
         row = (
             *(run_id, details.name, details.source_type, details.source_name, details.entry_point),
             *(details.user, details.status, details.start, details.end, details.deleted),
@@ -317,12 +338,13 @@ class DirectWriter:
         key = rows.parent_key(layout)
         if key is None:
             return None
-        parents = self._runs.with_key(session, experiment, key, is_fresh=True)
-        parents = [run for run in parents if run.is_active]
+        self._runs.refresh(session, [(experiment, key)])
+        found = self._runs.with_key(session, experiment, key)
+        parents = [run for run in found if run.is_active]
         if parents:
             run_id = parents[0].run_id
         else:
-            run_id = free_id(session, made_ids(experiment, key))
+            run_id = self._runs.free_id(session, made_ids(experiment, key))
             details = parent_details(layout, self.limits)
             self._insert_run(session, experiment, run_id, details)
             put_pairs(session, "tags", run_id, details.tags)
@@ -330,20 +352,15 @@ class DirectWriter:
         session.execute(statement, (rows.ended(layout), run_id, rows.ended(layout)))
         return run_id
 
-    def _check_seen(
-        self, session: Session, experiment: int, layout: Layout, seen: Iterable[ExistingRun]
-    ) -> None:
-        """Raises ConflictError if another writer created a run with the key since `find`.
-
-        Called last in the transaction, as a client may create its run before its end.
-        """
+    def _check_seen(self, session: Session, made: _Made, find: FindRun) -> None:
+        """Raises ConflictError if a run has the key that `find` of the exporter did not see."""
+        layout, experiment = made.layout, made.experiment
         if record_of(layout) is None:
-            found = self._runs.with_key(session, experiment, layout.key, is_fresh=True)
+            found = self._runs.with_key(session, experiment, layout.key, find)
         else:
-            ids = self._ids(experiment, layout)
-            keys, options = [layout.key], layout.identity.options
-            found = self._runs.copies(session, experiment, keys, ids, options, is_fresh=True)
-        if {run.run_id for run in found} - {run.id for run in seen}:
+            ids, options = self._ids(experiment, layout), layout.identity.options
+            found = self._runs.copies(session, experiment, [layout.key], ids, options, find)
+        if {run.run_id for run in found} - made.seen:
             raise ConflictError
 
     def _append(self, session: Session, layout: Layout, existing: ExistingRun) -> ExistingRun:
@@ -380,7 +397,7 @@ class DirectWriter:
 
     def _add_details(self, session: Session, run_id: str, layout: Layout, details: Details) -> None:
         """Set the missing details of a record on an existing run."""
-        stored = self._stored_details(session, run_id)
+        stored = stored_details(session, run_id)
         ended = status_to_set(details, stored)
         if ended:
             session.execute(SET_END, (*ended, run_id))
@@ -391,19 +408,6 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, tags)
         put_pairs(session, "params", run_id, params)
 
-    def _stored_details(self, session: Session, run_id: str) -> StoredDetails:
-        statement = "select name, status, end_time, lifecycle_stage from runs where run_uuid = ?"
-        pairs = "select key, value from {} where run_uuid = ?"
-        name, status, end, stage = one_row(session, statement, (run_id,))
-        return StoredDetails(
-            name or "",
-            status,
-            end,
-            stage,
-            dict(session.execute(pairs.format("tags"), (run_id,)).fetchall()),
-            dict(session.execute(pairs.format("params"), (run_id,)).fetchall()),
-        )
-
     def record_gaps(self, layout: Layout, existing: ExistingRun) -> RecordGaps:
         """The gaps of an existing run."""
         record = record_of(layout)
@@ -412,7 +416,7 @@ class DirectWriter:
         self._links.found(record.head.run_id, [existing.id])
         details = self._details(layout, is_new=False)
         with self._database.transaction() as session:
-            stored = self._stored_details(session, existing.id)
+            stored = stored_details(session, existing.id)
             rows_beside = self._related(session, layout, int(existing.place), existing.id)
             missing = missing_rows(session, self._database.columns, rows_beside)
         return gaps_between(details, layout.params, stored, missing)
@@ -444,12 +448,8 @@ class DirectWriter:
         put_pairs(session, "tags", run_id, {STATE_TAG: state.text(self.limits.tag)})
 
     def read_back(self, existing: ExistingRun) -> Recorded:
-        """All points of the run; those of many points are read key by key when they are used."""
-        with self._database.transaction() as session:
-            keys = session.keys(existing.id)
-            if sum(count for _, count in keys) < FEW_POINTS * len(keys):
-                return Recorded(session.read_points(existing.id))
-        return Recorded(PointsByKey(self._database, existing.id, [key for key, _ in keys]))
+        """All points of the run; if they are many, key by key when they are used."""
+        return Recorded(stored_points(self._database, existing.id))
 
     def stored_params(self, existing: ExistingRun) -> dict[str, str]:
         """The params of the run."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from bridges.errors import ExportError
@@ -45,12 +46,33 @@ class SqlExperiments:
     def __init__(self, database: Database, *, copies_artifacts: bool = False) -> None:
         self._database = database
         self._copies_artifacts = copies_artifacts
+        self._ensured: dict[tuple[str, str], int] = {}  # ids by name and stage
+        self._locations: dict[int, str] = {}  # of artifacts
+        self._caches = False
+
+    @contextmanager
+    def cached(self) -> Iterator[None]:
+        """Inside, which is one transaction, each experiment is looked up once."""
+        self._caches = True
+        try:
+            yield
+        finally:
+            self._caches = False
+            self.forget()
+
+    def forget(self) -> None:
+        """Look experiments up again, after a part of the transaction was rolled back."""
+        self._ensured.clear()
+        self._locations.clear()
 
     def find(self, session: Session, wanted: Experiment) -> int | None:
         """The id of the experiment with this name; None if it does not exist.
 
         Raises ExportError if it is deleted, and the wanted one is not.
         """
+        known = self._ensured.get((wanted.name, wanted.stage))
+        if known is not None:
+            return known
         # the default workspace, as for a client without a workspace
         own = " and workspace = 'default'" if self._database.has_workspaces else ""
         found = session.execute(
@@ -63,6 +85,15 @@ class SqlExperiments:
 
     def ensure(self, session: Session, wanted: Experiment) -> int:
         """The id of the experiment, which is created if needed."""
+        name = wanted.name, wanted.stage
+        made = self._ensured.get(name)
+        if made is None:
+            made = self._ensure(session, wanted)
+            if self._caches:
+                self._ensured[name] = made
+        return made
+
+    def _ensure(self, session: Session, wanted: Experiment) -> int:
         found = self.find(session, wanted)
         if found is None:
             self._check_width(wanted.name, "experiments.name", "the experiment's name")
@@ -125,8 +156,13 @@ class SqlExperiments:
 
     def location_of_run(self, session: Session, experiment: int, run_id: str) -> str:
         """The artifact location of a new run. Raises ExportError if it is too long."""
-        statement = "select artifact_location from experiments where experiment_id = ?"
-        uri = f"{one_row(session, statement, (experiment,))[0]}/{run_id}/artifacts"
+        location = self._locations.get(experiment)
+        if location is None:
+            statement = "select artifact_location from experiments where experiment_id = ?"
+            location = str(one_row(session, statement, (experiment,))[0])
+            if self._caches:
+                self._locations[experiment] = location
+        uri = f"{location}/{run_id}/artifacts"
         self._check_width(uri, "runs.artifact_uri", "the artifact location of a run")
         return uri
 

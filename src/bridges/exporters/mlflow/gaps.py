@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bridges.exporters.base import RecordGaps
+from bridges.exporters.mlflow.database import Session, deleted_meanwhile
 from bridges.exporters.mlflow.details import UNENDED, Details
 from bridges.formats.mlflow_store.records import DELETED, KEY_TAG, NAME_TAG, PARENT_TAG
 
@@ -21,6 +22,27 @@ class StoredDetails:
     stage: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
+
+
+_DETAILS = (  # one query for three tables
+    "select 'runs', name, status, lifecycle_stage, end_time from runs where run_uuid = ?"
+    " union all select 'tags', key, value, null, null from tags where run_uuid = ?"
+    " union all select 'params', key, value, null, null from params where run_uuid = ?"
+)
+
+
+def stored_details(session: Session, run_id: str) -> StoredDetails:
+    """The details of a run. Raises ExportError if another program deleted it."""
+    found = session.execute(_DETAILS, (run_id,) * 3).fetchall()
+    own = [row for row in found if row[0] == "runs"]
+    if not own:
+        raise deleted_meanwhile()
+    _, name, status, stage, end = own[0]
+    tags, params = (
+        {key: text for kind, key, text, *_ in found if kind == table}
+        for table in ("tags", "params")
+    )
+    return StoredDetails(name or "", status, end, stage, tags, params)
 
 
 def gaps_between(

@@ -32,10 +32,7 @@ class LatestPoints:
 
     def put(self, session: Session, run_id: str) -> None:
         """Set them in the table."""
-        session.executemany(
-            "insert into latest_metrics (key, step, timestamp, value, is_nan, run_uuid)"
-            " values (?, ?, ?, ?, ?, ?) on conflict (key, run_uuid) do update set"
-            " step = excluded.step, timestamp = excluded.timestamp, value = excluded.value,"
-            " is_nan = excluded.is_nan",
-            [(key, *point, run_id) for key, point in self._points.items()],
-        )
+        if self._points:
+            step, time, value, is_nan = zip(*self._points.values(), strict=True)
+            columns = {"step": step, "timestamp": time, "value": value, "is_nan": is_nan}
+            session.upsert("latest_metrics", run_id, {"key": [*self._points], **columns})

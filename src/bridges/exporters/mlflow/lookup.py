@@ -96,23 +96,19 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def free_id(session: Session, ids: Iterator[str]) -> str:
-    """The first unused id."""
-    return next(run_id for run_id in ids if find_run(session, run_id) is None)
-
-
 @dataclass
 class SqlRuns:
     """Finds the runs of a database, with an index of tags for each experiment."""
 
     _indexes: dict[int, TagIndex] = field(default_factory=dict)
+    _unused: str = ""  # the id that the last look-up found unused
 
     def with_key(
-        self, session: Session, experiment: int, key: str, *, is_fresh: bool = False
+        self, session: Session, experiment: int, key: str, find: FindRun | None = None
     ) -> list[MlflowRun]:
-        """The runs of an experiment with a run key; `is_fresh`: read the newest tags."""
-        tagged = self._tagged(session, experiment, key, is_fresh)
-        return runs_with_key(partial(find_run, session), experiment, key, tagged)
+        """The runs of an experiment with a run key; `find`: by one query for several runs."""
+        tagged = self._tagged(session, experiment)
+        return runs_with_key(find or partial(self._find, session), experiment, key, tagged)
 
     def copies(
         self,
@@ -121,8 +117,7 @@ class SqlRuns:
         keys: Sequence[str],
         ids: Iterable[str],
         options: Mapping[str, str],
-        *,
-        is_fresh: bool = False,
+        find: FindRun | None = None,
     ) -> list[MlflowRun]:
         """The runs of all experiments with the first of these ids, and those with one of the run
         keys in an experiment (None: it does not exist), if they have these layout options.
@@ -130,21 +125,47 @@ class SqlRuns:
         tagged: list[str] = []
         if experiment is not None:
             for key in keys:
-                tagged += self._tagged(session, experiment, key, is_fresh).get(key, ())
-        return of_layout(_found(partial(find_run, session), ids, tagged), options)
+                tagged += self._tagged(session, experiment).get(key, ())
+        return of_layout(_found(find or partial(self._find, session), ids, tagged), options)
+
+    def _find(self, session: Session, run_id: str) -> MlflowRun | None:
+        run = find_run(session, run_id)
+        if run is None:
+            self._unused = run_id
+        return run
+
+    def free_id(self, session: Session, ids: Iterator[str]) -> str:
+        """The first unused id.
+
+        The database refuses it if another writer has used it since the last look-up.
+        """
+        return next(
+            run_id
+            for run_id in ids
+            if run_id == self._unused or self._find(session, run_id) is None
+        )
+
+    def refresh(
+        self, session: Session, keys: Iterable[tuple[int, str]], ids: Sequence[str] = ()
+    ) -> FindRun:
+        """Read the newest tags with these run keys (with their experiments), and the runs with
+        these ids. Returns a look-up of these and other ids.
+        """
+        of_experiment: dict[int, list[str]] = {}
+        for experiment, key in keys:
+            of_experiment.setdefault(experiment, []).append(key)
+        for experiment, of_runs in of_experiment.items():
+            index = self._indexes.setdefault(experiment, TagIndex())
+            index.update(session, experiment, of_runs)
+        return _finder(session, ids)
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run has one of these keys; True if no tags were read yet."""
         return not self._indexes or any(one.may_hold(keys) for one in self._indexes.values())
 
-    def _tagged(
-        self, session: Session, experiment: int, key: str, is_fresh: bool
-    ) -> dict[str, list[str]]:
+    def _tagged(self, session: Session, experiment: int) -> dict[str, list[str]]:
         index = self._indexes.setdefault(experiment, TagIndex())
-        if is_fresh:
-            index.update(session, experiment, key)
-        else:
-            index.load(session, experiment)
+        index.load(session, experiment)
         return index.tagged
 
 
@@ -170,15 +191,15 @@ class TagIndex:
     def load(self, session: Session, experiment: int) -> None:
         """Read all tags, unless they were read before."""
         if self._position is None:
-            self.update(session, experiment, "")
+            self.update(session, experiment, [])
 
     def may_hold(self, keys: Collection[str]) -> bool:
         """Whether a run has one of these keys; True if no tags were read yet."""
         return self._position is None or not self.tagged.keys().isdisjoint(keys)
 
-    def update(self, session: Session, experiment: int, key: str) -> None:
-        """Read the new tags with this run key."""
-        rows, self._position = session.tags_since(self._position, KEY_TAG, key, experiment)
+    def update(self, session: Session, experiment: int, keys: Sequence[str]) -> None:
+        """Read the new tags with these run keys."""
+        rows, self._position = session.tags_since(self._position, KEY_TAG, keys, experiment)
         for value, run_id in rows:
             known = self.tagged.setdefault(value, [])
             if run_id not in known:
@@ -190,6 +211,20 @@ def find_run(session: Session, run_id: str) -> MlflowRun | None:
     statement = f"select {COLUMNS} from runs where run_uuid = ?"
     row = session.execute(statement, (run_id,)).fetchone()
     return None if row is None else stored_run(row)
+
+
+def _finder(session: Session, ids: Sequence[str]) -> FindRun:
+    """A look-up of runs, those with these ids by one query."""
+    found: dict[str, MlflowRun | None] = dict.fromkeys(ids)
+    if ids:
+        marks = ", ".join("?" * len(ids))
+        statement = f"select {COLUMNS} from runs where run_uuid in ({marks})"
+        found |= {row[0]: stored_run(row) for row in session.execute(statement, ids).fetchall()}
+
+    def find(run_id: str) -> MlflowRun | None:
+        return found[run_id] if run_id in found else find_run(session, run_id)
+
+    return find
 
 
 def stored_run(row: Sequence[Any]) -> MlflowRun:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from bridges.errors import ExportError
 from bridges.exporters.base import ConflictError, Points
-from bridges.exporters.mlflow.database import TAG_ORDER, TAGS_OF, piece_of, points_by_key
+from bridges.exporters.mlflow.database import (
+    TAG_ORDER,
+    TAGS_OF,
+    on_conflict,
+    piece_of,
+    points_by_key,
+)
 from bridges.exporters.mlflow.rows import MetricColumn
 from bridges.exporters.mlflow.schema import COLUMNS, check_schema, make_tables, needed_release
 from bridges.formats.mlflow_store.postgres import SCHEME, connect, message_of
@@ -74,6 +80,7 @@ CREATION_LOCK = 0x62726964676573  # "bridges": one process at a time creates the
 # binary COPY: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 BUFFER_BYTES = 1 << 20  # read before they are decoded
+_ARRAYS = {str: "text[]", int: "int8[]", float: "float8[]", bool: "bool[]"}
 _TRAILER = struct.pack(">h", -1)
 _READ = np.dtype(
     [
@@ -152,21 +159,47 @@ class PostgresSession:
             cursor.executemany(_placed(statement), rows)
         return None
 
+    def upsert(self, table: str, run_id: str, columns: Mapping[str, Sequence[object]]) -> None:
+        """Insert rows of a run, in place of those with the same `key`."""
+        self._insert(table, run_id, columns, on_conflict(columns))
+
+    def _insert(
+        self, table: str, run_id: str, columns: Mapping[str, Sequence[object]], rest: str = ""
+    ) -> None:
+        """Insert rows by one statement, of which each column is a parameter."""
+        arrays = (f"%s::{_ARRAYS[type(values[0])]}" for values in columns.values())
+        statement = (
+            f"insert into {table} ({', '.join(columns)}, run_uuid)"
+            f" select *, %s::text from unnest({', '.join(arrays)}) {rest}"
+        )
+        log("sql", statement)
+        lists = [list(values) for values in columns.values()]
+        self._connection.execute(statement.encode(), (run_id, *lists))
+
+    def together(self) -> AbstractContextManager[object]:
+        """Inside, statements are sent without waiting for the one before; the end raises errors."""
+        import psycopg
+
+        is_supported = psycopg.Pipeline.is_supported()  # not by a libpq before 14
+        return self._connection.pipeline() if is_supported else nullcontext()
+
     def lock(self, run_id: str) -> None:
         """Lock the run for other writers until the transaction ends."""
         self.execute("select 1 from runs where run_uuid = ? for update", (run_id,))
 
     def tags_since(
-        self, position: int | None, name: str, value: str, experiment: int
+        self, position: int | None, name: str, values: Sequence[str], experiment: int
     ) -> tuple[list[Any], int]:
-        """The tags called `name`; after the first call, those with `value`, old and new."""
-        is_first = position is None
-        where, values = ("", []) if is_first else (" and tags.value = ?", [value])
-        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        """The tags called `name`; after the first call, those with `values`, old and new."""
+        where, given = ("", []) if position is None else (" and tags.value = any(?)", [[*values]])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *given))
         return found.fetchall(), 0
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
-        """Insert the points of a run, key by key."""
+        """Insert the points of a run, key by key; without COPY inside of `together`."""
+        if self._connection.info.pipeline_status:
+            self._insert_few(run_id, columns)
+            return
         order = "key, value, is_nan, timestamp, step, run_uuid"
         statement = f"copy metrics ({order}) from stdin (format binary)"
         log("sql", statement)
@@ -176,18 +209,32 @@ class PostgresSession:
                 copy.write(encode_points(run_id, column))
             copy.write(_TRAILER)
 
+    def _insert_few(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
+        """Insert points by one statement: COPY waits for several answers of the server."""
+        points: dict[str, list[object]] = {
+            name: [] for name in ("key", "value", "is_nan", "timestamp", "step")
+        }
+        for column in columns:
+            points["key"] += [column.key] * len(column.value)
+            points["value"] += column.value.tolist()
+            points["is_nan"] += column.is_nan.tolist()
+            points["timestamp"] += column.time.tolist()
+            points["step"] += column.step.tolist()
+        if points["key"]:
+            self._insert("metrics", run_id, points)
+
     def keys(self, run_id: str) -> list[tuple[str, int]]:
         """The keys of a run, and the number of points of each."""
         statement = "select key, count(*) from metrics where run_uuid = ? group by key"
         return [(key, count) for key, count in self.execute(statement, (run_id,)).fetchall()]
 
-    def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, sorted by time, by one query."""
+    def read_points(self, run_id: str, limit: int) -> dict[str, Points] | None:
+        """All points of a run by key, sorted by time; None for more points than the limit."""
         statement = (
-            "select key, step, value, is_nan, timestamp from metrics where run_uuid = ?"
-            " order by timestamp"
+            "select key, step, value, is_nan, timestamp from metrics where run_uuid = ? limit ?"
         )
-        return points_by_key(self.execute(statement, (run_id,)))
+        rows = self.execute(statement, (run_id, limit + 1)).fetchall()
+        return points_by_key(rows) if len(rows) <= limit else None
 
     def read_key(self, run_id: str, key: str) -> Iterator[Points]:
         """The points of a key in pieces, at least one, by step, time and value."""

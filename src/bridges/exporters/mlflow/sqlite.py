@@ -6,7 +6,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from bridges.exporters.mlflow.database import (
     TAG_ORDER,
     TAGS_OF,
     Row,
+    on_conflict,
     piece_of,
     points_by_key,
 )
@@ -58,19 +59,32 @@ class SqliteSession:
         log("sql", "%s; for each row", statement)
         return self._database.executemany(statement, rows)
 
+    def upsert(self, table: str, run_id: str, columns: Mapping[str, Sequence[object]]) -> None:
+        """Insert rows of a run, in place of those with the same `key`."""
+        names = [*columns, "run_uuid"]
+        statement = (
+            f"insert into {table} ({', '.join(names)}) values ({', '.join('?' * len(names))})"
+            f" {on_conflict(columns)}"
+        )
+        self.executemany(statement, zip(*columns.values(), repeat(run_id)))
+
+    def together(self) -> AbstractContextManager[object]:
+        """Do nothing: there is no server to wait for."""
+        return nullcontext()
+
     def lock(self, run_id: str) -> None:
         """Do nothing: SQLite allows one writer at a time."""
 
     def tags_since(
-        self, position: int | None, name: str, value: str, experiment: int
+        self, position: int | None, name: str, values: Sequence[str], experiment: int
     ) -> tuple[list[Row], int]:
         """The tags called `name`, of any value, after a position, which is a row id."""
         newest = int(self.execute("select coalesce(max(rowid), 0) from tags").fetchone()[0])
         if newest == position:
             return [], newest
         is_later = position is not None and newest > position
-        where, values = (" and tags.rowid > ?", [position]) if is_later else ("", [])
-        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *values))
+        where, after = (" and tags.rowid > ?", [position]) if is_later else ("", [])
+        found = self.execute(f"{TAGS_OF}{where}{TAG_ORDER}", (name, experiment, *after))
         return found.fetchall(), newest
 
     def insert_points(self, run_id: str, columns: Iterable[MetricColumn]) -> None:
@@ -92,14 +106,14 @@ class SqliteSession:
         )
         return [(key, count) for key, count in found.fetchall()]
 
-    def read_points(self, run_id: str) -> dict[str, Points]:
-        """All points of a run by key, sorted by time, by one query."""
+    def read_points(self, run_id: str, limit: int) -> dict[str, Points] | None:
+        """All points of a run by key, sorted by time; None for more points than the limit."""
         rows = self.execute(
             "select key, step, value, is_nan, timestamp from metrics"
-            f" indexed by {self._index} where run_uuid = ?",
-            (run_id,),
-        )
-        return points_by_key(rows)
+            f" indexed by {self._index} where run_uuid = ? limit ?",
+            (run_id, limit + 1),
+        ).fetchall()
+        return points_by_key(rows) if len(rows) <= limit else None
 
     def read_key(self, run_id: str, key: str) -> Iterator[Points]:
         """The points of a key in pieces, at least one, by step and row id."""

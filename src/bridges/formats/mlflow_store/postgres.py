@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ def connect(uri: str) -> psycopg.Connection[Any]:
     """A connection in autocommit mode. Raises psycopg.Error."""
     import psycopg
 
+    # a failed pipeline warns, beside the error that it raises
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     libpq = _ANY_DRIVER.sub("postgresql://", uri, count=1)
     return psycopg.connect(libpq, autocommit=True, connect_timeout=CONNECT_SECONDS)
 

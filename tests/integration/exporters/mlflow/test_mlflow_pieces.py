@@ -8,8 +8,8 @@ from itertools import count
 import numpy as np
 import pytest
 
+from bridges.exporters.mlflow import database as databases
 from bridges.exporters.mlflow import postgres, sqlite
-from bridges.exporters.mlflow.direct import FEW_POINTS
 from bridges.exporters.mlflow.exporter import MlflowExporter
 from bridges.exporters.mlflow.options import MlflowOptions
 from bridges.exporters.mlflow.postgres import PostgresDatabase
@@ -23,7 +23,7 @@ from bridges.stream.model import Run
 from tests.mlflow_records import START, head, record
 from tests.servers import PostgreSQL
 
-COUNT, PIECE = FEW_POINTS + 10, 4  # of a key: it is read alone
+COUNT, PIECE = databases.FEW_OF_KEY + 10, 4  # of a key: it is read alone
 NAN = {3, 4, 40}
 PLACE = "where key = 'loss' and value = {} and is_nan = false"
 CHANGES = {
@@ -39,6 +39,7 @@ CHANGES = {
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "PART", 2)
+    monkeypatch.setattr(databases, "FEW_POINTS", 2)
     monkeypatch.setattr(sqlite, "ROWS_PER_CHUNK", PIECE)
     monkeypatch.setattr(postgres, "BUFFER_BYTES", PIECE * 42)
 
