@@ -124,6 +124,8 @@ def _is_empty(path: str) -> bool:
 
 def is_sqlite(path: str) -> bool:
     """Whether a file is an SQLite database."""
+    if not os.path.isfile(path):  # opening a named pipe may never end
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER

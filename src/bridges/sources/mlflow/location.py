@@ -218,8 +218,11 @@ def _is_run_name(name: str) -> bool:
 
 def _head(folder: str) -> bytes | None:
     """The start of the meta.yaml in a directory; None without one."""
+    path = os.path.join(folder, META)
+    if not os.path.isfile(path):  # opening a named pipe may never end
+        return None
     try:
-        with open(os.path.join(folder, META), "rb") as file:
+        with open(path, "rb") as file:
             return file.read(HEAD_BYTES)
     except OSError:
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bridges.errors import SourceError
 from bridges.formats.mlflow_store.records import Experiment, RunHead
 from bridges.sources.mlflow.location import stores_at
 from bridges.sources.place import sources_at
+from tests.bounds import HANGS
 
 RUN = "0123456789abcdef0123456789abcdef"
 
@@ -202,6 +205,25 @@ def test_a_pattern_names_databases(tmp_path: Path) -> None:
     pattern = str(tmp_path / "*.db")
     expected = [("sqlite", str(tmp_path / name), None, None) for name in ("a.db", "b.db")]
     assert (found(pattern), sources_at(pattern)) == (expected, ("mlflow",))
+
+
+def test_named_pipes_are_not_opened(tmp_path: Path) -> None:
+    """Nobody writes into them, so opening one would never end."""
+    make_store(tmp_path / "mlruns", "0", "1")
+    pipes = [tmp_path / "mlruns" / "0" / "meta.yaml", tmp_path / "mlflow.db"]
+    for pipe in pipes:
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+    code = f"""if True:
+        from bridges.sources.place import sources_at
+        from bridges.sources.mlflow.location import stores_at
+        print(sources_at({str(tmp_path)!r}), [one.address for one in stores_at({str(tmp_path)!r})])
+        print(sources_at({str(pipes[1])!r}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS, check=True
+    )
+    assert done.stdout == f"('mlflow',) [{str(tmp_path / 'mlruns')!r}]\n()\n"
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
