@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 from pydantic_core import from_json
 
@@ -49,15 +51,16 @@ class JsonRows:
 
     def _one_by_one(self, texts: list[bytes], line: int) -> list[Row]:
         """The objects of mixed lines."""
-        rows = []
+        rows: list[Row] = []
         for number, text in enumerate(texts, line):
             if not text.strip():
                 continue
             found = _parsed([text])
-            if found is None:
+            row = row_of(text) if found is None else found[0]
+            if row is None:
                 self._refuse(number, text)
             else:
-                rows += found
+                rows.append(row)
                 self._lines.append(number)
         return rows
 
@@ -68,6 +71,17 @@ class JsonRows:
             return
         shown = text[:60].decode(errors="replace").strip()
         damage.refuse(line, repr(shown), "a JSON object with the values of one row")
+
+
+def row_of(line: bytes) -> Row | None:
+    """The object in a line. Texts may be cut within a character, such as `"\\ud83d"`, as Python
+    writes them; the fast parser refuses those.
+    """
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _parsed(lines: list[bytes]) -> list[Row] | None:

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from bridges.sources.tables.cells import rows_of
 from bridges.sources.tables.formats import Sign, TableFormat
+from bridges.sources.tables.json_rows import row_of
 from bridges.sources.tables.numbers import is_number
 from bridges.sources.tables.text import BOM, NEWLINE, body_start, with_plain_ends
 
@@ -141,12 +142,12 @@ def _json_columns(head: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(key) for row in rows for key in row))
 
 
-def _json_row(line: bytes) -> Mapping[object, object]:
+def _json_row(line: bytes) -> Mapping[str, object]:
     """The object in a line; empty for other lines."""
     try:
         row = from_json(line, allow_partial=True)
     except ValueError:
-        return {}
+        return row_of(line) or {}
     return row if isinstance(row, dict) else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,13 @@ def test_one_bad_table_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(caught.value.errors) == 2
     assert "version_1/metrics.csv: line 5: found 2 cells" in str(caught.value)
     assert "git lfs pull" in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [0, 1])
+def test_a_text_that_was_cut_within_a_character_is_no_damage(tmp_path: Path, line: int) -> None:
+    r"""Python's json writes `text[:n]` so, and reads it."""
+    rows: list[dict[str, object]] = [{"step": step, "a": step / 4} for step in (1, 2)]
+    rows[line]["text"] = "\ud83c"
+    path = put(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    found = points(one(path, format="jsonl"))
+    assert found == {"a": [(1, 0.25), (2, 0.5)], "text": [(line + 1, "\ud83c")]}
