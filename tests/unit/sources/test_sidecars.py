@@ -291,7 +291,7 @@ YAML_TRAPS = {
     "merges of merges": (laughs(9, b"<<"), f"expand to more than {MAX_VALUES:,} values"),
     "an alias of itself": (b"a: &a [1, *a]", f"expand to more than {MAX_VALUES:,} values"),
     "too large": (b"a: 1\n" * 60_000, "it has 300,000 bytes"),
-    "too deep": (b"[" * 100_000, "recursion"),
+    "too deep": (b"[" * 100_000, "it is nested too deeply"),
     "a list": (b"- 1\n- 2\n", "a YAML list, not a mapping"),
     "two documents": (b"a: 1\n---\nb: 2\n", "found another document, line 2"),
     "no YAML": (b"a: [1\nb: 2", r"not YAML of plain values \(.*, line 2\)"),
@@ -349,3 +349,9 @@ def test_a_source_with_home_directories_is_not_attached(tmp_path: Path) -> None:
 
 def test_every_settings_file_has_a_reader() -> None:
     assert (*READERS,) == SETTINGS_NAMES
+
+
+@pytest.mark.parametrize(("text", "where"), [("a: 1\n", "1 param"), ("a: 1\nb: 2\n", "2 params")])
+def test_the_params_of_files_are_counted(tmp_path: Path, text: str, where: str) -> None:
+    settings = read_settings({}, "state", [[put(tmp_path, "training_args.yaml", text.encode())]])
+    assert [note.where for note in settings.findings] == [where]

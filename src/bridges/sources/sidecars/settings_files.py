@@ -15,6 +15,7 @@ from bridges.errors import SourceError
 from bridges.huggingface.settings_digests import digests, file_digest
 from bridges.sources.fetch import fetch
 from bridges.sources.file_names import ARGUMENTS, CARD, SETTINGS_NAMES
+from bridges.sources.sidecars import settings_notes
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.live_params import (
     file_name,
@@ -25,7 +26,7 @@ from bridges.sources.sidecars.live_params import (
 from bridges.sources.sidecars.plain_values import plain_values
 from bridges.sources.sidecars.yaml_settings import read_yaml
 from bridges.sources.zero_bytes import zero_bytes
-from bridges.stream.finding import Finding, Severity
+from bridges.stream.finding import Finding
 from bridges.stream.redact import redact
 from bridges.stream.settings import Settings as Identity
 
@@ -136,9 +137,7 @@ def read_settings(
     settings.params = in_live_order(settings.params, settings.files)
     used = dict.fromkeys(file for file in settings.files.values() if file != source)
     if used:
-        message = f"settings come from {', '.join(used)}"
-        where = f"{len(settings.params)} params"
-        settings.findings.append(Finding("params-beside", Severity.INFO, where, message, len(used)))
+        settings.findings.append(settings_notes.from_files(used, len(settings.params)))
     return settings
 
 
@@ -150,5 +149,4 @@ def _read(file: str, name: str, settings: Settings) -> None:
             raise ValueError(f"it contains {zeros}")
         settings.add(READERS[name](data), file, name)
     except (SourceError, ValueError, TypeError, RecursionError) as error:
-        message = f"not read as settings: {error}"
-        settings.findings.append(Finding("beside-unreadable", Severity.WARNING, file, message))
+        settings.findings.append(settings_notes.not_read(file, error))

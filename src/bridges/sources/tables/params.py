@@ -12,11 +12,12 @@ from pydantic_core import from_json
 from bridges.errors import SourceError
 from bridges.huggingface.settings_digests import digests
 from bridges.sources.fetch import fetch
+from bridges.sources.sidecars import settings_notes
 from bridges.sources.sidecars.json_settings import read_json
 from bridges.sources.sidecars.plain_values import plain_values
 from bridges.sources.sidecars.yaml_settings import read_yaml
 from bridges.sources.tables.paths import exists, head_of, is_url, unreadable, within
-from bridges.stream.finding import Finding, Severity
+from bridges.stream.finding import Finding
 from bridges.stream.redact import redact
 from bridges.stream.settings import Settings
 
@@ -53,13 +54,10 @@ def read_params(folder: str, names: tuple[str, ...], *, redact_home: bool = Fals
                 continue
             _add(params, path, redact_home)
         except (SourceError, ValueError, TypeError, RecursionError) as error:
-            message = f"not read as settings: {error}"
-            params.findings.append(Finding("beside-unreadable", Severity.WARNING, path, message))
+            params.findings.append(settings_notes.not_read(path, error))
     used = dict.fromkeys(params.files.values())
     if used:
-        message = f"settings come from {', '.join(used)}"
-        where = f"{len(params.values)} params"
-        params.findings.append(Finding("params-beside", Severity.INFO, where, message, len(used)))
+        params.findings.append(settings_notes.from_files(used, len(params.values)))
     return params
 
 
