@@ -220,23 +220,24 @@ def _transfer(
     lines = console.RunLines(verbose, is_check=is_check)
     shown: list[RunReport] = []
     found: list[str] = []
-    with interrupts(), console.Progress(len(sources) * len(exporters), quiet) as progress:
+    progress = console.Progress(len(sources) * len(exporters), quiet)
 
-        def on_found(run: Run) -> None:
-            found.append(run.source)
-            progress.total = max(progress.total, len(found) * len(exporters))
+    def on_found(run: Run) -> None:
+        found.append(run.source)
+        progress.total = max(progress.total, len(found) * len(exporters))
 
-        def on_report(report: RunReport) -> None:
-            progress.advance()
-            shown.append(report)
-            if not as_json and (not quiet or report.failed):
-                progress.echo(lines.of(report))
+    def on_report(report: RunReport) -> None:
+        progress.advance()
+        shown.append(report)
+        if not as_json and (not quiet or report.failed):
+            progress.echo(lines.of(report))
 
-        try:
+    try:
+        with interrupts(), progress:
             for_each_run(action, sources, exporters, chosen, progress.phase, on_report, on_found)
-        except KeyboardInterrupt:
-            _print_end(shown, exporters, as_json, quiet, is_check)
-            raise
+    except KeyboardInterrupt:
+        _print_end(shown, exporters, as_json, quiet, is_check)
+        raise
     return _print_end(shown, exporters, as_json, quiet, is_check)
 
 

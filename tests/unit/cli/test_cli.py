@@ -17,6 +17,7 @@ import click
 import pytest
 
 from bridges import __version__
+from bridges.cli import console
 from bridges.cli.main import app, run
 from bridges.cli.version import TRACKERS
 from bridges.exporters.mlflow.exporter import MlflowExporter
@@ -448,6 +449,22 @@ def test_interrupted_keeps_what_was_finished(tmp_path: Path) -> None:
     assert err.decode().strip() == (
         "interrupted; finished runs are kept: rerun the same command for the rest"
     )
+
+
+def test_the_progress_ends_before_the_totals_of_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal, the totals would end up in its live line."""
+    ended: list[bool] = []
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bridges.pipeline.batch.for_each_run", interrupted)
+    monkeypatch.setattr(console.Progress, "__exit__", lambda *_: ended.append(True))
+    monkeypatch.setattr(console, "print_end", lambda *_, **__: ended.append(False))
+    bridge(capsys, "export", "small.json", "--to", "memory", code=130)
+    assert ended == [True, False]
 
 
 @pytest.mark.parametrize(
