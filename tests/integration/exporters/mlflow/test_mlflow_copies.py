@@ -281,8 +281,13 @@ def test_a_run_that_mlflow_wrote_is_known_by_its_id(uri: str) -> None:
     assert statuses(other) == [("exported", True)]
     assert [f.code for f in other[0].findings].count("another-history") == 1
     assert other[0].run_id != run_id
-    assert statuses(send(run(same, MORE), to=uri)) == [("unchanged", True)]
-    assert statuses(send(run(same, {"loss": [(7, 7, 7.0)]}), to=uri)) == [("unchanged", True)]
+    for again in (same, MORE), (same, {"loss": [(7, 7, 7.0)]}):
+        assert statuses(send(run(*again), to=uri)) == [("unchanged", True)]
+    assert points(client, other[0].run_id) == {"loss": [(7, 7, "7.0")]}
+    assert points(client, run_id) == {
+        key: sorted((step, time, repr(value)) for step, time, value in curve)
+        for key, curve in MORE.items()
+    }
 
 
 def test_what_people_changed_in_the_target_stays(uri: str) -> None:
@@ -376,9 +381,10 @@ def test_a_child_is_linked_in_any_order(uri: str) -> None:
     orphans = [[f.code for f in report.findings].count("parent-not-found") for report in reports]
     assert orphans == [1, 0, 0]
     client = MlflowClient(uri)
-    for each in (child, grandchild):
+    for each, parent in ((child, head(1)), (grandchild, child)):
         found = client.get_run(each.run_id)
-        assert client.get_run(found.data.tags["mlflow.parentRunId"]).info.status == "FINISHED"
+        assert found.data.tags["mlflow.parentRunId"] == parent.run_id
+        assert client.get_run(parent.run_id).info.run_id == parent.run_id
     again = send(*(run(record(each)) for each in (grandchild, head(1), child)), to=uri)
     assert not [f for report in again for f in report.findings if f.code == "parent-not-found"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +17,13 @@ import pytest
 from tests import kills, mlflow_records
 from tests.bounds import HANGS
 from tests.integration.exporters.mlflow.support import Judged, command, judge, long_history
+from tests.integration.exporters.mlflow.test_mlflow_same_tables import Tables, tables
+from tests.mlflow_stores import unpack_store
 from tests.proxy import FaultyProxy
 from tests.servers import PostgreSQL
 
 pytestmark = pytest.mark.slow
+KILLS_OF_STORE = 20
 KILLS = 6  # of a new run, and as many of what a longer history adds to it
 WRITES = ("/create", "/log-batch", "/log-metric", "/set-tag", "/update")  # ends of paths
 HasBegun = Callable[[], bool]
@@ -206,3 +211,36 @@ def test_one_of_two_straight_into_sqlite(
         return lambda: kills.look(tmp_path) != before
 
     interrupt_one_of_two(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, kind, watch)
+
+
+def test_exports_of_a_store_killed_at_random_moments(tmp_path: Path) -> None:
+    """The next export leaves the tables of one that was never killed; one more changes nothing."""
+    store, folder = unpack_store("3.17.2", tmp_path), tmp_path / "0"
+
+    def order() -> list[str]:
+        return command(f"sqlite:///{folder}/target.db", store, "--deleted")
+
+    def finish() -> Tables:
+        done = subprocess.run(order(), capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with closing(sqlite3.connect(folder / "target.db")) as database:
+            return tables(database)
+
+    def begin() -> kills.Command:
+        nonlocal folder
+        folder = tmp_path / uuid.uuid4().hex
+        folder.mkdir()
+        before = kills.look(folder)
+        return kills.Command(kills.start(order(), cwd=folder), lambda: kills.look(folder) != before)
+
+    def check() -> None:
+        assert finish() == expected
+
+    folder.mkdir()
+    expected = finish()
+    assert len(expected["runs"]) == 19
+    with sqlite3.connect(folder / "target.db") as database:
+        before = [*database.iterdump()]
+        assert finish() == expected
+        assert [*database.iterdump()] == before
+    kills.kill_often(KILLS_OF_STORE, 13, begin, check)

@@ -225,15 +225,18 @@ def test_a_trainers_run_and_its_copy_are_one_run_with_any_layout(
         assert plain.location != reports[0].location
 
 
+@pytest.mark.parametrize("options", [{"duplicates": "last"}, {"steps": "as-logged"}], ids=str)
 @pytest.mark.parametrize("first", ["original", "copy"])
 def test_a_copy_of_a_run_of_mlflow_is_the_same_run_with_any_layout(
-    store: Path, tmp_path: Path, first: str
+    store: Path, tmp_path: Path, first: str, options: dict[str, Any]
 ) -> None:
+    loss = store / "1" / TOP / "metrics" / "loss"
+    loss.write_text("".join(f"{START + number} {number}.5 0\n" for number in range(3)))
     copy, logdir = f"sqlite:///{tmp_path}/copy.db", tmp_path / "runs"
     send(store, copy)
     sources: list[str | Path] = [store, copy] if first == "original" else [copy, store]
     found = [
-        bridges.export(source, to="tensorboard", logdir=logdir, duplicates="last")
+        bridges.export(source, to="tensorboard", logdir=logdir, **options)
         for source in (*sources, *sources)
     ]
     statuses = [[run.status for run in report.runs] for report in found]

@@ -5,12 +5,14 @@ The targets are read by TensorBoard's own framing and HParams plug-in, and by wa
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import bridges
 from bridges.exporters.tensorboard.exporter import TensorBoardExporter
 from bridges.exporters.tensorboard.options import TensorBoardOptions
 from bridges.exporters.wandb.exporter import WandbExporter
@@ -23,6 +25,8 @@ from bridges.stream.model import Run
 from tests.integration.exporters.tensorboard.readers import python_provider, session_groups
 from tests.integration.exporters.tensorboard.support import read_raw
 from tests.integration.exporters.wandb.support import files_of, items_of, of_kind, rows_of
+from tests.integration.sources.mlflow.oracle import MlflowClient
+from tests.mlflow_stores import unpack_database
 
 START = 1_600_000_000_123  # ms
 EXPERIMENT = Experiment("3", "vision: a/b")
@@ -169,3 +173,83 @@ def test_rows_in_wandb_have_the_points_of_one_step_and_time(tmp_path: Path) -> N
         (8, 40, {"acc": 0.8}),
         (0, 50, {"test/f1": 0.9}),
     ]
+
+
+# --- a store, as mlflow's own client reads it -------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return unpack_database("3.17.2", tmp_path)
+
+
+def by_client(database: Path) -> dict[str, tuple[str, Any]]:
+    """The active runs by id, each with the name of its experiment."""
+    client = MlflowClient(f"sqlite:///{database}")
+    return {
+        run.info.run_id: (experiment.name, run)
+        for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id])
+    }
+
+
+LOGGED_BACKWARDS = "back"  # its latest point is the one of the highest step; in W&B the last one
+
+
+def in_summary(values: dict[str, float]) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in values.items()
+        if abs(value) < 1e300 and key != LOGGED_BACKWARDS
+    }
+
+
+def test_the_hparams_page_of_a_store_has_all_runs_with_params_and_last_metrics(
+    tmp_path: Path,
+) -> None:
+    client, logdir = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), tmp_path / "runs"
+    experiment = client.create_experiment("sweep")
+    for number in range(5):
+        run = client.create_run(experiment, run_name=f"run {number}").info.run_id
+        client.log_param(run, "lr", 10.0**-number)
+        client.log_param(run, "opt", "adam" if number % 2 else "sgd")
+        for step in range(number + 1):
+            client.log_metric(run, "loss", (step + 1) / 8, START + step, step)
+        client.log_metric(run, "test/f1", number / 4, START + 99)
+        client.set_terminated(run)
+    bridges.export(tmp_path / "mlflow.db", to="tensorboard", logdir=logdir)
+    found = {
+        session["name"]: (
+            {key: str(value) for key, value in group["hparams"].items()},
+            {each["name"]["tag"]: each["value"] for each in session["metricValues"]},
+        )
+        for group in session_groups(python_provider(logdir))
+        for session in group["sessions"]
+    }
+    assert found == {
+        f"sweep/{run.info.run_name}": (run.data.params, run.data.metrics)
+        for _, run in by_client(tmp_path / "mlflow.db").values()
+    }
+
+
+def test_wandb_has_config_summary_and_groups_of_a_store(database: Path, tmp_path: Path) -> None:
+    bridges.export(database, to="wandb", options={"wandb_dir": tmp_path / "wandb"})
+    runs = by_client(database)
+    projects: dict[str, set[str]] = {}
+    for file in files_of(tmp_path / "wandb"):
+        (written,) = of_kind(file, "run")
+        config = items_of(written.config.update)
+        experiment, run = runs.pop(config["mlflow.run_id"])
+        projects.setdefault(experiment, set()).add(written.project)
+        assert written.display_name == run.info.run_name
+        assert {str(config[key]) for key in run.data.params} == {*run.data.params.values()}
+        summary = items_of(of_kind(file, "summary")[-1].update) if run.data.metrics else {}
+        last = {key: summary[key] for key in in_summary(run.data.metrics)}
+        assert last == in_summary(run.data.metrics)
+        groups = {"child": "parent", "grandchild": "parent", "nested": "fluent run"}
+        assert written.run_group == next(
+            (group for start, group in groups.items() if run.info.run_name.startswith(start)),
+            run.info.run_name if run.info.run_name in groups.values() else "",
+        )
+    assert not runs
+    assert Counter(map(len, projects.values())) == {1: len(projects)}

@@ -73,6 +73,28 @@ def test_lists_and_histories_of_many_pages(url: str, monkeypatch: pytest.MonkeyP
     assert by_us(ServerStore(url)) == expected
 
 
+def test_each_history_is_asked_for_with_a_number_of_points(url: str) -> None:
+    """Without one, MLflow 3.12 answers with no points and an endless row of pages."""
+    with FaultyProxy(url) as proxy:
+        by_us(ServerStore(proxy.url))
+        asked = [path for _, path, _ in proxy.log if "get-history" in path]
+    assert len(asked) > 20
+    assert all(f"max_results={rest.POINTS_PER_PAGE}" in path for path in asked)
+
+
+def test_a_server_that_ignores_pages(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases before 3 answer with all points, whatever is asked for."""
+    get = rest.RestClient.get
+
+    def without_pages(self: rest.RestClient, call: str, query: Any) -> Any:
+        kept = {k: v for k, v in query.items() if k not in ("max_results", "page_token")}
+        return get(self, call, kept if "history" in call else query)
+
+    monkeypatch.setattr(rest, "POINTS_PER_PAGE", 7)
+    monkeypatch.setattr(rest.RestClient, "get", without_pages)
+    assert by_us(ServerStore(url)) == by_mlflow(url)
+
+
 def test_infinities_of_a_database_are_told(url: str) -> None:
     """The run has inf, -inf and the largest float64, which is all that the database keeps."""
     store = ServerStore(url)

@@ -217,6 +217,18 @@ def test_a_dry_run_has_the_numbers_of_the_export(store: Path, tmp_path: Path) ->
         for report in (planned, done)
     ]
     assert numbers[0] == numbers[1]
+    child = next(one for one in bridges.read(store) if one.name == "child 1 é")
+    with (Path(child.source) / "metrics" / "loss").open("a") as file:
+        file.write("1600009000000 0.125 900\n1600009000001 0.25 901\n")
+    before = points_in(tmp_path / "target.db")
+    planned = export(store, tmp_path, "--dry-run", "--deleted")
+    assert points_in(tmp_path / "target.db") == before
+    done = export(store, tmp_path, "--deleted")
+    added = (points_in(tmp_path / "target.db") - before).total()
+    assert [report["totals"]["new_points"] for report in (planned, done)] == [added, added]
+    assert added == 2 + 2  # of the child, and of the deleted runs
+    new = [{one["source"]: one["new_points"] for one in r["runs"]} for r in (planned, done)]
+    assert new[0] == new[1]
 
 
 def test_one_bad_run_stops_no_other(store: Path, tmp_path: Path) -> None:

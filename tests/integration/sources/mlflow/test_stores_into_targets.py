@@ -12,12 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
 import bridges
 from tests.bounds import HANGS
 from tests.integration.sources.mlflow.oracle import MlflowClient
+from tests.mlflow_defects import LINES, NEIGHBOUR, OTHER, RUN, StoreFolder, put
 from tests.mlflow_stores import RELEASES, REPEATS, unpack_store
 from tests.servers import PostgreSQL
 
@@ -224,6 +226,43 @@ def test_two_exports_of_a_store_at_once_write_each_run_once(
     assert in_target(uri, {experiment for experiment, *_ in expected}) == expected
     again = bridges.export(store, to="mlflow", tracking_uri=uri, deleted=True)
     assert {(run.status, run.verified) for run in again.runs} == {("unchanged", True)}
+
+
+def test_texts_beyond_the_columns_of_postgresql_cost_no_other_run(
+    postgres: PostgreSQL, tmp_path: Path
+) -> None:
+    """In a store with an id of 18 digits, which is too long for PostgreSQL as well."""
+    folder = StoreFolder(tmp_path / "mlruns")
+    folder.make()
+    folder.experiment.rename(folder.root / "312345678901234567")
+    for meta in folder.root.glob("31*/**/meta.yaml"):
+        text = meta.read_text().replace('"0"', '"312345678901234567"')
+        meta.write_text(text.replace("'0'", "'312345678901234567'"))
+    run = folder.root / "312345678901234567" / RUN
+    for file in (run / "metrics" / ("m" * 150) / ("n" * 149), run / "params" / ("p" * 250) / "q"):
+        put(file, LINES if "metrics" in str(file) else "1")
+    put(run / "params/long", "x" * 9000)
+    put(run / "params/nul", b"a\0b")
+    uri = f"s3://bucket/{'d' * 200}"
+    own_meta = (run / "meta.yaml").read_text()
+    put(run / "meta.yaml", own_meta.replace(f"file:///x/0/{RUN}/artifacts", uri))
+    target = postgres.create_database(uuid.uuid4().hex)
+    report = bridges.export(folder.root, to="mlflow", tracking_uri=target)
+    assert {(one.status, one.verified) for one in report.runs} == {("exported", True)}
+    losses = {one.source: [f.code for f in one.findings if f.fails] for one in report.runs}
+    own = sorted(losses.pop(str(run)))
+    assert own == ["artifact-uri-too-long", "nul-replaced", "value-cut"]
+    assert [*losses.values()] == [[], []]
+    with psycopg.connect(target) as database:
+        ids = database.execute("select experiment_id from experiments").fetchall()
+        assert all(number < 100 for (number,) in ids)
+        query = "select run_uuid, count(*) from metrics group by run_uuid"
+        counts: dict[str, int] = dict(database.execute(query).fetchall())
+        assert counts == {RUN: 4, NEIGHBOUR: 2, OTHER: 2}
+        keys = "select key, length(key), value from params where run_uuid = %s and key <> 'lr'"
+        params = {key[:4]: (size, value) for key, size, value in database.execute(keys, (RUN,))}
+    assert params.pop("pppp")[0] <= 250
+    assert params == {"long": (4, "x" * 8000), "nul": (3, "a\ufffdb")}
 
 
 @pytest.mark.parametrize("kind", ["empty", "postgres", "server"])
