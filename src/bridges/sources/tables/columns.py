@@ -79,11 +79,14 @@ def roles_of(
 def _existing(location: str, name: str, columns: Sequence[str], option: str) -> str:
     if name not in columns:
         shown = ", ".join(columns[:10]) + (" …" if len(columns) > 10 else "")
+        remedy = "Give the name as the first line has it."
+        if option == "--time-column" and name.rpartition(":")[0] in columns:
+            remedy = f"If {name.rpartition(':')[2]!r} is a unit: {', '.join(_UNITS)} are possible."
         raise SourceError(
             location,
             place=f"{option} {name}",
             found=f"the columns {shown}",
             expected="a column of this name",
-            remedy="Give the name as the first line has it.",
+            remedy=remedy,
         )
     return name

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridges.errors import SourceError
 from bridges.sources.times.clocks import MTIMES
 from bridges.stream.layout import Layout, lay_out
 from bridges.stream.model import Run
@@ -138,3 +139,13 @@ def test_seconds_since_the_start_by_an_option(tmp_path: Path) -> None:
     assert seconds(run) == [946_684_802.5, 946_684_807.5]
     before = put(tmp_path / "b.csv", text.replace("2.5", "-2.5"))
     assert "times-out-of-range" in codes(one(before, time_column="t"))
+
+
+def test_an_unknown_unit_is_told_from_an_unknown_column(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", "step,at,loss\n1,1700000000,0.5\n")
+    with pytest.raises(SourceError) as caught:
+        one(path, time_column="at:h")
+    assert caught.value.remedy == "If 'h' is a unit: s, ms, us, iso, elapsed are possible."
+    with pytest.raises(SourceError) as caught:
+        one(path, time_column="then:h")
+    assert caught.value.remedy == "Give the name as the first line has it."
