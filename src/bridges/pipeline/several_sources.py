@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class SeveralSources:
                 yield run
         if has_runs:  # a source without selected runs is not an error beside one with runs
             errors = [error for error in errors if not _has_nothing(error, location)]
+        errors = _once(errors)
         if errors:
             raise errors[0] if len(errors) == 1 else TreeError(location, errors)
 
@@ -110,6 +112,15 @@ def _runs(
         errors += error.errors
     except SourceError as error:
         errors.append(error)
+
+
+def _once(errors: Sequence[SourceError]) -> list[SourceError]:
+    """The errors, with one for each directory that cannot be listed: all sources report it."""
+    first: dict[object, SourceError] = {}
+    for number, error in enumerate(errors):
+        is_closed = os.path.isdir(error.source) and not isinstance(error, MissingSourceError)
+        first.setdefault(os.path.normpath(error.source) if is_closed else number, error)
+    return [*first.values()]
 
 
 def _has_nothing(error: SourceError, location: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,18 @@ def test_a_source_without_parts_is_an_error_only_alone(monkeypatch: pytest.Monke
         SeveralSources([Fake("one", error=broken(SourceError, "tree/x")), Fake("two", "c")]).split(
             "tree"
         )
+
+
+def test_a_directory_that_all_sources_cannot_list_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("closed").mkdir()
+    sources = [
+        Fake("one", "a", error=broken(SourceError, "./closed")),
+        Fake("two", "b", error=broken(SourceError, "closed")),
+        Fake("three", error=broken(SourceError, "file")),
+    ]
+    with pytest.raises(TreeError) as caught:
+        names(SeveralSources(sources))
+    assert [error.source for error in caught.value.errors] == ["./closed", "file"]

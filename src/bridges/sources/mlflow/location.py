@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,8 +62,12 @@ class StoreLocation:
         return files_of(self.address) if self.kind == "files" else None
 
 
-def stores_at(location: str) -> Iterator[StoreLocation]:
-    """The store with this address, or all stores below a directory. Raises SourceError."""
+def stores_at(location: str, unreadable: dict[str, str] | None = None) -> Iterator[StoreLocation]:
+    """The store with this address, or all stores below a directory. Raises SourceError.
+
+    `unreadable` gets each directory and database file that cannot be read, with the reason.
+    """
+    refused = {} if unreadable is None else unreadable
     given, experiment, run = _page_of(location)
     address = given.removeprefix(SQLITE)
     if found := SERVER.fullmatch(given):
@@ -76,7 +81,7 @@ def stores_at(location: str) -> Iterator[StoreLocation]:
     else:
         is_part = experiment or run
         for path in _matches(local_path(given)):
-            for store in _local_stores(path):
+            for store in _local_stores(path, refused):
                 yield replace(store, experiment=experiment, run=run) if is_part else store
 
 
@@ -112,12 +117,12 @@ def _page_of(location: str) -> tuple[str, str | None, str | None]:
     )
 
 
-def _local_stores(folder: str) -> Iterator[StoreLocation]:
+def _local_stores(folder: str, unreadable: dict[str, str]) -> Iterator[StoreLocation]:
     """The store of a root, experiment, run or database, else the stores below a directory."""
     folder = folder.rstrip("/") or folder
     kind = _kind(folder)
     if os.path.isfile(folder):
-        yield from _databases([folder])
+        yield from _databases([folder], unreadable)
     elif kind == "run":
         experiment, run = os.path.split(_with_parents(folder, 2))
         root, experiment = os.path.split(experiment)
@@ -126,7 +131,7 @@ def _local_stores(folder: str) -> Iterator[StoreLocation]:
         root, experiment = os.path.split(_with_parents(folder, 1))
         yield _of_files(_root(root), experiment)
     else:
-        yield from stores_below(folder)
+        yield from _stores_below(folder, unreadable)
 
 
 def _with_parents(folder: str, count: int) -> str:
@@ -146,25 +151,29 @@ def _root(folder: str) -> str:
     return (outer or os.curdir) if name == TRASH else folder or os.curdir
 
 
-def stores_below(folder: str, depth: int = 0) -> Iterator[StoreLocation]:
+def _stores_below(
+    folder: str, unreadable: dict[str, str], depth: int = 0
+) -> Iterator[StoreLocation]:
     """The file stores and SQLite stores at or below a directory, by path."""
-    names = _names(folder)
+    names = _names(folder, unreadable)
     if is_root(folder, names):
         yield _of_files(folder)
         return
-    yield from _databases(os.path.join(folder, name) for name in names)
+    yield from _databases((os.path.join(folder, name) for name in names), unreadable)
     if depth < MAX_DEPTH:
         for name in names:
             path = os.path.join(folder, name)
             if name[0] != "." and os.path.isdir(path) and not os.path.islink(path):
-                yield from stores_below(path, depth + 1)
+                yield from _stores_below(path, unreadable, depth + 1)
 
 
-def _databases(paths: Iterable[str]) -> Iterator[StoreLocation]:
+def _databases(paths: Iterable[str], unreadable: dict[str, str]) -> Iterator[StoreLocation]:
     """The SQLite stores among some files."""
-    for path in paths:
-        if path.endswith(DATABASE_FILES) and is_store_file(path):
+    for path in (path for path in paths if path.endswith(DATABASE_FILES)):
+        if is_store_file(path):
             yield StoreLocation("sqlite", path, path)
+        elif os.path.isfile(path) and not os.access(path, os.R_OK):
+            unreadable[path] = os.strerror(errno.EACCES)
 
 
 def is_root(folder: str, names: Sequence[str] | None = None) -> bool:
@@ -228,9 +237,13 @@ def _head(folder: str) -> bytes | None:
         return None
 
 
-def _names(folder: str) -> list[str]:
+def _names(folder: str, unreadable: dict[str, str] | None = None) -> list[str]:
     try:
         return sorted(os.listdir(folder))
+    except PermissionError as error:
+        if unreadable is not None:
+            unreadable[folder] = error.strerror or str(error)
+        return []
     except OSError:
         return []
 

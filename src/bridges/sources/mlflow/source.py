@@ -20,6 +20,7 @@ from bridges.sources.mlflow.store import MarksRuns, Store
 from bridges.sources.options import ReadOptions
 from bridges.sources.place import is_address
 from bridges.sources.selection import Selection
+from bridges.sources.trainer.discovery import unlisted
 from bridges.stream.finding import Finding, Severity
 from bridges.stream.model import Run
 
@@ -84,7 +85,7 @@ class MlflowSource:
         Raises SourceError, or TreeError for several.
         """
         reading = _Reading(options)
-        for place in _stores(location):
+        for place in reading.stores(location):
             yield from reading.store(place)
         reading.end(location)
 
@@ -100,8 +101,11 @@ class MlflowSource:
 
         Raises MissingSourceError if no run is selected.
         """
-        reading, places = _Reading(self._options), _stores(location)
+        reading = _Reading(self._options)
+        places = reading.stores(location)
         parts = [part for place in places for part in reading.parts(location, place)]
+        if not places:
+            reading.end(location)
         if errors := reading.errors(location, is_empty=not parts):
             parts.append(RunsPart(location, places[0], (), errors=errors))
         return parts
@@ -122,6 +126,24 @@ class _Reading:
         self._redact_home, self._growing = options.redact_home, options.growing
         self._errors: list[SourceError] = []
         self._read = self._unselected = self._in_trash = 0
+
+    def stores(self, location: str) -> list[StoreLocation]:
+        """The stores at a location; parts of it that cannot be read become errors.
+
+        Raises MissingSourceError for a readable location without a store.
+        """
+        unreadable: dict[str, str] = {}
+        found = [*stores_at(location, unreadable)]
+        self._errors += [_refused(*each) for each in unreadable.items()]
+        if not found and not self._errors:
+            raise MissingSourceError(
+                location,
+                found="no MLflow store",
+                expected="a directory such as mlruns, a database, or the URL of a tracking server",
+                remedy="Name the directory of the experiments, or use sqlite:///FILE, "
+                "postgresql://… or mlflow+https://HOST.",
+            )
+        return found
 
     def store(self, place: StoreLocation) -> Iterator[Run]:
         """The selected runs of a store."""
@@ -252,18 +274,16 @@ class _Reading:
         return MissingSourceError(location, found=found, expected="runs", remedy=remedy)
 
 
-def _stores(location: str) -> list[StoreLocation]:
-    """The stores at a location. Raises MissingSourceError without any."""
-    found = [*stores_at(location)]
-    if not found:
-        raise MissingSourceError(
-            location,
-            found="no MLflow store",
-            expected="a directory such as mlruns, a database, or the URL of a tracking server",
-            remedy="Name the directory of the experiments, or use sqlite:///FILE, "
-            "postgresql://… or mlflow+https://HOST.",
-        )
-    return found
+def _refused(path: str, reason: str) -> SourceError:
+    """The error for a directory or database that cannot be read."""
+    if os.path.isdir(path):
+        return unlisted(path, reason)
+    return SourceError(
+        path,
+        found=f"a database that cannot be read ({reason})",
+        expected="a readable file",
+        remedy="Check its permissions.",
+    )
 
 
 def _experiments(store: Store, place: StoreLocation) -> Iterator[tuple[str, list[Nested]]]:

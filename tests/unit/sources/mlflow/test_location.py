@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import bridges
-from bridges.errors import SourceError
+from bridges.errors import SourceError, TreeError
 from bridges.formats.mlflow_store.records import Experiment, RunHead
 from bridges.sources.mlflow.location import stores_at
+from bridges.sources.mlflow.source import MlflowSource
+from bridges.sources.options import ReadOptions
 from bridges.sources.place import sources_at
+from bridges.stream.model import Run
 from tests.bounds import HANGS
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -230,3 +235,36 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "back").symlink_to(tmp_path)
     assert found(tmp_path) == []
+
+
+def test_what_cannot_be_read_beside_a_store_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreadable store must not be missing in silence. (Root may read everything.)"""
+    make_store(tmp_path / "a" / "mlruns", "0")
+    make_store(tmp_path / "b" / "mlruns", "0")
+    (tmp_path / "mlflow.db").touch()
+    closed = str(tmp_path / "b" / "mlruns")
+    list_folder, may = os.listdir, os.access
+
+    def listed(path: str) -> list[str]:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "listdir", listed)
+    monkeypatch.setattr(os, "access", lambda path, how: "mlflow.db" not in path and may(path, how))
+    unreadable: dict[str, str] = {}
+    (store,) = stores_at(str(tmp_path), unreadable)
+    assert store.address == str(tmp_path / "a" / "mlruns")
+    assert unreadable == dict.fromkeys([str(tmp_path / "mlflow.db"), closed], "Permission denied")
+    for reads in (MlflowSource().read(str(tmp_path), ReadOptions()), _by_parts(tmp_path)):
+        with pytest.raises(TreeError) as caught:
+            list(reads)
+        assert [error.source for error in caught.value.errors][:2] == [*unreadable]
+
+
+def _by_parts(folder: Path) -> Iterator[Run]:
+    source = MlflowSource()
+    for part in source.split(str(folder)):
+        yield from source.read_part(part, ReadOptions())
