@@ -83,7 +83,7 @@ class RunReport:
 
     def with_findings(self, more: Sequence[Finding]) -> RunReport:
         """The same report with more findings."""
-        return replace(self, findings=(*self.findings, *more))
+        return replace(self, findings=(*self.findings, *more)) if more else self
 
     def as_dict(self) -> dict[str, object]:
         """The entry of the run in the JSON document."""

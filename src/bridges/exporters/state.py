@@ -163,7 +163,7 @@ class State:
         return state
 
     def _json(self, append_rows: tuple[int, ...]) -> str:
-        return json.dumps(replace(self, append_rows=append_rows).fields())
+        return json.dumps({**self.fields(), "cuts": append_rows})
 
     @classmethod
     def parse(cls, text: str) -> State:

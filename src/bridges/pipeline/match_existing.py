@@ -60,6 +60,8 @@ def _match_unordered(
     run: Run, identity: Identity, seen: Sequence[ExistingRun], target: Target
 ) -> tuple[Sequence[ExistingRun], Match]:
     """The match of a run whose rows have no order of their own, or of a table in it."""
+    if not seen and not run.folded:
+        return seen, Match(run, identity)
     from bridges.pipeline.match_unordered import match_unordered
 
     if not run.folded:

@@ -102,10 +102,12 @@ def local_path(location: str) -> str:
 
 def _has_histories(tree: str) -> bool:
     """Whether a tree has a file with the name of a history of the Trainer."""
-    from bridges.sources.trainer.discovery import walk
+    from bridges.sources.trainer.discovery import has_name, walk
 
-    is_history = HISTORY_NAME.match
-    return any(is_history(path.replace(os.sep, "/").rpartition("/")[2]) for path in walk(tree))
+    if os.path.isdir(tree):  # faster, as paths are not made
+        return has_name(tree, HISTORY_NAME)
+    names = (path.replace(os.sep, "/").rpartition("/")[2] for path in walk(tree))
+    return any(map(HISTORY_NAME.match, names))
 
 
 def is_address(location: str) -> bool:

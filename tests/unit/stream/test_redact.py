@@ -208,3 +208,9 @@ def test_no_lower_case_moves_what_follows() -> None:
 @pytest.mark.parametrize("length", [254, 255, 256, 257, 5000])
 def test_long_values_are_masked_whole(length: int) -> None:
     assert redact_text(f"password={'x' * length}, a=1") == "password=<SECRET>, a=1"
+
+
+def test_the_shortest_credential_is_masked() -> None:
+    """Shorter texts are not searched for the formats of credentials."""
+    assert redact_text("xoxb-" + 10 * "1") == "<SECRET>"
+    assert redact_text("xoxb-" + 9 * "1") == "xoxb-" + 9 * "1"

@@ -39,9 +39,8 @@ def adapt(layout: Layout, limits: Limits, rules: ParamRules) -> Layout:
         time=_whole_milliseconds(time),
     )
     stream, repeats = _without_repeats(stream) if layout.run.key_style == "tags" else (stream, [])
-    layout = replace(layout, stream=stream, params=params)
-    found = (*of_keys, *of_details, *repeats, *_inexact(layout))
-    return replace(layout, findings=(*layout.findings, *found))
+    found = (*layout.findings, *of_keys, *of_details, *repeats, *_inexact(stream))
+    return replace(layout, stream=stream, params=params, findings=found)
 
 
 def _details(
@@ -173,10 +172,10 @@ def _refused_labels(layout: Layout, limits: Limits) -> list[Finding]:
     return found
 
 
-def _inexact(layout: Layout) -> list[Finding]:
+def _inexact(stream: MetricStream) -> list[Finding]:
     """Findings for numbers that MLflow cannot store exactly."""
     rounded = clamped = zeros = 0
-    numbers = layout.stream.numbers
+    numbers = stream.numbers
     are_floats_plain = are_plain(part.values for part in numbers if part.values.dtype == np.float64)
     for series in numbers:
         if series.values.dtype == np.float64 and not are_floats_plain:

@@ -144,9 +144,11 @@ def carried(layout: Layout, record: RunRecord, limits: Limits) -> tuple[Details,
             details = replace(details, tags={**tags, NAME_TAG: details.name})
         of_api = [*carried_inputs(record, limits)[1], *_models_by_api(record, limits)]
         return details, [*findings, *fit.findings, *_by_api_only(record), *of_api]
-    for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
-        pass
-    return details, [*findings, *fit.findings, *left_out(limits.columns, record)]
+    if record.inputs or record.models or record.links:
+        for _ in related_rows(record, 0, "", fit.text, new_id):  # for the findings
+            pass
+        fit.findings += left_out(limits.columns, record)
+    return details, [*findings, *fit.findings]
 
 
 def _artifact_link(record: RunRecord, fit: _Fit) -> tuple[str, list[Finding]]:

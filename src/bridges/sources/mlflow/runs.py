@@ -274,10 +274,14 @@ class _Points:
 
     def in_rows(self, keys: Sequence[str]) -> MetricStream:
         """The stream of sorted points: a row for each time and step, or several (see `_turns`)."""
-        turn = _turns(_equal_to_previous(self.time, self.step, self.key))
-        order = np.lexsort((self.key, turn, self.step, self.time))
-        points, turn = self.take(order), turn[order]
-        is_first = ~_equal_to_previous(points.time, points.step, turn)
+        points, columns = self, [self.time, self.step]
+        is_same = _equal_to_previous(self.time, self.step, self.key)
+        if is_same.any():
+            turn = _turns(is_same)
+            order = np.lexsort((self.key, turn, self.step, self.time))
+            points = self.take(order)
+            columns = [points.time, points.step, turn[order]]
+        is_first = ~_equal_to_previous(*columns)
         row = np.cumsum(is_first) - 1
         by_key = np.argsort(points.key, kind="stable")
         ends = np.searchsorted(points.key[by_key], np.arange(len(keys) + 1))

@@ -133,6 +133,11 @@ def walk(location: str, unlisted: dict[str, str] | None = None) -> Iterator[str]
     return _walk_local(location, {} if unlisted is None else unlisted)
 
 
+def has_name(folder: str, pattern: re.Pattern[str]) -> bool:
+    """Whether the name of a file below a directory matches a pattern."""
+    return any(pattern.match(entry.name) for entry in _entries_below(folder, set(), {}))
+
+
 def unlisted(folder: str, reason: str) -> SourceError:
     """The error for a directory that cannot be listed."""
     return SourceError(
@@ -201,6 +206,13 @@ def _folders(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
 
 def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str]) -> Iterator[str]:
     """The files below a directory; those of each directory precede its sub-directories'."""
+    return (entry.path for entry in _entries_below(folder, visited, unlisted))
+
+
+def _entries_below(
+    folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str]
+) -> Iterator[os.DirEntry[str]]:
+    """The same files as entries of their directories."""
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
@@ -214,7 +226,7 @@ def _below(folder: str, visited: set[tuple[int, int]], unlisted: dict[str, str])
                     if _is_directory(entry):
                         waiting.append(entry.path)
                     else:
-                        yield entry.path
+                        yield entry
         except OSError as error:
             unlisted[folder] = error.strerror or str(error)
 
