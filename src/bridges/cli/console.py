@@ -257,7 +257,7 @@ def print_end(
     if totals["runs"] > 1:
         words = {"unchanged": "verified"} if is_check else {}
         parts = [f"{totals[status]} {words.get(status, status)}" for status in _statuses(totals)]
-        runs = count_noun(len({run.source for run in report.runs}), "run")
+        runs = count_noun(len({(run.source, run.run) for run in report.runs}), "run")
         targets = f" × {len(exporters)} targets" if len(exporters) > 1 else ""
         points = count_noun(totals["points"], "point")
         click.echo(f"{runs}{targets}: {', '.join(parts)}; {points}.")

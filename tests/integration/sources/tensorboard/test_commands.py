@@ -17,7 +17,7 @@ from bridges.cli.main import run as bridge
 from bridges.exporters.memory import MemoryExporter
 from bridges.pipeline.follow import Following
 from bridges.pipeline.options import ExportOptions, Pace
-from tests.event_files import START, histogram, hparams, losses, tagged, write
+from tests.event_files import START, borders, histogram, hparams, losses, tagged, write
 from tests.support import state
 
 LATER = START + 1000
@@ -100,6 +100,83 @@ def test_metrics_params_and_times_reach_mlflow(logs: Path, tmp_path: Path) -> No
     ]
     assert query(tmp_path, of_keras) == expected
     assert query(tmp_path, "select key, value from params") == [("lr", "0.5")]
+
+
+@pytest.mark.parametrize("targets", ["tensorboard", "tensorboard,csv"])
+def test_runs_of_one_file_are_counted(tmp_path: Path, targets: str) -> None:
+    """A resume gives a second run, whose source is the same file."""
+    write(tmp_path / "logs" / "a", losses(START, range(10)))
+    write(tmp_path / "logs" / "a", losses(LATER, [3, 4, 5]), at=LATER)
+    options = ["--to", targets, "--logdir", tmp_path / "out", "--superseded", "keep"]
+    if "csv" in targets:
+        options += ["--out", tmp_path / "tables"]
+    output = run("export", tmp_path / "logs", *options)
+    count = len(targets.split(","))
+    title = "2 runs" if count == 1 else f"2 runs × {count} targets"
+    assert f"{title}: {2 * count} exported; {16 * count} points." in output
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """A file of each kind of damage, with the reason that is given for it (empty: a note)."""
+    good = write(folder / "spare", losses(START, range(6))).read_bytes()
+    (folder / "spare" / f"events.out.tfevents.{int(START)}.host.7.0").unlink()
+    ends = borders(good)
+
+    def flipped(at: int) -> bytes:
+        return good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+
+    contents = {
+        "empty": (b"", ""),
+        "header only": (good[: ends[1]], ""),
+        "25 bytes": (good[:25], ""),
+        "zeros": (bytes(300), ""),
+        "apple double": (b"\0\5\x16\7\0\2\0\0Mac OS X        ", ""),
+        "pointer": (b"version https://git-lfs.github.com/spec/v1\noid x\n", "git lfs pull"),
+        "data": (flipped(ends[3] - 10), "the CRC of its data is wrong"),
+        "length": (flipped(ends[2]), "the CRC of its length is wrong"),
+        "crc of data": (flipped(ends[3] - 1), "the CRC of its data is wrong"),
+        "gzip": (b"\x1f\x8b broken", "gzip data that is broken"),
+    }
+    for name, (content, _) in contents.items():
+        path = folder / name / "events.out.tfevents.1.host.9.0"
+        path.parent.mkdir()
+        path.write_bytes(content)
+    return {name: reason for name, (_, reason) in contents.items()}
+
+
+def test_damaged_files_are_named_and_all_others_are_exported(tmp_path: Path) -> None:
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    reasons = damage(logs)
+    whole = {
+        "torn": write(logs / "torn", losses(START + 1, range(6))),
+        "zero tail": write(logs / "zero tail", losses(START + 2, range(6))),
+        "joined": write(logs / "joined", losses(START + 3, range(6))),
+    }
+    whole["torn"].write_bytes(whole["torn"].read_bytes()[:-5])
+    whole["zero tail"].write_bytes(whole["zero tail"].read_bytes() + bytes(4096))
+    second = write(tmp_path / "second", losses(START + 60, range(6, 9))).read_bytes()
+    whole["joined"].write_bytes(whole["joined"].read_bytes() + second)
+    for status in ("exported", "unchanged"):
+        text = run("export", logs, "--to", "tensorboard", "--logdir", out, "--json", code=1)
+        runs = json.loads(text)["runs"]
+        found = {each["run"]: each for each in runs if each["status"] != "failed"}
+        assert {name: each["points"] for name, each in found.items()} == {
+            **{"torn": 5, "zero tail": 6, "joined": 9}
+        }
+        assert {each["status"] for each in found.values()} == {status}
+        assert all(each["verified"] for each in found.values())
+        codes = {name: [each["code"] for each in run["findings"]] for name, run in found.items()}
+        assert [name for name, each in codes.items() if "record-torn" in each] == ["torn"]
+        failed = {
+            Path(each["source"]).parent.name: str(each["findings"])
+            for each in runs
+            if each["status"] == "failed"
+        }
+        assert failed.keys() == {name for name, reason in reasons.items() if reason}
+        assert all(reasons[name] in told for name, told in failed.items())
+        notes = [each for run in found.values() for each in run["findings"]]
+        counts = {each["code"]: each["count"] for each in notes if each["where"] == str(logs)}
+        assert counts == {"events-empty": 4, "not-event-files": 1}
 
 
 def test_refused_characters_are_deleted_and_kept_in_a_tag(tmp_path: Path) -> None:
