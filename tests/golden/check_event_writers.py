@@ -1,7 +1,7 @@
 """Check that event files of the newest releases of their writers are read, exported and shown.
 
-In a virtual environment, which is thrown away, PyTorch, tensorboardX, TensorFlow, Keras, Lightning
-and Stable-Baselines3 write logs (`live_event_writers.py`). TensorFlow's reader and a real
+In a virtual environment, which is thrown away, PyTorch, tensorboardX, TensorFlow, Keras, Lightning,
+Stable-Baselines3 and CatBoost write logs (`live_event_writers.py`). TensorFlow's reader and a real
 TensorBoard are the judges. From the repository's root:
 
     python -m tests.golden.check_event_writers
@@ -31,11 +31,15 @@ from tests.integration.sources.tensorboard.test_served_points import is_shown, p
 
 PACKAGES = (
     *("tensorflow-cpu", "torch", "tensorboard", "tensorboardX", "lightning"),
-    "stable-baselines3",
+    *("stable-baselines3", "catboost"),
 )
 WRITER = Path(__file__).with_name("live_event_writers.py")
-WRITERS = ("tensorflow", "pytorch", "tensorboardx", "lightning", "stable_baselines3", "points")
+WRITERS = (
+    *("tensorflow", "pytorch", "tensorboardx", "lightning", "stable_baselines3", "catboost"),
+    "points",  # the last one
+)
 RUNS = {  # with the number of points, superseded ones included
+    "catboost": 48,
     "lightning/lightning_logs/version_0": 43,
     "lightning/lightning_logs/version_1": 43,
     "pytorch/curves": 37,

@@ -1,4 +1,4 @@
-"""Writes logs with PyTorch, tensorboardX, Keras, Lightning and Stable-Baselines3.
+"""Writes logs with PyTorch, tensorboardX, Keras, Lightning, Stable-Baselines3 and CatBoost.
 
 It imports nothing of bridges; `check_event_writers.py` runs it in an environment of its own:
 `python live_event_writers.py DIRECTORY WRITER`, a process for each writer, as TensorFlow and
@@ -101,6 +101,17 @@ def stable_baselines3(folder: Path) -> None:
     logger.close()
 
 
+def catboost(folder: Path) -> None:
+    """A training with an evaluation set: two directories with event files, and tables."""
+    rows = [[(7 * at) % 13 / 13, (5 * at) % 11 / 11] for at in range(60)]
+    target = [3 * a - b for a, b in rows]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    model: Any = import_module("catboost").CatBoostRegressor(
+        iterations=STEPS, depth=2, train_dir=str(folder), verbose=False, custom_metric="MAE"
+    )
+    model.fit(rows[:40], target[:40], eval_set=(rows[40:], target[40:]))
+
+
 def points(root: Path) -> None:
     """The points of all files, as TensorFlow reads them."""
     points_of = import_module("event_files").points_of
@@ -108,8 +119,8 @@ def points(root: Path) -> None:
     (root / "points.json").write_text(json.dumps(found))
 
 
-WRITERS = {each.__name__: each for each in (tensorflow, pytorch, tensorboardx, lightning)}
-WRITERS[stable_baselines3.__name__] = stable_baselines3
+FUNCTIONS = (tensorflow, pytorch, tensorboardx, lightning, stable_baselines3, catboost)
+WRITERS = {each.__name__: each for each in FUNCTIONS}
 
 if __name__ == "__main__":
     where, name = Path(sys.argv[1]), sys.argv[2]

@@ -185,7 +185,18 @@ WAYS = {
     "row by row": {"shapes.MIN_COLUMN_ROWS": 1 << 30},
     "cycle by cycle": {"reader.MIN_CYCLES": 1},
     "in small blocks": {"reader.BLOCK_BYTES": 1, "reader.MIN_CYCLES": 1, "reader.BLOCK_RECORDS": 3},
-    "one by one": {"reader.MIN_COLUMNAR_RECORDS": 1 << 30, "reader.MIN_CYCLES": 1 << 30},
+    "one by one": {
+        "reader.MIN_COLUMNAR_RECORDS": 1 << 30,
+        "reader.MIN_CYCLES": 1 << 30,
+        "reader.MIN_MIXED_RECORDS": 1 << 30,
+    },
+    "whatever their shape": {
+        "reader.MIN_COLUMNAR_RECORDS": 1 << 30,
+        "reader.MIN_MIXED_RECORDS": 1,
+        "mixed.MIN_ALIKE": 1,
+        "mixed.BLOCK_BYTES": 300,
+        "tfrecord.MIN_SHORT_RECORDS": 1,
+    },
     "in pieces": {"content.MIN_POINTS_PER_PIECE": 1},
 }
 _cycles = st.lists(

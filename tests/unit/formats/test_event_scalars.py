@@ -142,6 +142,34 @@ def test_a_scalar_is_read_however_it_is_stored(
     assert file.rounded == len(rounded)
 
 
+@pytest.mark.parametrize("metadata", ["first", "all"])
+def test_scalars_of_all_kinds_in_turns_are_read_as_one_by_one(
+    metadata: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few records of each of many shapes are decoded together."""
+    steps, events = [0, 5, 300, -3, 2**40], []
+    for number, step in enumerate(steps):
+        for dtype, form, shape in CASES:
+            bits = BITS[dtype][1][number % len(BITS[dtype][1])]
+            tensor = tensor_of(dtype, bits, form, SHAPES[shape])
+            event = event_pb2.Event(wall_time=1.5e9 + len(events) / 8, step=step)
+            value = event.summary.value.add(tag=f"{dtype} {form} {shape}", tensor=tensor)
+            if metadata == "all" or not number:
+                value.metadata.plugin_data.plugin_name = "scalars"
+            event.summary.value.add(tag=f"simple {dtype}", simple_value=len(events) / 3)
+            events.append(event)
+    data = framed(events)
+    together = decode("x", data)
+    monkeypatch.setattr("bridges.formats.events.reader.MIN_MIXED_RECORDS", 1 << 30)
+    alone = decode("x", data)
+    assert together.scalars.keys() == alone.scalars.keys()
+    assert len(alone.scalars) == len(CASES) + len(BITS)
+    for tag in alone.scalars:
+        assert points(together, tag) == points(alone, tag)
+        assert together.points(tag).offset.tolist() == alone.points(tag).offset.tolist()
+    assert together.rounded == alone.rounded
+
+
 @pytest.mark.parametrize("shape", [[2], [0], [2, 1], [-1]])
 def test_more_or_less_than_one_number_is_no_scalar(shape: list[int]) -> None:
     tensors = [tensor_of("DT_FLOAT", 1, "content", shape) for _ in range(10)]

@@ -136,14 +136,14 @@ def test_a_length_beyond_the_file_ends_it(length: int) -> None:
 def test_of_many_records_each_is_checked(place: int) -> None:
     frames = proto.frames([b"x" * (5 + n) for n in range(2 * RECORDS_PER_CHECK + 1)])
     starts = np.cumsum([0, *map(len, frames)]).tolist()
-    where = [(start, 5 + n) for n, start in enumerate(starts[:-1])]
+    where, length = np.array(starts[:-1]), 5 + np.arange(len(frames))
     data = b"".join(frames)
-    assert all(records_fit(data, where))
+    assert records_fit(data, where, length).all()
     for at in (starts[place], starts[place] + 9, starts[place] + HEADER, starts[place + 1] - 1):
         damaged = bytearray(data)
         damaged[at] ^= 1
-        fit = records_fit(bytes(damaged), where)
-        assert [n for n, fits in enumerate(fit) if not fits] == [place]
+        fit = records_fit(bytes(damaged), where, length)
+        assert np.flatnonzero(~fit).tolist() == [place]
 
 
 def test_a_header_is_a_length_and_its_crc() -> None:

@@ -15,6 +15,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+Int64 = NDArray[np.int64]
 UInt32 = NDArray[np.uint32]
 UInt8 = NDArray[np.uint8]
 
@@ -74,6 +75,23 @@ def crc32c_each(texts: Sequence[bytes]) -> list[int]:
         left = 0xFFFFFFFF >> 8 * min(len(text), 4)  # initial state not covered by a short text
         crcs.append(crc ^ left ^ 0xFFFFFFFF)
     return crcs
+
+
+def crc32c_short_each(data: UInt8, end: Int64, length: Int64) -> UInt32:
+    """The CRC-32C of many parts of a buffer, of four to a few hundred bytes each, by their ends."""
+    longest = int(length.max())
+    tables, columns = _tables_to(longest - 1), np.arange(longest)
+    starts, flat = columns[::-1] * 256, tables.ravel()
+    crc = np.empty(len(end), np.uint32)
+    size = max(1, _CHUNK_BYTES // longest)
+    for start in range(0, len(end), size):
+        some = slice(start, start + size)
+        part = data.take(end[some, None] + (columns - longest), mode="clip")
+        part *= columns >= (longest - length[some, None])  # zeros have no effect
+        np.bitwise_xor.reduce(flat.take(part + starts), axis=1, out=crc[some])
+    inverted = np.bitwise_xor.accumulate(tables[:, 255])  # the initial state, in four bytes
+    inverted[4:] ^= inverted[:-4].copy()
+    return crc ^ inverted[length - 1] ^ np.uint32(0xFFFFFFFF)
 
 
 def _block_effects(texts: Sequence[bytes]) -> list[int]:

@@ -12,10 +12,9 @@ pass the same dict for all files of a directory, in their order.
 from __future__ import annotations
 
 import os
-import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate, groupby, pairwise
 
 import numpy as np
 
@@ -29,7 +28,8 @@ from bridges.formats.events.content import (
     Rules,
     too_many_tags,
 )
-from bridges.formats.events.messages import Scalar, first_tag, parse_event
+from bridges.formats.events.messages import first_tag, parse_event
+from bridges.formats.events.mixed import MAX_BYTES, read_mixed
 from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import (
     FOOTER,
@@ -47,7 +47,10 @@ from bridges.stream.model import Int64
 
 BLOCK_RECORDS, BLOCK_BYTES = 8192, 1 << 21  # of a block that is decoded at once: fits the cache
 MIN_CYCLES = 2048  # of repeated records; fewer are decoded with the other records
+MIN_MIXED_RECORDS = 24  # of any lengths; fewer are parsed one by one
 MIN_COLUMNAR_RECORDS = 8  # of one length; parsing fewer one by one is faster
+# with so many groups of fewer short records of one length than this, these are decoded together
+MIN_MIXED_GROUPS, MAX_MIXED_GROUP = 4, 128
 BYTES_PER_PEER = 64  # long records need one record of their length for so many bytes
 SINGLES_AFTER_MISS = 32  # records parsed one by one after a shape had few; doubles each time
 MAX_SHAPES = 64  # of equal share; records of rarer shapes are parsed one by one
@@ -218,19 +221,26 @@ class _Decoder:
                     self._add_cycle(bases, cycle, loose)
                 else:
                     self._decode_cycles(bases, cycle, loose)
-        singles = [self._groups(length, where) for length, where in _merged_groups(loose)]
+        groups = [*_merged_groups(loose)]
+        few = [_is_few(*group) for group in groups]
+        are_mixed = sum(few) >= MIN_MIXED_GROUPS
+        singles = [
+            where if are_mixed and is_few else self._groups(length, where)
+            for is_few, (length, where) in zip(few, groups, strict=True)
+        ]
         if singles:
             self._singles(np.sort(np.concatenate(singles)))
         self._share_columns()
 
     def _add_cycle(self, bases: Int64, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
         """Add repeated records of equal files, to be decoded with those of other cycles."""
-        at, size = cycle.offset, cycle.size
-        for length in cycle.lengths:
-            tag = first_tag(self._data, int(bases[0]) + at + HEADER)
-            where = np.arange(at, at + cycle.repeats * size, size)
-            loose.setdefault((length, tag), []).append(_repeated(where, bases))
-            at += length + HEADER + FOOTER
+        at, lengths, repeats, size = cycle
+        firsts = accumulate((length + HEADER + FOOTER for length in lengths[:-1]), initial=at)
+        places = np.array([*firsts])[:, None] + np.arange(0, repeats * size, size)
+        rows = (places[:, None] + bases[:, None]).reshape(len(lengths), -1)
+        for length, where in zip(lengths, rows, strict=True):
+            tag = first_tag(self._data, int(where[0]) + HEADER)
+            loose.setdefault((length, tag), []).append(where)
 
     def _decode_cycles(self, bases: Int64, cycle: Cycle, loose: dict[Group, list[Int64]]) -> None:
         """Decode repeated records of equal files, in regions that stay in the cache."""
@@ -258,13 +268,13 @@ class _Decoder:
         """The shape of the record at an offset; None if it has more than scalars."""
         record = self._data[at : at + length + HEADER + FOOTER]
         event = parse_event(record[HEADER:-FOOTER])
-        self._count_tags(event.scalars)
+        self._count_tags([scalar.tag for scalar in event.scalars])
         return Shape.of(event, record) if event.is_columnar() else None
 
-    def _count_tags(self, scalars: Sequence[Scalar]) -> None:
+    def _count_tags(self, tags: Collection[str]) -> None:
         if self._max_tags is not None:
-            self._tags.update(scalar.tag for scalar in scalars)
-            if max(len(self._tags), len(scalars)) > self._max_tags:
+            self._tags.update(tags)
+            if max(len(self._tags), len(tags)) > self._max_tags:
                 raise _TooManyTagsError
 
     def _groups(self, length: int, where: Int64, *, is_one_tag: bool = False) -> Int64:
@@ -331,16 +341,21 @@ class _Decoder:
 
     def _singles(self, where: Int64) -> None:
         """Parse records one by one."""
-        unpack = struct.Struct("<Q").unpack_from
-        records = [(at, unpack(self._data, at)[0]) for at in where.tolist()]
-        for (at, length), fits in zip(records, records_fit(self._data, records), strict=True):
+        length = np.ndarray(len(self._data) - 7, "<i8", self._data, 0, (1,))[where]
+        fit = records_fit(self._data, where, length)
+        self._wrong(where[~fit])
+        where, length = where[fit], length[fit]
+        if len(where) >= MIN_MIXED_RECORDS:
+            parts, is_read = read_mixed(self._data, where, length)
+            for key, part in parts:
+                self._columns.setdefault(key, []).append(part)
+            self._count_tags({tag for (tag, _, _), _ in parts})
+            where, length = where[~is_read], length[~is_read]
+        for at, size in zip(where.tolist(), length.tolist(), strict=True):
             draft, base = self._draft(at)
-            if not fits:
-                draft.wrong.append(at - base)
-                continue
-            body = self._data[at + HEADER : at + HEADER + length]
+            body = self._data[at + HEADER : at + HEADER + size]
             event = parse_event(body)
-            self._count_tags(event.scalars)
+            self._count_tags([scalar.tag for scalar in event.scalars])
             draft.add(at - base, body, event)
 
     def _share_columns(self) -> None:
@@ -375,6 +390,11 @@ def _merged_groups(groups: dict[Group, list[Int64]]) -> Iterator[tuple[int, Int6
         several[-1] = [*several[-1], *minor.pop(length, ())]
         yield from ((length, _joined(found)) for found in several)
     yield from ((length, _joined(found)) for length, found in minor.items())
+
+
+def _is_few(length: int, where: Int64) -> bool:
+    """Whether a group has few short records, though enough to decode them by column."""
+    return length <= MAX_BYTES and MIN_COLUMNAR_RECORDS <= len(where) < MAX_MIXED_GROUP
 
 
 def _repeated(offsets: Int64, bases: Int64) -> Int64:

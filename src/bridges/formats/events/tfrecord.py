@@ -15,11 +15,19 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bridges.formats.events.crc32c import crc32c, crc32c_each, mask
+from bridges.formats.events.crc32c import (
+    crc32c,
+    crc32c_each,
+    crc32c_short_each,
+    mask,
+    mask_all,
+)
 from bridges.stream.model import Int64
 
 HEADER, FOOTER = 12, 4  # bytes around the data
+MIN_SHORT_RECORDS, MAX_SHORT_BYTES = 16, 255  # whose CRCs are computed by column
 RECORDS_PER_CHECK = 256  # CRCs are checked in batches, for which the data are copied
 LEARNED_RECORDS, MAX_LEARNED_RECORDS = 16, 1024  # read one by one before a cycle is looked for
 MIN_GAIN = 8  # times the records read; if fewer repeat, more are read before the next search
@@ -83,17 +91,44 @@ def record_fits(data: bytes, offset: int) -> bool:
     return end + FOOTER <= len(data) and crc_fits(data[start:end], data[end : end + FOOTER])
 
 
-def records_fit(data: bytes, records: Sequence[tuple[int, int]]) -> list[bool]:
-    """Whether both CRCs of each record (offset, data length) are right."""
-    fit: list[bool] = []
-    for start in range(0, len(records), RECORDS_PER_CHECK):
-        some = records[start : start + RECORDS_PER_CHECK]
-        bodies = [data[at + HEADER : at + HEADER + length] for at, length in some]
-        for (at, length), crc in zip(some, crc32c_each(bodies), strict=True):
-            end = at + HEADER + length
-            stored = int.from_bytes(data[end : end + FOOTER], "little")
-            fit.append(data[at : at + HEADER] == record_header(length) and mask(crc) == stored)
+def records_fit(data: bytes, where: Int64, length: Int64) -> NDArray[np.bool_]:
+    """Mask of the records (offset and data length) with right CRCs."""
+    fit = np.zeros(len(where), bool)
+    is_short = (length >= 4) & (length <= MAX_SHORT_BYTES)
+    if np.count_nonzero(is_short) < MIN_SHORT_RECORDS:
+        is_short[:] = False
+    if is_short.any():
+        fit[is_short] = _short_fit(data, where[is_short], length[is_short])
+    others = (~is_short).nonzero()[0]
+    for start in range(0, len(others), RECORDS_PER_CHECK):
+        some = others[start : start + RECORDS_PER_CHECK]
+        fit[some] = _each_fit(data, where[some].tolist(), length[some].tolist())
     return fit
+
+
+def _each_fit(data: bytes, where: Sequence[int], length: Sequence[int]) -> list[bool]:
+    bodies = [
+        data[at + HEADER : at + HEADER + size] for at, size in zip(where, length, strict=True)
+    ]
+    return [
+        data[at : at + HEADER] == record_header(size)
+        and mask(crc).to_bytes(4, "little")
+        == data[at + HEADER + size : at + HEADER + size + FOOTER]
+        for at, size, crc in zip(where, length, crc32c_each(bodies), strict=True)
+    ]
+
+
+def _short_fit(data: bytes, where: Int64, length: Int64) -> NDArray[np.bool_]:
+    stored = np.ndarray(len(data) - 7, "<i8", data, 0, (1,))[where]
+    words = np.ndarray(len(data) - 3, "<u4", data, 0, (1,))
+    expected = np.zeros(MAX_SHORT_BYTES + 1, np.uint32)
+    for size in set(length.tolist()):
+        expected[size] = int.from_bytes(record_header(size)[8:], "little")
+    end = where + HEADER + length
+    crc = mask_all(crc32c_short_each(np.frombuffer(data, np.uint8), end, length))
+    same: NDArray[np.bool_] = (stored == length) & (words[where + 8] == expected[length])
+    same &= words[end] == crc
+    return same
 
 
 class Cycle(NamedTuple):
@@ -230,8 +265,9 @@ def _equal_cycles(data: bytes, offset: int, lengths: Sequence[int], size: int, m
     for length in lengths:
         differs = np.ndarray(most, "<u8", data, offset, (size,)) != length
         offset += length + HEADER + FOOTER
-        if np.count_nonzero(differs):
-            most = int(differs.argmax())
+        at = int(differs.argmax())
+        if differs[at]:
+            most = at
             if not most:
                 return 0
     return most

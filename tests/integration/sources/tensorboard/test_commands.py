@@ -107,7 +107,14 @@ def test_runs_of_one_file_are_counted(tmp_path: Path, targets: str) -> None:
     """A resume gives a second run, whose source is the same file."""
     write(tmp_path / "logs" / "a", losses(START, range(10)))
     write(tmp_path / "logs" / "a", losses(LATER, [3, 4, 5]), at=LATER)
-    options = ["--to", targets, "--logdir", tmp_path / "out", "--superseded", "keep"]
+    options: list[str | Path] = [
+        "--to",
+        targets,
+        "--logdir",
+        tmp_path / "out",
+        "--superseded",
+        "keep",
+    ]
     if "csv" in targets:
         options += ["--out", tmp_path / "tables"]
     output = run("export", tmp_path / "logs", *options)
