@@ -147,8 +147,8 @@ def test_scalars_of_all_kinds_in_turns_are_read_as_one_by_one(
     metadata: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few records of each of many shapes are decoded together."""
-    steps, events = [0, 5, 300, -3, 2**40], []
-    for number, step in enumerate(steps):
+    events: list[event_pb2.Event] = []
+    for number, step in enumerate([0, 5, 300, -3, 2**40]):
         for dtype, form, shape in CASES:
             bits = BITS[dtype][1][number % len(BITS[dtype][1])]
             tensor = tensor_of(dtype, bits, form, SHAPES[shape])
