@@ -22,10 +22,10 @@ from bridges.formats.events.messages import (
     parse_event,
 )
 from bridges.formats.events.tensors import SIZES, stored_dtype
-from bridges.formats.events.tfrecord import HEADER
+from bridges.formats.events.tfrecord import HEADER, MAX_SHORT_BYTES
 from bridges.stream.model import Int64
 
-LEAST_BYTES, MAX_BYTES = 20, 255  # of the data of a record
+LEAST_BYTES = 20  # of the data of a record
 MIN_ALIKE = 2  # records of one tag; a single one is parsed
 TIME_BYTES, VARINT_BYTES = 9, 10  # of the field of the time, and of the longest step
 BLOCK_BYTES = 1 << 18
@@ -74,7 +74,7 @@ def read_mixed(data: bytes, where: Int64, length: Int64) -> tuple[Parts, Mask]:
 
 def _usual(buffer: UInt8, where: Int64, length: Int64) -> tuple[Int64, Records]:
     """The positions of the records whose first fields are a time, a step or none, and a summary."""
-    is_short = (length >= LEAST_BYTES) & (length <= MAX_BYTES)
+    is_short = (length >= LEAST_BYTES) & (length <= MAX_SHORT_BYTES)
     chosen = is_short.nonzero()[0]
     body, end = where[chosen] + HEADER, where[chosen] + HEADER + length[chosen]
     summary = body + TIME_BYTES

@@ -29,11 +29,11 @@ from bridges.formats.events.content import (
     too_many_tags,
 )
 from bridges.formats.events.messages import first_tag, parse_event
-from bridges.formats.events.mixed import MAX_BYTES, read_mixed
 from bridges.formats.events.shapes import Rows, Shape
 from bridges.formats.events.tfrecord import (
     FOOTER,
     HEADER,
+    MAX_SHORT_BYTES,
     Cycle,
     EventFileError,
     Frames,
@@ -346,6 +346,8 @@ class _Decoder:
         self._wrong(where[~fit])
         where, length = where[fit], length[fit]
         if len(where) >= MIN_MIXED_RECORDS:
+            from bridges.formats.events.mixed import read_mixed  # not needed for most files
+
             parts, is_read = read_mixed(self._data, where, length)
             for key, part in parts:
                 self._columns.setdefault(key, []).append(part)
@@ -394,7 +396,7 @@ def _merged_groups(groups: dict[Group, list[Int64]]) -> Iterator[tuple[int, Int6
 
 def _is_few(length: int, where: Int64) -> bool:
     """Whether a group has few short records, though enough to decode them by column."""
-    return length <= MAX_BYTES and MIN_COLUMNAR_RECORDS <= len(where) < MAX_MIXED_GROUP
+    return length <= MAX_SHORT_BYTES and MIN_COLUMNAR_RECORDS <= len(where) < MAX_MIXED_GROUP
 
 
 def _repeated(offsets: Int64, bases: Int64) -> Int64:
