@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from bridges import ConflictError, ExportError
 from bridges.exporters.atomic_files import (
@@ -69,11 +70,19 @@ class ProjectFile:
         if not self.exists:
             yield None
             return
-        with self._errors("read"), closing(_connect(self.path)) as database:
+        with self._errors("read"), closing(self._connect_to_read()) as database:
             database.execute("PRAGMA query_only = ON")
             tables = _tables(database)
             self._check(database, tables)
             yield database if tables >= TABLES.keys() else None
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """A connection for reading; SQLite cannot make its `-shm` file in a read-only directory."""
+        is_closed = not os.access(self._directory, os.W_OK)
+        if not is_closed or os.path.exists(f"{self.path}-wal"):
+            return _connect(self.path)
+        uri = f"{Path(self.path).absolute().as_uri()}?mode=ro&immutable=1"  # nobody can write it
+        return sqlite3.connect(uri, uri=True, isolation_level=None)
 
     @property
     def exists(self) -> bool:

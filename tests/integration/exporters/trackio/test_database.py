@@ -19,6 +19,7 @@ import bridges
 from bridges.errors import ConfigError
 from bridges.exporters.factory import make_exporters
 from bridges.exporters.trackio import stored
+from bridges.exporters.trackio.database import ProjectFile
 from bridges.pipeline.export_run import export_run, verify_run
 from bridges.pipeline.options import ExportOptions, LayoutOptions
 from bridges.report import RunReport
@@ -172,6 +173,21 @@ def test_every_change_is_found(change: str, tmp_path: Path) -> None:
     assert report.status == "failed"
     assert report.verified is not True
     assert report.findings[-1].code != "internal-error", report.findings[-1]
+
+
+def test_a_project_in_a_read_only_directory_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite can make no files there. (Root may write everywhere, so the check is replaced.)"""
+    export(make_run(ROWS), tmp_path)
+    (exporter,) = make_exporters(["trackio"], {"trackio_dir": str(tmp_path)})
+    names = sorted(os.listdir(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)
+    with ProjectFile(str(tmp_path), "huggingface").reading() as database:
+        assert database is not None
+        assert database.execute("SELECT count(*) FROM metrics").fetchone()[0] == len(ROWS)
+        assert sorted(os.listdir(tmp_path)) == names
+    assert verify_run(make_run(ROWS), exporter, ExportOptions()).verified
 
 
 def test_a_deleted_run_is_written_again(tmp_path: Path) -> None:
