@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -91,7 +90,7 @@ def test_a_read_only_file_system_is_named(
 
         return read_only
 
-    for module, name in ((os, "mkdir"), (os, "unlink"), (shutil, "copyfile")):
+    for module, name in ((os, "mkdir"), (os, "unlink"), (Path, "write_bytes")):
         monkeypatch.setattr(module, name, refused(getattr(module, name)))
     message = failure_of(export(state, target, place))
     assert message.endswith("cannot be written: Read-only file system"), message

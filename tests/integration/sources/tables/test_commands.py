@@ -84,9 +84,7 @@ def test_inspect_names_the_format(tree: Path) -> None:
 
 def test_the_formats_are_listed(tmp_path: Path) -> None:
     text = bridge(tmp_path, "sources").stdout
-    assert (
-        "lightning       Lightning's CSVLogger\n                  metrics.csv; step: step" in text
-    )
+    assert "lightning     Lightning's CSVLogger\n                metrics.csv; step: step" in text
     found = documents(tmp_path, "sources")
     assert found["tables"]["dvclive"]["timestamp"] == {"column": "timestamp", "unit": "ms"}
     assert "tables" in {entry["name"] for entry in found["sources"]}
