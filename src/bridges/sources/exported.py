@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 
 from bridges.errors import SourceError
 from bridges.sources.place import is_sqlite
@@ -70,6 +71,7 @@ def _is_trackio(path: str) -> bool:
     if not (os.path.isfile(path) and is_sqlite(path)):
         return False
     query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1"  # writes nothing beside it
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:
         return {name for (name,) in database.execute(query)} >= TRACKIO_TABLES
     return False

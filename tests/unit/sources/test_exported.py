@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,16 @@ def test_projects_of_trackio_are_named(source: Path, tmp_path: Path) -> None:
         message = error(place)
         assert message.startswith(f"{place}: found a project of Trackio; expected a history")
         assert SOURCE in message
+
+
+def test_nothing_is_written_beside_a_project_of_trackio(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    bridges.export(source, to="trackio", trackio_dir=folder)
+    with closing(sqlite3.connect(folder / "huggingface.db")) as database:
+        database.execute("pragma journal_mode = wal")
+    before = folder.stat().st_mtime_ns
+    assert "a project of Trackio" in error(folder)
+    assert folder.stat().st_mtime_ns == before
 
 
 def test_other_locations_keep_their_errors(tmp_path: Path) -> None:
