@@ -68,11 +68,11 @@ class Migration:
 
     def _without_runs(self, tasks: Sequence[Task]) -> Iterator[RunReport]:
         """A failure for each location whose tasks had neither a run nor an error."""
-        from bridges.sources.selection import none_selected
+        from bridges.sources.selection import no_runs, none_selected
 
         for location, select in dict.fromkeys(map(_selection, tasks)):
             if (location, select) not in self._read:
-                error = none_selected(location)
+                error = none_selected(location) if select else no_runs(location)
                 yield from (unread(error, location, to) for to in self.config.targets)
 
     def _done(self, task: Task, done: Done) -> None:

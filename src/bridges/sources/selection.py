@@ -61,6 +61,18 @@ def _condition(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def no_runs(location: str) -> MissingSourceError:
+    """The error of a location whose files have no run yet."""
+    import shlex  # slow to import
+
+    return MissingSourceError(
+        location,
+        found="files without a run",
+        expected="runs with points",
+        remedy=f"Run `bridge inspect {shlex.quote(location)}` to see what is there.",
+    )
+
+
 def none_selected(location: str) -> MissingSourceError:
     """The error of a location whose runs do not match the selection."""
     return MissingSourceError(
