@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line and exit with its code (see README.md for the table)."""
     # scanning for pydantic plug-ins would take a tenth of a small export
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # NumPy's threads for matrix products, which are not needed, would spin for as long
+    # NumPy would start threads for matrix products, which no command computes
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bridges.cli.main import run
 

@@ -257,7 +257,8 @@ def print_end(
     if totals["runs"] > 1:
         words = {"unchanged": "verified"} if is_check else {}
         parts = [f"{totals[status]} {words.get(status, status)}" for status in _statuses(totals)]
-        runs = count_noun(len({(run.source, run.run) for run in report.runs}), "run")
+        of_target = Counter(run.target for run in report.runs)
+        runs = count_noun(max(of_target.values()), "run")
         targets = f" × {len(exporters)} targets" if len(exporters) > 1 else ""
         points = count_noun(totals["points"], "point")
         click.echo(f"{runs}{targets}: {', '.join(parts)}; {points}.")

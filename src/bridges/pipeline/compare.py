@@ -100,7 +100,7 @@ class _ByStep:
         return cls(stream, series, exporter, order)
 
     def equals(self, pieces: Iterable[Points]) -> bool:
-        """Whether the pieces, all of which are read, are these points in this order.
+        """Whether the pieces are these points in this order. Reads all pieces.
 
         Within a piece, the points of one step may have another order.
         """
@@ -159,9 +159,9 @@ def holds_values(layout: Layout, recorded: Recorded, exporter: Exporter) -> bool
 def _equal_in_pieces(
     tag: str, expected: Mapping[str, Points], stored: Mapping[str, Points]
 ) -> bool:
-    """Whether the points of a large run are equal and in the usual order, without a copy of all.
+    """Whether the points of a large run are equal and in the usual order, compared in pieces.
 
-    False also where they cannot be compared so.
+    False also if one side cannot be read in pieces.
     """
     if not isinstance(expected, _Expected) or not isinstance(stored, ReadsPieces):
         return False

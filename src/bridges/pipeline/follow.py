@@ -231,13 +231,8 @@ class Appender:
     def _export(
         self, run: Run, exporter: Exporter, options: ExportOptions, on_phase: OnPhase
     ) -> RunReport:
-        digest = prefix_digest(run.stream, len(run.stream))
-        history = (
-            id(exporter),
-            run.trial,
-            repr(run.identity),
-            digest,
-        )  # trackers may hold equal runs
+        digest, tracked = prefix_digest(run.stream, len(run.stream)), repr(run.identity)
+        history = id(exporter), run.trial, tracked, digest  # runs of a tracker may be equal
         # rows without a measured value do not identify the run yet
         if history in self._held or not any(map(run.key_rules.is_measured, run.stream.keys)):
             return RunReport(run.source, run.name, exporter.name, "unchanged", len(run.stream))

@@ -69,7 +69,7 @@ def no_runs(location: str) -> MissingSourceError:
         location,
         found="files without a run",
         expected="runs with points",
-        remedy=f"Run `bridge inspect {shlex.quote(location)}` to see what is there.",
+        remedy=f"`bridge inspect {shlex.quote(location)}` says what the files lack.",
     )
 
 

@@ -124,7 +124,7 @@ _OTHER_SIGNS = (":AA", "hooks.slack.com/", "PRIVATE KEY-----")  # of other crede
 
 
 def may_contain_format(text: str) -> bool:
-    """Whether FORMATS may match in a text; True if searching it takes no longer than to say so."""
+    """Whether FORMATS may match in a text. True also for texts that are searched as fast."""
     if len(text) < SHORTEST:
         return False
     if len(text) < 1000 or any(sign in text for sign in _OTHER_SIGNS):

@@ -6,9 +6,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,19 @@ def test_several_targets_with_commas(capsys: pytest.CaptureFixture[str]) -> None
     assert "1 run × 2 targets: 2 exported; 8 points." in out
     assert "→ runs/small" in out
     assert "→ sqlite:///m.db#" in out
+
+
+def test_a_run_with_another_name_in_one_target_is_counted_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    order = ["export", "small.json", "--to", "tensorboard,mlflow", "--tracking-uri"]
+    bridge(capsys, *order, "sqlite:///m.db")
+    with closing(sqlite3.connect("m.db")) as database, database:
+        database.execute("update runs set name = 'other'")
+        database.execute("update tags set value = 'other' where key = 'mlflow.runName'")
+    out, _ = bridge(capsys, *order, "sqlite:///m.db")
+    assert "= unchanged other" in out
+    assert "1 run × 2 targets: 2 unchanged; 8 points." in out
 
 
 def test_without_a_target_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

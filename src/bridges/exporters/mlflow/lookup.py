@@ -139,11 +139,8 @@ class SqlRuns:
 
         The database refuses it if another writer has used it since the last look-up.
         """
-        return next(
-            run_id
-            for run_id in ids
-            if run_id == self._unused or self._find(session, run_id) is None
-        )
+        unused, self._unused = self._unused, ""  # it is used from now on
+        return next(each for each in ids if each == unused or find_run(session, each) is None)
 
     def refresh(
         self, session: Session, keys: Iterable[tuple[int, str]], ids: Sequence[str] = ()

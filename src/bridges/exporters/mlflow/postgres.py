@@ -166,7 +166,7 @@ class PostgresSession:
     def _insert(
         self, table: str, run_id: str, columns: Mapping[str, Sequence[object]], rest: str = ""
     ) -> None:
-        """Insert rows by one statement, of which each column is a parameter."""
+        """Insert rows by one statement. Each column is one parameter, an array."""
         arrays = (f"%s::{_ARRAYS[type(values[0])]}" for values in columns.values())
         statement = (
             f"insert into {table} ({', '.join(columns)}, run_uuid)"

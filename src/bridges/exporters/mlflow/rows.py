@@ -86,6 +86,7 @@ def metric_columns(layout: Layout, start: int) -> Iterator[MetricColumn]:
 
 
 def _pieces(layout: Layout, start: int) -> Iterator[Series]:
+    """The series of the rows from `start` on, of at most POINTS points each."""
     for series in layout.stream.numbers:
         part = series.slice(start, layout.rows)
         if len(part.rows) <= POINTS:

@@ -69,7 +69,7 @@ class SqliteSession:
         self.executemany(statement, zip(*columns.values(), repeat(run_id)))
 
     def together(self) -> AbstractContextManager[object]:
-        """Do nothing: there is no server to wait for."""
+        """A context without effect: SQLite has no server."""
         return nullcontext()
 
     def lock(self, run_id: str) -> None:

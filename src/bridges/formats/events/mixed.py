@@ -1,7 +1,7 @@
-"""Short records of many shapes, decoded together: with scalars only, their fields in usual order.
+"""Decodes short records of many shapes together.
 
-That is the time, the step, and a summary, which equals that of the first record with its tag but
-for the bytes of the values.
+The records have scalars only, and their fields are in the usual order: time, step, summary. The
+summaries of one tag differ in the bytes of the values only.
 """
 
 from __future__ import annotations

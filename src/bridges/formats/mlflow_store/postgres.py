@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 SCHEME = re.compile(r"postgres(ql)?(\+psycopg2?)?://")
 CONNECT_SECONDS = 30
 _ANY_DRIVER = re.compile(r"postgres(ql)?(\+\w+)?://")
+# a failed pipeline also warns of the error that it raises
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def connect(uri: str) -> psycopg.Connection[Any]:
     """A connection in autocommit mode. Raises psycopg.Error."""
     import psycopg
 
-    # a failed pipeline warns, beside the error that it raises
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     libpq = _ANY_DRIVER.sub("postgresql://", uri, count=1)
     return psycopg.connect(libpq, autocommit=True, connect_timeout=CONNECT_SECONDS)
 

@@ -42,7 +42,7 @@ class _NotEmpty:
 
 
 class _Short(NamedTuple):
-    """Marks a value with a short form, of which `complete` makes the value."""
+    """Marks a value that may be given in a short form. `complete` makes the value of it."""
 
     complete: Callable[[object], object]
 
